@@ -1,0 +1,245 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""From message contents to arrays: pictures and named vectors, live and offline alike."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from koch_episodes.errors import DecodeError
+from koch_rig.joints import JOINT_NAMES
+
+Rgb = npt.NDArray[np.uint8]
+Vector = npt.NDArray[np.float64]
+
+_JPEG_START = b"\xff\xd8"
+_JPEG_END = b"\xff\xd9"
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+# Start-of-frame markers (ITU-T T.81, table B.1) without DHT (C4), JPG (C8) and DAC (CC).
+_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def joint_vector(
+    names: Sequence[str], values: Sequence[float], wanted: Sequence[str] = JOINT_NAMES
+) -> Vector:
+    """Pick joint values by name.
+
+    Args:
+        names: Joint names of the message, any order.
+        values: Values in the order of `names` (position, velocity or effort), SI units.
+        wanted: Names in the order of the result.
+
+    Returns:
+        float64, shape (len(wanted),).
+
+    Raises:
+        DecodeError: A wanted joint is missing, the lengths differ, or a value is not finite.
+    """
+    if len(names) != len(values):
+        raise DecodeError("joint state", f"{len(names)} names but {len(values)} values")
+    if tuple(names) == tuple(wanted):
+        vector = np.asarray(values, dtype=np.float64)
+    else:
+        place = {name: index for index, name in enumerate(names)}
+        missing = [name for name in wanted if name not in place]
+        if missing:
+            raise DecodeError(
+                "joint state", f"joint(s) {', '.join(missing)} missing among {list(names)}"
+            )
+        vector = np.array([values[place[name]] for name in wanted], dtype=np.float64)
+    if not np.isfinite(vector).all():
+        raise DecodeError("joint state", f"value not finite: {vector.tolist()}")
+    return vector
+
+
+def picture_size(data: bytes) -> tuple[int, int]:
+    """Read (height, width) in [px] from a JPEG or PNG header, and check that it is whole.
+
+    Raises:
+        DecodeError: Not a JPEG or PNG, or cut off.
+    """
+    if data[:8] == _PNG_START:
+        if len(data) < 33 or b"IEND" not in data[-12:]:
+            raise DecodeError("PNG picture", f"cut off after {len(data)} bytes")
+        width, height = struct.unpack(">II", data[16:24])
+        return height, width
+    if data[:2] != _JPEG_START:
+        raise DecodeError("picture", f"neither JPEG nor PNG (starts with {data[:4].hex()})")
+    # Some UVC cameras pad the packet behind the end marker.
+    if data[-2:] != _JPEG_END and data.rfind(_JPEG_END, max(0, len(data) - 4096)) < 0:
+        raise DecodeError("JPEG picture", f"cut off after {len(data)} bytes (no end marker)")
+    place = 2
+    while place + 9 <= len(data):
+        if data[place] != 0xFF:
+            break
+        marker = data[place + 1]
+        if marker in _FRAME_MARKERS:
+            height, width = struct.unpack(">HH", data[place + 5 : place + 9])
+            return height, width
+        if marker == 0xFF:
+            place += 1
+            continue
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    raise DecodeError("JPEG picture", "no frame header")
+
+
+def decode_image(data: bytes) -> Rgb:
+    """Decode a compressed picture (JPEG, with or without Huffman tables, or PNG).
+
+    Args:
+        data: The `data` field of a sensor_msgs/CompressedImage.
+
+    Returns:
+        RGB, uint8, shape (H, W, 3).
+
+    Raises:
+        DecodeError: The picture is cut off or broken.
+    """
+    picture_size(data)
+    if data[:2] == _JPEG_START:
+        import simplejpeg
+
+        try:
+            # strict: libjpeg's warnings (it paints what is missing grey) are errors here.
+            image: Rgb = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
+            return image
+        except ValueError as exc:
+            if "Huffman" not in str(exc) and "DHT" not in str(exc):
+                raise DecodeError("JPEG picture", str(exc)) from exc
+    return _decode_with_ffmpeg(data)
+
+
+def _decode_with_ffmpeg(data: bytes) -> Rgb:
+    from koch_episodes.dataset.video import decode_packet
+
+    frame = decode_packet(data)
+    image: Rgb = frame.to_ndarray(format="rgb24")
+    return image
+
+
+def raw_image(encoding: str, height: int, width: int, step: int, data: bytes | memoryview) -> Rgb:
+    """Turn the pixels of a sensor_msgs/Image into RGB.
+
+    Args:
+        encoding: ``rgb8 bgr8 rgba8 bgra8 mono8 8UC1 8UC3 yuv422_yuy2 yuyv``.
+        height: Rows in [px].
+        width: Columns in [px].
+        step: Bytes per row, padding included.
+        data: Pixels, height * step bytes.
+
+    Returns:
+        RGB, uint8, shape (H, W, 3), own memory.
+
+    Raises:
+        DecodeError: Unknown encoding, or too few bytes.
+    """
+    channels = {
+        "rgb8": 3,
+        "bgr8": 3,
+        "8UC3": 3,
+        "rgba8": 4,
+        "bgra8": 4,
+        "mono8": 1,
+        "8UC1": 1,
+        "yuv422_yuy2": 2,
+        "yuyv": 2,
+    }.get(encoding)
+    if channels is None:
+        raise DecodeError("image", f"encoding {encoding!r} is not supported")
+    flat = np.frombuffer(data, dtype=np.uint8)
+    if height < 1 or width < 1 or step < width * channels or flat.size < height * step:
+        raise DecodeError(
+            "image", f"{flat.size} bytes do not hold {height} rows of {step} for {width} px"
+        )
+    rows = flat[: height * step].reshape(height, step)[:, : width * channels]
+    pixels = rows.reshape(height, width, channels)
+    if encoding in ("rgb8", "8UC3"):
+        return np.array(pixels)
+    if encoding == "rgba8":
+        return np.array(pixels[..., :3])
+    if encoding in ("bgr8", "bgra8"):
+        return np.array(pixels[..., 2::-1])
+    if channels == 1:
+        return np.repeat(pixels, 3, axis=2)
+    import av
+
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="yuyv422")
+    image: Rgb = frame.to_ndarray(format="rgb24")
+    return image
+
+
+def _xyz(message: Any) -> list[float]:
+    return [message.x, message.y, message.z]
+
+
+def _twist(message: Any) -> list[float]:
+    return [*_xyz(message.linear), *_xyz(message.angular)]
+
+
+def _pose(message: Any) -> list[float]:
+    turn = message.orientation
+    return [*_xyz(message.position), turn.x, turn.y, turn.z, turn.w]
+
+
+_POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")
+_TWIST = ("vx", "vy", "vz", "wx", "wy", "wz")
+_WRENCH = ("fx", "fy", "fz", "tx", "ty", "tz")
+
+# Message type to (element names, reader); a number of names of 0 means: as many as come.
+_VECTORS: dict[str, tuple[tuple[str, ...], Callable[[Any], Sequence[float]]]] = {
+    "geometry_msgs/msg/Pose": (_POSE, _pose),
+    "geometry_msgs/msg/PoseStamped": (_POSE, lambda m: _pose(m.pose)),
+    "geometry_msgs/msg/Twist": (_TWIST, _twist),
+    "geometry_msgs/msg/TwistStamped": (_TWIST, lambda m: _twist(m.twist)),
+    "geometry_msgs/msg/Wrench": (_WRENCH, lambda m: [*_xyz(m.force), *_xyz(m.torque)]),
+    "geometry_msgs/msg/WrenchStamped": (
+        _WRENCH,
+        lambda m: [*_xyz(m.wrench.force), *_xyz(m.wrench.torque)],
+    ),
+    "geometry_msgs/msg/PointStamped": (("x", "y", "z"), lambda m: _xyz(m.point)),
+    "geometry_msgs/msg/Vector3Stamped": (("x", "y", "z"), lambda m: _xyz(m.vector)),
+    "std_msgs/msg/Float64MultiArray": ((), lambda m: list(m.data)),
+    "std_msgs/msg/Float32MultiArray": ((), lambda m: list(m.data)),
+    "std_msgs/msg/Float64": (("value",), lambda m: [m.data]),
+    "std_msgs/msg/Float32": (("value",), lambda m: [m.data]),
+}
+NAMED_TYPES = ("sensor_msgs/msg/JointState", "koch_interfaces/msg/NamedVector")
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+VECTOR_TYPES = (*NAMED_TYPES, *_VECTORS)
+
+
+def vector_names(message_type: str, message: Any) -> tuple[str, ...]:
+    """Name the elements of a vector message (`message` serves types whose names vary)."""
+    if message_type in NAMED_TYPES:
+        return tuple(str(name) for name in message.name)
+    names, read = _VECTORS[message_type]
+    return names or tuple(f"value_{index}" for index in range(len(read(message))))
+
+
+def message_vector(
+    message_type: str, message: Any, wanted: Sequence[str], field: str = "position"
+) -> Vector:
+    """Turn a message of one of VECTOR_TYPES into a vector.
+
+    Args:
+        message_type: ROS type name, ``pkg/msg/Name``.
+        message: rclpy or rosbags message.
+        wanted: Element names in the order of the result.
+        field: For JointState: ``position``, ``velocity`` or ``effort``.
+
+    Returns:
+        float64, shape (len(wanted),).
+
+    Raises:
+        DecodeError: An element is missing or not finite.
+    """
+    if message_type in NAMED_TYPES:
+        values = message.value if hasattr(message, "value") else getattr(message, field)
+        return joint_vector(list(message.name), values, wanted)
+    names = vector_names(message_type, message)
+    return joint_vector(names, _VECTORS[message_type][1](message), wanted)

@@ -1,0 +1,118 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of koch_episodes; every leaf builds its own message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from koch_rig.errors import KochError
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "(none)"
+
+
+class DecodeError(KochError):
+    """A message or picture cannot be turned into a value."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what}: {why}. The sample is treated as if it had not arrived.")
+        self.why = why
+
+
+class StreamUnknownError(KochError):
+    """A feature names a stream that has no buffer."""
+
+    def __init__(self, feature: str, stream: str, known: Iterable[str]) -> None:
+        super().__init__(
+            f"Feature {feature!r} needs stream {stream!r}, which nobody feeds; "
+            f"known streams: {_listed(known)}. Correct the rig's 'features' or 'streams'."
+        )
+
+
+class BagError(KochError):
+    """A bag cannot be read at all."""
+
+    def __init__(self, path: Path, why: str, advice: str) -> None:
+        super().__init__(f"Bag {path}: {why}. {advice}")
+        self.path = path
+
+
+class MessageTypeError(KochError):
+    """A topic carries a type that cannot be decoded or does not suit the feature."""
+
+    def __init__(self, topic: str, got: str, expected: str) -> None:
+        super().__init__(
+            f"Topic {topic} has type {got}, expected {expected}. "
+            "Choose another topic for this feature in the rig or the --map file."
+        )
+
+
+class MissingTopicError(KochError):
+    """A bag lacks topics that the mapping needs."""
+
+    def __init__(self, path: Path, missing: Iterable[str], present: Iterable[str]) -> None:
+        super().__init__(
+            f"Bag {path} lacks the topic(s) {_listed(missing)}; it holds {_listed(present)}. "
+            "Record them, or name the right ones with --map."
+        )
+
+
+class MappingError(KochError):
+    """The feature mapping (rig or --map file) is wrong."""
+
+    def __init__(self, where: str, got: object, expected: str) -> None:
+        super().__init__(f"Mapping {where}: got {got!r}, expected {expected}.")
+
+
+class EpisodeError(KochError):
+    """One episode cannot be converted; the others go on."""
+
+    def __init__(self, episode: str, why: str, advice: str = "") -> None:
+        super().__init__(f"Episode {episode}: {why}. {advice}".rstrip())
+
+
+class DatasetFormatError(KochError):
+    """A dataset on disk does not follow the LeRobot layout."""
+
+    def __init__(self, where: Path | str, got: object, expected: str) -> None:
+        super().__init__(
+            f"Dataset {where}: got {got}, expected {expected}. "
+            "'koch inspect --validate' lists everything that is wrong with it."
+        )
+
+
+class DatasetWriteError(KochError):
+    """A frame or episode does not fit the dataset being written."""
+
+    def __init__(self, where: str, got: object, expected: str) -> None:
+        super().__init__(f"Writing {where}: got {got}, expected {expected}.")
+
+
+class OutputExistsError(KochError):
+    """The output folder is there already."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"Output {path} exists already. Choose another --out, add to it with --append, "
+            "or remove it yourself."
+        )
+
+
+class OutputUnwritableError(KochError):
+    """The output cannot be written (rights, full disk)."""
+
+    def __init__(self, path: Path, cause: OSError) -> None:
+        super().__init__(
+            f"Output {path} cannot be written: {cause.strerror or cause}. Free space or choose "
+            "another --out; finished episodes are kept and --resume goes on from them."
+        )
+
+
+class VideoError(KochError):
+    """Video encoding, joining or decoding failed."""
+
+    def __init__(self, where: Path | str, why: str) -> None:
+        super().__init__(f"Video {where}: {why}.")

@@ -1,0 +1,31 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Install koch_episodes."""
+
+from setuptools import find_packages, setup
+
+NAME = "koch_episodes"
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    packages=find_packages(exclude=["test"]),
+    package_data={NAME: ["py.typed"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+    ],
+    install_requires=["setuptools"],
+    zip_safe=True,
+    maintainer="The koch_vla authors",
+    maintainer_email="maintainers@koch-vla.org",
+    description="Episodes of a Koch arm: stream alignment, recording, and LeRobot datasets.",
+    license="Apache-2.0",
+    entry_points={
+        "console_scripts": [
+            "recorder = koch_episodes.recorder.node:main",
+            "convert = koch_episodes.convert.cli:run",
+            "inspect = koch_episodes.inspect_cli:run",
+        ]
+    },
+)
