@@ -1,0 +1,50 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Starts the node graph of a rig: the same nodes as `koch up`, from the same list.
+
+ros2 launch koch_vla bringup.launch.py sim:=true
+ros2 launch koch_vla bringup.launch.py rig:=my_rig.yaml record:=true rviz:=true
+"""
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+from koch_vla.launch_nodes import LAUNCH_ARGUMENTS, graph_from_launch, node_arguments
+
+
+def start_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Turn each node of the graph into a launch_ros action."""
+    values = {
+        argument.name: LaunchConfiguration(argument.name).perform(context)
+        for argument in LAUNCH_ARGUMENTS
+    }
+    return [_action(node_arguments(spec)) for spec in graph_from_launch(values)]
+
+
+def _action(arguments: dict) -> Node:
+    # Typed, because launch would read a text such as a robot description as YAML.
+    arguments["parameters"] = [
+        {
+            name: ParameterValue(value, value_type=str) if isinstance(value, str) else value
+            for name, value in parameters.items()
+        }
+        for parameters in arguments["parameters"]
+    ]
+    return Node(**arguments)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments and start the graph once they are known."""
+    declared = [
+        DeclareLaunchArgument(
+            argument.name,
+            default_value=argument.default,
+            description=argument.description,
+            choices=argument.choices,
+        )
+        for argument in LAUNCH_ARGUMENTS
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=start_nodes)])

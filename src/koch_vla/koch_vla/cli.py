@@ -1,0 +1,173 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The `koch` command: finds the verb, imports only what it needs, turns errors into messages."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from koch_vla.terminal import complain, say
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One thing a person does.
+
+    Attributes:
+        name: What is typed.
+        module: Holds `main(argv) -> int`.
+        summary: One line of the help.
+    """
+
+    name: str
+    module: str
+    summary: str
+
+    @property
+    def package(self) -> str:
+        """The package that must be installed for it."""
+        return self.module.partition(".")[0]
+
+
+VERBS = (
+    Verb("doctor", "koch_vla.doctor", "check this machine; each finding comes with its fix"),
+    Verb("up", "koch_vla.up", "run the node graph of a rig"),
+    Verb("teleop", "koch_vla.teleop", "drive the follower with the leader, with a status line"),
+    Verb("look", "koch_vla.look", "draw robot, frames, cameras and TCP path as one PNG"),
+    Verb("demo", "koch_vla.demo", "the whole loop without hardware: record, train, run, report"),
+    Verb("bench", "koch_vla.bench", "run all benchmarks into one JSON and one table"),
+    Verb("calibrate", "koch_driver.calibrate_cli", "calibrate an arm, or a camera"),
+    Verb("motors", "koch_driver.motors_cli", "find motors, give them ids, read their registers"),
+    Verb("cameras", "koch_cameras.cli", "list cameras and their modes, take a picture"),
+    Verb("record", "koch_episodes.recorder.terminal", "record episodes from the keyboard"),
+    Verb("convert", "koch_episodes.convert.cli", "turn episodes into a LeRobot dataset"),
+    Verb("inspect", "koch_episodes.inspect_cli", "look into an episode or a dataset"),
+    Verb("replay", "koch_episodes.replay_cli", "play a recorded episode on the follower"),
+    Verb("train", "koch_policy.train.cli", "train a policy on a dataset"),
+    Verb("run", "koch_policy.run_cli", "let a trained policy drive the follower"),
+    Verb("eval", "koch_sim.evaluate_cli", "measure the success of a policy in simulation"),
+)
+CAMERA_CALIBRATION = Verb("calibrate camera", "koch_cameras.calibrate_cli", "calibrate a camera")
+
+# Libraries that a set-up may have left out, and what to call to get them.
+OPTIONAL = {
+    "torch": "policy",
+    "safetensors": "policy",
+    "openvino": "policy",
+    "mujoco": "sim",
+}
+
+
+def usage() -> str:
+    """The help text, one line for each verb."""
+    width = max(len(verb.name) for verb in VERBS)
+    lines = [f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS]
+    return "\n".join(
+        [
+            "usage: koch VERB [arguments]      (koch VERB --help tells more)",
+            "",
+            "Koch v1.1 arms that learn from demonstration: drive, record, convert, train, run.",
+            "",
+            *lines,
+            "",
+            "In a checkout, ./koch also knows: setup (build everything), test (run all tests).",
+            "Start with: koch doctor, then koch demo.",
+        ]
+    )
+
+
+def find_verb(argv: Sequence[str]) -> tuple[Verb, list[str]]:
+    """Return the verb of a command line and the arguments that are left for it.
+
+    Raises:
+        UnknownVerbError: There is no such verb.
+    """
+    name, *rest = argv
+    if name == "calibrate" and rest[:1] == ["camera"]:
+        return CAMERA_CALIBRATION, rest[1:]
+    for verb in VERBS:
+        if verb.name == name:
+            return verb, rest
+    from koch_vla.errors import UnknownVerbError
+
+    raise UnknownVerbError(name, [verb.name for verb in VERBS])
+
+
+def load(verb: Verb) -> Callable[[list[str]], int]:
+    """Import a verb's module and return its main function.
+
+    Raises:
+        VerbUnavailableError: Its package, or a library that it needs, is not installed.
+    """
+    try:
+        module = importlib.import_module(verb.module)
+    except ModuleNotFoundError as error:
+        raise _unavailable(verb, error) from error
+    main: Callable[[list[str]], int] = module.main
+    return main
+
+
+def _unavailable(verb: Verb, error: ModuleNotFoundError) -> Exception:
+    """Say which part of the workspace is missing; other import errors are our own bugs."""
+    from koch_vla.errors import VerbUnavailableError
+
+    missing = (error.name or "").partition(".")[0]
+    if missing == "rclpy" or missing.endswith("_msgs") or missing == "koch_interfaces":
+        remedy = "Run `./koch setup`, or source your ROS 2 and the workspace's local_setup.bash."
+        return VerbUnavailableError(verb.name, f"ROS 2 ({missing})", remedy)
+    if missing == verb.package or (error.name or "") == verb.module:
+        part = verb.package.removeprefix("koch_")
+    elif missing in OPTIONAL:
+        part = OPTIONAL[missing]
+    else:
+        return error
+    remedy = f"Add it with `./koch setup` (without {part} behind --without)."
+    return VerbUnavailableError(verb.name, error.name or verb.package, remedy)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command line.
+
+    Returns:
+        The verb's exit code; 2 for a mistake of the user's, 130 after an interrupt.
+    """
+    from koch_rig.errors import KochError
+
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        say(usage())
+        return 0
+    if argv[0] in ("-V", "--version", "version"):
+        from koch_vla import __version__
+
+        say(f"koch_vla {__version__}")
+        return 0
+    try:
+        verb, rest = find_verb(argv)
+        return _call(verb, rest)
+    except KochError as error:
+        complain(f"koch {argv[0]}: {error}")
+        return 2
+    except KeyboardInterrupt:
+        complain("")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _call(verb: Verb, arguments: list[str]) -> int:
+    try:
+        return int(load(verb)(arguments) or 0)
+    except ModuleNotFoundError as error:  # imported late, inside the verb
+        raise _unavailable(verb, error) from error
+
+
+def console() -> None:
+    """Entry point of the `koch` executable."""
+    sys.exit(main(sys.argv[1:]))

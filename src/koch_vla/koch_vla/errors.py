@@ -1,0 +1,74 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of the bring-up package; each says what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from koch_rig.errors import KochError
+
+
+class GraphError(KochError):
+    """The rig and the chosen options do not make a node graph."""
+
+
+class UnknownNodeError(GraphError):
+    """`--only` names something that the graph does not hold."""
+
+    def __init__(self, wanted: str, choices: Iterable[str]) -> None:
+        super().__init__(
+            f"--only {wanted}: no node, package or group of this graph has that name. "
+            f"Choose from: {', '.join(choices)}."
+        )
+
+
+class NotSimulatedError(GraphError):
+    """A simulation option was given with a rig that describes real hardware."""
+
+    def __init__(self, rig_path: object, option: str) -> None:
+        super().__init__(
+            f"{option} needs a simulated rig, but {rig_path} has no `simulation` section. "
+            "Use --rig config/rig.sim.yaml, or leave the option out."
+        )
+
+
+class ExecutableNotFoundError(KochError):
+    """A node of the graph is neither installed nor importable."""
+
+    def __init__(self, package: str, executable: str, module: str) -> None:
+        super().__init__(
+            f"Node executable {package}/{executable} was found neither in the ROS package index "
+            f"nor as Python module {module}. Build the workspace with `./koch setup` "
+            f"(leave {package.removeprefix('koch_')} out of --without), or source the "
+            "install/local_setup.bash of the workspace that holds it."
+        )
+
+
+class RigFileNotFoundError(KochError):
+    """No rig file was given and none stands where one is looked for."""
+
+    def __init__(self, looked: Iterable[object]) -> None:
+        super().__init__(
+            "No rig file found. Looked for: "
+            + ", ".join(str(path) for path in looked)
+            + ". Give one with --rig FILE, or set KOCH_RIG."
+        )
+
+
+class VerbUnavailableError(KochError):
+    """A verb belongs to a package or library that this installation lacks."""
+
+    def __init__(self, verb: str, missing: str, remedy: str) -> None:
+        super().__init__(f"koch {verb} needs {missing}, which is not installed here. {remedy}")
+
+
+class UnknownVerbError(KochError):
+    """The command line starts with no verb of ours."""
+
+    def __init__(self, verb: str, choices: Iterable[str]) -> None:
+        names = list(choices)
+        close = difflib.get_close_matches(verb, names, n=1)
+        hint = f" Did you mean `{close[0]}`?" if close else ""
+        super().__init__(f"there is no verb {verb!r}.{hint} Choose from: {', '.join(names)}.")

@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Turns a node of the graph into a command line: installed executable, or Python module."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from koch_vla.errors import ExecutableNotFoundError
+from koch_vla.node_spec import NodeSpec, ParameterValue
+
+
+def package_prefix(package: str) -> Path | None:
+    """Look a package up in the ament index, whose folders AMENT_PREFIX_PATH lists.
+
+    Source: REP-122 and the ament resource index specification,
+    https://github.com/ament/ament_cmake/blob/master/ament_cmake_core/doc/resource_index.md
+    """
+    for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
+        marker = Path(prefix) / "share" / "ament_index" / "resource_index" / "packages" / package
+        if prefix and marker.exists():
+            return Path(prefix)
+    return None
+
+
+def find_executable(spec: NodeSpec) -> list[str]:
+    """Return the command that starts a node's process, without arguments.
+
+    Raises:
+        ExecutableNotFoundError: Neither installed nor importable.
+    """
+    prefix = package_prefix(spec.package)
+    if prefix is not None:
+        path = prefix / "lib" / spec.package / spec.executable
+        if path.is_file() and os.access(path, os.X_OK):
+            return [str(path)]
+    if _importable(spec.module):
+        return [sys.executable, "-m", spec.module]
+    raise ExecutableNotFoundError(spec.package, spec.executable, spec.module)
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def ros_arguments(spec: NodeSpec, parameter_file: Path | None) -> list[str]:
+    """Write a node's name, namespace, remappings and parameters as ROS arguments."""
+    arguments = ["--ros-args", "-r", f"__node:={spec.name}", "-r", f"__ns:={spec.namespace}"]
+    for source, target in spec.remappings:
+        arguments += ["-r", f"{source}:={target}"]
+    if parameter_file is not None:
+        arguments += ["--params-file", str(parameter_file)]
+    return arguments
+
+
+def parameter_text(parameters: Mapping[str, ParameterValue]) -> str:
+    """Write parameters as a ROS parameter file that holds for every node reading it.
+
+    A file rather than `-p` arguments: no quoting rules, room for a whole robot description, and
+    a person can read what a running node was given.
+    """
+    plain = {key: list(v) if isinstance(v, tuple) else v for key, v in parameters.items()}
+    tree = {"/**": {"ros__parameters": plain}}
+    return str(yaml.safe_dump(tree, sort_keys=True, width=10_000))
+
+
+def write_parameters(spec: NodeSpec, folder: Path) -> Path | None:
+    """Write a node's parameter file into a folder; None when it has no parameters."""
+    if not spec.parameters:
+        return None
+    path = folder / f"{spec.label.replace('/', '.')}.yaml"
+    path.write_text(parameter_text(spec.parameters), encoding="utf-8")
+    return path
+
+
+def command(spec: NodeSpec, folder: Path) -> list[str]:
+    """Build the whole command line of a node, writing its parameter file into a folder.
+
+    Raises:
+        ExecutableNotFoundError: Neither installed nor importable.
+    """
+    parameter_file = write_parameters(spec, folder)
+    return [*find_executable(spec), *spec.arguments, *ros_arguments(spec, parameter_file)]

@@ -1,0 +1,278 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The node graph as data: which nodes a rig needs, with their names and parameters.
+
+`koch up` and `launch/bringup.launch.py` both run what `build_graph` returns; neither knows a
+node that the other does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from koch_vla.errors import GraphError, NotSimulatedError, UnknownNodeError
+from koch_vla.node_spec import NodeSpec, ParameterValue
+
+if TYPE_CHECKING:
+    from koch_rig.rig import Arm, Rig
+
+__all__ = ["GraphOptions", "NodeSpec", "build_graph", "start_order"]
+
+STATE_PUBLISHER = "robot_state_publisher"
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """What of a rig is to run.
+
+    Attributes:
+        sim: Start the emulated world of a simulated rig; None means: if the rig is simulated.
+        teleop: Start a teleoperation node for each leader that drives a follower.
+        record: Start the episode recorder.
+        record_root: Folder of the recorder's episodes; empty for the recorder's own default.
+        policy: Checkpoint folder for the policy node; empty for no policy node.
+        strategy: Chunk execution strategy of the policy node; empty for the checkpoint's.
+        shadow: The policy computes and publishes, but does not command.
+        expert: The simulated world's scripted hand moves the leader.
+        speed: Simulated seconds per second; other than 1 makes all nodes follow /clock.
+        rviz: Start RViz with config/rviz/koch.rviz.
+        rviz_config: The file for it.
+        ros_state_publisher: The package robot_state_publisher is installed and is to be used.
+        only: Names of nodes, packages, namespaces or executables to keep; empty keeps all.
+    """
+
+    sim: bool | None = None
+    teleop: bool = True
+    record: bool = False
+    record_root: str = ""
+    policy: str = ""
+    strategy: str = ""
+    shadow: bool = False
+    expert: bool = False
+    speed: float = 1.0
+    rviz: bool = False
+    rviz_config: str = ""
+    ros_state_publisher: bool = False
+    only: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.speed <= 1000.0:
+            raise GraphError(f"--speed {self.speed}: expected a factor above 0, at most 1000.")
+
+
+def build_graph(rig: Rig, options: GraphOptions | None = None) -> tuple[NodeSpec, ...]:
+    """Work out the nodes of a rig, in an order in which they can be started.
+
+    Raises:
+        GraphError: The options do not fit the rig, or `only` names nothing that exists.
+    """
+    options = options or GraphOptions()
+    world = _world(rig, options)
+    needs = tuple(node.full_name for node in world)
+    nodes = [
+        *world,
+        *_drivers(rig, needs),
+        *(_teleop(rig) if options.teleop else []),
+        *_cameras(rig, needs),
+        *_state_publishers(rig, options),
+        *_learning(rig, options),
+        *_viewer(options),
+    ]
+    if options.speed != 1.0:
+        clock = {node.full_name for node in world}
+        nodes = [node if node.full_name in clock else _on_sim_time(node) for node in nodes]
+    return start_order(_select(nodes, options.only))
+
+
+def _world(rig: Rig, options: GraphOptions) -> list[NodeSpec]:
+    """The process that stands for the hardware: none, emulated servos alone, or MuJoCo."""
+    simulation = rig.simulation
+    if simulation is None:
+        for asked, option in (
+            (options.sim, "sim"),
+            (options.expert, "expert"),
+            (options.speed != 1.0, "speed"),
+        ):
+            if asked:
+                raise NotSimulatedError(rig.path, option)
+        return []
+    if options.sim is False:
+        return []
+    if simulation.physics.value == "first_order":
+        return [
+            NodeSpec(
+                package="koch_driver",
+                executable="emulator",
+                name="emulator",
+                arguments=("--rig", str(rig.path)),
+                module="koch_driver.emulator",
+            )
+        ]
+    parameters: dict[str, ParameterValue] = {
+        "rig": str(rig.path),
+        "seed": int(simulation.seed),
+        "speed": float(options.speed),
+        "expert": options.expert,
+    }
+    return [NodeSpec("koch_sim", "world", "world", parameters=parameters)]
+
+
+def _drivers(rig: Rig, needs: tuple[str, ...]) -> list[NodeSpec]:
+    return [
+        NodeSpec(
+            package="koch_driver",
+            executable=_role(arm),
+            name="driver",
+            namespace=f"/{arm.name}",
+            parameters={"rig": str(rig.path), "arm": arm.name},
+            needs=needs,
+        )
+        for arm in rig.arms.values()
+    ]
+
+
+def _teleop(rig: Rig) -> list[NodeSpec]:
+    return [
+        NodeSpec(
+            package="koch_driver",
+            executable="teleop",
+            name="teleop",
+            namespace=f"/{arm.drives}",
+            parameters={"rig": str(rig.path), "leader": arm.name},
+            needs=(f"/{arm.drives}/driver", f"/{arm.name}/driver"),
+        )
+        for arm in rig.arms.values()
+        if _role(arm) == "leader" and arm.drives
+    ]
+
+
+def _cameras(rig: Rig, needs: tuple[str, ...]) -> list[NodeSpec]:
+    return [
+        NodeSpec(
+            package="koch_cameras",
+            executable="camera",
+            name=name,
+            namespace="/cameras",
+            parameters={"rig": str(rig.path), "camera": name},
+            needs=needs,
+        )
+        for name in rig.cameras
+    ]
+
+
+def _state_publishers(rig: Rig, options: GraphOptions) -> list[NodeSpec]:
+    """Our publisher, and per arm ROS's own where it is installed.
+
+    ROS's robot_state_publisher matches joints by bare names, so each arm gets its own, with the
+    arm's name as frame prefix; ours then publishes only the mounts between the arms, the cameras
+    and the world.
+    """
+    own = NodeSpec(
+        package="koch_vla",
+        executable="state_publisher",
+        name=STATE_PUBLISHER,
+        parameters={"rig": str(rig.path), "mounts_only": options.ros_state_publisher},
+    )
+    if not options.ros_state_publisher:
+        return [own]
+    from koch_vla.description import arm_description
+
+    return [
+        own,
+        *(
+            NodeSpec(
+                package=STATE_PUBLISHER,
+                executable=STATE_PUBLISHER,
+                name=STATE_PUBLISHER,
+                namespace=f"/{arm.name}",
+                parameters={
+                    "robot_description": arm_description(rig, arm),
+                    "frame_prefix": f"{arm.name}/",
+                    "publish_frequency": 30.0,
+                },
+            )
+            for arm in rig.arms.values()
+        ),
+    ]
+
+
+def _learning(rig: Rig, options: GraphOptions) -> list[NodeSpec]:
+    nodes = []
+    if options.record:
+        parameters: dict[str, ParameterValue] = {"rig": str(rig.path)}
+        if options.record_root:
+            parameters["root"] = options.record_root
+        nodes.append(NodeSpec("koch_episodes", "recorder", "recorder", parameters=parameters))
+    if options.policy:
+        parameters = {"rig": str(rig.path), "checkpoint": options.policy}
+        if options.strategy:
+            parameters["strategy"] = options.strategy
+        parameters["shadow"] = options.shadow
+        nodes.append(NodeSpec("koch_policy", "policy", "policy", parameters=parameters))
+    return nodes
+
+
+def _viewer(options: GraphOptions) -> list[NodeSpec]:
+    if not options.rviz:
+        return []
+    arguments = ("-d", options.rviz_config) if options.rviz_config else ()
+    return [NodeSpec("rviz2", "rviz2", "rviz2", arguments=arguments, respawn=False)]
+
+
+def _on_sim_time(node: NodeSpec) -> NodeSpec:
+    return replace(node, parameters={**node.parameters, "use_sim_time": True})
+
+
+def _select(nodes: list[NodeSpec], only: Iterable[str]) -> list[NodeSpec]:
+    """Keep the nodes that one of the names in `only` stands for."""
+    wanted = [name.strip("/") for name in only if name.strip("/")]
+    if not wanted:
+        return nodes
+    names = {node.full_name: _names(node) for node in nodes}
+    for name in wanted:
+        if not any(name in known for known in names.values()):
+            raise UnknownNodeError(name, sorted(set().union(*names.values())))
+    return [node for node in nodes if any(name in names[node.full_name] for name in wanted)]
+
+
+def _names(node: NodeSpec) -> set[str]:
+    """All names that `--only` accepts for a node."""
+    namespace = node.namespace.strip("/")
+    names = {node.label, node.name, node.package, node.executable, namespace}
+    return {name for name in names if name}
+
+
+def start_order(nodes: Iterable[NodeSpec]) -> tuple[NodeSpec, ...]:
+    """Sort nodes so that each stands behind those that it needs; otherwise keep the order.
+
+    Needed nodes that are not in the list are somebody else's business.
+
+    Raises:
+        GraphError: Two nodes share a full name, or nodes need each other.
+    """
+    waiting = list(nodes)
+    names = [node.full_name for node in waiting]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise GraphError(f"Two nodes of the graph have the same name: {', '.join(sorted(twice))}.")
+    present = set(names)
+    ordered: list[NodeSpec] = []
+    done: set[str] = set()
+    while waiting:
+        ready = [
+            node for node in waiting if all(n in done or n not in present for n in node.needs)
+        ]
+        if not ready:
+            circle = ", ".join(node.full_name for node in waiting)
+            raise GraphError(f"These nodes need each other, so none can start: {circle}.")
+        ordered.extend(ready)
+        done.update(node.full_name for node in ready)
+        waiting = [node for node in waiting if node.full_name not in done]
+    return tuple(ordered)
+
+
+def _role(arm: Arm) -> str:
+    """The arm's role, which is also the name of its driver's executable."""
+    return str(arm.role.value)

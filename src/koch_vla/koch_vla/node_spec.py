@@ -1,0 +1,59 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""One node of the graph as data, before anyone decides how to start it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+ParameterValue = bool | int | float | str | tuple[str, ...] | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """A ROS node to run.
+
+    Attributes:
+        package: ROS package that installs the executable.
+        executable: Name in `lib/<package>`.
+        name: Node name.
+        namespace: Absolute namespace, "/" for none.
+        parameters: Parameters by name; start-up values.
+        remappings: Pairs (from, to) of topic and service names.
+        arguments: Command-line arguments before the ROS ones.
+        respawn: Start again when the process ends without having been asked to.
+        respawn_delay_s: First delay before a new start; it doubles with each quick failure.
+        needs: Full names of the nodes that start before this one and stop after it.
+        module: Python module run where no executable is installed.
+    """
+
+    package: str
+    executable: str
+    name: str
+    namespace: str = "/"
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    remappings: tuple[tuple[str, str], ...] = ()
+    arguments: tuple[str, ...] = ()
+    respawn: bool = True
+    respawn_delay_s: float = 1.0
+    needs: tuple[str, ...] = ()
+    module: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", MappingProxyType(dict(self.parameters)))
+        if not self.namespace.startswith("/"):
+            raise ValueError(f"namespace {self.namespace!r} of node {self.name!r} is not absolute")
+        if not self.module:
+            object.__setattr__(self, "module", f"{self.package}.nodes.{self.executable}")
+
+    @property
+    def full_name(self) -> str:
+        """Namespace and name, such as /follower/driver."""
+        return f"{self.namespace.rstrip('/')}/{self.name}"
+
+    @property
+    def label(self) -> str:
+        """The full name without its leading slash, as printed before each output line."""
+        return self.full_name[1:]

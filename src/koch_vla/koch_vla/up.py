@@ -1,0 +1,135 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""`koch up`: runs the node graph of a rig under the supervisor."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from koch_vla import paths
+from koch_vla.executables import package_prefix
+from koch_vla.graph import GraphOptions, NodeSpec, build_graph
+from koch_vla.output import PrefixedOutput
+from koch_vla.supervisor import Supervisor, stop_on_signals
+from koch_vla.terminal import say
+
+if TYPE_CHECKING:
+    from koch_rig.rig import Rig
+
+
+def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that choose a rig and what of it runs."""
+    parser.add_argument(
+        "--rig", type=Path, metavar="FILE", help="rig file (default: config/rig.yaml)"
+    )
+    parser.add_argument(
+        "--sim",
+        action=argparse.BooleanOptionalAction,
+        help="use config/rig.sim.yaml; --no-sim: a simulated rig whose world runs elsewhere",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME[,NAME]",
+        help="run only these nodes, named by node, package, namespace or executable",
+    )
+    parser.add_argument(
+        "--teleop",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="let each leader drive its follower",
+    )
+    parser.add_argument("--record", action="store_true", help="run the episode recorder")
+    parser.add_argument("--record-root", default="", metavar="DIR", help="folder of its episodes")
+    parser.add_argument(
+        "--policy", default="", metavar="DIR", help="run the policy of a checkpoint"
+    )
+    parser.add_argument("--strategy", default="", help="chunk execution of the policy")
+    parser.add_argument("--shadow", action="store_true", help="policy computes, does not command")
+    parser.add_argument("--expert", action="store_true", help="simulated hand moves the leader")
+    parser.add_argument(
+        "--speed", type=float, default=1.0, metavar="X", help="simulated seconds per second"
+    )
+    parser.add_argument("--rviz", action="store_true", help="start RViz")
+
+
+def options_from(arguments: argparse.Namespace) -> GraphOptions:
+    """Turn parsed arguments into graph options, absolute paths included."""
+    rviz_config = paths.find_shared("config/rviz/koch.rviz")
+    return GraphOptions(
+        sim=arguments.sim,
+        teleop=arguments.teleop,
+        record=arguments.record,
+        record_root=_absolute(arguments.record_root),
+        policy=_absolute(arguments.policy),
+        strategy=arguments.strategy,
+        shadow=arguments.shadow,
+        expert=arguments.expert,
+        speed=arguments.speed,
+        rviz=arguments.rviz,
+        rviz_config=str(rviz_config) if rviz_config else "",
+        ros_state_publisher=package_prefix("robot_state_publisher") is not None,
+        only=tuple(name for text in arguments.only for name in text.split(",")),
+    )
+
+
+def load_chosen_rig(rig: Path | None, sim: bool | None) -> Rig:
+    """Load the rig that the arguments name, or the default one.
+
+    Raises:
+        RigFileNotFoundError: None was named and none stands where it is looked for.
+        KochError: The file is wrong.
+    """
+    from koch_rig.load import load_rig
+
+    loaded: Rig = load_rig(rig.resolve() if rig else paths.default_rig(sim=bool(sim)))
+    return loaded
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve()) if path else ""
+
+
+def run_graph(specs: tuple[NodeSpec, ...], log: Path | None = None) -> int:
+    """Run nodes in the foreground until they end or a signal comes; returns the exit code."""
+    if log is None:
+        supervisor = Supervisor(specs, report=PrefixedOutput(specs))
+        with stop_on_signals(supervisor):
+            return supervisor.run()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as stream:
+        supervisor = Supervisor(specs, report=PrefixedOutput(specs, log=stream))
+        with stop_on_signals(supervisor):
+            return supervisor.run()
+
+
+def describe(specs: tuple[NodeSpec, ...]) -> str:
+    """Write a graph as a table for a person."""
+    width = max((len(spec.full_name) for spec in specs), default=0)
+    lines = []
+    for spec in specs:
+        values = " ".join(
+            f"{key}={value if len(str(value)) < 80 else '...'}"
+            for key, value in spec.parameters.items()
+        )
+        executable = f"{spec.package}/{spec.executable}"
+        lines.append(f"{spec.full_name:<{width}}  {executable:<34} {values}".rstrip())
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb."""
+    parser = argparse.ArgumentParser(prog="koch up", description="Run the node graph of a rig.")
+    add_graph_arguments(parser)
+    parser.add_argument("--list", action="store_true", help="print the nodes and start nothing")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="write the output there as well")
+    arguments = parser.parse_args(argv)
+    rig = load_chosen_rig(arguments.rig, arguments.sim)
+    specs = build_graph(rig, options_from(arguments))
+    if arguments.list:
+        say(describe(specs))
+        return 0
+    return run_graph(specs, arguments.log)
