@@ -119,15 +119,15 @@ def _unavailable(verb: Verb, error: ModuleNotFoundError) -> Exception:
     missing = (error.name or "").partition(".")[0]
     if missing == "rclpy" or missing.endswith("_msgs") or missing == "koch_interfaces":
         remedy = "Run `./koch setup`, or source your ROS 2 and the workspace's local_setup.bash."
-        return VerbUnavailableError(verb.name, f"ROS 2 ({missing})", remedy)
-    if missing == verb.package or (error.name or "") == verb.module:
+        return VerbUnavailableError(f"ROS 2 ({missing})", remedy)
+    if f"{verb.module}.".startswith(f"{error.name}."):
         part = verb.package.removeprefix("koch_")
     elif missing in OPTIONAL:
         part = OPTIONAL[missing]
     else:
         return error
     remedy = f"Add it with `./koch setup` (without {part} behind --without)."
-    return VerbUnavailableError(verb.name, error.name or verb.package, remedy)
+    return VerbUnavailableError(error.name or verb.package, remedy)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -60,8 +60,8 @@ class RigFileNotFoundError(KochError):
 class VerbUnavailableError(KochError):
     """A verb belongs to a package or library that this installation lacks."""
 
-    def __init__(self, verb: str, missing: str, remedy: str) -> None:
-        super().__init__(f"koch {verb} needs {missing}, which is not installed here. {remedy}")
+    def __init__(self, missing: str, remedy: str) -> None:
+        super().__init__(f"this verb needs {missing}, which is not installed here. {remedy}")
 
 
 class UnknownVerbError(KochError):

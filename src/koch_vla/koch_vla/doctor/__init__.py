@@ -1,0 +1,112 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""`koch doctor`: looks at the machine and says what to mend. Needs neither a rig nor ROS."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from koch_vla.doctor import devices, graphics, ros, system
+from koch_vla.doctor.finding import Finding, Status, fail, ok
+from koch_vla.terminal import paint, say, wants_colour
+
+__all__ = ["Finding", "Status", "examine", "main"]
+
+COLOURS = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "red"}
+
+
+def examine(folder: Path, rig: Path | None = None) -> Iterator[Finding]:
+    """Run all checks.
+
+    Args:
+        folder: Where episodes will be written.
+        rig: A rig file to check as well.
+    """
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        system.check_python,
+        system.check_compiler,
+        system.check_processor,
+        system.check_clock,
+        lambda: system.check_disk(folder),
+        ros.check_home,
+        ros.check_middleware,
+        ros.check_domain,
+        ros.check_shared_memory,
+        ros.check_messages,
+        ros.check_companions,
+        devices.check_ports,
+        devices.check_cameras,
+        graphics.check_gpu,
+        graphics.check_egl,
+    )
+    for check in checks:
+        yield from check()
+    if rig is not None:
+        yield from check_rig(rig)
+
+
+def check_rig(path: Path) -> Iterator[Finding]:
+    """A rig file, and whether the ports that it names are there."""
+    from koch_rig.errors import KochError
+    from koch_rig.load import load_rig
+
+    try:
+        rig = load_rig(path)
+    except KochError as error:
+        yield fail("rig", str(error), f"Edit {path}.")
+        return
+    yield ok("rig", f"{rig.name}: arms {', '.join(rig.arms)}; cameras {', '.join(rig.cameras)}")
+    for arm in rig.arms.values():
+        if not arm.calibration_path.is_file():
+            yield fail(
+                f"arm {arm.name}",
+                f"no calibration {arm.calibration_path}",
+                f"koch calibrate {arm.name} --rig {path}",
+            )
+        elif rig.simulation is None and not Path(arm.port).exists():
+            yield fail(
+                f"arm {arm.name}",
+                f"no port {arm.port}",
+                f"Plug the arm in, or write its port (ls /dev/serial/by-id) into {path}.",
+            )
+        else:
+            yield ok(f"arm {arm.name}", f"{arm.port}, {arm.calibration_path.name}")
+
+
+def write_line(finding: Finding, *, colour: bool) -> str:
+    """One finding as text: status, check, message, and the fix below it."""
+    status = paint(f"{finding.status.value:<4}", COLOURS[finding.status], enabled=colour)
+    line = f"{status}  {finding.check:<16} {finding.message}"
+    return f"{line}\n{'':<6}{'':<16} -> {finding.fix}" if finding.fix else line
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb; 1 when a finding is FAIL."""
+    parser = argparse.ArgumentParser(
+        prog="koch doctor", description="Check this machine; each finding comes with its fix."
+    )
+    parser.add_argument("--json", action="store_true", help="write the findings as JSON")
+    parser.add_argument("--rig", type=Path, metavar="FILE", help="check this rig file as well")
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=Path.cwd(),
+        metavar="DIR",
+        help="where episodes will be written",
+    )
+    arguments = parser.parse_args(argv)
+    findings = []
+    for finding in examine(arguments.root, arguments.rig):
+        findings.append(finding)
+        if not arguments.json:
+            say(write_line(finding, colour=wants_colour(sys.stdout)))
+    counts = {s: sum(f.status is s for f in findings) for s in Status}
+    if arguments.json:
+        say(json.dumps([finding.as_json() for finding in findings], indent=2))
+    else:
+        say(f"\n{counts[Status.OK]} OK, {counts[Status.WARN]} WARN, {counts[Status.FAIL]} FAIL")
+    return 1 if counts[Status.FAIL] else 0
