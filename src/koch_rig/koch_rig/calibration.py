@@ -1,0 +1,168 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""LeRobot's calibration JSON, read and written byte for byte as LeRobot does.
+
+Source: LeRobot 0.4.4, `robots/robot.py` (`_save_calibration`: draccus JSON, indent 4) and
+`utils/constants.py` (directories).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from koch_rig.errors import CalibrationError
+from koch_rig.joints import JOINT_NAMES
+from koch_rig.rig import Role
+
+TICKS_PER_TURN = 4096
+MIDDLE_TICKS = 2047
+"""What Present_Position reads in the middle pose once LeRobot's homing offset is written."""
+
+
+@dataclass(frozen=True)
+class MotorCalibration:
+    """One motor of a calibration file; names and order of the fields are LeRobot's.
+
+    Attributes:
+        id: Dynamixel id.
+        drive_mode: Drive_Mode register; bit 0 reverses the servo.
+        homing_offset: Homing_Offset register [ticks]; present = actual + offset.
+        range_min: Lowest Present_Position of the range of motion [ticks].
+        range_max: Highest Present_Position of the range of motion [ticks].
+    """
+
+    id: int
+    drive_mode: int
+    homing_offset: int
+    range_min: int
+    range_max: int
+
+
+@dataclass(frozen=True, eq=False)  # Mapping's comparison: by content, whatever the path
+class Calibration(Mapping[str, MotorCalibration]):
+    """A calibration of the six joints, by joint name.
+
+    Raises:
+        CalibrationError: A joint is missing or unknown, an id is used twice, or a range is empty.
+    """
+
+    motors: Mapping[str, MotorCalibration]
+    path: Path = Path("<calibration>")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "motors", dict(self.motors))
+        missing = [name for name in JOINT_NAMES if name not in self.motors]
+        unknown = [name for name in self.motors if name not in JOINT_NAMES]
+        if missing or unknown:
+            raise CalibrationError(
+                self.path,
+                got=f"the motors {', '.join(self.motors) or 'none'}",
+                expected=f"exactly {', '.join(JOINT_NAMES)}",
+                hint="Is this the calibration of a Koch arm? `koch calibrate ARM` makes one.",
+            )
+        ids = [motor.id for motor in self.motors.values()]
+        if len(set(ids)) != len(ids):
+            raise CalibrationError(self.path, key="id", got=str(ids), expected="six different ids")
+        for name, motor in self.motors.items():
+            if motor.range_min >= motor.range_max:
+                raise CalibrationError(
+                    self.path,
+                    key=name,
+                    got=f"range_min {motor.range_min}, range_max {motor.range_max}",
+                    expected="range_min below range_max",
+                    hint="The joint was not moved while its range was recorded: calibrate again.",
+                )
+
+    def __getitem__(self, joint: str) -> MotorCalibration:
+        return self.motors[joint]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.motors)
+
+    def __len__(self) -> int:
+        return len(self.motors)
+
+
+def load_calibration(path: Path | str) -> Calibration:
+    """Read a LeRobot calibration file.
+
+    Raises:
+        CalibrationError: The file is missing, not JSON, or not a calibration of a Koch arm.
+    """
+    path = Path(path)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise CalibrationError(
+            path,
+            got="no such file",
+            expected="a LeRobot calibration file",
+            hint="Run `koch calibrate ARM`, or copy the file that LeRobot wrote.",
+        ) from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise CalibrationError(path, got=str(exc), expected="a readable file") from exc
+    except json.JSONDecodeError as exc:
+        raise CalibrationError(
+            path, key=f"line {exc.lineno}", got=exc.msg, expected="valid JSON"
+        ) from exc
+    if not isinstance(data, dict):
+        raise CalibrationError(path, got=type(data).__name__, expected="an object, motor by motor")
+    return Calibration({name: _motor(path, name, entry) for name, entry in data.items()}, path)
+
+
+def _motor(path: Path, name: str, entry: object) -> MotorCalibration:
+    """Check one motor's entry."""
+    keys = [field.name for field in fields(MotorCalibration)]
+    if not isinstance(entry, dict) or set(entry) != set(keys):
+        got = ", ".join(map(str, entry)) if isinstance(entry, dict) else repr(entry)
+        raise CalibrationError(path, key=name, got=got or "nothing", expected=", ".join(keys))
+    for key in keys:
+        value = entry[key]
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise CalibrationError(
+                path, key=f"{name}.{key}", got=repr(value), expected="a whole number"
+            )
+    return MotorCalibration(**entry)
+
+
+def calibration_text(calibration: Mapping[str, MotorCalibration]) -> str:
+    """The file's text exactly as LeRobot writes it: indent 4, no newline at the end."""
+    return json.dumps({name: asdict(motor) for name, motor in calibration.items()}, indent=4)
+
+
+def save_calibration(calibration: Mapping[str, MotorCalibration], path: Path | str) -> None:
+    """Write a calibration file whole or not at all (temporary file, then rename)."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        temporary.write_text(calibration_text(calibration), encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def lerobot_calibration_path(
+    role: Role, arm_id: str, environment: Mapping[str, str] | None = None
+) -> Path:
+    """Where LeRobot keeps the calibration of an arm with this id.
+
+    Args:
+        role: Followers are robots of type koch_follower, leaders teleoperators of koch_leader.
+        arm_id: LeRobot's `--robot.id` or `--teleop.id`.
+        environment: Environment variables; the process's where None. HF_LEROBOT_CALIBRATION,
+            else HF_LEROBOT_HOME/calibration, else HF_HOME/lerobot/calibration decide.
+    """
+    env = os.environ if environment is None else environment
+    hf_home = env.get("HF_HOME") or str(Path(env.get("HOME", "~")) / ".cache" / "huggingface")
+    home = env.get("HF_LEROBOT_HOME") or str(Path(hf_home) / "lerobot")
+    root = Path(env.get("HF_LEROBOT_CALIBRATION") or str(Path(home) / "calibration"))
+    folder = {
+        Role.FOLLOWER: Path("robots") / "koch_follower",
+        Role.LEADER: Path("teleoperators") / "koch_leader",
+    }[role]
+    return root.expanduser() / folder / f"{arm_id}.json"

@@ -1,0 +1,93 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The root of all errors of koch_vla, and the leaves of this package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class KochError(Exception):
+    """Root of every error that koch_vla raises on purpose; its text is written for the user."""
+
+
+class RigError(KochError):
+    """The rig file cannot be used.
+
+    Attributes:
+        path: The rig file.
+        key: Dotted key path inside the file, empty for the whole file.
+        line: One-based line in the file, or None.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        key: str = "",
+        got: str,
+        expected: str,
+        hint: str = "",
+        line: int | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.key = key
+        self.line = line
+        where = str(path) if line is None else f"{path}:{line}"
+        subject = f"{key}: " if key else ""
+        text = f"{where}: {subject}got {got}, expected {expected}"
+        super().__init__(f"{text}. {hint}" if hint else text)
+
+
+class CalibrationError(KochError):
+    """A LeRobot calibration file is missing, unreadable or incomplete."""
+
+    def __init__(
+        self, path: Path | str, *, key: str = "", got: str, expected: str, hint: str = ""
+    ) -> None:
+        self.path = Path(path)
+        self.key = key
+        subject = f"{key}: " if key else ""
+        text = f"{path}: {subject}got {got}, expected {expected}"
+        super().__init__(f"{text}. {hint}" if hint else text)
+
+
+class JointNamesError(KochError):
+    """A set of joint names does not match the six joints of a Koch arm."""
+
+    def __init__(self, where: str, *, missing: list[str], unknown: list[str]) -> None:
+        self.missing = missing
+        self.unknown = unknown
+        parts = []
+        if missing:
+            parts.append(f"missing {', '.join(missing)}")
+        if unknown:
+            parts.append(f"unknown {', '.join(unknown)}")
+        from koch_rig.joints import JOINT_NAMES
+
+        super().__init__(
+            f"{where}: joint names are wrong: {'; '.join(parts)}. "
+            f"Expected exactly {', '.join(JOINT_NAMES)}, in any order."
+        )
+
+
+class ShapeError(KochError):
+    """An array has the wrong shape."""
+
+    def __init__(self, what: str, *, got: tuple[int, ...], expected: str) -> None:
+        super().__init__(f"{what}: got an array of shape {got}, expected {expected}.")
+
+
+class GeometryError(KochError):
+    """Numbers do not describe a rotation, a transform or a point in front of a camera."""
+
+    def __init__(self, what: str, *, got: str, expected: str) -> None:
+        super().__init__(f"{what}: got {got}, expected {expected}.")
+
+
+class ModelError(KochError):
+    """The robot description cannot be found or processed."""
+
+    def __init__(self, what: str, *, got: str, expected: str, hint: str = "") -> None:
+        text = f"{what}: got {got}, expected {expected}"
+        super().__init__(f"{text}. {hint}" if hint else text)

@@ -1,0 +1,136 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of the rig file that name streams: `streams` and `features`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from koch_rig.rig import Arm, Camera, Feature, Stream
+from koch_rig.section import Section, Shown, closest
+
+_ARM_STREAMS = ("joint_states", "joint_command")
+_STREAM_NAME = re.compile(r"^[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)+$")
+_FEATURE_KEY = re.compile(r"^(observation|action)(\.[a-z][a-z0-9_]*)*$")
+_PICTURE_PREFIX = "observation.images."
+
+DEFAULT_JOINT_AGE_S = 0.05
+DEFAULT_OTHER_AGE_S = 0.1
+_DEFAULT_CAMERA_PERIODS = 2.5  # a value lives for two missed pictures
+
+
+def topic_of(stream: str) -> str:
+    """The ROS topic of a stream: cameras/<cam> is its compressed picture, others are the name."""
+    if stream.startswith("cameras/"):
+        return f"/{stream}/image_raw/compressed"
+    return f"/{stream}"
+
+
+def read_streams(
+    root: Section,
+    arms: Mapping[str, Arm],
+    cameras: Mapping[str, Camera],
+    features: Mapping[str, Feature],
+    *,
+    simulated: bool,
+) -> dict[str, Stream]:
+    """The streams of the file, and those that features name without an entry of their own."""
+    holder = root.section("streams", optional=True)
+    streams: dict[str, Stream] = {}
+    for name in holder.names():
+        entry = holder.section(name)
+        _check_stream(root, holder.path_of(name), name, arms, cameras, simulated=simulated)
+        default = _default_age_s(name, cameras)
+        streams[name] = Stream(
+            name=name,
+            topic=topic_of(name),
+            max_age_s=entry.number(
+                "max_age_ms",
+                unit="ms",
+                low=1,
+                high=60_000,
+                default=1000 * default,
+                hint="Below 1 it looks like seconds: write milliseconds.",
+            )
+            / 1000,
+            offset_s=entry.number("offset_ms", unit="ms", low=-1000, high=1000, default=0.0)
+            / 1000,
+        )
+        entry.refuse_unknown()
+    for feature in features.values():
+        name = feature.stream
+        if name not in streams:
+            key = f"features.{feature.key}.stream"
+            _check_stream(root, key, name, arms, cameras, simulated=simulated)
+            streams[name] = Stream(name, topic_of(name), _default_age_s(name, cameras))
+    return streams
+
+
+def _default_age_s(name: str, cameras: Mapping[str, Camera]) -> float:
+    """How long a value of a stream lives where the file does not say."""
+    folder, _, rest = name.partition("/")
+    if folder == "cameras" and rest in cameras:
+        return _DEFAULT_CAMERA_PERIODS / cameras[rest].fps
+    if rest in _ARM_STREAMS:
+        return DEFAULT_JOINT_AGE_S
+    return DEFAULT_OTHER_AGE_S
+
+
+def _check_stream(
+    root: Section,
+    key: str,
+    name: str,
+    arms: Mapping[str, Arm],
+    cameras: Mapping[str, Camera],
+    *,
+    simulated: bool,
+) -> None:
+    """Refuse names that no node of this rig publishes, as far as the rig can know."""
+    known = [f"{arm}/{stream}" for arm in arms for stream in _ARM_STREAMS]
+    known += [f"cameras/{camera}" for camera in cameras]
+    if simulated:
+        known.append("sim/environment_state")
+    if name in known:
+        return
+    near = closest(name, known)
+    hint = f"Did you mean {near!r}?" if near else f"This rig has {', '.join(known)}."
+    folder, _, rest = name.partition("/")
+    ours = folder in arms or folder == "cameras" or closest(folder, [*arms, "cameras"])
+    foreign_ok = bool(_STREAM_NAME.match(name)) and not (ours and not rest.startswith("command/"))
+    if not foreign_ok:
+        raise root.error(key, name, "the name of a stream of this rig", hint)
+    if folder == "sim" and not simulated:
+        raise root.error(key, name, "a stream of this rig", "It has no `simulation:` section.")
+
+
+def read_features(
+    root: Section, arms: Mapping[str, Arm], cameras: Mapping[str, Camera]
+) -> dict[str, Feature]:
+    """What a dataset frame holds, and from which stream each key is filled."""
+    holder = root.section("features", optional=True)
+    features: dict[str, Feature] = {}
+    for key in holder.names():
+        path = holder.path_of(key)
+        if not _FEATURE_KEY.match(key):
+            raise root.error(
+                path,
+                Shown(key),
+                "observation.state, observation.images.<camera>, "
+                "observation.environment_state, action, or another observation.* or action.*",
+            )
+        entry = holder.section(key)
+        feature = Feature(key=key, stream=entry.text("stream"))
+        entry.refuse_unknown()
+        _check_kind(root, path, feature)
+        features[key] = feature
+    return features
+
+
+def _check_kind(root: Section, path: str, feature: Feature) -> None:
+    """Pictures come from cameras and nothing else does."""
+    is_picture_key = feature.key.startswith(_PICTURE_PREFIX)
+    is_picture_stream = feature.stream.startswith("cameras/")
+    if is_picture_key != is_picture_stream:
+        expected = "a stream cameras/<camera>" if is_picture_key else "a stream of numbers"
+        raise root.error(f"{path}.stream", feature.stream, expected)

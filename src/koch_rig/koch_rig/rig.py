@@ -1,0 +1,239 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is on the table: the rig as frozen dataclasses, SI units, one source for every node."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from koch_rig.errors import KochError
+
+Vector3 = tuple[float, float, float]
+
+
+class Role(enum.Enum):
+    """What an arm does."""
+
+    FOLLOWER = "follower"
+    LEADER = "leader"
+
+
+class PhysicsKind(enum.Enum):
+    """What moves the emulated servos of a simulated rig."""
+
+    FIRST_ORDER = "first_order"
+    MUJOCO = "mujoco"
+
+
+class ColorMode(enum.Enum):
+    """Channel order of decoded pictures."""
+
+    RGB = "rgb"
+    BGR = "bgr"
+
+
+class ArmChoiceError(KochError):
+    """A rig was asked for an arm that it does not have, or has several times."""
+
+    def __init__(self, what: str, rig: Rig) -> None:
+        arms = ", ".join(f"{arm.name} ({arm.role.value})" for arm in rig.arms.values())
+        super().__init__(f"{rig.path}: {what}. Arms of this rig: {arms}.")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """Where a thing sits: its pose in a parent frame.
+
+    Attributes:
+        parent: Parent frame, such as "world" or "follower/gripper_link".
+        xyz: Position of the thing's origin in the parent [m].
+        rpy_rad: Fixed-axis roll, pitch, yaw of the thing in the parent [rad], as in URDF.
+    """
+
+    parent: str = "world"
+    xyz: Vector3 = (0.0, 0.0, 0.0)
+    rpy_rad: Vector3 = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class JointMount:
+    """How a servo sits on its joint: angle = sign * (ticks - 2047) * 2 pi / 4096 + offset_rad.
+
+    Attributes:
+        sign: +1 where ticks grow with the URDF angle, -1 where they shrink.
+        offset_rad: URDF angle [rad] at tick 2047, the middle pose of LeRobot's calibration.
+    """
+
+    sign: int = 1
+    offset_rad: float = 0.0
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm.
+
+    Attributes:
+        name: Name in the rig; ROS namespace and frame prefix.
+        role: Follower or leader.
+        port: Serial device.
+        calibration_path: LeRobot calibration JSON.
+        base: Pose of base_link; the arm reaches along +x of base_link, z is up.
+        rate_hz: Bus cycles per second [Hz].
+        joints: Sign and zero offset of all six joints.
+        drives: Name of the follower that a leader drives, else None.
+    """
+
+    name: str
+    role: Role
+    port: str
+    calibration_path: Path
+    base: Mount
+    rate_hz: float
+    joints: Mapping[str, JointMount]
+    drives: str | None = None
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera.
+
+    Attributes:
+        name: Name in the rig.
+        source: Device path, URL, file, or OpenCV-style index.
+        width: Picture width after rotation [px].
+        height: Picture height after rotation [px].
+        fps: Pictures per second [Hz].
+        rotation: Clockwise rotation of the picture [deg]: 0, 90, 180 or -90, as LeRobot's.
+        fourcc: Pixel format to ask the device for, or None.
+        color_mode: Channel order of decoded pictures.
+        mount: Pose of the camera's optical frame (z forward, x right, y down).
+        intrinsics_path: Camera calibration YAML, or None.
+        fovy_deg: Vertical field of view [deg]; only simulated cameras have it.
+    """
+
+    name: str
+    source: str | int
+    width: int
+    height: int
+    fps: float
+    mount: Mount
+    rotation: int = 0
+    fourcc: str | None = None
+    color_mode: ColorMode = ColorMode.RGB
+    intrinsics_path: Path | None = None
+    fovy_deg: float | None = None
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A box in the world frame that the TCP may not leave [m]."""
+
+    min: Vector3
+    max: Vector3
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the guard lets through.
+
+    Attributes:
+        max_speed: Per joint [rad/s].
+        max_acceleration: Per joint [rad/s^2].
+        table_z: Lowest z of the TCP in the world frame [m], or None for no table.
+        workspace: Box for the TCP, or None.
+        joints: Lower and upper angle of all six joints [rad]: the URDF's, narrowed by the rig.
+        command_timeout_s: Without a command for so long the arm holds its pose [s].
+        max_command_age_s: A command older than this is refused [s].
+    """
+
+    max_speed: float
+    max_acceleration: float
+    table_z: float | None
+    workspace: Workspace | None
+    joints: Mapping[str, tuple[float, float]]
+    command_timeout_s: float
+    max_command_age_s: float
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One stream of stamped messages.
+
+    Attributes:
+        name: Name in the rig, such as "follower/joint_states" or "cameras/above".
+        topic: Absolute ROS topic.
+        max_age_s: An older value does not exist [s].
+        offset_s: Added to a header stamp to get the acquisition time [s]; a camera that stamps
+            40 ms late has -0.04.
+    """
+
+    name: str
+    topic: str
+    max_age_s: float
+    offset_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One key of a dataset frame and the stream that fills it."""
+
+    key: str
+    stream: str
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Present only where the rig is simulated."""
+
+    physics: PhysicsKind
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Rig:
+    """The whole set-up. Mappings keep the order of the file and cannot be changed."""
+
+    name: str
+    fps: int
+    task: str
+    robot_type: str
+    arms: Mapping[str, Arm]
+    cameras: Mapping[str, Camera]
+    limits: Limits
+    streams: Mapping[str, Stream]
+    features: Mapping[str, Feature]
+    simulation: Simulation | None
+    path: Path
+    text: str = field(repr=False, compare=False)
+
+    @property
+    def follower(self) -> Arm:
+        """The only follower.
+
+        Raises:
+            ArmChoiceError: The rig has no follower, or several.
+        """
+        followers = [arm for arm in self.arms.values() if arm.role is Role.FOLLOWER]
+        if len(followers) != 1:
+            raise ArmChoiceError(f"exactly one follower is needed, not {len(followers)}", self)
+        return followers[0]
+
+    def arm(self, name: str) -> Arm:
+        """The arm of this name.
+
+        Raises:
+            ArmChoiceError: There is no such arm.
+        """
+        if name not in self.arms:
+            raise ArmChoiceError(f"there is no arm named {name!r}", self)
+        return self.arms[name]
+
+    def leader_of(self, follower: str) -> Arm | None:
+        """The leader that drives this follower, or None."""
+        for arm in self.arms.values():
+            if arm.role is Role.LEADER and arm.drives == follower:
+                return arm
+        return None
