@@ -1,0 +1,181 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints in LeRobot's folder layout, read strictly and written for LeRobot 0.4 and later.
+
+    config.json, model.safetensors, policy_preprocessor.json, policy_postprocessor.json and the
+    two safetensors files of statistics they name; koch.json holds what is ours alone.
+
+Checkpoints of LeRobot 0.3, whose statistics lie among the weights, are read too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from koch_policy.config_json import config_to_dict, read_config
+from koch_policy.configs import PolicyConfig
+from koch_policy.errors import CheckpointError, PickleRefusedError, WeightsMismatchError
+from koch_policy.extras import Extras, read_extras, write_extras
+from koch_policy.files import write_folder, write_json
+from koch_policy.models.registry import build_model, policy_model
+from koch_policy.normalize import Normalizer, Statistics, ZeroRange
+from koch_policy.processors import (
+    PREPROCESSOR,
+    Processors,
+    read_processors,
+    statistics_in_weights,
+    write_processors,
+)
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+_PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+_PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A loaded checkpoint: network (evaluation mode, float32, CPU), scaling and our extras."""
+
+    path: Path
+    config: PolicyConfig
+    model: nn.Module
+    normalizer: Normalizer
+    statistics: Statistics
+    rename_map: dict[str, str]
+    extras: Extras
+
+
+def resolve_checkpoint(path: Path) -> Path:
+    """Return the folder that holds config.json: the path itself or where training put it.
+
+    Raises:
+        CheckpointError: There is none.
+        PickleRefusedError: The path is a pickled file.
+    """
+    path = Path(path)
+    if path.is_file():
+        _refuse_pickle(path)
+        raise CheckpointError(path, "this is a file", "Name the folder that holds config.json.")
+    for inner in ("", "pretrained_model", "checkpoints/last/pretrained_model"):
+        if (path / inner / CONFIG).is_file():
+            return path / inner
+    what = "no config.json here" if path.is_dir() else "no such folder"
+    raise CheckpointError(
+        path, what, "Name a checkpoint folder, or a training output that has checkpoints/last."
+    )
+
+
+def load_checkpoint(path: Path | str, *, zero_range: ZeroRange = ZeroRange.REFUSE) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        CheckpointError: A file is missing, truncated or not what it should be.
+        PickleRefusedError: The weights are pickled.
+        WeightsMismatchError: Keys or shapes of the weights do not fit config.json.
+        StatisticsError: Statistics are missing or have zero range.
+        ConfigError, UnknownKeysError, UnknownPolicyError: config.json is not valid.
+    """
+    folder = resolve_checkpoint(Path(path))
+    config = read_config(folder / CONFIG)
+    tensors = read_tensors(folder / WEIGHTS)
+    if (folder / PREPROCESSOR).is_file():
+        processors = read_processors(folder, config)
+    else:
+        tensors, processors = statistics_in_weights(folder, config, tensors)
+    model = build_model(config)
+    load_weights(model, tensors, folder / WEIGHTS)
+    model.eval()
+    features = {**config.input_features, **config.output_features}
+    normalizer = Normalizer(
+        features,
+        processors.modes,
+        processors.statistics,
+        where=str(folder),
+        zero_range=zero_range,
+    )
+    return Checkpoint(
+        path=folder,
+        config=config,
+        model=model,
+        normalizer=normalizer,
+        statistics=processors.statistics,
+        rename_map=processors.rename_map,
+        extras=read_extras(folder),
+    )
+
+
+def save_checkpoint(
+    path: Path | str,
+    config: PolicyConfig,
+    model: nn.Module,
+    statistics: Statistics,
+    extras: Extras | None = None,
+) -> None:
+    """Write a checkpoint folder whole or not at all (temporary folder, then rename)."""
+    prefix = policy_model(model).state_dict_prefix
+    tensors = {
+        prefix + key: value.detach().to("cpu").contiguous().clone()
+        for key, value in model.state_dict().items()
+    }
+    with write_folder(Path(path)) as folder:
+        write_json(folder / CONFIG, config_to_dict(config))
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        write_processors(folder, config, Processors(config.normalization_mapping, statistics, {}))
+        write_extras(folder, extras or Extras())
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file; anything else is refused."""
+    if not path.is_file():
+        for other in sorted(path.parent.iterdir()) if path.parent.is_dir() else []:
+            if other.suffix in _PICKLE_SUFFIXES:
+                raise PickleRefusedError(other)
+        raise CheckpointError(path, "no such file", "Copy the whole checkpoint folder.")
+    _refuse_pickle(path)
+    try:
+        return load_file(path)
+    except SafetensorError as exc:
+        raise CheckpointError(
+            path,
+            f"not a whole safetensors file ({exc})",
+            "Copy it again: it is cut off or damaged.",
+        ) from exc
+
+
+def _refuse_pickle(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(4)
+    if path.suffix in _PICKLE_SUFFIXES or start.startswith(_PICKLE_STARTS):
+        raise PickleRefusedError(path)
+
+
+def load_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Put weights into a network, strictly.
+
+    Raises:
+        WeightsMismatchError: A key is missing, unexpected or has another shape.
+        CheckpointError: A weight is NaN or infinite.
+    """
+    prefix = policy_model(model).state_dict_prefix
+    expected = {prefix + key: value for key, value in model.state_dict().items()}
+    missing = expected.keys() - tensors.keys()
+    unexpected = tensors.keys() - expected.keys()
+    shapes = [
+        f"{key} is {tuple(tensors[key].shape)}, expected {tuple(value.shape)}"
+        for key, value in expected.items()
+        if key in tensors and tensors[key].shape != value.shape
+    ]
+    if missing or unexpected or shapes:
+        raise WeightsMismatchError(path, missing, unexpected, shapes)
+    for key, value in tensors.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise CheckpointError(path, f"{key} holds NaN or infinity", "The training diverged.")
+    own = {key: tensors[prefix + key].to(value.dtype) for key, value in model.state_dict().items()}
+    model.load_state_dict(own)

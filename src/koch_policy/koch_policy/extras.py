@@ -1,0 +1,61 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""koch.json: what a checkpoint says beyond LeRobot's files (which ignore it)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from koch_policy.errors import UnknownKeysError
+from koch_policy.files import read_json, write_json
+
+EXTRAS = "koch.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Where a policy comes from and what its vectors mean.
+
+    Attributes:
+        fingerprint: Fingerprint of the rig that made the dataset, empty when unknown.
+        names: {feature: names of its elements, in order}.
+        units: Units of states and actions in the dataset ("lerobot", "degrees", "radians").
+        fps: Steps per second of the actions, 0 when unknown.
+        robot_type: The dataset's robot type.
+        tasks: Task texts of the dataset; their order is the index of learned embeddings.
+        parts: {feature: dataset keys that it joins}, for vectors put together from several.
+        training: Step, dataset, validation figures and the like, for people.
+        runtime: Hints for runtimes, for example the measured choice.
+    """
+
+    fingerprint: str = ""
+    names: Mapping[str, list[str]] = field(default_factory=dict)
+    units: str = ""
+    fps: float = 0.0
+    robot_type: str = ""
+    tasks: list[str] = field(default_factory=list)
+    parts: Mapping[str, list[str]] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    runtime: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_extras(folder: Path, extras: Extras) -> None:
+    """Write koch.json into a checkpoint folder."""
+    write_json(folder / EXTRAS, {"format": _FORMAT, **asdict(extras)})
+
+
+def read_extras(folder: Path) -> Extras:
+    """Read koch.json; a folder without it (LeRobot's own) gives empty extras."""
+    path = folder / EXTRAS
+    if not path.is_file():
+        return Extras()
+    content = read_json(path)
+    known = {entry.name for entry in fields(Extras)}
+    unknown = set(content) - known - {"format"}
+    if unknown:
+        raise UnknownKeysError(str(path), unknown, known)
+    return Extras(**{key: value for key, value in content.items() if key in known})
