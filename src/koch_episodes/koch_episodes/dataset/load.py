@@ -1,0 +1,231 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Reading the tables of a LeRobot dataset, v3.0 and v2.1, into one form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from koch_episodes.dataset import layout
+from koch_episodes.dataset.layout import DatasetInfo, Version
+from koch_episodes.dataset.stats import Stats, aggregate, stats_from_json
+from koch_episodes.dataset.tables import read_tasks
+from koch_episodes.errors import DatasetFormatError
+
+
+@dataclass(frozen=True)
+class VideoPlace:
+    """Where an episode's pictures of one camera are.
+
+    Attributes:
+        path: mp4 file.
+        from_s: Start of the episode in that file, [s].
+        to_s: End of the episode in that file, [s].
+    """
+
+    path: Path
+    from_s: float
+    to_s: float
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One row of the episode table.
+
+    Attributes:
+        index: Episode index.
+        length: Count of frames.
+        from_index: Global index of the first frame.
+        to_index: Global index behind the last frame.
+        tasks: Distinct task texts.
+        videos: Camera key to place.
+    """
+
+    index: int
+    length: int
+    from_index: int
+    to_index: int
+    tasks: tuple[str, ...]
+    videos: Mapping[str, VideoPlace]
+
+
+def _rows(paths: list[Path], columns: list[str] | None = None) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for path in paths:
+        try:
+            names = pq.read_schema(path).names
+            wanted = [name for name in names if columns is None or name in columns]
+            rows.extend(pq.read_table(path, columns=wanted).to_pylist())
+        except (OSError, pa.ArrowException) as exc:
+            raise DatasetFormatError(path, f"unreadable file ({exc})", "a parquet file") from exc
+    return rows
+
+
+def episode_files(root: Path) -> list[Path]:
+    """List the v3.0 episode tables as LeRobot does."""
+    return sorted((root / "meta/episodes").glob("*/*.parquet"))
+
+
+def data_files(root: Path) -> list[Path]:
+    """List the frame tables as LeRobot does."""
+    return sorted((root / "data").glob("*/*.parquet"))
+
+
+def load_episodes(root: Path, info: DatasetInfo) -> list[Episode]:
+    """Read the episode table.
+
+    Raises:
+        DatasetFormatError: Missing, unreadable, or lacks a needed column.
+    """
+    if info.version is Version.V21:
+        return _load_episodes_v21(root, info)
+    needed = ["episode_index", "dataset_from_index", "dataset_to_index"]
+    for key in info.video_keys:
+        needed += [
+            f"videos/{key}/{name}" for name in ("chunk_index", "file_index", "from_timestamp")
+        ]
+    optional = ["tasks", "length", *(f"videos/{key}/to_timestamp" for key in info.video_keys)]
+    files = episode_files(root)
+    if not files:
+        raise DatasetFormatError(root / "meta/episodes", "no parquet files", "the episode table")
+    episodes = []
+    for row in _rows(files, [*needed, *optional]):
+        missing = [name for name in needed if row.get(name) is None]
+        if missing:
+            raise DatasetFormatError(files[0], f"no column(s) {missing}", "all that are needed")
+        episodes.append(_episode(root, info, row))
+    return episodes
+
+
+def _episode(root: Path, info: DatasetInfo, row: Mapping[str, Any]) -> Episode:
+    start, end = row["dataset_from_index"], row["dataset_to_index"]
+    videos = {}
+    for key in info.video_keys:
+        name = layout.video_path(
+            Version.V30,
+            key,
+            episode=0,
+            chunk=row[f"videos/{key}/chunk_index"],
+            file=row[f"videos/{key}/file_index"],
+        )
+        from_s = row[f"videos/{key}/from_timestamp"]
+        to_s = row.get(f"videos/{key}/to_timestamp")
+        videos[key] = VideoPlace(
+            root / name, from_s, from_s + (end - start) / info.fps if to_s is None else to_s
+        )
+    length = row.get("length")
+    return Episode(
+        row["episode_index"],
+        end - start if length is None else length,
+        start,
+        end,
+        tuple(row.get("tasks") or ()),
+        videos,
+    )
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.strip()]
+    except (OSError, ValueError) as exc:
+        raise DatasetFormatError(path, f"unreadable file ({exc})", "JSON lines") from exc
+
+
+def _load_episodes_v21(root: Path, info: DatasetInfo) -> list[Episode]:
+    episodes, start = [], 0
+    for row in _json_lines(root / layout.V21_EPISODES):
+        index, length = int(row["episode_index"]), int(row["length"])
+        videos = {
+            key: VideoPlace(
+                root / layout.video_path(Version.V21, key, episode=index, chunk=0, file=0),
+                0.0,
+                length / info.fps,
+            )
+            for key in info.video_keys
+        }
+        episodes.append(
+            Episode(index, length, start, start + length, tuple(row.get("tasks", ())), videos)
+        )
+        start += length
+    return episodes
+
+
+def load_tasks(root: Path, info: DatasetInfo) -> list[str]:
+    """Read the task texts in index order."""
+    if info.version is Version.V30:
+        return read_tasks(root / layout.TASKS)
+    rows = {int(row["task_index"]): row["task"] for row in _json_lines(root / layout.V21_TASKS)}
+    if sorted(rows) != list(range(len(rows))):
+        raise DatasetFormatError(root / layout.V21_TASKS, sorted(rows), f"0..{len(rows) - 1}")
+    return [rows[index] for index in range(len(rows))]
+
+
+def load_stats(root: Path, info: DatasetInfo) -> dict[str, Stats] | None:
+    """Read the statistics over all episodes; None where the dataset has none."""
+    if info.version is Version.V30:
+        path = root / layout.STATS
+        if not path.exists():
+            return None
+        try:
+            return stats_from_json(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as exc:
+            raise DatasetFormatError(path, f"({exc})", "JSON") from exc
+    path = root / layout.V21_STATS
+    if not path.exists():
+        return None
+    parts = [stats_from_json(row["stats"]) for row in _json_lines(path)]
+    return {key: aggregate([part[key] for part in parts]) for key in parts[0]} if parts else None
+
+
+def column_array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Turn a frame table column into an array of shape (T,) for scalars, (T, *shape) else."""
+    array = column.combine_chunks()
+    count = len(array)
+    while (
+        pa.types.is_list(array.type)
+        or pa.types.is_fixed_size_list(array.type)
+        or (pa.types.is_large_list(array.type))
+    ):
+        array = array.flatten()
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        return np.array(array.to_pylist(), dtype=object)
+    values = array.to_numpy(zero_copy_only=False)
+    return values if shape == (1,) else values.reshape(count, *shape)
+
+
+def load_columns(root: Path, info: DatasetInfo) -> dict[str, npt.NDArray[Any]]:
+    """Read all columns that are not pictures, over the whole dataset.
+
+    Raises:
+        DatasetFormatError: No tables, an unreadable one, or a declared column is missing.
+    """
+    files = data_files(root)
+    if not files:
+        raise DatasetFormatError(root / "data", "no parquet files", "the frame tables")
+    keys = [key for key, spec in info.features.items() if not spec.is_picture]
+    pieces: dict[str, list[npt.NDArray[Any]]] = {key: [] for key in keys}
+    for path in files:
+        try:
+            table = pq.read_table(path, columns=keys)
+        except (OSError, pa.ArrowException) as exc:
+            raise DatasetFormatError(path, f"({exc})", f"the columns {keys}") from exc
+        for key in keys:
+            if key not in table.column_names:
+                raise DatasetFormatError(path, f"no column {key!r}", "every declared feature")
+            try:
+                pieces[key].append(column_array(table[key], info.features[key].shape))
+            except ValueError as exc:
+                raise DatasetFormatError(
+                    path, f"column {key!r}: {exc}", f"shape {info.features[key].shape}"
+                ) from exc
+    return {key: np.concatenate(parts) for key, parts in pieces.items()}

@@ -1,0 +1,79 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""One finished episode outside a dataset: columns, videos and statistics in a folder.
+
+Workers make parts in any order; the dataset writer puts them together in the right one. A part's
+`part.json` is written last, so that a part is whole when it exists.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from koch_episodes.dataset.stats import Stats, stats_from_json, stats_to_json
+
+_FACTS = "part.json"
+_COLUMNS = "columns.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodePart:
+    """A finished episode.
+
+    Attributes:
+        task: Task text.
+        columns: Feature key to values, shape (T,) or (T, N).
+        stats: Feature key to statistics, cameras included.
+        videos: Camera key to mp4 of exactly T frames.
+        video_info: Camera key to the `info` block of its feature.
+    """
+
+    task: str
+    columns: Mapping[str, npt.NDArray[Any]]
+    stats: Mapping[str, Stats]
+    videos: Mapping[str, Path]
+    video_info: Mapping[str, Mapping[str, Any]]
+    length: int
+
+    def save(self, folder: Path) -> None:
+        """Write columns and facts; the videos lie in the folder already."""
+        with (folder / _COLUMNS).open("wb") as file:
+            np.savez(file, allow_pickle=False, **dict(self.columns))
+        facts = {
+            "task": self.task,
+            "length": self.length,
+            "columns": list(self.columns),
+            "stats": stats_to_json(self.stats),
+            "videos": {key: path.name for key, path in self.videos.items()},
+            "video_info": {key: dict(info) for key, info in self.video_info.items()},
+        }
+        draft = folder / f"{_FACTS}.tmp"
+        draft.write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+        draft.replace(folder / _FACTS)
+
+    @staticmethod
+    def is_whole(folder: Path) -> bool:
+        """Tell whether the folder holds a finished part."""
+        return (folder / _FACTS).is_file()
+
+    @classmethod
+    def load(cls, folder: Path) -> EpisodePart:
+        """Read a part from its folder."""
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+        with np.load(folder / _COLUMNS, allow_pickle=False) as arrays:
+            columns = {key: arrays[key] for key in facts["columns"]}
+        return cls(
+            facts["task"],
+            columns,
+            stats_from_json(facts["stats"]),
+            {key: folder / name for key, name in facts["videos"].items()},
+            facts["video_info"],
+            int(facts["length"]),
+        )

@@ -1,0 +1,168 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Arrow tables of a LeRobot dataset: frames, tasks, episodes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from koch_episodes.dataset.layout import FeatureSpec
+from koch_episodes.errors import DatasetFormatError, DatasetWriteError
+
+Columns = Mapping[str, npt.NDArray[Any]]
+
+
+def column_type(key: str, spec: FeatureSpec) -> pa.DataType:
+    """Return the Arrow type of a numeric or string feature.
+
+    Raises:
+        DatasetWriteError: The feature has more than one axis, which no vector column can hold.
+    """
+    if spec.dtype == "string":
+        return pa.string()
+    element = pa.from_numpy_dtype(np.dtype(spec.dtype))
+    if len(spec.shape) != 1:
+        raise DatasetWriteError(f"feature {key}", f"shape {spec.shape}", "one axis")
+    if spec.shape == (1,):
+        return element
+    return pa.list_(pa.field("element", element), spec.shape[0])
+
+
+def frame_schema(features: Mapping[str, FeatureSpec]) -> pa.Schema:
+    """Return the schema of the frame table: every feature that is not a video, in order."""
+    return pa.schema(
+        [(key, column_type(key, spec)) for key, spec in features.items() if not spec.is_picture]
+    )
+
+
+def frame_table(features: Mapping[str, FeatureSpec], columns: Columns) -> pa.Table:
+    """Build the rows of one episode.
+
+    Args:
+        features: All features of the dataset.
+        columns: Feature key to values, shape (T,) or (T, N); strings as object arrays.
+
+    Raises:
+        DatasetWriteError: A column has the wrong shape, or holds NaN or infinity.
+    """
+    schema = frame_schema(features)
+    arrays = []
+    for field in schema:
+        spec, values = features[field.name], np.asarray(columns[field.name])
+        if spec.dtype == "string":
+            arrays.append(pa.array(values.tolist(), pa.string()))
+            continue
+        size = spec.shape[0]
+        if values.size != len(values) * size:
+            raise DatasetWriteError(
+                f"feature {field.name}", f"shape {values.shape}", f"(frames, {size})"
+            )
+        flat = np.ascontiguousarray(values, dtype=spec.dtype).reshape(-1)
+        if flat.dtype.kind == "f" and not np.isfinite(flat).all():
+            raise DatasetWriteError(f"feature {field.name}", "NaN or infinity", "finite numbers")
+        array = pa.array(flat)
+        if size > 1:
+            array = pa.FixedSizeListArray.from_arrays(array, type=field.type)
+        arrays.append(array)
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _pandas_metadata() -> bytes:
+    """Say that the task text is the pandas index: without it LeRobot reads row numbers as tasks."""
+
+    def column(name: str, kind: str, numpy_type: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "field_name": name,
+            "pandas_type": kind,
+            "numpy_type": numpy_type,
+            "metadata": None,
+        }
+
+    return json.dumps(
+        {
+            "index_columns": ["task"],
+            "column_indexes": [
+                {
+                    "name": None,
+                    "field_name": None,
+                    "pandas_type": "unicode",
+                    "numpy_type": "object",
+                    "metadata": {"encoding": "UTF-8"},
+                }
+            ],
+            "columns": [
+                column("task_index", "int64", "int64"),
+                column("task", "unicode", "object"),
+            ],
+            "creator": {"library": "pyarrow", "version": "21.0.0"},
+            "pandas_version": "2.2.0",
+        }
+    ).encode()
+
+
+def write_tasks(path: Path, tasks: Sequence[str]) -> None:
+    """Write tasks.parquet; the row number is the task index."""
+    table = pa.table(
+        {
+            "task_index": pa.array(range(len(tasks)), pa.int64()),
+            "task": pa.array(list(tasks), pa.string()),
+        }
+    )
+    write_parquet(path, table.replace_schema_metadata({b"pandas": _pandas_metadata()}))
+
+
+def read_tasks(path: Path) -> list[str]:
+    """Read tasks.parquet in task index order.
+
+    Raises:
+        DatasetFormatError: Unreadable, or the indices are not 0..n-1.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as exc:
+        raise DatasetFormatError(path, f"unreadable file ({exc})", "a parquet file") from exc
+    name = "task" if "task" in table.column_names else "__index_level_0__"
+    if name not in table.column_names or "task_index" not in table.column_names:
+        raise DatasetFormatError(path, f"columns {table.column_names}", "task and task_index")
+    rows = dict(zip(table["task_index"].to_pylist(), table[name].to_pylist(), strict=True))
+    if sorted(rows) != list(range(len(rows))):
+        raise DatasetFormatError(path, f"task_index {sorted(rows)}", f"0..{len(rows) - 1}")
+    return [str(rows[index]) for index in range(len(rows))]
+
+
+def _column(name: str, values: list[Any]) -> pa.Array:
+    if name.startswith("stats/"):
+        base: pa.DataType = pa.int64() if name.endswith("/count") else pa.float64()
+        depth = np.ndim(values[0])
+        for _ in range(depth):
+            base = pa.list_(base)
+        return pa.array([np.asarray(value).tolist() for value in values], base)
+    if name == "tasks":
+        return pa.array(values, pa.list_(pa.string()))
+    if name.endswith("_timestamp"):
+        return pa.array(values, pa.float64())
+    return pa.array(values, pa.int64())
+
+
+def write_episodes(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write an episode table; all rows have the same keys."""
+    names = list(rows[0])
+    arrays = [_column(name, [row[name] for row in rows]) for name in names]
+    write_parquet(path, pa.Table.from_arrays(arrays, names=names))
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write a table in one row group, by way of a temporary file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".tmp")
+    pq.write_table(table, draft, compression="snappy", row_group_size=max(1, table.num_rows))
+    draft.replace(path)

@@ -1,0 +1,146 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Joining mp4 files without re-encoding, and looking at what is in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from koch_episodes.errors import VideoError
+
+_CANONICAL = {"libdav1d": "av1", "libsvtav1": "av1", "libx264": "h264", "libx265": "hevc"}
+
+
+@dataclass(frozen=True, eq=False)
+class VideoFacts:
+    """What demuxing (not decoding) tells about a video file.
+
+    Attributes:
+        codec: Canonical name: ``h264``, ``av1``, ``mjpeg``.
+        pix_fmt: Pixel format.
+        height: In [px].
+        width: In [px].
+        times_s: Presentation time of every frame in [s], sorted, float64.
+        keys: Whether the frame (in the order of times_s) is a key frame.
+        average_fps: As the container states it (torchcodec relies on it), 0 if unknown.
+        has_audio: Whether there is a sound track.
+    """
+
+    codec: str
+    pix_fmt: str
+    height: int
+    width: int
+    times_s: npt.NDArray[np.float64]
+    keys: npt.NDArray[np.bool_]
+    average_fps: float
+    has_audio: bool
+
+    @property
+    def frames(self) -> int:
+        """Count of frames."""
+        return len(self.times_s)
+
+
+def probe(path: Path) -> VideoFacts:
+    """Read the facts of a video file.
+
+    Raises:
+        VideoError: The file is missing, broken or has no video stream.
+    """
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise VideoError(path, "has no video stream")
+            stream = container.streams.video[0]
+            base = stream.time_base or 0
+            pairs = sorted(
+                (packet.pts, packet.is_keyframe)
+                for packet in container.demux(stream)
+                if packet.pts is not None and packet.size
+            )
+            context = stream.codec_context
+            return VideoFacts(
+                _CANONICAL.get(context.name, context.name),
+                context.pix_fmt or "",
+                context.height,
+                context.width,
+                np.array([float(pts * base) for pts, _ in pairs]),
+                np.array([key for _, key in pairs], dtype=bool),
+                float(stream.average_rate or 0),
+                bool(container.streams.audio),
+            )
+    except (av.FFmpegError, OSError, ValueError) as exc:
+        raise VideoError(path, f"cannot be read: {exc}") from exc
+
+
+def can_join(first: Path, second: Path) -> bool:
+    """Tell whether the second file can continue the first one's stream."""
+
+    def key(path: Path) -> tuple[Any, ...]:
+        with av.open(str(path)) as container:
+            context = container.streams.video[0].codec_context
+            return (
+                context.name,
+                context.width,
+                context.height,
+                context.pix_fmt,
+                context.extradata,
+            )
+
+    return key(first) == key(second)
+
+
+def join(parts: Sequence[Path], frames: Sequence[int], out: Path) -> None:
+    """Write one mp4 that shows the parts in turn, by stream copy.
+
+    Args:
+        parts: Files of one codec and size, each evenly spaced from 0.
+        frames: Count of frames of each part.
+        out: File to create; with one part, the part is moved there.
+
+    Raises:
+        VideoError: Reading or writing failed.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if len(parts) == 1:
+        os.replace(parts[0], out)
+        return
+    try:
+        with av.open(str(out), "w", format="mp4", options={"movflags": "+faststart"}) as target:
+            stream: Any = None
+            shown = 0
+            for part, count in zip(parts, frames, strict=True):
+                with av.open(str(part)) as source:
+                    origin = source.streams.video[0]
+                    if stream is None:
+                        stream = target.add_stream_from_template(origin, opaque=True)
+                        stream.time_base = origin.time_base
+                    _append(target, stream, source, shown, count)
+                shown += count
+    except (av.FFmpegError, OSError, ValueError) as exc:
+        raise VideoError(out, f"cannot be joined: {exc}") from exc
+
+
+def _append(target: Any, stream: Any, source: Any, shown: int, count: int) -> None:
+    origin = source.streams.video[0]
+    step = round(1 / (origin.average_rate * origin.time_base))
+    seen = 0
+    for packet in source.demux(origin):
+        if packet.pts is None or not packet.size:
+            continue
+        packet.pts += shown * step
+        packet.dts = (packet.dts or 0) + shown * step
+        packet.duration = step
+        packet.stream = stream
+        target.mux(packet)
+        seen += 1
+    if seen != count:
+        raise ValueError(f"{source.name} holds {seen} frames, expected {count}")

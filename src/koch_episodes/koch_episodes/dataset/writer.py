@@ -1,0 +1,251 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Writing LeRobot datasets, v3.0 or v2.1; the folder appears when it is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from koch_episodes.dataset import layout
+from koch_episodes.dataset.layout import DEFAULT_FEATURES, DatasetInfo, FeatureSpec, Version
+from koch_episodes.dataset.part import EpisodePart
+from koch_episodes.dataset.start import Start, start_of
+from koch_episodes.dataset.stats import (
+    PictureStats,
+    Stats,
+    aggregate,
+    column_stats,
+    sampled_frames,
+    stats_to_json,
+)
+from koch_episodes.dataset.storage import Storage, V21Storage, V30Storage
+from koch_episodes.dataset.video import VideoSettings, VideoWriter, video_info
+from koch_episodes.dataset.video_files import probe
+from koch_episodes.errors import DatasetWriteError, OutputExistsError
+
+Pictures = Iterable[npt.NDArray[np.uint8]]
+
+
+class DatasetWriter:
+    """Writes a dataset episode by episode, into a hidden folder that is renamed at the end.
+
+    Args:
+        root: Folder of the dataset. Must not exist, unless `append`.
+        features: The user's features in order; the five index features are added.
+        fps: Frames per second, a whole number.
+        robot_type: For info.json.
+        version: Layout.
+        video: Encoder settings for pictures given to `add_episode`.
+        append: Continue the dataset at `root`: its files are linked, not rewritten.
+
+    Raises:
+        OutputExistsError: `root` exists and `append` is not set.
+        DatasetWriteError: `append` and the existing dataset has other features or another fps.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        features: Mapping[str, FeatureSpec],
+        *,
+        fps: int,
+        robot_type: str | None = None,
+        version: Version = Version.V30,
+        video: VideoSettings | None = None,
+        append: bool = False,
+    ) -> None:
+        if root.exists() and not append:
+            raise OutputExistsError(root)
+        self.root = root
+        self._video = video or VideoSettings()
+        user = {key: spec for key, spec in features.items() if key not in DEFAULT_FEATURES}
+        self.info = DatasetInfo(version, fps, {**user, **DEFAULT_FEATURES}, robot_type)
+        self._start = start_of(root, self.info) if append else Start(self.info)
+        self.info = self._start.info
+        self._stage = root.with_name(f".{root.name}.writing")
+        self._parts = root.with_name(f".{root.name}.writing-parts")
+        self._remove_drafts()
+        if append:
+            shutil.copytree(root, self._stage, copy_function=_link)
+        else:
+            self._stage.mkdir(parents=True)
+        kind = V30Storage if version is Version.V30 else V21Storage
+        self._storage: Storage = kind(self._stage, self._start)
+        self._tasks = list(self._start.tasks)
+        self._stats: dict[str, list[Stats]] = {}
+        self._frames = self.info.total_frames
+        self._episodes = self.info.total_episodes
+
+    def add_part(self, part: EpisodePart) -> None:
+        """Append a finished episode; its files are linked or copied, never changed."""
+        if part.length < 1:
+            raise DatasetWriteError(f"episode {self._episodes}", "no frames", "at least one")
+        if part.task not in self._tasks:
+            self._tasks.append(part.task)
+        columns = {**part.columns, **self._index_columns(part)}
+        wanted = [key for key, spec in self.info.features.items() if not spec.is_picture]
+        missing = [key for key in wanted if key not in columns]
+        if missing or set(part.videos) != set(self.info.video_keys):
+            raise DatasetWriteError(
+                f"episode {self._episodes}",
+                f"columns {sorted(part.columns)} and videos {sorted(part.videos)}",
+                f"all of {sorted(self.info.features)}",
+            )
+        stats = {key: part.stats[key] for key in self.info.features if key in part.stats}
+        stats.update({key: column_stats(columns[key]) for key in DEFAULT_FEATURES})
+        if self._episodes == 0:
+            self._note_video_info(part)
+        self._storage.add(self.info, self._episodes, self._frames, columns, part, stats)
+        for key, value in stats.items():
+            self._stats.setdefault(key, []).append(value)
+        self._frames += part.length
+        self._episodes += 1
+
+    def _index_columns(self, part: EpisodePart) -> dict[str, npt.NDArray[Any]]:
+        count = part.length
+        steps = np.arange(count, dtype=np.int64)
+        return {
+            "timestamp": (steps / self.info.fps).astype(np.float32),
+            "frame_index": steps,
+            "episode_index": np.full(count, self._episodes, dtype=np.int64),
+            "index": self._frames + steps,
+            "task_index": np.full(count, self._tasks.index(part.task), dtype=np.int64),
+        }
+
+    def _note_video_info(self, part: EpisodePart) -> None:
+        features = {
+            key: replace(spec, info=part.video_info.get(key)) if spec.is_video else spec
+            for key, spec in self.info.features.items()
+        }
+        self.info = replace(self.info, features=features)
+
+    def add_episode(
+        self, columns: Mapping[str, npt.NDArray[Any]], pictures: Mapping[str, Pictures], task: str
+    ) -> None:
+        """Encode and append an episode held by the caller.
+
+        Args:
+            columns: Numeric feature key to values, shape (T,) or (T, N).
+            pictures: Camera key to T RGB pictures, uint8, shape (H, W, 3).
+            task: Task text.
+
+        Raises:
+            DatasetWriteError: Lengths differ, or a feature is missing.
+        """
+        length = len(next(iter(columns.values())))
+        folder = self._parts / f"episode_{self._episodes:06d}"
+        folder.mkdir(parents=True)
+        stats = {
+            key: column_stats(np.asarray(values, dtype=self.info.features[key].dtype))
+            for key, values in columns.items()
+            if self.info.features[key].is_numeric
+        }
+        videos: dict[str, Path] = {}
+        facts: dict[str, dict[str, Any]] = {}
+        for key, frames in pictures.items():
+            videos[key] = folder / f"{key}.mp4"
+            stats[key] = self._encode(key, frames, length, videos[key])
+            found = probe(videos[key])
+            facts[key] = video_info(vars(found), self._video, self.info.fps)
+        self.add_part(EpisodePart(task, columns, stats, videos, facts, length))
+
+    def _encode(self, key: str, frames: Pictures, length: int, path: Path) -> Stats:
+        height, width = self.info.features[key].shape[:2]
+        sampled, counted = set(sampled_frames(length)), PictureStats()
+        with VideoWriter(path, self._video, self.info.fps, height, width) as video:
+            for index, image in enumerate(frames):
+                video.write_rgb(image)
+                if index in sampled:
+                    counted.add(image)
+        if video.frames != length:
+            raise DatasetWriteError(f"camera {key}", f"{video.frames} pictures", f"{length}")
+        return counted.result()
+
+    def finalize(self, extra: Mapping[str, Any] | None = None) -> DatasetInfo:
+        """Write the metadata and put the dataset in its place.
+
+        Args:
+            extra: Relative path to JSON content of further files (``meta/koch.json``).
+
+        Raises:
+            DatasetWriteError: No episode was added.
+        """
+        self.prepare(extra)
+        self.publish()
+        return self.info
+
+    def prepare(self, extra: Mapping[str, Any] | None = None) -> Path:
+        """Write the metadata and return the hidden folder, whole but not yet in its place."""
+        if self._episodes == 0:
+            raise DatasetWriteError(str(self.root), "no episodes", "at least one")
+        self.info = self.info.with_totals(self._episodes, self._frames, len(self._tasks))
+        merged = dict(self._start.stats)
+        for key, parts in self._stats.items():
+            merged[key] = aggregate([merged[key], *parts] if key in merged else parts)
+        self._storage.finish(self.info, self._tasks)
+        shutil.rmtree(self._parts, ignore_errors=True)
+        if self.info.version is Version.V30:
+            write_json(self._stage / layout.STATS, stats_to_json(merged))
+        for name, content in (extra or {}).items():
+            write_json(self._stage / name, content)
+        write_json(self._stage / layout.INFO, self.info.to_json())
+        return self._stage
+
+    def publish(self) -> None:
+        """Move the prepared folder to its place; an older dataset there is replaced."""
+        old = self.root.with_name(f".{self.root.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if self.root.exists():
+            os.replace(self.root, old)
+        os.replace(self._stage, self.root)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def abort(self) -> None:
+        """Throw away what was written."""
+        self._remove_drafts()
+
+    def _remove_drafts(self) -> None:
+        shutil.rmtree(self._stage, ignore_errors=True)
+        shutil.rmtree(self._parts, ignore_errors=True)
+
+    def __enter__(self) -> DatasetWriter:
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Finish the dataset, or throw it away after an error."""
+        if kind is None:
+            self.finalize()
+        else:
+            self.abort()
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON by way of a temporary file (a linked original stays as it is)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".tmp")
+    text = json.dumps(content, indent=4, ensure_ascii=False)
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
