@@ -9,24 +9,13 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from koch_vla.errors import ExecutableNotFoundError
 from koch_vla.node_spec import NodeSpec, ParameterValue
-
-
-def package_prefix(package: str) -> Path | None:
-    """Look a package up in the ament index, whose folders AMENT_PREFIX_PATH lists.
-
-    Source: REP-122 and the ament resource index specification,
-    https://github.com/ament/ament_cmake/blob/master/ament_cmake_core/doc/resource_index.md
-    """
-    for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
-        marker = Path(prefix) / "share" / "ament_index" / "resource_index" / "packages" / package
-        if prefix and marker.exists():
-            return Path(prefix)
-    return None
+from koch_vla.paths import package_prefix
 
 
 def find_executable(spec: NodeSpec) -> list[str]:
@@ -62,15 +51,35 @@ def ros_arguments(spec: NodeSpec, parameter_file: Path | None) -> list[str]:
     return arguments
 
 
+class _Text(str):
+    """A text that is written in quotes."""
+
+    __slots__ = ()
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts always: rcl reads some plain words, such as 1e3, as numbers."""
+
+
+_Dumper.add_representer(
+    _Text, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+)
+
+
 def parameter_text(parameters: Mapping[str, ParameterValue]) -> str:
     """Write parameters as a ROS parameter file that holds for every node reading it.
 
     A file rather than `-p` arguments: no quoting rules, room for a whole robot description, and
     a person can read what a running node was given.
     """
-    plain = {key: list(v) if isinstance(v, tuple) else v for key, v in parameters.items()}
-    tree = {"/**": {"ros__parameters": plain}}
-    return str(yaml.safe_dump(tree, sort_keys=True, width=10_000))
+    tree = {"/**": {"ros__parameters": {k: _plain(v) for k, v in parameters.items()}}}
+    return str(yaml.dump(tree, Dumper=_Dumper, sort_keys=True, width=10_000))
+
+
+def _plain(value: ParameterValue) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return _Text(value) if isinstance(value, str) else value
 
 
 def write_parameters(spec: NodeSpec, folder: Path) -> Path | None:

@@ -163,38 +163,30 @@ def _cameras(rig: Rig, needs: tuple[str, ...]) -> list[NodeSpec]:
 
 
 def _state_publishers(rig: Rig, options: GraphOptions) -> list[NodeSpec]:
-    """Our publisher, and per arm ROS's own where it is installed.
-
-    ROS's robot_state_publisher matches joints by bare names, so each arm gets its own, with the
-    arm's name as frame prefix; ours then publishes only the mounts between the arms, the cameras
-    and the world.
-    """
-    own = NodeSpec(
-        package="koch_vla",
-        executable="state_publisher",
-        name=STATE_PUBLISHER,
-        parameters={"rig": str(rig.path), "mounts_only": options.ros_state_publisher},
-    )
+    """ROS's own publisher where it is installed, one for each arm; else ours for all arms."""
     if not options.ros_state_publisher:
-        return [own]
-    from koch_vla.description import arm_description
+        return [
+            NodeSpec(
+                package="koch_vla",
+                executable="state_publisher",
+                name=STATE_PUBLISHER,
+                parameters={"rig": str(rig.path)},
+            )
+        ]
+    from koch_rig.model import robot_urdf, world_camera_arm
 
     return [
-        own,
-        *(
-            NodeSpec(
-                package=STATE_PUBLISHER,
-                executable=STATE_PUBLISHER,
-                name=STATE_PUBLISHER,
-                namespace=f"/{arm.name}",
-                parameters={
-                    "robot_description": arm_description(rig, arm),
-                    "frame_prefix": f"{arm.name}/",
-                    "publish_frequency": 30.0,
-                },
-            )
-            for arm in rig.arms.values()
-        ),
+        NodeSpec(
+            package=STATE_PUBLISHER,
+            executable=STATE_PUBLISHER,
+            name=STATE_PUBLISHER,
+            namespace=f"/{arm}",
+            parameters={"robot_description": robot_urdf(rig, arm), "publish_frequency": 30.0},
+            remappings=(("robot_description", "/robot_description"),)
+            if arm == world_camera_arm(rig)
+            else (),
+        )
+        for arm in rig.arms
     ]
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from koch_vla import paths
 from koch_vla.errors import GraphError
-from koch_vla.executables import package_prefix
 from koch_vla.graph import GraphOptions, NodeSpec, build_graph
+from koch_vla.paths import package_prefix
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,19 @@ def checkout() -> Path | None:
     return None
 
 
+def package_prefix(package: str) -> Path | None:
+    """Look a package up in the ament index, whose folders AMENT_PREFIX_PATH lists.
+
+    Source: REP-122 and the ament resource index specification,
+    https://github.com/ament/ament_cmake/blob/master/ament_cmake_core/doc/resource_index.md
+    """
+    for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
+        marker = Path(prefix) / "share" / "ament_index" / "resource_index" / "packages" / package
+        if prefix and marker.exists():
+            return Path(prefix)
+    return None
+
+
 def share_folders() -> list[Path]:
     """List the folders that may hold `launch config urdf`, the best one first.
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koch_vla import paths
-from koch_vla.executables import package_prefix
 from koch_vla.graph import GraphOptions, NodeSpec, build_graph
 from koch_vla.output import PrefixedOutput
+from koch_vla.paths import package_prefix
 from koch_vla.supervisor import Supervisor, stop_on_signals
 from koch_vla.terminal import say
 

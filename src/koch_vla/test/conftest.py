@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -38,11 +37,16 @@ features:
 """
 
 
-def write_rig(folder: Path, simulation: str = "") -> Path:
-    """Write a rig file with two arms and two cameras; returns its path."""
-    path = folder / "rig.yaml"
-    path.write_text(RIG.format(simulation=simulation))
-    return path
+@pytest.fixture
+def write_rig(tmp_path: Path):
+    """Return a function that writes a rig file with two arms and two cameras."""
+
+    def write(simulation: str = "") -> Path:
+        path = tmp_path / "rig.yaml"
+        path.write_text(RIG.format(simulation=simulation))
+        return path
+
+    return write
 
 
 @pytest.fixture
@@ -58,6 +62,7 @@ def script(tmp_path: Path):
     return make
 
 
-def python_command(spec: NodeSpec, folder: Path) -> list[str]:
-    """Command of a node made by the fixture `script`."""
-    return [sys.executable, *spec.arguments]
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Top of the repository."""
+    return Path(__file__).resolve().parents[3]

@@ -114,7 +114,7 @@ def check_messages() -> Iterator[Finding]:
 
 def check_companions() -> Iterator[Finding]:
     """ROS packages that the suite uses where they are present; their absence is no fault."""
-    from koch_vla.executables import package_prefix
+    from koch_vla.paths import package_prefix
 
     present = [name for name in OPTIONAL_PACKAGES if package_prefix(name) is not None]
     absent = [name for name in OPTIONAL_PACKAGES if name not in present]

@@ -1,0 +1,132 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Publishes /tf, /tf_static and robot descriptions where ROS's robot_state_publisher is absent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import rclpy
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import TransformStamped
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rclpy.executors import ExternalShutdownException
+from rclpy.logging import get_logger
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+from tf2_msgs.msg import TFMessage
+
+from koch_rig.errors import KochError
+from koch_rig.load import load_rig
+from koch_rig.model import robot_urdf, world_camera_arm
+from koch_vla.link_tree import LinkPose, LinkTree
+from koch_vla.nodes.qos import LATCHED, NEWEST, TRANSFORMS
+
+NODE_NAME = "robot_state_publisher"
+
+
+class StatePublisher(Node):
+    """Turns the joint states of each arm of a rig into transforms.
+
+    Topics:
+        /<arm>/joint_states (in), /tf, /tf_static (latched), /<arm>/robot_description (latched),
+        /robot_description (latched; the arm that carries the world's cameras).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(NODE_NAME)
+        rig = load_rig(Path(self._declare_rig()))
+        self._period_ns = int(1e9 / self._declare_rate())
+        self._transforms = self.create_publisher(TFMessage, "/tf", TRANSFORMS)
+        self._static = self.create_publisher(TFMessage, "/tf_static", LATCHED)
+        self._latched: list[Publisher[String]] = []
+        self._last_ns: dict[str, int] = {}
+        fixed: list[LinkPose] = []
+        for arm in rig.arms:
+            urdf = robot_urdf(rig, arm)
+            tree = LinkTree(urdf)
+            fixed += tree.static_poses()
+            self._latch(f"{arm}/robot_description", urdf)
+            if arm == world_camera_arm(rig):
+                self._latch("robot_description", urdf)
+            self.create_subscription(
+                JointState, f"{arm}/joint_states", self._on_state(arm, tree), NEWEST, raw=True
+            )
+        stamp = self.get_clock().now().to_msg()
+        self._static.publish(TFMessage(transforms=[_message(pose, stamp) for pose in fixed]))
+        self.get_logger().info(f"{len(fixed)} fixed frames; waiting for {', '.join(rig.arms)}")
+
+    def _declare_rig(self) -> str:
+        description = ParameterDescriptor(description="Path of the rig file.", read_only=True)
+        self.declare_parameter("rig", "", description)
+        return str(self.get_parameter("rig").value)
+
+    def _declare_rate(self) -> float:
+        description = ParameterDescriptor(
+            description="Highest rate of /tf for each arm [Hz].",
+            read_only=True,
+            floating_point_range=[FloatingPointRange(from_value=1.0, to_value=1000.0)],
+        )
+        self.declare_parameter("publish_frequency", 30.0, description)
+        return float(self.get_parameter("publish_frequency").value)
+
+    def _latch(self, topic: str, text: str) -> None:
+        publisher = self.create_publisher(String, topic, LATCHED)
+        publisher.publish(String(data=text))
+        self._latched.append(publisher)
+
+    def _on_state(self, arm: str, tree: LinkTree) -> Callable[[bytes], None]:
+        """Make the callback of one arm; most messages are dropped before they are parsed."""
+
+        def publish(data: bytes) -> None:
+            now_ns = self.get_clock().now().nanoseconds
+            # A little early is on time; a clock that jumped back starts anew.
+            if 0 <= now_ns - self._last_ns.get(arm, -(10**18)) < 0.95 * self._period_ns:
+                return
+            state = deserialize_message(data, JointState)
+            poses = tree.moving_poses(dict(zip(state.name, state.position, strict=False)))
+            if poses:
+                self._last_ns[arm] = now_ns
+                self._transforms.publish(
+                    TFMessage(transforms=_messages(poses, state.header.stamp))
+                )
+
+        return publish
+
+
+def _messages(poses: Iterable[LinkPose], stamp: Time) -> list[TransformStamped]:
+    return [_message(pose, stamp) for pose in poses]
+
+
+def _message(pose: LinkPose, stamp: Time) -> TransformStamped:
+    message = TransformStamped()
+    message.header.stamp = stamp
+    message.header.frame_id = pose.parent
+    message.child_frame_id = pose.child
+    place, turn = message.transform.translation, message.transform.rotation
+    place.x, place.y, place.z = pose.xyz
+    turn.x, turn.y, turn.z, turn.w = pose.xyzw
+    return message
+
+
+def main() -> int:
+    """Run the node; 2 when the rig is wrong."""
+    rclpy.init()
+    try:
+        rclpy.spin(StatePublisher())
+    except KochError as error:
+        get_logger(NODE_NAME).fatal(str(error))
+        return 2
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

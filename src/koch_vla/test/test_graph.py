@@ -1,0 +1,156 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The node graph: what a rig and options make of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from koch_rig.load import load_rig
+from koch_vla.errors import GraphError, NotSimulatedError, UnknownNodeError
+from koch_vla.graph import GraphOptions, NodeSpec, build_graph, start_order
+
+FIRST_ORDER = "simulation: {physics: first_order, seed: 3}"
+MUJOCO = "simulation: {physics: mujoco, seed: 3}"
+REAL = [
+    "/robot_state_publisher",
+    "/follower/driver",
+    "/leader/driver",
+    "/cameras/above",
+    "/cameras/wrist",
+    "/follower/teleop",
+]
+
+
+@pytest.fixture
+def rig(write_rig):
+    return load_rig(write_rig())
+
+
+@pytest.fixture
+def simulated(write_rig):
+    return load_rig(write_rig(MUJOCO))
+
+
+def by_name(nodes):
+    return {node.full_name: node for node in nodes}
+
+
+def test_a_real_rig_has_a_node_for_each_arm_camera_and_leader(rig):
+    nodes = by_name(build_graph(rig))
+    assert sorted(nodes) == sorted(REAL)
+    assert nodes["/follower/driver"].executable == "follower"
+    assert nodes["/leader/driver"].executable == "leader"
+    assert nodes["/leader/driver"].parameters == {"rig": str(rig.path), "arm": "leader"}
+    assert nodes["/follower/teleop"].parameters["leader"] == "leader"
+    assert nodes["/cameras/wrist"].parameters["camera"] == "wrist"
+
+
+def test_first_order_physics_start_the_emulator_and_mujoco_the_world(write_rig):
+    rig = load_rig(write_rig(FIRST_ORDER))
+    emulator = by_name(build_graph(rig))["/emulator"]
+    assert emulator.arguments == ("--rig", str(rig.path))
+    rig = load_rig(write_rig(MUJOCO))
+    world = by_name(build_graph(rig, GraphOptions(expert=True)))["/world"]
+    assert world.parameters == {"rig": str(rig.path), "seed": 3, "speed": 1.0, "expert": True}
+
+
+def test_drivers_and_cameras_start_after_the_world(simulated):
+    order = [node.full_name for node in build_graph(simulated)]
+    for name in ("/follower/driver", "/leader/driver", "/cameras/above"):
+        assert order.index("/world") < order.index(name)
+    assert order.index("/leader/driver") < order.index("/follower/teleop")
+
+
+def test_a_world_that_runs_elsewhere_is_not_started(simulated):
+    assert "/world" not in by_name(build_graph(simulated, GraphOptions(sim=False)))
+
+
+def test_other_speeds_put_all_nodes_but_the_world_on_its_clock(simulated):
+    nodes = build_graph(simulated, GraphOptions(speed=4.0))
+    for node in nodes:
+        assert node.parameters.get("use_sim_time", False) is (node.name != "world")
+    assert by_name(nodes)["/world"].parameters["speed"] == 4.0
+    assert not any("use_sim_time" in node.parameters for node in build_graph(simulated))
+
+
+def test_recorder_policy_and_viewer_come_when_asked(rig):
+    options = GraphOptions(
+        record=True, record_root="/data", policy="/ckpt", rviz=True, shadow=True
+    )
+    nodes = by_name(build_graph(rig, options))
+    assert nodes["/recorder"].parameters == {"rig": str(rig.path), "root": "/data"}
+    assert nodes["/policy"].parameters["checkpoint"] == "/ckpt"
+    assert nodes["/policy"].parameters["shadow"] is True
+    assert nodes["/rviz2"].respawn is False
+    assert "/follower/teleop" not in by_name(build_graph(rig, GraphOptions(teleop=False)))
+
+
+def test_the_ros_state_publisher_gets_one_node_for_each_arm(rig):
+    nodes = by_name(build_graph(rig, GraphOptions(ros_state_publisher=True)))
+    assert "/robot_state_publisher" not in nodes
+    follower = nodes["/follower/robot_state_publisher"]
+    assert follower.package == "robot_state_publisher"
+    assert "follower/gripper_link" in follower.parameters["robot_description"]
+    assert follower.remappings == (("robot_description", "/robot_description"),)
+    assert nodes["/leader/robot_state_publisher"].remappings == ()
+
+
+@pytest.mark.parametrize(
+    ("only", "kept"),
+    [
+        ("leader", ["/leader/driver"]),
+        ("koch_cameras", ["/cameras/above", "/cameras/wrist"]),
+        ("cameras", ["/cameras/above", "/cameras/wrist"]),
+        ("/follower/driver", ["/follower/driver"]),
+        ("driver", ["/follower/driver", "/leader/driver"]),
+        ("above,teleop", ["/cameras/above", "/follower/teleop"]),
+    ],
+)
+def test_only_keeps_what_its_names_stand_for(rig, only, kept):
+    nodes = build_graph(rig, GraphOptions(only=tuple(only.split(","))))
+    assert sorted(node.full_name for node in nodes) == kept
+
+
+def test_a_wrong_only_lists_the_choices(rig):
+    with pytest.raises(UnknownNodeError, match=r"--only gripper.*cameras/above"):
+        build_graph(rig, GraphOptions(only=("gripper",)))
+
+
+@pytest.mark.parametrize("options", [{"sim": True}, {"expert": True}, {"speed": 2.0}])
+def test_simulation_options_need_a_simulated_rig(rig, options):
+    with pytest.raises(NotSimulatedError, match=r"rig\.sim\.yaml"):
+        build_graph(rig, GraphOptions(**options))
+
+
+@pytest.mark.parametrize("speed", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_senseless_speed_is_refused(speed):
+    with pytest.raises(GraphError, match="speed"):
+        GraphOptions(speed=speed)
+
+
+def test_nodes_that_need_each_other_are_refused():
+    a = NodeSpec("p", "a", "a", needs=("/b",))
+    b = NodeSpec("p", "b", "b", needs=("/a",))
+    with pytest.raises(GraphError, match="/a, /b"):
+        start_order([a, b])
+
+
+def test_two_nodes_of_one_name_are_refused():
+    with pytest.raises(GraphError, match="/a"):
+        start_order([NodeSpec("p", "x", "a"), NodeSpec("p", "y", "a")])
+
+
+def test_parameters_of_a_node_cannot_be_changed():
+    given = {"rig": "a"}
+    node = NodeSpec("p", "x", "a", parameters=given)
+    given["rig"] = "b"
+    assert node.parameters["rig"] == "a"
+    with pytest.raises(TypeError):
+        node.parameters["rig"] = "c"
+
+
+def test_every_simulated_file_of_the_repository_makes_a_graph(repository):
+    for name in ("rig.yaml", "rig.sim.yaml", "rig.emulated.yaml"):
+        nodes = build_graph(load_rig(repository / "config" / name))
+        assert {"/follower/driver", "/leader/driver"} <= set(by_name(nodes))

@@ -1,0 +1,65 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Transforms between links."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from koch_vla.link_tree import LinkTree
+
+URDF = """
+<robot name="two"><link name="world"/>
+<link name="a/base"/><joint name="mount" type="fixed"><parent link="world"/><child link="a/base"/>
+  <origin xyz="1 2 3" rpy="0 0 1.5707963267948966"/></joint>
+<link name="a/arm"><inertial><mass value="1"/><inertia ixx="1" iyy="1" izz="1" ixy="0" ixz="0"
+  iyz="0"/></inertial></link>
+<joint name="turn" type="revolute"><parent link="a/base"/><child link="a/arm"/>
+  <origin xyz="0.5 0 0"/><axis xyz="0 0 1"/>
+  <limit lower="-3" upper="3" effort="1" velocity="1"/></joint>
+<link name="a/tip"/><joint name="tip" type="fixed"><parent link="a/arm"/><child link="a/tip"/>
+  <origin xyz="0 0 0.25"/></joint>
+</robot>
+"""
+
+
+@pytest.fixture(scope="module")
+def tree():
+    return LinkTree(URDF)
+
+
+def test_every_link_has_its_parent(tree):
+    assert tree.parents() == {"a/base": "world", "a/arm": "a/base", "a/tip": "a/arm"}
+    assert tree.joint_names == ("turn",)
+    assert tree.links == ("world", "a/base", "a/arm", "a/tip")
+
+
+def test_fixed_poses_are_those_of_the_description(tree):
+    base, tip = tree.static_poses()
+    assert (base.parent, base.child) == ("world", "a/base")
+    assert base.xyz == pytest.approx((1, 2, 3))
+    assert base.xyzw == pytest.approx((0, 0, math.sqrt(0.5), math.sqrt(0.5)))
+    assert (tip.parent, tip.child, tip.xyz) == ("a/arm", "a/tip", pytest.approx((0, 0, 0.25)))
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.5, -2.0, math.pi])
+def test_a_moving_pose_follows_its_joint(tree, angle):
+    (pose,) = tree.moving_poses({"turn": angle, "somebody_else": 1.0})
+    assert (pose.parent, pose.child) == ("a/base", "a/arm")
+    assert pose.xyz == pytest.approx((0.5, 0, 0))
+    assert pose.xyzw == pytest.approx((0, 0, math.sin(angle / 2), math.cos(angle / 2)))
+
+
+@pytest.mark.parametrize("positions", [{}, {"turn": math.nan}, {"turn": math.inf}, {"other": 1.0}])
+def test_no_pose_is_invented_for_an_unknown_angle(tree, positions):
+    assert tree.moving_poses(positions) == []
+
+
+def test_world_poses_chain_the_neighbours(tree):
+    # Base at (1, 2, 3) turned by 90 degrees: its x is the world's y.
+    pose = tree.world_poses({"turn": math.pi / 2})["a/tip"]
+    np.testing.assert_allclose(pose[:3, 3], [1.0, 2.5, 3.25], atol=1e-12)
+    np.testing.assert_allclose(pose[:3, 0], [-1, 0, 0], atol=1e-12)
