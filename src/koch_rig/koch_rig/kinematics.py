@@ -1,0 +1,173 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Forward and inverse kinematics and the Jacobian of a Koch arm, through Pinocchio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from koch_rig.errors import ModelError, ShapeError
+from koch_rig.inverse_kinematics import IkResult, IkSettings, Orientation, solve
+from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
+from koch_rig.model import arm_urdf, urdf_limits
+from koch_rig.rig import Role
+from koch_rig.tips import Point, TipModel
+
+Array = NDArray[np.float64]
+
+__all__ = ["IkResult", "IkSettings", "Kinematics", "Orientation"]
+
+
+class Kinematics:
+    """Kinematics of one arm in the frame of its base_link; joints in JOINT_NAMES order.
+
+    Pinocchio is imported and the model built on first use; `tcp_position`, `tip_positions` and
+    `opening` need neither. An instance keeps Pinocchio's work space: use one per thread.
+    """
+
+    def __init__(self, role: Role = Role.FOLLOWER, prefix: str = "") -> None:
+        """Take the arm's URDF; frames of `forward` carry the prefix, as in TF."""
+        self.prefix = prefix
+        self._role = role
+        self._tips = TipModel.for_role(role)
+        self._pinocchio: _PinocchioModel | None = None
+        limits = urdf_limits(role)
+        self.lower = _constant([limits[name].lower for name in JOINT_NAMES])
+        self.upper = _constant([limits[name].upper for name in JOINT_NAMES])
+
+    @classmethod
+    def for_arm(cls, prefix: str = "", *, role: Role = Role.FOLLOWER) -> Kinematics:
+        """The kinematics of an arm whose link names carry this prefix, such as "follower/"."""
+        return cls(role, prefix)
+
+    @property
+    def _model(self) -> _PinocchioModel:
+        if self._pinocchio is None:
+            self._pinocchio = _PinocchioModel(arm_urdf(self._role, self.prefix), self.prefix)
+        return self._pinocchio
+
+    def forward(self, q: ArrayLike) -> dict[str, Array]:
+        """Poses T_base_frame, (4, 4), of all links and frames for joint angles [rad], (6,)."""
+        return self._model.forward(_joint_vector(q))
+
+    def tcp(self, q: ArrayLike) -> Array:
+        """Pose T_base_tcp, float64 (4, 4), for joint angles [rad], (6,)."""
+        return self._model.tcp(_joint_vector(q))
+
+    def jacobian(self, q: ArrayLike) -> Array:
+        """Jacobian of the TCP, float64 (6, 6): linear over angular velocity, base axes."""
+        return self._model.tcp_and_jacobian(_joint_vector(q))[1]
+
+    def inverse(
+        self,
+        T_base_tcp: ArrayLike,
+        q_seed: ArrayLike,
+        *,
+        orientation: Orientation = Orientation.APPROACH,
+        settings: IkSettings | None = None,
+    ) -> IkResult:
+        """Joint angles that bring the TCP to a pose.
+
+        The five joints cannot reach every pose. Position comes first: it is met exactly where it
+        is in reach, and the orientation as nearly as the position leaves room. The gripper keeps
+        its angle of `q_seed`.
+
+        Args:
+            T_base_tcp: Wanted pose, (4, 4). Of its rotation, `orientation` says what counts.
+            q_seed: Joint angles to start at, (6,) [rad]; the result is near where it can be.
+            orientation: NONE, APPROACH (direction of the TCP's z axis only) or FULL.
+            settings: Tolerances and effort; the defaults where None.
+        """
+        target = np.array(T_base_tcp, dtype=np.float64)
+        if target.shape != (4, 4):
+            raise ShapeError("T_base_tcp", got=target.shape, expected="(4, 4)")
+        return solve(
+            self._model.tcp_and_jacobian,
+            target,
+            _joint_vector(q_seed),
+            self.lower,
+            self.upper,
+            orientation=orientation,
+            settings=settings or IkSettings(),
+        )
+
+    def tcp_position(self, q: Sequence[float]) -> Point:
+        """Position of the TCP in base_link [m], in plain floats: some 5 us."""
+        return self._tips.tcp(q)
+
+    def tip_positions(self, q: Sequence[float]) -> tuple[Point, ...]:
+        """Positions of `koch_rig.tips.TOOL_FRAMES` in base_link [m], in plain floats."""
+        return self._tips.positions(q)
+
+    def opening(self, q_gripper: float) -> float:
+        """Gap between the finger tips [m] at a gripper angle [rad]."""
+        return self._tips.opening(q_gripper)
+
+
+class _PinocchioModel:
+    """Pinocchio's model with its joints sorted into JOINT_NAMES order."""
+
+    def __init__(self, urdf: str, prefix: str) -> None:
+        try:
+            import pinocchio
+        except ImportError as exc:
+            raise ModelError(
+                "kinematics",
+                got=f"no Pinocchio ({exc})",
+                expected="the Python module pinocchio",
+                hint="`./koch setup` installs it; in a ROS home install the package pinocchio.",
+            ) from exc
+        self._pin: Any = pinocchio
+        self._model: Any = pinocchio.buildModelFromXML(urdf)
+        self._data: Any = self._model.createData()
+        ids = [self._model.getJointId(name) for name in JOINT_NAMES]
+        self._order = np.array([self._model.joints[i].idx_q for i in ids])
+        bodies = [
+            (str(frame.name), i)
+            for i, frame in enumerate(self._model.frames)
+            if frame.type == pinocchio.FrameType.BODY and frame.name not in ("world", "universe")
+        ]
+        self._frames = dict(bodies)
+        self._tcp = self._frames[f"{prefix}tcp"]
+
+    def _native(self, q: Array) -> Array:
+        """Joint angles in Pinocchio's order."""
+        native = np.empty(JOINT_COUNT)
+        native[self._order] = q
+        return native
+
+    def forward(self, q: Array) -> dict[str, Array]:
+        self._pin.framesForwardKinematics(self._model, self._data, self._native(q))
+        return {name: np.array(self._data.oMf[i].homogeneous) for name, i in self._frames.items()}
+
+    def tcp(self, q: Array) -> Array:
+        self._pin.forwardKinematics(self._model, self._data, self._native(q))
+        placement = self._pin.updateFramePlacement(self._model, self._data, self._tcp)
+        return np.array(placement.homogeneous)
+
+    def tcp_and_jacobian(self, q: Array) -> tuple[Array, Array]:
+        native = self._native(q)
+        jacobian = self._pin.computeFrameJacobian(
+            self._model, self._data, native, self._tcp, self._pin.LOCAL_WORLD_ALIGNED
+        )
+        placement = self._pin.updateFramePlacement(self._model, self._data, self._tcp)
+        return np.array(placement.homogeneous), np.array(jacobian[:, self._order])
+
+
+def _constant(values: ArrayLike) -> Array:
+    """A float64 copy that nobody can change."""
+    array = np.array(values, dtype=np.float64)
+    array.setflags(write=False)
+    return array
+
+
+def _joint_vector(q: ArrayLike) -> Array:
+    """Check six joint angles."""
+    array = np.asarray(q, dtype=np.float64)
+    if array.shape != (JOINT_COUNT,):
+        raise ShapeError("joint angles", got=array.shape, expected=f"({JOINT_COUNT},)")
+    return array
