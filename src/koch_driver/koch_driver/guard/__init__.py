@@ -1,0 +1,25 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The guard: commands in, goals out that keep the promises of `Guard`. No ROS."""
+
+from koch_driver.guard.errors import GuardConfigError
+from koch_driver.guard.guard import Guard, GuardResult, GuardState
+from koch_driver.guard.limits import GuardLimits, workspace_from_rig
+from koch_driver.guard.rules import Intervention, Rule
+from koch_driver.guard.sources import DEFAULT_SOURCES, Command, Source
+from koch_driver.guard.workspace import Workspace
+
+__all__ = [
+    "DEFAULT_SOURCES",
+    "Command",
+    "Guard",
+    "GuardConfigError",
+    "GuardLimits",
+    "GuardResult",
+    "GuardState",
+    "Intervention",
+    "Rule",
+    "Source",
+    "Workspace",
+    "workspace_from_rig",
+]
