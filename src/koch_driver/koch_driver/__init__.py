@@ -1,0 +1,32 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Driver of Koch arms: Dynamixel bus, calibration, guard, servo emulator and nodes."""
+
+from koch_driver.arm import (
+    DriftReport,
+    check_drift,
+    configure_follower,
+    configure_leader,
+    connect_arm,
+)
+from koch_driver.bus import BusConfig, DynamixelBus, MotorState, PingReply
+from koch_driver.errors import BusError, DriverError
+from koch_driver.motors import FOLLOWER_MOTORS, LEADER_MOTORS, MotorSpec, motors_for
+
+__all__ = [
+    "FOLLOWER_MOTORS",
+    "LEADER_MOTORS",
+    "BusConfig",
+    "BusError",
+    "DriftReport",
+    "DriverError",
+    "DynamixelBus",
+    "MotorSpec",
+    "MotorState",
+    "PingReply",
+    "check_drift",
+    "configure_follower",
+    "configure_leader",
+    "connect_arm",
+    "motors_for",
+]

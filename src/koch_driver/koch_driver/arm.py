@@ -1,0 +1,246 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""An arm on its bus: connect, compare with the calibration, configure as LeRobot does."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from koch_driver.bus import BusConfig, DynamixelBus
+from koch_driver.control_table import TICKS_PER_TURN, OperatingMode
+from koch_driver.errors import BusTimeout, CalibrationDrift
+from koch_driver.motors import motors_for
+from koch_rig.joints import GRIPPER, JOINT_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from koch_rig.calibration import MotorCalibration
+    from koch_rig.rig import Arm
+
+# register, field of the calibration file, why it matters
+_COMPARED = (
+    ("Drive_Mode", "drive_mode", "the joint would run mirrored"),
+    ("Homing_Offset", "homing_offset", "every angle would be off"),
+    ("Min_Position_Limit", "range_min", "the file is of another calibration"),
+    ("Max_Position_Limit", "range_max", "the file is of another calibration"),
+)
+_POSE_SLACK_TICKS = 200  # beyond the recorded range: a joint pressed against its stop
+ELBOW_GAINS = {"Position_P_Gain": 1500, "Position_I_Gain": 0, "Position_D_Gain": 600}
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """How an arm differs from its calibration file.
+
+    Attributes:
+        registers: Differences that writing the file into the servos mends, as sentences.
+        unmendable: Differences that need a new calibration or another file: drive mode, pose.
+    """
+
+    registers: tuple[str, ...]
+    unmendable: tuple[str, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether arm and file agree."""
+        return not self.registers and not self.unmendable
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """All sentences."""
+        return self.registers + self.unmendable
+
+
+def range_center_ticks(calibration: Mapping[str, MotorCalibration]) -> NDArray[np.int64]:
+    """Middle of each joint's calibrated range, int64, shape (6,)."""
+    motors = [calibration[name] for name in JOINT_NAMES]
+    return np.array([(m.range_min + m.range_max) // 2 for m in motors], dtype=np.int64)
+
+
+def turn_offsets(
+    position_ticks: NDArray[np.int64], center_ticks: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Multiples of 4096 that bring positions within half a turn of the centers.
+
+    In extended position mode a servo loses its turns without power: a joint whose middle was near
+    raw 0 can come back one turn off.
+
+    Args:
+        position_ticks: Present_Position registers, int64, shape (J,).
+        center_ticks: Middle of the calibrated ranges, int64, shape (J,).
+    """
+    half = TICKS_PER_TURN // 2
+    turns = (center_ticks - position_ticks + half) // TICKS_PER_TURN
+    offsets: NDArray[np.int64] = turns * TICKS_PER_TURN
+    return offsets
+
+
+def align_turns(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration]) -> None:
+    """Set the bus's turn offsets from where the joints are now.
+
+    Raises:
+        BusTimeout: A motor does not answer.
+    """
+    position = _positions(bus)
+    bus.set_turn_offsets(turn_offsets(position, range_center_ticks(calibration)))
+
+
+def _positions(bus: DynamixelBus) -> NDArray[np.int64]:
+    """Present positions without turn offsets."""
+    return bus.read_all("Present_Position")
+
+
+def check_drift(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration]) -> DriftReport:
+    """Compare the servos' registers and the pose with the calibration file. Writes nothing."""
+    mendable: list[str] = []
+    rest: list[str] = []
+    for register, field, why in _COMPARED:
+        values = bus.read_all(register).tolist()
+        for spec, got in zip(bus.motors, values, strict=True):
+            want = getattr(calibration[spec.joint], field)
+            if got != want:
+                line = f"{spec.joint} (id {spec.id}): {register} {got}, file {want}: {why}"
+                mendable.append(line)
+    if not mendable:
+        rest += _implausible_pose(bus, calibration)
+    return DriftReport(tuple(mendable), tuple(rest))
+
+
+def _implausible_pose(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration]) -> list[str]:
+    """Joints that stand outside their recorded range, whole turns aside."""
+    raw = _positions(bus)
+    aligned = raw + turn_offsets(raw, range_center_ticks(calibration))
+    lines = []
+    for spec, ticks in zip(bus.motors, aligned.tolist(), strict=True):
+        motor = calibration[spec.joint]
+        low, high = motor.range_min - _POSE_SLACK_TICKS, motor.range_max + _POSE_SLACK_TICKS
+        if not low <= ticks <= high:
+            lines.append(
+                f"{spec.joint} (id {spec.id}): stands at {ticks} ticks, outside its calibrated "
+                f"range {motor.range_min} .. {motor.range_max}: the horn was moved on its shaft, "
+                "or the file is of another arm"
+            )
+    return lines
+
+
+def connect_arm(
+    arm: Arm,
+    calibration: Mapping[str, MotorCalibration],
+    *,
+    config: BusConfig | None = None,
+    allow_drift: bool = False,
+) -> DynamixelBus:
+    """Open an arm's bus and make sure that it is the calibrated arm. Moves and writes nothing.
+
+    Args:
+        arm: The arm of the rig.
+        calibration: Its calibration.
+        config: Settings of the bus.
+        allow_drift: Go on although registers or pose differ from the file.
+
+    Returns:
+        The open bus, turn offsets set, torque as it was.
+
+    Raises:
+        CalibrationDrift: Registers or pose do not belong to the file.
+        BusError: As DynamixelBus.open.
+    """
+    bus = DynamixelBus(arm.port, motors_for(arm.role), config)
+    bus.open()
+    try:
+        align_turns(bus, calibration)
+        report = check_drift(bus, calibration)
+        if not report.clean and not allow_drift:
+            path = getattr(calibration, "path", arm.calibration_path)
+            raise CalibrationDrift(arm.name, path, report.differences)
+    except BaseException:
+        bus.close()
+        raise
+    return bus
+
+
+def mend_registers(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration]) -> None:
+    """Write a calibration file into the servos' EEPROM; torque goes off.
+
+    Unlike LeRobot this also writes Drive_Mode, so that a replaced leader elbow is mended too.
+    """
+    bus.write_all("Torque_Enable", 0)
+    for register, field, _ in _COMPARED:
+        present = bus.read_all(register).tolist()
+        for spec, got in zip(bus.motors, present, strict=True):
+            want = getattr(calibration[spec.joint], field)
+            if got != want:
+                bus.write(register, spec.id, want)
+    align_turns(bus, calibration)
+
+
+def operating_modes() -> list[int]:
+    """LeRobot's modes, in joint order: extended position, current-based for the gripper."""
+    return [
+        int(OperatingMode.CURRENT_POSITION if j == GRIPPER else OperatingMode.EXTENDED_POSITION)
+        for j in JOINT_NAMES
+    ]
+
+
+def configure_follower(
+    bus: DynamixelBus, calibration: Mapping[str, MotorCalibration] | None = None
+) -> None:
+    """Set a follower's registers as LeRobot does; torque is off afterwards.
+
+    Args:
+        bus: The open bus.
+        calibration: To find the turn offsets again where an operating mode had to change.
+    """
+    _configure(bus, calibration)
+    for register, value in ELBOW_GAINS.items():
+        if bus.read(register, "elbow_flex") != value:
+            bus.write(register, "elbow_flex", value)
+
+
+def configure_leader(
+    bus: DynamixelBus, calibration: Mapping[str, MotorCalibration] | None = None
+) -> None:
+    """Set a leader's registers as LeRobot does; torque is off afterwards, gripper included."""
+    _configure(bus, calibration)
+
+
+def _configure(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration] | None) -> None:
+    """Torque off, return delay 0, operating modes; writes only what differs."""
+    bus.write_all("Torque_Enable", 0)
+    changed = _write_differing(bus, "Return_Delay_Time", [0] * len(bus.motors))
+    changed = _write_differing(bus, "Operating_Mode", operating_modes()) or changed
+    if changed and calibration is not None:
+        align_turns(bus, calibration)
+
+
+def _write_differing(bus: DynamixelBus, register: str, values: list[int]) -> bool:
+    """Write where the motor has another value; whether anything was written."""
+    present = bus.read_all(register).tolist()
+    changed = False
+    for spec, got, want in zip(bus.motors, present, values, strict=True):
+        if got != want:
+            bus.write(register, spec.id, want)
+            changed = True
+    return changed
+
+
+def torque_off_quietly(bus: DynamixelBus, attempts: int = 3) -> bool:
+    """Take the torque away at shutdown as well as the bus allows; whether all motors confirmed."""
+    done = True
+    for spec in bus.motors:
+        for _ in range(attempts):
+            try:
+                bus.write("Torque_Enable", spec.id, 0)
+                break
+            except BusTimeout:
+                time.sleep(0.01)
+        else:
+            done = False
+    return done

@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Run the emulated arms of a rig: python -m koch_driver.emulator --rig FILE [--faults SCRIPT]."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from koch_driver.emulator.build import build_chain
+from koch_driver.emulator.chain import EmulatedChain, WireTiming
+from koch_driver.emulator.script import FaultEvent, load_script, run_event
+from koch_rig.errors import KochError
+from koch_rig.load import load_rig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LOG = logging.getLogger("koch_driver.emulator")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Command line; also ROS's way of giving the rig (--ros-args -p rig:=FILE)."""
+    parser = argparse.ArgumentParser(prog="emulator", description=__doc__)
+    parser.add_argument("--rig", help="rig file whose arms are emulated")
+    parser.add_argument("--arm", action="append", help="only this arm (may be repeated)")
+    parser.add_argument("--faults", help="YAML script of faults")
+    parser.add_argument(
+        "--usb-latency-ms", type=float, default=None,
+        help="simulate wire time and an adapter with this latency timer; off by default",
+    )  # fmt: skip
+    plain, ros = list(argv), []
+    if "--ros-args" in plain:
+        at = plain.index("--ros-args")
+        plain, ros = plain[:at], plain[at + 1 :]
+    for token in ros:
+        if token.startswith("rig:="):
+            plain += ["--rig", token.removeprefix("rig:=")]
+    options = parser.parse_args(plain)
+    if not options.rig:
+        parser.error("no rig file: give --rig FILE")
+    return options
+
+
+def run(chains: dict[str, EmulatedChain], events: list[FaultEvent], stop: threading.Event) -> None:
+    """Serve until `stop`, doing the script's events on time."""
+    for name, chain in chains.items():
+        LOG.info("%s: %d servos on %s", name, len(chain.servos), chain.open())
+    faults = {name: chain.faults for name, chain in chains.items()}
+    start = time.monotonic()
+    for event in events:
+        if stop.wait(max(0.0, start + event.at_s - time.monotonic())):
+            return
+        LOG.info("%s: %s %s", event.arm, event.action, event.arguments)
+        run_event(event, faults)
+    stop.wait()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; ends at SIGINT or SIGTERM."""
+    logging.basicConfig(level=logging.INFO, format="[emulator] %(message)s")
+    options = parse(sys.argv[1:] if argv is None else argv)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    chains: dict[str, EmulatedChain] = {}
+    try:
+        rig = load_rig(options.rig)
+        latency = options.usb_latency_ms
+        wire = WireTiming.off() if latency is None else WireTiming.real(latency * 1e-3)
+        names = options.arm or list(rig.arms)
+        chains = {name: build_chain(rig, name, wire=wire) for name in names}
+        events = []
+        if options.faults:
+            events = load_script(options.faults, {n: c.faults for n, c in chains.items()})
+        run(chains, events, stop)
+    except KochError as exc:
+        LOG.error("%s", exc)
+        return 2
+    finally:
+        for chain in chains.values():
+            chain.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of the driver: each leaf builds its own message (what, where, got, expected, do)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from koch_rig.errors import KochError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class DriverError(KochError):
+    """Root of everything koch_driver raises."""
+
+
+class BusError(DriverError):
+    """Root of the errors of the motor bus."""
+
+
+class PortNotFound(BusError):
+    """The device file of the port does not exist."""
+
+    def __init__(self, port: str, candidates: Sequence[str]) -> None:
+        there = "\n  ".join(candidates) if candidates else "none at all: is the USB cable in?"
+        super().__init__(
+            f"port {port} does not exist. Serial ports of this computer:\n  {there}\n"
+            "Plug the arm in, or correct the arm's 'port' in the rig file."
+        )
+        self.port = port
+
+
+class PortDenied(BusError):
+    """The user may not open the port."""
+
+    def __init__(self, port: str) -> None:
+        super().__init__(
+            f"no permission to open {port}. Add your user to the group that owns the device "
+            "(usually 'dialout'): sudo usermod -aG dialout $USER, then log in again."
+        )
+
+
+class PortInUse(BusError):
+    """Another program holds the port."""
+
+    def __init__(self, port: str, holder: str) -> None:
+        super().__init__(
+            f"port {port} is in use by {holder}. Stop that program (another driver, LeRobot, "
+            "Dynamixel Wizard) and try again: two masters on one bus corrupt each other."
+        )
+
+
+class PortLost(BusError):
+    """The device vanished while open."""
+
+    def __init__(self, port: str, why: str) -> None:
+        super().__init__(
+            f"port {port} is gone ({why}). Check the USB cable and the power of the arm; "
+            "the bus must be opened again."
+        )
+
+
+class PortNotOpen(BusError):
+    """The bus was used before open() or after close()."""
+
+    def __init__(self, port: str) -> None:
+        super().__init__(f"the bus on {port} is not open; call open() first.")
+
+
+class WrongPort(BusError):
+    """The port opens, but there is no arm behind it."""
+
+    def __init__(self, port: str, why: str) -> None:
+        super().__init__(
+            f"no arm behind {port}: {why}. Check that the arm has power (12 V follower, "
+            "5 V leader), and that the rig names the right port ('koch motors list' scans them)."
+        )
+
+
+class MissingMotors(BusError):
+    """Some motors of the chain do not answer."""
+
+    def __init__(
+        self, port: str, missing: Mapping[int, str], found: Mapping[int, str], total: int
+    ) -> None:
+        gone = ", ".join(f"id {i} ({name})" for i, name in missing.items())
+        there = ", ".join(f"id {i} ({name})" for i, name in found.items()) or "none"
+        super().__init__(
+            f"{len(missing)} of {total} motors on {port} do not answer: {gone}. Found: {there}. "
+            "Check the cable that leads to the first missing motor and its power; a motor "
+            "without an id is given one with 'koch motors setup'."
+        )
+        self.missing = tuple(missing)
+
+
+class WrongModel(BusError):
+    """A motor answers with another model number than the arm should have."""
+
+    def __init__(self, port: str, wrong: Mapping[str, tuple[str, str]]) -> None:
+        lines = ", ".join(f"{j}: found {got}, expected {want}" for j, (got, want) in wrong.items())
+        super().__init__(
+            f"wrong servo models on {port}: {lines}. If all six are wrong, the ports of leader "
+            "and follower are probably swapped in the rig file."
+        )
+
+
+class BusTimeout(BusError):
+    """A motor did not answer within the time budget."""
+
+    def __init__(self, port: str, what: str, budget_s: float, attempts: int) -> None:
+        super().__init__(
+            f"no valid answer on {port} to {what} within {budget_s * 1e3:.0f} ms "
+            f"({attempts} attempts). Check cable, power and the USB latency timer."
+        )
+
+
+class StatusError(BusError):
+    """A motor refused an instruction."""
+
+    def __init__(self, port: str, what: str, code: int, hint: str) -> None:
+        super().__init__(f"motor on {port} refused {what}: error {code}, {hint}.")
+        self.code = code
+
+
+class RegisterError(DriverError):
+    """A register access that the control table forbids."""
+
+    def __init__(self, what: str, got: object, expected: str) -> None:
+        super().__init__(f"{what}: got {got!r}, expected {expected}.")
+
+
+class CalibrationDrift(DriverError):
+    """The arm's registers or pose do not belong to its calibration file."""
+
+    def __init__(self, arm: str, path: object, differences: Sequence[str]) -> None:
+        lines = "\n  ".join(differences)
+        super().__init__(
+            f"arm '{arm}' does not match its calibration {path}:\n  {lines}\n"
+            f"Nothing was moved. Run 'koch calibrate {arm}': it offers to write the file's values "
+            "into the servos, or to calibrate anew."
+        )
+        self.differences = tuple(differences)
+
+
+class CalibrationAborted(DriverError):
+    """The calibration dialogue was ended, or a joint was not moved."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"calibration stopped: {why}. The old calibration file is untouched.")
+
+
+class MotorSetupError(DriverError):
+    """'koch motors setup' cannot go on."""
+
+    def __init__(self, port: str, got: str, expected: str) -> None:
+        super().__init__(
+            f"motor set-up on {port}: found {got}, expected {expected}. Connect exactly one motor "
+            "to the board, check its power, and try again."
+        )
+
+
+class EmulatorError(DriverError):
+    """The servo emulator was asked for something it cannot do."""
+
+    def __init__(self, what: str, got: object, expected: str) -> None:
+        super().__init__(f"emulator: {what}: got {got!r}, expected {expected}.")
