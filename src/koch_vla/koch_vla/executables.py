@@ -5,13 +5,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from koch_vla.errors import ExecutableNotFoundError
 from koch_vla.node_spec import NodeSpec, ParameterValue
@@ -51,35 +49,15 @@ def ros_arguments(spec: NodeSpec, parameter_file: Path | None) -> list[str]:
     return arguments
 
 
-class _Text(str):
-    """A text that is written in quotes."""
-
-    __slots__ = ()
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes texts always: rcl reads some plain words, such as 1e3, as numbers."""
-
-
-_Dumper.add_representer(
-    _Text, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
-)
-
-
 def parameter_text(parameters: Mapping[str, ParameterValue]) -> str:
     """Write parameters as a ROS parameter file that holds for every node reading it.
 
     A file rather than `-p` arguments: no quoting rules, room for a whole robot description, and
-    a person can read what a running node was given.
+    a person can read what a running node was given. JSON, which YAML includes, because its texts
+    are always quoted: rcl reads a plain word such as 1e3 as a number.
     """
-    tree = {"/**": {"ros__parameters": {k: _plain(v) for k, v in parameters.items()}}}
-    return str(yaml.dump(tree, Dumper=_Dumper, sort_keys=True, width=10_000))
-
-
-def _plain(value: ParameterValue) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return _Text(value) if isinstance(value, str) else value
+    tree = {"/**": {"ros__parameters": dict(parameters)}}
+    return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_parameters(spec: NodeSpec, folder: Path) -> Path | None:

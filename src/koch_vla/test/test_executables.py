@@ -91,7 +91,9 @@ def test_a_parameter_file_keeps_values_and_their_types(value):
 
 
 @pytest.mark.ros
-@pytest.mark.parametrize("value", [True, 3, 1.0, "true", "1e3", "1.0", "", "off", "0x1f", "a: b"])
+@pytest.mark.parametrize(
+    "value", [True, 3, 1.0, "true", "1e3", "1.0", "", "off", "0x1f", "a: b", 'ä\n😀"', 1e-7]
+)
 def test_rcl_reads_the_parameter_file_as_it_was_meant(value, tmp_path):
     import rclpy
     from rclpy.node import Node
