@@ -1,20 +1,29 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The rig, joints, units, calibration data, geometry and kinematics of Koch arms. No ROS."""
+"""The rig, joints, units, calibration data, geometry and kinematics of Koch arms. No ROS.
 
-from koch_rig.calibration import (
-    Calibration,
-    MotorCalibration,
-    lerobot_calibration_path,
-    load_calibration,
-    save_calibration,
-)
-from koch_rig.errors import KochError
-from koch_rig.fingerprint import difference, fingerprint
-from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
-from koch_rig.load import load_rig
-from koch_rig.rig import Arm, Camera, Rig, Role
-from koch_rig.units import JointUnits, Units
+Names are imported on first use: `koch doctor` must run where not even numpy is installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from koch_rig.calibration import (
+        Calibration,
+        MotorCalibration,
+        lerobot_calibration_path,
+        load_calibration,
+        save_calibration,
+    )
+    from koch_rig.errors import KochError
+    from koch_rig.fingerprint import difference
+    from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
+    from koch_rig.load import load_rig
+    from koch_rig.rig import Arm, Camera, Rig, Role
+    from koch_rig.units import JointUnits, Units
 
 __all__ = [
     "JOINT_COUNT",
@@ -29,9 +38,32 @@ __all__ = [
     "Role",
     "Units",
     "difference",
-    "fingerprint",
     "lerobot_calibration_path",
     "load_calibration",
     "load_rig",
     "save_calibration",
 ]
+
+_MODULES = {
+    "calibration": (
+        "Calibration",
+        "MotorCalibration",
+        "lerobot_calibration_path",
+        "load_calibration",
+        "save_calibration",
+    ),
+    "errors": ("KochError",),
+    "fingerprint": ("difference",),
+    "joints": ("JOINT_COUNT", "JOINT_NAMES"),
+    "load": ("load_rig",),
+    "rig": ("Arm", "Camera", "Rig", "Role"),
+    "units": ("JointUnits", "Units"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
