@@ -1,0 +1,96 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Emulated arms for the driver's tests."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from koch_driver.bus import DynamixelBus
+from koch_driver.emulator import EmulatedChain, build_chain
+from koch_driver.motors import motors_for
+from koch_rig.calibration import Calibration, load_calibration
+from koch_rig.load import load_rig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from koch_rig.rig import Arm, Rig
+
+REPO = Path(__file__).resolve().parents[3]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 3.0) -> bool:
+    """Look every 5 ms; whether the condition came true in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.005)
+    return condition()
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    """The emulated rig with its ports in the test's folder."""
+    loaded = load_rig(REPO / "config" / "rig.emulated.yaml")
+    arms = {
+        name: dataclasses.replace(arm, port=str(tmp_path / name))
+        for name, arm in loaded.arms.items()
+    }
+    return dataclasses.replace(loaded, arms=arms)
+
+
+@pytest.fixture
+def follower(rig: Rig) -> Arm:
+    """The follower arm."""
+    return rig.arms["follower"]
+
+
+@pytest.fixture
+def calibration(follower: Arm) -> Calibration:
+    """The follower's calibration."""
+    return load_calibration(follower.calibration_path)
+
+
+@pytest.fixture
+def chain(rig: Rig) -> Iterator[EmulatedChain]:
+    """The emulated follower, serving."""
+    with build_chain(rig, "follower") as made:
+        yield made
+
+
+@pytest.fixture
+def leader_chain(rig: Rig) -> Iterator[EmulatedChain]:
+    """The emulated leader, serving."""
+    with build_chain(rig, "leader") as made:
+        yield made
+
+
+@pytest.fixture
+def bus(chain: EmulatedChain, follower: Arm) -> Iterator[DynamixelBus]:
+    """An open bus on the emulated follower."""
+    with DynamixelBus(follower.port, motors_for(follower.role)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Seeded random numbers."""
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def lerobot_python() -> str:
+    """LeRobot's interpreter, named by the environment variable KOCH_LEROBOT_PYTHON."""
+    python = os.environ.get("KOCH_LEROBOT_PYTHON", "")
+    if not python or not Path(python).exists():
+        pytest.skip("KOCH_LEROBOT_PYTHON does not name an interpreter with lerobot")
+    return python
