@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ from koch_rig.calibration import load_calibration
 from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from numpy.typing import ArrayLike
@@ -57,6 +58,7 @@ def build_chain(
     wire: WireTiming | None = None,
     faults: Faults | None = None,
     initial_rad: ArrayLike = _ZERO_POSE,
+    clock: Callable[[], float] = time.monotonic,
 ) -> EmulatedChain:
     """Emulate one arm of a rig.
 
@@ -68,6 +70,7 @@ def build_chain(
         wire: Timing of the wire; off where absent.
         faults: Fault switches.
         initial_rad: Joint angles at power-up for first-order physics, shape (6,).
+        clock: Seconds, for the servos' controllers; a world with its own clock passes that.
     """
     arm = rig.arms[arm_name]
     calibration = load_calibration(arm.calibration_path)
@@ -89,4 +92,5 @@ def build_chain(
         link_path=arm.port if port is None else port,
         joints=JOINT_NAMES,
         to_shaft=to_shaft,
+        clock=clock,
     )

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from koch_driver.emulator.servo import EmulatedServo
 
 _STEP_S = 0.01  # longest step of the servos' controllers
+_SHORTEST_S = 0.0005  # a write right after a read sees the same instant
 _CATCH_UP_S = 0.5  # more silence than that is not simulated
 _IDLE_TICK_S = 0.02
 _REST_TICK_S = 0.25  # nobody speaks and no motor is on
@@ -272,7 +273,7 @@ class EmulatedChain:
         """Bring servos and physics up to now."""
         now = self._clock()
         left = min(now - self._now, _CATCH_UP_S)
-        if left <= 0.0:
+        if left < _SHORTEST_S:
             return
         self._now = now
         steps = math.ceil(left / _STEP_S)
