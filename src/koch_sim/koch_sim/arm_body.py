@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Joins one emulated servo chain to its joints in the MuJoCo model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import mujoco
+import numpy as np
+
+from koch_driver.emulator import ExternalPhysics, PhysicsState, ShaftFrame
+from koch_driver.motors import motors_for
+from koch_rig.joints import JOINT_NAMES
+from koch_rig.rig import Role
+from koch_rig.units import JointUnits
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from koch_rig.calibration import Calibration
+    from koch_rig.rig import Arm
+
+#: Rotor and gear train at the output shaft, [kg m^2]: gear ratio squared times a rotor of about
+#: 1e-7 kg m^2 for the XL430 (258.5:1) and 3e-8 for the XL330 (288.4:1), as in MuJoCo Menagerie.
+ARMATURE_BY_STALL_NM = ((1.0, 0.010), (0.0, 0.0025))
+#: Dry friction of the gear train as a fraction of the stall torque.
+FRICTION_FRACTION = 0.02
+#: An unpowered motor turns freely but for its gears, as a fraction of the powered damping.
+COASTING_FRACTION = 0.1
+
+#: The hand that holds the leader: stiffness [N m/rad], damping [N m s/rad], strength [N m].
+HAND_STIFFNESS = 20.0
+HAND_DAMPING = 0.5
+HAND_STRENGTH_NM = 4.0
+
+
+class ArmBody:
+    """Six joints of the model that answer to one chain of emulated servos."""
+
+    def __init__(self, model: mujoco.MjModel, arm: Arm, calibration: Calibration) -> None:
+        """Find the arm's joints and give them their servos' friction and inertia."""
+        self.arm = arm
+        self.units = JointUnits(arm, calibration)
+        frame = ShaftFrame(arm, calibration)
+        self._model = model
+        joints = [model.joint(f"{arm.name}/{name}") for name in JOINT_NAMES]
+        self._qpos = np.array([joint.qposadr[0] for joint in joints])
+        self._dof = np.array([joint.dofadr[0] for joint in joints])
+        self._actuator = np.array([model.actuator(f"{arm.name}/{n}").id for n in JOINT_NAMES])
+        servos = [motor.model for motor in motors_for(arm.role)]
+        self._stall_nm = np.array([servo.stall_torque_nm for servo in servos])
+        self._damping = self._stall_nm / np.array([servo.no_load_speed for servo in servos])
+        for dof, stall in zip(self._dof, self._stall_nm, strict=True):
+            model.dof_armature[dof] = next(a for low, a in ARMATURE_BY_STALL_NM if stall >= low)
+            model.dof_frictionloss[dof] = FRICTION_FRACTION * stall
+        self._direction, self._shift = frame.direction, frame.shift_rad
+        self._torque_nm = np.zeros(len(JOINT_NAMES))
+        self.physics = ExternalPhysics(self._shift.tolist())
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether a hand moves this arm."""
+        return self.arm.role is Role.LEADER
+
+    def joints(self, data: mujoco.MjData) -> NDArray[np.float64]:
+        """Return joint angles in JOINT_NAMES order, float64 (6,), [rad]."""
+        return np.array(data.qpos[self._qpos])
+
+    def place(self, data: mujoco.MjData, q_rad: NDArray[np.float64]) -> None:
+        """Set the joints, at rest, and let the servos measure them."""
+        data.qpos[self._qpos] = q_rad
+        data.qvel[self._dof] = 0.0
+        self.sense(data)
+
+    def actuate(self, data: mujoco.MjData, stiffness_scale: float) -> None:
+        """Turn what the servos want into torques on the joints.
+
+        Back-EMF is the joint's damping, which the integrator treats implicitly: computed here
+        it would be unstable at the light wrist.
+        """
+        drives = self.physics.drives()
+        position = self._direction * data.qpos[self._qpos] + self._shift
+        velocity = self._direction * data.qvel[self._dof]
+        duty = np.zeros(len(JOINT_NAMES))
+        powered = np.zeros(len(JOINT_NAMES), dtype=bool)
+        for index, drive in enumerate(drives):
+            powered[index] = drive.torque_enabled
+            duty[index] = drive.duty(float(position[index]), float(velocity[index]))
+        np.clip(duty * stiffness_scale, -1.0, 1.0, out=duty)
+        self._torque_nm = self._stall_nm * duty - np.where(powered, self._damping * velocity, 0.0)
+        self._model.dof_damping[self._dof] = np.where(
+            powered, self._damping, COASTING_FRACTION * self._damping
+        )
+        data.ctrl[self._actuator] = self._direction * self._stall_nm * duty
+
+    def push_to(self, data: mujoco.MjData, q_rad: NDArray[np.float64]) -> None:
+        """Let the hand push this arm's joints towards a pose, on top of the servos' torques."""
+        error = q_rad - data.qpos[self._qpos]
+        push = HAND_STIFFNESS * error - HAND_DAMPING * data.qvel[self._dof]
+        data.qfrc_applied[self._dof] = np.clip(push, -HAND_STRENGTH_NM, HAND_STRENGTH_NM)
+
+    def sense(self, data: mujoco.MjData) -> None:
+        """Publish position, velocity and motor torque to the servos."""
+        self.physics.publish(
+            PhysicsState(
+                (self._direction * data.qpos[self._qpos] + self._shift).tolist(),
+                (self._direction * data.qvel[self._dof]).tolist(),
+                self._torque_nm.tolist(),
+            )
+        )

@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Draws the simulated cameras in a thread of its own and encodes what somebody watches."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+# Must be chosen before MuJoCo's bindings first look; a display is neither needed nor used.
+os.environ.setdefault("MUJOCO_GL", "egl")
+
+import mujoco
+import simplejpeg
+
+from koch_sim.camera_server import CameraServer, EncodedFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from koch_rig.rig import Camera
+
+#: As USB cameras compress.
+JPEG_QUALITY = 85
+
+
+class CameraRenderer:
+    """Renders all watched cameras of one instant; the instants come from the physics thread."""
+
+    def __init__(
+        self, model: mujoco.MjModel, cameras: Mapping[str, Camera], server: CameraServer
+    ) -> None:
+        self._model = model
+        self._cameras = dict(cameras)
+        self._server = server
+        self._wanted = threading.Condition()
+        self._instant: tuple[NDArray, int] | None = None
+        self._stopping = False
+        self._sequence = 0
+        self.rendered = 0
+        self.skipped = 0
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="camera-renderer", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def snap(self, qpos: NDArray, stamp_ns: int) -> None:
+        """Ask for a picture of this instant; one that is still waiting is replaced."""
+        with self._wanted:
+            self.skipped += self._instant is not None
+            self._instant = (qpos, stamp_ns)
+            self._wanted.notify()
+
+    def close(self) -> None:
+        """Stop the thread; may be called twice."""
+        with self._wanted:
+            self._stopping = True
+            self._wanted.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except Exception as exc:  # a dead renderer must show: the world's diagnostics report it
+            self.error = exc
+
+    def _loop(self) -> None:
+        data = mujoco.MjData(self._model)
+        renderers: dict[tuple[int, int], mujoco.Renderer] = {}
+        try:
+            while (instant := self._next()) is not None:
+                watched = [c for c in self._cameras.values() if self._server.slots[c.name].readers]
+                if not watched:
+                    continue
+                qpos, stamp_ns = instant
+                data.qpos[:] = qpos
+                # Only what a picture needs: poses of bodies, cameras and lights.
+                mujoco.mj_kinematics(self._model, data)
+                mujoco.mj_camlight(self._model, data)
+                self._sequence += 1
+                for camera in watched:
+                    size = (camera.height, camera.width)
+                    if size not in renderers:
+                        renderers[size] = mujoco.Renderer(self._model, *size)
+                    self._draw(renderers[size], data, camera, stamp_ns)
+        finally:
+            for renderer in renderers.values():
+                renderer.close()
+
+    def _next(self) -> tuple[NDArray, int] | None:
+        with self._wanted:
+            self._wanted.wait_for(lambda: self._stopping or self._instant is not None)
+            instant, self._instant = self._instant, None
+            return None if self._stopping else instant
+
+    def _draw(
+        self, renderer: mujoco.Renderer, data: mujoco.MjData, camera: Camera, stamp_ns: int
+    ) -> None:
+        renderer.update_scene(data, camera.name)
+        picture = renderer.render()
+        jpeg = simplejpeg.encode_jpeg(
+            picture, quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="420", fastdct=True
+        )
+        self.rendered += 1
+        self._server.put(camera.name, EncodedFrame(jpeg, stamp_ns, self._sequence))

@@ -1,0 +1,20 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of the simulated rig."""
+
+from koch_rig.errors import KochError
+
+
+class SimulationError(KochError):
+    """The simulated world cannot do what was asked."""
+
+
+class UnreachableError(SimulationError):
+    """A pose that the expert needs lies outside the arm's reach."""
+
+    def __init__(self, what: str, xyz: tuple[float, float, float], error_m: float) -> None:
+        super().__init__(
+            f"{what} at x={xyz[0]:.3f} y={xyz[1]:.3f} z={xyz[2]:.3f} m is out of reach: the best "
+            f"pose stays {error_m * 1000:.1f} mm away (allowed 2 mm). "
+            f"Put block and cup nearer to the arm, or narrow the randomisation's ranges."
+        )

@@ -1,0 +1,172 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Plans the joint poses of a pick and place with our inverse kinematics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from koch_rig.geometry import compose, inverse, rpy_to_matrix, transform_from, transform_points
+from koch_rig.inverse_kinematics import IkSettings, Orientation
+from koch_rig.joints import JOINT_COUNT
+from koch_sim.errors import UnreachableError
+from koch_sim.scene import BLOCK_HALF_M, CUP_HEIGHT_M
+
+if TYPE_CHECKING:
+    from koch_rig.kinematics import Kinematics
+    from koch_rig.rig import Mount
+    from koch_sim.task import TaskTruth
+
+Array = NDArray[np.float64]
+
+#: Gripper angles [rad]: wide enough for block and clearance; squeezing the block with some 6 N.
+GRIPPER_OPEN_RAD = -0.75
+GRIPPER_CLOSED_RAD = -0.15
+#: The fixed finger passes the block's side with this much room, [m].
+FINGER_CLEARANCE_M = 0.004
+#: Height of the pads' centre over the table while gripping, [m].
+GRASP_HEIGHT_M = 0.017
+APPROACH_HEIGHT_M = 0.070
+CARRY_HEIGHT_M = 0.100
+RELEASE_HEIGHT_M = CUP_HEIGHT_M + 0.030
+#: The pose between demonstrations: folded, clear of block and cup [rad].
+HOME_RAD = np.array([0.0, -0.3, -0.9, -1.3, 0.0, GRIPPER_OPEN_RAD])
+#: A planned pose may miss its place by this much, [m].
+REACH_TOLERANCE_M = 0.002
+TURN_TOLERANCE_RAD = 0.05
+#: The hand leans outwards by the least of these that the wrist's range allows, [rad].
+TILTS_RAD = tuple(np.radians([0, 8, 16, 24, 32, 40, 50, 60]).tolist())
+#: From a posture that is near every grasp, two starts find the pose if there is one.
+GRASP_SEED_RAD = np.array([0.0, -0.5, -0.3, -1.4, 0.0, GRIPPER_OPEN_RAD])
+IK_SETTINGS = IkSettings(starts=2, max_iterations=60)
+
+
+@dataclass(frozen=True)
+class Waypoint:
+    """A pose on the way.
+
+    Attributes:
+        name: What the hand does on the way to it.
+        q_rad: Follower joints in JOINT_NAMES order, shape (6,).
+        duration_s: Time to get there at the hand's normal pace.
+        settle_s: Time to rest there.
+    """
+
+    name: str
+    q_rad: Array
+    duration_s: float
+    settle_s: float = 0.0
+
+
+class GraspPlanner:
+    """Turns ground truth into waypoints of one arm."""
+
+    def __init__(self, kinematics: Kinematics, base: Mount) -> None:
+        self._kinematics = kinematics
+        self._T_base_world = inverse(transform_from(rpy_to_matrix(*base.rpy_rad), base.xyz))
+        frames = kinematics.forward(np.zeros(JOINT_COUNT))
+        finger = compose(inverse(frames["tcp"]), frames["finger_tip"])
+        # How far the fixed finger's inner face lies from the TCP, against the opening.
+        self._finger_to_tcp = -float(finger[0, 3])
+
+    def plan(self, truth: TaskTruth) -> list[Waypoint]:
+        """Plan from home to the block, into the cup and home again; takes some 50 ms.
+
+        Raises:
+            UnreachableError: Block or cup lie out of reach.
+        """
+        grasp, tcp_xy, opening = self._grasp_pose(truth.block_xyz_m[:2], truth.block_yaw_rad)
+        above = self._solve("The place over it", tcp_xy, APPROACH_HEIGHT_M, grasp, opening)
+        lift = self._keeping_roll("The lifted block", tcp_xy, CARRY_HEIGHT_M, above)
+        cup_xy = truth.cup_xyz_m[:2]
+        carry = self._keeping_roll("The place over the cup", cup_xy, CARRY_HEIGHT_M, lift)
+        release = self._keeping_roll("The cup", cup_xy, RELEASE_HEIGHT_M, carry)
+        return [
+            Waypoint("reach", _with_gripper(above, GRIPPER_OPEN_RAD), 1.3, 0.1),
+            Waypoint("descend", _with_gripper(grasp, GRIPPER_OPEN_RAD), 0.9, 0.2),
+            Waypoint("grasp", _with_gripper(grasp, GRIPPER_CLOSED_RAD), 0.6, 0.3),
+            Waypoint("lift", _with_gripper(lift, GRIPPER_CLOSED_RAD), 0.9, 0.0),
+            Waypoint("carry", _with_gripper(carry, GRIPPER_CLOSED_RAD), 1.3, 0.1),
+            Waypoint("lower", _with_gripper(release, GRIPPER_CLOSED_RAD), 0.5, 0.2),
+            Waypoint("release", _with_gripper(release, GRIPPER_OPEN_RAD), 0.5, 0.2),
+            Waypoint("retreat", _with_gripper(carry, GRIPPER_OPEN_RAD), 0.6, 0.0),
+            Waypoint("home", HOME_RAD.copy(), 1.2, 0.2),
+        ]
+
+    def _grasp_pose(self, block_xy: Array, yaw: float) -> tuple[Array, Array, Array]:
+        """Choose the turn of the hand that needs the least wrist roll.
+
+        Returns:
+            Joints (6,), the TCP's place in the world (2,), the direction of opening (3,).
+        """
+        across = np.array([-np.sin(yaw), np.cos(yaw), 0.0])
+        # The fixed finger goes down beside the block; the jaw then pushes the block to it.
+        shift = self._finger_to_tcp - FINGER_CLEARANCE_M - BLOCK_HALF_M[1]
+        found = []
+        for opening in (across, -across):
+            tcp_xy = block_xy + shift * opening[:2]
+            q = self._solve("The block", tcp_xy, GRASP_HEIGHT_M, GRASP_SEED_RAD, opening)
+            found.append((abs(float(q[4])), q, tcp_xy, opening))
+        _, q, tcp_xy, opening = min(found, key=lambda pose: pose[0])
+        return q, tcp_xy, opening
+
+    def _keeping_roll(self, what: str, xy: Array, height_m: float, seed: Array) -> Array:
+        """Solve for another place without turning the wrist on the way."""
+        q = self._solve(what, xy, height_m, seed, None)
+        q[4] = seed[4]
+        return q
+
+    def _solve(
+        self, what: str, xy: Array, height_m: float, seed: Array, opening: Array | None
+    ) -> Array:
+        """Bring the TCP to a place in the world, the hand as upright as the arm allows.
+
+        Args:
+            what: Names the place in the error.
+            xy: Place on the table, world frame, [m].
+            height_m: Height over the table, [m].
+            seed: Joints to start at, (6,).
+            opening: Direction in which the fingers open, unit (3,), or None for any.
+        """
+        xyz = np.array([*xy, height_m])
+        xyz_base = transform_points(self._T_base_world, xyz)
+        bearing = float(np.arctan2(xyz_base[1], xyz_base[0]))
+        best = np.inf
+        for tilt in TILTS_RAD:
+            target = np.eye(4)
+            target[:3, :3] = _hand_down(bearing, tilt, opening, self._T_base_world)
+            target[:3, 3] = xyz_base
+            orientation = Orientation.APPROACH if opening is None else Orientation.FULL
+            result = self._kinematics.inverse(
+                target, seed, orientation=orientation, settings=IK_SETTINGS
+            )
+            best = min(best, result.position_error_m)
+            if (
+                result.position_error_m < REACH_TOLERANCE_M
+                and result.rotation_error_rad < TURN_TOLERANCE_RAD
+            ):
+                return np.array(result.q)
+        raise UnreachableError(what, (float(xy[0]), float(xy[1]), height_m), best)
+
+
+def _hand_down(bearing: float, tilt: float, opening: Array | None, T_base_world: Array) -> Array:
+    """Rotation of a TCP in the base frame that approaches down, tilted outwards by an angle."""
+    approach = np.array(
+        [np.sin(tilt) * np.cos(bearing), np.sin(tilt) * np.sin(bearing), -np.cos(tilt)]
+    )
+    across = np.array([-np.sin(bearing), np.cos(bearing), 0.0])
+    if opening is not None:
+        across = T_base_world[:3, :3] @ opening
+    across = across - approach * float(across @ approach)
+    across /= np.linalg.norm(across)
+    return np.stack([across, np.cross(approach, across), approach], axis=1)
+
+
+def _with_gripper(q: Array, gripper_rad: float) -> Array:
+    result = q.copy()
+    result[-1] = gripper_rad
+    return result

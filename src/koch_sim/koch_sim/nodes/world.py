@@ -1,0 +1,249 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The world node: ROS's view of the simulated table."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import rclpy
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import PoseStamped
+from koch_interfaces.msg import NamedVector, TaskState
+from koch_interfaces.srv import ResetWorld
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
+from std_msgs.msg import Header
+from std_srvs.srv import SetBool, Trigger
+
+from koch_rig.errors import KochError
+from koch_rig.load import load_rig
+from koch_sim.errors import SimulationError
+from koch_sim.randomisation import FULL, Randomisation
+from koch_sim.simulation import Simulation
+from koch_sim.task import ENVIRONMENT_NAMES, TaskTruth, is_success
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: State streams: reliable, so that a recorder gets all; readers may relax.
+STATE = QoSProfile(depth=10)
+TRUTH_PERIOD_S = 0.02
+CLOCK_PERIOD_S = 0.005
+
+
+@dataclass(frozen=True)
+class WorldParameters:
+    """Parameters of the node, all read-only.
+
+    Attributes:
+        rig: Path of the rig file.
+        seed: Seed of the first set-up.
+        speed: Simulated seconds per second; other than 1 the node publishes /clock.
+        expert: The hand demonstrates again and again.
+        randomise: Vary looks, friction and servos too, not only poses.
+    """
+
+    rig: str = ""
+    seed: int = 0
+    speed: float = 1.0
+    expert: bool = False
+    randomise: bool = False
+
+
+class WorldNode(Node):
+    """Publishes ground truth, answers reset and demonstrate, and breaks things on request."""
+
+    def __init__(self) -> None:
+        """Declare parameters, build the world and let it run.
+
+        Raises:
+            KochError: The rig cannot be simulated.
+        """
+        super().__init__("world")
+        parameters = self._declare()
+        self.simulation = Simulation(
+            load_rig(parameters.rig),
+            seed=parameters.seed,
+            speed=parameters.speed,
+            expert=parameters.expert,
+            randomisation=FULL if parameters.randomise else Randomisation(),
+        )
+        self._block = self.create_publisher(PoseStamped, "sim/block_pose", STATE)
+        self._cup = self.create_publisher(PoseStamped, "sim/cup_pose", STATE)
+        self._environment = self.create_publisher(NamedVector, "sim/environment_state", STATE)
+        self._task = self.create_publisher(TaskState, "sim/task_state", STATE)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", STATE)
+        self.create_service(ResetWorld, "sim/reset", self._on_reset)
+        self.create_service(Trigger, "sim/demonstrate", self._on_demonstrate)
+        self._create_fault_services()
+        self._reset_s = 0.0
+        self._ticks = 0
+        self.simulation.start()
+        # Timers run on the wall clock: this node is the source of simulated time.
+        self.create_timer(TRUTH_PERIOD_S, self._publish_truth)
+        self.create_timer(1.0, self._publish_diagnostics)
+        if self.simulation.clock.is_simulated:
+            self._clock_publisher = self.create_publisher(Clock, "/clock", STATE)
+            self.create_timer(CLOCK_PERIOD_S, self._publish_clock)
+
+    def _declare(self) -> WorldParameters:
+        defaults = WorldParameters()
+        values = {}
+        for name, default in vars(defaults).items():
+            descriptor = ParameterDescriptor(read_only=True, description=name)
+            values[name] = self.declare_parameter(name, default, descriptor).value
+        if not values["rig"]:
+            raise SimulationError("Parameter 'rig' is empty: give the path of a rig file.")
+        if not values["speed"] > 0.0:
+            raise SimulationError(
+                f"Parameter 'speed' is {values['speed']}: expected > 0."
+            )
+        return WorldParameters(**values)
+
+    def _create_fault_services(self) -> None:
+        """Offer the switches that a test or a curious user pulls: true = works, false = broken."""
+        for name, chain in self.simulation.chains.items():
+            faults = chain.faults
+            self._create_switch(f"sim/{name}/power", faults.power_return, faults.power_cut)
+            self._create_switch(f"sim/{name}/plug", faults.replug, faults.unplug)
+        stalled = self.simulation.server.stalled
+        for camera in self.simulation.server.slots:
+            self._create_switch(
+                f"sim/cameras/{camera}/run",
+                lambda camera=camera: stalled.discard(camera),
+                lambda camera=camera: stalled.add(camera),
+            )
+
+    def _create_switch(
+        self, service: str, on: Callable[[], object], off: Callable[[], object]
+    ) -> None:
+        def handle(request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+            (on if request.data else off)()
+            response.success = True
+            response.message = f"{service}: {'works' if request.data else 'broken on request'}"
+            self.get_logger().info(response.message)
+            return response
+
+        self.create_service(SetBool, service, handle)
+
+    def _on_reset(
+        self, request: ResetWorld.Request, response: ResetWorld.Response
+    ) -> ResetWorld.Response:
+        seed = self.simulation.reset(request.seed)
+        self._reset_s = self.simulation.world.time_s
+        response.success, response.message = True, f"seed {seed}"
+        return response
+
+    def _on_demonstrate(
+        self, request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        try:
+            self.simulation.world.demonstrate()
+        except SimulationError as exc:
+            response.success, response.message = False, str(exc)
+            return response
+        response.success, response.message = True, "the hand moves"
+        return response
+
+    def _publish_truth(self) -> None:
+        try:
+            self.simulation.check()
+        except SimulationError as exc:
+            self.get_logger().fatal(str(exc))
+            raise
+        truth = self.simulation.world.truth()
+        header = Header(stamp=_time(self.simulation.stamp_ns()), frame_id="world")
+        self._environment.publish(
+            NamedVector(
+                header=header, name=list(ENVIRONMENT_NAMES), value=truth.environment_state()
+            )
+        )
+        self._block.publish(_pose(header, truth.block_xyz_m, truth.block_yaw_rad))
+        self._cup.publish(_pose(header, truth.cup_xyz_m, 0.0))
+        self._ticks += 1
+        if self._ticks % 5 == 0:
+            self._publish_task(header, truth)
+
+    def _publish_task(self, header: Header, truth: TaskTruth) -> None:
+        world = self.simulation.world
+        self._task.publish(
+            TaskState(
+                header=header,
+                success=is_success(truth),
+                detail=world.demonstration_phase().value,
+                sim_time_s=float(world.time_s - self._reset_s),
+            )
+        )
+
+    def _publish_clock(self) -> None:
+        self._clock_publisher.publish(Clock(clock=_time(self.simulation.stamp_ns())))
+
+    def _publish_diagnostics(self) -> None:
+        simulation = self.simulation
+        values = {
+            "simulated time [s]": f"{simulation.world.time_s:.1f}",
+            "time lost to a slow machine [s]": f"{simulation.clock.lost_s:.3f}",
+            "hand": f"{simulation.world.demonstration_phase().value}"
+            f" ({simulation.world.expert.step})",
+            "seed": str(simulation.world.setup.seed),
+        }
+        status = DiagnosticStatus(
+            level=DiagnosticStatus.OK,
+            name="sim: world",
+            hardware_id="mujoco",
+            message="running",
+            values=[KeyValue(key=key, value=value) for key, value in values.items()],
+        )
+        header = Header(stamp=_time(simulation.stamp_ns()))
+        self._diagnostics.publish(DiagnosticArray(header=header, status=[status]))
+
+
+def _time(stamp_ns: int) -> Time:
+    seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
+    return Time(sec=seconds, nanosec=nanoseconds)
+
+
+def _pose(header: Header, xyz: np.ndarray, yaw_rad: float) -> PoseStamped:
+    message = PoseStamped(header=header)
+    position, orientation = message.pose.position, message.pose.orientation
+    position.x, position.y, position.z = map(float, xyz)
+    orientation.z, orientation.w = float(np.sin(yaw_rad / 2.0)), float(np.cos(yaw_rad / 2.0))
+    return message
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM.
+
+    Returns:
+        0 after a requested stop, 2 for a rig that cannot be simulated, 1 when the world died.
+    """
+    rclpy.init(args=args)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    node = None
+    try:
+        node = WorldNode()
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    except KochError as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 1 if node is not None else 2
+    finally:
+        if node is not None:
+            node.simulation.close()
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""What differs from one simulated episode to the next, drawn from a seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Randomisation:
+    """Switches of the domain randomisation; a switch that is off leaves the nominal value.
+
+    Attributes:
+        block_radius_m: Distance of the block from the arm's base axis, [m].
+        block_bearing_rad: Direction of the block seen from the base, 0 = straight ahead, [rad].
+        block_yaw_rad: Turn of the block's long side about the vertical, [rad].
+        cup_radius_m: Distance of the cup from the base axis, [m].
+        cup_bearing_rad: Direction of the cup seen from the base, [rad].
+        colours: Vary the hues of table, block and cup.
+        light: Vary position and strength of the light.
+        camera_jitter_m: Standard deviation of each camera's position, [m]; 0 = off.
+        friction_fraction: Pads' and block's friction varies by this fraction, 0..1; 0 = off.
+        servo_lag_fraction: Servo stiffness varies by this fraction, 0..1; 0 = off.
+    """
+
+    block_radius_m: Range = (0.135, 0.178)
+    block_bearing_rad: Range = (-0.45, 0.45)
+    block_yaw_rad: Range = (-0.6, 0.6)
+    cup_radius_m: Range = (0.15, 0.18)
+    cup_bearing_rad: Range = (0.85, 1.1)
+    colours: bool = False
+    light: bool = False
+    camera_jitter_m: float = 0.0
+    friction_fraction: float = 0.0
+    servo_lag_fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("friction_fraction", "servo_lag_fraction"):
+            value = getattr(self, name)
+            if not 0.0 <= value < 1.0:
+                raise ValueError(f"{name} is {value}, expected 0 <= {name} < 1")
+
+
+#: Everything varies: for policies that are to leave the simulation.
+FULL = Randomisation(
+    colours=True, light=True, camera_jitter_m=0.004, friction_fraction=0.3, servo_lag_fraction=0.2
+)
+
+
+@dataclass(frozen=True)
+class WorldSetup:
+    """One draw: where things lie and how they look.
+
+    Attributes:
+        block_xy_m: Centre of the block on the table, world frame, [m].
+        block_yaw_rad: Direction of its long side, world frame, [rad].
+        cup_xy_m: Axis of the cup, world frame, [m].
+        block_rgb, cup_rgb, table_rgb: Colours, 0..1.
+        light_xyz_m: Position of the light, world frame, [m].
+        light_diffuse: Strength of the light, 0..1.
+        camera_offsets_m: Shift of each camera, shape (cameras, 3), [m].
+        friction_scale: Factor on sliding friction.
+        servo_scale: Factor on the servos' position stiffness.
+    """
+
+    seed: int
+    block_xy_m: tuple[float, float]
+    block_yaw_rad: float
+    cup_xy_m: tuple[float, float]
+    block_rgb: tuple[float, float, float] = (0.85, 0.12, 0.10)
+    cup_rgb: tuple[float, float, float] = (0.15, 0.35, 0.85)
+    table_rgb: tuple[float, float, float] = (0.62, 0.52, 0.40)
+    light_xyz_m: tuple[float, float, float] = (0.2, 0.3, 1.0)
+    light_diffuse: float = 0.7
+    camera_offsets_m: tuple[tuple[float, float, float], ...] = ()
+    friction_scale: float = 1.0
+    servo_scale: float = 1.0
+
+
+def draw(randomisation: Randomisation, seed: int, cameras: int) -> WorldSetup:
+    """Draw a world set-up; the same seed gives the same world.
+
+    Poses are drawn first and from their own generator, so that switching looks on or off does
+    not move the block.
+    """
+    poses = np.random.default_rng([seed, 0])
+    looks = np.random.default_rng([seed, 1])
+    r = randomisation
+    block = _polar(poses.uniform(*r.block_radius_m), poses.uniform(*r.block_bearing_rad))
+    yaw = float(poses.uniform(*r.block_yaw_rad))
+    cup = _polar(poses.uniform(*r.cup_radius_m), poses.uniform(*r.cup_bearing_rad))
+    nominal = WorldSetup(seed=seed, block_xy_m=block, block_yaw_rad=yaw, cup_xy_m=cup)
+    jitter = looks.normal(0.0, 1.0, (cameras, 3)) * r.camera_jitter_m
+    scale = looks.uniform(-1.0, 1.0, 2)
+    shift = looks.uniform(-0.25, 0.25, (3, 3)) * float(r.colours)
+    light = looks.uniform(-0.3, 0.3, 3) * float(r.light)
+    strength = float(looks.uniform(-0.25, 0.25)) * float(r.light)
+    return WorldSetup(
+        seed=seed,
+        block_xy_m=block,
+        block_yaw_rad=yaw,
+        cup_xy_m=cup,
+        block_rgb=_shifted(nominal.block_rgb, shift[0]),
+        cup_rgb=_shifted(nominal.cup_rgb, shift[1]),
+        table_rgb=_shifted(nominal.table_rgb, shift[2]),
+        light_xyz_m=_triple(np.add(nominal.light_xyz_m, light)),
+        light_diffuse=nominal.light_diffuse + strength,
+        camera_offsets_m=tuple(_triple(row) for row in jitter),
+        friction_scale=1.0 + float(scale[0]) * r.friction_fraction,
+        servo_scale=1.0 + float(scale[1]) * r.servo_lag_fraction,
+    )
+
+
+def _polar(radius: float, bearing: float) -> tuple[float, float]:
+    return float(radius * np.cos(bearing)), float(radius * np.sin(bearing))
+
+
+def _triple(values: np.ndarray) -> tuple[float, float, float]:
+    return float(values[0]), float(values[1]), float(values[2])
+
+
+def _shifted(rgb: tuple[float, float, float], shift: np.ndarray) -> tuple[float, float, float]:
+    return _triple(np.clip(np.add(rgb, shift), 0.0, 1.0))
