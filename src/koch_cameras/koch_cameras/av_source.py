@@ -85,7 +85,14 @@ class AvSource:
         self._container.close()
 
     def _open(self, options: dict[str, str] | None) -> Any:
-        settings = {"rtsp_transport": "tcp", "fflags": "nobuffer", **(options or {})}
+        # nobuffer: the packets that FFmpeg reads to find out about the stream are dropped. Handed
+        # out later in one burst they would be old pictures with fresh stamps.
+        settings = {
+            "rtsp_transport": "tcp",
+            "fflags": "nobuffer",
+            "analyzeduration": "500000",
+            **(options or {}),
+        }
         timeout_s = self._config.timeout_s
         try:
             return av.open(

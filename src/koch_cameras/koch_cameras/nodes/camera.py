@@ -1,0 +1,241 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The camera node: publishes what one camera of the rig gives."""
+
+from __future__ import annotations
+
+import array
+import sys
+import threading
+import time
+import traceback
+
+import rclpy
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.task import Future
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from koch_cameras.capture_loop import Backoff, CaptureLoop, Delivery, LinkState
+from koch_cameras.convert import fill_image
+from koch_cameras.errors import CorruptFrameError
+from koch_cameras.frame import TimeBase
+from koch_cameras.mjpeg_http import public_url
+from koch_cameras.nodes.diagnostics import Extras, camera_status
+from koch_cameras.nodes.parameters import declare
+from koch_cameras.nodes.qos import DIAGNOSTICS, IMAGE
+from koch_cameras.open_source import open_source
+from koch_cameras.picture import compressed, pixels, thumbnail
+from koch_cameras.rig_camera import (
+    expectation_of,
+    find_camera,
+    intrinsics_of,
+    usb_neighbours,
+)
+from koch_cameras.source import SourceConfig
+from koch_cameras.stamp import FrameGate, Stamp, ros_stamp
+from koch_cameras.watch import StreamWatch
+from koch_rig.errors import KochError
+from koch_rig.load import load_rig
+
+_LOOK_PERIOD_S = 1.0
+_TAKE_TIMEOUT_S = 0.2
+
+
+class CameraNode(Node):
+    """One camera. Threads: capture (owns the source), work (publishes), executor (diagnostics).
+
+    The work thread alone touches gate and publishers; the watch is shared with the diagnostics
+    timer under a lock.
+    """
+
+    def __init__(self) -> None:
+        """Load the rig and start.
+
+        Raises:
+            KochError: The rig or the camera's settings cannot be used.
+        """
+        super().__init__("camera", namespace="cameras")
+        self._parameters = declare(self)
+        rig = load_rig(self._parameters.rig)
+        camera = find_camera(rig, self._parameters.camera)
+        self._config = SourceConfig.from_rig(
+            camera, timeout_s=self._parameters.timeout_s, loop=self._parameters.loop
+        )
+        self._source_name = public_url(str(self._config.index_or_path))
+        self._frame_id = f"{camera.name}_optical_frame"
+        self._info = CameraInfo(width=camera.width, height=camera.height)
+        intrinsics = intrinsics_of(camera)
+        if intrinsics is None:
+            self.get_logger().warning(
+                f"uncalibrated: run koch calibrate camera {camera.name} for camera_info"
+            )
+        else:
+            intrinsics.fill_camera_info(self._info)
+        name = camera.name
+        self._compressed = self.create_publisher(
+            CompressedImage, f"{name}/image_raw/compressed", IMAGE
+        )
+        self._raw = self.create_publisher(Image, f"{name}/image_raw", IMAGE)
+        self._infos = self.create_publisher(CameraInfo, f"{name}/camera_info", IMAGE)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
+        self._lock = threading.Lock()
+        self._watch = StreamWatch(expectation_of(rig, camera, self._parameters))
+        self._gate = FrameGate()
+        self._damaged = 0
+        self._foreign_clock = False
+        self._next_look_s = 0.0
+        self._sharers = usb_neighbours(self._config.index_or_path)
+        self.finished = Future()
+        """Result: the exit code, once the camera can give nothing more."""
+        self._capture = CaptureLoop(
+            lambda: open_source(self._config),
+            backoff=Backoff(longest_s=self._parameters.reconnect_longest_s),
+            on_change=self._log_change,
+        )
+        self._closing = threading.Event()
+        self._worker = threading.Thread(target=self._work, name="camera work", daemon=True)
+        self.create_timer(1.0, self._report)
+        self._capture.start()
+        self._worker.start()
+
+    def close(self) -> None:
+        """Stop both threads; harmless when called twice."""
+        self._closing.set()
+        self._capture.close()
+        self._worker.join(timeout=5.0)
+
+    def _log_change(self, state: LinkState) -> None:
+        """Called by the capture thread at each change."""
+        if state.ended:
+            self.get_logger().info(state.error)
+        elif state.error:
+            self.get_logger().error(state.error)
+        else:
+            self.get_logger().info(f"{self._source_name}: streaming {state.mode}")
+
+    def _work(self) -> None:
+        try:
+            while not self._closing.is_set():
+                delivery = self._capture.take(_TAKE_TIMEOUT_S)
+                if delivery is not None:
+                    self._handle(delivery)
+                elif (state := self._capture.state()).fatal is not None:
+                    self.finished.set_result(2)
+                    return
+                elif state.ended:
+                    self.finished.set_result(0)
+                    return
+        except Exception:
+            if not self._closing.is_set() and rclpy.ok(context=self.context):
+                self.get_logger().fatal(traceback.format_exc())
+                self.finished.set_result(1)
+
+    def _handle(self, delivery: Delivery) -> None:
+        frame = delivery.frame
+        ros_now_ns = self.get_clock().now().nanoseconds
+        sim_time = self.get_clock().ros_time_is_active
+        if sim_time and ros_now_ns == 0 and frame.time_base is TimeBase.MONOTONIC:
+            return  # no /clock yet: there is no time to stamp this picture with
+        stamp = ros_stamp(
+            frame,
+            arrival_ns=delivery.arrival_ns,
+            monotonic_ns=time.monotonic_ns(),
+            ros_now_ns=ros_now_ns,
+            sim_time=sim_time,
+        )
+        if not self._gate.passes(frame, stamp, ros_now_ns, delivery.connection):
+            return
+        try:
+            self._look(delivery)
+            self._publish(delivery, stamp)
+        except CorruptFrameError as exc:
+            self._damaged += 1
+            self.get_logger().warning(str(exc), throttle_duration_sec=5.0)
+            return
+        self._foreign_clock = stamp.foreign_clock
+        with self._lock:
+            self._watch.add(
+                frame,
+                stamp_ns=stamp.ros_ns,
+                arrival_ns=delivery.arrival_ns,
+                latency_s=(self.get_clock().now().nanoseconds - stamp.ros_ns) / 1e9,
+                connection=delivery.connection,
+            )
+
+    def _look(self, delivery: Delivery) -> None:
+        """Decode a picture small, once a second: damage and blackness show only then."""
+        now_s = time.monotonic()
+        if now_s < self._next_look_s:
+            return
+        self._next_look_s = now_s + _LOOK_PERIOD_S
+        small = thumbnail(self._source_name, delivery.frame)
+        with self._lock:
+            self._watch.look(small)
+
+    def _publish(self, delivery: Delivery, stamp: Stamp) -> None:
+        frame, rotation = delivery.frame, self._config.rotation
+        seconds, nanoseconds = divmod(stamp.ros_ns, 1_000_000_000)
+        header = Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=self._frame_id)
+        untouched = frame.jpeg is not None and not rotation
+        if untouched or self._compressed.get_subscription_count():
+            quality = self._parameters.jpeg_quality
+            data = compressed(self._source_name, frame, rotation, quality)
+            message = CompressedImage(header=header, format="jpeg")
+            # array.array passes the setter without a check of each byte.
+            message.data = array.array("B", data)
+            self._compressed.publish(message)
+        self._info.header = header
+        self._infos.publish(self._info)
+        if self._raw.get_subscription_count():
+            color_mode = self._config.color_mode
+            picture = pixels(self._source_name, frame, rotation, color_mode)
+            image = Image(header=header)
+            encoding = "mono8" if picture.ndim == 2 else f"{color_mode.value}8"
+            fill_image(image, picture, encoding)
+            self._raw.publish(image)
+
+    def _report(self) -> None:
+        """1 Hz, in the executor."""
+        with self._lock:
+            stream = self._watch.report(time.monotonic_ns())
+        extras = Extras(
+            refused=self._gate.refused,
+            damaged=self._damaged,
+            foreign_clock=self._foreign_clock,
+            sharers=self._sharers,
+        )
+        name = f"{self.get_fully_qualified_name()}: stream"
+        status = camera_status(name, self._source_name, self._capture.state(), stream, extras)
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until it is told to stop; 2 = the rig or the camera cannot be used."""
+    rclpy.init(args=args)
+    node: CameraNode | None = None
+    code = 0
+    try:
+        node = CameraNode()
+        rclpy.spin_until_future_complete(node, node.finished)
+        code = int(node.finished.result()) if node.finished.done() else 0
+    except KochError as exc:
+        rclpy.logging.get_logger("camera").fatal(str(exc))
+        code = 2
+    except (KeyboardInterrupt, ExternalShutdownException):
+        code = 0
+    finally:
+        if node is not None:
+            node.close()
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
