@@ -6,6 +6,8 @@ ros2 launch koch_vla bringup.launch.py sim:=true
 ros2 launch koch_vla bringup.launch.py rig:=my_rig.yaml record:=true rviz:=true
 """
 
+from typing import Any
+
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
@@ -24,7 +26,7 @@ def start_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     return [_action(node_arguments(spec)) for spec in graph_from_launch(values)]
 
 
-def _action(arguments: dict) -> Node:
+def _action(arguments: dict[str, Any]) -> Node:
     # Typed, because launch would read a text such as a robot description as YAML.
     arguments["parameters"] = [
         {

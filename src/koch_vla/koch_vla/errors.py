@@ -72,3 +72,20 @@ class UnknownVerbError(KochError):
         close = difflib.get_close_matches(verb, names, n=1)
         hint = f" Did you mean `{close[0]}`?" if close else ""
         super().__init__(f"there is no verb {verb!r}.{hint} Choose from: {', '.join(names)}.")
+
+
+class EmptyBagError(KochError):
+    """A bag holds nothing that can be shown."""
+
+    def __init__(self, path: object, wanted: Iterable[str], found: Iterable[str]) -> None:
+        super().__init__(
+            f"{path} holds none of this rig's topics. Wanted: {', '.join(wanted)}. "
+            f"Found: {', '.join(found) or 'nothing'}. Give the rig it was recorded with: --rig."
+        )
+
+
+class BagMomentError(KochError):
+    """A moment was asked for that a bag does not cover."""
+
+    def __init__(self, path: object, at_s: float, length_s: float) -> None:
+        super().__init__(f"{path} is {length_s:.2f} s long; --at {at_s:g} lies outside of it.")

@@ -1,0 +1,48 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""`koch look`: what a person would look at in RViz, as one PNG; from live topics or a bag."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from koch_vla.terminal import complain, say
+
+__all__ = ["main"]
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb; 1 when an arm or a camera of the rig was not heard."""
+    parser = argparse.ArgumentParser(
+        prog="koch look",
+        description="Draw robot, frames, camera views and TCP path as one PNG.",
+    )
+    parser.add_argument("bag", nargs="?", type=Path, help="bag or episode; live topics without")
+    parser.add_argument("--rig", type=Path, metavar="FILE", help="rig file")
+    parser.add_argument("--sim", action="store_true", help="use config/rig.sim.yaml")
+    parser.add_argument("--at", type=float, metavar="S", help="moment of the bag (default: end)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of the TCP path")
+    parser.add_argument("--timeout", type=float, default=5.0, help="wait longer for missing ones")
+    parser.add_argument("-o", "--output", type=Path, default=Path("look.png"), metavar="PNG")
+    arguments = parser.parse_args(argv)
+
+    from koch_vla.look.picture import draw
+    from koch_vla.up import load_chosen_rig
+
+    rig = load_chosen_rig(arguments.rig, arguments.sim)
+    if arguments.bag is None:
+        from koch_vla.nodes.listen import listen
+
+        snapshot = listen(rig, arguments.seconds, arguments.timeout)
+    else:
+        from koch_vla.look.from_bag import snapshot_at
+
+        snapshot = snapshot_at(rig, arguments.bag, arguments.at, arguments.seconds)
+    draw(rig, snapshot, arguments.output)
+    say(f"{arguments.output}")
+    missing = [f"/{arm}/joint_states" for arm in rig.arms if arm not in snapshot.joints]
+    missing += [f"/cameras/{name}" for name in rig.cameras if name not in snapshot.pictures]
+    if missing:
+        complain(f"koch look: nothing was heard on {', '.join(missing)}. Is `koch up` running?")
+    return 1 if missing else 0

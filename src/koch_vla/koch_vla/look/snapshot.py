@@ -1,0 +1,118 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""What `koch look` shows: the newest of everything at one moment, fed live or from a bag."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from koch_episodes.decode import decode_image
+from koch_rig.rig import Rig
+
+GHOST_TOPIC = "/policy/ghost/joint_states"
+OBJECT_TOPICS = {"/sim/block_pose": "block", "/sim/cup_pose": "cup"}
+
+
+@dataclass
+class Snapshot:
+    """The state of a rig over a short time.
+
+    Attributes:
+        title: What it is: "live", or a bag and a time.
+        now_ns: The moment that ages are counted from, [ns].
+        joints: Newest joint positions of each arm, by joint name [rad].
+        joint_stamps_ns: Their acquisition times [ns].
+        history: Joint positions of each arm over time: (stamp [ns], positions by name).
+        pictures: Newest picture of each camera, RGB uint8 (H, W, 3).
+        picture_stamps_ns: Their acquisition times [ns].
+        ghost: Where the policy would have the follower, by joint name [rad]; may be empty.
+        objects: Positions of things in the world [m].
+    """
+
+    title: str
+    now_ns: int = 0
+    joints: dict[str, dict[str, float]] = field(default_factory=dict)
+    joint_stamps_ns: dict[str, int] = field(default_factory=dict)
+    history: dict[str, list[tuple[int, dict[str, float]]]] = field(default_factory=dict)
+    pictures: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
+    picture_stamps_ns: dict[str, int] = field(default_factory=dict)
+    ghost: dict[str, float] = field(default_factory=dict)
+    objects: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+
+
+class SnapshotBuilder:
+    """Collects messages of any origin into a snapshot.
+
+    Args:
+        rig: Says which topics belong to which arm and camera.
+        title: Goes into the snapshot.
+    """
+
+    def __init__(self, rig: Rig, title: str) -> None:
+        self._snapshot = Snapshot(title)
+        self._arms = {f"/{arm}/joint_states": arm for arm in rig.arms}
+        self._cameras = {f"/cameras/{name}/image_raw/compressed": name for name in rig.cameras}
+        self._packets: dict[str, bytes] = {}
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """Topics that are listened to, with their kind: joints, picture, ghost or object."""
+        return {
+            **dict.fromkeys(self._arms, "joints"),
+            **dict.fromkeys(self._cameras, "picture"),
+            GHOST_TOPIC: "ghost",
+            **dict.fromkeys(OBJECT_TOPICS, "object"),
+        }
+
+    @property
+    def complete(self) -> bool:
+        """Every arm and every camera of the rig has been heard."""
+        snapshot = self._snapshot
+        return set(self._arms.values()) <= set(snapshot.joints) and set(
+            self._cameras.values()
+        ) <= set(self._packets)
+
+    def add(self, topic: str, message: Any) -> None:
+        """Take a message of one of `topics`."""
+        stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        snapshot = self._snapshot
+        if topic in self._arms:
+            arm = self._arms[topic]
+            positions = _by_name(message.name, message.position)
+            snapshot.joints[arm] = positions
+            snapshot.joint_stamps_ns[arm] = stamp_ns
+            snapshot.history.setdefault(arm, []).append((stamp_ns, positions))
+        elif topic in self._cameras:
+            camera = self._cameras[topic]
+            self._packets[camera] = bytes(message.data)
+            snapshot.picture_stamps_ns[camera] = stamp_ns
+        elif topic == GHOST_TOPIC:
+            snapshot.ghost = _by_name(message.name, message.position)
+        elif topic in OBJECT_TOPICS:
+            place = message.pose.position
+            snapshot.objects[OBJECT_TOPICS[topic]] = (place.x, place.y, place.z)
+
+    def finish(self, now_ns: int | None = None) -> Snapshot:
+        """Decode the newest pictures and return the snapshot.
+
+        Args:
+            now_ns: The moment of the snapshot; the newest stamp when None.
+
+        Raises:
+            DecodeError: A picture is broken.
+        """
+        snapshot = self._snapshot
+        for camera, packet in self._packets.items():
+            snapshot.pictures[camera] = decode_image(packet)
+        stamps = [*snapshot.joint_stamps_ns.values(), *snapshot.picture_stamps_ns.values()]
+        snapshot.now_ns = max(stamps, default=0) if now_ns is None else now_ns
+        return snapshot
+
+
+def _by_name(names: Iterable[str], values: Sequence[float]) -> dict[str, float]:
+    return {str(name): float(value) for name, value in zip(names, values, strict=True)}

@@ -1,0 +1,185 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""`koch look`: the scene, the snapshot from a bag and from live topics, the picture."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from koch_rig.kinematics import Kinematics
+from koch_rig.load import load_rig
+from koch_vla.errors import BagMomentError, EmptyBagError
+from koch_vla.look import main
+from koch_vla.look.from_bag import snapshot_at
+from koch_vla.look.picture import tcp_path
+from koch_vla.look.scene import ArmScene
+
+JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+POSE = dict(zip(JOINTS, (0.3, -0.4, 0.5, 0.2, -0.1, -0.6), strict=True))
+START_NS = 1_700_000_000_000_000_000
+RED = simplejpeg.encode_jpeg(np.full((48, 64, 3), (200, 30, 30), dtype=np.uint8))
+
+
+@pytest.fixture
+def rig(write_rig):
+    return load_rig(write_rig())
+
+
+def write_bag(path: Path, seconds: float, cameras=("above", "wrist")) -> Path:
+    """A bag with both arms at 20 Hz, the follower turning by 0.1 rad/s, and cameras at 10 Hz."""
+    store = get_typestore(Stores.LATEST)
+    types = store.types
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as bag:
+        connections = {
+            f"/{arm}/joint_states": bag.add_connection(
+                f"/{arm}/joint_states", "sensor_msgs/msg/JointState", typestore=store
+            )
+            for arm in ("follower", "leader")
+        } | {
+            f"/cameras/{name}/image_raw/compressed": bag.add_connection(
+                f"/cameras/{name}/image_raw/compressed",
+                "sensor_msgs/msg/CompressedImage",
+                typestore=store,
+            )
+            for name in cameras
+        }
+        for tick in range(int(seconds * 20) + 1):
+            stamp_ns = START_NS + tick * 50_000_000
+            time = types["builtin_interfaces/msg/Time"](stamp_ns // 10**9, stamp_ns % 10**9)
+            header = types["std_msgs/msg/Header"](time, "")
+            for topic, connection in connections.items():
+                if "joint" in topic:
+                    turned = {**POSE, "shoulder_pan": 0.1 * tick / 20}
+                    message = types["sensor_msgs/msg/JointState"](
+                        header,
+                        list(turned),
+                        np.array(list(turned.values())),
+                        np.zeros(0),
+                        np.zeros(0),
+                    )
+                elif tick % 2:
+                    continue
+                else:
+                    message = types["sensor_msgs/msg/CompressedImage"](
+                        header, "jpeg", np.frombuffer(RED, dtype=np.uint8)
+                    )
+                data = store.serialize_cdr(message, connection.msgtype)
+                bag.write(connection, stamp_ns, data)
+    return path
+
+
+def test_the_scene_puts_the_tool_where_the_kinematics_do(rig):
+    scene = ArmScene(rig, "leader")
+    scene.place(POSE)
+    T_base_tcp = Kinematics.for_arm().tcp(np.array([POSE[name] for name in JOINTS]))
+    base = rig.arm("leader").base.xyz
+    np.testing.assert_allclose(scene.tcp(), T_base_tcp[:3, 3] + base, atol=1e-9)
+
+
+def test_every_polygon_is_flat_and_looks_outward(rig):
+    scene = ArmScene(rig, "follower")
+    scene.place(POSE)
+    faces = scene.faces(links_of="follower")
+    assert len(faces) > 40
+    boxes = [faces[i : i + 6] for i in range(0, len(faces), 6)]  # every shape of ours is a box
+    for box in boxes:
+        centre = np.mean([face.corners.mean(axis=0) for face in box], axis=0)
+        for face in box:
+            assert np.linalg.norm(face.normal) == pytest.approx(1.0)
+            heights = (face.corners - face.corners[0]) @ face.normal
+            np.testing.assert_allclose(heights, 0.0, atol=1e-9)
+            assert (face.corners.mean(axis=0) - centre) @ face.normal > 0.0
+
+
+def test_a_snapshot_holds_what_was_newest_at_its_moment(rig, tmp_path):
+    bag = write_bag(tmp_path / "bag", 4.0)
+    snapshot = snapshot_at(rig, bag, 3.0, 1.0)
+    assert snapshot.joints["follower"]["shoulder_pan"] == pytest.approx(0.3)
+    assert snapshot.joint_stamps_ns["leader"] == START_NS + 3 * 10**9
+    assert np.abs(snapshot.pictures["wrist"][24, 32].astype(int) - (200, 30, 30)).max() < 8
+    end = snapshot_at(rig, bag, None, 1.0)
+    assert end.joints["follower"]["shoulder_pan"] == pytest.approx(0.4)
+    trail = tcp_path(ArmScene(rig, "follower"), end, "follower")
+    radii = np.linalg.norm(trail[:, :2] - (-0.012, 0.0), axis=1)
+    np.testing.assert_allclose(radii, radii[0], atol=1e-6)  # it turns about the pan axis
+
+
+def test_moments_outside_and_foreign_bags_are_refused(rig, tmp_path):
+    bag = write_bag(tmp_path / "bag", 1.0)
+    for at_s in (-0.1, 1.1):
+        with pytest.raises(BagMomentError, match=r"1\.00 s long"):
+            snapshot_at(rig, bag, at_s, 1.0)
+    other = tmp_path / "other"
+    with Writer(other, version=9, storage_plugin=StoragePlugin.MCAP):
+        pass
+    with pytest.raises(EmptyBagError, match="/follower/joint_states"):
+        snapshot_at(rig, other, None, 1.0)
+
+
+def size_of(png: Path) -> tuple[int, int]:
+    data = png.read_bytes()
+    assert data.startswith(b"\x89PNG")
+    return struct.unpack(">II", data[16:24])
+
+
+def test_the_verb_draws_a_bag(rig, tmp_path, capsys):
+    bag = write_bag(tmp_path / "bag", 1.0)
+    png = tmp_path / "deep/look.png"
+    assert main([str(bag), "--rig", str(rig.path), "-o", str(png)]) == 0
+    assert size_of(png) == (1600, 1000)
+    assert capsys.readouterr().out.strip() == str(png)
+
+
+def test_a_silent_camera_is_named_and_the_rest_is_drawn(rig, tmp_path, capsys):
+    bag = write_bag(tmp_path / "bag", 1.0, cameras=("above",))
+    png = tmp_path / "look.png"
+    assert main([str(bag), "--rig", str(rig.path), "-o", str(png)]) == 1
+    assert "/cameras/wrist" in capsys.readouterr().err
+    assert size_of(png) == (1600, 1000)
+
+
+@pytest.mark.ros
+def test_live_topics_make_a_snapshot(rig):
+    from sensor_msgs.msg import CompressedImage, JointState
+
+    from koch_vla.nodes.listen import listen
+    from koch_vla.nodes.session import session
+
+    over = threading.Event()
+
+    def talk():
+        with session("talker") as opened:
+            node = opened.node
+            states = [node.create_publisher(JointState, f"/{a}/joint_states", 5) for a in rig.arms]
+            cameras = [
+                node.create_publisher(CompressedImage, f"/cameras/{c}/image_raw/compressed", 5)
+                for c in rig.cameras
+            ]
+            while not over.wait(0.05):
+                stamp = node.get_clock().now().to_msg()
+                state = JointState(name=list(POSE), position=list(POSE.values()))
+                picture = CompressedImage(format="jpeg", data=RED)
+                state.header.stamp = picture.header.stamp = stamp
+                for publisher in states:
+                    publisher.publish(state)
+                for publisher in cameras:
+                    publisher.publish(picture)
+
+    talker = threading.Thread(target=talk)
+    talker.start()
+    try:
+        snapshot = listen(rig, duration_s=0.5, timeout_s=15.0)
+    finally:
+        over.set()
+        talker.join()
+    assert snapshot.joints["leader"] == POSE
+    assert set(snapshot.pictures) == {"above", "wrist"}
+    assert 0 <= snapshot.now_ns - snapshot.joint_stamps_ns["follower"] < 2e9
