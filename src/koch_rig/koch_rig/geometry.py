@@ -72,9 +72,16 @@ def quaternion_from_matrix(rotation: ArrayLike) -> Array:
 
     Takes the largest of the four components first, so that no branch divides by a small number.
 
+    Raises:
+        GeometryError: The matrix is not orthonormal to 1e-3, or mirrors.
+
     Source: S. W. Shepperd, "Quaternion from Rotation Matrix", J. Guidance and Control 1 (1978).
     """
     m = _array(rotation, (3, 3), "rotation")
+    if np.abs(m @ m.T - np.eye(3)).max() > 1e-3 or np.linalg.det(m) < 0.0:
+        raise GeometryError(
+            "rotation", got="a matrix that is no rotation", expected="orthonormal, right-handed"
+        )
     trace = m[0, 0] + m[1, 1] + m[2, 2]
     squares = np.array([m[0, 0], m[1, 1], m[2, 2], trace])
     largest = int(np.argmax(squares))
@@ -88,8 +95,6 @@ def quaternion_from_matrix(rotation: ArrayLike) -> Array:
         q[k] = m[k, i] + m[i, k]
         q[3] = m[k, j] - m[j, k]
     norm = float(np.linalg.norm(q))
-    if norm < _TINY:
-        raise GeometryError("rotation", got="a matrix that is no rotation", expected="SO(3)")
     return q / norm if q[3] >= 0.0 else -q / norm
 
 

@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Numerical inverse kinematics with joint limits: position first, orientation in what is left.
 
-Damped least squares with two priorities: the orientation moves only the null space of the
-position task. Joints that press against a limit are held and the step is solved again without
-them. Several starts guard against local minima.
+Levenberg-Marquardt on position and weighted rotation error. Every step lowers the cost, so that
+targets out of reach end at a nearest pose instead of swinging. Where the wanted rotation cannot be
+had at the wanted position, its weight is lowered until the position holds. Joints that press
+against a limit are held. Several starts guard against local minima.
 
-Source: Y. Nakamura, H. Hanafusa, T. Yoshikawa, "Task-Priority Based Redundancy Control of Robot
-Manipulators", Int. J. Robotics Research 6 (1987); damping: C. W. Wampler, IEEE Trans. SMC 16
-(1986).
+Tried before: task priority (orientation in the null space of the position). It swings near its
+algorithmic singularities, which five joints meet at every target that is not exactly feasible.
+
+Source: T. Sugihara, "Solvability-Unconcerned Inverse Kinematics by the Levenberg-Marquardt
+Method", IEEE Trans. Robotics 27 (2011).
 """
 
 from __future__ import annotations
@@ -28,10 +31,13 @@ Array = NDArray[np.float64]
 PoseAndJacobian = Callable[[Array], tuple[Array, Array]]
 
 _ARM = len(ARM_JOINT_NAMES)
-_MAX_STEP_RAD = 0.35
+_WEIGHTS_M_PER_RAD = (0.1, 0.01, 0.001)  # of the rotation error, one after the other
+_MAX_STEP_RAD = 0.5
+_LEAST_DAMPING, _FIRST_DAMPING, _MOST_DAMPING = 1e-9, 1e-4, 1e3
 _AT_LIMIT_RAD = 1e-9
+_LENGTH_SQUARED = 0.01  # m^2; makes the damping a pure number
+_FLAT = 1e-7  # a smaller share of the cost gained by a step ends the descent
 _SAMPLES = 200  # random joint vectors of which the best become starts
-_METRES_PER_RAD = 0.1  # weighs turns against distances when starts are compared; the hand's length
 
 
 class Orientation(enum.Enum):
@@ -142,7 +148,7 @@ def _starts(
     # shoulder_pan turns about -z, and the arm reaches along +x at zero.
     pan = -math.atan2(target[1, 3], target[0, 3])
     postures = ((-0.4, -0.3, 0.0), (-0.4, 0.2, 1.3), (0.2, -0.8, 1.3), (-1.0, 0.6, 1.2))
-    arms = [q_seed[:_ARM], *((pan, *posture, q_seed[4]) for posture in postures)]
+    arms = [q_seed[:_ARM], *(np.array([pan, *posture, q_seed[4]]) for posture in postures)]
     for arm in arms[: settings.starts]:
         yield np.append(np.clip(arm, low, high), q_seed[_ARM:])
     rest = settings.starts - len(arms)
@@ -154,7 +160,7 @@ def _starts(
     def distance(q: Array) -> float:
         pose = pose_and_jacobian(q)[0]
         turn = float(np.linalg.norm(_rotation_error(target, pose, orientation)))
-        return float(np.linalg.norm(target[:3, 3] - pose[:3, 3])) + _METRES_PER_RAD * turn
+        return float(np.linalg.norm(target[:3, 3] - pose[:3, 3])) + _WEIGHTS_M_PER_RAD[0] * turn
 
     yield from sorted(samples, key=distance)[:rest]
 
@@ -175,6 +181,45 @@ def _rotation_error(target: Array, pose: Array, orientation: Orientation) -> Arr
     return result
 
 
+@dataclass(frozen=True, eq=False)
+class _Residual:
+    """Errors at a joint vector, and the Jacobian that lowers them."""
+
+    error: Array  # (6,) position error [m], weighted rotation error
+    jacobian: Array  # (6, 5)
+    position_m: float
+    rotation_rad: float
+
+    @property
+    def cost(self) -> float:
+        return float(self.error @ self.error)
+
+
+def _residual(
+    pose_and_jacobian: PoseAndJacobian,
+    target: Array,
+    q: Array,
+    orientation: Orientation,
+    weight_m_per_rad: float,
+) -> _Residual:
+    """Evaluate the errors; the gradient J^T e is exact, whatever the size of the rotation."""
+    pose, jacobian = pose_and_jacobian(q)
+    position = target[:3, 3] - pose[:3, 3]
+    rotation = _rotation_error(target, pose, orientation)
+    linear, angular = jacobian[:3, :_ARM], jacobian[3:, :_ARM]
+    if orientation is Orientation.NONE:
+        angular = np.zeros_like(angular)
+    elif orientation is Orientation.APPROACH:
+        approach = pose[:3, 2]
+        angular = angular - np.outer(approach, approach @ angular)
+    return _Residual(
+        error=np.concatenate([position, weight_m_per_rad * rotation]),
+        jacobian=np.concatenate([linear, weight_m_per_rad * angular]),
+        position_m=float(np.linalg.norm(position)),
+        rotation_rad=float(np.linalg.norm(rotation)),
+    )
+
+
 def _descend(
     pose_and_jacobian: PoseAndJacobian,
     target: Array,
@@ -186,66 +231,49 @@ def _descend(
 ) -> tuple[Array, int]:
     """Iterate from one start; returns the joint vector and the number of steps."""
     q = start.copy()
-    for step in range(settings.max_iterations):
-        pose, jacobian = pose_and_jacobian(q)
-        position_error = target[:3, 3] - pose[:3, 3]
-        rotation_error = _rotation_error(target, pose, orientation)
-        near = (
-            float(np.linalg.norm(position_error)) <= 0.1 * settings.position_tolerance_m
-            and float(np.linalg.norm(rotation_error)) <= 0.1 * settings.rotation_tolerance_rad
-        )
-        if near:
-            return q, step
-        linear, angular = jacobian[:3, :_ARM], jacobian[3:, :_ARM]
-        if orientation is Orientation.NONE:
-            angular = angular[:0]  # no second task: the null space stays at rest
-            rotation_error = rotation_error[:0]
-        elif orientation is Orientation.APPROACH:
-            approach = pose[:3, 2]
-            angular = angular - np.outer(approach, approach @ angular)
-        dq = _step(linear, position_error, angular, rotation_error, q, lower, upper)
-        if float(np.abs(dq).max()) < 1e-7:
-            return q, step + 1
-        q[:_ARM] = np.clip(q[:_ARM] + dq, lower[:_ARM], upper[:_ARM])
-    return q, settings.max_iterations
+    steps = 0
+    for weight in _WEIGHTS_M_PER_RAD:
+        damping = _FIRST_DAMPING
+        now = _residual(pose_and_jacobian, target, q, orientation, weight)
+        for _ in range(settings.max_iterations):
+            if _is_near(now, settings) or damping > _MOST_DAMPING:
+                break
+            steps += 1
+            trial = q.copy()
+            trial[:_ARM] = np.clip(
+                q[:_ARM] + _step(now, q, lower, upper, damping), lower[:_ARM], upper[:_ARM]
+            )
+            then = _residual(pose_and_jacobian, target, trial, orientation, weight)
+            if then.cost < now.cost:
+                flat = now.cost - then.cost < _FLAT * now.cost
+                q, now, damping = trial, then, max(damping / 5.0, _LEAST_DAMPING)
+                if flat:
+                    break
+            else:
+                damping *= 5.0
+        if now.position_m <= settings.position_tolerance_m:
+            break
+    return q, steps
 
 
-def _step(
-    linear: Array,
-    position_error: Array,
-    angular: Array,
-    rotation_error: Array,
-    q: Array,
-    lower: Array,
-    upper: Array,
-) -> Array:
-    """One joint step, (5,): position first; joints at a limit that press outwards are held."""
-    free = np.ones(_ARM, dtype=bool)
+def _is_near(residual: _Residual, settings: IkSettings) -> bool:
+    """Well inside both tolerances: further steps are not worth it."""
+    return (
+        residual.position_m <= 0.1 * settings.position_tolerance_m
+        and residual.rotation_rad <= 0.1 * settings.rotation_tolerance_rad
+    )
+
+
+def _step(residual: _Residual, q: Array, lower: Array, upper: Array, damping: float) -> Array:
+    """One joint step, (5,); joints at a limit that the gradient presses outwards are held."""
+    jacobian = residual.jacobian
+    downhill = jacobian.T @ residual.error  # the direction that lowers the cost
     at_low = q[:_ARM] <= lower[:_ARM] + _AT_LIMIT_RAD
     at_high = q[:_ARM] >= upper[:_ARM] - _AT_LIMIT_RAD
-    dq = np.zeros(_ARM)
-    for _ in range(_ARM):
-        jp, jr = linear * free, angular * free
-        inverse_p = _damped_inverse(jp, float(np.linalg.norm(position_error)))
-        primary = inverse_p @ position_error
-        null = np.diag(free.astype(np.float64)) - np.linalg.pinv(jp, rcond=1e-4) @ jp
-        rest = rotation_error - jr @ primary
-        jn = jr @ null
-        dq = primary + null @ (_damped_inverse(jn, float(np.linalg.norm(rest))) @ rest)
-        pressing = free & ((at_low & (dq < 0.0)) | (at_high & (dq > 0.0)))
-        if not pressing.any():
-            break
-        free &= ~pressing
+    free = ~((at_low & (downhill < 0.0)) | (at_high & (downhill > 0.0)))
+    jacobian = jacobian * free
+    gram = jacobian.T @ jacobian
+    gram[np.diag_indices_from(gram)] += damping * _LENGTH_SQUARED
+    dq: Array = np.linalg.solve(gram, downhill * free)
     largest = float(np.abs(dq).max())
-    if largest > _MAX_STEP_RAD:
-        dq = dq * (_MAX_STEP_RAD / largest)
-    return dq * free
-
-
-def _damped_inverse(matrix: Array, error: float) -> Array:
-    """J^T (J J^T + lambda^2 I)^-1; the damping fades with the error and costs no accuracy."""
-    damping = 1e-6 + 1e-3 * min(error, 1.0)
-    gram = matrix @ matrix.T
-    gram[np.diag_indices_from(gram)] += damping
-    result: Array = np.linalg.solve(gram, matrix).T
-    return result
+    return dq if largest <= _MAX_STEP_RAD else dq * (_MAX_STEP_RAD / largest)
