@@ -1,0 +1,36 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""`koch teleop`: `koch up` with teleoperation and a status line."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+from koch_vla.errors import GraphError
+from koch_vla.graph import build_graph
+from koch_vla.output import PrefixedOutput
+from koch_vla.supervisor import Supervisor, stop_on_signals
+from koch_vla.up import add_graph_arguments, load_chosen_rig, options_from
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb."""
+    parser = argparse.ArgumentParser(
+        prog="koch teleop", description="Drive the follower with the leader, with a status line."
+    )
+    add_graph_arguments(parser)
+    arguments = parser.parse_args(argv)
+    rig = load_chosen_rig(arguments.rig, arguments.sim)
+    leaders = [arm for arm in rig.arms.values() if arm.drives]
+    if not leaders:
+        raise GraphError(
+            f"{rig.path}: no leader drives a follower. Give an arm `role: leader, drives: NAME`."
+        )
+    specs = build_graph(rig, replace(options_from(arguments), teleop=True))
+    from koch_vla.nodes.teleop_watch import TeleopWatch
+
+    output = PrefixedOutput(specs)
+    supervisor = Supervisor(specs, report=output)
+    with stop_on_signals(supervisor), TeleopWatch(rig.arms, output.status):
+        return supervisor.run()
