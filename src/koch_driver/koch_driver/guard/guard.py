@@ -75,7 +75,8 @@ class Guard:
     * The TCP of every goal is inside the workspace, and stays there while braking. If the arm woke
       up outside, the depth of the TCP outside never exceeds that of the first goal; the bound
       shrinks with the depth and does not grow again.
-    * Targets, before speed limiting, are never more than `lead_rad` from the measured pose.
+    * Targets, before speed limiting, are never more than `lead_rad` (or what `back_off` set) from
+      the measured pose.
     * A source drives only while no source of higher priority has sent an accepted command in the
       last `lease_s`. Without an accepted command for `command_timeout_s`, and while stopped, the
       goal brakes at A and then goes to, and stays at, the pose measured when it came to rest.
@@ -100,6 +101,7 @@ class Guard:
         self._streams = tuple(CommandStream(source, period_s) for source in ranked)
         self._by_name = {stream.source.name: stream for stream in self._streams}
         self._path = Path(limits, period_s, workspace)
+        self._lead = list(limits.lead_rad)
         self._lock = threading.Lock()
         self._counts: Counter[tuple[Rule, str]] = Counter()
         self._measured: list[float] | None = None
@@ -176,6 +178,24 @@ class Guard:
     def release(self, source: str) -> None:
         """End a source's lease at once, so that a lower one may take over or the arm holds."""
         self._by_name[source].clear()
+
+    def back_off(self, joint: str, lead_rad: float | None) -> None:
+        """Let a hot or overloaded joint give way: keep its target this near to the measured pose.
+
+        Args:
+            joint: Joint name.
+            lead_rad: Greatest distance in [rad]; None restores the configured one.
+        """
+        index = JOINT_NAMES.index(joint)
+        self._lead[index] = self.limits.lead_rad[index] if lead_rad is None else lead_rad
+
+    def others_live(self, source: str, now_s: float) -> bool:
+        """True when any other source sent an accepted command within its lease."""
+        return any(
+            stream.age_s(now_s) <= self.limits.lease_s
+            for stream in self._streams
+            if stream.source.name != source
+        )
 
     def restart(self) -> None:
         """Begin a new sequence at the next measured pose: nothing was written for a while."""
@@ -302,7 +322,7 @@ class Guard:
             self._hold = self._anchor()
         target = list(self._hold)
         assert self._measured is not None
-        rules.limit_lead(target, self._measured, self.limits.lead_rad, report)
+        rules.limit_lead(target, self._measured, self._lead, report)
         rules.limit_positions(target, self._path.lower, self._path.upper, report)
         self._path.follow(target, report, commanded=False)
 
@@ -316,7 +336,7 @@ class Guard:
             self._blending = fraction < 1.0
             rules.blend(self._blend_from, target, fraction, report)
         assert self._measured is not None
-        rules.limit_lead(target, self._measured, self.limits.lead_rad, report)
+        rules.limit_lead(target, self._measured, self._lead, report)
         rules.limit_positions(target, self.limits.lower, self.limits.upper, report)
         self._path.follow(target, report, commanded=True)
         return GuardState.BLENDING if self._blending else GuardState.DRIVING

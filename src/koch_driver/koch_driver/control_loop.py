@@ -1,0 +1,260 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The thread that owns a bus: connects, keeps the schedule, and goes to a safe state on faults."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from koch_driver.errors import BusError, DriverError
+from koch_driver.schedule import Schedule, ScheduleStatus
+from koch_rig.errors import KochError
+
+if TYPE_CHECKING:
+    from koch_driver.bus import DynamixelBus, MotorState
+
+T = TypeVar("T")
+
+
+class Phase(Enum):
+    """What a control loop is doing."""
+
+    CONNECTING = "connecting"  # never connected yet
+    RUNNING = "running"
+    FAULT = "fault"  # was connected; no writes; trying again with back-off
+    DEAD = "dead"  # a bug ended the thread
+    CLOSED = "closed"
+
+
+class NotConnected(DriverError):
+    """A request needs the arm, which is not connected."""
+
+    def __init__(self, arm: str, reason: str) -> None:
+        super().__init__(f"{arm} is not connected: {reason or 'still connecting'}")
+
+
+class CommunicationFault(BusError):
+    """Too many bad cycles in a row."""
+
+    def __init__(self, port: str, cycles: int, missing: tuple[int, ...]) -> None:
+        motors = ", ".join(map(str, missing)) or "unknown"
+        super().__init__(
+            f"{port}: {cycles} cycles in a row without a whole answer (motors {motors}); check "
+            "the cables between the motors and the arm's power supply"
+        )
+
+
+class ArmTask(Protocol):
+    """What one kind of arm does on its bus. Called from the loop's thread only."""
+
+    def connected(self, bus: DynamixelBus) -> None:
+        """The bus is open and its drift is checked: configure the motors.
+
+        Raises:
+            BusError: The loop closes the bus and tries again.
+        """
+
+    def cycle(self, bus: DynamixelBus, state: MotorState) -> None:
+        """One cycle, after the state was read; `state.ok` may be False."""
+
+    def disconnected(self, reason: str) -> None:
+        """The bus is gone: whatever was under way has failed."""
+
+    def leave(self, bus: DynamixelBus) -> bool:
+        """The loop is closing: called once per cycle until it returns True (done)."""
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """Settings of a control loop.
+
+    Attributes:
+        rate_hz: Bus cycles per second.
+        bad_cycles: Cycles in a row without a whole answer that make a fault.
+        first_retry_s: Wait before the first reconnection; doubles up to `last_retry_s`.
+        last_retry_s: Longest wait between reconnections.
+        leave_s: Time a task has to leave the arm in its final state.
+    """
+
+    rate_hz: float
+    bad_cycles: int = 5
+    first_retry_s: float = 0.1
+    last_retry_s: float = 2.0
+    leave_s: float = 4.0
+
+
+@dataclass(frozen=True)
+class LoopStatus:
+    """Snapshot of a control loop.
+
+    Attributes:
+        phase: What it is doing.
+        reason: Why it is not running, empty while it is.
+        faults: Times the running arm was lost.
+        bad_cycles: Cycles without a whole answer.
+        schedule: How the schedule was kept.
+    """
+
+    phase: Phase
+    reason: str
+    faults: int
+    bad_cycles: int
+    schedule: ScheduleStatus
+
+
+class ControlLoop:
+    """Runs an `ArmTask` at the bus rate in its own thread, which alone touches the bus.
+
+    A connection that cannot be made, and one that is lost (the port vanished, or `bad_cycles`
+    cycles in a row failed), is tried again with back-off for as long as the loop lives. Nothing is
+    written while there is no connection. `close` is idempotent and ends the thread.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], DynamixelBus],
+        task: ArmTask,
+        config: LoopConfig,
+        *,
+        report: Callable[[Phase, str], None],
+    ) -> None:
+        """Prepare; `start` begins.
+
+        Args:
+            name: The arm's name, for messages.
+            connect: Opens the bus; a KochError is a reason to try again.
+            task: What to do on it.
+            config: Rates and times.
+            report: Called on every change of phase or reason, from the loop's thread.
+        """
+        self.name = name
+        self.config = config
+        self._connect = connect
+        self._task = task
+        self._report = report
+        self._schedule = Schedule(1.0 / config.rate_hz)
+        self._phase, self._reason = Phase.CONNECTING, ""
+        self._faults = 0
+        self._bad_cycles = 0
+        self._calls: deque[tuple[Callable[[DynamixelBus], object], Future[object]]] = deque()
+        self._closing = threading.Event()
+        self._leave_deadline_s = float("inf")
+        self._thread = threading.Thread(target=self._run, name=f"bus-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Let the task leave the arm in its final state and end the thread."""
+        if not self._closing.is_set():
+            self._leave_deadline_s = time.monotonic() + self.config.leave_s
+            self._closing.set()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(self.config.leave_s + 2.0)
+
+    def status(self) -> LoopStatus:
+        """Snapshot for diagnostics, from any thread."""
+        return LoopStatus(
+            self._phase, self._reason, self._faults, self._bad_cycles, self._schedule.status()
+        )
+
+    def call(self, function: Callable[[DynamixelBus], T], timeout_s: float = 2.0) -> T:
+        """Run a function with the bus in the loop's thread, between two cycles, and wait for it.
+
+        Raises:
+            NotConnected: There is no connection (now, or it got lost before the call).
+            TimeoutError: It did not run in time.
+            KochError: What the function raised.
+        """
+        if self._phase is not Phase.RUNNING:
+            raise NotConnected(self.name, self._reason)
+        future: Future[T] = Future()
+        self._calls.append((function, future))  # type: ignore[arg-type]  # T is an object
+        return future.result(timeout_s)
+
+    def _set(self, phase: Phase, reason: str = "") -> None:
+        if (phase, reason) != (self._phase, self._reason):
+            self._phase, self._reason = phase, reason
+            self._report(phase, reason)
+
+    def _run(self) -> None:
+        try:
+            retry_s = self.config.first_retry_s
+            while not self._closing.is_set():
+                began_s = time.monotonic()
+                self._session()
+                if time.monotonic() - began_s > 5.0:
+                    retry_s = self.config.first_retry_s
+                self._closing.wait(retry_s)
+                retry_s = min(2.0 * retry_s, self.config.last_retry_s)
+            self._set(Phase.CLOSED)
+        except Exception:
+            self._task.disconnected("internal error")
+            self._set(Phase.DEAD, traceback.format_exc())
+            self._fail_calls()
+
+    def _session(self) -> None:
+        """Connect and run until the connection is lost or the loop closes."""
+        try:
+            bus = self._connect()
+        except KochError as exc:
+            phase = Phase.FAULT if self._faults else Phase.CONNECTING
+            self._set(phase, str(exc))
+            return
+        try:
+            self._task.connected(bus)
+            self._set(Phase.RUNNING)
+            self._serve(bus)
+        except KochError as exc:
+            self._faults += 1
+            self._task.disconnected(str(exc))
+            self._set(Phase.FAULT, str(exc))
+        finally:
+            bus.close()
+            self._fail_calls()
+
+    def _serve(self, bus: DynamixelBus) -> None:
+        """Cycle until the task has left. Raises BusError when the arm is lost."""
+        bad = 0
+        budget_s = 0.6 * self._schedule.period_s
+        self._schedule.restart()
+        while True:
+            self._schedule.wait()
+            state = bus.sync_read_state(budget_s)
+            bad = 0 if state.ok else bad + 1
+            self._bad_cycles += not state.ok
+            if bad >= self.config.bad_cycles:
+                raise CommunicationFault(bus.port, bad, state.missing)
+            self._task.cycle(bus, state)
+            self._run_calls(bus)
+            if self._closing.is_set() and (
+                self._task.leave(bus) or time.monotonic() > self._leave_deadline_s
+            ):
+                return
+
+    def _run_calls(self, bus: DynamixelBus) -> None:
+        while self._calls:
+            function, future = self._calls.popleft()
+            try:
+                result = function(bus)
+            except KochError as exc:
+                future.set_exception(exc)
+                if isinstance(exc, BusError) and not bus.is_open:
+                    raise
+            else:
+                future.set_result(result)
+
+    def _fail_calls(self) -> None:
+        while self._calls:
+            _, future = self._calls.popleft()
+            future.set_exception(NotConnected(self.name, self._reason))

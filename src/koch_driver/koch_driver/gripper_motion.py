@@ -1,0 +1,106 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""One motion of the gripper: to an angle, or until it holds something. No ROS."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from koch_driver.control_table import XL330_M288
+from koch_driver.trajectory import ResultCode, Trajectory, TrajectoryError, Waypoint
+from koch_driver.trajectory_runner import Execution, Outcome, Tolerances
+from koch_rig.joints import GRIPPER, JOINT_NAMES
+
+if TYPE_CHECKING:
+    from koch_driver.bus import DynamixelBus
+    from koch_driver.follower_task import FollowerTask
+
+_INDEX = JOINT_NAMES.index(GRIPPER)
+_SPEED = 2.0  # rad/s
+_SHORTEST_S = 0.1
+_REACHED_RAD = 0.04
+_STILL = 0.05  # rad/s
+_STALL_WATCHES = 4
+_NM_PER_A = XL330_M288.stall_torque_nm / XL330_M288.stall_current_a
+
+
+class GripperMotion:
+    """Moves the gripper and says whether it arrived or holds something.
+
+    `watch` is called some twenty times a second while the motion is under way; a gripper that
+    stands still short of its goal in several of them is stalled, which ends the motion well: it
+    holds the object, and its goal stays where it was asked, so that it presses.
+    """
+
+    def __init__(self, task: FollowerTask, limits: tuple[float, float]) -> None:
+        self._task = task
+        self._limits = limits
+        self._goal = 0.0
+        self._still = 0
+        self._execution: Execution | None = None
+        self.stalled = False
+
+    @property
+    def position(self) -> float:
+        """Measured angle in [rad]."""
+        reading = self._task.reading
+        return float("nan") if reading is None else reading.positions[_INDEX]
+
+    @property
+    def effort_nm(self) -> float:
+        """Torque estimated from the current in [N m]."""
+        reading = self._task.reading
+        return float("nan") if reading is None else reading.currents[_INDEX] * _NM_PER_A
+
+    @property
+    def reached(self) -> bool:
+        """Whether the gripper stands at its goal."""
+        return abs(self.position - self._goal) <= _REACHED_RAD
+
+    def start(self, goal: float, now_s: float) -> Execution:
+        """Begin.
+
+        Args:
+            goal: Angle in [rad].
+            now_s: ROS time.
+
+        Raises:
+            TrajectoryError: The angle is outside the joint's limits, or not a number.
+        """
+        low, high = self._limits
+        if not (isfinite(goal) and low - 0.01 <= goal <= high + 0.01):
+            raise TrajectoryError(
+                ResultCode.INVALID_GOAL,
+                f"gripper position {goal} rad, expected {low:.3f} to {high:.3f} rad",
+            )
+        self._goal = goal
+        begin = self.position
+        duration = max(_SHORTEST_S, abs(goal - begin) / _SPEED)
+        # The last point is never judged reached by the runner: `watch` decides.
+        self._execution = self._task.trajectories.gripper.start(
+            Trajectory((GRIPPER,), (Waypoint(duration, (goal,)),)),
+            Tolerances(goal={GRIPPER: _REACHED_RAD}, goal_time_s=5.0),
+            stamp_s=0.0,
+            now_s=now_s,
+            pose={GRIPPER: begin},
+        )
+        return self._execution
+
+    def limit_effort(self, bus: DynamixelBus, max_effort_nm: float) -> None:
+        """Limit the torque in [N m] by the servo's goal current; 0: its current limit."""
+        limit_ma = bus.read("Current_Limit", GRIPPER)
+        wanted_ma = round(1e3 * max_effort_nm / _NM_PER_A) if max_effort_nm > 0.0 else limit_ma
+        bus.write("Goal_Current", GRIPPER, max(1, min(limit_ma, wanted_ma)))
+
+    def watch(self) -> None:
+        """Notice that the gripper holds something."""
+        reading, execution = self._task.reading, self._execution
+        if reading is None or execution is None or execution.progress is None:
+            return
+        arrived = execution.progress.desired.time_s >= execution.trajectory.duration_s
+        still = abs(reading.velocities[_INDEX]) < _STILL
+        self._still = self._still + 1 if arrived and still and not self.reached else 0
+        if self._still >= _STALL_WATCHES:
+            self.stalled = True
+            execution.finish(Outcome(ResultCode.SUCCESSFUL, "holds something"))

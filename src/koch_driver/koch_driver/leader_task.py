@@ -1,0 +1,136 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a leader does on its bus: measure, hold the gripper trigger, be driven back on request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from koch_driver.arm import configure_leader, torque_off_quietly
+from koch_driver.guard import Guard, Source
+from koch_driver.health import HealthReader
+from koch_driver.health_monitor import HealthMonitor
+from koch_driver.motors import LEADER_MOTORS
+from koch_driver.reading import Reading, ReadingConverter
+from koch_rig.joints import GRIPPER, JOINT_NAMES
+from koch_rig.units import Units
+
+if TYPE_CHECKING:
+    from koch_driver.bus import DynamixelBus, MotorState
+    from koch_rig.calibration import MotorCalibration
+    from koch_rig.units import JointUnits
+
+BACK_DRIVE = "back_drive"
+LEADER_SOURCES = (Source(BACK_DRIVE, 1),)
+_GRIPPER = JOINT_NAMES.index(GRIPPER)
+_HEALTH_PERIOD_S = 0.2
+
+
+@dataclass(frozen=True)
+class LeaderConfig:
+    """Settings of a leader.
+
+    Attributes:
+        gripper_open: Where the trigger's spring pulls to, 0..100 of its calibrated range
+            (LeRobot's `gripper_open_pos`).
+        gripper_current_a: Greatest current of the spring; 0 leaves the servo's own limit.
+    """
+
+    gripper_open: float = 50.0
+    gripper_current_a: float = 0.0
+
+
+class LeaderTask:
+    """An `ArmTask`. The arm's joints are free; the gripper servo is a spring-loaded trigger.
+
+    While driven back the arm's joints follow commands of the source `back_drive` through the
+    leader's own guard, so that a human takes over from a leader that already stands where the
+    follower stands. The trigger stays a spring.
+    """
+
+    def __init__(
+        self,
+        units: JointUnits,
+        calibration: Mapping[str, MotorCalibration],
+        guard: Guard,
+        config: LeaderConfig,
+        *,
+        publish: Callable[[Reading], None],
+    ) -> None:
+        self.guard = guard
+        self.monitor = HealthMonitor(JOINT_NAMES)
+        self.reading: Reading | None = None
+        self.driven_back = False
+        self._config = config
+        self._units = units
+        self._calibration = calibration
+        self._converter = ReadingConverter(units, LEADER_MOTORS)
+        self._publish = publish
+        self._health: HealthReader | None = None
+        self._health_due_s = 0.0
+        numbers = np.zeros(len(JOINT_NAMES))
+        numbers[_GRIPPER] = config.gripper_open
+        open_rad = units.to_rad(Units.LEROBOT, numbers)
+        self._open_ticks = int(units.rad_to_ticks(open_rad)[_GRIPPER])
+
+    def connected(self, bus: DynamixelBus) -> None:
+        """Free the arm and load the trigger's spring."""
+        self._health = HealthReader(bus)
+        self.driven_back = False
+        configure_leader(bus, self._calibration)
+        if self._config.gripper_current_a > 0.0:
+            bus.write("Goal_Current", GRIPPER, round(1e3 * self._config.gripper_current_a))
+        bus.write("Torque_Enable", GRIPPER, 1)
+        goals = np.zeros(len(JOINT_NAMES), dtype=np.int64)
+        state = bus.sync_read_state()
+        # Goals of joints without torque have no effect; their present position is a safe one.
+        goals[:] = state.position_ticks
+        goals[_GRIPPER] = self._open_ticks
+        bus.sync_write_goal(goals)
+
+    def cycle(self, bus: DynamixelBus, state: MotorState) -> None:
+        """One cycle."""
+        now_s = time.monotonic()
+        reading = None
+        if state.ok:
+            reading = self.reading = self._converter.convert(state)
+            self.monitor.add_loads(reading.loads, now_s)
+            self._publish(reading)
+        if self.driven_back:
+            result = self.guard.step(now_s, None if reading is None else reading.positions)
+            if result.goal is not None:
+                goals = self._units.rad_to_ticks(result.goal)
+                goals[_GRIPPER] = self._open_ticks
+                bus.sync_write_goal(goals)
+        if now_s >= self._health_due_s and self._health is not None:
+            self._health_due_s = now_s + _HEALTH_PERIOD_S
+            motor = self._health.step()
+            if motor is not None:
+                self.monitor.add_motor(motor)
+
+    def disconnected(self, reason: str) -> None:
+        """A leader that comes back is free."""
+        self.driven_back = False
+        self.guard.restart()
+
+    def leave(self, bus: DynamixelBus) -> bool:
+        """Free the whole arm, trigger included, as LeRobot does."""
+        torque_off_quietly(bus)
+        return True
+
+    def drive_back(self, bus: DynamixelBus, on: bool) -> None:
+        """Switch the torque of the arm's joints; run in the loop's thread.
+
+        Raises:
+            BusError: A motor did not confirm.
+        """
+        for joint in JOINT_NAMES:
+            if joint != GRIPPER:
+                bus.write("Torque_Enable", joint, int(on))
+        self.guard.restart()
+        self.driven_back = on

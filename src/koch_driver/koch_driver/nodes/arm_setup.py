@@ -1,0 +1,50 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""What every arm node needs from the rig file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from koch_driver.guard import GuardLimits
+from koch_driver.nodes.parameters import ParameterError
+from koch_rig.calibration import Calibration, load_calibration
+from koch_rig.joints import JOINT_NAMES
+from koch_rig.load import load_rig
+from koch_rig.rig import Arm, Rig, Role
+from koch_rig.units import JointUnits
+
+
+@dataclass(frozen=True)
+class ArmSetup:
+    """An arm of a rig with its calibration."""
+
+    rig: Rig
+    arm: Arm
+    calibration: Calibration
+    units: JointUnits
+
+    @classmethod
+    def load(cls, rig_path: str, arm_name: str, role: Role) -> ArmSetup:
+        """Read rig and calibration.
+
+        Raises:
+            RigError, ArmChoiceError, CalibrationError: They cannot be used.
+            ParameterError: The arm has another role.
+        """
+        rig = load_rig(rig_path)
+        arm = rig.arm(arm_name)
+        if arm.role is not role:
+            raise ParameterError(
+                "arm", arm_name, f"a {role.value} of {rig_path}; it is a {arm.role.value}"
+            )
+        calibration = load_calibration(arm.calibration_path)
+        return cls(rig, arm, calibration, JointUnits(arm, calibration))
+
+    def guard_limits(self) -> GuardLimits:
+        """The rig's limits, narrowed by the calibrated ranges."""
+        lower, upper = self.units.range_rad()
+        ranges = zip(JOINT_NAMES, lower.tolist(), upper.tolist(), strict=True)
+        return GuardLimits.from_rig(
+            self.rig.limits, calibrated={joint: (low, high) for joint, low, high in ranges}
+        )

@@ -1,0 +1,116 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""What an arm node reports on /diagnostics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from koch_driver.control_loop import LoopStatus, Phase
+from koch_driver.follower_task import FollowerTask
+from koch_driver.health_monitor import HealthMonitor
+from koch_driver.statistics import BusStatistics
+
+_LEVEL = {
+    Phase.CONNECTING: DiagnosticStatus.ERROR,
+    Phase.RUNNING: DiagnosticStatus.OK,
+    Phase.FAULT: DiagnosticStatus.ERROR,
+    Phase.DEAD: DiagnosticStatus.ERROR,
+    Phase.CLOSED: DiagnosticStatus.STALE,
+}
+
+
+def status(
+    name: str, hardware_id: str, level: bytes, message: str, values: Mapping[str, Any]
+) -> DiagnosticStatus:
+    """A status message; floats with six digits."""
+    pairs = [
+        KeyValue(key=key, value=f"{value:.6g}" if isinstance(value, float) else str(value))
+        for key, value in values.items()
+    ]
+    return DiagnosticStatus(
+        level=level, name=name, message=message, hardware_id=hardware_id, values=pairs
+    )
+
+
+def loop_status(
+    name: str, port: str, loop: LoopStatus, bus: BusStatistics | None
+) -> DiagnosticStatus:
+    """Connection, schedule and bus of an arm."""
+    schedule = loop.schedule
+    values: dict[str, Any] = {
+        "phase": loop.phase.value,
+        "faults": loop.faults,
+        "cycles": schedule.cycles,
+        "missed_cycles": schedule.missed,
+        "bad_cycles": loop.bad_cycles,
+        "cycle_p50_ms": 1e3 * schedule.busy_p50_s,
+        "cycle_p99_ms": 1e3 * schedule.busy_p99_s,
+        "lateness_p50_ms": 1e3 * schedule.lateness_p50_s,
+        "lateness_p99_ms": 1e3 * schedule.lateness_p99_s,
+    }
+    if bus is not None:
+        values |= {
+            "bus_retries": bus.retries,
+            "bus_timeouts": bus.timeouts,
+            "bus_crc_errors": bus.crc_errors,
+            "bus_bad_packets": bus.bad_packets,
+            "bus_late_packets": bus.late_packets,
+            "bus_read_p50_ms": 1e3 * bus.latency.quantile(0.5),
+            "bus_read_p99_ms": 1e3 * bus.latency.quantile(0.99),
+        }
+    message = loop.reason.splitlines()[-1] if loop.reason else loop.phase.value
+    return status(f"{name}: bus", port, _LEVEL[loop.phase], message, values)
+
+
+def motor_statuses(
+    name: str,
+    port: str,
+    monitor: HealthMonitor,
+    currents: Mapping[str, float],
+    errors: Mapping[str, str],
+) -> list[DiagnosticStatus]:
+    """One status per motor whose slow registers are known."""
+    statuses = []
+    warm = monitor.warm()
+    for joint, motor in monitor.motors.items():
+        level, message = DiagnosticStatus.OK, "ok"
+        if any(line.startswith(f"{joint} ") for line in warm):
+            level, message = DiagnosticStatus.WARN, "warm"
+        if joint in monitor.reasons:
+            level, message = DiagnosticStatus.WARN, f"backing off: {monitor.reasons[joint]}"
+        if joint in errors:
+            level, message = DiagnosticStatus.ERROR, f"hardware error: {errors[joint]}"
+        values = {
+            "temperature_c": motor.temperature_c,
+            "temperature_limit_c": motor.temperature_limit_c,
+            "voltage_v": motor.voltage_v,
+            "current_a": currents.get(joint, float("nan")),
+            "mean_load_percent": 100.0 * monitor.load_means[monitor.joints.index(joint)],
+            "hardware_error": errors.get(joint, "none"),
+        }
+        statuses.append(status(f"{name}: motor {joint}", port, level, message, values))
+    return statuses
+
+
+def guard_status(name: str, port: str, task: FollowerTask) -> DiagnosticStatus:
+    """What the guard does and has changed, and how old commands are when they are written."""
+    guard = task.guard
+    values: dict[str, Any] = {"torque": "on" if task.torque_on else "off"}
+    for (rule, joint), count in sorted(guard.counts().items(), key=lambda item: -item[1]):
+        values[f"{rule.value}/{joint}"] = count
+    for source, (median, p99) in task.latency.quantiles().items():
+        values[f"latency_{source}_p50_ms"] = 1e3 * median
+        values[f"latency_{source}_p99_ms"] = 1e3 * p99
+    level, message = DiagnosticStatus.OK, "ready"
+    if not task.torque_on:
+        level, message = DiagnosticStatus.WARN, "torque off"
+    if guard.stopped:
+        level, message = DiagnosticStatus.WARN, "stopped: call resume"
+    if task.errors:
+        joints = ", ".join(task.errors)
+        level, message = DiagnosticStatus.ERROR, f"stopped by a hardware error of {joints}"
+    return status(f"{name}: guard", port, level, message, values)

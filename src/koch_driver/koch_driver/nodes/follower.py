@@ -1,0 +1,201 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The follower's driver node: topics and services around the control loop."""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import partial
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_srvs.srv import SetBool, Trigger
+
+from koch_driver.arm import connect_arm
+from koch_driver.bus import DynamixelBus
+from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
+from koch_driver.follower_task import FollowerConfig, FollowerTask, OnExit, Snapshot
+from koch_driver.guard import Guard, workspace_from_rig
+from koch_driver.moves import DRIVER_SOURCES
+from koch_driver.nodes.arm_setup import ArmSetup
+from koch_driver.nodes.diagnostics import guard_status, loop_status, motor_statuses
+from koch_driver.nodes.messages import RosStamper, joint_state
+from koch_driver.nodes.parameters import FollowerParameters, declare, joint_vector
+from koch_driver.nodes.qos import COMMAND, DIAGNOSTICS, STATE
+from koch_driver.nodes.run import run_node
+from koch_driver.nodes.trajectory_server import TrajectoryServer
+from koch_rig.errors import KochError
+from koch_rig.joints import JOINT_NAMES
+from koch_rig.rig import Role
+
+# Sources with a topic; trajectories come in through actions as well, "exit" from nowhere else.
+_TOPICS = ("teleop", "policy", "trajectory", "replay")
+
+
+class FollowerNode(Node):
+    """Publishes `joint_states` and `joint_command`; obeys `command/<source>` through the guard.
+
+    Services: `torque` (SetBool), `stop`, `resume`, `home` (Trigger). Callbacks run in the
+    executor's single thread; the bus belongs to the control loop's thread, which also publishes
+    the joint messages (rclpy's publishers may be used from any thread).
+    """
+
+    def __init__(self) -> None:
+        super().__init__("driver")
+        self._parameters = declare(self, FollowerParameters)
+        self._setup = ArmSetup.load(self._parameters.rig, self._parameters.arm, Role.FOLLOWER)
+        self._stamper = RosStamper(self.get_clock())
+        self._bus: DynamixelBus | None = None
+        self._states = self.create_publisher(JointState, "joint_states", STATE)
+        self._commands = self.create_publisher(JointState, "joint_command", STATE)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
+        self.task = self._make_task()
+        self.loop = self._make_loop()
+        for source in _TOPICS:
+            self.create_subscription(
+                JointState, f"command/{source}", partial(self._on_command, source), COMMAND
+            )
+        self.create_service(SetBool, "torque", self._on_torque)
+        self.create_service(Trigger, "stop", self._on_stop)
+        self.create_service(Trigger, "resume", self._on_resume)
+        self.create_service(Trigger, "home", self._on_home)
+        self.create_timer(1.0, self._report)
+        self._server = TrajectoryServer(
+            self.task, self.loop, self._stamper, self._parameters, self.get_namespace()
+        )
+        self.loop.start()
+
+    def close(self) -> None:
+        """Leave the arm as `on_exit` says; idempotent."""
+        self.loop.close()
+        self._server.close()
+
+    def _make_task(self) -> FollowerTask:
+        parameters, setup = self._parameters, self._setup
+        guard = Guard(
+            setup.guard_limits(),
+            period_s=1.0 / setup.arm.rate_hz,
+            workspace=workspace_from_rig(setup.rig.limits, setup.arm),
+            sources=DRIVER_SOURCES,
+        )
+        config = FollowerConfig(
+            torque_on_start=parameters.torque_on_start,
+            on_exit=OnExit(parameters.on_exit),
+            home=joint_vector("home_pose", parameters.home_pose),
+            rest=joint_vector("rest_pose", parameters.rest_pose),
+            move_speed=parameters.move_speed,
+        )
+        return FollowerTask(
+            setup.units,
+            setup.calibration,
+            guard,
+            config,
+            publish=self._publish,
+            ros_now_s=self._stamper.now_s,
+        )
+
+    def _make_loop(self) -> ControlLoop:
+        setup = self._setup
+
+        def connect() -> DynamixelBus:
+            self._bus = connect_arm(
+                setup.arm, setup.calibration, allow_drift=self._parameters.allow_drift
+            )
+            return self._bus
+
+        config = LoopConfig(rate_hz=setup.arm.rate_hz)
+        return ControlLoop(setup.arm.name, connect, self.task, config, report=self._on_phase)
+
+    # -- from the bus thread --------------------------------------------------------------------
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        reading, result = snapshot.reading, snapshot.result
+        if reading is not None:
+            self._states.publish(
+                joint_state(
+                    self._stamper.stamp(reading.monotonic_ns),
+                    reading.positions,
+                    reading.velocities,
+                    reading.currents,
+                )
+            )
+        if result is not None and result.goal is not None:
+            self._commands.publish(
+                joint_state(self._stamper.stamp(snapshot.written_ns), result.goal, result.velocity)
+            )
+
+    def _on_phase(self, phase: Phase, reason: str) -> None:
+        logger = self.get_logger()
+        if phase in (Phase.RUNNING, Phase.CLOSED):
+            logger.info(f"{self._setup.arm.name}: {phase.value}")
+        else:
+            logger.error(f"{self._setup.arm.name}: {phase.value}: {reason}")
+
+    # -- callbacks ------------------------------------------------------------------------------
+
+    def _on_command(self, source: str, message: JointState) -> None:
+        guard = self.task.guard
+        if source == "trajectory" and self.task.trajectories.active:
+            return  # an action is under way; its lease would be shared otherwise
+        guard.submit(
+            source,
+            message.name,
+            message.position,
+            age_s=self._stamper.age_s(message.header.stamp),
+            now_s=time.monotonic(),
+        )
+
+    def _on_torque(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        try:
+            self.loop.call(lambda bus: self.task.set_torque(bus, request.data))
+            response.success = True
+            response.message = f"torque {'on' if request.data else 'off'}"
+        except (KochError, TimeoutError) as exc:
+            response.success, response.message = False, str(exc)
+        return response
+
+    def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self.task.stop()
+        response.success, response.message = True, "stopped; call resume to go on"
+        return response
+
+    def _on_resume(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            self.task.resume()
+            response.success, response.message = True, "commands are obeyed again"
+        except KochError as exc:
+            response.success, response.message = False, str(exc)
+        return response
+
+    def _on_home(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            self.loop.call(self.task.home)
+            response.success, response.message = True, "moving to the home pose"
+        except (KochError, TimeoutError) as exc:
+            response.success, response.message = False, str(exc)
+        return response
+
+    def _report(self) -> None:
+        name, port = self._setup.arm.name, self._setup.arm.port
+        task, reading, bus = self.task, self.task.reading, self._bus
+        currents = {} if reading is None else dict(zip(JOINT_NAMES, reading.currents, strict=True))
+        message = DiagnosticArray()
+        message.header.stamp = self.get_clock().now().to_msg()
+        statistics = None if bus is None else bus.statistics.snapshot()
+        message.status = [
+            loop_status(name, port, self.loop.status(), statistics),
+            guard_status(name, port, task),
+            *motor_statuses(name, port, task.monitor, currents, task.errors),
+        ]
+        self._diagnostics.publish(message)
+
+
+def main() -> int:
+    """Entry point."""
+    return run_node(FollowerNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

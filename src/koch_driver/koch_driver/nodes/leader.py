@@ -1,0 +1,155 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The leader's driver node: joint states out, and optional back-driving."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_srvs.srv import SetBool
+
+from koch_driver.arm import connect_arm
+from koch_driver.bus import DynamixelBus
+from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
+from koch_driver.guard import Guard
+from koch_driver.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, LeaderTask
+from koch_driver.nodes.arm_setup import ArmSetup
+from koch_driver.nodes.diagnostics import loop_status, motor_statuses
+from koch_driver.nodes.messages import RosStamper, joint_state
+from koch_driver.nodes.names import sibling
+from koch_driver.nodes.parameters import LeaderParameters, declare
+from koch_driver.nodes.qos import DIAGNOSTICS, STATE, STATE_NEWEST
+from koch_driver.nodes.run import run_node
+from koch_driver.reading import Reading
+from koch_driver.teleop_map import PoseMap
+from koch_rig.errors import KochError
+from koch_rig.joints import JOINT_NAMES
+from koch_rig.rig import Role
+
+
+class LeaderNode(Node):
+    """Publishes `joint_states`; service `drive_back` (SetBool) makes it follow its follower.
+
+    Callbacks run in the executor's single thread, the bus belongs to the control loop's thread.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("driver")
+        parameters = declare(self, LeaderParameters)
+        self._setup = setup = ArmSetup.load(parameters.rig, parameters.arm, Role.LEADER)
+        self._stamper = RosStamper(self.get_clock())
+        self._bus: DynamixelBus | None = None
+        self._states = self.create_publisher(JointState, "joint_states", STATE)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
+        guard = Guard(
+            setup.guard_limits(), period_s=1.0 / setup.arm.rate_hz, sources=LEADER_SOURCES
+        )
+        config = LeaderConfig(parameters.gripper_open, parameters.gripper_current)
+        self.task = LeaderTask(
+            setup.units, setup.calibration, guard, config, publish=self._publish
+        )
+
+        def connect() -> DynamixelBus:
+            self._bus = connect_arm(
+                setup.arm, setup.calibration, allow_drift=parameters.allow_drift
+            )
+            return self._bus
+
+        self.loop = ControlLoop(
+            setup.arm.name,
+            connect,
+            self.task,
+            LoopConfig(rate_hz=setup.arm.rate_hz),
+            report=self._on_phase,
+        )
+        self._follower_map = self._watch_follower()
+        self.create_service(SetBool, "drive_back", self._on_drive_back)
+        self.create_timer(1.0, self._report)
+        self.loop.start()
+
+    def close(self) -> None:
+        """Free the arm; idempotent."""
+        self.loop.close()
+
+    def _watch_follower(self) -> PoseMap | None:
+        """Subscribe to the follower that this leader drives, for back-driving."""
+        setup = self._setup
+        if setup.arm.drives is None:
+            return None
+        other = ArmSetup.load(str(setup.rig.path), setup.arm.drives, Role.FOLLOWER)
+        topic = sibling(self, other.arm.name, "joint_states")
+        self.create_subscription(JointState, topic, self._on_follower, STATE_NEWEST)
+        return PoseMap(other.units, setup.units)
+
+    def _publish(self, reading: Reading) -> None:
+        self._states.publish(
+            joint_state(
+                self._stamper.stamp(reading.monotonic_ns),
+                reading.positions,
+                reading.velocities,
+                reading.currents,
+            )
+        )
+
+    def _on_phase(self, phase: Phase, reason: str) -> None:
+        logger = self.get_logger()
+        if phase in (Phase.RUNNING, Phase.CLOSED):
+            logger.info(f"{self._setup.arm.name}: {phase.value}")
+        else:
+            logger.error(f"{self._setup.arm.name}: {phase.value}: {reason}")
+
+    def _on_follower(self, message: JointState) -> None:
+        if not self.task.driven_back or self._follower_map is None:
+            return
+        known = dict(zip(message.name, message.position, strict=False))
+        if not all(joint in known for joint in JOINT_NAMES):
+            return
+        positions = self._follower_map.map([known[joint] for joint in JOINT_NAMES])
+        self.task.guard.submit(
+            BACK_DRIVE,
+            JOINT_NAMES,
+            positions,
+            age_s=self._stamper.age_s(message.header.stamp),
+            now_s=time.monotonic(),
+        )
+
+    def _on_drive_back(
+        self, request: SetBool.Request, response: SetBool.Response
+    ) -> SetBool.Response:
+        if self._follower_map is None:
+            response.success = False
+            response.message = "the rig says of no follower that this leader drives"
+            return response
+        try:
+            self.loop.call(lambda bus: self.task.drive_back(bus, request.data))
+            response.success = True
+            response.message = "following the follower" if request.data else "free"
+        except (KochError, TimeoutError) as exc:
+            response.success, response.message = False, str(exc)
+        return response
+
+    def _report(self) -> None:
+        name, port = self._setup.arm.name, self._setup.arm.port
+        reading, bus = self.task.reading, self._bus
+        currents = {} if reading is None else dict(zip(JOINT_NAMES, reading.currents, strict=True))
+        message = DiagnosticArray()
+        message.header.stamp = self.get_clock().now().to_msg()
+        statistics = None if bus is None else bus.statistics.snapshot()
+        message.status = [
+            loop_status(name, port, self.loop.status(), statistics),
+            *motor_statuses(name, port, self.task.monitor, currents, {}),
+        ]
+        self._diagnostics.publish(message)
+
+
+def main() -> int:
+    """Entry point."""
+    return run_node(LeaderNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

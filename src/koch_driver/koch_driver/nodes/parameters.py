@@ -1,0 +1,152 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Node parameters: one frozen dataclass per node, from which the ROS declarations follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rclpy.node import Node
+
+from koch_driver.errors import DriverError
+from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
+
+P = TypeVar("P")
+
+
+class ParameterError(DriverError):
+    """A node's parameter cannot be used."""
+
+    def __init__(self, name: str, got: object, expected: str) -> None:
+        super().__init__(f"parameter {name}: got {got!r}, expected {expected}")
+
+
+def described(
+    default: Any,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float = 0.0,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A field with its description (with unit), range and choices."""
+    return field(
+        default=default, metadata={"text": text, "low": low, "high": high, "choices": choices}
+    )
+
+
+def declare(node: Node, kind: type[P]) -> P:
+    """Declare the fields of a parameter dataclass on a node, all read-only, and read them.
+
+    Raises:
+        ParameterError: A value is not among its choices, or a required one is empty.
+    """
+    values: dict[str, Any] = {}
+    for item in fields(kind):  # type: ignore[arg-type]  # a dataclass by contract
+        meta = item.metadata
+        descriptor = ParameterDescriptor(description=meta["text"], read_only=True)
+        if meta["low"] is not None:
+            descriptor.floating_point_range = [
+                FloatingPointRange(from_value=float(meta["low"]), to_value=float(meta["high"]))
+            ]
+        default = list(item.default) if isinstance(item.default, tuple) else item.default
+        value = node.declare_parameter(item.name, default, descriptor).value
+        if meta["choices"] and value not in meta["choices"]:
+            raise ParameterError(item.name, value, "one of " + ", ".join(meta["choices"]))
+        if item.default == "" and value == "":
+            raise ParameterError(item.name, value, meta["text"])
+        values[item.name] = value
+    return kind(**values)
+
+
+def joint_vector(name: str, values: Any) -> tuple[float, ...]:
+    """Check a pose parameter.
+
+    Raises:
+        ParameterError: It has not one angle per joint.
+    """
+    if len(values) != JOINT_COUNT:
+        raise ParameterError(
+            name, list(values), f"{JOINT_COUNT} angles in rad: {', '.join(JOINT_NAMES)}"
+        )
+    return tuple(float(value) for value in values)
+
+
+@dataclass(frozen=True)
+class FollowerParameters:
+    """Parameters of the follower node."""
+
+    rig: str = described("", "path of the rig file")
+    arm: str = described("", "name of the arm in the rig")
+    torque_on_start: bool = described(True, "switch the torque on when the arm connects")
+    on_exit: str = described(
+        "hold",
+        "at the end: hold the pose, move to the rest pose and release, or release at once",
+        choices=("hold", "rest", "release"),
+    )
+    home_pose: tuple[float, ...] = described(
+        (0.0,) * JOINT_COUNT, "pose of the home service [rad], in the order of the joints"
+    )
+    rest_pose: tuple[float, ...] = described(
+        (0.0, 0.5, 1.2, 0.0, 0.0, 0.0), "pose in which the torque may go [rad]"
+    )
+    move_speed: float = described(
+        0.8, "mean speed of motions to home and rest [rad/s]", low=0.05, high=3.0
+    )
+    allow_drift: bool = described(
+        False, "connect although the servos differ from the calibration file"
+    )
+    path_tolerance: float = described(
+        0.4, "default path tolerance of trajectories [rad], 0 = none", low=0.0, high=3.2
+    )
+    goal_tolerance: float = described(
+        0.1, "default goal tolerance of trajectories [rad], 0 = none", low=0.0, high=3.2
+    )
+    goal_time: float = described(
+        2.0,
+        "time to reach the goal after a trajectory's end [s], 0 = for ever",
+        low=0.0,
+        high=60.0,
+    )
+
+
+@dataclass(frozen=True)
+class LeaderParameters:
+    """Parameters of the leader node."""
+
+    rig: str = described("", "path of the rig file")
+    arm: str = described("", "name of the arm in the rig")
+    gripper_open: float = described(
+        50.0, "rest position of the gripper trigger [0..100 of its range]", low=0.0, high=100.0
+    )
+    gripper_current: float = described(
+        0.0,
+        "greatest current of the trigger's spring [A], 0 = the servo's own",
+        low=0.0,
+        high=1.75,
+    )
+    allow_drift: bool = described(
+        False, "connect although the servos differ from the calibration file"
+    )
+
+
+@dataclass(frozen=True)
+class TeleopParameters:
+    """Parameters of the teleop node."""
+
+    rig: str = described("", "path of the rig file")
+    leader: str = described("", "name of the leader arm in the rig")
+    engaged: bool = described(True, "the human drives from the start (soft start)")
+    threshold: float = described(
+        0.35,
+        "distance between the arms above which `on_mismatch` applies [rad]",
+        low=0.0,
+        high=3.2,
+    )
+    on_mismatch: str = described(
+        "blend",
+        "beyond the threshold: let the guard blend slowly, or refuse to engage",
+        choices=("blend", "refuse"),
+    )

@@ -1,0 +1,253 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The actions of an arm: `follow_joint_trajectory` and `gripper_cmd`, executed by the bus loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from control_msgs.action import FollowJointTrajectory, GripperCommand
+from rclpy.action import ActionServer, CancelResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.node import Node
+from trajectory_msgs.msg import JointTrajectoryPoint
+
+from koch_driver.control_loop import ControlLoop, Phase
+from koch_driver.gripper_motion import GripperMotion
+from koch_driver.trajectory import ResultCode, TrajectoryError, Waypoint, check_trajectory
+from koch_driver.trajectory_runner import Execution, Outcome, Tolerances
+from koch_rig.errors import KochError
+from koch_rig.joints import GRIPPER, JOINT_NAMES
+
+if TYPE_CHECKING:
+    from builtin_interfaces.msg import Duration, Time
+
+    from koch_driver.follower_task import FollowerTask
+    from koch_driver.nodes.messages import RosStamper
+    from koch_driver.nodes.parameters import FollowerParameters
+
+_FEEDBACK_S = 0.05
+
+
+class TrajectoryServer:
+    """A node of its own in the follower's process, because its goals wait while they execute.
+
+    rclpy's single-threaded executor cannot deliver a cancel request while an execute callback
+    waits, and polls a coroutine that awaits; so the two actions have threads of their own, idle
+    while no goal is under way. All callbacks are reentrant: the runner locks.
+
+    Bad goals are accepted and aborted with result code and sentence: a rejection has neither.
+    """
+
+    def __init__(
+        self,
+        task: FollowerTask,
+        loop: ControlLoop,
+        stamper: RosStamper,
+        parameters: FollowerParameters,
+        namespace: str,
+    ) -> None:
+        self._task = task
+        self._loop = loop
+        self._stamper = stamper
+        arm_joints = [joint for joint in JOINT_NAMES if joint != GRIPPER]
+        self._defaults = Tolerances(
+            path=dict.fromkeys(arm_joints, parameters.path_tolerance),
+            goal=dict.fromkeys(arm_joints, parameters.goal_tolerance),
+            goal_time_s=parameters.goal_time,
+        )
+        limits = task.guard.limits
+        pairs = zip(limits.lower, limits.upper, strict=True)
+        self._limits = dict(zip(JOINT_NAMES, pairs, strict=True))
+        self.node = Node("arm_controller", namespace=namespace, cli_args=[])
+        group = ReentrantCallbackGroup()
+        self._servers = [
+            ActionServer(
+                self.node, FollowJointTrajectory, "arm_controller/follow_joint_trajectory",
+                self._follow, callback_group=group, cancel_callback=_accept_cancel,
+            ),
+            ActionServer(
+                self.node, GripperCommand, "gripper_controller/gripper_cmd",
+                self._grip, callback_group=group, cancel_callback=_accept_cancel,
+            ),
+        ]  # fmt: skip
+        self._executor = MultiThreadedExecutor(num_threads=4)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(
+            target=self._executor.spin, name="trajectory-server", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the actions under way and the threads; idempotent."""
+        self._task.trajectories.abort("the driver is ending")
+        self._executor.shutdown(timeout_sec=1.0)
+        if self._thread.is_alive():
+            self._thread.join(1.0)
+            for server in self._servers:
+                server.destroy()
+            self.node.destroy_node()
+
+    # -- follow_joint_trajectory ----------------------------------------------------------------
+
+    def _follow(self, handle: ServerGoalHandle) -> FollowJointTrajectory.Result:
+        try:
+            execution = self._start(handle.request)
+        except TrajectoryError as exc:
+            handle.abort()
+            return _follow_result(Outcome(exc.code, str(exc)))
+        outcome = self._wait(handle, execution, self._follow_feedback)
+        _close_goal(handle, outcome)
+        return _follow_result(outcome)
+
+    def _start(self, goal: FollowJointTrajectory.Goal) -> Execution:
+        """Check a goal and hand it to the bus loop. Raises TrajectoryError."""
+        if goal.multi_dof_trajectory.points:
+            raise TrajectoryError(
+                ResultCode.INVALID_GOAL, "multi_dof_trajectory is not supported; leave it empty"
+            )
+        message = goal.trajectory
+        trajectory = check_trajectory(
+            list(message.joint_names),
+            [_waypoint(point) for point in message.points],
+            own_joints=JOINT_NAMES,
+            limits=self._limits,
+        )
+        tolerances = self._defaults.override(
+            path={item.name: item.position for item in goal.path_tolerance},
+            goal={item.name: item.position for item in goal.goal_tolerance},
+            goal_time_s=_seconds(goal.goal_time_tolerance),
+            own_joints=JOINT_NAMES,
+        )
+        pose = self._ready_pose()
+        if GRIPPER in trajectory.joints:
+            self._task.trajectories.gripper.abort("preempted: a trajectory moves the gripper")
+        return self._task.trajectories.arm.start(
+            trajectory,
+            tolerances,
+            stamp_s=_seconds(message.header.stamp),
+            now_s=self._stamper.now_s(),
+            pose=pose,
+        )
+
+    def _ready_pose(self) -> dict[str, float]:
+        """The measured pose of an arm that can move. Raises TrajectoryError."""
+        task, status = self._task, self._loop.status()
+        reason = ""
+        if status.phase is not Phase.RUNNING or task.reading is None:
+            reason = f"the arm is not connected: {status.reason or 'still connecting'}"
+        elif not task.torque_on:
+            reason = "the torque is off; call the torque service with true"
+        elif task.guard.stopped:
+            reason = "the arm is stopped; call the resume service"
+        if reason or task.reading is None:
+            raise TrajectoryError(ResultCode.INVALID_GOAL, reason)
+        return dict(zip(JOINT_NAMES, task.reading.positions, strict=True))
+
+    def _follow_feedback(self, handle: ServerGoalHandle, execution: Execution) -> None:
+        progress = execution.progress
+        if progress is None:
+            return
+        feedback = FollowJointTrajectory.Feedback()
+        feedback.header.stamp = self.node.get_clock().now().to_msg()
+        feedback.joint_names = list(execution.trajectory.joints)
+        wanted, actual = progress.desired, progress.actual
+        elapsed = max(0.0, wanted.time_s)
+        feedback.desired = _point(elapsed, wanted.positions, wanted.velocities)
+        feedback.actual = _point(elapsed, actual)
+        errors = [a - b for a, b in zip(wanted.positions, actual, strict=True)]
+        feedback.error = _point(elapsed, errors)
+        handle.publish_feedback(feedback)
+
+    # -- gripper_cmd ----------------------------------------------------------------------------
+
+    def _grip(self, handle: ServerGoalHandle) -> GripperCommand.Result:
+        command = handle.request.command
+        motion = GripperMotion(self._task, self._limits[GRIPPER])
+        try:
+            self._ready_pose()
+            execution = motion.start(command.position, self._stamper.now_s())
+            self._loop.call(lambda bus: motion.limit_effort(bus, command.max_effort))
+        except (KochError, TimeoutError) as exc:
+            self.node.get_logger().error(f"gripper_cmd: {exc}")
+            handle.abort()
+            return GripperCommand.Result()
+
+        def feedback(handle: ServerGoalHandle, _: Execution) -> None:
+            motion.watch()
+            handle.publish_feedback(_filled(GripperCommand.Feedback(), motion))
+
+        outcome = self._wait(handle, execution, feedback)
+        _close_goal(handle, outcome)
+        return _filled(GripperCommand.Result(), motion)
+
+    # -- common ---------------------------------------------------------------------------------
+
+    def _wait(self, handle: ServerGoalHandle, execution: Execution, feedback: Any) -> Outcome:
+        """Wait in this goal's thread for the end, passing cancel requests and feedback on."""
+        while True:
+            outcome = execution.wait(_FEEDBACK_S)
+            if outcome is not None:
+                return outcome
+            if handle.is_cancel_requested:
+                self._task.trajectories.arm.cancel(execution)
+                continue
+            feedback(handle, execution)
+
+
+def _accept_cancel(_: Any) -> CancelResponse:
+    return CancelResponse.ACCEPT
+
+
+def _close_goal(handle: ServerGoalHandle, outcome: Outcome) -> None:
+    """Put a goal into its final state; a goal whose cancel was accepted may not be aborted."""
+    if outcome.cancelled and handle.is_cancel_requested:
+        handle.canceled()
+    elif outcome.code is ResultCode.SUCCESSFUL and not outcome.cancelled:
+        handle.succeed()
+    else:
+        handle.abort()
+
+
+def _follow_result(outcome: Outcome) -> FollowJointTrajectory.Result:
+    result = FollowJointTrajectory.Result()
+    result.error_code = int(outcome.code)
+    result.error_string = outcome.message
+    return result
+
+
+def _filled(message: Any, motion: GripperMotion) -> Any:
+    """Result and feedback of gripper_cmd have the same fields."""
+    message.position = motion.position
+    message.effort = motion.effort_nm
+    message.stalled = motion.stalled
+    message.reached_goal = motion.reached
+    return message
+
+
+def _seconds(value: Time | Duration) -> float:
+    return float(value.sec) + 1e-9 * float(value.nanosec)
+
+
+def _waypoint(point: JointTrajectoryPoint) -> Waypoint:
+    return Waypoint(
+        _seconds(point.time_from_start),
+        tuple(point.positions),
+        tuple(point.velocities),
+        tuple(point.accelerations),
+    )
+
+
+def _point(
+    time_s: float, positions: Sequence[float], velocities: Sequence[float] = ()
+) -> JointTrajectoryPoint:
+    point = JointTrajectoryPoint()
+    point.positions = list(positions)
+    point.velocities = list(velocities)
+    point.time_from_start.sec = int(time_s)
+    point.time_from_start.nanosec = int((time_s - int(time_s)) * 1e9)
+    return point

@@ -1,0 +1,63 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""A bus state in joint units."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from koch_driver.bus import MotorState
+    from koch_driver.motors import MotorSpec
+    from koch_rig.units import JointUnits
+
+_RAD_S_PER_TICK = 0.229 * 2.0 * math.pi / 60.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """State of an arm's joints at one instant, in JOINT_NAMES order.
+
+    Attributes:
+        monotonic_ns: Middle of the bus transaction, `time.monotonic_ns`.
+        positions: Angles in [rad].
+        velocities: In [rad/s].
+        currents: In [A], positive where it drives the joint's angle up. Servos without current
+            sensor (XL430) report their load; it is scaled by the stall current: an estimate.
+        loads: Share of the stall current, 0..1, not signed.
+    """
+
+    monotonic_ns: int
+    positions: tuple[float, ...]
+    velocities: tuple[float, ...]
+    currents: tuple[float, ...]
+    loads: tuple[float, ...]
+
+
+class ReadingConverter:
+    """Turns ticks, 0.229 rev/min and mA of one arm into rad, rad/s and A."""
+
+    def __init__(self, units: JointUnits, motors: Sequence[MotorSpec]) -> None:
+        self._units = units
+        self._speed = units.sign * _RAD_S_PER_TICK
+        stall = np.array([motor.model.stall_current_a for motor in motors])
+        measured = np.array([motor.model.measures_current for motor in motors])
+        amperes = np.where(measured, 1e-3, stall * 1e-3)
+        self._current = units.sign * amperes
+        self._load = amperes / stall
+
+    def convert(self, state: MotorState) -> Reading:
+        """Convert a good state."""
+        return Reading(
+            state.monotonic_ns,
+            tuple(self._units.ticks_to_rad(state.position_ticks).tolist()),
+            tuple((state.velocity_ticks * self._speed).tolist()),
+            tuple((state.current_ma * self._current).tolist()),
+            tuple(np.abs(state.current_ma * self._load).tolist()),
+        )

@@ -1,0 +1,77 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Leader pose to follower pose, and the clutch that lets a human drive. No ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from koch_rig.joints import GRIPPER, JOINT_NAMES
+from koch_rig.units import Units
+
+if TYPE_CHECKING:
+    from koch_rig.units import JointUnits
+
+
+class PoseMap:
+    """Maps joint angles of one arm to those of another as LeRobot does.
+
+    Leader and follower are matched by their calibrated ranges: an angle becomes LeRobot's number
+    (-100..100, gripper 0..100) of the one arm, and that number an angle of the other. Where both
+    were calibrated over the same physical extent the arms are parallel, whatever their horns.
+    """
+
+    def __init__(self, source: JointUnits, target: JointUnits) -> None:
+        self._source = source
+        self._target = target
+
+    def map(self, positions: Sequence[float]) -> tuple[float, ...]:
+        """Angles in [rad] in JOINT_NAMES order, clipped to the calibrated ranges."""
+        numbers = self._source.rad_to(Units.LEROBOT, positions)
+        return tuple(self._target.to_rad(Units.LEROBOT, numbers).tolist())
+
+
+@dataclass(frozen=True)
+class Engagement:
+    """Answer to the wish to drive.
+
+    Attributes:
+        engaged: Whether the human drives now.
+        message: Why not, or what will happen first.
+    """
+
+    engaged: bool
+    message: str
+
+
+def engage(
+    leader: Sequence[float] | None,
+    follower: Sequence[float] | None,
+    *,
+    threshold_rad: float,
+    refuse: bool,
+) -> Engagement:
+    """Decide whether the human may take over.
+
+    Args:
+        leader: Pose of the leader mapped to the follower in [rad]; None when unknown.
+        follower: Measured pose of the follower in [rad]; None when unknown.
+        threshold_rad: Distance in any joint but the gripper above which the arms are apart.
+        refuse: Refuse when apart, instead of letting the guard blend.
+    """
+    if leader is None or follower is None:
+        silent = "leader" if leader is None else "follower"
+        return Engagement(False, f"no joint states of the {silent} yet")
+    apart = [
+        f"{joint} by {abs(a - b):.2f} rad"
+        for joint, a, b in zip(JOINT_NAMES, leader, follower, strict=True)
+        if abs(a - b) > threshold_rad and joint != GRIPPER
+    ]
+    if not apart:
+        return Engagement(True, "the human drives")
+    what = f"leader and follower are apart: {', '.join(apart)} (threshold {threshold_rad:.2f} rad)"
+    if refuse:
+        return Engagement(False, f"{what}; bring the leader to the follower's pose")
+    return Engagement(True, f"{what}; the follower blends over slowly")

@@ -1,0 +1,88 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Arm and gripper trajectories as one source of whole commands for the guard. No ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from koch_driver.trajectory import ResultCode
+from koch_driver.trajectory_runner import Execution, TrajectoryRunner
+from koch_rig.joints import GRIPPER, JOINT_NAMES
+
+
+class TrajectorySource:
+    """Two runners, one for any joints and one for the gripper, merged into six joint angles.
+
+    Joints that no trajectory moves hold the goal they had. After a trajectory has ended well its
+    last point is held, as JTC does, until `release`; after a cancelled or aborted one the guard
+    brakes and holds.
+
+    Attributes:
+        arm: Runner of the arm controller; it accepts any of the six joints.
+        gripper: Runner of the gripper controller.
+    """
+
+    def __init__(self) -> None:
+        self.arm = TrajectoryRunner(JOINT_NAMES)
+        self.gripper = TrajectoryRunner((GRIPPER,))
+        self._hold: list[float] | None = None
+        self._seen: dict[TrajectoryRunner, Execution] = {}
+
+    @property
+    def active(self) -> bool:
+        """True while a trajectory is under way."""
+        return self.arm.active is not None or self.gripper.active is not None
+
+    def abort(self, message: str) -> None:
+        """End what is under way and hold nothing."""
+        self.arm.abort(message)
+        self.gripper.abort(message)
+        self.release()
+
+    def release(self) -> None:
+        """Stop holding the end of the last trajectory."""
+        self._hold = None
+        self._seen.clear()
+
+    def update(
+        self, now_s: float, measured: Sequence[float], goal: Sequence[float] | None
+    ) -> tuple[float, ...] | None:
+        """Targets of this cycle.
+
+        Args:
+            now_s: ROS time.
+            measured: Measured angles in [rad] in JOINT_NAMES order.
+            goal: The goals of the last cycle in [rad], None when there were none.
+
+        Returns:
+            Six angles in [rad]; None when this source wants nothing.
+        """
+        pose = dict(zip(JOINT_NAMES, measured, strict=True))
+        arm = self._advance(self.arm, now_s, pose)
+        gripper = self._advance(self.gripper, now_s, pose)
+        if arm is None and gripper is None:
+            return None if self._hold is None else tuple(self._hold)
+        hold = self._hold or list(measured if goal is None else goal)
+        moved = {**(gripper or {}), **(arm or {})}
+        for joint, value in moved.items():
+            hold[JOINT_NAMES.index(joint)] = value
+        self._hold = hold
+        return tuple(hold)
+
+    def _advance(
+        self, runner: TrajectoryRunner, now_s: float, pose: dict[str, float]
+    ) -> dict[str, float] | None:
+        """Advance a runner, and forget the held pose when its trajectory ended badly."""
+        execution = runner.active
+        if execution is not None:
+            self._seen[runner] = execution
+        target = runner.update(now_s, pose)
+        known = self._seen.get(runner)
+        outcome = None if known is None else known.outcome
+        if outcome is not None:
+            del self._seen[runner]
+            if outcome.cancelled or outcome.code is not ResultCode.SUCCESSFUL:
+                self._hold = None
+                return None
+        return target
