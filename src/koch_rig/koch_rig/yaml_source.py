@@ -17,6 +17,7 @@ from koch_rig.errors import RigError
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _MAX_CHARACTERS = 1_000_000
+_MAX_VALUES = 50_000  # aliases of aliases multiply; a rig has some hundred values
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class _Reader:
         self._environment = environment
         self._constructor = yaml.SafeLoader("")
         self._open: set[int] = set()  # nodes being read, to find an alias inside its own anchor
+        self._count = 0
         self.lines: dict[str, int] = {}
 
     def value(self, node: yaml.Node, key: str) -> Any:
@@ -102,6 +104,10 @@ class _Reader:
                 self._path, key=key, line=self.lines[key], got="an alias that holds itself",
                 expected="values",
             )  # fmt: skip
+        self._count += 1
+        if self._count > _MAX_VALUES:
+            got = f"more than {_MAX_VALUES} values"
+            raise RigError(self._path, key=key, got=got, expected="a rig file of a few kB")
         self._open.add(id(node))
         try:
             if isinstance(node, yaml.MappingNode):

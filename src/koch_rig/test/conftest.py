@@ -44,6 +44,12 @@ features:
 
 
 @pytest.fixture
+def rig_text() -> str:
+    """Text of the bench rig."""
+    return RIG_TEXT
+
+
+@pytest.fixture
 def write_rig(tmp_path: Path) -> Callable[..., Path]:
     """Writes the bench rig with pieces of its text replaced."""
 

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from koch_rig.errors import KochError, RigError
 from koch_rig.joints import JOINT_NAMES
@@ -225,6 +227,40 @@ def test_unreadable_files_are_refused_with_their_line(
     path.write_text(text, encoding="utf-8")
     with pytest.raises(RigError, match=message):
         load_rig(path)
+
+
+def replacements(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    """Key paths of all values in a tree."""
+    result = [path] if path else []
+    items = value.items() if isinstance(value, dict) else []
+    items = enumerate(value) if isinstance(value, list) else items
+    for key, item in items:
+        result += replacements(item, (*path, key))
+    return result
+
+
+@pytest.mark.parametrize("wrong", [None, -1, 1e300, True, "x", "", [], {}, [None], {"x": [{}]}])
+def test_no_value_anywhere_ends_in_anything_but_a_rig_error(
+    wrong: object, rig_text: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "rig.yaml"
+    for where in replacements(yaml.safe_load(rig_text)):
+        tree = yaml.safe_load(rig_text)
+        holder = tree
+        for key in where[:-1]:
+            holder = holder[key]
+        holder[where[-1]] = wrong
+        path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+        with contextlib.suppress(RigError):
+            assert load_rig(path, {}).fps > 0
+
+
+def test_aliases_that_multiply_are_refused(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 8)}]" for i in range(1, 12)]
+    (tmp_path / "rig.yaml").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(RigError, match="more than 50000 values"):
+        load_rig(tmp_path / "rig.yaml")
 
 
 def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 import koch_rig.model
 from koch_rig.calibration import load_calibration
 from koch_rig.errors import ModelError
-from koch_rig.geometry import rpy_to_matrix, transform_from
+from koch_rig.geometry import camera_matrix_from_fovy, rpy_to_matrix, transform_from
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.kinematics import Kinematics
 from koch_rig.load import load_rig
@@ -218,6 +219,19 @@ def test_simulated_cameras_look_at_the_table_in_front_of_the_arm() -> None:
         origin, forward = pose[:3, 3], pose[:3, 2]
         hit = origin - forward * origin[2] / forward[2]
         np.testing.assert_allclose(hit, [0.18, 0.0, 0.0], atol=0.1)
+
+
+def test_intrinsics_of_simulated_cameras_agree_with_their_field_of_view() -> None:
+    for camera in SIM.cameras.values():
+        assert camera.intrinsics_path is not None
+        assert camera.fovy_deg is not None
+        data = yaml.safe_load(camera.intrinsics_path.read_text(encoding="utf-8"))
+        size = (data["image_width"], data["image_height"], data["camera_name"])
+        assert size == (camera.width, camera.height, camera.name)
+        k = camera_matrix_from_fovy(math.radians(camera.fovy_deg), camera.width, camera.height)
+        np.testing.assert_allclose(data["camera_matrix"]["data"], k.ravel(), atol=1e-6)
+        projection = np.reshape(data["projection_matrix"]["data"], (3, 4))
+        np.testing.assert_allclose(projection[:, :3], k, atol=1e-6)
 
 
 def test_world_cameras_are_described_once() -> None:
