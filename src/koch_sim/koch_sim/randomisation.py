@@ -28,7 +28,7 @@ class Randomisation:
         servo_lag_fraction: Servo stiffness varies by this fraction, 0..1; 0 = off.
     """
 
-    block_radius_m: Range = (0.135, 0.178)
+    block_radius_m: Range = (0.135, 0.172)
     block_bearing_rad: Range = (-0.45, 0.45)
     block_yaw_rad: Range = (-0.6, 0.6)
     cup_radius_m: Range = (0.15, 0.18)

@@ -104,9 +104,7 @@ class WorldNode(Node):
         if not values["rig"]:
             raise SimulationError("Parameter 'rig' is empty: give the path of a rig file.")
         if not values["speed"] > 0.0:
-            raise SimulationError(
-                f"Parameter 'speed' is {values['speed']}: expected > 0."
-            )
+            raise SimulationError(f"Parameter 'speed' is {values['speed']}: expected > 0.")
         return WorldParameters(**values)
 
     def _create_fault_services(self) -> None:

@@ -1,0 +1,29 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated rig, as it stands in config/."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("MUJOCO_GL", "egl")
+
+from koch_rig.load import load_rig
+from koch_rig.rig import Rig
+from koch_sim.world import World
+
+CONFIG = Path(__file__).parents[3] / "config"
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    """config/rig.sim.yaml with its own run folder."""
+    monkeypatch.setenv("KOCH_RUN_DIR", str(tmp_path / "run"))
+    return load_rig(CONFIG / "rig.sim.yaml")
+
+
+@pytest.fixture
+def world(rig: Rig) -> World:
+    """A world at seed 0."""
+    return World(rig, seed=0)

@@ -1,0 +1,70 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The scripted hand shows the task, from any seed."""
+
+import numpy as np
+import pytest
+
+from koch_rig.kinematics import Kinematics
+from koch_rig.rig import Mount
+from koch_sim.bench_arm import BenchArm
+from koch_sim.errors import UnreachableError
+from koch_sim.expert import minimum_jerk
+from koch_sim.grasp import HOME_RAD, GraspPlanner
+from koch_sim.randomisation import Randomisation, draw
+from koch_sim.task import TaskTruth
+
+
+def _truth(block_xy, cup_xy, yaw=0.0):
+    return TaskTruth(
+        np.array([*block_xy, 0.0125]), yaw, 0.0, np.array([*cup_xy, 0.0]), 1.0, gripped=False
+    )
+
+
+@pytest.fixture(scope="module")
+def planner():
+    return GraspPlanner(Kinematics.for_arm(), Mount())
+
+
+@pytest.mark.slow
+def test_demonstrations_succeed_on_unseen_seeds(world):
+    bench = BenchArm(world)
+    successes = 0
+    for seed in range(1000, 1006):
+        world.reset(seed)
+        successes += bench.demonstrate()
+    assert successes >= 5
+
+
+def test_every_drawn_set_up_is_in_reach(planner):
+    for seed in range(25):
+        setup = draw(Randomisation(), seed, 0)
+        path = planner.plan(_truth(setup.block_xy_m, setup.cup_xy_m, setup.block_yaw_rad))
+        np.testing.assert_array_equal(path[-1].q_rad, HOME_RAD)
+
+
+def test_block_out_of_reach_is_named(planner):
+    with pytest.raises(UnreachableError, match=r"The block at x=0\.4"):
+        planner.plan(_truth((0.4, 0.0), (0.1, 0.14)))
+
+
+def test_base_pose_moves_the_plan_along(planner):
+    turned = GraspPlanner(Kinematics.for_arm(), Mount("world", (0.5, 0.2, 0.0), (0.0, 0.0, 1.0)))
+    c, s = np.cos(1.0), np.sin(1.0)
+
+    def place(x, y):
+        return (0.5 + c * x - s * y, 0.2 + s * x + c * y)
+
+    here = planner.plan(_truth((0.15, 0.03), (0.1, 0.14), 0.2))
+    there = turned.plan(_truth(place(0.15, 0.03), place(0.1, 0.14), 1.2))
+    for a, b in zip(here, there, strict=True):
+        np.testing.assert_allclose(a.q_rad, b.q_rad, atol=0.02)
+
+
+def test_minimum_jerk_starts_and_ends_at_rest():
+    assert minimum_jerk(0.0) == 0.0
+    assert minimum_jerk(1.0) == 1.0
+    assert minimum_jerk(0.5) == pytest.approx(0.5)
+    for end in (0.0, 1.0):
+        slope = (minimum_jerk(end + 1e-4) - minimum_jerk(end - 1e-4)) / 2e-4
+        assert abs(slope) < 1e-6

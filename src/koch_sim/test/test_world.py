@@ -1,0 +1,110 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated table obeys physics and seeds."""
+
+import mujoco
+import numpy as np
+import pytest
+
+from koch_rig.joints import JOINT_NAMES
+from koch_rig.kinematics import Kinematics
+from koch_rig.model import JOINT_LIMITS
+from koch_sim.bench_arm import BenchArm
+from koch_sim.grasp import HOME_RAD
+from koch_sim.randomisation import FULL, Randomisation, draw
+from koch_sim.task import TaskTruth, block_in_cup, folded_yaw, is_success
+
+
+def test_joint_limits_are_the_urdfs(world):
+    for name in JOINT_NAMES:
+        limit = JOINT_LIMITS[name]
+        joint = world.model.joint(f"follower/{name}")
+        assert joint.range == pytest.approx([limit.lower, limit.upper])
+
+
+def test_tcp_is_where_forward_kinematics_says(world):
+    follower = world.arms["follower"]
+    rng = np.random.default_rng(1)
+    kinematics = Kinematics.for_arm()
+    for _ in range(5):
+        q = rng.uniform(-0.5, 0.5, 6)
+        follower.place(world.data, q)
+        mujoco.mj_kinematics(world.model, world.data)
+        expected = kinematics.tcp(q)[:3, 3]
+        np.testing.assert_allclose(world.data.body("follower/tcp").xpos, expected, atol=1e-6)
+
+
+def test_same_seed_same_table_other_seed_other_table():
+    assert draw(FULL, 7, 3) == draw(FULL, 7, 3)
+    assert draw(FULL, 7, 3).block_xy_m != draw(FULL, 8, 3).block_xy_m
+
+
+def test_looks_do_not_move_the_block():
+    plain, varied = draw(Randomisation(), 3, 3), draw(FULL, 3, 3)
+    assert plain.block_xy_m == varied.block_xy_m
+    assert plain.block_rgb != varied.block_rgb
+
+
+def test_resets_do_not_add_up(world):
+    world.reset(5)
+    friction = world.model.geom_friction.copy()
+    for seed in (6, 7, 5):
+        world.reset(seed)
+    np.testing.assert_array_equal(world.model.geom_friction, friction)
+
+
+def test_nothing_sinks_and_nothing_gains_energy_while_resting(world):
+    world.advance(250)
+    energy = []
+    for _ in range(10):
+        world.advance(25)
+        mujoco.mj_energyPos(world.model, world.data)
+        mujoco.mj_energyVel(world.model, world.data)
+        energy.append(world.data.energy.sum())
+    assert max(np.diff(energy)) < 1e-4
+    depths = world.data.contact.dist
+    assert depths.min() > -0.001
+    assert world.truth().block_speed < 0.005
+
+
+def test_hand_holds_the_leader_at_home(world):
+    world.advance(250)
+    leader = world.arms["leader"].joints(world.data)
+    np.testing.assert_allclose(leader, world._to_leader(HOME_RAD), atol=0.03)
+
+
+def test_unpowered_follower_falls_and_powered_one_does_not(world):
+    start = world.arms["follower"].joints(world.data)
+    world.advance(125)
+    fallen = world.arms["follower"].joints(world.data)
+    assert np.abs(fallen - start).max() > 0.3
+    world.arms["follower"].place(world.data, HOME_RAD)
+    bench = BenchArm(world)
+    for _ in range(60):
+        bench.cycle()
+    held = world.arms["follower"].joints(world.data)
+    assert np.abs(held - HOME_RAD).max() < 0.15
+
+
+@pytest.mark.parametrize(("yaw", "folded"), [(0.3, 0.3), (3.0, 3.0 - np.pi), (-2.0, np.pi - 2.0)])
+def test_yaw_is_folded_because_the_block_looks_the_same_turned_round(yaw, folded):
+    c, s = np.cos(yaw), np.sin(yaw)
+    matrix = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+    assert folded_yaw(matrix) == pytest.approx(folded)
+
+
+def _truth(**changes):
+    values = {
+        "block_xyz_m": np.array([0.1, 0.1, 0.016]), "block_yaw_rad": 0.0, "block_speed": 0.0,
+        "cup_xyz_m": np.array([0.1, 0.1, 0.0]), "cup_up_z": 1.0, "gripped": False,
+    }  # fmt: skip
+    return TaskTruth(**{**values, **changes})
+
+
+def test_success_needs_a_block_that_rests_let_go_in_an_upright_cup():
+    assert is_success(_truth())
+    assert not is_success(_truth(gripped=True))
+    assert not is_success(_truth(block_speed=0.1))
+    assert not is_success(_truth(cup_up_z=0.0))
+    assert not block_in_cup(_truth(block_xyz_m=np.array([0.15, 0.1, 0.012])))
+    assert not block_in_cup(_truth(block_xyz_m=np.array([0.1, 0.1, 0.08])))
