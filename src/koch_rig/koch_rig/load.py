@@ -11,33 +11,28 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from koch_rig.joints import JOINT_NAMES
+from koch_rig.load_limits import read_limits
 from koch_rig.load_streams import read_features, read_streams
-from koch_rig.model import frame_names, urdf_limits
+from koch_rig.model import frame_names
 from koch_rig.rig import (
     Arm,
     Camera,
     ColorMode,
     JointMount,
-    Limits,
     Mount,
     PhysicsKind,
     Rig,
     Role,
     Simulation,
-    Vector3,
-    Workspace,
 )
-from koch_rig.section import Section, closest
+from koch_rig.section import IN_METRES, Section, closest, vector3
 from koch_rig.yaml_source import read_yaml
 
 T = TypeVar("T")
 
 WORLD = "world"
 DEFAULT_TASK = "Pick up the rectangular block and put it into the cup."
-_IN_METRES = "That looks like millimetres: write metres."
 _ROTATIONS = {0: 0, 90: 90, 180: 180, 270: -90, -90: -90}
-_MAX_SPEED = 12.0  # rad/s; the fastest follower servo turns 10.8 rad/s without load
-_MAX_ACCELERATION = 200.0  # rad/s^2
 
 
 def load_rig(path: Path | str, environment: Mapping[str, str] | None = None) -> Rig:
@@ -67,7 +62,7 @@ def load_rig(path: Path | str, environment: Mapping[str, str] | None = None) -> 
         camera: _camera(section, camera, folder, arms)
         for camera, section in root.sections("cameras", what="a camera", optional=True).items()
     }
-    limits = _limits(root.section("limits", optional=True))
+    limits = read_limits(root.section("limits", optional=True))
     features = read_features(root, arms, cameras)
     streams = read_streams(root, arms, cameras, features, simulated=simulation is not None)
     task = root.text("task", default=DEFAULT_TASK)
@@ -149,23 +144,17 @@ def _joint_mounts(section: Section) -> Mapping[str, JointMount]:
 def _mount(section: Section, name: str, *, optional: bool = False) -> Mount:
     """A pose in a parent frame."""
     entry = section.section(name, optional=optional)
-    xyz = entry.vector("xyz", unit="m", limit=10.0, hint=_IN_METRES, default=(0.0, 0.0, 0.0))
+    xyz = entry.vector("xyz", unit="m", limit=10.0, hint=IN_METRES, default=(0.0, 0.0, 0.0))
     rpy_deg = entry.vector(
         "rpy_deg", unit="deg", limit=360.0, hint="Write degrees.", default=(0.0, 0.0, 0.0)
     )
     mount = Mount(
         parent=entry.text("parent", default=WORLD),
-        xyz=_vector3(xyz),
-        rpy_rad=_vector3(tuple(math.radians(angle) for angle in rpy_deg)),
+        xyz=vector3(xyz),
+        rpy_rad=vector3(tuple(math.radians(angle) for angle in rpy_deg)),
     )
     entry.refuse_unknown()
     return mount
-
-
-def _vector3(values: tuple[float, ...]) -> Vector3:
-    """Three numbers, for the type checker too."""
-    x, y, z = values
-    return (x, y, z)
 
 
 def _check_drives(root: Section, arms: Mapping[str, Arm]) -> None:
@@ -240,87 +229,3 @@ def _check_parent(section: Section, parent: str, arms: Mapping[str, Arm]) -> Non
         hint = f"Did you mean {near!r}?" if near else ""
         expected = f"one of {', '.join(frames)}"
         raise section.error(f"{section.key}.mount.parent", parent, expected, hint)
-
-
-def _limits(section: Section) -> Limits:
-    """What the guard lets through."""
-    limits = Limits(
-        max_speed=section.number(
-            "max_speed",
-            unit="rad/s",
-            low=0.01,
-            high=_MAX_SPEED,
-            default=3.0,
-            hint="That looks like degrees per second: multiply by pi/180 = 0.01745.",
-        ),
-        max_acceleration=section.number(
-            "max_acceleration",
-            unit="rad/s^2",
-            low=0.1,
-            high=_MAX_ACCELERATION,
-            default=20.0,
-            hint="That looks like degrees per second squared: multiply by 0.01745.",
-        ),
-        table_z=section.number("table_z", unit="m", low=-2, high=2, default=None, hint=_IN_METRES),
-        workspace=_workspace(section),
-        joints=_joint_limits(section.section("joints", optional=True)),
-        command_timeout_s=section.number(
-            "command_timeout_s",
-            unit="s",
-            low=0.02,
-            high=5,
-            default=0.3,
-            hint="That looks like milliseconds: write seconds.",
-        ),
-        max_command_age_s=section.number(
-            "max_command_age_ms",
-            unit="ms",
-            low=1,
-            high=5000,
-            default=200.0,
-            hint="Below 1 it looks like seconds: write milliseconds.",
-        )
-        / 1000.0,
-    )
-    section.refuse_unknown()
-    return limits
-
-
-def _workspace(section: Section) -> Workspace | None:
-    """The box for the TCP, where it stands in the file."""
-    entry = section.section("workspace", optional=True)
-    if not section.has("workspace"):
-        return None
-    low = entry.vector("min", unit="m", limit=5.0, hint=_IN_METRES)
-    high = entry.vector("max", unit="m", limit=5.0, hint=_IN_METRES)
-    entry.refuse_unknown()
-    if any(a >= b for a, b in zip(low, high, strict=True)):
-        expected = f"each above its min {list(low)} [m]"
-        raise entry.error(entry.path_of("max"), list(high), expected)
-    return Workspace(min=_vector3(low), max=_vector3(high))
-
-
-def _joint_limits(section: Section) -> Mapping[str, tuple[float, float]]:
-    """The URDF's limits, narrowed where the file says so."""
-    model = urdf_limits(Role.FOLLOWER)
-    result: dict[str, tuple[float, float]] = {}
-    for joint in JOINT_NAMES:
-        low, high = model[joint].lower, model[joint].upper
-        if section.has(joint):
-            key = section.path_of(joint)
-            pair = section.vector(
-                joint,
-                unit="rad",
-                length=2,
-                limit=2 * math.pi,
-                hint="That looks like degrees: multiply by pi/180 = 0.01745.",
-            )
-            if not low <= pair[0] < pair[1] <= high:
-                expected = f"[low, high] within the URDF's [{low:g}, {high:g}] [rad]"
-                raise section.error(key, list(pair), expected)
-            low, high = pair
-        else:
-            section.any_of(joint, default=None)
-        result[joint] = (low, high)
-    section.refuse_unknown()
-    return _frozen(result)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from koch_rig.errors import RigError
+from koch_rig.rig import Vector3
 from koch_rig.yaml_source import YamlSource
 
 E = TypeVar("E", bound=enum.Enum)
@@ -22,6 +23,15 @@ _UNIT_SUFFIX = re.compile(
     r"_(rad_s2|rad_s|deg_s2|deg_s|rad|deg|degrees|radians|ms|us|ns|s|sec|seconds|hz|fps|mm|cm|m"
     r"|px|ticks|percent|fraction)$"
 )
+
+
+IN_METRES = "That looks like millimetres: write metres."
+
+
+def vector3(values: tuple[float, ...]) -> Vector3:
+    """Three numbers, for the type checker too."""
+    x, y, z = values
+    return (x, y, z)
 
 
 def closest(word: str, choices: Iterable[str]) -> str | None:
