@@ -1,0 +1,144 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""`koch train`: train a policy on a LeRobot dataset."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from koch_policy.errors import CheckpointError
+from koch_policy.models.registry import known_policies
+from koch_policy.train import parallel
+from koch_policy.train.config import Recipe, load_recipe, preset_names, recipe_from_json
+from koch_policy.train.degrees import degrees_per_unit
+from koch_policy.train.setup import make_trainer
+from koch_policy.train.source import open_demonstrations
+from koch_policy.train.state import MODEL_FOLDER
+from koch_rig.errors import KochError
+
+_RECIPE = "koch_train_config.json"
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the arguments."""
+    parser = argparse.ArgumentParser(
+        prog="koch train",
+        description="Train a policy on demonstrations. Ctrl-C saves; --resume goes on.",
+        epilog=f"Presets: {', '.join(preset_names())} (POLICY-PRESET).",
+    )
+    parser.add_argument("--dataset", type=Path, required=True, help="LeRobot dataset folder")
+    parser.add_argument("--policy", choices=known_policies(), default="act")
+    parser.add_argument("--out", type=Path, required=True, help="output folder")
+    parser.add_argument("--preset", help="shipped override file, e.g. tiny")
+    parser.add_argument("--config", type=Path, action="append", default=[], help="override file")
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="GROUP.KEY=VALUE"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoints/last")
+    parser.add_argument("--rig", type=Path, help="rig file: names the data and gives degrees")
+    parser.add_argument("--units", choices=("lerobot", "degrees", "radians"), default="lerobot")
+    parser.add_argument("--zero-range", choices=("refuse", "constant"), default=None)
+    parser.add_argument("--cache", type=Path, help="folder for decoded pictures")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = all cores")
+    return parser.parse_args(argv)
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    """Return the recipe of the arguments, or, to resume, the one the run was started with."""
+    if options.resume:
+        path = options.out / "checkpoints" / "last" / MODEL_FOLDER / _RECIPE
+        if not path.is_file():
+            raise CheckpointError(path, "nothing to resume", "Start without --resume.")
+        recipe = recipe_from_json(path)
+        for setting in options.settings:  # more steps, another logging interval
+            group, _, _ = setting.partition(".")
+            if group != "train":
+                raise CheckpointError(
+                    path, f"{group!r} cannot change in a resumed run", "Start a new one."
+                )
+        return _with_settings(recipe, options)
+    if (options.out / "checkpoints" / "last").exists():
+        raise CheckpointError(
+            options.out, "holds a training run already", "Add --resume or choose another --out."
+        )
+    recipe = load_recipe(options.policy, options.preset, options.config, options.settings)
+    if options.zero_range is not None:
+        recipe = recipe.with_overrides(
+            {"train": {"zero_range": options.zero_range}}, "--zero-range"
+        )
+    return recipe
+
+
+def _with_settings(recipe: Recipe, options: argparse.Namespace) -> Recipe:
+    base = load_recipe(recipe.policy_type, None, [], options.settings).to_dict()["train"]
+    keys = {setting.partition("=")[0].partition(".")[2] for setting in options.settings}
+    return recipe.with_overrides({"train": {key: base[key] for key in keys}}, "--set")
+
+
+@contextlib.contextmanager
+def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the run after the present step; a second one kills."""
+
+    def handler(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train, with progress on stderr.
+
+    Raises:
+        KochError: Data, recipe or folder do not allow it.
+    """
+    recipe = _recipe(options)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    data = open_demonstrations(options.dataset, recipe.train, cache=options.cache)
+    data, degrees = degrees_per_unit(data, options.units, options.rig)
+    device = parallel.start(options.device)
+    try:
+        trainer = make_trainer(data, recipe, options.out, device=device, degrees=degrees)
+        if options.resume:
+            step = trainer.resume()
+            print(f"resumed at step {step}", file=sys.stderr)
+        with _stop_on_signals(trainer.stop):
+            trainer.run()
+    finally:
+        parallel.stop()
+    errors = trainer.history.errors
+    for name, value in errors.items():
+        print(f"open-loop error {name}: {value:.3f}")
+    print(f"saved {options.out}/checkpoints/last/{MODEL_FOLDER} at step {trainer.step}")
+
+
+def main(argv: list[str]) -> int:
+    """Run `koch train`; 0 on success, 2 when data or arguments are at fault."""
+    try:
+        train(parse(argv))
+    except KochError as error:
+        print(f"koch train: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run() -> None:
+    """Entry point of `ros2 run koch_policy train`."""
+    sys.exit(main(sys.argv[1:]))

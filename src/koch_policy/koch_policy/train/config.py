@@ -1,0 +1,210 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Training configuration: a dataclass and small YAML files that override it.
+
+An override file holds up to four groups, each strict about its keys:
+
+    about:   hardware, wall_time, expected_loss      (for people; required in our presets)
+    train:   fields of TrainConfig
+    augment: fields of AugmentConfig
+    policy:  fields of the policy's configuration (its `type` picks the policy)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from koch_policy.errors import CheckpointError, ConfigError, UnknownKeysError
+from koch_policy.train.augment import AugmentConfig
+
+PRESETS = Path(__file__).parent / "presets"
+_GROUPS = {"about", "train", "augment", "policy"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a policy is trained.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Windows per step, over all processes.
+        seed: Of weights, split, order, noise and augmentation.
+        learning_rate, weight_decay, backbone_learning_rate: None takes the policy's own.
+        warmup_steps: Steps of linear warm-up.
+        final_rate_fraction: End of the cosine decay, as part of the learning rate; 1 = constant.
+        clip_norm: Gradients are scaled down to this norm.
+        amp: Compute the network in bfloat16 where that is safe.
+        ema_decay: Decay of the averaged weights (which are then the ones saved); 0 = off.
+        validation_fraction: Part of the episodes that is held out.
+        validation_windows: Windows used for the open-loop error.
+        log_every, validate_every, save_every: In steps.
+        inputs: Features the policy sees; empty = state, environment state, all cameras.
+        parts: {feature: dataset keys}: join several vectors into one, e.g. two arms.
+        image_size: (height, width) pictures are reduced to; None keeps the camera's.
+        imagenet_statistics: Scale pictures by ImageNet's statistics instead of the dataset's.
+        zero_range: "refuse" or "constant": what to do with dimensions that never move.
+        pretrained_backbone: safetensors file of torchvision weights to start the backbones from.
+    """
+
+    steps: int = 20_000
+    batch_size: int = 8
+    seed: int = 1000
+    learning_rate: float | None = None
+    backbone_learning_rate: float | None = None
+    weight_decay: float | None = None
+    warmup_steps: int = 500
+    final_rate_fraction: float = 0.0
+    clip_norm: float = 10.0
+    amp: bool = False
+    ema_decay: float = 0.0
+    validation_fraction: float = 0.1
+    validation_windows: int = 256
+    log_every: int = 50
+    validate_every: int = 1000
+    save_every: int = 2000
+    inputs: tuple[str, ...] = ()
+    parts: Mapping[str, list[str]] = field(default_factory=dict)
+    image_size: tuple[int, int] | None = None
+    imagenet_statistics: bool = True
+    zero_range: str = "refuse"
+    pretrained_backbone: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("steps", "batch_size", "log_every", "validate_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError("train", name, getattr(self, name), "one or more")
+        if not 0.0 <= self.validation_fraction < 1.0:
+            raise ConfigError("train", "validation_fraction", self.validation_fraction, "[0, 1)")
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise ConfigError("train", "ema_decay", self.ema_decay, "[0, 1)")
+        if self.zero_range not in ("refuse", "constant"):
+            raise ConfigError("train", "zero_range", self.zero_range, "refuse or constant")
+        for name in ("inputs", "image_size"):
+            value = getattr(self, name)
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training configuration with its augmentation and the policy's own overrides."""
+
+    train: TrainConfig = field(default_factory=TrainConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def policy_type(self) -> str:
+        """Name of the policy."""
+        return str(self.policy.get("type", "act"))
+
+    def with_overrides(self, groups: Mapping[str, Any], where: str) -> Recipe:
+        """Return a recipe with the groups of one override file on top.
+
+        Raises:
+            UnknownKeysError: A group or key is not known.
+            ConfigError: A value is out of range, or a group is not a mapping.
+        """
+        unknown = set(groups) - _GROUPS
+        if unknown:
+            raise UnknownKeysError(where, unknown, _GROUPS)
+        for name, values in groups.items():
+            if not isinstance(values, Mapping):
+                raise ConfigError(where, name, values, "a mapping")
+        return Recipe(
+            train=_override(self.train, groups.get("train", {}), f"{where}: train"),
+            augment=_override(self.augment, groups.get("augment", {}), f"{where}: augment"),
+            policy={**self.policy, **groups.get("policy", {})},
+            about={**self.about, **groups.get("about", {})},
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as written into train_config.json."""
+        return {
+            "about": dict(self.about),
+            "train": asdict(self.train),
+            "augment": asdict(self.augment),
+            "policy": dict(self.policy),
+        }
+
+
+def _override(base: Any, values: Mapping[str, Any], where: str) -> Any:
+    known = {entry.name: str(entry.type) for entry in fields(base)}
+    unknown = set(values) - set(known)
+    if unknown:
+        raise UnknownKeysError(where, unknown, known)
+    for key, value in values.items():
+        _check_type(known[key], key, value, where)
+    return replace(base, **values)
+
+
+def _check_type(annotation: str, key: str, value: Any, where: str) -> None:
+    """Refuse values of another type than the field's (YAML turns `1e-4` into text)."""
+    if value is None and "None" in annotation:
+        return
+    kind = annotation.replace(" | None", "")
+    kinds: dict[str, tuple[type, ...]] = {
+        "int": (int,),
+        "float": (int, float),
+        "bool": (bool,),
+        "str": (str,),
+    }
+    expected = kinds.get(kind, (list, tuple, dict))
+    if not isinstance(value, expected) or (isinstance(value, bool) and kind != "bool"):
+        raise ConfigError(where, key, value, annotation, "In YAML write 1.0e-4, not 1e-4.")
+
+
+def preset_names() -> list[str]:
+    """Return the names of the shipped presets, e.g. `act-tiny`."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_recipe(
+    policy: str, preset: str | None, files: Sequence[Path], settings: Sequence[str]
+) -> Recipe:
+    """Build a recipe: defaults, preset, override files, then `group.key=value` settings.
+
+    Raises:
+        ConfigError: The preset, a file or a setting is not valid.
+    """
+    recipe = Recipe(policy={"type": policy})
+    if preset is not None:
+        name = f"{policy}-{preset}"
+        if name not in preset_names():
+            raise ConfigError("--preset", "preset", preset, f"one of {', '.join(preset_names())}")
+        files = [PRESETS / f"{name}.yaml", *files]
+    for path in files:
+        recipe = recipe.with_overrides(_read_yaml(path), str(path))
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        group, dot, name = key.partition(".")
+        if not equals or not dot:
+            raise ConfigError("--set", "setting", setting, "GROUP.KEY=VALUE, e.g. train.steps=100")
+        recipe = recipe.with_overrides({group: {name: yaml.safe_load(text)}}, f"--set {setting}")
+    if recipe.policy_type != policy:
+        raise ConfigError("policy", "type", recipe.policy_type, f"{policy!r}, as --policy says")
+    return recipe
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as exc:
+        raise CheckpointError(path, f"not readable as YAML ({exc})", "Check the file.") from exc
+    if not isinstance(content, Mapping):
+        raise ConfigError(str(path), "file", content, "groups train, augment, policy, about")
+    return content
+
+
+def recipe_from_json(path: Path) -> Recipe:
+    """Read the recipe that a training run wrote, to resume it."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return Recipe().with_overrides(content, str(path))

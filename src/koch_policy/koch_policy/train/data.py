@@ -1,0 +1,230 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Demonstrations in memory and the windows that training draws from them.
+
+Vectors are small and held whole; pictures come row by row from a `Frames` source. A window that
+reaches over the end of its episode repeats the last row and marks it in `action_is_pad`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from koch_policy.configs import ACTION, ACTION_IS_PAD, TASK_EMBEDDING, PolicyConfig
+from koch_policy.errors import DatasetError
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+
+class Frames(Protocol):
+    """Pictures of one camera by dataset row."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width, 3."""
+        ...
+
+    def read(self, rows: IntArray) -> NDArray[np.uint8]:
+        """Return RGB pictures (len(rows), H, W, 3)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayFrames:
+    """Pictures held in one array, (N, H, W, 3) uint8; a memory map works as well."""
+
+    pictures: NDArray[np.uint8]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width, 3."""
+        _, height, width, channels = self.pictures.shape
+        return (height, width, channels)
+
+    def read(self, rows: IntArray) -> NDArray[np.uint8]:
+        """Return RGB pictures (len(rows), H, W, 3)."""
+        return self.pictures[rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Demonstrations:
+    """A dataset as training sees it.
+
+    Attributes:
+        name: What error messages call it.
+        fps: Rows per second.
+        lengths: Rows per episode; the rows of an episode follow each other.
+        vectors: {feature: float32 (N, D)} with "action" among them.
+        frames: {camera feature: its pictures}.
+        task_index: int64 (N,), index into `tasks`.
+        tasks: Task texts.
+        names: {vector feature: names of its D elements}.
+        robot_type, units, fingerprint: Handed on to the checkpoint; may be empty.
+    """
+
+    name: str
+    fps: float
+    lengths: tuple[int, ...]
+    vectors: Mapping[str, FloatArray]
+    frames: Mapping[str, Frames] = field(default_factory=dict)
+    task_index: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    tasks: tuple[str, ...] = ()
+    names: Mapping[str, list[str]] = field(default_factory=dict)
+    robot_type: str = ""
+    units: str = ""
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        """Check lengths and values.
+
+        Raises:
+            DatasetError: There is no action, lengths differ, or a value is NaN or infinite.
+        """
+        if ACTION not in self.vectors:
+            raise DatasetError(self.name, "has no feature 'action'", "Record with a leader arm.")
+        total = sum(self.lengths)
+        for key, values in self.vectors.items():
+            if len(values) != total:
+                raise DatasetError(
+                    self.name,
+                    f"{key} has {len(values)} rows, the episodes {total}",
+                    "Validate it.",
+                )
+            bad = np.argwhere(~np.isfinite(values))
+            if len(bad):
+                row, element = (int(n) for n in bad[0])
+                episode = int(np.searchsorted(np.cumsum(self.lengths), row, side="right"))
+                frame = row - sum(self.lengths[:episode])
+                raise DatasetError(
+                    self.name,
+                    f"{key} holds {len(bad)} value(s) that are NaN or infinite, the first in "
+                    f"episode {episode}, frame {frame}, element {element}",
+                    "Delete these episodes or convert the bags again.",
+                )
+
+    @property
+    def starts(self) -> IntArray:
+        """First row of each episode, int64 (E,)."""
+        return np.concatenate(([0], np.cumsum(self.lengths)[:-1])).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Observation and action windows around chosen rows of some episodes.
+
+    Raises:
+        DatasetError: No episode is as long as the policy's horizon, or none was chosen.
+    """
+
+    data: Demonstrations
+    config: PolicyConfig
+    episodes: Sequence[int]
+    task_embeddings: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        """Check that a window without padding exists."""
+        if not len(self.episodes):
+            raise DatasetError(self.data.name, "no episode to train on", "Record more episodes.")
+        longest = max(self.data.lengths[episode] for episode in self.episodes)
+        if longest < self.config.horizon_steps:
+            raise DatasetError(
+                self.data.name,
+                f"the longest episode has {longest} frames, a chunk needs "
+                f"{self.config.horizon_steps}",
+                "Record longer episodes or lower chunk_size (horizon) in the configuration.",
+            )
+
+    def rows(self) -> IntArray:
+        """Return every row that a window may be drawn around."""
+        starts = self.data.starts
+        drop = getattr(self.config, "drop_n_last_frames", 0)
+        parts = []
+        for episode in self.episodes:
+            length = self.data.lengths[episode]
+            parts.append(starts[episode] + np.arange(max(length - drop, 1)))
+        return np.concatenate(parts)
+
+    def batch(self, rows: IntArray) -> dict[str, Tensor]:
+        """Return the windows around rows; pictures stay uint8 (B, [O,] 3, H, W)."""
+        starts = self.data.starts
+        episode = np.searchsorted(starts, rows, side="right") - 1
+        first = starts[episode][:, None]  # (B, 1)
+        last = first + np.asarray(self.data.lengths)[episode][:, None] - 1
+        seen = rows[:, None] + np.asarray(self.config.observation_offsets())  # (B, O)
+        seen = np.clip(seen, first, last)
+        done = rows[:, None] + np.asarray(self.config.action_offsets())  # (B, T)
+        batch: dict[str, Tensor] = {
+            ACTION: torch.from_numpy(self.data.vectors[ACTION][np.clip(done, first, last)]),
+            ACTION_IS_PAD: torch.from_numpy((done < first) | (done > last)),
+        }
+        history = self.config.n_obs_steps > 1
+        for key in self.config.input_features:
+            if key in self.data.vectors:
+                values = self.data.vectors[key][seen]  # (B, O, D)
+                batch[key] = torch.from_numpy(values if history else values[:, 0])
+            else:
+                batch[key] = self._pictures(key, seen, history=history)
+        if self.task_embeddings is not None:
+            task = self.data.task_index[rows]
+            batch[TASK_EMBEDDING] = torch.from_numpy(self.task_embeddings[task])  # (B, E)
+        return batch
+
+    def _pictures(self, key: str, rows: IntArray, *, history: bool) -> Tensor:
+        """Return uint8 (B, [O,] 3, H, W); each row is read once."""
+        unique, back = np.unique(rows, return_inverse=True)
+        pictures = torch.from_numpy(self.data.frames[key].read(unique))[
+            torch.from_numpy(back.reshape(-1))
+        ]
+        pictures = pictures.permute(0, 3, 1, 2)  # (B * O, 3, H, W), channels last in memory
+        return pictures.unflatten(0, rows.shape) if history else pictures  # type: ignore[no-untyped-call]
+
+
+def shuffled_batches(
+    rows: IntArray, batch_size: int, seed: int, start: int, rank: int = 0, world: int = 1
+) -> Iterator[IntArray]:
+    """Yield the row batches of steps start, start + 1, ... without end.
+
+    The order is a function of seed and step alone, so that a resumed run goes on where it
+    stopped. Every epoch is a new permutation; its incomplete last batch is left out unless the
+    dataset is smaller than a batch. Each of `world` processes gets its own slice.
+    """
+    per_epoch = max(len(rows) // batch_size, 1)
+    epoch, position = divmod(start, per_epoch)
+    while True:
+        order = rows[np.random.default_rng([seed, epoch]).permutation(len(rows))]
+        for index in range(position, per_epoch):
+            batch = order[index * batch_size : (index + 1) * batch_size]
+            yield batch[rank::world]
+        epoch, position = epoch + 1, 0
+
+
+def split_episodes(count: int, fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """Split episode numbers into training and validation, at random by seed.
+
+    At least one episode is held out where the fraction is above zero and there are two.
+    """
+    held = min(max(round(count * fraction), 1), count - 1) if fraction > 0 and count > 1 else 0
+    order = np.random.default_rng([seed, 0xE15]).permutation(count)
+    return sorted(order[held:].tolist()), sorted(order[:held].tolist())
+
+
+def vector_statistics(values: FloatArray) -> dict[str, Tensor]:
+    """Return mean, std, min, max, q01, q10, q50, q90 and q99 of (N, D), each float32 (D,)."""
+    exact = values.astype(np.float64)
+    result = {
+        "mean": exact.mean(0),
+        "std": exact.std(0),
+        "min": exact.min(0),
+        "max": exact.max(0),
+    }
+    for name, fraction in (("q01", 0.01), ("q10", 0.1), ("q50", 0.5), ("q90", 0.9), ("q99", 0.99)):
+        result[name] = np.quantile(exact, fraction, axis=0)
+    return {name: torch.from_numpy(value).float() for name, value in result.items()}

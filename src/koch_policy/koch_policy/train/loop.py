@@ -1,0 +1,339 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The training loop: one process, or several under torchrun or `accelerate launch`.
+
+A run is a function of its recipe, data and seed: batches and augmentation follow from the step,
+all other randomness from torch's generator, whose state is saved. A run that was stopped and
+resumed therefore ends with the same bits as one that was not (same machine and thread count).
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from koch_policy.checkpoint import load_checkpoint, save_checkpoint
+from koch_policy.configs import ACTION, PolicyConfig
+from koch_policy.errors import CheckpointError, NotFiniteError
+from koch_policy.extras import Extras
+from koch_policy.files import write_json
+from koch_policy.models.registry import build_model, policy_model
+from koch_policy.normalize import Normalizer, Statistics
+from koch_policy.train import parallel, state
+from koch_policy.train.augment import add_noise, augment_images
+from koch_policy.train.config import Recipe
+from koch_policy.train.data import Windows, shuffled_batches
+from koch_policy.train.metrics import (
+    History,
+    Progress,
+    open_loop_error,
+    prepare,
+    tensorboard_writer,
+)
+from koch_policy.train.optim import AveragedWeights, make_optimizer, set_rate
+
+_PREFETCHED = 3
+
+
+@dataclass
+class Trainer:
+    """One training run.
+
+    Attributes:
+        recipe: What to do.
+        config: The policy.
+        training: Windows to learn from.
+        validation: Windows of held-out episodes, None without.
+        normalizer, statistics: Of the training data.
+        extras: Goes into every checkpoint.
+        out: Output folder.
+        device: Where the network lives.
+        degrees: Factor from dataset units to degrees per action element, NaN where unknown.
+    """
+
+    recipe: Recipe
+    config: PolicyConfig
+    training: Windows
+    validation: Windows | None
+    normalizer: Normalizer
+    statistics: Statistics
+    extras: Extras
+    out: Path
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    degrees: NDArray[np.float64] | None = None
+    show_progress: bool = True
+
+    def __post_init__(self) -> None:
+        """Build network and optimiser from the seed."""
+        train = self.recipe.train
+        torch.manual_seed(train.seed)
+        self.stop = threading.Event()
+        self.step = 0
+        self.history = History()
+        self.model: nn.Module = build_model(self.config)
+        if train.pretrained_backbone is not None:
+            from koch_policy.models.pretrained import load_backbones
+
+            load_backbones(self.model, Path(train.pretrained_backbone))
+        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.normalizer.to(self.device)
+        self.optimizer = make_optimizer(self.model, self.config, train)
+        self.average = AveragedWeights(self.model, train.ema_decay) if train.ema_decay else None
+        self.rank, self.world = parallel.rank_and_world()
+
+    def resume(self) -> int:
+        """Take up the newest checkpoint of `out`; return its step.
+
+        Raises:
+            CheckpointError: There is none, or it was made with another recipe.
+        """
+        folder = self.out / "checkpoints" / "last"
+        if not folder.is_dir():
+            raise CheckpointError(self.out, "no checkpoint to resume", "Start without --resume.")
+        checkpoint = load_checkpoint(folder / state.MODEL_FOLDER, zero_range=self._zero_range())
+        if checkpoint.config != self.config:
+            raise CheckpointError(
+                folder, "was made with another policy configuration", "Start anew."
+            )
+        self.model.load_state_dict(checkpoint.model.state_dict())
+        self.step, history = state.load_state(
+            folder / state.STATE_FOLDER, self.model, self.optimizer, self.average
+        )
+        self.history = History(**history)
+        return self.step
+
+    def _zero_range(self) -> Any:
+        from koch_policy.normalize import ZeroRange
+
+        return ZeroRange(self.recipe.train.zero_range)
+
+    def run(self) -> None:
+        """Train to the last step, or until `stop` is set; save in both cases."""
+        train = self.recipe.train
+        if self.step >= train.steps:
+            return
+        self.out.mkdir(parents=True, exist_ok=True)
+        progress = (
+            Progress(train.steps, self.step) if self.rank == 0 and self.show_progress else None
+        )
+        board = tensorboard_writer(self.out) if self.rank == 0 else None
+        self.model.train()
+        mark, count = time.monotonic(), 0
+        sums: dict[str, Tensor] = {}
+        batches = _prefetch(self.training, self._row_batches())
+        try:
+            for batch in batches:
+                parts, norm = self._optimise(batch)
+                count += 1
+                for name, value in parts.items():
+                    sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
+                self.step += 1
+                ends = self.step == train.steps or parallel.any_true(self.stop.is_set())
+                if self.step % train.log_every == 0 or ends:
+                    speed = count * train.batch_size / (time.monotonic() - mark)
+                    row = self._row(sums, count, norm, speed)
+                    mark, count, sums = time.monotonic(), 0, {}
+                    if self.step % train.validate_every == 0 or self.step == train.steps:
+                        row |= self._validate()
+                    self._record(row, board)
+                    if progress is not None:
+                        progress.show(self.step, row["loss"], row["samples_per_s"])
+                if self.step % train.save_every == 0 or ends:
+                    self.save()
+                if ends:
+                    break
+        finally:
+            batches.close()
+            if progress is not None:
+                progress.close()
+            if board is not None:
+                board.close()
+
+    def _row_batches(self) -> Iterator[NDArray[np.int64]]:
+        train = self.recipe.train
+        rows = self.training.rows()
+        return shuffled_batches(
+            rows, train.batch_size, train.seed, self.step, self.rank, self.world
+        )
+
+    def _optimise(self, raw: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """Take one step; return the loss with its parts, and the gradient's norm."""
+        train = self.recipe.train
+        set_rate(self.optimizer, self.step, train)
+        batch = self._augmented(raw)
+        kind = self.device.type
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=train.amp):
+            loss, parts = policy_model(self.model).loss(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        parallel.average_gradients(self.model, self.world)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm)
+        if not bool(torch.isfinite(norm)):
+            raise NotFiniteError(
+                f"training step {self.step}", 1, "Lower the learning rate or check the data."
+            )
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.model)
+        return {"loss": loss.detach(), **parts}, norm
+
+    def _augmented(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Scale, normalise and augment a batch; the draws follow from seed and step."""
+        config = self.recipe.augment
+        seed = (self.recipe.train.seed << 32) + self.step * self.world + self.rank
+        generator = torch.Generator().manual_seed(seed)
+        batch = {}
+        for key, value in raw.items():
+            moved = value.to(self.device, non_blocking=True)
+            if moved.dtype == torch.uint8:
+                picture = moved.float().div_(255.0)
+                moved = augment_images(picture, config, generator)
+            moved = self.normalizer.normalize(key, moved)
+            if key == ACTION:
+                moved = add_noise(moved, config.action_noise, generator)
+            elif key in self.config.input_features and key not in self.config.cameras:
+                moved = add_noise(moved, config.state_noise, generator)
+            batch[key] = moved
+        return batch
+
+    def _row(
+        self, sums: Mapping[str, Tensor], count: int, norm: Tensor, speed: float
+    ) -> dict[str, float]:
+        means = {name: float(value) / count for name, value in sums.items()}
+        return {
+            "step": self.step,
+            **means,
+            "rate": float(self.optimizer.param_groups[0]["lr"]),
+            "gradient_norm": float(norm),
+            "samples_per_s": speed,
+        }
+
+    def _record(self, row: dict[str, float], board: Any | None) -> None:
+        self.history.add(row)
+        if self.rank != 0:
+            return
+        self.history.write(self.out)
+        if board is not None:
+            for name, value in row.items():
+                board.add_scalar(name, value, self.step)
+
+    def _validate(self) -> dict[str, float]:
+        """Return loss and open-loop error of the held-out episodes; all state stays as it was."""
+        windows = self.validation
+        if windows is None or self.rank != 0:
+            return {}
+        train = self.recipe.train
+        rows = windows.rows()
+        picked = np.linspace(0, len(rows) - 1, min(train.validation_windows, len(rows)))
+        rows = rows[np.unique(picked.astype(np.int64))]
+        random = torch.get_rng_state()
+        raw = {key: value.clone() for key, value in self.model.state_dict().items()}
+        if self.average is not None:
+            self.model.load_state_dict(self.average.values)
+        self.model.eval()
+        torch.manual_seed(train.seed)
+        with torch.inference_mode():
+            losses = []
+            for first in range(0, len(rows), train.batch_size):
+                part = windows.batch(rows[first : first + train.batch_size])
+                batch = prepare(part, self.normalizer, self.device)
+                losses.append(float(policy_model(self.model).loss(batch)[0]))
+            error = open_loop_error(
+                self.model, self.normalizer, windows, rows, train.batch_size
+            ).numpy()
+        self.model.load_state_dict(raw)
+        self.model.train()
+        torch.set_rng_state(random)
+        self._name_errors(error)
+        known = self.degrees if self.degrees is not None else np.ones_like(error)
+        mean = float(np.nanmean(error * known))
+        return {"validation_loss": float(np.mean(losses)), "error": mean}
+
+    def _name_errors(self, error: NDArray[np.float64]) -> None:
+        names = self.extras.names.get(ACTION) or [str(index) for index in range(len(error))]
+        self.history.errors = {}
+        for index, name in enumerate(names):
+            factor = float(self.degrees[index]) if self.degrees is not None else float("nan")
+            if np.isfinite(factor):
+                self.history.errors[f"{name} [deg]"] = float(error[index]) * factor
+            else:
+                self.history.errors[f"{name} [dataset units]"] = float(error[index])
+
+    def save(self) -> None:
+        """Write checkpoint and training state, then let `last` point at them."""
+        if self.rank != 0:
+            return
+        train = self.recipe.train
+        folder = state.step_folder(self.out, self.step, train.steps)
+        raw = self.model.state_dict()
+        kept = {key: value.clone() for key, value in raw.items()} if self.average else None
+        if self.average is not None:
+            self.model.load_state_dict(self.average.values)
+        training = {
+            "step": self.step,
+            "dataset": self.training.data.name,
+            "open_loop_error": self.history.errors,
+        }
+        extras = Extras(**{**self.extras.__dict__, "training": training})
+        inner = folder / state.MODEL_FOLDER
+        save_checkpoint(inner, self.config, self.model, self.statistics, extras)
+        write_json(inner / "koch_train_config.json", self.recipe.to_dict())
+        if kept is not None:
+            self.model.load_state_dict(kept)
+        history = {"rows": self.history.rows, "errors": self.history.errors}
+        state.save_state(
+            folder / state.STATE_FOLDER,
+            self.step,
+            self.model,
+            self.optimizer,
+            self.average,
+            history,
+        )
+        state.point_last(self.out, folder)
+
+
+def _prefetch(
+    windows: Windows, rows: Iterator[NDArray[np.int64]]
+) -> Generator[dict[str, Tensor], None, None]:
+    """Yield batches that another thread reads ahead; its errors are raised here."""
+    ready: queue.Queue[dict[str, Tensor] | BaseException] = queue.Queue(_PREFETCHED)
+    done = threading.Event()
+
+    def put(item: dict[str, Tensor] | BaseException) -> bool:
+        while not done.is_set():
+            try:
+                ready.put(item, timeout=0.2)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            for chosen in rows:
+                if not put(windows.batch(chosen)):
+                    return
+        except BaseException as exc:  # handed to the training thread, which raises it
+            put(exc)
+
+    thread = threading.Thread(target=work, name="batches", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        done.set()
+        thread.join()

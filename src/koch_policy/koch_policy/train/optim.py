@@ -1,0 +1,87 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Optimiser, learning-rate schedule and averaged weights."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from koch_policy.configs import PolicyConfig
+from koch_policy.train.config import TrainConfig
+
+_BACKBONES = ("backbone.", "rgb_encoder.")
+
+
+def make_optimizer(
+    model: nn.Module, policy: PolicyConfig, train: TrainConfig
+) -> torch.optim.AdamW:
+    """Return AdamW with the image backbones in a group of their own."""
+    rate = train.learning_rate if train.learning_rate is not None else policy.optimizer_lr
+    slow = train.backbone_learning_rate
+    if slow is None:
+        scale = (
+            rate / policy.optimizer_lr
+        )  # a changed rate changes both, as the preset relates them
+        slow = getattr(policy, "optimizer_lr_backbone", policy.optimizer_lr) * scale
+    decay = train.weight_decay
+    if decay is None:
+        decay = policy.optimizer_weight_decay
+    backbone: list[Tensor] = []
+    rest: list[Tensor] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (backbone if name.startswith(_BACKBONES) else rest).append(parameter)
+    groups = [{"params": rest, "lr": rate}]
+    if backbone:
+        groups.append({"params": backbone, "lr": slow})
+    betas = getattr(policy, "optimizer_betas", (0.9, 0.999))
+    eps = getattr(policy, "optimizer_eps", 1e-8)
+    optimizer = torch.optim.AdamW(groups, lr=rate, betas=betas, eps=eps, weight_decay=decay)
+    for group in optimizer.param_groups:
+        group["base_lr"] = group["lr"]
+    return optimizer
+
+
+def rate_factor(step: int, train: TrainConfig) -> float:
+    """Return the learning rate at a step as part of its base: warm-up, then cosine."""
+    if step < train.warmup_steps:
+        return (step + 1) / train.warmup_steps
+    span = max(train.steps - train.warmup_steps, 1)
+    progress = min((step - train.warmup_steps) / span, 1.0)
+    low = train.final_rate_fraction
+    return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, step: int, train: TrainConfig) -> float:
+    """Set every group's rate for a step; return the first group's."""
+    factor = rate_factor(step, train)
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+    return float(optimizer.param_groups[0]["lr"])
+
+
+class AveragedWeights:
+    """Exponential moving average of a model's parameters and buffers.
+
+    The decay grows as (1 + n) / (10 + n) up to its limit, so that early steps are forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.values = {key: value.detach().clone() for key, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take one step towards the model's present weights."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        for key, value in model.state_dict().items():
+            mine = self.values[key]
+            if mine.is_floating_point():
+                mine.lerp_(value, 1 - decay)
+            else:
+                mine.copy_(value)

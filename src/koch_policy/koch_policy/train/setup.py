@@ -1,0 +1,114 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""From demonstrations and a recipe to a trainer: features, statistics, split and text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from koch_policy.config_json import config_from_dict
+from koch_policy.configs import ACTION, ENVIRONMENT, STATE, PolicyConfig
+from koch_policy.extras import Extras
+from koch_policy.normalize import IMAGENET, Statistics, ZeroRange, normalizer_for
+from koch_policy.train.config import Recipe
+from koch_policy.train.data import Demonstrations, Windows, split_episodes, vector_statistics
+from koch_policy.train.loop import Trainer
+
+_TYPES = {STATE: "STATE", ENVIRONMENT: "ENV"}
+
+
+def policy_config(data: Demonstrations, recipe: Recipe) -> PolicyConfig:
+    """Describe the dataset's features in a policy configuration.
+
+    Raises:
+        ConfigError, UnknownKeysError: The recipe's `policy` group is not valid.
+    """
+    inputs: dict[str, Any] = {}
+    for key, values in data.vectors.items():
+        if key != ACTION:
+            inputs[key] = {"type": _TYPES.get(key, "STATE"), "shape": [values.shape[1]]}
+    for key, frames in data.frames.items():
+        height, width, channels = frames.shape
+        inputs[key] = {"type": "VISUAL", "shape": [channels, height, width]}
+    action = {"type": "ACTION", "shape": [data.vectors[ACTION].shape[1]]}
+    policy = dict(recipe.policy)
+    if policy.get("type") == "diffusion":
+        from koch_policy.configs import DiffusionConfig
+
+        policy = {
+            name: getattr(DiffusionConfig, name)
+            for name in ("horizon", "n_action_steps", "crop_shape", "use_group_norm",
+                         "use_separate_rgb_encoder_per_camera")
+        } | policy  # fmt: skip
+    content = {"input_features": inputs, "output_features": {ACTION: action}, **policy}
+    return config_from_dict(content, "recipe: policy")
+
+
+def dataset_statistics(data: Demonstrations, recipe: Recipe) -> Statistics:
+    """Return the statistics of all features, computed from the values themselves.
+
+    Pictures take ImageNet's mean and standard deviation, unless the recipe asks for the
+    dataset's own, which are then measured on 64 frames per camera.
+    """
+    statistics = {key: vector_statistics(values) for key, values in data.vectors.items()}
+    for key, frames in data.frames.items():
+        if recipe.train.imagenet_statistics:
+            statistics[key] = dict(IMAGENET)
+        else:
+            rows = np.linspace(0, sum(data.lengths) - 1, 64).astype(np.int64)
+            pixels = frames.read(np.unique(rows)).reshape(-1, 3).astype(np.float32) / 255.0
+            measured = vector_statistics(pixels)
+            statistics[key] = {name: value.view(3, 1, 1) for name, value in measured.items()}
+    return statistics
+
+
+def make_trainer(
+    data: Demonstrations,
+    recipe: Recipe,
+    out: Path,
+    *,
+    device: torch.device | None = None,
+    degrees: NDArray[np.float64] | None = None,
+    show_progress: bool = True,
+) -> Trainer:
+    """Check data and recipe against each other and build the trainer.
+
+    Raises:
+        DatasetError, StatisticsError, ConfigError: They do not go together.
+    """
+    train = recipe.train
+    config = policy_config(data, recipe)
+    statistics = dataset_statistics(data, recipe)
+    normalizer = normalizer_for(
+        config, statistics, where=data.name, zero_range=ZeroRange(train.zero_range)
+    )
+    learn, check = split_episodes(len(data.lengths), train.validation_fraction, train.seed)
+    check = [n for n in check if data.lengths[n] >= config.horizon_steps]
+    extras = Extras(
+        fingerprint=data.fingerprint,
+        names=dict(data.names),
+        units=data.units,
+        fps=data.fps,
+        robot_type=data.robot_type,
+        tasks=list(data.tasks),
+        parts={key: list(value) for key, value in train.parts.items()},
+        runtime={} if train.image_size is None else {"resize": True},
+    )
+    return Trainer(
+        recipe=recipe,
+        config=config,
+        training=Windows(data, config, learn),
+        validation=Windows(data, config, check) if check else None,
+        normalizer=normalizer,
+        statistics=statistics,
+        extras=extras,
+        out=out,
+        device=device or torch.device("cpu"),
+        degrees=degrees,
+        show_progress=show_progress,
+    )
