@@ -89,3 +89,17 @@ class BagMomentError(KochError):
 
     def __init__(self, path: object, at_s: float, length_s: float) -> None:
         super().__init__(f"{path} is {length_s:.2f} s long; --at {at_s:g} lies outside of it.")
+
+
+class GraphEndedError(KochError):
+    """A node graph that was to run in the background has ended."""
+
+    def __init__(self, code: int, log: object, lines: Iterable[str]) -> None:
+        super().__init__(
+            f"the node graph ended with exit code {code}. Its whole output is in {log}; the end:\n"
+            + "\n".join(f"  {line}" for line in lines)
+        )
+
+
+class DemoError(KochError):
+    """A step of the demo did not reach its aim."""

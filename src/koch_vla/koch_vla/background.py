@@ -1,0 +1,84 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""A node graph that runs while a block of code uses it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from koch_vla.errors import GraphEndedError
+from koch_vla.node_spec import NodeSpec
+from koch_vla.output import PrefixedOutput
+from koch_vla.supervisor import Supervisor
+
+KEPT_LINES = 12
+END_TIMEOUT_S = 30.0
+
+
+class BackgroundGraph:
+    """Runs nodes in a thread, their output in a log file.
+
+    Args:
+        specs: The nodes.
+        log: File for their output; appended to.
+
+    Use as a context manager; the nodes are stopped at its end.
+    """
+
+    def __init__(self, specs: Sequence[NodeSpec], log: Path) -> None:
+        self._specs = tuple(specs)
+        self._log = log
+        self._last: deque[str] = deque(maxlen=KEPT_LINES)
+        self._code: int | None = None
+        self._error: BaseException | None = None
+        self._stream: TextIO | None = None
+        self._supervisor: Supervisor | None = None
+        self._thread = threading.Thread(target=self._run, name="graph")
+
+    def __enter__(self) -> BackgroundGraph:
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = self._log.open("a", encoding="utf-8")
+        output = PrefixedOutput(self._specs, stream=self._stream)
+
+        def report(spec: NodeSpec, line: str) -> None:
+            self._last.append(f"{spec.label} | {line}")
+            output(spec, line)
+
+        self._supervisor = Supervisor(self._specs, report=report)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._supervisor is not None:
+            self._supervisor.stop()
+        self._thread.join(END_TIMEOUT_S)
+        if self._stream is not None:
+            self._stream.close()
+
+    def check(self) -> None:
+        """Say so when the graph has ended by itself.
+
+        Raises:
+            GraphEndedError: It has; the message holds its last lines.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._code is not None:
+            raise GraphEndedError(self._code, self._log, list(self._last))
+
+    def _run(self) -> None:
+        assert self._supervisor is not None
+        try:
+            self._code = self._supervisor.run()
+        except BaseException as error:  # handed to the thread that uses the graph, by check()
+            self._error = error
