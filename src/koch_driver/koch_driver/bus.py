@@ -285,6 +285,8 @@ class DynamixelBus:
         """
         budget = self.config.register_budget_s if budget_s is None else budget_s
         packet = build(motor_id, instruction, parameters)
+        # Outside the control loop a late acknowledgement must not pass for the next one's.
+        patience = min(budget / 4.0, self.config.max_allowance_s)
         end = time.monotonic() + budget
         attempts = 0
         while attempts == 0 or time.monotonic() < end:
@@ -292,7 +294,7 @@ class DynamixelBus:
                 self.statistics.retries += 1
             attempts += 1
             self._send(packet)
-            deadline = self._deadline(len(packet) + 11 + length, end)
+            deadline = self._deadline(len(packet) + 11 + length, end, patience)
             while True:
                 data = self._port.receive(deadline)
                 for reply in self._parser.feed(data):
@@ -413,6 +415,7 @@ class DynamixelBus:
             if not ids:
                 break
             self._count_timeout()
+            reader.timed_out()
             if time.monotonic() + self._wire_s(60) >= end:
                 break
             retries += 1
@@ -482,12 +485,16 @@ class DynamixelBus:
         self._port.send(packet)
 
     def _count_stale(self, stale: bytes) -> None:
-        if self._last_timed_out and PacketParser().feed(stale):
-            self.statistics.late_packets += 1
-            limit = self.config.max_allowance_s
-            self._allowance_s = min(self._allowance_s * 1.5, limit)
+        late = len(PacketParser().feed(stale)) if self._last_timed_out else 0
+        if late:
+            self._count_late(late)
         else:
             self.statistics.bad_packets += 1
+
+    def _count_late(self, packets: int) -> None:
+        """The adapter is slower than the time-out: give it more time."""
+        self.statistics.late_packets += packets
+        self._allowance_s = min(self._allowance_s * 1.5, self.config.max_allowance_s)
 
     def _sync_read_packet(self, reg: Register, ids: Sequence[int]) -> bytes:
         parameters = struct.pack("<HH", reg.address, reg.length) + bytes(ids)
@@ -496,9 +503,9 @@ class DynamixelBus:
     def _wire_s(self, n_bytes: int) -> float:
         return n_bytes * 10.0 / self._port.baud
 
-    def _deadline(self, n_bytes: int, end: float) -> float:
-        limit = time.monotonic() + self._wire_s(n_bytes) + self._allowance_s
-        return min(limit, end)
+    def _deadline(self, n_bytes: int, end: float, patience_s: float = 0.0) -> float:
+        allowance = max(self._allowance_s, patience_s)
+        return min(time.monotonic() + self._wire_s(n_bytes) + allowance, end)
 
     def _accept(self, reply: Packet, motor_id: int, length: int, what: str) -> bytes | None:
         """Data of the answer, or None for a packet that is not the one awaited."""
@@ -530,6 +537,9 @@ class DynamixelBus:
         stats = self.statistics
         stats.cycles += 1
         stats.latency.add(duration_s)
+        if self._state.late:
+            self._count_late(self._state.late)
+            self._state.late = 0
         parser = self._parser
         stats.crc_errors += parser.crc_errors
         stats.bad_packets += parser.bad_packets

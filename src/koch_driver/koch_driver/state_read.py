@@ -1,6 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Reading the state block (current, velocity, position) of a chain in one transaction."""
+"""Reading the state block (current, velocity, position) of a chain in one transaction.
+
+An answer that comes after its time-out must not pass for the answer to the repeated question: its
+values are older than its stamp would say. So the question changes its length after
+each time-out, and answers of the other length are known to be late.
+"""
 
 from __future__ import annotations
 
@@ -26,29 +31,48 @@ if TYPE_CHECKING:
 
 STATE_ADDRESS = 126  # Present_Current 2, Present_Velocity 4, Present_Position 4
 STATE_LENGTH = 10
-_STATUS_SIZE = 11 + STATE_LENGTH
-_STATUS = struct.Struct("<4sBHBBhiiH")  # header, id, length, 0x55, error, data, CRC
-_BLOCK = struct.Struct("<BBhiiH")  # error, id, data, CRC of all so far
+_HEAD_SIZE = 8  # header, id, length, 0x55
 _DATA = struct.Struct("<hii")
-_FAST_HEAD = 8
-_EMPTY_LENGTH = STATE_LENGTH + 4
+
+
+class _Layout:
+    """Sizes and structs of the answers to a question for `length` bytes."""
+
+    def __init__(self, length: int) -> None:
+        pad = f"{length - STATE_LENGTH}x"
+        self.length = length
+        self.status = struct.Struct(f"<4sBHBBhii{pad}H")  # header, id, length, 0x55, error, CRC
+        self.block = struct.Struct(f"<BBhii{pad}H")  # error, id, data, CRC of all so far
+        self.length_field = length + 4
+
+    def fast_head(self, motors: int) -> bytes:
+        """Beginning of the fast read's answer."""
+        return HEADER + struct.pack("<BH", BROADCAST_ID, 1 + motors * self.block.size)
+
+
+_LAYOUTS = tuple(_Layout(STATE_LENGTH + extra) for extra in range(4))
 
 
 class StateReader:
-    """Collects the answers of a (fast) sync read, over several attempts if need be."""
+    """Collects the answers of a (fast) sync read, over several attempts if need be.
+
+    Attributes:
+        late: Answers seen that belonged to an earlier question.
+    """
 
     def __init__(self, ids: Sequence[int]) -> None:
         self._ids = tuple(ids)
         self._index = {motor_id: k for k, motor_id in enumerate(self._ids)}
-        self._current = [0] * len(self._ids)
-        self._velocity = [0] * len(self._ids)
-        self._position = [0] * len(self._ids)
+        self.forget()
         self._wanting = set(self._ids)
         self._alerts: list[int] = []
         self._fast = False
+        self._which = 0
+        self._layout = _LAYOUTS[0]
         self._asked: tuple[int, ...] = self._ids
         self._chunk = b""
-        self._packets: dict[tuple[tuple[int, ...], bool], bytes] = {}
+        self._packets: dict[tuple[tuple[int, ...], bool, int], bytes] = {}
+        self.late = 0
 
     def forget(self) -> None:
         """Drop the last good values (the chain may be another one now)."""
@@ -60,20 +84,27 @@ class StateReader:
         self._wanting = set(self._ids)
         self._alerts = []
 
+    def timed_out(self) -> None:
+        """Make the next question distinguishable from the unanswered one."""
+        self._which = (self._which + 1) % len(_LAYOUTS)
+        self._layout = _LAYOUTS[self._which]
+
     def request(self, ids: tuple[int, ...], *, fast: bool) -> tuple[bytes, int]:
         """Instruction packet for `ids`, and the length in bytes of the full answer."""
         self._fast = fast
         self._asked = ids
         self._chunk = b""
-        packet = self._packets.get((ids, fast))
+        layout = self._layout
+        key = (ids, fast, self._which)
+        packet = self._packets.get(key)
         if packet is None:
             instruction = Instruction.FAST_SYNC_READ if fast else Instruction.SYNC_READ
-            head = struct.pack("<HH", STATE_ADDRESS, STATE_LENGTH)
+            head = struct.pack("<HH", STATE_ADDRESS, layout.length)
             packet = build(BROADCAST_ID, instruction, head + bytes(ids))
-            self._packets[ids, fast] = packet
+            self._packets[key] = packet
         if fast:
-            return packet, _FAST_HEAD + len(ids) * _BLOCK.size
-        return packet, len(ids) * _STATUS_SIZE
+            return packet, _HEAD_SIZE + len(ids) * layout.block.size
+        return packet, len(ids) * layout.status.size
 
     def missing(self) -> tuple[int, ...]:
         """Ids that have not answered in this cycle, in chain order."""
@@ -103,23 +134,28 @@ class StateReader:
         """
         if self._fast:
             return self._take_fast(data)
-        n = len(self._asked)
-        if len(data) == n * _STATUS_SIZE and not parser.pending and self._take_plain(data):
+        plain = len(data) == len(self._asked) * self._layout.status.size
+        if plain and not parser.pending and self._take_plain(data):
             return not self._wanting
+        wanted = 1 + self._layout.length
         for packet in parser.feed(data):
             p = packet.parameters
-            if len(p) == 1 + STATE_LENGTH and packet.id in self._wanting:
+            if len(p) == wanted and packet.id in self._wanting:
                 self._store(packet.id, p[0], _DATA.unpack_from(p, 1))
+            elif len(p) > STATE_LENGTH and len(p) != wanted:
+                self.late += 1
         return not self._wanting
 
     def _take_plain(self, data: bytes) -> bool:
         """The usual case: all answers in one piece, no stuffing, no error; else nothing."""
-        rows = list(_STATUS.iter_unpack(data))
+        layout = self._layout
+        size = layout.status.size
+        rows = list(layout.status.iter_unpack(data))
         for k, row in enumerate(rows):
-            if row[0] != HEADER or row[2] != _EMPTY_LENGTH or row[3] != Instruction.STATUS:
+            if row[0] != HEADER or row[2] != layout.length_field or row[3] != Instruction.STATUS:
                 return False
-            begin = k * _STATUS_SIZE
-            if row[1] != self._asked[k] or crc16(data[begin : begin + _STATUS_SIZE - 2]) != row[8]:
+            begin = k * size
+            if row[1] != self._asked[k] or crc16(data[begin : begin + size - 2]) != row[8]:
                 return False
         for row in rows:
             self._store(row[1], row[4], row[5:8])
@@ -127,18 +163,24 @@ class StateReader:
 
     def _take_fast(self, data: bytes) -> bool:
         """One packet for all motors: blocks, each closed by the CRC of everything before it."""
+        layout = self._layout
         chunk = self._chunk = self._chunk + data if self._chunk else data
-        size = _FAST_HEAD + len(self._asked) * _BLOCK.size
+        size = _HEAD_SIZE + len(self._asked) * layout.block.size
         if len(chunk) < size:
             return False
-        start = chunk.find(HEADER + b"\xfe")
+        start = chunk.find(layout.fast_head(len(self._asked)))
         if start < 0 or len(chunk) - start < size:
+            if start < 0 and chunk.startswith(HEADER):
+                self.late += 1
+                self._chunk = b""
             return False
-        at = start + _FAST_HEAD
+        at = start + _HEAD_SIZE
         crc, done = 0, start
         for motor_id in self._asked:
-            error, got_id, current, velocity, position, expected = _BLOCK.unpack_from(chunk, at)
-            at += _BLOCK.size
+            error, got_id, current, velocity, position, expected = layout.block.unpack_from(
+                chunk, at
+            )
+            at += layout.block.size
             crc = crc16(chunk[done : at - 2], crc)
             done = at - 2
             if crc != expected or got_id != motor_id:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -24,17 +25,26 @@ if TYPE_CHECKING:
 
     from koch_rig.rig import Arm, Rig
 
+# Bounded and repeatable: a failure on one machine is a failure on all.
+hypothesis.settings.register_profile("koch", max_examples=60, deadline=None, derandomize=True)
+hypothesis.settings.load_profile("koch")
+
 REPO = Path(__file__).resolve().parents[3]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 3.0) -> bool:
-    """Look every 5 ms; whether the condition came true in time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.005)
-    return condition()
+@pytest.fixture
+def wait_until() -> Callable[..., bool]:
+    """A function (condition, seconds=3.0): looks every 5 ms whether it came true in time."""
+
+    def wait(condition: Callable[[], bool], seconds: float = 3.0) -> bool:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if condition():
+                return True
+            time.sleep(0.005)
+        return condition()
+
+    return wait
 
 
 @pytest.fixture

@@ -15,6 +15,12 @@ from lerobot.robots.koch_follower import KochFollower, KochFollowerConfig
 from lerobot.teleoperators.koch_leader import KochLeader, KochLeaderConfig
 
 
+def say(line: str) -> None:
+    """Tell the test where we are."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     """Connect, calibrate, teleoperate and report."""
     follower_port, leader_port, folder = sys.argv[1:]
@@ -24,13 +30,13 @@ def main() -> None:
     leader = KochLeader(
         KochLeaderConfig(port=leader_port, id="l", calibration_dir=Path(folder) / "teleoperators")
     )
-    print("PHASE follower", flush=True)
+    say("PHASE follower")
     follower.connect()
-    print("PHASE leader", flush=True)
+    say("PHASE leader")
     leader.connect()
     assert follower.is_calibrated
     assert leader.is_calibrated
-    print("PHASE teleop", flush=True)
+    say("PHASE teleop")
     times = []
     for _ in range(60):
         start = time.perf_counter()
@@ -47,7 +53,7 @@ def main() -> None:
     }
     follower.disconnect()
     leader.disconnect()
-    print("REPORT " + json.dumps(report), flush=True)
+    say("REPORT " + json.dumps(report))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,149 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""koch calibrate ARM: LeRobot's calibration with live bars, then the URDF zero step."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from koch_driver import calibrate_view as view
+from koch_driver.arm import align_turns, check_drift, mend_registers
+from koch_driver.bus import DynamixelBus
+from koch_driver.calibrate import CalibrationRoutine, zero_offsets
+from koch_driver.console import Console
+from koch_driver.motors import motors_for
+from koch_driver.rig_offsets import joints_block, write_offsets
+from koch_rig.calibration import load_calibration, save_calibration
+from koch_rig.errors import CalibrationError, KochError
+from koch_rig.load import load_rig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from koch_rig.calibration import Calibration
+    from koch_rig.rig import Arm, Rig
+
+_PERIOD_S = 0.04
+_ZERO_RAD = (0.0,) * 6
+
+
+def main(argv: Sequence[str]) -> int:
+    """Entry point of 'koch calibrate'; 0 when done, 2 for a problem that the message explains."""
+    options = parse(argv)
+    try:
+        rig = load_rig(options.rig)
+        arm = rig.arm(options.arm)
+        with Console() as console, DynamixelBus(arm.port, motors_for(arm.role)) as bus:
+            console.say(f"{arm.name} on {arm.port}: six motors, models as expected.")
+            if not options.zero_only:
+                calibrate(bus, arm, console, new=options.new)
+            if not options.no_zero:
+                zero(bus, rig, arm, console, write=options.write)
+    except KochError as exc:
+        print(exc)
+        return 2
+    except KeyboardInterrupt:
+        print("calibration stopped: Ctrl-C. The old calibration file is untouched.")
+        return 2
+    return 0
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="koch calibrate", description=__doc__)
+    parser.add_argument("arm", help="name of the arm in the rig file, such as follower or leader")
+    parser.add_argument("--rig", type=Path, default=default_rig(), help="rig file")
+    parser.add_argument("--new", action="store_true", help="do not offer the existing file")
+    parser.add_argument("--zero-only", action="store_true", help="only the URDF zero step")
+    parser.add_argument("--no-zero", action="store_true", help="skip the URDF zero step")
+    parser.add_argument("--write", action="store_true", help="write the zeros into the rig file")
+    return parser.parse_args(argv)
+
+
+def default_rig() -> Path:
+    """The rig file of KOCH_RIG, else the one that is installed or in the checkout."""
+    chosen = os.environ.get("KOCH_RIG")
+    if chosen:
+        return Path(chosen)
+    from koch_rig.model import share_folder
+
+    return share_folder() / "config" / "rig.yaml"
+
+
+def calibrate(bus: DynamixelBus, arm: Arm, console: Console, *, new: bool) -> None:
+    """Use the existing file, or make a new one."""
+    existing = None if new else _existing(arm, console)
+    if existing is not None:
+        report = check_drift(bus, existing)
+        if report.clean:
+            console.say(f"The servos agree with {arm.calibration_path}.")
+        else:
+            console.say("The servos differ from the file:\n  " + "\n  ".join(report.differences))
+        answer = console.choose(
+            "ENTER writes the file's values into the servos and uses it; c makes a new "
+            "calibration (q ends).",
+            "uc",
+        )
+        if answer == "u":
+            mend_registers(bus, existing)
+            console.say("Written. The servos hold the file's calibration now.")
+            return
+    made = _routine(bus, arm, console)
+    save_calibration(made, arm.calibration_path)
+    align_turns(bus, made)
+    console.say(f"Saved {arm.calibration_path}; LeRobot reads the same file.")
+
+
+def _existing(arm: Arm, console: Console) -> Calibration | None:
+    try:
+        return load_calibration(arm.calibration_path)
+    except CalibrationError as exc:
+        if arm.calibration_path.exists():
+            console.say(f"{exc}\nA new calibration will replace it.")
+        return None
+
+
+def _routine(bus: DynamixelBus, arm: Arm, console: Console) -> Calibration:
+    """The two steps with the person."""
+    routine = CalibrationRoutine(bus, arm.role)
+    routine.prepare()
+    console.wait_enter(view.MIDDLE_POSE)
+    routine.set_middle()
+    console.say(view.RANGE_STEP)
+    while True:
+        rows = routine.observe()
+        console.draw(view.bars(rows))
+        if console.enter_pressed(_PERIOD_S):
+            still = [r.joint for r in rows if not r.moved]
+            if not still:
+                return routine.finish(arm.calibration_path)
+            console.say(f"Not moved yet: {', '.join(still)}. Go on, then press ENTER again.")
+
+
+def zero(bus: DynamixelBus, rig: Rig, arm: Arm, console: Console, *, write: bool) -> None:
+    """Measure the URDF zero offsets in the drawn pose."""
+    calibration = load_calibration(arm.calibration_path)
+    if console.choose(view.ZERO_POSE, "es") == "s":
+        console.say("Zero step skipped.")
+        return
+    align_turns(bus, calibration)
+    time.sleep(_PERIOD_S)
+    state = bus.sync_read_state(budget_s=0.1)
+    if not state.ok:
+        console.say(f"Motors {state.missing} did not answer; try the zero step again.")
+        return
+    offsets = zero_offsets(state.position_ticks.tolist(), arm.joints, _ZERO_RAD)
+    if write and write_offsets(rig.path, arm.name, offsets):
+        console.say(f"Zero offsets written to {rig.path}.")
+        return
+    why = (
+        f"{rig.path} does not write every offset_rad of {arm.name} down itself. " if write else ""
+    )
+    console.say(
+        f"{why}Put this under arms: {arm.name}: in {rig.path} (--write does it where it can):\n"
+        + joints_block(offsets, arm.joints)
+    )

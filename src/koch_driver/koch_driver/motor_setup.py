@@ -1,0 +1,137 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Finding motors on a bus, and giving a new motor its id and baud rate."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from koch_driver.bus import BusConfig, DynamixelBus, PingReply
+from koch_driver.control_table import BAUD_RATES, MODELS_BY_NUMBER, model_name
+from koch_driver.errors import BusTimeout, MotorSetupError, RegisterError
+from koch_driver.motors import MotorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+LOG = logging.getLogger(__name__)
+TARGET_BAUD = 1_000_000
+_TARGET_CODE = next(code for code, baud in BAUD_RATES.items() if baud == TARGET_BAUD)
+# the rates that factory-fresh and set-up motors have come first
+SCAN_ORDER = (1_000_000, 57_600, 115_200, 2_000_000, 9_600, 3_000_000, 4_000_000)
+
+
+@dataclass(frozen=True)
+class FoundMotor:
+    """A motor that answered a broadcast ping."""
+
+    baud: int
+    reply: PingReply
+
+    @property
+    def model(self) -> str:
+        """Readable model name."""
+        return model_name(self.reply.model_number)
+
+
+def scan(
+    port: str,
+    bauds: Sequence[int] = SCAN_ORDER,
+    *,
+    stop_at_first: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[FoundMotor]:
+    """Broadcast ping at each baud rate.
+
+    Args:
+        port: The port.
+        bauds: Rates to try, in order.
+        stop_at_first: Do not go on after a rate at which somebody answered.
+        progress: Told each rate before it is tried.
+    """
+    found: list[FoundMotor] = []
+    bus = DynamixelBus(port, ())
+    bus.open_port()
+    try:
+        for baud in bauds:
+            progress(baud)
+            bus.set_baud(baud)
+            found += [FoundMotor(baud, reply) for reply in bus.broadcast_ping()]
+            if found and stop_at_first:
+                break
+    finally:
+        bus.close()
+    return found
+
+
+def set_up_motor(
+    port: str, spec: MotorSpec, progress: Callable[[int], None] = lambda _: None
+) -> FoundMotor:
+    """Give the only motor on the bus its id and 1 Mbaud, as LeRobot's setup-motors does.
+
+    Args:
+        port: The port.
+        spec: The motor that should be connected.
+        progress: Told each baud rate before it is tried.
+
+    Returns:
+        The motor as it was found.
+
+    Raises:
+        MotorSetupError: No motor, several motors, or another model.
+    """
+    found = scan(port, stop_at_first=True, progress=progress)
+    if len(found) != 1:
+        names = ", ".join(f"id {f.reply.id} ({f.model})" for f in found) or "no motor"
+        raise MotorSetupError(port, names, f"exactly one motor, {spec.model.name} ({spec.joint})")
+    motor = found[0]
+    if motor.reply.model_number != spec.model.number:
+        raise MotorSetupError(
+            port, f"{motor.model} (id {motor.reply.id})", f"{spec.model.name} for {spec.joint}"
+        )
+    before = MotorSpec(motor.reply.id, spec.joint, spec.model)
+    bus = DynamixelBus(port, (before,), BusConfig(baud=motor.baud))
+    bus.open_port()
+    try:
+        bus.write("Torque_Enable", before.id, 0)
+        if before.id != spec.id:
+            bus.write("ID", before.id, spec.id)
+    finally:
+        bus.close()
+    if motor.baud != TARGET_BAUD:
+        _set_baud(port, spec, motor.baud)
+    with DynamixelBus(port, (spec,)):  # must answer under its new id at 1 Mbaud
+        return motor
+
+
+def _set_baud(port: str, spec: MotorSpec, present: int) -> None:
+    """Change the motor's rate; whether its answer still comes at the old one is not said."""
+    bus = DynamixelBus(port, (spec,), BusConfig(baud=present, register_budget_s=0.05))
+    bus.open_port()
+    try:
+        bus.write("Baud_Rate", spec.id, _TARGET_CODE)
+    except BusTimeout:
+        LOG.debug("no answer to the change of baud rate; the check at the new rate decides")
+    finally:
+        bus.close()
+
+
+def read_registers(port: str, found: FoundMotor) -> dict[str, int]:
+    """All named registers of a motor but the indirect ones.
+
+    Raises:
+        RegisterError: The model is unknown.
+    """
+    model = MODELS_BY_NUMBER.get(found.reply.model_number)
+    if model is None:
+        raise RegisterError("model of the motor", found.model, "an XL330 or XL430-W250")
+    spec = MotorSpec(found.reply.id, f"id {found.reply.id}", model)
+    bus = DynamixelBus(port, (spec,), BusConfig(baud=found.baud))
+    bus.open_port()
+    try:
+        names = [name for name in model.table if not name.startswith("Indirect_")]
+        return {name: bus.read(name, spec.id) for name in names}
+    finally:
+        bus.close()

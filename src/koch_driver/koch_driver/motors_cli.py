@@ -1,0 +1,138 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""koch motors list|setup|read: find motors, give them their ids, look into their registers."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from koch_driver.calibrate_cli import default_rig
+from koch_driver.console import Console
+from koch_driver.control_table import HardwareError
+from koch_driver.errors import BusError, MotorSetupError
+from koch_driver.motor_setup import SCAN_ORDER, FoundMotor, read_registers, scan, set_up_motor
+from koch_driver.motors import MotorSpec, motors_for
+from koch_driver.serial_port import list_ports
+from koch_rig.errors import KochError
+from koch_rig.load import load_rig
+from koch_rig.rig import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(argv: Sequence[str]) -> int:
+    """Entry point of 'koch motors'; 0 when done, 2 for a problem that the message explains."""
+    options = parse(argv)
+    try:
+        verbs = {"list": list_motors, "setup": set_up, "read": read}
+        return verbs[options.verb](options)
+    except KochError as exc:
+        print(exc)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped.")
+        return 2
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="koch motors", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    listing = verbs.add_parser("list", help="who answers on which port")
+    listing.add_argument("--port", action="append", help="only this port (may be repeated)")
+    listing.add_argument("--rig", type=Path, help="also the ports of this rig file")
+    listing.add_argument("--all-bauds", action="store_true", help="try every baud rate")
+    setup = verbs.add_parser("setup", help="give each motor of an arm its id, one after the other")
+    setup.add_argument("arm", help="name of the arm in the rig file")
+    setup.add_argument("--rig", type=Path, default=None, help="rig file")
+    setup.add_argument("--port", help="port, if not the rig's")
+    setup.add_argument("--only", help="only this joint")
+    reading = verbs.add_parser("read", help="all registers of the motors on a port")
+    reading.add_argument("port")
+    reading.add_argument("--id", type=int, help="only this motor")
+    return parser.parse_args(argv)
+
+
+def list_motors(options: argparse.Namespace) -> int:
+    """Scan ports; 0 if any motor was found."""
+    ports: list[str] = options.port or list_ports()
+    if options.rig:
+        ports = [*ports, *(arm.port for arm in load_rig(options.rig).arms.values())]
+    if not ports:
+        print("no serial port on this computer: is the USB cable in?")
+        return 2
+    bauds = SCAN_ORDER if options.all_bauds else SCAN_ORDER[:2]
+    any_found = False
+    for port in dict.fromkeys(ports):
+        try:
+            found = scan(port, bauds)
+        except BusError as exc:
+            print(f"{port}: {exc}")
+            continue
+        any_found = any_found or bool(found)
+        print(f"{port}: {_guess(found)}")
+        for motor in found:
+            reply = motor.reply
+            print(
+                f"  id {reply.id:3d}  {motor.model:<12} firmware {reply.firmware:3d}  "
+                f"{motor.baud} baud"
+            )
+    return 0 if any_found else 2
+
+
+def _guess(found: Sequence[FoundMotor]) -> str:
+    """Which arm it looks like."""
+    if not found:
+        return "nobody answers"
+    numbers = [(m.reply.id, m.reply.model_number) for m in found]
+    for role in Role:
+        if numbers == [(s.id, s.model.number) for s in motors_for(role)]:
+            return f"a Koch {role.value}, complete"
+    return f"{len(found)} motor{'s' if len(found) > 1 else ''}"
+
+
+def set_up(options: argparse.Namespace) -> int:
+    """Go through an arm's motors from the gripper to the base, as LeRobot does."""
+    rig = load_rig(options.rig or default_rig())
+    arm = rig.arm(options.arm)
+    port = options.port or arm.port
+    specs: list[MotorSpec] = list(reversed(motors_for(arm.role)))
+    if options.only:
+        specs = [s for s in specs if s.joint == options.only]
+        if not specs:
+            names = ", ".join(s.joint for s in motors_for(arm.role))
+            raise MotorSetupError(port, options.only, f"one of {names}")
+    with Console() as console:
+        for spec in specs:
+            console.wait_enter(
+                f"Connect only the motor of {spec.joint} ({spec.model.name}) to the board and "
+                "press ENTER (q ends)."
+            )
+            found = set_up_motor(port, spec)
+            console.say(
+                f"{spec.joint}: was id {found.reply.id} at {found.baud} baud, "
+                f"is id {spec.id} at 1000000 baud."
+            )
+    print("Done. Connect the whole chain; 'koch motors list' should show six motors.")
+    return 0
+
+
+def read(options: argparse.Namespace) -> int:
+    """Print all registers."""
+    found = scan(options.port, SCAN_ORDER, stop_at_first=True)
+    if options.id is not None:
+        found = [m for m in found if m.reply.id == options.id]
+    if not found:
+        raise MotorSetupError(options.port, "nobody", "a motor that answers")
+    for motor in found:
+        print(f"id {motor.reply.id}  {motor.model}")
+        for name, value in read_registers(options.port, motor).items():
+            hint = ""
+            if name in ("Hardware_Error_Status", "Shutdown"):
+                flags = [e.name.lower() for e in HardwareError if e.name and e & value]
+                hint = "  " + (", ".join(flags) or "none")
+            print(f"  {name:<24}{value:>12}{hint}")
+    return 0
