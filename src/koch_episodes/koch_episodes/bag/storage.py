@@ -1,0 +1,54 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the storage formats of a bag have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class RawMessage(NamedTuple):
+    """One serialised message.
+
+    Attributes:
+        topic: Topic name.
+        log_ns: When the recorder received it, [ns].
+        data: CDR bytes.
+    """
+
+    topic: str
+    log_ns: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic as the bag describes it.
+
+    Attributes:
+        name: Topic name.
+        type: ROS type, ``pkg/msg/Name``.
+        definition: Message definition text, empty where the bag has none.
+        form: ``ros2msg``, ``ros2idl`` or empty.
+    """
+
+    name: str
+    type: str
+    definition: str = ""
+    form: str = ""
+
+
+class StorageFile(Protocol):
+    """One file of a bag."""
+
+    topics: dict[str, Topic]
+    custom: dict[str, str]
+
+    def messages(self, topics: frozenset[str]) -> Iterator[RawMessage]:
+        """Yield the messages of some topics in time order."""
+        ...
+
+    def close(self) -> None:
+        """Close the file."""

@@ -1,0 +1,184 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""`koch convert`: bags in, LeRobot dataset out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from koch_episodes.convert.options import ActionFrom, ConvertOptions, StampFrom
+from koch_episodes.convert.report import episode_line
+from koch_episodes.convert.run import ConvertResult, convert
+from koch_episodes.convert.worker import JobResult
+from koch_episodes.dataset.layout import Codec, Version
+from koch_rig.errors import KochError
+from koch_rig.units import Units
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="koch convert", description="Convert rosbag2 bags to a LeRobot dataset."
+    )
+    parser.add_argument(
+        "inputs", nargs="+", type=Path, metavar="IN", help="bag, storage file, or folder of bags"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="dataset folder")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--rig", type=Path, help="rig file (default: the one in each bag)")
+    source.add_argument(
+        "--map", type=Path, metavar="YAML", help="feature mapping for bags of other robots"
+    )
+    parser.add_argument("--format", choices=[v.value for v in Version], default="v3.0")
+    parser.add_argument("--vcodec", choices=[c.value for c in Codec], default="h264")
+    parser.add_argument("--crf", type=int, help="constant rate factor of the encoder")
+    parser.add_argument("--gop", type=int, help="frames from key frame to key frame")
+    parser.add_argument("--preset", help="speed preset of the encoder")
+    parser.add_argument("--fps", type=int, help="frames per second (default: the rig's)")
+    parser.add_argument("--units", choices=[u.value for u in Units], default="lerobot")
+    parser.add_argument("--action-from", choices=[a.value for a in ActionFrom], default="command")
+    parser.add_argument(
+        "--include-tcp-pose",
+        action="store_true",
+        help="add observation.tcp_pose: xyz [m] and 6D rotation",
+    )
+    parser.add_argument(
+        "--delta-actions", action="store_true", help="store action minus observation.state"
+    )
+    parser.add_argument(
+        "--split-at-gaps",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="pieces between gaps become episodes (--no-...: left out)",
+    )
+    parser.add_argument(
+        "--stamps",
+        choices=[s.value for s in StampFrom],
+        default="auto",
+        help="clock that orders messages",
+    )
+    parser.add_argument("--task", help="task text for all episodes")
+    parser.add_argument(
+        "--outcome",
+        action="append",
+        default=[],
+        metavar="LABEL",
+        help="keep only episodes with this label (repeatable)",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="worker processes (default: one per core)",
+    )
+    parser.add_argument("--append", action="store_true", help="add to the dataset at --out")
+    parser.add_argument("--resume", action="store_true", help="go on where a run was interrupted")
+    return parser
+
+
+def _options(args: argparse.Namespace) -> ConvertOptions:
+    return ConvertOptions(
+        rig=args.rig,
+        map=args.map,
+        fps=args.fps,
+        units=Units(args.units),
+        action_from=ActionFrom(args.action_from),
+        tcp_pose=args.include_tcp_pose,
+        delta_actions=args.delta_actions,
+        split_at_gaps=args.split_at_gaps,
+        stamps=StampFrom(args.stamps),
+        codec=Codec(args.vcodec),
+        crf=args.crf,
+        gop=args.gop,
+        preset=args.preset,
+        version=Version(args.format),
+        task=args.task,
+        outcomes=tuple(args.outcome),
+    )
+
+
+class _Progress:
+    """One line per bag on standard error, with the time still to go."""
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+        self.frames = 0
+
+    def __call__(self, done: int, total: int, result: JobResult) -> None:
+        episodes: list[Any] = result.report.get("episodes", [])
+        self.frames += sum(episode["frames"] for episode in episodes)
+        spent = time.monotonic() - self._begin
+        left = spent / done * (total - done)
+        head = f"[{done}/{total}] {result.report['bag']}"
+        tail = f"  ({left:.0f} s to go)" if done < total else ""
+        if result.error:
+            print(f"{head}: FAILED: {result.error}{tail}", file=sys.stderr)
+            return
+        for episode in episodes:
+            print(f"{head}: {episode_line(episode)}{tail}", file=sys.stderr)
+        for name in ("damage", "notes"):
+            for line in result.report.get(name, []):
+                print(f"    {name}: {line}", file=sys.stderr)
+        for topic, reasons in result.report.get("refused", {}).items():
+            for why, count in reasons.items():
+                print(f"    refused: {count} of {topic}: {why}", file=sys.stderr)
+        for gap in result.report.get("gaps", []):
+            print(
+                f"    gap: {gap['duration_s']:.2f} s at {gap['at_s']:.2f} s: {gap['why']}",
+                file=sys.stderr,
+            )
+
+
+def _summary(result: ConvertResult, out: Path, seconds: float) -> str:
+    info = result.info
+    text = (
+        f"{out}: {info.total_episodes} episodes, {info.total_frames} frames, "
+        f"LeRobot {info.version.value}, valid; took {seconds:.1f} s"
+    )
+    if result.skipped:
+        text += f"\n{len(result.skipped)} bag(s) were in the dataset already"
+    if result.failed:
+        text += f"\n{len(result.failed)} bag(s) failed: {', '.join(result.failed)}"
+    return text
+
+
+def main(argv: list[str]) -> int:
+    """Run `koch convert`; 0: all converted, 1: some bags failed, 2: nothing was made."""
+    args = _parser().parse_args(argv)
+    begin = time.monotonic()
+    try:
+        if args.jobs < 1 or (args.fps is not None and args.fps < 1):
+            raise KochError("--jobs and --fps must be at least 1.")
+        result = convert(
+            args.inputs,
+            args.out,
+            _options(args),
+            jobs=args.jobs,
+            append=args.append,
+            resume=args.resume,
+            progress=_Progress(),
+        )
+    except KochError as exc:
+        print(f"koch convert: {exc}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "koch convert: interrupted; --resume goes on from the finished episodes",
+            file=sys.stderr,
+        )
+        return 1
+    print(_summary(result, args.out, time.monotonic() - begin))
+    return 1 if result.failed else 0
+
+
+def run() -> None:
+    """Console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    run()

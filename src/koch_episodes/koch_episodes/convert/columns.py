@@ -1,0 +1,99 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""From recorded values to dataset columns: units, tool pose, delta actions."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from koch_episodes.bag import Bag
+from koch_episodes.convert.mapping import ACTION, STATE, TCP_POSE, FeatureMap
+from koch_episodes.convert.options import ConvertOptions
+from koch_episodes.convert.plan import Segment
+from koch_rig.calibration import Calibration, load_calibration
+from koch_rig.geometry import sixd_from_matrix
+from koch_rig.rig import Rig
+from koch_rig.units import JointUnits, Units
+
+Table = npt.NDArray[np.float64]
+
+
+def calibration_of(bag: Bag, rig: Rig, arm: str) -> Calibration:
+    """Return an arm's calibration: the one stored in the bag, else the rig's file.
+
+    Raises:
+        CalibrationError: Neither can be read.
+    """
+    text = bag.custom.get(f"koch.calibration.{arm}")
+    if text is None:
+        return load_calibration(rig.arms[arm].calibration_path)
+    with tempfile.TemporaryDirectory(prefix="koch_calibration_") as folder:
+        path = Path(folder) / f"{arm}.json"
+        path.write_text(text, encoding="utf-8")
+        return load_calibration(path)
+
+
+def joint_units(
+    bag: Bag, rig: Rig | None, feature_map: FeatureMap, options: ConvertOptions
+) -> dict[str, JointUnits]:
+    """Return a converter for every arm that a feature needs."""
+    if rig is None:
+        return {}
+    arms = {source.arm for feature in feature_map.features for source in feature.sources}
+    named = sorted(arm for arm in arms if arm is not None)
+    if options.units is Units.RADIANS:
+        named = []
+    return {arm: JointUnits(rig.arms[arm], calibration_of(bag, rig, arm)) for arm in named}
+
+
+def dataset_columns(
+    segment: Segment,
+    feature_map: FeatureMap,
+    units: Mapping[str, JointUnits],
+    rig: Rig | None,
+    options: ConvertOptions,
+) -> dict[str, npt.NDArray[Any]]:
+    """Turn a segment's recorded vectors into dataset columns, float32, shape (T, N)."""
+    columns: dict[str, Table] = {}
+    for feature in feature_map.features:
+        if feature.key not in segment.columns:
+            continue
+        table, place, parts = segment.columns[feature.key], 0, []
+        widths = [len(source.names) for source in feature.sources]
+        for source, width in zip(feature.sources, widths, strict=True):
+            part = table[:, place : place + width]
+            place += width
+            arm = units.get(source.arm) if source.arm else None
+            parts.append(part if arm is None else arm.rad_to(options.units, part))
+        columns[feature.key] = np.concatenate(parts, axis=1)
+    if options.delta_actions:
+        columns[ACTION] = columns[ACTION] - columns[STATE]
+    if options.tcp_pose:
+        assert rig is not None
+        columns[TCP_POSE] = tool_poses(segment.columns[STATE][:, :6])
+    return {key: table.astype(np.float32) for key, table in columns.items()}
+
+
+def tool_poses(joints_rad: Table) -> Table:
+    """Return tool positions and 6D rotations in the arm's base frame.
+
+    Args:
+        joints_rad: Joint angles in [rad], shape (T, 6).
+
+    Returns:
+        x, y, z in [m] and the first two columns of the rotation matrix, shape (T, 9).
+    """
+    from koch_rig.kinematics import Kinematics
+
+    arm = Kinematics.for_arm()
+    rows = []
+    for joints in joints_rad:
+        T_base_tcp = arm.tcp(joints)
+        rows.append(np.concatenate([T_base_tcp[:3, 3], sixd_from_matrix(T_base_tcp[:3, :3])]))
+    return np.array(rows).reshape(-1, 9)

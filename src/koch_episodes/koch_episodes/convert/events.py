@@ -1,0 +1,94 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which stretches of a bag are episodes: the whole bag, or what /episodes/events says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from koch_episodes.bag import Bag
+from koch_episodes.bag.types import TypeDecoder
+from koch_episodes.errors import DecodeError
+from koch_episodes.stream import NS_PER_S
+
+EVENTS_TYPE = "koch_interfaces/msg/EpisodeEvent"
+START, STOP, DISCARD, LABEL, UNDO = 0, 1, 2, 5, 6
+_ALWAYS_NS = 1 << 62
+
+
+@dataclass(frozen=True)
+class Window:
+    """An episode as a stretch of time.
+
+    Attributes:
+        start_ns: First possible tick, [ns].
+        end_ns: Last possible tick, [ns].
+        task: Task text, empty where unknown.
+        outcome: ``success``, ``failure``, ``discarded``, a word of the user's, or empty.
+        index: The recorder's episode number, None where unknown.
+    """
+
+    start_ns: int = -_ALWAYS_NS
+    end_ns: int = _ALWAYS_NS
+    task: str = ""
+    outcome: str = ""
+    index: int | None = None
+
+
+def windows_of(bag: Bag) -> list[Window]:
+    """Return the episodes of a bag in order of time, discarded ones included.
+
+    A bag written by the episode recorder is one episode. Another one is split by the start and
+    stop events in it; without such events it is one episode too.
+    """
+    if "koch.index" in bag.custom:
+        number = bag.custom["koch.index"]
+        return [
+            Window(
+                task=bag.custom.get("koch.task", ""),
+                outcome=bag.custom.get("koch.outcome", ""),
+                index=int(number) if number.isdigit() else None,
+            )
+        ]
+    topics = [topic for topic in bag.topics.values() if topic.type == EVENTS_TYPE]
+    if not topics:
+        return [Window(task=bag.custom.get("koch.task", ""))]
+    types = TypeDecoder()
+    found: list[Window] = []
+    for topic in topics:
+        types.add(topic)
+    for message in bag.messages([topic.name for topic in topics]):
+        try:
+            _apply(found, types.decode(EVENTS_TYPE, message.data))
+        except DecodeError as exc:
+            bag.note(f"{message.topic}: {exc}")
+    if not found:
+        return [Window(task=bag.custom.get("koch.task", ""))]
+    return found
+
+
+def _apply(windows: list[Window], event: Any) -> None:
+    stamp = int(event.header.stamp.sec) * NS_PER_S + int(event.header.stamp.nanosec)
+    if event.kind == START:
+        if windows and windows[-1].end_ns > stamp:
+            windows[-1] = replace(windows[-1], end_ns=stamp - 1)
+        windows.append(
+            Window(stamp, task=event.task, outcome=event.outcome, index=int(event.episode_index))
+        )
+        return
+    place = next(
+        (p for p in reversed(range(len(windows))) if windows[p].index == int(event.episode_index)),
+        None,
+    )
+    if place is None:
+        return
+    window = windows[place]
+    if event.kind in (STOP, DISCARD) and window.end_ns == _ALWAYS_NS:
+        window = replace(window, end_ns=stamp)
+    if event.kind == DISCARD:
+        window = replace(window, outcome="discarded")
+    elif event.kind in (STOP, LABEL, UNDO):
+        kept = "" if window.outcome == "discarded" and event.kind == UNDO else window.outcome
+        window = replace(window, outcome=event.outcome or kept)
+    windows[place] = window

@@ -1,0 +1,265 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which topics fill which dataset features: from the rig, or from a --map file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from koch_episodes.convert.options import ActionFrom, ConvertOptions, StampFrom
+from koch_episodes.errors import MappingError
+from koch_episodes.frame import Rule
+from koch_rig.joints import JOINT_NAMES
+from koch_rig.rig import Rig
+from koch_rig.units import Units
+
+ACTION = "action"
+STATE = "observation.state"
+TCP_POSE = "observation.tcp_pose"
+_DEFAULT_AGE_S = 0.2
+_SOURCE_KEYS = {"topic", "names", "field", "max_age_ms", "offset_ms", "stamp", "scale"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One topic that fills (a part of) a feature.
+
+    Attributes:
+        topic: ROS topic.
+        max_age_s: Age beyond which a sample does not exist, [s].
+        offset_s: Added to stamps, [s].
+        names: Elements to take, in order; empty: those of the first message.
+        field: JointState field: ``position``, ``velocity``, ``effort``.
+        scale: Factor on the values (57.29578 makes degrees of radians).
+        stamp: Which clock to believe.
+        arm: Arm of the rig whose units apply, or None: values as they are.
+    """
+
+    topic: str
+    max_age_s: float = _DEFAULT_AGE_S
+    offset_s: float = 0.0
+    names: tuple[str, ...] = ()
+    field: str = "position"
+    scale: float = 1.0
+    stamp: StampFrom = StampFrom.AUTO
+    arm: str | None = None
+
+
+@dataclass(frozen=True)
+class MappedFeature:
+    """One dataset feature.
+
+    Attributes:
+        key: Feature key.
+        sources: Topics, their values joined in order; a picture has exactly one.
+        rule: Which sample belongs to a tick.
+    """
+
+    key: str
+    sources: tuple[Source, ...]
+    rule: Rule
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """All features of a conversion.
+
+    Attributes:
+        features: In dataset order, action first as LeRobot has it.
+        fps: Frames per second.
+        robot_type: For info.json.
+        task: Task text where the bag has none.
+        where: File it came from, for messages.
+    """
+
+    features: tuple[MappedFeature, ...]
+    fps: int
+    robot_type: str | None
+    task: str | None
+    where: str
+
+    @property
+    def topics(self) -> dict[str, Source]:
+        """Topic to the first source that uses it."""
+        found: dict[str, Source] = {}
+        for feature in self.features:
+            for source in feature.sources:
+                found.setdefault(source.topic, source)
+        return found
+
+
+def map_from_rig(rig: Rig, options: ConvertOptions) -> FeatureMap:
+    """Take the rig's features.
+
+    Raises:
+        MappingError: The rig has no features, or no leader where one is asked for.
+    """
+    if not rig.features:
+        raise MappingError(f"{rig.path}: features", "nothing", "at least one feature")
+    features = []
+    for key, feature in rig.features.items():
+        stream = feature.stream
+        if key == ACTION and options.action_from is ActionFrom.LEADER:
+            stream = _leader_stream(rig, stream)
+        features.append(MappedFeature(key, (_rig_source(rig, stream),), _rule(key)))
+    return FeatureMap(
+        _ordered(features), options.fps or rig.fps, rig.robot_type, rig.task, str(rig.path)
+    )
+
+
+def _rule(key: str) -> Rule:
+    return Rule.NEXT if key.split(".")[0] == ACTION else Rule.NEWEST
+
+
+def _ordered(features: list[MappedFeature]) -> tuple[MappedFeature, ...]:
+    return tuple(sorted(features, key=lambda feature: feature.rule is not Rule.NEXT))
+
+
+def _leader_stream(rig: Rig, stream: str) -> str:
+    follower = stream.split("/")[0]
+    leader = rig.leader_of(follower)
+    if leader is None:
+        raise MappingError(
+            f"{rig.path}: --action-from leader",
+            f"no leader of {follower!r}",
+            "an arm with role leader that drives it (or --action-from command)",
+        )
+    return f"{leader.name}/joint_states"
+
+
+def _rig_source(rig: Rig, stream: str) -> Source:
+    folder, _, name = stream.partition("/")
+    arm = folder if folder in rig.arms and name.startswith("joint_") else None
+    declared = rig.streams.get(stream)
+    names = JOINT_NAMES if arm else ()
+    if declared is None:  # a leader's joint states need no entry of their own
+        return Source(
+            f"/{stream}",
+            rig.streams[f"{folder}/joint_states"].max_age_s
+            if f"{folder}/joint_states" in rig.streams
+            else 0.05,
+            names=names,
+            arm=arm,
+        )
+    return Source(
+        declared.topic, declared.max_age_s, declared.offset_s, names=tuple(names), arm=arm
+    )
+
+
+def map_from_yaml(path: Path, options: ConvertOptions) -> FeatureMap:
+    """Read a --map file.
+
+    Raises:
+        MappingError: Unreadable, or an entry is missing or of the wrong kind.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as exc:
+        raise MappingError(str(path), f"unreadable file ({exc})", "a YAML file") from exc
+    top = _object(raw, str(path), {"fps", "robot_type", "task", "features", "max_age_ms"})
+    entries = _object(top.get("features"), f"{path}: features", None)
+    age_s = _number(top.get("max_age_ms", _DEFAULT_AGE_S * 1e3), f"{path}: max_age_ms") / 1e3
+    features = []
+    for key, entry in entries.items():
+        where = f"{path}: features.{key}"
+        if "/" in str(key) or str(key).startswith("observation.tcp_pose"):
+            raise MappingError(where, key, "a key without '/', not reserved")
+        listed = entry if isinstance(entry, list) else [entry]
+        rule = _rule(str(key))
+        if len(listed) == 1 and isinstance(listed[0], Mapping) and "rule" in listed[0]:
+            rule = _choice(Rule, listed[0]["rule"], f"{where}.rule")
+        sources = tuple(_source(part, where, age_s) for part in listed)
+        if not sources:
+            raise MappingError(where, entry, "a topic")
+        features.append(MappedFeature(str(key), sources, rule))
+    fps = options.fps or top.get("fps")
+    if isinstance(fps, bool) or not isinstance(fps, int) or fps < 1:
+        raise MappingError(f"{path}: fps", fps, "a whole number above 0 (or --fps)")
+    if not features:
+        raise MappingError(f"{path}: features", "nothing", "at least one feature")
+    return FeatureMap(
+        _ordered(features),
+        fps,
+        _text(top.get("robot_type"), f"{path}: robot_type"),
+        _text(top.get("task"), f"{path}: task"),
+        str(path),
+    )
+
+
+def _object(raw: Any, where: str, known: set[str] | None) -> Mapping[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise MappingError(where, raw, "an object (key: value lines)")
+    unknown = [key for key in raw if known is not None and key not in known]
+    if unknown:
+        raise MappingError(where, f"unknown key {unknown[0]}", ", ".join(sorted(known or ())))
+    return raw
+
+
+def _number(raw: Any, where: str) -> float:
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or raw != raw:
+        raise MappingError(where, raw, "a number")
+    return float(raw)
+
+
+def _text(raw: Any, where: str) -> str | None:
+    if raw is not None and not isinstance(raw, str):
+        raise MappingError(where, raw, "text")
+    return raw
+
+
+def _choice(kind: Any, raw: Any, where: str) -> Any:
+    try:
+        return kind(raw)
+    except ValueError as exc:
+        raise MappingError(where, raw, "one of " + ", ".join(k.value for k in kind)) from exc
+
+
+def _source(raw: Any, where: str, age_s: float) -> Source:
+    entry = _object(
+        {"topic": raw} if isinstance(raw, str) else raw, where, {*_SOURCE_KEYS, "rule"}
+    )
+    topic = entry.get("topic")
+    if not isinstance(topic, str) or not topic.startswith("/"):
+        raise MappingError(f"{where}.topic", topic, "a topic name that begins with /")
+    names = entry.get("names") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise MappingError(f"{where}.names", names, "a list of element names")
+    field = entry.get("field", "position")
+    if field not in ("position", "velocity", "effort"):
+        raise MappingError(f"{where}.field", field, "position, velocity or effort")
+    age = _number(entry.get("max_age_ms", age_s * 1e3), f"{where}.max_age_ms") / 1e3
+    if not age > 0:
+        raise MappingError(f"{where}.max_age_ms", age * 1e3, "a number above 0")
+    return Source(
+        topic,
+        age,
+        _number(entry.get("offset_ms", 0.0), f"{where}.offset_ms") / 1e3,
+        tuple(names),
+        field,
+        _number(entry.get("scale", 1.0), f"{where}.scale"),
+        _choice(StampFrom, entry.get("stamp", "auto"), f"{where}.stamp"),
+    )
+
+
+def element_names(feature: MappedFeature, units: Units) -> tuple[str, ...]:
+    """Name a vector feature's elements: ``<joint>.pos`` for arms, as LeRobot does."""
+    del units  # LeRobot uses the same names in all of them
+    return tuple(
+        f"{name}.pos" if source.arm else name
+        for source in feature.sources
+        for name in source.names
+    )
+
+
+def with_names(feature: MappedFeature, names: Mapping[str, tuple[str, ...]]) -> MappedFeature:
+    """Fill in the element names of sources that do not state them."""
+    sources = tuple(
+        source if source.names else replace(source, names=names.get(source.topic, ()))
+        for source in feature.sources
+    )
+    return replace(feature, sources=sources)

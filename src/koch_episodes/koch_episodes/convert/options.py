@@ -1,0 +1,93 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a conversion was asked to do."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from koch_episodes.dataset.layout import Codec, Version
+from koch_rig.units import Units
+
+
+class ActionFrom(enum.Enum):
+    """Whose joint positions are the action."""
+
+    COMMAND = "command"  # what was really sent to the motors
+    LEADER = "leader"  # the human's hand, as LeRobot records it
+
+
+class StampFrom(enum.Enum):
+    """Which clock orders the messages."""
+
+    AUTO = "auto"  # the header's, or the recorder's where a topic has none
+    HEADER = "header"
+    RECEIVE = "receive"
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """Everything that decides what a dataset will contain; travels to the worker processes.
+
+    Attributes:
+        rig: Rig file, or None: the one stored in each bag.
+        map: Mapping YAML for bags of other robots, or None.
+        fps: Frames per second; None: the rig's or map's.
+        units: Units of joint positions of a rig's arms.
+        action_from: Source of the action of a rig.
+        tcp_pose: Add ``observation.tcp_pose`` (xyz and 6D rotation in the arm's base frame).
+        delta_actions: Store action minus observation.state.
+        split_at_gaps: Make one episode of every piece between gaps; False: leave out episodes
+            that have a gap.
+        stamps: Which clock to believe.
+        codec: Video codec.
+        crf: Constant rate factor; None: the codec's default.
+        gop: Key frame distance; None: the codec's default.
+        preset: Encoder preset; None: the codec's default.
+        version: Dataset layout.
+        task: Task text that overrides all others.
+        outcomes: Keep only episodes with these outcomes; empty: all but discarded ones.
+        encoder_threads: Threads per encoder; no influence on the content wanted.
+    """
+
+    rig: Path | None = None
+    map: Path | None = None
+    fps: int | None = None
+    units: Units = Units.LEROBOT
+    action_from: ActionFrom = ActionFrom.COMMAND
+    tcp_pose: bool = False
+    delta_actions: bool = False
+    split_at_gaps: bool = True
+    stamps: StampFrom = StampFrom.AUTO
+    codec: Codec = Codec.H264
+    crf: int | None = None
+    gop: int | None = None
+    preset: str | None = None
+    version: Version = Version.V30
+    task: str | None = None
+    outcomes: tuple[str, ...] = ()
+    encoder_threads: int = field(default=1, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, without what does not change the content."""
+        raw = asdict(self)
+        del raw["encoder_threads"]
+        return {
+            key: value.value
+            if isinstance(value, enum.Enum)
+            else str(value)
+            if isinstance(value, Path)
+            else value
+            for key, value in raw.items()
+        }
+
+    def digest(self, contents: Mapping[str, str]) -> str:
+        """Return a short hash of options and file contents, to recognise finished work."""
+        text = json.dumps([self.to_json(), dict(contents)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

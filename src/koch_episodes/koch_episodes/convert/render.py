@@ -1,0 +1,211 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The second pass over a bag: the chosen pictures become video and picture statistics."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import av
+
+from koch_episodes.bag import Bag, RawMessage
+from koch_episodes.convert.plan import Segment
+from koch_episodes.convert.topics import RawPicture, TopicReader, rgb_of, size_of
+from koch_episodes.dataset.layout import Codec
+from koch_episodes.dataset.stats import PictureStats, Stats, sampled_frames
+from koch_episodes.dataset.video import JpegDecoder, VideoSettings, VideoWriter
+from koch_episodes.errors import DecodeError, EpisodeError, VideoError
+from koch_episodes.stream import to_ns
+
+Picture = bytes | RawPicture
+
+
+class BrokenPicturesError(Exception):
+    """Some chosen pictures turned out to be broken; plan again without them."""
+
+    def __init__(self, broken: set[tuple[str, int]]) -> None:
+        super().__init__(f"{len(broken)} broken picture(s)")
+        self.broken = broken
+
+
+class CameraRenderer:
+    """Writes one camera's chosen pictures of all segments, in the order of their stamps.
+
+    Args:
+        key: Camera feature.
+        reader: Reader of its topic.
+        segments: Segments in order of time.
+        folders: One folder per segment; the video is ``<key>.mp4``.
+        settings: Encoder settings.
+        fps: Frames per second.
+        size: (height, width) in [px].
+    """
+
+    def __init__(
+        self,
+        key: str,
+        reader: TopicReader,
+        segments: Sequence[Segment],
+        folders: Sequence[Path],
+        settings: VideoSettings,
+        fps: int,
+        size: tuple[int, int],
+    ) -> None:
+        self.key = key
+        self.stats: list[Stats] = []
+        self.broken: set[tuple[str, int]] = set()
+        self.reader = reader
+        self._settings = settings
+        self._fps = fps
+        self._size = size
+        self._jobs = self._plan(segments, folders)
+        self._next = next(self._jobs, None)
+        self._waiting: dict[int, Picture] = {}
+        self._wanted = {int(stamp) for part in segments for stamp in part.stamps_ns[key]}
+        self._decoder = JpegDecoder()
+        self._video: VideoWriter | None = None
+        self._counted = PictureStats()
+
+    def _plan(
+        self, segments: Sequence[Segment], folders: Sequence[Path]
+    ) -> Iterator[tuple[int, int, Path, frozenset[int], bool]]:
+        """Yield (stamp, repeats, file, sampled frames, last of its segment) in order."""
+        for segment, folder in zip(segments, folders, strict=True):
+            sampled = frozenset(sampled_frames(segment.length))
+            runs = [(int(s), len(list(run))) for s, run in groupby(segment.stamps_ns[self.key])]
+            for place, (stamp, repeats) in enumerate(runs):
+                last = place == len(runs) - 1
+                yield stamp, repeats, folder / f"{self.key}.mp4", sampled, last
+
+    def take(self, stamp_ns: int, picture: Picture) -> None:
+        """Offer a picture of the bag; those that no frame wants are ignored."""
+        if stamp_ns not in self._wanted or stamp_ns in self._waiting:
+            return
+        self._waiting[stamp_ns] = picture
+        while self._next is not None and self._next[0] in self._waiting:
+            stamp, repeats, path, sampled, last = self._next
+            self._next = next(self._jobs, None)
+            again = self._next is not None and self._next[0] == stamp
+            chosen = self._waiting[stamp] if again else self._waiting.pop(stamp)
+            try:
+                self._write(chosen, repeats, path, sampled)
+            except DecodeError:
+                self.broken.add((self.reader.topic.name, stamp - self.offset_ns))
+            if last:
+                self._finish_video()
+
+    @property
+    def offset_ns(self) -> int:
+        """What separates acquisition times from header stamps."""
+        return to_ns(self.reader.source.offset_s)
+
+    def _write(self, picture: Picture, repeats: int, path: Path, sampled: frozenset[int]) -> None:
+        if self._video is None:
+            self._video = VideoWriter(path, self._settings, self._fps, *self._size)
+        first = self._video.frames
+        shown = sampled.intersection(range(first, first + repeats))
+        if self.broken:  # this pass is lost; only look for more broken pictures
+            self._decode(picture)
+            return
+        rgb = rgb_of(picture) if shown or isinstance(picture, RawPicture) else None
+        if self._settings.codec is Codec.COPY:
+            assert isinstance(picture, bytes)
+            self._video.write_packet(picture, repeats)
+        elif rgb is not None and isinstance(picture, RawPicture):
+            self._video.write(av.VideoFrame.from_ndarray(rgb, format="rgb24"), repeats)
+        else:
+            self._video.write(self._decode(picture), repeats)
+        if rgb is not None:
+            for _ in shown:
+                self._counted.add(rgb)
+
+    def _decode(self, picture: Picture) -> av.VideoFrame:
+        if isinstance(picture, RawPicture):
+            return av.VideoFrame.from_ndarray(picture.rgb(), format="rgb24")
+        return self._decoder.decode(picture)
+
+    def _finish_video(self) -> None:
+        if self._video is not None:
+            self._video.close()
+            self._video = None
+        if not self.broken:
+            self.stats.append(self._counted.result())
+        self._counted = PictureStats()
+
+    @property
+    def done(self) -> bool:
+        """Whether every chosen picture was written."""
+        return self._next is None
+
+    def close(self) -> None:
+        """Close a file that is still open."""
+        if self._video is not None:
+            self._video.close()
+            self._video = None
+
+
+def render(
+    bag: Bag,
+    readers: Mapping[str, TopicReader],
+    segments: Sequence[Segment],
+    folders: Sequence[Path],
+    settings: VideoSettings,
+    fps: int,
+    sizes: Mapping[str, tuple[int, int]],
+) -> list[dict[str, Stats]]:
+    """Write all cameras' videos.
+
+    Args:
+        bag: The bag.
+        readers: Camera feature to topic reader.
+        segments: What to write.
+        folders: Where, one per segment.
+        settings: Encoder settings.
+        fps: Frames per second.
+        sizes: Camera feature to (height, width), [px].
+
+    Returns:
+        Picture statistics by camera, for each segment.
+
+    Raises:
+        BrokenPicturesError: Pictures that cannot be decoded, all of them.
+        EpisodeError: A chosen picture was not found again, or cannot be copied.
+    """
+    cameras = [
+        CameraRenderer(key, reader, segments, folders, settings, fps, sizes[key])
+        for key, reader in readers.items()
+    ]
+    try:
+        for message in bag.messages([reader.topic.name for reader in readers.values()]):
+            for camera in cameras:
+                if camera.reader.topic.name == message.topic and not camera.done:
+                    _offer(camera, message, sizes[camera.key])
+    except av.FFmpegError as exc:
+        if exc.errno == errno.ENOSPC:
+            raise OSError(errno.ENOSPC, "No space left on device") from exc
+        raise VideoError(bag.path, f"cannot be encoded: {exc}") from exc
+    finally:
+        for camera in cameras:
+            camera.close()
+    broken = set().union(*(camera.broken for camera in cameras)) if cameras else set()
+    if broken:
+        raise BrokenPicturesError(broken)
+    for camera in cameras:
+        if not camera.done:
+            raise EpisodeError(bag.name, f"{camera.key}: a picture could not be read again")
+    return [
+        {camera.key: camera.stats[place] for camera in cameras} for place in range(len(segments))
+    ]
+
+
+def _offer(camera: CameraRenderer, message: RawMessage, size: tuple[int, int]) -> None:
+    try:
+        stamp, picture = camera.reader.picture(message)
+        if size_of(picture) != size:
+            return
+    except DecodeError:
+        return  # the first pass refused and counted it
+    camera.take(stamp + camera.offset_ns, picture)

@@ -1,0 +1,83 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a conversion tells about each episode: rates, gaps, jitter, held share, time scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from koch_episodes.convert.plan import Segment, WindowPlan
+from koch_episodes.convert.track import StreamTrack
+from koch_episodes.stream import NS_PER_S
+
+
+def segment_report(
+    segment: Segment, plan: WindowPlan, tracks: Mapping[str, StreamTrack], fps: int
+) -> dict[str, Any]:
+    """Return the report of one dataset episode as plain values.
+
+    Args:
+        segment: The episode's frames.
+        plan: The recorded episode it comes from.
+        tracks: Topic to what was measured.
+        fps: Frames per second.
+    """
+    start, end = int(segment.ticks_ns[0]), int(segment.ticks_ns[-1])
+    return {
+        "frames": segment.length,
+        "duration_s": (end - start) / NS_PER_S,
+        "start_ns": start,
+        "task": plan.window.task,
+        "outcome": plan.window.outcome,
+        "streams": {topic: asdict(track.facts(start, end)) for topic, track in tracks.items()},
+        "features": {
+            key: _feature(stamps, segment, fps) for key, stamps in segment.stamps_ns.items()
+        },
+    }
+
+
+def _feature(stamps: Any, segment: Segment, fps: int) -> dict[str, float]:
+    ages = np.abs(segment.ticks_ns - stamps) / NS_PER_S
+    span = float(stamps[-1] - stamps[0]) / NS_PER_S
+    nominal = (segment.length - 1) / fps
+    return {
+        # Share of frames that show the same sample as the frame before.
+        "held_share": float(np.mean(np.diff(stamps) == 0)),
+        "mean_age_s": float(ages.mean()),
+        "max_age_s": float(ages.max()),
+        # Played at fps, how much faster (+) or slower (-) than it happened.
+        "time_scale_error": span / nominal - 1.0,
+    }
+
+
+def bag_report(
+    name: str,
+    plans: Sequence[WindowPlan],
+    refused: Mapping[str, Mapping[str, int]],
+    damage: Sequence[str],
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    """Return what concerns the bag as a whole."""
+    return {
+        "bag": name,
+        "damage": list(damage),
+        "notes": list(notes),
+        "refused": {topic: dict(reasons) for topic, reasons in refused.items() if reasons},
+        "gaps": [asdict(gap) for plan in plans for gap in plan.gaps],
+        "pieces_too_short": sum(plan.too_short for plan in plans),
+    }
+
+
+def episode_line(report: Mapping[str, Any]) -> str:
+    """Return one line for the terminal."""
+    held = max((f["held_share"] for f in report["features"].values()), default=0.0)
+    slow = max((abs(f["time_scale_error"]) for f in report["features"].values()), default=0.0)
+    gap = max((s["max_gap_s"] for s in report["streams"].values()), default=0.0)
+    return (
+        f"{report['frames']:6d} frames {report['duration_s']:7.2f} s  held {100 * held:3.0f} %  "
+        f"largest gap {1e3 * gap:4.0f} ms  time scale {100 * slow:.2f} %"
+    )

@@ -1,0 +1,273 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""A whole conversion: bags in parallel, resumable, the dataset appears when it is valid."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from koch_episodes.bag import find_bags
+from koch_episodes.convert.options import ConvertOptions
+from koch_episodes.convert.schema import dataset_features, find_schema
+from koch_episodes.convert.worker import Job, JobResult, convert_bag, finished
+from koch_episodes.dataset.layout import KOCH, REPORT, DatasetInfo
+from koch_episodes.dataset.part import EpisodePart
+from koch_episodes.dataset.validate import validate_dataset
+from koch_episodes.dataset.writer import DatasetWriter
+from koch_episodes.errors import (
+    DatasetFormatError,
+    EpisodeError,
+    OutputExistsError,
+    OutputUnwritableError,
+)
+
+Progress = Callable[[int, int, JobResult], None]
+
+
+@dataclass
+class ConvertResult:
+    """What came out.
+
+    Attributes:
+        info: The dataset's info.json.
+        reports: One per bag, in order.
+        failed: Bag name to reason.
+        skipped: Bags that the dataset held already (--append).
+    """
+
+    info: DatasetInfo
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+
+def bag_identity(path: Path) -> str:
+    """Return a short hash that tells one bag from another: names, sizes, and their beginnings."""
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+        with file.open("rb") as opened:
+            digest.update(opened.read(65536))
+    return digest.hexdigest()[:16]
+
+
+def convert(
+    inputs: Sequence[Path],
+    out: Path,
+    options: ConvertOptions,
+    *,
+    jobs: int = 1,
+    append: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> ConvertResult:
+    """Convert bags to a dataset folder.
+
+    Args:
+        inputs: Bags, or folders of bags.
+        out: Dataset folder. Must not exist, unless `append`.
+        options: What to make.
+        jobs: Worker processes.
+        append: Add to the dataset at `out`; bags that it holds already are skipped.
+        resume: Go on with an interrupted conversion to `out`.
+        progress: Called after every bag: done, total, its result.
+
+    Raises:
+        OutputExistsError: `out` exists.
+        OutputUnwritableError: The disk is full or the folder not writable.
+        EpisodeError: Not one episode came out.
+        DatasetFormatError: The finished dataset is not valid (a bug; it is kept aside).
+    """
+    if out.exists() and not append:
+        raise OutputExistsError(out)
+    work = out.with_name(f".{out.name}.parts")
+    try:
+        with _locked(out, work):
+            return _convert(inputs, out, work, options, jobs, append, resume, progress)
+    except OSError as exc:
+        raise OutputUnwritableError(out, exc) from exc
+
+
+@contextmanager
+def _locked(out: Path, work: Path) -> Iterator[None]:
+    """Keep a second conversion from writing to the same place."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work.mkdir(exist_ok=True)
+    with (work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise EpisodeError(
+                str(out), "another conversion is writing there", "Wait for it."
+            ) from exc
+        yield
+
+
+def _convert(
+    inputs: Sequence[Path],
+    out: Path,
+    work: Path,
+    options: ConvertOptions,
+    jobs: int,
+    append: bool,
+    resume: bool,
+    progress: Progress | None,
+) -> ConvertResult:
+    bags = find_bags(inputs)
+    identities = {bag: bag_identity(bag) for bag in bags}
+    known = _known_bags(out) if append else {}
+    skipped = [bag.name for bag in bags if identities[bag] in known]
+    bags = [bag for bag in bags if identities[bag] not in known]
+    if not resume:
+        _clear(work)
+    if not bags:
+        raise EpisodeError(str(out), "every bag is in the dataset already", "Nothing to append.")
+    feature_map, schema, rig = find_schema(bags, options)
+    features = dataset_features(feature_map, schema, options)
+    threads = max(1, (os.cpu_count() or 1) // max(1, min(jobs, len(bags))))
+    options = replace(options, encoder_threads=threads)
+    contents = {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (options.rig, options.map)
+        if path is not None
+    }
+    planned = [
+        Job(
+            bag,
+            work / identities[bag],
+            options.digest({**contents, "bag": identities[bag]}),
+            options,
+            schema,
+        )
+        for bag in bags
+    ]
+    results = _run_jobs(planned, jobs, progress)
+    failed = {job.bag.name: results[job].error for job in planned if results[job].error}
+    writer = DatasetWriter(
+        out,
+        features,
+        fps=feature_map.fps,
+        robot_type=feature_map.robot_type,
+        version=options.version,
+        append=append,
+    )
+    try:
+        done = [job for job in planned if results[job].parts]
+        for job in done:
+            for folder in results[job].parts:
+                writer.add_part(EpisodePart.load(folder))
+        if not done:
+            raise EpisodeError(str(out), f"no episode could be converted; {_first(failed)}")
+        reports = [results[job].report for job in planned]
+        koch = _sidecar(
+            options,
+            schema.fingerprint,
+            rig.text if rig else None,
+            {**known, **{identities[job.bag]: job.bag.name for job in done}},
+        )
+        stage = writer.prepare({KOCH: koch, REPORT: reports})
+        found = validate_dataset(stage)
+        if not found.ok:
+            raise DatasetFormatError(out, str(found.findings[0]), "a valid dataset")
+        writer.publish()
+    except BaseException:
+        writer.abort()
+        raise
+    shutil.rmtree(work, ignore_errors=True)
+    return ConvertResult(writer.info, reports, failed, skipped)
+
+
+def _first(failed: dict[str, str]) -> str:
+    return next(iter(failed.values()), "no bags")
+
+
+def _clear(work: Path) -> None:
+    for path in work.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+
+
+def _known_bags(out: Path) -> dict[str, str]:
+    try:
+        raw = json.loads((out / KOCH).read_text(encoding="utf-8"))
+        return dict(raw["bags"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _sidecar(
+    options: ConvertOptions, fingerprint: str | None, rig: str | None, bags: dict[str, str]
+) -> dict[str, Any]:
+    plain = options.to_json()
+    return {
+        "fingerprint": fingerprint,
+        "units": plain["units"],
+        "action_from": plain["action_from"],
+        "delta_actions": options.delta_actions,
+        "tcp_pose": options.tcp_pose,
+        "vcodec": plain["codec"],
+        "bags": bags,
+        "rig": rig,
+    }
+
+
+def _run_jobs(
+    planned: Sequence[Job], jobs: int, progress: Progress | None
+) -> dict[Job, JobResult]:
+    results: dict[Job, JobResult] = {}
+
+    def note(job: Job, result: JobResult) -> None:
+        results[job] = result
+        if progress is not None:
+            progress(len(results), len(planned), result)
+        if result.fatal:
+            raise EpisodeError(job.bag.name, result.error)
+
+    todo = []
+    for job in planned:
+        earlier = finished(job)
+        if earlier is None:
+            todo.append(job)
+        else:
+            note(job, earlier)
+    if jobs <= 1 or len(todo) == 1:
+        for job in todo:
+            note(job, convert_bag(job))
+        return results
+    crashed = _in_pool(todo, jobs, note)
+    for job in crashed:  # one of them killed its worker; find out which
+        if _in_pool([job], 1, note):
+            note(job, JobResult((), {"bag": job.bag.name}, "the worker process died on it"))
+    return results
+
+
+def _in_pool(todo: Sequence[Job], jobs: int, note: Callable[[Job, JobResult], None]) -> list[Job]:
+    """Run jobs in worker processes; returns those that were lost with a crashed worker."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["koch_episodes.convert.worker"])
+    lost: list[Job] = []
+    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context) as pool:
+        futures: dict[Future[JobResult], Job] = {pool.submit(convert_bag, j): j for j in todo}
+        try:
+            for future in as_completed(futures):
+                try:
+                    note(futures[future], future.result())
+                except BrokenProcessPool:
+                    lost.append(futures[future])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return lost

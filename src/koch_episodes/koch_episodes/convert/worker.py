@@ -1,0 +1,283 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Converting one bag into finished episodes; runs in a worker process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from koch_episodes.bag import Bag, open_bag
+from koch_episodes.bag.types import TypeDecoder
+from koch_episodes.convert.columns import dataset_columns, joint_units
+from koch_episodes.convert.events import windows_of
+from koch_episodes.convert.mapping import FeatureMap, with_names
+from koch_episodes.convert.options import ConvertOptions
+from koch_episodes.convert.plan import Planner, Segment, WindowPlan
+from koch_episodes.convert.render import BrokenPicturesError, render
+from koch_episodes.convert.report import bag_report, segment_report
+from koch_episodes.convert.schema import Schema, check_topics, map_of, rig_of
+from koch_episodes.convert.topics import TopicReader, size_of
+from koch_episodes.dataset.layout import Codec
+from koch_episodes.dataset.part import EpisodePart
+from koch_episodes.dataset.stats import Stats, column_stats
+from koch_episodes.dataset.video import VideoSettings, video_info
+from koch_episodes.dataset.video_files import probe
+from koch_episodes.errors import DecodeError, EpisodeError, OutputUnwritableError
+from koch_rig.errors import KochError
+from koch_rig.fingerprint import fingerprint
+
+RESULT = "job.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One bag to convert.
+
+    Attributes:
+        bag: Bag path.
+        folder: Where its parts go.
+        digest: Recognises finished work.
+        options: What was asked for.
+        schema: What all episodes share.
+    """
+
+    bag: Path
+    folder: Path
+    digest: str
+    options: ConvertOptions
+    schema: Schema
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What became of a bag.
+
+    Attributes:
+        parts: Folders of finished episodes, in order of time.
+        report: Of the bag, with one entry per episode.
+        error: Why nothing came of it, empty otherwise.
+        fatal: Whether going on with other bags is senseless (disk full).
+    """
+
+    parts: tuple[Path, ...]
+    report: dict[str, Any]
+    error: str = ""
+    fatal: bool = False
+
+
+def finished(job: Job) -> JobResult | None:
+    """Return the result of an earlier run, if it did exactly this job."""
+    try:
+        raw = json.loads((job.folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    parts = tuple(job.folder / name for name in raw["parts"])
+    if raw["digest"] != job.digest or not all(EpisodePart.is_whole(part) for part in parts):
+        return None
+    return JobResult(parts, raw["report"], raw["error"])
+
+
+def convert_bag(job: Job) -> JobResult:
+    """Convert one bag; errors become a result, so that the other bags go on."""
+    shutil.rmtree(job.folder, ignore_errors=True)
+    try:
+        job.folder.mkdir(parents=True)
+        try:
+            with open_bag(job.bag) as bag:
+                result = _BagConversion(bag, job).run()
+        except KochError as exc:
+            result = JobResult((), {"bag": job.bag.name}, str(exc))
+        raw = {
+            "digest": job.digest,
+            "parts": [part.name for part in result.parts],
+            "report": result.report,
+            "error": result.error,
+        }
+        draft = job.folder / f"{RESULT}.tmp"
+        draft.write_text(json.dumps(raw, ensure_ascii=False), encoding="utf-8")
+        draft.replace(job.folder / RESULT)
+    except OSError as exc:
+        text = str(OutputUnwritableError(job.folder.parent, exc))
+        return JobResult((), {"bag": job.bag.name}, text, fatal=True)
+    return result
+
+
+class _BagConversion:
+    """The two passes over one bag."""
+
+    def __init__(self, bag: Bag, job: Job) -> None:
+        self.bag = bag
+        self.job = job
+        self.options = job.options
+        self.rig = rig_of(bag, job.options)
+        if self.rig is not None and fingerprint(self.rig) != job.schema.fingerprint:
+            raise EpisodeError(
+                bag.name,
+                "was recorded with another rig than the first bag",
+                "Convert them apart, or give the rig for all of them with --rig.",
+            )
+        named = map_of(self.rig, job.options)
+        features = tuple(with_names(f, job.schema.names) for f in named.features)
+        self.map: FeatureMap = replace(named, features=features)
+        check_topics(bag, self.map)
+        self.notes: list[str] = []
+
+    def run(self) -> JobResult:
+        broken: set[tuple[str, int]] = set()
+        while True:
+            planner, plans = self._plan(broken)
+            segments = self._choose(planner, plans)
+            folders = [self.job.folder / f"part_{n:04d}" for n in range(len(segments))]
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+            try:
+                pictures = self._render(segments, folders)
+                break
+            except BrokenPicturesError as exc:
+                broken |= exc.broken
+        reports = []
+        tracks = {s.topic: t for s, t in zip(planner.sources, planner.tracks, strict=True)}
+        by_window = {id(plan.window): plan for plan in plans}
+        for segment, folder, stats in zip(segments, folders, pictures, strict=True):
+            self._save(segment, folder, stats)
+            plan = by_window[id(segment.window)]
+            reports.append(segment_report(segment, plan, tracks, self.map.fps))
+        refused = {topic: track.refused for topic, track in tracks.items()}
+        report = bag_report(self.bag.name, plans, refused, self.bag.damage, self.notes)
+        return JobResult(tuple(folders), {**report, "episodes": reports})
+
+    def _readers(self, planner: Planner) -> list[TopicReader]:
+        types = TypeDecoder()
+        return [
+            TopicReader(self.bag.topics[source.topic], source, types, self.options.stamps)
+            for source in planner.sources
+        ]
+
+    def _plan(self, broken: set[tuple[str, int]]) -> tuple[Planner, list[WindowPlan]]:
+        planner = Planner(self.map.features, self.map.fps, windows_of(self.bag))
+        readers = self._readers(planner)
+        by_topic: dict[str, list[int]] = {}
+        for number, reader in enumerate(readers):
+            by_topic.setdefault(reader.topic.name, []).append(number)
+        for message in self.bag.messages(by_topic):
+            for number in by_topic[message.topic]:
+                reader = readers[number]
+                try:
+                    if reader.is_picture:
+                        stamp, picture = reader.picture(message)
+                        self._check_picture(message.topic, stamp, size_of(picture), broken)
+                        planner.push(number, stamp, None)
+                    else:
+                        planner.push(number, *reader.vector(message))
+                except DecodeError as exc:
+                    planner.tracks[number].refused[exc.why] += 1
+        for reader in readers:
+            if reader.used_receive_time:
+                self.notes.append(f"{reader.topic.name}: timed by the recorder's clock")
+        return planner, planner.finish()
+
+    def _check_picture(
+        self, topic: str, stamp: int, size: tuple[int, int], broken: set[tuple[str, int]]
+    ) -> None:
+        if (topic, stamp) in broken:
+            raise DecodeError(topic, "picture cannot be decoded")
+        wanted = self.job.schema.sizes.get(topic)
+        if size != wanted:
+            raise DecodeError(topic, f"picture of {size[1]}x{size[0]} px, not as the others")
+
+    def _choose(self, planner: Planner, plans: Sequence[WindowPlan]) -> list[Segment]:
+        chosen: list[Segment] = []
+        for plan in plans:
+            outcome = plan.window.outcome
+            if outcome == "discarded" or (
+                self.options.outcomes and outcome not in self.options.outcomes
+            ):
+                self.notes.append(
+                    f"episode {plan.window.index}: left out ({outcome or 'no label'})"
+                )
+                continue
+            if plan.gaps and not self.options.split_at_gaps:
+                gap = plan.gaps[0]
+                self.notes.append(
+                    f"episode {plan.window.index}: left out, gap of "
+                    f"{gap.duration_s:.2f} s at {gap.at_s:.2f} s ({gap.why})"
+                )
+                continue
+            chosen.extend(plan.segments)
+        if not chosen:
+            raise EpisodeError(self.bag.name, "; ".join(self._nothing(planner, plans)))
+        return chosen
+
+    def _nothing(self, planner: Planner, plans: Sequence[WindowPlan]) -> list[str]:
+        """Explain why no frame came out."""
+        lines = list(self.notes)
+        for source, track in zip(planner.sources, planner.tracks, strict=True):
+            refused = ", ".join(f"{n} x {why}" for why, n in track.refused.most_common(2))
+            if not track.stamps:
+                lines.append(
+                    f"{source.topic}: no usable message" + (f" ({refused})" if refused else "")
+                )
+        if sum(plan.too_short for plan in plans):
+            lines.append("shorter than two frames")
+        if not lines:
+            spans = [
+                f"{source.topic} {min(track.stamps) / 1e9:.2f}..{max(track.stamps) / 1e9:.2f}"
+                for source, track in zip(planner.sources, planner.tracks, strict=True)
+            ]
+            lines.append(
+                "the streams never overlap in time: "
+                + ", ".join(spans)
+                + " s; --stamps receive uses the recorder's clock"
+            )
+        return lines
+
+    def _settings(self) -> VideoSettings:
+        options = self.options
+        settings = VideoSettings.for_codec(options.codec, options.encoder_threads)
+        changes = {"crf": options.crf, "gop": options.gop, "preset": options.preset}
+        return replace(settings, **{k: v for k, v in changes.items() if v is not None})
+
+    def _render(
+        self, segments: Sequence[Segment], folders: Sequence[Path]
+    ) -> list[dict[str, Stats]]:
+        types = TypeDecoder()
+        readers = {}
+        for feature in self.map.features:
+            source = feature.sources[0]
+            reader = TopicReader(self.bag.topics[source.topic], source, types, self.options.stamps)
+            if reader.is_picture:
+                readers[feature.key] = reader
+        if not readers:
+            return [{} for _ in segments]
+        raw = [r.topic.name for r in readers.values() if r.topic.type.endswith("/Image")]
+        if raw and self.options.codec is Codec.COPY:
+            raise EpisodeError(
+                self.bag.name,
+                f"{raw[0]} holds raw pictures",
+                "--vcodec copy needs JPEG topics; use h264 or av1.",
+            )
+        sizes = {key: self.job.schema.sizes[r.topic.name] for key, r in readers.items()}
+        return render(self.bag, readers, segments, folders, self._settings(), self.map.fps, sizes)
+
+    def _save(self, segment: Segment, folder: Path, pictures: dict[str, Stats]) -> None:
+        task = self.options.task or segment.window.task or self.map.task
+        if not task:
+            raise EpisodeError(self.bag.name, "no task text in bag or mapping", "Give --task.")
+        units = joint_units(self.bag, self.rig, self.map, self.options)
+        columns = dataset_columns(segment, self.map, units, self.rig, self.options)
+        stats = {key: column_stats(values) for key, values in columns.items()}
+        videos = {key: folder / f"{key}.mp4" for key in pictures}
+        settings = self._settings()
+        info = {
+            key: video_info(vars(probe(path)), settings, self.map.fps)
+            for key, path in videos.items()
+        }
+        EpisodePart(task, columns, {**stats, **pictures}, videos, info, segment.length).save(
+            folder
+        )
