@@ -123,7 +123,7 @@ class CaptureLoop:
             RuntimeError: The capture thread died of a bug.
         """
         with self._condition:
-            if self._slot is None and self._crash is None:
+            if not (self._slot or self._crash or self._ended or self._fatal):
                 self._condition.wait(timeout_s)
             if self._crash is not None:
                 raise RuntimeError("camera capture thread died") from self._crash
@@ -149,12 +149,11 @@ class CaptureLoop:
                 steady = time.monotonic() - began > _STEADY_S
                 failures = 1 if steady else failures + 1
                 self._stop.wait(self._backoff.wait_s(failures))
-        except BaseException as exc:
+        except BaseException as exc:  # ``take`` raises it in the thread that can report it
             with self._condition:
                 self._crash = exc
                 self._slot = None
                 self._condition.notify_all()
-            raise
 
     def _session(self) -> None:
         """One connection, from opening to its end."""

@@ -160,7 +160,7 @@ def fill_image(
         data.frombytes(contiguous.reshape(-1).view(np.uint8).data)
     else:
         padded = np.zeros((height, step), np.uint8)
-        padded[:, :row] = contiguous.reshape(height, -1).view(np.uint8).reshape(height, row)
+        padded[:, :row] = contiguous.reshape(-1).view(np.uint8).reshape(height, row)
         data.frombytes(padded.data)
     message.height, message.width, message.encoding = height, width, encoding
     message.step = row if step is None else step

@@ -38,6 +38,18 @@ def picture_fixture() -> Callable[..., np.ndarray]:
     return picture
 
 
+def read_many(source: object, count: int) -> None:
+    """Read pictures until one raises."""
+    for _ in range(count):
+        source.read()
+
+
+@pytest.fixture(name="read_many")
+def read_many_fixture() -> Callable[..., None]:
+    """Read several pictures."""
+    return read_many
+
+
 @pytest.fixture(name="jpeg")
 def jpeg_fixture() -> Callable[..., bytes]:
     """Make a JPEG."""
@@ -60,7 +72,6 @@ class MjpegServer:
     port: int = 0
     stalled: threading.Event = field(default_factory=threading.Event)
     requests: int = 0
-    first_index_only_on_connect: bool = False
 
     def __post_init__(self) -> None:
         self._count = 0
@@ -118,10 +129,10 @@ class MjpegServer:
             kind = self.content_type or f"multipart/x-mixed-replace; boundary={self.declared}"
             client.sendall(f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\r\n".encode())
             while True:
-                self._send_part(client)
-                time.sleep(self.interval_s)
                 while self.stalled.is_set():
                     time.sleep(0.01)
+                self._send_part(client)
+                time.sleep(self.interval_s)
         self._clients.discard(client)
 
     def _send_part(self, client: socket.socket) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import itertools
 import subprocess
 import sys
 import threading
@@ -191,7 +192,7 @@ def test_rtsp_h264_is_decoded(free_port):
         source.close()
         push.kill()
     assert all(frame.pixels.shape == (48, 64, 3) for frame in frames)
-    assert all(b.time_ns >= a.time_ns for a, b in zip(frames, frames[1:], strict=False))
+    assert all(b.time_ns >= a.time_ns for a, b in itertools.pairwise(frames))
 
 
 def test_dead_rtsp_server_is_a_loss(free_port):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import pytest
@@ -51,29 +52,27 @@ def test_password_is_sent_and_not_shown(mjpeg_server):
     source = MjpegHttpSource(SourceConfig(url))
     source.close()
     assert public_url(url) == server.url
-    with pytest.raises(errors.SourceLostError, match="HTTP 401.*user:password@"):
+    with pytest.raises(errors.SourceLostError, match=r"HTTP 401.*user:password@"):
         MjpegHttpSource(SourceConfig(server.url))
 
 
-def test_stall_raises_within_the_timeout_even_inside_a_picture(mjpeg_server):
+def test_stall_raises_within_the_timeout(mjpeg_server, read_many):
     server = mjpeg_server()
     source = MjpegHttpSource(SourceConfig(server.url, timeout_s=0.3))
     server.stalled.set()
     began = time.monotonic()
     with pytest.raises(errors.SourceStalledError, match=r"no picture for 0\.3 s"):
-        for _ in range(10):
-            source.read()
+        read_many(source, 10)
     assert time.monotonic() - began < 1.5
     source.close()
 
 
-def test_closed_connection_and_dead_server_are_losses(mjpeg_server):
+def test_closed_connection_and_dead_server_are_losses(mjpeg_server, read_many):
     server = mjpeg_server()
     source = MjpegHttpSource(SourceConfig(server.url))
     server.stop()
     with pytest.raises(errors.SourceLostError):
-        for _ in range(10):
-            source.read()
+        read_many(source, 10)
     source.close()
     with pytest.raises(errors.SourceLostError, match="refused"):
         MjpegHttpSource(SourceConfig(server.url))
@@ -94,15 +93,14 @@ def test_truncated_corrupt_and_empty_parts_are_dropped_one_by_one(mjpeg_server, 
     source.close()
 
 
-def test_size_is_checked_at_the_start_and_watched_later(mjpeg_server, jpeg):
+def test_size_is_checked_at_the_start_and_watched_later(mjpeg_server, jpeg, read_many):
     server = mjpeg_server(frame=lambda index: jpeg(index, 32 if index > 2 else 64))
     with pytest.raises(errors.ModeNotOfferedError, match=r"wanted .*640x480.*got MJPG 64x48"):
         MjpegHttpSource(SourceConfig(server.url, 640, 480))
     server._count = 0
     source = MjpegHttpSource(SourceConfig(server.url, 64, 48))
     with pytest.raises(errors.FrameSizeError, match="32x48, expected 64x48"):
-        for _ in range(8):
-            source.read()
+        read_many(source, 8)
     source.close()
 
 
@@ -116,3 +114,28 @@ def test_stream_of_garbage_is_refused(mjpeg_server):
 def test_unknown_kinds_of_source_are_refused(place):
     with pytest.raises(errors.UnsupportedSourceError, match="Give a device index"):
         open_source(SourceConfig(place))
+
+
+def test_server_that_drips_bytes_does_not_escape_the_timeout(mjpeg_server, jpeg):
+    """Each recv returns in time, but the picture never ends."""
+    whole = jpeg(0)
+    server = mjpeg_server(interval_s=0.0)
+    send = server._send_part
+
+    def drip(client: socket.socket) -> None:
+        if server._count < 1:
+            send(client)
+            return
+        client.sendall(b"--frame\r\nContent-Length: %d\r\n\r\n" % len(whole))
+        for position in range(len(whole)):
+            client.sendall(whole[position : position + 1])
+            time.sleep(0.02)
+
+    server._send_part = drip
+    source = MjpegHttpSource(SourceConfig(server.url, timeout_s=0.4))
+    source.read()
+    began = time.monotonic()
+    with pytest.raises(errors.SourceStalledError):
+        source.read()
+    assert time.monotonic() - began < 1.5
+    source.close()

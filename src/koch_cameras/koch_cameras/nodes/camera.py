@@ -15,6 +15,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -52,13 +53,16 @@ class CameraNode(Node):
     timer under a lock.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, parameter_overrides: list[Parameter] | None = None) -> None:
         """Load the rig and start.
+
+        Args:
+            parameter_overrides: Values in place of those of the command line.
 
         Raises:
             KochError: The rig or the camera's settings cannot be used.
         """
-        super().__init__("camera", namespace="cameras")
+        super().__init__("camera", namespace="cameras", parameter_overrides=parameter_overrides)
         self._parameters = declare(self)
         rig = load_rig(self._parameters.rig)
         camera = find_camera(rig, self._parameters.camera)

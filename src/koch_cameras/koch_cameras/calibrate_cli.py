@@ -1,0 +1,197 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""``koch calibrate camera NAME``: intrinsics from a printed ChArUco board."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from koch_cameras.capture_loop import CaptureLoop
+from koch_cameras.convert import convert
+from koch_cameras.errors import CalibrationDataError, CorruptFrameError, StreamEndedError
+from koch_cameras.frame import Frame
+from koch_cameras.intrinsics import save_intrinsics
+from koch_cameras.open_source import open_source
+from koch_cameras.picture import pixels
+from koch_cameras.rig_camera import find_camera
+from koch_cameras.source import SourceConfig
+from koch_rig.errors import KochError
+from koch_rig.load import load_rig
+from koch_rig.rig import Camera, ColorMode
+
+if TYPE_CHECKING:
+    from koch_cameras.calibration import IntrinsicSession, Verdict
+
+_LOOK_INTERVAL_S = 0.2
+_SHADES = " .:*#"
+_GOOD_ERROR_PX = 0.5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the verb; 2 = something the person can mend, told in one message."""
+    arguments = _parser().parse_args(_without_kind(sys.argv[1:] if argv is None else argv))
+    try:
+        return _run(arguments)
+    except KochError as exc:
+        print(exc, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; nothing was written", file=sys.stderr)
+        return 1
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from koch_cameras.calibration import Board, IntrinsicSession, board_pdf
+
+    board = Board(
+        arguments.columns, arguments.rows, arguments.square / 1e3, arguments.marker / 1e3
+    )
+    if arguments.board is not None:
+        arguments.board.write_bytes(board_pdf(board))
+        print(f"{arguments.board}: print at 100 %, check the line of 100 mm, glue it flat")
+        return 0
+    if arguments.name is None:
+        raise CalibrationDataError("no camera named; give NAME, or --board FILE for the print")
+    camera = find_camera(load_rig(arguments.rig), arguments.name)
+    session = IntrinsicSession(camera.name, (camera.width, camera.height), board)
+    pictures = _grey_pictures(camera, arguments.timeout, live=arguments.live)
+    _collect(session, pictures, arguments.views, arguments.seconds)
+    result = session.solve()
+    path = arguments.output or _default_output(camera, arguments.rig)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_intrinsics(result.intrinsics, path)
+    quality = "good" if result.error_px < _GOOD_ERROR_PX else "poor: is the board flat and sharp?"
+    print(
+        f"{path}: reprojection error {result.error_px:.2f} px ({quality}), {result.views} views, "
+        f"{result.left_out} left out\n"
+        f"Name it in the rig file: cameras: {camera.name}: intrinsics: "
+        f"{_relative(path, arguments.rig)}"
+    )
+    return 0
+
+
+def _collect(
+    session: IntrinsicSession,
+    pictures: Iterator[npt.NDArray[np.uint8]],
+    views: int,
+    seconds: float,
+) -> None:
+    """Take views until they suffice, the source ends, or time is up."""
+    end_s = time.monotonic() + seconds
+    for grey in pictures:
+        verdict = session.add(grey)
+        lacks = session.missing(views)
+        print(_progress(session, verdict, lacks), end="", flush=True)
+        if not lacks:
+            break
+        if time.monotonic() > end_s:
+            print(f"\ntime is up; going on without {'; '.join(lacks)}")
+            break
+    print()
+
+
+def _progress(session: IntrinsicSession, verdict: Verdict, lacks: list[str]) -> str:
+    """One line: the coverage map row by row, what just happened, and what is missing."""
+    rows = [
+        "".join(_SHADES[min(len(_SHADES) - 1, int(np.ceil(count / 8)))] for count in row)
+        for row in session.coverage()
+    ]
+    text = f"[{'|'.join(rows)}] {session.views} views, {verdict.value}; needs {'; '.join(lacks)}"
+    return f"\r{text:<100.100}"
+
+
+def _grey_pictures(
+    camera: Camera, timeout_s: float, *, live: bool
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Pictures as they are published, that is after rotation."""
+    config = SourceConfig.from_rig(camera, timeout_s=timeout_s)
+    for frame in _live(config) if live else _every(config):
+        try:
+            picture = pixels(str(camera.source), frame, config.rotation, ColorMode.RGB)
+        except CorruptFrameError:
+            continue  # the next picture is as good
+        yield picture if picture.ndim == 2 else convert(picture, "rgb8", "mono8")
+
+
+def _every(config: SourceConfig) -> Iterator[Frame]:
+    """All pictures of a file."""
+    source = open_source(config)
+    try:
+        while True:
+            try:
+                yield source.read()
+            except CorruptFrameError:
+                continue
+            except StreamEndedError:
+                return
+    finally:
+        source.close()
+
+
+def _live(config: SourceConfig) -> Iterator[Frame]:
+    """The newest picture, a few times per second."""
+    loop = CaptureLoop(lambda: open_source(config))
+    loop.start()
+    try:
+        while True:
+            delivery = loop.take(config.timeout_s)
+            state = loop.state()
+            if state.fatal is not None:
+                raise state.fatal
+            if delivery is None:
+                if state.ended:
+                    return
+                raise CalibrationDataError(f"no picture: {state.error or 'the camera is silent'}")
+            yield delivery.frame
+            time.sleep(_LOOK_INTERVAL_S)
+    finally:
+        loop.close()
+
+
+def _default_output(camera: Camera, rig: Path) -> Path:
+    return camera.intrinsics_path or rig.parent / "cameras" / f"{camera.name}.yaml"
+
+
+def _relative(path: Path, rig: Path) -> Path:
+    """The path as the rig file wants it: relative to its folder where it lies below."""
+    target, folder = path.resolve(), rig.resolve().parent
+    return target.relative_to(folder) if target.is_relative_to(folder) else target
+
+
+def _without_kind(argv: Sequence[str]) -> list[str]:
+    """Accept "camera NAME" as well as "NAME"."""
+    return list(argv[1:] if argv and argv[0] == "camera" else argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="koch calibrate camera", description=__doc__)
+    parser.add_argument("name", nargs="?", help="name of the camera in the rig file")
+    parser.add_argument("--rig", type=Path, default=Path("config/rig.yaml"), help="rig file")
+    parser.add_argument("--board", type=Path, help="write the board as PDF to this file and stop")
+    parser.add_argument("--output", "-o", type=Path, help="YAML to write")
+    parser.add_argument("--views", type=int, default=20, help="views to take")
+    parser.add_argument("--seconds", type=float, default=180.0, help="longest time to collect [s]")
+    parser.add_argument("--timeout", type=float, default=5.0, help="give up after silence [s]")
+    parser.add_argument("--columns", type=int, default=8, help="squares along the long side")
+    parser.add_argument("--rows", type=int, default=5, help="squares along the short side")
+    parser.add_argument("--square", type=float, default=32.0, help="square as measured [mm]")
+    parser.add_argument("--marker", type=float, default=24.0, help="marker as measured [mm]")
+    parser.add_argument(
+        "--every-picture",
+        dest="live",
+        action="store_false",
+        help="look at each picture; for recorded files",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""``koch cameras``: list the devices, grab a picture."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from koch_cameras.errors import CameraError, CorruptFrameError
+from koch_cameras.frame import Frame
+from koch_cameras.open_source import open_source
+from koch_cameras.picture import pixels
+from koch_cameras.png import encode_png
+from koch_cameras.rig_camera import find_camera
+from koch_cameras.source import FrameSource, SourceConfig
+from koch_cameras.v4l2.device import Device
+from koch_cameras.v4l2.kernel import Kernel, LinuxKernel
+from koch_cameras.v4l2.listing import VideoNode, list_nodes
+from koch_rig.errors import KochError
+from koch_rig.load import load_rig
+from koch_rig.rig import ColorMode
+
+_DAMAGED_LIMIT = 30
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the verb; 2 = something the person can mend, told in one message."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.verb == "list":
+            print(listing(list_nodes(), LinuxKernel()))
+            return 0
+        return _grab(arguments)
+    except KochError as exc:
+        print(exc, file=sys.stderr)
+        return 2
+
+
+def listing(nodes: Sequence[VideoNode], kernel: Kernel) -> str:
+    """Devices with stable paths, modes, and who shares a USB controller."""
+    if not nodes:
+        return (
+            "No video devices. Plug a camera in; inside a container pass --device=/dev/video0. "
+            "URLs and files need no device."
+        )
+    lines = []
+    for node in nodes:
+        lines += _describe(node, kernel)
+    lines += _shared(nodes)
+    return "\n".join(lines)
+
+
+def _describe(node: VideoNode, kernel: Kernel) -> list[str]:
+    speed = f", {node.speed_mbps:g} Mbit/s" if node.speed_mbps else ""
+    usb = f" (USB {node.controller}{speed})" if node.controller else ""
+    lines = [f"{node.path}  {node.name}{usb}", *(f"  {path}" for path in node.by_id)]
+    try:
+        device = Device(node.path, kernel)
+    except CameraError as exc:
+        return [*lines, f"  {exc}"]
+    try:
+        if not device.identity().captures:
+            return [*lines, "  no video here (metadata or output node)"]
+        return [*lines, *(f"    {mode}" for mode in device.modes())]
+    except CameraError as exc:
+        return [*lines, f"  {exc}"]
+    finally:
+        device.close()
+
+
+def _shared(nodes: Sequence[VideoNode]) -> list[str]:
+    groups: dict[str, list[str]] = {}
+    for node in nodes:
+        if node.controller:
+            names = groups.setdefault(node.controller, [])
+            if node.name not in names:
+                names.append(node.name)
+    return [
+        f"USB controller {controller} is shared by: {', '.join(names)}"
+        for controller, names in groups.items()
+        if len(names) > 1
+    ]
+
+
+def _grab(arguments: argparse.Namespace) -> int:
+    rig = load_rig(arguments.rig)
+    camera = find_camera(rig, arguments.name)
+    config = SourceConfig.from_rig(camera, timeout_s=arguments.timeout)
+    source = open_source(config)
+    try:
+        frame = _newest_after(source, arguments.warmup)
+    finally:
+        source.close()
+    picture = pixels(str(camera.source), frame, config.rotation, ColorMode.RGB)
+    path = arguments.output or Path(f"{camera.name}.png")
+    path.write_bytes(encode_png(picture))
+    print(f"{path}: {picture.shape[1]}x{picture.shape[0]} from {source.mode}")
+    return 0
+
+
+def _newest_after(source: FrameSource, warmup_s: float) -> Frame:
+    """Read for a while first: the exposure of a camera that was just opened settles."""
+    end_s = time.monotonic() + warmup_s
+    damaged = 0
+    while True:
+        try:
+            frame = source.read()
+        except CorruptFrameError:
+            damaged += 1
+            if damaged >= _DAMAGED_LIMIT:
+                raise
+            continue
+        if time.monotonic() >= end_s:
+            return frame
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="koch cameras", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("list", help="devices, stable paths, modes, shared USB controllers")
+    grab = verbs.add_parser("grab", help="write one picture of a camera of the rig as PNG")
+    grab.add_argument("name", help="name of the camera in the rig file")
+    grab.add_argument("--rig", type=Path, default=Path("config/rig.yaml"), help="rig file")
+    grab.add_argument("--output", "-o", type=Path, help="file to write; NAME.png by default")
+    grab.add_argument("--warmup", type=float, default=1.0, help="seconds to read before [s]")
+    grab.add_argument("--timeout", type=float, default=5.0, help="give up after silence [s]")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs: exit codes, files written, messages."""
+
+from __future__ import annotations
+
+import importlib.util
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import simplejpeg
+
+from koch_cameras import calibrate_cli, cli
+from koch_cameras.convert import compressed_to_numpy
+from koch_cameras.intrinsics import load_intrinsics
+from koch_cameras.v4l2.listing import VideoNode
+
+
+class Png:
+    """A message holding a PNG."""
+
+    format = "png"
+
+    def __init__(self, path: Path) -> None:
+        self.data = path.read_bytes()
+
+
+def test_grab_writes_the_rotated_picture(mjpeg_server, rig_file, tmp_path, capsys, jpeg):
+    rig = rig_file(mjpeg_server().url, width=48, height=64, rotation=90)
+    target = tmp_path / "a.png"
+    code = cli.main(["grab", "above", "--rig", str(rig), "-o", str(target), "--warmup", "0"])
+    assert code == 0
+    assert "48x64 from MJPG 64x48" in capsys.readouterr().out
+    expected = np.rot90(simplejpeg.decode_jpeg(jpeg(0)), 3)
+    np.testing.assert_array_equal(compressed_to_numpy(Png(target)), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "reason"),
+    [
+        ("below", "http://127.0.0.1:1/x", "no camera 'below'. Cameras of this rig: above"),
+        ("above", "http://127.0.0.1:1/x", "refused"),
+        ("above", 93, "no such device"),
+        ("above", "gopher:x", "unknown kind"),
+    ],
+)
+def test_grab_tells_what_is_wrong(rig_file, capsys, name, source, reason):
+    assert cli.main(["grab", name, "--rig", str(rig_file(source)), "--warmup", "0"]) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_list_without_devices_says_what_to_do(fake_camera):
+    assert "No video devices" in cli.listing([], fake_camera())
+
+
+def test_list_shows_modes_stable_paths_and_shared_controllers(fake_camera):
+    nodes = [
+        VideoNode("/dev/video0", "Cam A", ("/dev/v4l/by-id/a",), "0000:00:14.0 bus 1", 480.0),
+        VideoNode("/dev/video2", "Cam B", (), "0000:00:14.0 bus 1", 480.0),
+    ]
+    text = cli.listing(nodes, fake_camera())
+    assert "/dev/video0  Cam A (USB 0000:00:14.0 bus 1, 480 Mbit/s)" in text
+    assert "  /dev/v4l/by-id/a" in text
+    assert "    MJPG 64x48 at 30, 15 fps" in text
+    assert text.endswith("USB controller 0000:00:14.0 bus 1 is shared by: Cam A, Cam B")
+    assert "no video here" in cli.listing(nodes[:1], fake_camera(device_caps=0x04A00000))
+    assert "permission denied" in cli.listing(nodes[:1], fake_camera(open_error=13))
+
+
+def _render_views() -> list[np.ndarray]:
+    path = Path(__file__).with_name("test_calibration.py")
+    spec = importlib.util.spec_from_file_location("calibration_views", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return [module.render(module.Board(), *pose) for pose in module.poses()]
+
+
+def test_calibration_from_a_recorded_file(rig_file, tmp_path, capsys):
+    path = tmp_path / "views.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuvj420p"
+        for index, grey in enumerate(_render_views()):
+            packet = av.Packet(simplejpeg.encode_jpeg(np.dstack([grey] * 3), quality=95))
+            packet.stream, packet.pts, packet.dts = stream, index, index
+            packet.time_base, packet.is_keyframe = Fraction(1, 30), True
+            container.mux(packet)
+    rig = rig_file(str(path), width=640, height=480)
+    assert calibrate_cli.main(["camera", "above", "--rig", str(rig), "--every-picture"]) == 0
+    text = capsys.readouterr().out
+    assert "px (good)" in text
+    assert "cameras: above: intrinsics: cameras/above.yaml" in text
+    found = load_intrinsics(rig.parent / "cameras" / "above.yaml")
+    assert found.camera_matrix[0, 0] == pytest.approx(610.0, rel=0.02)
+
+
+def test_calibration_without_board_in_sight_is_told(mjpeg_server, rig_file, capsys):
+    rig = rig_file(mjpeg_server().url)
+    assert calibrate_cli.main(["above", "--rig", str(rig), "--seconds", "0.1"]) == 2
+    output = capsys.readouterr()
+    assert "no board" in output.out
+    assert "0 views" in output.err
+
+
+def test_board_is_written_as_pdf(tmp_path, capsys):
+    target = tmp_path / "board.pdf"
+    assert calibrate_cli.main(["--board", str(target), "--square", "30"]) == 0
+    assert target.read_bytes().startswith(b"%PDF-1.4")
+    assert calibrate_cli.main([]) == 2
+    assert "no camera named" in capsys.readouterr().err

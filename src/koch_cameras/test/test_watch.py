@@ -1,0 +1,127 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Health of a stream: rate, gaps, losses, frozen, black, latency."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from koch_cameras.frame import Encoding, Frame, TimeBase
+from koch_cameras.watch import Expectation, Light, StreamReport, StreamWatch, same_picture
+
+MS = 1_000_000
+START = 10**12
+
+
+def feed(
+    watch: StreamWatch,
+    times_ms: list[int],
+    *,
+    sequences: list[int] | None = None,
+    still: bool = False,
+    latency_s: float = 0.01,
+    connection: int = 1,
+) -> StreamReport:
+    """Give pictures at these times and report 10 ms after the last."""
+    for index, time_ms in enumerate(times_ms):
+        sequence = index if sequences is None else sequences[index]
+        data = b"still" if still else b"%d" % time_ms
+        frame = Frame(sequence, 0, TimeBase.MONOTONIC, Encoding.JPEG, 1, 1, data)
+        stamp_ns = START + time_ms * MS
+        watch.add(
+            frame,
+            stamp_ns=stamp_ns,
+            arrival_ns=stamp_ns,
+            latency_s=latency_s,
+            connection=connection,
+        )
+    return watch.report(START + (times_ms[-1] + 10) * MS)
+
+
+def steady(count: int = 60) -> list[int]:
+    return [round(index * 1000 / 30) for index in range(count)]
+
+
+def watch(**settings: object) -> StreamWatch:
+    return StreamWatch(Expectation(**{"fps": 30.0, **settings}))
+
+
+def test_steady_stream_is_green():
+    report = feed(watch(), steady())
+    assert (report.light, report.reasons) == (Light.OK, ())
+    assert report.rate_hz == pytest.approx(30.0, rel=0.01)
+    assert report.jitter_s < 0.001
+    assert report.max_gap_s == pytest.approx(0.034, abs=0.001)
+    assert report.age_s == pytest.approx(0.01)
+    assert report.message == "30.0 fps"
+
+
+def test_silence_from_the_start_is_an_error():
+    report = watch().report(START)
+    assert (report.light, report.message) == (Light.ERROR, "no picture yet")
+
+
+def test_stall_of_three_seconds_shows_while_it_lasts_and_as_a_gap_after():
+    item = watch()
+    feed(item, steady(30))
+    during = item.report(START + 4000 * MS)
+    assert (during.light, during.reasons[0]) == (Light.ERROR, "no picture for 3.0 s")
+    after = feed(item, [time + 4000 for time in steady(30)])
+    assert any("gap of 3.0" in reason for reason in after.reasons)
+
+
+def test_lost_pictures_are_counted_by_sequence_within_a_connection():
+    item = watch()
+    assert feed(item, steady(4), sequences=[5, 6, 9, 10]).lost == 2
+    later = [time + 200 for time in steady(3)]
+    assert feed(item, later, sequences=[90, 91, 92], connection=2).lost == 2
+
+
+def test_slow_stream_is_a_warning():
+    report = feed(watch(), list(range(0, 2000, 66)))
+    assert report.light is Light.WARN
+    assert "15.2 fps, expected 30" in report.message
+
+
+def test_frozen_camera_is_an_error_and_a_moving_one_is_not():
+    report = feed(watch(frozen_after_s=1.0), steady(), still=True)
+    assert report.light is Light.ERROR
+    assert "frozen: same picture for 2.0 s" in report.message
+    assert feed(watch(frozen_after_s=0.0), steady(), still=True).light is Light.OK
+
+
+def test_black_pictures_are_an_error_until_light_returns():
+    item = watch()
+    item.look(np.full((60, 80), 3, np.uint8))
+    assert "black" in feed(item, steady()).message
+    dark_scene = np.full((60, 80), 4, np.uint8)
+    dark_scene[:10, :10] = 120
+    item.look(dark_scene)
+    assert item.report(START + 1970 * MS).light is Light.OK
+
+
+def test_latency_and_stamps_in_the_future_are_warnings():
+    assert "latency up to 0.40 s" in feed(watch(), steady(), latency_s=0.4).message
+    assert "future" in feed(watch(), steady(), latency_s=-0.2).message
+
+
+def test_restarted_clock_clears_the_window():
+    item = watch()
+    feed(item, [time + 100_000 for time in steady()])
+    report = feed(item, steady())
+    assert report.max_gap_s < 0.05
+
+
+def test_same_picture_compares_arrays_and_bytes():
+    def raw(values: np.ndarray) -> Frame:
+        return Frame(0, 0, TimeBase.MONOTONIC, Encoding.MONO8, 4, 3, values)
+
+    one = np.zeros((3, 4), np.uint8)
+    other = one.copy()
+    other[0, 0] = 1
+    assert same_picture(raw(one), raw(one.copy()))
+    assert not same_picture(raw(one), raw(other))
+    assert not same_picture(raw(one), raw(np.zeros((2, 4), np.uint8)))
+    jpeg = Frame(0, 0, TimeBase.MONOTONIC, Encoding.JPEG, 4, 3, b"x")
+    assert not same_picture(raw(one), jpeg)
