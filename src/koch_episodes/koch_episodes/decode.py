@@ -118,8 +118,7 @@ def _decode_with_ffmpeg(data: bytes) -> Rgb:
     from koch_episodes.dataset.video import decode_packet
 
     frame = decode_packet(data)
-    image: Rgb = frame.to_ndarray(format="rgb24")
-    return image
+    return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
 
 
 def raw_image(encoding: str, height: int, width: int, step: int, data: bytes | memoryview) -> Rgb:
@@ -169,8 +168,7 @@ def raw_image(encoding: str, height: int, width: int, step: int, data: bytes | m
     import av
 
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="yuyv422")
-    image: Rgb = frame.to_ndarray(format="rgb24")
-    return image
+    return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
 
 
 def _xyz(message: Any) -> list[float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,7 +23,10 @@ from koch_episodes.bag.storage import RawMessage, StorageFile, Topic
 from koch_episodes.errors import BagError
 
 _SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
-_KINDS = {".mcap": McapFile, ".db3": SqliteFile}
+_KINDS: dict[str, Callable[[Path, Callable[[str], None]], StorageFile]] = {
+    ".mcap": McapFile,
+    ".db3": SqliteFile,
+}
 _LARGEST_MESSAGE = 256 * 1024**2
 
 
@@ -109,7 +112,7 @@ class Bag:
         for path in files:
             try:
                 plain = self._unpack(path) if path.name.endswith(".zstd") else path
-                file: StorageFile = _KINDS[plain.suffix](plain, self.note)
+                file = _KINDS[plain.suffix](plain, self.note)
             except BagError as exc:
                 problem = exc
                 self.note(f"{path.name} cannot be opened: {exc}")

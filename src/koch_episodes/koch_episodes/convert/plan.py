@@ -3,7 +3,7 @@
 """The first pass over a bag: which sample belongs to which tick. Pictures are not decoded here.
 
 Streams are fed in the order of the bag into the same buffers and the same assembler as live. A
-tick is decided when every stream has passed it, or has fallen so far behind that it counts as dead.
+tick is decided when every stream has passed it, or is so far behind that it counts as dead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ import numpy.typing as npt
 from koch_episodes.convert.events import Window
 from koch_episodes.convert.mapping import MappedFeature, Source
 from koch_episodes.convert.track import StreamTrack
-from koch_episodes.frame import Frame, FrameAssembler, FrameFeature, Missing, Rule
+from koch_episodes.frame import (
+    Frame,
+    FrameAssembler,
+    FrameFeature,
+    Missing,
+    MissingStream,
+    Rule,
+)
 from koch_episodes.stream import NS_PER_S, StreamBuffer, to_ns
 
 _CAPACITY = 20_000
@@ -215,12 +222,7 @@ class Planner:
     def _note_gap(self, missing: Missing, until_ns: int) -> None:
         plan = self.plans[self._place]
         start = plan.segments[0].ticks_ns[0] if plan.segments else missing.tick_ns
-        why = "; ".join(
-            reason.why.replace(
-                f"{reason.stream}:", f"{self.sources[int(reason.stream)].topic}:", 1
-            )
-            for reason in missing.reasons
-        )
+        why = "; ".join(self._named(reason) for reason in missing.reasons)
         plan.gaps.append(
             Gap(
                 float(missing.tick_ns - start) / NS_PER_S,
@@ -228,6 +230,10 @@ class Planner:
                 why,
             )
         )
+
+    def _named(self, reason: MissingStream) -> str:
+        topic = self.sources[int(reason.stream)].topic
+        return reason.why.replace(f"{reason.stream}:", f"{topic}:", 1)
 
     def _resume_at(self, after: int) -> int:
         """Return the index of the first tick from `after` on at which a frame is conceivable."""

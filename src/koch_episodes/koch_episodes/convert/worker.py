@@ -240,8 +240,12 @@ class _BagConversion:
     def _settings(self) -> VideoSettings:
         options = self.options
         settings = VideoSettings.for_codec(options.codec, options.encoder_threads)
-        changes = {"crf": options.crf, "gop": options.gop, "preset": options.preset}
-        return replace(settings, **{k: v for k, v in changes.items() if v is not None})
+        return replace(
+            settings,
+            crf=settings.crf if options.crf is None else options.crf,
+            gop=settings.gop if options.gop is None else options.gop,
+            preset=settings.preset if options.preset is None else options.preset,
+        )
 
     def _render(
         self, segments: Sequence[Segment], folders: Sequence[Path]

@@ -41,8 +41,7 @@ def resize_rgb(image: Rgb, height: int, width: int) -> Rgb:
     scaled = VideoReformatter().reformat(
         frame, width=width, height=height, format="rgb24", interpolation=Interpolation.AREA
     )
-    result: Rgb = scaled.to_ndarray()
-    return result
+    return np.asarray(scaled.to_ndarray(), dtype=np.uint8)
 
 
 class _OpenVideo:
@@ -75,9 +74,9 @@ class _OpenVideo:
             self._frames = self._container.decode(self._stream)
         try:
             for frame in self._frames:
-                self._shown = frame.pts
-                if frame.pts >= target - slack:
-                    if frame.pts > target + slack:
+                self._shown = -1 if frame.pts is None else frame.pts
+                if self._shown >= target - slack:
+                    if self._shown > target + slack:
                         break
                     return frame
         except av.FFmpegError as exc:
@@ -113,8 +112,8 @@ class VideoFrames:
         self._open[path] = video
         if len(self._open) > self._limit:
             self._open.popitem(last=False)[1].close()
-        image: Rgb = video.frame_at(time_s, tolerance_s).to_ndarray(format="rgb24")
-        return image
+        frame = video.frame_at(time_s, tolerance_s)
+        return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
 
     def close(self) -> None:
         """Close all files."""

@@ -199,7 +199,7 @@ def column_array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> npt.NDArray
         array = array.flatten()
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
         return np.array(array.to_pylist(), dtype=object)
-    values = array.to_numpy(zero_copy_only=False)
+    values: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
     return values if shape == (1,) else values.reshape(count, *shape)
 
 

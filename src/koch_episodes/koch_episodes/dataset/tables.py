@@ -76,7 +76,7 @@ def frame_table(features: Mapping[str, FeatureSpec], columns: Columns) -> pa.Tab
 
 
 def _pandas_metadata() -> bytes:
-    """Say that the task text is the pandas index: without it LeRobot reads row numbers as tasks."""
+    """Say that the task text is the index; without it LeRobot reads row numbers as tasks."""
 
     def column(name: str, kind: str, numpy_type: str) -> dict[str, Any]:
         return {

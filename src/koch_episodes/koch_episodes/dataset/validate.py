@@ -28,7 +28,7 @@ from koch_episodes.dataset.load import (
 )
 from koch_episodes.dataset.stats import QUANTILES, STAT_NAMES, expected_shape
 from koch_episodes.dataset.validate_video import check_videos
-from koch_episodes.errors import KochError
+from koch_rig.errors import KochError
 
 TOLERANCE_S = 1e-4
 

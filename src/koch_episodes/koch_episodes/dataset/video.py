@@ -55,6 +55,13 @@ class VideoSettings:
         return cls(codec, threads=threads)
 
 
+def _open_decoder(name: str) -> Any:
+    context: Any = av.CodecContext.create(name, "r")
+    context.thread_count = 1
+    context.options = {"err_detect": "explode"}
+    return context
+
+
 class JpegDecoder:
     """Decodes JPEG or PNG packets to frames in the picture's own pixel format."""
 
@@ -70,9 +77,7 @@ class JpegDecoder:
         name = "png" if data[:4] == b"\x89PNG" else "mjpeg"
         context = self._contexts.get(name)
         if context is None:
-            context = av.CodecContext.create(name, "r")
-            context.thread_count = 1
-            context.options = {"err_detect": "explode"}
+            context = _open_decoder(name)
             self._contexts[name] = context
         try:
             frames = context.decode(av.Packet(data))
@@ -119,7 +124,9 @@ class VideoWriter:
         self._reformat = VideoReformatter()
         if settings.codec is not Codec.COPY and (height % 2 or width % 2):
             raise VideoError(path, f"size {width}x{height} is odd; yuv420p needs even sides")
-        self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
+        self._container: Any = av.open(
+            str(path), "w", format="mp4", options={"movflags": "+faststart"}
+        )
         try:
             self._stream = self._open_stream(fps)
         except (av.FFmpegError, ValueError) as exc:
