@@ -8,7 +8,7 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from koch_vla.errors import ExecutableNotFoundError
@@ -77,3 +77,14 @@ def command(spec: NodeSpec, folder: Path) -> list[str]:
     """
     parameter_file = write_parameters(spec, folder)
     return [*find_executable(spec), *spec.arguments, *ros_arguments(spec, parameter_file)]
+
+
+def environment(words: Sequence[str]) -> dict[str, str]:
+    """Return the environment for a command: this process's, with unbuffered output.
+
+    A module that this Python finds by its own search path must be found by the child as well.
+    """
+    variables = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if words[0] == sys.executable:
+        variables["PYTHONPATH"] = os.pathsep.join(folder for folder in sys.path if folder)
+    return variables

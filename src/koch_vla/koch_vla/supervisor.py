@@ -129,9 +129,8 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         now_s = time.monotonic()
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         try:
-            child.start(self._group, now_s, environment)
+            child.start(self._group, now_s, executables.environment(child.command))
         except OSError as error:
             self._report(child.spec, f"could not be started: {error}")
             child.restart_s = None

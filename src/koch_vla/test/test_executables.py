@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from koch_vla.errors import ExecutableNotFoundError
-from koch_vla.executables import command, find_executable, parameter_text
+from koch_vla.executables import command, environment, find_executable, parameter_text
 from koch_vla.node_spec import NodeSpec
 
 
@@ -110,3 +111,12 @@ def test_rcl_reads_the_parameter_file_as_it_was_meant(value, tmp_path):
         rclpy.shutdown(context=context)
     assert read == value
     assert type(read) is type(value)
+
+
+def test_a_module_that_only_this_process_finds_is_found_by_the_child(tmp_path, monkeypatch):
+    (tmp_path / "koch_only_here.py").write_text("print('found')")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", "")
+    monkeypatch.syspath_prepend(tmp_path)
+    words = find_executable(NodeSpec("koch_only_here", "x", "n", module="koch_only_here"))
+    answer = subprocess.run(words, env=environment(words), capture_output=True, text=True)
+    assert answer.stdout == "found\n", answer.stderr

@@ -32,11 +32,12 @@ def draw(rig: Rig, snapshot: Snapshot, path: Path) -> None:
     """Write a snapshot as a PNG of 1600 x 1000 pixels."""
     figure = Figure(figsize=(16, 10), dpi=100, facecolor="white")
     cameras = list(rig.cameras)
-    rows = max(2, len(cameras))
+    rows = 2 * max(2, len(cameras))
+    split = rows - rows // 4 - 1
     grid = figure.add_gridspec(
-        rows * 2,
+        rows,
         3,
-        width_ratios=(1.0, 1.0, 0.75),
+        width_ratios=(1.0, 1.0, 0.75 if cameras else 0.01),
         left=0.06,
         right=0.985,
         top=0.93,
@@ -44,11 +45,9 @@ def draw(rig: Rig, snapshot: Snapshot, path: Path) -> None:
         hspace=0.9,
         wspace=0.12,
     )
-    space = figure.add_subplot(grid[: rows * 2 - rows // 2 - 1, :2], projection="3d")
-    _draw_space(space, rig, snapshot)
-    bottom = slice(rows * 2 - rows // 2 - 1, rows * 2)
-    _draw_joints(figure.add_subplot(grid[bottom, 0]), rig, snapshot)
-    _draw_tcp(figure.add_subplot(grid[bottom, 1]), rig, snapshot)
+    _draw_space(figure.add_subplot(grid[:split, :2], projection="3d"), rig, snapshot)
+    _draw_joints(figure.add_subplot(grid[split:, 0]), rig, snapshot)
+    _draw_tcp(figure.add_subplot(grid[split:, 1]), rig, snapshot)
     for index, name in enumerate(cameras):
         axes = figure.add_subplot(grid[2 * index : 2 * index + 2, 2])
         _draw_camera(axes, name, snapshot)

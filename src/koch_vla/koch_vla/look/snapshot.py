@@ -70,6 +70,11 @@ class SnapshotBuilder:
         }
 
     @property
+    def started(self) -> bool:
+        """An arm has been heard."""
+        return bool(self._snapshot.joints)
+
+    @property
     def complete(self) -> bool:
         """Every arm and every camera of the rig has been heard."""
         snapshot = self._snapshot
