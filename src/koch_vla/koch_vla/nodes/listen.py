@@ -11,9 +11,9 @@ from typing import Any
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CompressedImage, JointState
 
+from koch_driver.nodes.qos import STATE_NEWEST
 from koch_rig.rig import Rig
 from koch_vla.look.snapshot import Snapshot, SnapshotBuilder
-from koch_vla.nodes.qos import NEWEST
 from koch_vla.nodes.session import session
 
 TYPES = {
@@ -35,7 +35,9 @@ def listen(rig: Rig, duration_s: float, timeout_s: float) -> Snapshot:
     builder = SnapshotBuilder(rig, time.strftime("live, %Y-%m-%d %H:%M:%S"))
     with session("koch_look") as opened:
         for topic, kind in builder.topics.items():
-            opened.node.create_subscription(TYPES[kind], topic, _hear(builder, topic), NEWEST)
+            opened.node.create_subscription(
+                TYPES[kind], topic, _hear(builder, topic), STATE_NEWEST
+            )
         # Discovery takes a second or two; the path begins when the first arm is heard.
         opened.spin_until(lambda: builder.started, timeout_s)
         opened.spin_until(lambda: False, duration_s)

@@ -4,29 +4,38 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from dataclasses import dataclass
 
-import rclpy
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
-from rclpy.executors import ExternalShutdownException
-from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
-from koch_rig.errors import KochError
+from koch_driver.nodes.parameters import declare, described
+from koch_driver.nodes.qos import LATCHED, STATE_NEWEST
+from koch_driver.nodes.run import run_node
 from koch_rig.load import load_rig
 from koch_rig.model import robot_urdf, world_camera_arm
 from koch_vla.link_tree import LinkPose, LinkTree
-from koch_vla.nodes.qos import LATCHED, NEWEST, TRANSFORMS
 
-NODE_NAME = "robot_state_publisher"
+TRANSFORMS = QoSProfile(depth=100)  # reliable, as tf2's broadcaster publishes
+
+
+@dataclass(frozen=True)
+class StatePublisherParameters:
+    """Parameters of the node."""
+
+    rig: str = described("", "Path of the rig file.")
+    publish_frequency: float = described(
+        30.0, "Highest rate of /tf for each arm [Hz].", low=1.0, high=1000.0
+    )
 
 
 class StatePublisher(Node):
@@ -38,9 +47,10 @@ class StatePublisher(Node):
     """
 
     def __init__(self) -> None:
-        super().__init__(NODE_NAME)
-        rig = load_rig(Path(self._declare_rig()))
-        self._period_ns = int(1e9 / self._declare_rate())
+        super().__init__("robot_state_publisher")
+        parameters = declare(self, StatePublisherParameters)
+        rig = load_rig(parameters.rig)
+        self._period_ns = int(1e9 / parameters.publish_frequency)
         self._transforms = self.create_publisher(TFMessage, "/tf", TRANSFORMS)
         self._static = self.create_publisher(TFMessage, "/tf_static", LATCHED)
         self._latched: list[Publisher[String]] = []
@@ -53,26 +63,13 @@ class StatePublisher(Node):
             self._latch(f"{arm}/robot_description", urdf)
             if arm == world_camera_arm(rig):
                 self._latch("robot_description", urdf)
+            hear = self._on_state(arm, tree)
             self.create_subscription(
-                JointState, f"{arm}/joint_states", self._on_state(arm, tree), NEWEST, raw=True
+                JointState, f"{arm}/joint_states", hear, STATE_NEWEST, raw=True
             )
         stamp = self.get_clock().now().to_msg()
         self._static.publish(TFMessage(transforms=[_message(pose, stamp) for pose in fixed]))
         self.get_logger().info(f"{len(fixed)} fixed frames; waiting for {', '.join(rig.arms)}")
-
-    def _declare_rig(self) -> str:
-        description = ParameterDescriptor(description="Path of the rig file.", read_only=True)
-        self.declare_parameter("rig", "", description)
-        return str(self.get_parameter("rig").value)
-
-    def _declare_rate(self) -> float:
-        description = ParameterDescriptor(
-            description="Highest rate of /tf for each arm [Hz].",
-            read_only=True,
-            floating_point_range=[FloatingPointRange(from_value=1.0, to_value=1000.0)],
-        )
-        self.declare_parameter("publish_frequency", 30.0, description)
-        return float(self.get_parameter("publish_frequency").value)
 
     def _latch(self, topic: str, text: str) -> None:
         publisher = self.create_publisher(String, topic, LATCHED)
@@ -114,19 +111,9 @@ def _message(pose: LinkPose, stamp: Time) -> TransformStamped:
 
 
 def main() -> int:
-    """Run the node; 2 when the rig is wrong."""
-    rclpy.init()
-    try:
-        rclpy.spin(StatePublisher())
-    except KochError as error:
-        get_logger(NODE_NAME).fatal(str(error))
-        return 2
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
-    finally:
-        rclpy.try_shutdown()
-    return 0
+    """Entry point."""
+    return run_node(StatePublisher)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

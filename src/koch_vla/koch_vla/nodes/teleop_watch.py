@@ -13,7 +13,7 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 
-from koch_vla.nodes.qos import NEWEST
+from koch_driver.nodes.qos import STATE_NEWEST
 from koch_vla.nodes.session import session
 from koch_vla.teleop_figures import ArmFigures, status_line
 
@@ -61,7 +61,9 @@ class TeleopWatch:
         for arm, figures in self._arms.items():
             for topic in ("joint_states", "joint_command"):
                 hear = self._count(arm, topic, figures)
-                node.create_subscription(JointState, f"/{arm}/{topic}", hear, NEWEST, raw=True)
+                node.create_subscription(
+                    JointState, f"/{arm}/{topic}", hear, STATE_NEWEST, raw=True
+                )
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     def _count(self, arm: str, topic: str, figures: ArmFigures) -> Callable[[bytes], None]:
