@@ -331,13 +331,15 @@ class Guard:
     ) -> GuardState:
         """Follow a source through the rules for targets."""
         target = list(command)
+        rules.limit_positions(target, self.limits.lower, self.limits.upper, report)
         if self._blending:
             fraction = rules.blend_fraction(now_s - self._blend_begin_s, self._blend_duration_s)
             self._blending = fraction < 1.0
             rules.blend(self._blend_from, target, fraction, report)
         assert self._measured is not None
         rules.limit_lead(target, self._measured, self._lead, report)
-        rules.limit_positions(target, self.limits.lower, self.limits.upper, report)
+        # Blending begins, and the lead may lead, where the arm is: that may be outside.
+        rules.limit_positions(target, self._path.lower, self._path.upper, report)
         self._path.follow(target, report, commanded=True)
         return GuardState.BLENDING if self._blending else GuardState.DRIVING
 
