@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -189,6 +190,7 @@ def test_unusable_settings_end_the_node_with_2(mjpeg_server, rig_file, settings,
     done = subprocess.run(
         [sys.executable, "-m", "koch_cameras.nodes.camera", *arguments],
         capture_output=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         text=True,
         timeout=30,
         check=False,

@@ -23,7 +23,7 @@ _MOVED_FRACTION = 0.04
 """A view counts as new if its corners moved by this part of the picture's width on average."""
 _OUTLIER_FACTOR = 3.0
 _TILTED = 0.2
-"""Sine of the tilt from which a view counts as tilted; strong lens distortion alone makes up to 0.13."""
+"""Sine of the tilt from which a view counts as tilted; lens distortion alone makes 0.13."""
 
 
 class Verdict(Enum):
