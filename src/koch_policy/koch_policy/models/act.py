@@ -22,9 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE, ActConfig
+from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE
 from koch_policy.models.positions import sinusoid_1d, sinusoid_2d
 from koch_policy.models.resnet import Norm, ResNet
+from koch_policy.policy_configs import ActConfig
 
 
 class Attention(nn.Module):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from koch_policy.errors import CheckpointError, WeightsMismatchError
-from koch_policy.models.diffusion import RgbEncoder
+from koch_policy.models.denoiser import RgbEncoder
 from koch_policy.models.resnet import ResNet
 
 _SEQUENTIAL = {

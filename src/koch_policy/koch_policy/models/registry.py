@@ -10,10 +10,19 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from koch_policy.configs import ActConfig, DiffusionConfig, PolicyConfig
+from koch_policy.configs import PolicyConfig
 from koch_policy.errors import UnknownPolicyError
 from koch_policy.models.act import Act
+from koch_policy.models.denoiser import Evaluate
 from koch_policy.models.diffusion import Diffusion
+from koch_policy.models.diffusion_transformer import DiffusionTransformer
+from koch_policy.models.flow import Flow
+from koch_policy.policy_configs import (
+    ActConfig,
+    DiffusionConfig,
+    DiffusionTransformerConfig,
+    FlowConfig,
+)
 
 
 class PolicyModel(Protocol):
@@ -30,10 +39,42 @@ class PolicyModel(Protocol):
         ...
 
 
+class IterativeModel(PolicyModel, Protocol):
+    """A network that is evaluated several times under one encoded observation."""
+
+    def camera_features(self, index: int, images: Tensor) -> Tensor:
+        """Encode pictures (B, 3, H, W) of one camera."""
+        ...
+
+    def condition_from(self, batch: dict[str, Tensor], features: list[Tensor]) -> Tensor:
+        """Return what stays the same during the evaluations."""
+        ...
+
+    def evaluate(self, noisy: Tensor, time: Tensor, condition: Tensor) -> Tensor:
+        """Return the network's output (B, T, A) at a denoising step or flow time (B,)."""
+        ...
+
+    def integrate(
+        self,
+        evaluate: Evaluate,
+        noise: Tensor,
+        steps: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Turn noise (B, T, A) into actions by calling `evaluate` repeatedly."""
+        ...
+
+
 _CONFIGS: Mapping[str, type[PolicyConfig]] = {
-    kind.type: kind for kind in (ActConfig, DiffusionConfig)
+    kind.type: kind
+    for kind in (ActConfig, DiffusionConfig, DiffusionTransformerConfig, FlowConfig)
 }
-_MODELS: Mapping[str, type[nn.Module]] = {"act": Act, "diffusion": Diffusion}
+_MODELS: Mapping[str, type[nn.Module]] = {
+    "act": Act,
+    "diffusion": Diffusion,
+    "diffusion_transformer": DiffusionTransformer,
+    "flow": Flow,
+}
 
 
 def known_policies() -> list[str]:
@@ -62,6 +103,6 @@ def policy_model(module: nn.Module) -> PolicyModel:
     return cast("PolicyModel", module)
 
 
-def seed_everything(seed: int) -> None:
-    """Seed torch's generators (weights, noise, dropout)."""
-    torch.manual_seed(seed)
+def iterative_model(module: nn.Module) -> IterativeModel | None:
+    """View a built module as an iterative one; None for single-shot policies (ACT)."""
+    return cast("IterativeModel", module) if hasattr(module, "integrate") else None

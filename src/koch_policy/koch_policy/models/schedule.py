@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Denoiser = Callable[[Tensor, int], Tensor]
+Output = Callable[[Tensor, int], Tensor]
 """(noisy actions (B, T, A), step) -> network output (B, T, A)."""
 
 
@@ -118,7 +118,7 @@ class NoiseSchedule:
 
     def sample(
         self,
-        denoiser: Denoiser,
+        denoiser: Output,
         noise: Tensor,
         count: int,
         *,

@@ -38,7 +38,7 @@ def policy_config(data: Demonstrations, recipe: Recipe) -> PolicyConfig:
     action = {"type": "ACTION", "shape": [data.vectors[ACTION].shape[1]]}
     policy = dict(recipe.policy)
     if policy.get("type") == "diffusion":
-        from koch_policy.configs import DiffusionConfig
+        from koch_policy.policy_configs import DiffusionConfig
 
         policy = {
             name: getattr(DiffusionConfig, name)

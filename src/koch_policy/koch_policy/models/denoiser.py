@@ -1,0 +1,207 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""What both diffusion policies share: image encoder, training objective, reverse process.
+
+References:
+    Chi et al. 2023, "Diffusion Policy" (arXiv 2303.04137), section III, equation 5:
+    L = E ||eps - eps_theta(x_t, t, O)||^2.
+    Finn et al. 2015, "Deep Spatial Autoencoders", section V: spatial soft arg-max.
+
+Shapes: B batch, O observation steps, T horizon, A action, S state, K keypoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE
+from koch_policy.models.resnet import Norm, ResNet, feature_size
+from koch_policy.models.schedule import NoiseSchedule, betas
+from koch_policy.policy_configs import DenoisingConfig
+
+Evaluate = Callable[[Tensor, Tensor], Tensor]
+"""(x (B, T, A), step or time (B,)) -> network output (B, T, A)."""
+
+
+def make_schedule(config: DenoisingConfig) -> NoiseSchedule:
+    """Build the noise schedule that a configuration describes."""
+    variance = betas(
+        config.beta_schedule, config.num_train_timesteps, config.beta_start, config.beta_end
+    )
+    return NoiseSchedule(
+        signal=torch.cumprod(1.0 - variance, dim=0),
+        predicts_sample=config.prediction_type == "sample",
+        clip=config.clip_sample_range if config.clip_sample else None,
+    )
+
+
+class SpatialSoftmax(nn.Module):
+    """Expected image coordinates, in [-1, 1], of K learned heat maps."""
+
+    def __init__(self, channels: int, height: int, width: int, keypoints: int) -> None:
+        super().__init__()
+        self.nets = nn.Conv2d(channels, keypoints, 1)
+        y, x = torch.meshgrid(
+            torch.linspace(-1, 1, height, dtype=torch.float64),
+            torch.linspace(-1, 1, width, dtype=torch.float64),
+            indexing="ij",
+        )
+        self.register_buffer("pos_grid", torch.stack((x.flatten(), y.flatten()), 1).float())
+
+    pos_grid: Tensor
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, C, h, w) to x, y of each keypoint, (B, 2 K)."""
+        heat = self.nets(features).flatten(2).softmax(dim=-1)  # (B, K, h * w)
+        out: Tensor = (heat @ self.pos_grid).flatten(1)
+        return out
+
+
+class RgbEncoder(nn.Module):
+    """Resize, crop, ResNet, spatial softmax and one linear layer."""
+
+    def __init__(self, config: DenoisingConfig) -> None:
+        super().__init__()
+        shape = config.encoded_image_shape
+        assert shape is not None  # only built where there are cameras
+        norm = Norm.GROUP if config.use_group_norm else Norm.BATCH
+        resnet = ResNet(config.vision_backbone, norm)
+        self.resize_shape = config.resize_shape
+        self.crop_shape = config.crop_shape
+        self.crop_is_random = config.crop_is_random
+        self.backbone = resnet.as_sequential()
+        keypoints = config.spatial_softmax_num_keypoints
+        self.pool = SpatialSoftmax(
+            resnet.channels, feature_size(shape[0]), feature_size(shape[1]), keypoints
+        )
+        self.out = nn.Linear(2 * keypoints, 2 * keypoints)
+
+    def crop(self, image: Tensor) -> Tensor:
+        """Resize and crop (B, 3, H, W): at random while training, else in the centre."""
+        if self.resize_shape is not None:
+            image = F.interpolate(image, self.resize_shape, mode="bilinear", antialias=True)
+        if self.crop_shape is None:
+            return image
+        height, width = self.crop_shape
+        free_y, free_x = image.shape[-2] - height, image.shape[-1] - width
+        if self.training and self.crop_is_random:
+            top = int(torch.randint(free_y + 1, (1,)))
+            left = int(torch.randint(free_x + 1, (1,)))
+        else:
+            top, left = round(free_y / 2), round(free_x / 2)
+        return image[..., top : top + height, left : left + width]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map images (B, 3, H, W) to features (B, 2 K)."""
+        out: Tensor = F.relu(self.out(self.pool(self.backbone(self.crop(image)))))
+        return out
+
+
+class Denoiser(nn.Module):
+    """Base of both variants: observations to features, and everything about noise.
+
+    A subclass turns features into a condition and evaluates the network under it.
+    """
+
+    state_dict_prefix = "diffusion."
+
+    def __init__(self, config: DenoisingConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.schedule = make_schedule(config)
+        count = len(config.cameras)
+        if count and config.use_separate_rgb_encoder_per_camera:
+            self.rgb_encoder: nn.Module = nn.ModuleList(RgbEncoder(config) for _ in range(count))
+        elif count:
+            self.rgb_encoder = RgbEncoder(config)
+        self.step_width = (
+            config.state_dim
+            + config.environment_dim
+            + count * 2 * config.spatial_softmax_num_keypoints
+        )
+
+    def condition_from(self, batch: dict[str, Tensor], features: list[Tensor]) -> Tensor:
+        """Return what stays the same during denoising, given each camera's (B, O, 2 K)."""
+        raise NotImplementedError
+
+    def evaluate(self, noisy: Tensor, step: Tensor, condition: Tensor) -> Tensor:
+        """Return the network's output (B, T, A) for noisy actions and steps (B,)."""
+        raise NotImplementedError
+
+    def camera_features(self, index: int, images: Tensor) -> Tensor:
+        """Encode pictures (B, 3, H, W) of one camera to (B, 2 K)."""
+        encoder = self.rgb_encoder
+        module = encoder[index] if isinstance(encoder, nn.ModuleList) else encoder
+        features: Tensor = module(images)
+        return features
+
+    def observe(self, batch: dict[str, Tensor], features: list[Tensor]) -> Tensor:
+        """Join state (B, O, S), camera features (B, O, 2 K) and environment: (B, O, width)."""
+        parts = [batch[STATE], *features]
+        if self.config.environment_dim:
+            parts.append(batch[ENVIRONMENT])
+        return torch.cat(parts, dim=-1)
+
+    def condition(self, batch: dict[str, Tensor]) -> Tensor:
+        """Encode an observation once for all denoising steps."""
+        keys = list(self.config.cameras)
+        shape = batch[STATE].shape[:2]  # B, O
+        if keys and not isinstance(self.rgb_encoder, nn.ModuleList):  # one pass, one crop
+            stacked = torch.cat([batch[key].flatten(0, 1) for key in keys])
+            encoded = list(self.camera_features(0, stacked).chunk(len(keys)))
+        else:
+            encoded = [
+                self.camera_features(index, batch[key].flatten(0, 1))
+                for index, key in enumerate(keys)
+            ]
+        return self.condition_from(batch, [part.view(*shape, -1) for part in encoded])
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the objective of a normalised batch and its parts, each a scalar.
+
+        Args:
+            batch: observations (B, O, ...), `action` (B, T, A), `action_is_pad` bool (B, T).
+        """
+        condition = self.condition(batch)
+        actions = batch[ACTION]
+        noise = torch.randn_like(actions)
+        step = torch.randint(
+            self.config.num_train_timesteps, actions.shape[:1], device=actions.device
+        )
+        output = self.evaluate(self.schedule.add_noise(actions, noise, step), step, condition)
+        error = (output - self.schedule.target(actions, noise)).square()
+        if not self.config.do_mask_loss_for_padding:
+            mse = error.mean()
+        else:
+            valid = ~batch[ACTION_IS_PAD].unsqueeze(-1)  # (B, T, 1)
+            mse = (error * valid).sum() / (valid.sum() * error.shape[-1]).clamp_min(1)
+        return mse, {"mse": mse.detach()}
+
+    def integrate(
+        self,
+        evaluate: Evaluate,
+        noise: Tensor,
+        steps: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Denoise (B, T, A); `evaluate` is this network under a condition, wherever it runs."""
+        count = steps or self.config.num_inference_steps or self.config.num_train_timesteps
+
+        def denoiser(x: Tensor, step: int) -> Tensor:
+            return evaluate(x, torch.full((len(x),), step, device=x.device))
+
+        stochastic = self.config.noise_scheduler_type == "DDPM"
+        return self.schedule.sample(
+            denoiser, noise, count, stochastic=stochastic, generator=generator
+        )
+
+    def forward(self, batch: dict[str, Tensor], noise: Tensor | None = None) -> Tensor:
+        """Return the denoised horizon (B, T, A)."""
+        condition = self.condition(batch)
+        actions = (len(batch[STATE]), self.config.horizon_steps, self.config.action_dim)
+        start = torch.randn(actions, device=condition.device) if noise is None else noise
+        return self.integrate(lambda x, step: self.evaluate(x, step, condition), start)

@@ -1,0 +1,233 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Flow matching: an action expert follows a learned velocity field from noise to actions.
+
+References:
+    Lipman et al. 2022, "Flow Matching for Generative Modeling" (arXiv 2210.02747), section 4.
+    Black et al. 2024, "pi0" (arXiv 2410.24164), section IV and appendix B: the action expert
+    that attends to a cached observation prefix, the block-wise mask, Beta-distributed times.
+    Ho and Salimans 2022, "Classifier-Free Diffusion Guidance", equation 6.
+
+Time runs from t = 1 (noise) to t = 0 (data), here and everywhere in this package:
+
+    x_t = t eps + (1 - t) a,   dx/dt = u = eps - a,   L = E || v_theta(x_t, t, o) - u ||^2
+
+Attention blocks: [pictures, task] | [state, environment] | [actions]; a token sees its own and
+earlier blocks, so the prefix does not depend on the actions and its keys and values are computed
+once per observation.
+
+Shapes: B batch, T chunk, A action, P prefix tokens, L layers, H heads, W head width, D prefix
+width, E expert width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE, TASK_EMBEDDING
+from koch_policy.models.denoiser import Evaluate
+from koch_policy.models.ode import integrate
+from koch_policy.models.positions import flow_time_embedding, sinusoid_2d
+from koch_policy.models.resnet import Norm, ResNet
+from koch_policy.policy_configs import FlowConfig
+
+
+class Block(nn.Module):
+    """Pre-norm transformer layer of its own width, with heads of the shared width."""
+
+    def __init__(self, dim: int, config: FlowConfig) -> None:
+        super().__init__()
+        self.heads = config.n_heads
+        inner = config.n_heads * config.dim_head
+        self.norm1 = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * inner)
+        self.out = nn.Linear(inner, dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim)
+        )
+        self.drop = nn.Dropout(config.dropout)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values (B, H, N, W) of tokens (B, N, dim)."""
+        q, k, v = self.qkv(self.norm1(x)).chunk(3, dim=-1)
+        return self._split(q), self._split(k), self._split(v)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.view(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
+
+    def finish(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend and feed forward; mask is bool (N, K), True where seen."""
+        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        x = x + self.drop(self.out(seen.transpose(1, 2).flatten(2)))
+        out: Tensor = x + self.drop(self.mlp(self.norm2(x)))
+        return out
+
+
+def block_mask(blocks: Tensor) -> Tensor:
+    """Return bool (N, N): token i sees token j unless j's block comes later. blocks: (N,)."""
+    return blocks[:, None] >= blocks[None, :]
+
+
+class Flow(nn.Module):
+    """The network; all values in and out are normalised."""
+
+    state_dict_prefix = "model."
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, expert = config.dim_model, config.dim_expert
+        if config.cameras:
+            self.backbone = ResNet(config.vision_backbone, Norm(config.backbone_norm))
+            self.image_in = nn.Linear(self.backbone.channels, dim)
+            self.camera_embed = nn.Parameter(0.02 * torch.randn(len(config.cameras), dim))
+        if config.task_dim:
+            self.task_in = nn.Linear(config.task_dim, dim)
+            self.no_task = nn.Parameter(0.02 * torch.randn(dim))
+        if config.state_dim:
+            self.state_in = nn.Linear(config.state_dim, dim)
+        if config.environment_dim:
+            self.environment_in = nn.Linear(config.environment_dim, dim)
+        self.prefix = nn.ModuleList(Block(dim, config) for _ in range(config.n_layers))
+        self.action_in = nn.Linear(config.action_dim, expert)
+        self.action_position = nn.Parameter(0.02 * torch.randn(config.chunk_size, expert))
+        self.time_mlp = nn.Sequential(
+            nn.Linear(2 * expert, expert), nn.SiLU(), nn.Linear(expert, expert)
+        )
+        self.expert = nn.ModuleList(Block(expert, config) for _ in range(config.n_layers))
+        self.norm = nn.LayerNorm(expert)
+        self.action_out = nn.Linear(expert, config.action_dim)
+        self._positions: dict[tuple[int, int], Tensor] = {}
+
+    def camera_features(self, index: int, images: Tensor) -> Tensor:
+        """Encode pictures (B, 3, H, W) of one camera to tokens (B, h * w, D)."""
+        features = self.backbone(images)  # (B, C, h, w)
+        size = (features.shape[-2], features.shape[-1])
+        if size not in self._positions:
+            self._positions[size] = sinusoid_2d(*size, self.config.dim_model)
+        position = self._positions[size].to(features.device)
+        tokens: Tensor = self.image_in(features.flatten(2).transpose(1, 2))
+        return tokens + position + self.camera_embed[index]
+
+    def condition_from(
+        self, batch: dict[str, Tensor], features: list[Tensor], hide_task: Tensor | None = None
+    ) -> Tensor:
+        """Run the prefix and return its keys and values (L, 2, B, H, P, W).
+
+        With classifier-free guidance, B is doubled at inference: with the task, then without.
+
+        Args:
+            batch: State, environment and task embedding.
+            features: Each camera's tokens.
+            hide_task: bool (B,), windows that are to see no task (training).
+        """
+        tokens = list(features)
+        if self.config.task_dim:
+            task = self.task_in(batch[TASK_EMBEDDING])  # (B, D)
+            if hide_task is not None:
+                task = torch.where(hide_task.unsqueeze(-1), self.no_task, task)
+            if self._is_guided():
+                task = torch.cat((task, self.no_task.expand_as(task)))
+                tokens = [torch.cat((part, part)) for part in tokens]
+            tokens.append(task.unsqueeze(1))
+        seen_by_all = sum(part.shape[1] for part in tokens)
+        vectors = []
+        if self.config.state_dim:
+            vectors.append(self.state_in(batch[STATE]).unsqueeze(1))
+        if self.config.environment_dim:
+            vectors.append(self.environment_in(batch[ENVIRONMENT]).unsqueeze(1))
+        if self._is_guided():
+            vectors = [torch.cat((part, part)) for part in vectors]
+        x = torch.cat((*tokens, *vectors), dim=1)  # (B, P, D)
+        blocks = (torch.arange(x.shape[1], device=x.device) >= seen_by_all).long()
+        mask = block_mask(blocks)
+        cache = []
+        for layer in self.prefix:
+            q, k, v = layer.project(x)  # type: ignore[operator]
+            cache.append(torch.stack((k, v)))
+            x = layer.finish(x, q, k, v, mask)  # type: ignore[operator]
+        return torch.stack(cache)
+
+    def _is_guided(self) -> bool:
+        return not self.training and self.config.guidance_scale != 1.0
+
+    def condition(self, batch: dict[str, Tensor], hide_task: Tensor | None = None) -> Tensor:
+        """Encode an observation once for all steps: keys and values (L, 2, B, H, P, W)."""
+        features = [
+            self.camera_features(index, batch[key])
+            for index, key in enumerate(self.config.cameras)
+        ]
+        return self.condition_from(batch, features, hide_task)
+
+    def evaluate(self, noisy: Tensor, time: Tensor, condition: Tensor) -> Tensor:
+        """Return the velocity (B, T, A) at noisy actions (B, T, A) and times (B,) in [0, 1]."""
+        guided = self._is_guided()
+        if guided:
+            noisy, time = torch.cat((noisy, noisy)), torch.cat((time, time))
+        low, high = self.config.min_period, self.config.max_period
+        embedding = flow_time_embedding(
+            time, self.config.dim_expert, min_period=low, max_period=high
+        )
+        x = self.action_in(noisy) + self.action_position  # (B, T, E)
+        embedding = embedding.to(x.dtype).unsqueeze(1).expand_as(x)
+        x = self.time_mlp(torch.cat((x, embedding), dim=-1))
+        for index, layer in enumerate(self.expert):
+            q, k, v = layer.project(x)  # type: ignore[operator]
+            k = torch.cat((condition[index, 0], k), dim=2)  # (B, H, P + T, W)
+            v = torch.cat((condition[index, 1], v), dim=2)
+            x = layer.finish(x, q, k, v, None)  # type: ignore[operator]
+        velocity: Tensor = self.action_out(self.norm(x))
+        if not guided:
+            return velocity
+        with_task, without = velocity.chunk(2)
+        return without + self.config.guidance_scale * (with_task - without)
+
+    def draw_times(self, count: int, device: torch.device) -> Tensor:
+        """Draw training times (B,), more of them near the noise (t = 1)."""
+        config = self.config
+        gamma_a = torch._standard_gamma(torch.full((count,), config.time_alpha))
+        gamma_b = torch._standard_gamma(torch.full((count,), config.time_beta))
+        fraction = gamma_a / (gamma_a + gamma_b)  # Beta(alpha, beta)
+        return (fraction * config.time_scale + config.time_offset).to(device)
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the objective of a normalised batch and its parts, each a scalar.
+
+        Args:
+            batch: observation features, `action` (B, T, A), `action_is_pad` bool (B, T).
+        """
+        actions = batch[ACTION]
+        hide = None
+        if self.training and self.config.task_dim:
+            hide = torch.rand(len(actions), device=actions.device) < self.config.task_dropout
+        noise = torch.randn_like(actions)
+        time = self.draw_times(len(actions), actions.device)
+        t = time.view(-1, 1, 1)
+        noisy = t * noise + (1 - t) * actions
+        condition = self.condition(batch, hide)
+        error = (self.evaluate(noisy, time, condition) - (noise - actions)).square()
+        valid = ~batch[ACTION_IS_PAD].unsqueeze(-1)  # (B, T, 1)
+        mse = (error * valid).sum() / (valid.sum() * error.shape[-1]).clamp_min(1)
+        return mse, {"mse": mse.detach()}
+
+    def integrate(
+        self,
+        evaluate: Evaluate,
+        noise: Tensor,
+        steps: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Follow the field from noise (B, T, A) to actions."""
+        count = steps or self.config.num_inference_steps
+        return integrate(evaluate, noise, count, self.config.solver)
+
+    def forward(self, batch: dict[str, Tensor], noise: Tensor | None = None) -> Tensor:
+        """Return a chunk (B, T, A)."""
+        first = batch[next(iter(self.config.cameras), ENVIRONMENT)]
+        actions = (len(first), self.config.chunk_size, self.config.action_dim)
+        start = torch.randn(actions, device=first.device) if noise is None else noise
+        condition = self.condition(batch)
+        return self.integrate(lambda x, time: self.evaluate(x, time, condition), start)

@@ -1,0 +1,287 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The policies' configurations: shape of the network and defaults of its training.
+
+`act` and `diffusion` are LeRobot's types with LeRobot's fields and (0.4) defaults;
+`diffusion_transformer` and `flow` are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import ClassVar
+
+from koch_policy.configs import NormalizationMode, PolicyConfig
+
+
+def _modes(state_and_action: NormalizationMode) -> Mapping[str, NormalizationMode]:
+    visual = NormalizationMode.MEAN_STD
+    return MappingProxyType(
+        {"VISUAL": visual, "STATE": state_and_action, "ACTION": state_and_action}
+    )
+
+
+def _modes_with_environment() -> Mapping[str, NormalizationMode]:
+    """LeRobot leaves ENV features unscaled by default; our own policies scale them."""
+    modes = dict(_modes(NormalizationMode.MEAN_STD))
+    return MappingProxyType({**modes, "ENV": NormalizationMode.MEAN_STD})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActConfig(PolicyConfig):
+    """Action Chunking Transformer (LeRobot type `act`)."""
+
+    type: ClassVar[str] = "act"
+    normalization_mapping: Mapping[str, NormalizationMode] = field(
+        default_factory=lambda: _modes(NormalizationMode.MEAN_STD)
+    )
+    chunk_size: int = 100
+    n_action_steps: int = 100
+    vision_backbone: str = "resnet18"
+    replace_final_stride_with_dilation: bool = False
+    pre_norm: bool = False
+    dim_model: int = 512
+    n_heads: int = 8
+    dim_feedforward: int = 3200
+    feedforward_activation: str = "relu"
+    n_encoder_layers: int = 4
+    n_decoder_layers: int = 1
+    use_vae: bool = True
+    latent_dim: int = 32
+    n_vae_encoder_layers: int = 4
+    temporal_ensemble_coeff: float | None = None
+    dropout: float = 0.1
+    kl_weight: float = 10.0
+    optimizer_lr: float = 1e-5
+    optimizer_weight_decay: float = 1e-4
+    optimizer_lr_backbone: float = 1e-5
+
+    def __post_init__(self) -> None:
+        """Check the combinations that ACT allows."""
+        super().__post_init__()
+        self.require_positive(
+            "chunk_size", "dim_model", "n_heads", "latent_dim", "n_decoder_layers"
+        )
+        self.require_choice("feedforward_activation", ("relu", "gelu"))
+        self.require_observation()
+        if self.n_obs_steps != 1:
+            raise self.error("n_obs_steps", self.n_obs_steps, "1 (ACT sees one observation)")
+        if self.n_action_steps > self.chunk_size:
+            raise self.error("n_action_steps", self.n_action_steps, f"<= {self.chunk_size}")
+        if self.temporal_ensemble_coeff is not None and self.n_action_steps != 1:
+            raise self.error("n_action_steps", self.n_action_steps, "1 with temporal ensembling")
+        if self.dim_model % self.n_heads or self.dim_model % 4:
+            raise self.error("dim_model", self.dim_model, "a multiple of n_heads and of 4")
+
+    @property
+    def horizon_steps(self) -> int:
+        """Steps of one chunk."""
+        return self.chunk_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoisingConfig(PolicyConfig):
+    """What both diffusion policies share: observation encoder, noise schedule, time axis."""
+
+    normalization_mapping: Mapping[str, NormalizationMode] = field(
+        default_factory=lambda: _modes(NormalizationMode.MIN_MAX)
+    )
+    n_obs_steps: int = 2
+    horizon: int = 16
+    n_action_steps: int = 8
+    drop_n_last_frames: int = 7
+    vision_backbone: str = "resnet18"
+    resize_shape: tuple[int, int] | None = None
+    crop_ratio: float = 1.0
+    crop_shape: tuple[int, int] | None = None
+    crop_is_random: bool = True
+    use_group_norm: bool = True
+    spatial_softmax_num_keypoints: int = 32
+    use_separate_rgb_encoder_per_camera: bool = False
+    noise_scheduler_type: str = "DDPM"
+    num_train_timesteps: int = 100
+    beta_schedule: str = "squaredcos_cap_v2"
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+    prediction_type: str = "epsilon"
+    clip_sample: bool = True
+    clip_sample_range: float = 1.0
+    num_inference_steps: int | None = None
+    do_mask_loss_for_padding: bool = False
+    optimizer_betas: tuple[float, float] = (0.95, 0.999)
+    optimizer_eps: float = 1e-8
+    scheduler_name: str = "cosine"
+    scheduler_warmup_steps: int = 500
+
+    def __post_init__(self) -> None:
+        """Check the combinations that diffusion allows and derive the crop."""
+        super().__post_init__()
+        self.require_choice("noise_scheduler_type", ("DDPM", "DDIM"))
+        self.require_choice("prediction_type", ("epsilon", "sample"))
+        self.require_choice("beta_schedule", ("linear", "scaled_linear", "squaredcos_cap_v2"))
+        self.require_positive("num_train_timesteps", "horizon")
+        self.require_observation()
+        if not self.state_dim:
+            raise self.error("input_features", list(self.input_features), "observation.state")
+        self._check_time()
+        self._check_images()
+
+    def _check_time(self) -> None:
+        steps = self.num_inference_steps
+        if steps is not None and not 0 < steps <= self.num_train_timesteps:
+            raise self.error("num_inference_steps", steps, f"1..{self.num_train_timesteps}")
+        if self.n_action_steps > self.horizon - self.n_obs_steps + 1:
+            raise self.error("n_action_steps", self.n_action_steps, "<= horizon - n_obs_steps + 1")
+
+    def _check_images(self) -> None:
+        if not 0.0 < self.crop_ratio <= 1.0:
+            raise self.error("crop_ratio", self.crop_ratio, "a fraction in (0, 1]")
+        if self.resize_shape is not None:
+            height, width = self.resize_shape
+            ratio = self.crop_ratio
+            crop = (int(height * ratio), int(width * ratio)) if ratio < 1.0 else None
+            object.__setattr__(self, "crop_shape", crop)
+        shapes = set(self.cameras.values())
+        if len(shapes) > 1:
+            raise self.error("input_features", sorted(shapes), "one shape for all cameras")
+        source = self.resize_shape or (next(iter(shapes))[1:] if shapes else None)
+        crop = self.crop_shape
+        if source and crop and (crop[0] > source[0] or crop[1] > source[1]):
+            raise self.error("crop_shape", crop, f"no larger than the image {source}")
+
+    @property
+    def horizon_steps(self) -> int:
+        """Steps of the denoised sequence."""
+        return self.horizon
+
+    @property
+    def first_action_offset(self) -> int:
+        """The horizon starts at the oldest observation."""
+        return 1 - self.n_obs_steps
+
+    @property
+    def encoded_image_shape(self) -> tuple[int, int] | None:
+        """Height and width that enter the backbone, None without cameras."""
+        if not self.cameras:
+            return None
+        height, width = (
+            self.crop_shape or self.resize_shape or next(iter(self.cameras.values()))[1:]
+        )
+        return (height, width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig(DenoisingConfig):
+    """Diffusion Policy with the 1-D U-Net (LeRobot type `diffusion`)."""
+
+    type: ClassVar[str] = "diffusion"
+    down_dims: tuple[int, ...] = (512, 1024, 2048)
+    kernel_size: int = 5
+    n_groups: int = 8
+    diffusion_step_embed_dim: int = 128
+    use_film_scale_modulation: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the U-Net's shape."""
+        super().__post_init__()
+        self.require_positive("diffusion_step_embed_dim", "n_groups", "kernel_size")
+        factor = 2 ** len(self.down_dims)
+        if self.horizon % factor:
+            raise self.error("horizon", self.horizon, f"a multiple of {factor} (2^len(down_dims))")
+        for width in self.down_dims:
+            if width % self.n_groups or width % 8:
+                raise self.error("down_dims", self.down_dims, "multiples of n_groups and of 8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionTransformerConfig(DenoisingConfig):
+    """Diffusion Policy with a transformer that attends to the observation steps."""
+
+    type: ClassVar[str] = "diffusion_transformer"
+    dim_model: int = 256
+    n_heads: int = 4
+    n_layers: int = 8
+    dropout: float = 0.1
+    is_causal: bool = True
+    optimizer_weight_decay: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Check the transformer's shape."""
+        super().__post_init__()
+        self.require_positive("dim_model", "n_heads", "n_layers")
+        if self.dim_model % self.n_heads or self.dim_model % 2:
+            raise self.error("dim_model", self.dim_model, "a multiple of n_heads and of 2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig(PolicyConfig):
+    """Flow matching with an action expert over a cached observation prefix.
+
+    Attributes:
+        task_encoder: "none"; "learned" (an embedding per task text of the dataset); or "minilm"
+            (sentence embeddings, so that new wordings of a task work too).
+        task_dim: Width of the task input: number of tasks when learned, 384 for minilm.
+        guidance_scale: Classifier-free guidance on the task; 1 = off.
+        task_dropout: Part of the training windows whose task is hidden, which guidance needs.
+        solver: "euler", "midpoint", "heun" or "rk4"; all take num_inference_steps steps.
+        time_alpha, time_beta, time_scale, time_offset: Training times are drawn as
+            Beta(alpha, beta) * scale + offset; 1 is noise, 0 is data.
+        backbone_norm: "group", "frozen" or "batch".
+    """
+
+    type: ClassVar[str] = "flow"
+    normalization_mapping: Mapping[str, NormalizationMode] = field(
+        default_factory=_modes_with_environment
+    )
+    chunk_size: int = 50
+    n_action_steps: int = 50
+    vision_backbone: str = "resnet18"
+    backbone_norm: str = "group"
+    dim_model: int = 384
+    dim_expert: int = 256
+    n_heads: int = 6
+    dim_head: int = 64
+    n_layers: int = 6
+    dropout: float = 0.0
+    task_encoder: str = "none"
+    task_dim: int = 0
+    task_dropout: float = 0.1
+    guidance_scale: float = 1.0
+    num_inference_steps: int = 10
+    solver: str = "euler"
+    time_alpha: float = 1.5
+    time_beta: float = 1.0
+    time_scale: float = 0.999
+    time_offset: float = 0.001
+    min_period: float = 4e-3
+    max_period: float = 4.0
+    optimizer_lr: float = 1e-4
+    optimizer_lr_backbone: float = 5e-5
+    optimizer_weight_decay: float = 0.01
+    optimizer_betas: tuple[float, float] = (0.9, 0.95)
+
+    def __post_init__(self) -> None:
+        """Check the combinations that the flow policy allows."""
+        super().__post_init__()
+        self.require_choice("solver", ("euler", "midpoint", "heun", "rk4"))
+        self.require_choice("backbone_norm", ("group", "frozen", "batch"))
+        self.require_choice("task_encoder", ("none", "learned", "minilm"))
+        self.require_positive("chunk_size", "n_layers", "n_heads", "num_inference_steps")
+        self.require_observation()
+        if self.n_obs_steps != 1:
+            raise self.error("n_obs_steps", self.n_obs_steps, "1 (flow sees one observation)")
+        if self.n_action_steps > self.chunk_size:
+            raise self.error("n_action_steps", self.n_action_steps, f"<= {self.chunk_size}")
+        if (self.task_encoder == "none") != (self.task_dim == 0):
+            raise self.error("task_dim", self.task_dim, "zero exactly when task_encoder is none")
+        if self.guidance_scale != 1.0 and self.task_encoder == "none":
+            raise self.error("guidance_scale", self.guidance_scale, "1 without a task_encoder")
+        if self.dim_model % 4 or self.dim_expert % 2:
+            raise self.error("dim_model", self.dim_model, "a multiple of 4 (dim_expert of 2)")
+
+    @property
+    def horizon_steps(self) -> int:
+        """Steps of one chunk."""
+        return self.chunk_size
