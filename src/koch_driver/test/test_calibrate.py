@@ -1,0 +1,298 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Calibration against emulated arms: LeRobot's numbers, bad input, the dialogue on a real tty."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import yaml
+
+from koch_driver import calibrate_view as view
+from koch_driver.arm import check_drift, connect_arm
+from koch_driver.bus import DynamixelBus
+from koch_driver.calibrate import CalibrationRoutine, JointRange, zero_offsets
+from koch_driver.calibrate_cli import calibrate
+from koch_driver.console import Console
+from koch_driver.emulator import EmulatedChain, EmulatedServo, FirstOrderPhysics
+from koch_driver.errors import CalibrationAborted
+from koch_driver.motors import motors_for
+from koch_driver.rig_offsets import joints_block, replace_offsets
+from koch_rig.calibration import load_calibration
+from koch_rig.joints import JOINT_NAMES
+from koch_rig.rig import JointMount, Role
+from koch_rig.units import RAD_PER_TICK, ticks_to_rad
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from koch_rig.rig import Arm, Rig
+
+MIDDLE = np.array([0.4, 2.9, 1.1, -0.3, 2.2, 0.7])
+REPO = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(params=[Role.FOLLOWER, Role.LEADER], ids=["follower", "leader"])
+def fresh(request: pytest.FixtureRequest, rig: Rig) -> Iterator[tuple[EmulatedChain, Arm]]:
+    """An arm that was never calibrated."""
+    arm = rig.arms[request.param.value]
+    motors = motors_for(arm.role)
+    servos = [EmulatedServo(spec.model, spec.id) for spec in motors]
+    physics = FirstOrderPhysics([spec.model for spec in motors], MIDDLE.tolist())
+    with EmulatedChain(servos, physics, link_path=arm.port, joints=JOINT_NAMES) as chain:
+        yield chain, arm
+
+
+def move(chain: EmulatedChain, *offsets_rad: float) -> None:
+    """A hand leads the four limited joints to offsets from the middle, one after the other."""
+    for offset in offsets_rad:
+        for k in (1, 2, 3, 5):
+            chain.hold(JOINT_NAMES[k], MIDDLE[k] + offset)
+        time.sleep(0.4)  # reach the end and be seen there
+
+
+def test_routine_gives_lerobots_numbers(fresh: tuple[EmulatedChain, Arm], tmp_path: Path) -> None:
+    chain, arm = fresh
+    with DynamixelBus(arm.port, motors_for(arm.role)) as bus:
+        routine = CalibrationRoutine(bus, arm.role)
+        routine.prepare()
+        homing = routine.set_middle()
+        assert bus.read_all("Present_Position").tolist() == [2047] * 6
+        for offset in (-0.6, 0.5):
+            move(chain, offset)
+            routine.observe()
+        made = routine.finish(tmp_path / "made.json")
+        assert check_drift(bus, made).clean
+    for k, joint in enumerate(JOINT_NAMES):
+        mirrored = arm.role is Role.LEADER and joint == "elbow_flex"
+        sign = -1 if mirrored else 1
+        assert made[joint].drive_mode == int(mirrored)
+        raw = round(sign * MIDDLE[k] / RAD_PER_TICK)
+        assert (homing[joint] - (2047 - raw)) % 4096 == 0
+        if joint in ("shoulder_pan", "wrist_roll"):
+            assert (made[joint].range_min, made[joint].range_max) == (0, 4095)
+        else:
+            ends = sorted(round(2047 + sign * o / RAD_PER_TICK) for o in (-0.6, 0.5))
+            np.testing.assert_allclose(
+                [made[joint].range_min, made[joint].range_max], ends, atol=2
+            )
+
+
+def test_an_unmoved_joint_is_named(fresh: tuple[EmulatedChain, Arm], tmp_path: Path) -> None:
+    _, arm = fresh
+    with DynamixelBus(arm.port, motors_for(arm.role)) as bus:
+        routine = CalibrationRoutine(bus, arm.role)
+        routine.prepare()
+        routine.set_middle()
+        with pytest.raises(CalibrationAborted, match="no position"):
+            routine.finish(tmp_path / "made.json")
+        routine.observe()
+        with pytest.raises(CalibrationAborted, match="shoulder_lift, elbow_flex, wrist_flex"):
+            routine.finish(tmp_path / "made.json")
+
+
+def test_a_range_beyond_one_turn_is_refused(
+    fresh: tuple[EmulatedChain, Arm], tmp_path: Path
+) -> None:
+    chain, arm = fresh
+    with DynamixelBus(arm.port, motors_for(arm.role)) as bus:
+        routine = CalibrationRoutine(bus, arm.role)
+        routine.prepare()
+        routine.set_middle()
+        routine.observe()
+        for joint, offset in zip(JOINT_NAMES, (0, 0.3, 0.3, 0.3, 0, 3.4), strict=True):
+            chain.hold(joint, MIDDLE[JOINT_NAMES.index(joint)] + offset)
+        time.sleep(0.8)
+        routine.observe()
+        with pytest.raises(CalibrationAborted, match=r"gripper .*middle pose"):
+            routine.finish(tmp_path / "made.json")
+
+
+def test_existing_file_is_written_into_the_servos(
+    chain: EmulatedChain, follower: Arm, wait_until: Callable[..., bool]
+) -> None:
+    chain.servo("elbow_flex").set("Homing_Offset", 5)
+    chain.servo("gripper").set("Drive_Mode", 1)
+    read_fd, write_fd = os.pipe()
+    os.write(write_fd, b"\n")
+    out = io.StringIO()
+    with DynamixelBus(follower.port, motors_for(follower.role)) as bus:
+        calibrate(bus, follower, Console(read_fd, out), new=False)
+    assert "Homing_Offset 5" in out.getvalue()
+    connect_arm(follower, load_calibration(follower.calibration_path)).close()
+
+
+@pytest.mark.parametrize("keys", [b"q", b"\x1b", b""])
+def test_ending_the_dialogue_changes_no_file(
+    chain: EmulatedChain, follower: Arm, keys: bytes
+) -> None:
+    before = follower.calibration_path.read_bytes()
+    read_fd, write_fd = os.pipe()
+    os.write(write_fd, keys)
+    os.close(write_fd)
+    with (
+        DynamixelBus(follower.port, motors_for(follower.role)) as bus,
+        pytest.raises(CalibrationAborted, match="untouched"),
+    ):
+        calibrate(bus, follower, Console(read_fd, io.StringIO()), new=True)
+    assert follower.calibration_path.read_bytes() == before
+
+
+# -- the zero step -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_zero_offsets_make_the_pose_read_as_it_should(sign: int) -> None:
+    mounts = {j: JointMount(sign, 0.7) for j in JOINT_NAMES}
+    ticks = [2047, 2300, 1500, 0, 4095, 6000]
+    pose = [0.0, 0.1, -0.2, 0.0, 0.3, 0.0]
+    offsets = zero_offsets(ticks, mounts, pose)
+    for joint, tick, angle in zip(JOINT_NAMES, ticks, pose, strict=True):
+        read = ticks_to_rad(tick, sign=sign, offset_rad=offsets[joint])
+        assert np.cos(read - angle) == pytest.approx(1.0)
+        assert abs(offsets[joint]) <= np.pi + 1e-9
+
+
+RIG_TEXT = """# my rig
+arms:
+  follower:          # the strong one
+    joints:
+{rows}
+  leader:
+    joints: {{gripper: {{offset_rad: 9}}}}
+"""
+
+
+def test_offsets_go_into_the_rig_and_nothing_else_changes() -> None:
+    rows = "\n".join(f"      {j}: {{sign: -1, offset_rad: 0.5}}  # {j}" for j in JOINT_NAMES)
+    text = RIG_TEXT.format(rows=rows)
+    offsets = {joint: k / 10 for k, joint in enumerate(JOINT_NAMES)}
+    changed = replace_offsets(text, "follower", offsets)
+    data = yaml.safe_load(changed)["arms"]
+    assert [data["follower"]["joints"][j]["offset_rad"] for j in JOINT_NAMES] == list(
+        offsets.values()
+    )
+    assert data["leader"]["joints"]["gripper"]["offset_rad"] == 9
+    assert re.sub(r"offset_rad: [-\d.]+", "", changed) == re.sub(r"offset_rad: [-\d.]+", "", text)
+
+
+@pytest.mark.parametrize("name", ["rig.emulated.yaml", "rig.yaml"])
+def test_shared_or_missing_offsets_are_left_to_the_person(name: str) -> None:
+    text = (REPO / "config" / name).read_text()
+    offsets = dict.fromkeys(JOINT_NAMES, 0.1)
+    for arm in ("follower", "leader"):
+        assert replace_offsets(text, arm, offsets) is None
+    block = yaml.safe_load(joints_block(offsets, {j: JointMount() for j in JOINT_NAMES}))
+    assert block["joints"]["gripper"] == {"sign": 1, "offset_rad": 0.1}
+
+
+# -- what the person sees ----------------------------------------------------------------------
+
+
+def test_bars_show_range_and_position() -> None:
+    row = JointRange("gripper", 1024, 3071, 2048, True)
+    line = view.bar(row, width=40)
+    bar = line[line.index("[") + 1 : line.index("]")]
+    assert len(bar) == 40
+    assert bar == "." * 10 + "=" * 10 + "#" + "=" * 8 + "=" + "." * 10
+    assert line.endswith("ok")
+    assert view.bar(JointRange("gripper", 5, 9, 7, True)).endswith("move it")
+    assert view.bar(JointRange("wrist_roll", 0, 4095, -9999, False)).endswith("full turn")
+
+
+class Terminal:
+    """'koch calibrate' on a terminal of its own."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.master, slave = pty.openpty()
+        code = (
+            "import sys; from koch_driver.calibrate_cli import main; sys.exit(main(sys.argv[1:]))"
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+        os.close(slave)
+        self.seen = ""
+
+    def expect(self, text: str, seconds: float = 15.0) -> None:
+        """Read until a text shows up after the last one."""
+        end = time.monotonic() + seconds
+        while text not in self.seen:
+            ready, _, _ = select.select([self.master], [], [], 0.1)
+            if ready:
+                try:
+                    self.seen += os.read(self.master, 65536).decode(errors="replace")
+                except OSError:
+                    pytest.fail(f"the program ended before {text!r}:\n{self.seen}")
+            elif time.monotonic() > end:
+                pytest.fail(f"no {text!r} in:\n{self.seen}")
+        self.seen = self.seen[self.seen.index(text) + len(text) :]
+
+    def press(self, keys: str) -> None:
+        """Type."""
+        os.write(self.master, keys.encode())
+
+
+def test_the_whole_dialogue_on_a_terminal(rig: Rig, tmp_path: Path) -> None:
+    folder = tmp_path / "config"
+    shutil.copytree(REPO / "config", folder)
+    text = (
+        (folder / "rig.emulated.yaml")
+        .read_text()
+        .replace("&joints", "")
+        .replace("joints: *joints", "")
+    )
+    rows = "".join(f"      {j}: {{offset_rad: 0.0}}\n" for j in JOINT_NAMES)
+    text = re.sub(r"( {4}joints:).*?( {2}leader:)", rf"\1\n{rows}\2", text, flags=re.DOTALL)
+    rig_path = folder / "rig.emulated.yaml"
+    rig_path.write_text(text.replace("${KOCH_RUN_DIR:-/tmp/koch}", str(tmp_path)))
+    motors = motors_for(Role.FOLLOWER)
+    servos = [EmulatedServo(spec.model, spec.id) for spec in motors]
+    physics = FirstOrderPhysics([s.model for s in motors], MIDDLE.tolist())
+    link = tmp_path / "follower"
+    with EmulatedChain(servos, physics, link_path=link, joints=JOINT_NAMES) as chain:
+        terminal = Terminal("follower", "--rig", str(rig_path), "--new", "--write")
+        terminal.expect("middle pose")
+        terminal.press("\n")
+        terminal.expect("the ranges")
+        terminal.expect("move it")
+        terminal.press("\n")  # too early
+        terminal.expect("Not moved yet: shoulder_lift")
+        hand = threading.Thread(target=move, args=(chain, -0.6, 0.5, 0.0))
+        hand.start()
+        hand.join()
+        terminal.expect("ok")
+        terminal.press("\n")
+        terminal.expect("Saved")
+        terminal.expect("the zero pose")
+        chain.hold("wrist_flex", MIDDLE[3] + 0.25)
+        time.sleep(0.3)
+        terminal.press("\n")
+        terminal.expect("Zero offsets written")
+        assert terminal.process.wait(5) == 0
+    made = load_calibration(folder / "calibration" / "sim_follower.json")
+    assert made["gripper"].range_max - made["gripper"].range_min == pytest.approx(717, abs=6)
+    joints = yaml.safe_load(rig_path.read_text())["arms"]["follower"]["joints"]
+    assert joints["wrist_flex"]["offset_rad"] == pytest.approx(-0.25, abs=2e-3)
+
+
+def test_problems_end_with_a_message_and_code_two(tmp_path: Path) -> None:
+    from koch_driver.calibrate_cli import main
+
+    assert main(["follower", "--rig", str(tmp_path / "none.yaml")]) == 2
+    assert main(["thumb", "--rig", str(REPO / "config" / "rig.emulated.yaml")]) == 2

@@ -1,0 +1,88 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Finding motors and setting up new ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from koch_driver.bus import DynamixelBus
+from koch_driver.control_table import XL330_M077, XL330_M288
+from koch_driver.emulator import EmulatedChain, EmulatedServo, FirstOrderPhysics
+from koch_driver.errors import MotorSetupError
+from koch_driver.motor_setup import read_registers, scan, set_up_motor
+from koch_driver.motors import FOLLOWER_MOTORS, LEADER_MOTORS
+from koch_driver.motors_cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FACTORY_BAUD = 1  # 57600
+GRIPPER = FOLLOWER_MOTORS[5]
+
+
+def single(tmp_path: Path, *servos: EmulatedServo) -> EmulatedChain:
+    """A bus with loose motors."""
+    physics = FirstOrderPhysics([s.model for s in servos], [1.0] * len(servos))
+    return EmulatedChain(servos, physics, link_path=tmp_path / "board")
+
+
+@pytest.mark.parametrize("baud_code", [FACTORY_BAUD, 3, 2])
+def test_a_new_motor_gets_id_and_baud(tmp_path: Path, baud_code: int) -> None:
+    with single(tmp_path, EmulatedServo(XL330_M288, 1, {"Baud_Rate": baud_code})) as chain:
+        found = set_up_motor(chain.path, GRIPPER)
+        assert found.reply.id == 1
+        assert (chain.servo(6).get("ID"), chain.servo(6).get("Baud_Rate")) == (6, 3)
+        with DynamixelBus(chain.path, (GRIPPER,)) as bus:
+            assert bus.ping(6).model_number == 1200
+        again = set_up_motor(chain.path, GRIPPER)  # a second time changes nothing
+        assert again.reply.id == 6
+
+
+def test_two_motors_at_once_are_refused(tmp_path: Path) -> None:
+    servos = [EmulatedServo(XL330_M288, k) for k in (1, 2)]
+    with single(tmp_path, *servos) as chain, pytest.raises(MotorSetupError, match=r"id 1 .*id 2"):
+        set_up_motor(chain.path, GRIPPER)
+
+
+def test_the_wrong_model_is_refused(tmp_path: Path) -> None:
+    with (
+        single(tmp_path, EmulatedServo(XL330_M077, 1)) as chain,
+        pytest.raises(MotorSetupError, match=r"found xl330-m077 .*expected xl330-m288"),
+    ):
+        set_up_motor(chain.path, GRIPPER)
+
+
+def test_scan_finds_motors_at_every_baud(tmp_path: Path) -> None:
+    servos = [EmulatedServo(XL330_M288, 1), EmulatedServo(XL330_M077, 9, {"Baud_Rate": 1})]
+    with single(tmp_path, *servos) as chain:
+        tried: list[int] = []
+        found = scan(chain.path, (1_000_000, 57_600), progress=tried.append)
+        assert [(f.baud, f.reply.id, f.model) for f in found] == [
+            (1_000_000, 1, "xl330-m288"), (57_600, 9, "xl330-m077")
+        ]  # fmt: skip
+        assert tried == [1_000_000, 57_600]
+        registers = read_registers(chain.path, found[1])
+        assert registers["Model_Number"] == 1190
+        assert registers["Baud_Rate"] == 1
+
+
+def test_list_says_what_it_sees(
+    leader_chain: EmulatedChain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list", "--port", leader_chain.path, "--port", str(tmp_path / "no")]) == 0
+    out = capsys.readouterr().out
+    assert "a Koch leader, complete" in out
+    assert out.count("xl330-m077") == len(LEADER_MOTORS)
+    assert "does not exist" in out
+
+
+def test_read_prints_registers(chain: EmulatedChain, capsys: pytest.CaptureFixture[str]) -> None:
+    chain.faults.trip("gripper", "overload")
+    assert main(["read", chain.path, "--id", "6"]) == 0
+    out = capsys.readouterr().out
+    assert "Hardware_Error_Status" in out
+    assert "overload" in out
+    assert main(["read", chain.path, "--id", "9"]) == 2
