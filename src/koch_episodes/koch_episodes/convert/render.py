@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -21,6 +22,7 @@ from koch_episodes.errors import DecodeError, EpisodeError, VideoError
 from koch_episodes.stream import to_ns
 
 Picture = bytes | RawPicture
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 class BrokenPicturesError(Exception):
@@ -184,8 +186,8 @@ def render(
                 if camera.reader.topic.name == message.topic and not camera.done:
                     _offer(camera, message, sizes[camera.key])
     except av.FFmpegError as exc:
-        if exc.errno == errno.ENOSPC:
-            raise OSError(errno.ENOSPC, "No space left on device") from exc
+        if exc.errno in _DISK_ERRORS:
+            raise OSError(exc.errno, os.strerror(exc.errno)) from exc
         raise VideoError(bag.path, f"cannot be encoded: {exc}") from exc
     finally:
         for camera in cameras:

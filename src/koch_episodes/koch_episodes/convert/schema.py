@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from koch_episodes.bag import Bag, open_bag
+from koch_episodes.bag import Bag, Topic, open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert.mapping import (
     ACTION,
@@ -29,6 +29,7 @@ from koch_episodes.errors import (
     DecodeError,
     EpisodeError,
     MappingError,
+    MessageTypeError,
     MissingTopicError,
 )
 from koch_rig.errors import KochError
@@ -113,6 +114,12 @@ def check_topics(bag: Bag, feature_map: FeatureMap) -> None:
         raise MissingTopicError(bag.path, missing, bag.topics)
 
 
+def check_kind(topic: Topic, reader: TopicReader, is_picture: bool) -> None:
+    """Raise MessageTypeError where a picture stands for numbers or the reverse."""
+    if reader.is_picture != is_picture:
+        raise MessageTypeError(topic.name, topic.type, "a picture" if is_picture else "numbers")
+
+
 def _look(bag: Bag, feature_map: FeatureMap, options: ConvertOptions, rig: Rig | None) -> Schema:
     from koch_rig.fingerprint import fingerprint
 
@@ -125,6 +132,8 @@ def _look(bag: Bag, feature_map: FeatureMap, options: ConvertOptions, rig: Rig |
     names: dict[str, tuple[str, ...]] = {
         topic: source.names for topic, source in feature_map.topics.items() if source.names
     }
+    for topic in names:
+        check_kind(bag.topics[topic], readers[topic], is_picture=False)
     sizes: dict[str, tuple[int, int]] = {}
     open_topics = {topic for topic in readers if topic not in names}
     for message in bag.messages(open_topics):

@@ -20,7 +20,7 @@ from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.plan import Planner, Segment, WindowPlan
 from koch_episodes.convert.render import BrokenPicturesError, render
 from koch_episodes.convert.report import bag_report, segment_report
-from koch_episodes.convert.schema import Schema, check_topics, map_of, rig_of
+from koch_episodes.convert.schema import Schema, check_kind, check_topics, map_of, rig_of
 from koch_episodes.convert.topics import TopicReader, size_of
 from koch_episodes.dataset.layout import Codec
 from koch_episodes.dataset.part import EpisodePart
@@ -28,6 +28,7 @@ from koch_episodes.dataset.stats import Stats, column_stats
 from koch_episodes.dataset.video import VideoSettings, video_info
 from koch_episodes.dataset.video_files import probe
 from koch_episodes.errors import DecodeError, EpisodeError, OutputUnwritableError
+from koch_episodes.stream import to_ns
 from koch_rig.errors import KochError
 from koch_rig.fingerprint import fingerprint
 
@@ -154,10 +155,13 @@ class _BagConversion:
 
     def _readers(self, planner: Planner) -> list[TopicReader]:
         types = TypeDecoder()
-        return [
-            TopicReader(self.bag.topics[source.topic], source, types, self.options.stamps)
-            for source in planner.sources
-        ]
+        readers = []
+        for source in planner.sources:
+            topic = self.bag.topics[source.topic]
+            reader = TopicReader(topic, source, types, self.options.stamps)
+            check_kind(topic, reader, source.topic in self.job.schema.sizes)
+            readers.append(reader)
+        return readers
 
     def _plan(self, broken: set[tuple[str, int]]) -> tuple[Planner, list[WindowPlan]]:
         planner = Planner(self.map.features, self.map.fps, windows_of(self.bag))
@@ -224,6 +228,10 @@ class _BagConversion:
                     f"{source.topic}: no usable message" + (f" ({refused})" if refused else "")
                 )
         if sum(plan.too_short for plan in plans):
+            lines.append("shorter than two frames")
+        spanned = [track.stamps for track in planner.tracks if track.stamps]
+        slack = max(to_ns(source.max_age_s) for source in planner.sources)
+        if not lines and max(map(min, spanned)) <= min(map(max, spanned)) + slack:
             lines.append("shorter than two frames")
         if not lines:
             spans = [
