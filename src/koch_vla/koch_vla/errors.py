@@ -103,3 +103,14 @@ class GraphEndedError(KochError):
 
 class DemoError(KochError):
     """A step of the demo did not reach its aim."""
+
+
+class BenchmarksNotFoundError(KochError):
+    """The benchmark scripts are not where they are looked for."""
+
+    def __init__(self, folder: object, missing: Iterable[str], names: Iterable[str]) -> None:
+        wanted = ", ".join(missing) or "any benchmark"
+        super().__init__(
+            f"{folder} does not hold {wanted}; it holds: {', '.join(names) or 'none'}. "
+            "Run koch bench inside a checkout, or give --folder."
+        )
