@@ -81,6 +81,11 @@ class Board:
 
     @cached_property
     def _charuco(self) -> Any:
+        if not hasattr(cv2.aruco, "CharucoDetector"):
+            raise CalibrationDataError(
+                f"OpenCV {cv2.__version__} has no CharucoDetector; expected 4.8 or newer. Ubuntu "
+                "24.04 ships 4.6: install opencv-python-headless in a virtual environment"
+            )
         dictionary = cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_5X5_100)
         size = (self.columns, self.rows)
         return cv2.aruco.CharucoBoard(size, self.square_m, self.marker_m, dictionary)

@@ -4,40 +4,35 @@
 
 from __future__ import annotations
 
-import array
 import sys
 import threading
 import time
 import traceback
 
 import rclpy
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.task import Future
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from std_msgs.msg import Header
 
 from koch_cameras.capture_loop import Backoff, CaptureLoop, Delivery, LinkState
-from koch_cameras.convert import fill_image
 from koch_cameras.errors import CorruptFrameError
 from koch_cameras.frame import TimeBase
 from koch_cameras.mjpeg_http import public_url
 from koch_cameras.nodes.diagnostics import Extras, camera_status
 from koch_cameras.nodes.parameters import declare
-from koch_cameras.nodes.qos import DIAGNOSTICS, IMAGE
+from koch_cameras.nodes.picture_publishers import PicturePublishers
+from koch_cameras.nodes.qos import DIAGNOSTICS
 from koch_cameras.open_source import open_source
-from koch_cameras.picture import compressed, pixels, thumbnail
+from koch_cameras.picture import thumbnail
 from koch_cameras.rig_camera import (
     expectation_of,
     find_camera,
-    intrinsics_of,
     usb_neighbours,
 )
 from koch_cameras.source import SourceConfig
-from koch_cameras.stamp import FrameGate, Stamp, ros_stamp
+from koch_cameras.stamp import FrameGate, ros_stamp
 from koch_cameras.watch import StreamWatch
 from koch_rig.errors import KochError
 from koch_rig.load import load_rig
@@ -70,21 +65,9 @@ class CameraNode(Node):
             camera, timeout_s=self._parameters.timeout_s, loop=self._parameters.loop
         )
         self._source_name = public_url(str(self._config.index_or_path))
-        self._frame_id = f"{camera.name}_optical_frame"
-        self._info = CameraInfo(width=camera.width, height=camera.height)
-        intrinsics = intrinsics_of(camera)
-        if intrinsics is None:
-            self.get_logger().warning(
-                f"uncalibrated: run koch calibrate camera {camera.name} for camera_info"
-            )
-        else:
-            intrinsics.fill_camera_info(self._info)
-        name = camera.name
-        self._compressed = self.create_publisher(
-            CompressedImage, f"{name}/image_raw/compressed", IMAGE
+        self._pictures = PicturePublishers(
+            self, camera, self._config, self._parameters.jpeg_quality
         )
-        self._raw = self.create_publisher(Image, f"{name}/image_raw", IMAGE)
-        self._infos = self.create_publisher(CameraInfo, f"{name}/camera_info", IMAGE)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         self._lock = threading.Lock()
         self._watch = StreamWatch(expectation_of(rig, camera, self._parameters))
@@ -155,7 +138,7 @@ class CameraNode(Node):
             return
         try:
             self._look(delivery)
-            self._publish(delivery, stamp)
+            self._pictures.publish(frame, stamp.ros_ns)
         except CorruptFrameError as exc:
             self._damaged += 1
             self.get_logger().warning(str(exc), throttle_duration_sec=5.0)
@@ -179,28 +162,6 @@ class CameraNode(Node):
         small = thumbnail(self._source_name, delivery.frame)
         with self._lock:
             self._watch.look(small)
-
-    def _publish(self, delivery: Delivery, stamp: Stamp) -> None:
-        frame, rotation = delivery.frame, self._config.rotation
-        seconds, nanoseconds = divmod(stamp.ros_ns, 1_000_000_000)
-        header = Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=self._frame_id)
-        untouched = frame.jpeg is not None and not rotation
-        if untouched or self._compressed.get_subscription_count():
-            quality = self._parameters.jpeg_quality
-            data = compressed(self._source_name, frame, rotation, quality)
-            message = CompressedImage(header=header, format="jpeg")
-            # array.array passes the setter without a check of each byte.
-            message.data = array.array("B", data)
-            self._compressed.publish(message)
-        self._info.header = header
-        self._infos.publish(self._info)
-        if self._raw.get_subscription_count():
-            color_mode = self._config.color_mode
-            picture = pixels(self._source_name, frame, rotation, color_mode)
-            image = Image(header=header)
-            encoding = "mono8" if picture.ndim == 2 else f"{color_mode.value}8"
-            fill_image(image, picture, encoding)
-            self._raw.publish(image)
 
     def _report(self) -> None:
         """1 Hz, in the executor."""
@@ -233,6 +194,9 @@ def main(args: list[str] | None = None) -> int:
         code = 2
     except (KeyboardInterrupt, ExternalShutdownException):
         code = 0
+    except RuntimeError:
+        if rclpy.ok():  # else a signal came while the node was starting: rclpy's RCLError
+            raise
     finally:
         if node is not None:
             node.close()
