@@ -15,6 +15,8 @@ from koch_vla.background import BackgroundGraph
 from koch_vla.demo.step import DemoContext, Results
 from koch_vla.errors import DemoError
 from koch_vla.graph import GraphOptions, NodeSpec, build_graph
+from koch_vla.nodes.arm_watch import ArmWatch
+from koch_vla.nodes.session import session
 from koch_vla.paths import find_shared
 
 JOINT = "shoulder_pan"
@@ -52,9 +54,6 @@ def drive(context: DemoContext) -> Results:
     Raises:
         DemoError: The follower did not move with the leader.
     """
-    from koch_vla.nodes.arm_watch import ArmWatch
-    from koch_vla.nodes.session import session
-
     folder = context.settings.folder
     path = find_shared("config/rig.emulated.yaml")
     if path is None:
