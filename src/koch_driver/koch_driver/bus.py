@@ -99,6 +99,7 @@ class DynamixelBus:
         self.statistics = BusStatistics()
         self.firmware: tuple[int, ...] = ()
         self.fast_read = False
+        self.latency_timer_s: float | None = None  # of an FTDI adapter; 1 ms is the good value
         self._ids = tuple(m.id for m in self.motors)
         self._spec = {m.id: m for m in self.motors} | {m.joint: m for m in self.motors}
         self._port = SerialPort(port, self.config.baud)
@@ -149,8 +150,8 @@ class DynamixelBus:
     def open_port(self) -> None:
         """Open the port without looking for the chain (scanning, motor set-up)."""
         self._port.open()
-        timer_s = latency_timer_s(self.port) or 0.0
-        self._allowance_s = self.config.reply_allowance_s + timer_s
+        self.latency_timer_s = latency_timer_s(self.port)
+        self._allowance_s = self.config.reply_allowance_s + (self.latency_timer_s or 0.0)
         self._parser.clear()
         self._state.forget()
 
@@ -319,7 +320,8 @@ class DynamixelBus:
         packet = self._sync_read_packet(first, self._ids)
         end = time.monotonic() + self.config.register_budget_s
         self._send(packet)
-        deadline = self._deadline(len(packet) + len(self._ids) * (11 + first.length), end)
+        n_bytes = len(packet) + len(self._ids) * (11 + first.length)
+        deadline = self._deadline(n_bytes, end, self.config.max_allowance_s)
         while len(values) < len(self._ids):
             data = self._port.receive(deadline)
             for reply in self._parser.feed(data):
@@ -392,7 +394,7 @@ class DynamixelBus:
             PortLost: The device vanished.
             PortNotOpen: The bus is closed.
         """
-        budget = self.config.cycle_budget_s if budget_s is None else budget_s
+        budget = self._cycle_budget_s() if budget_s is None else budget_s
         stats = self.statistics
         reader = self._state
         reader.begin()
@@ -503,6 +505,10 @@ class DynamixelBus:
     def _wire_s(self, n_bytes: int) -> float:
         return n_bytes * 10.0 / self._port.baud
 
+    def _cycle_budget_s(self) -> float:
+        """The configured budget, or one attempt where the adapter is slower than that."""
+        return max(self.config.cycle_budget_s, self._allowance_s + self._wire_s(150) + 0.001)
+
     def _deadline(self, n_bytes: int, end: float, patience_s: float = 0.0) -> float:
         allowance = max(self._allowance_s, patience_s)
         return min(time.monotonic() + self._wire_s(n_bytes) + allowance, end)
@@ -553,7 +559,7 @@ class DynamixelBus:
             self._clean += 1
             if self._clean >= 1000:  # the adapter recovered from a slow phase
                 self._clean = 0
-                floor = self.config.reply_allowance_s + (latency_timer_s(self.port) or 0.0)
+                floor = self.config.reply_allowance_s + (self.latency_timer_s or 0.0)
                 self._allowance_s = max(floor, self._allowance_s * 0.8)
 
 
