@@ -127,7 +127,8 @@ class CommandStream:
         command = self._current
         assert command is not None
         elapsed = now_s - command.arrival_s
-        if elapsed >= self._duration_s:
+        # A command may arrive while a cycle runs, so "after now": it has no ramp behind it yet.
+        if self._duration_s <= 0.0 or elapsed >= self._duration_s:
             return command.positions
         share = max(elapsed, 0.0) / self._duration_s
         return tuple(

@@ -1,0 +1,11 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""A command stream plays what it was given, whenever it arrives."""
+
+from koch_driver.guard.sources import CommandStream
+
+
+def test_a_command_that_arrives_while_the_cycle_runs_is_its_own_target():
+    stream = CommandStream("teleop", 0.01)
+    stream.put((0.1,) * 6, stamp_s=5.0, arrival_s=5.001)
+    assert stream.sample(5.0) == (0.1,) * 6
