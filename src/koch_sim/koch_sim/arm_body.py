@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import mujoco
 import numpy as np
 
-from koch_driver.emulator import ExternalPhysics, PhysicsState, ShaftFrame
+from koch_driver.emulator import ExternalPhysics, PhysicsState, ServoDrive, ShaftFrame
 from koch_driver.motors import motors_for
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import Role
@@ -35,6 +35,26 @@ HAND_DAMPING = 0.5
 HAND_STRENGTH_NM = 4.0
 
 
+class ServoLink(Protocol):
+    """How an arm's joints and its servos find each other."""
+
+    def drives(self) -> tuple[ServoDrive, ...]:
+        """What the servos want; empty before they run."""
+        ...
+
+    def publish(self, state: PhysicsState, time_s: float) -> None:
+        """Tell the servos where their shafts are."""
+        ...
+
+
+class InProcessLink(ExternalPhysics):
+    """Servos in the same process."""
+
+    def publish(self, state: PhysicsState, time_s: float = 0.0) -> None:
+        """Tell the servos where their shafts are; they have a clock already."""
+        super().publish(state)
+
+
 class ArmBody:
     """Six joints of the model that answer to one chain of emulated servos."""
 
@@ -56,7 +76,8 @@ class ArmBody:
             model.dof_frictionloss[dof] = FRICTION_FRACTION * stall
         self._direction, self._shift = frame.direction, frame.shift_rad
         self._torque_nm = np.zeros(len(JOINT_NAMES))
-        self.physics = ExternalPhysics(self._shift.tolist())
+        self.in_process = InProcessLink(self._shift.tolist())
+        self.link: ServoLink = self.in_process
 
     @property
     def is_leader(self) -> bool:
@@ -79,7 +100,7 @@ class ArmBody:
         Back-EMF is the joint's damping, which the integrator treats implicitly: computed here
         it would be unstable at the light wrist.
         """
-        drives = self.physics.drives()
+        drives = self.link.drives()
         position = self._direction * data.qpos[self._qpos] + self._shift
         velocity = self._direction * data.qvel[self._dof]
         duty = np.zeros(len(JOINT_NAMES))
@@ -102,10 +123,11 @@ class ArmBody:
 
     def sense(self, data: mujoco.MjData) -> None:
         """Publish position, velocity and motor torque to the servos."""
-        self.physics.publish(
+        self.link.publish(
             PhysicsState(
                 (self._direction * data.qpos[self._qpos] + self._shift).tolist(),
                 (self._direction * data.qvel[self._dof]).tolist(),
                 self._torque_nm.tolist(),
-            )
+            ),
+            float(data.time),
         )

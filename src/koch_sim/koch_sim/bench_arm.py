@@ -30,7 +30,7 @@ class BenchArm:
     def __init__(self, world: World) -> None:
         self.world = world
         self.chains: dict[str, EmulatedChain] = {
-            name: build_chain(world.rig, name, physics=body.physics, clock=lambda: world.time_s)
+            name: build_chain(world.rig, name, physics=body.in_process, clock=lambda: world.time_s)
             for name, body in world.arms.items()
         }
         follower = world.rig.follower

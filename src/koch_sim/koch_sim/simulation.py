@@ -5,17 +5,21 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from koch_driver.emulator import build_chain
 from koch_sim.camera_renderer import CameraRenderer
 from koch_sim.camera_server import CameraServer
 from koch_sim.clock import WorldClock
 from koch_sim.errors import SimulationError
 from koch_sim.expert import ExpertPhase
+from koch_sim.servo_process import ServoProcess
+from koch_sim.shared_state import SharedArm
 from koch_sim.world import CONTROL_PERIOD_S, World
 
 if TYPE_CHECKING:
@@ -54,11 +58,15 @@ class Simulation:
         """
         self.world = World(rig, seed=seed, randomisation=randomisation)
         self.clock = WorldClock(speed)
-        chain_clock = (lambda: self.world.time_s) if self.clock.is_simulated else time.monotonic
-        self.chains = {
-            name: build_chain(rig, name, physics=body.physics, clock=chain_clock)
-            for name, body in self.world.arms.items()
-        }
+        self._memory = Path(tempfile.mkdtemp(prefix="koch_sim_"))
+        self.servos: dict[str, ServoProcess] = {}
+        for name, body in self.world.arms.items():
+            memory = self._memory / name
+            body.link = SharedArm(memory, body.arm.role, create=True)
+            body.sense(self.world.data)
+            self.servos[name] = ServoProcess(
+                rig, body.arm, memory, simulated_time=self.clock.is_simulated
+            )
         self.server = CameraServer(rig.cameras, camera_port(rig))
         self._renderer = CameraRenderer(self.world.model, rig.cameras, self.server)
         self._frame_period_s = 1.0 / max((c.fps for c in rig.cameras.values()), default=30.0)
@@ -84,8 +92,8 @@ class Simulation:
 
     def start(self) -> None:
         """Plug the arms in, open the camera streams and let time pass."""
-        for chain in self.chains.values():
-            chain.open()
+        for servos in self.servos.values():
+            servos.wait_ready()
         self.server.start()
         self._renderer.start()
         self._thread.start()
@@ -97,8 +105,9 @@ class Simulation:
             self._thread.join()
         self._renderer.close()
         self.server.close()
-        for chain in self.chains.values():
-            chain.close()
+        for servos in self.servos.values():
+            servos.close()
+        shutil.rmtree(self._memory, ignore_errors=True)
 
     def stamp_ns(self) -> int:
         """Return the time in the world, [ns]."""
@@ -114,8 +123,10 @@ class Simulation:
         """Raise what killed one of the simulation's threads, if anything did.
 
         Raises:
-            SimulationError: Physics or renderer died.
+            SimulationError: Physics, renderer or a servo process died.
         """
+        for servos in self.servos.values():
+            servos.check()
         for what, error in (("physics", self.error), ("camera renderer", self._renderer.error)):
             if error is not None:
                 raise SimulationError(

@@ -50,7 +50,7 @@ def block_in_cup(truth: TaskTruth) -> bool:
     offset = truth.block_xyz_m - truth.cup_xyz_m
     inside = float(np.hypot(offset[0], offset[1])) < CUP_RADIUS_M
     below_rim = -0.005 < offset[2] < CUP_HEIGHT_M + BLOCK_HALF_M[1]
-    return inside and below_rim and truth.cup_up_z > 0.95
+    return bool(inside and below_rim and truth.cup_up_z > 0.95)
 
 
 def is_success(truth: TaskTruth) -> bool:

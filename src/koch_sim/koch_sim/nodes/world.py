@@ -7,6 +7,7 @@ from __future__ import annotations
 import signal
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -109,16 +110,22 @@ class WorldNode(Node):
 
     def _create_fault_services(self) -> None:
         """Offer the switches that a test or a curious user pulls: true = works, false = broken."""
-        for name, chain in self.simulation.chains.items():
-            faults = chain.faults
-            self._create_switch(f"sim/{name}/power", faults.power_return, faults.power_cut)
-            self._create_switch(f"sim/{name}/plug", faults.replug, faults.unplug)
+        for name, servos in self.simulation.servos.items():
+            for switch, on, off in (
+                ("power", "power_return", "power_cut"),
+                ("plug", "replug", "unplug"),
+            ):
+                self._create_switch(
+                    f"sim/{name}/{switch}",
+                    partial(servos.command, on),
+                    partial(servos.command, off),
+                )
         stalled = self.simulation.server.stalled
         for camera in self.simulation.server.slots:
             self._create_switch(
                 f"sim/cameras/{camera}/run",
-                lambda camera=camera: stalled.discard(camera),
-                lambda camera=camera: stalled.add(camera),
+                partial(stalled.discard, camera),
+                partial(stalled.add, camera),
             )
 
     def _create_switch(
@@ -224,6 +231,9 @@ def main(args: list[str] | None = None) -> int:
     Returns:
         0 after a requested stop, 2 for a rig that cannot be simulated, 1 when the world died.
     """
+    # The servo chains must answer within a millisecond, whatever physics and cameras do; the
+    # interpreter's default lets another thread hold it for five.
+    sys.setswitchinterval(0.0005)
     rclpy.init(args=args)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     node = None
