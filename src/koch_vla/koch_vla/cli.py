@@ -126,8 +126,15 @@ def _unavailable(verb: Verb, error: ModuleNotFoundError) -> Exception:
         part = OPTIONAL[missing]
     else:
         return error
-    remedy = f"Add it with `./koch setup` (without {part} behind --without)."
+    remedy = f"Add it with `{setup_with(part)}`."
     return VerbUnavailableError(error.name or verb.package, remedy)
+
+
+def setup_with(part: str) -> str:
+    """The set-up command that adds a part and leaves out what else was left out before."""
+    left_out = [name for name in os.environ.get("KOCH_WITHOUT", "").split(",") if name]
+    rest = ",".join(name for name in left_out if name != part)
+    return f"./koch setup --without {rest}" if rest else "./koch setup"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -171,3 +178,7 @@ def _call(verb: Verb, arguments: list[str]) -> int:
 def console() -> None:
     """Entry point of the `koch` executable."""
     sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    console()

@@ -1,0 +1,54 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The READMEs name what there is: verbs, packages, launch arguments, links, parameters."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+import koch_vla
+from koch_vla.cli import VERBS
+from koch_vla.launch_nodes import LAUNCH_ARGUMENTS
+
+
+@pytest.fixture(scope="module")
+def readme(repository):
+    return (repository / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_verb_is_in_the_table(readme):
+    table = readme.split("## Verbs")[1].split("\n## ")[0]
+    missing = [verb.name for verb in VERBS if f"`koch {verb.name}`" not in table.replace("./", "")]
+    assert missing == []
+
+
+def test_every_command_in_the_readme_is_a_verb(readme):
+    known = {verb.name for verb in VERBS} | {"setup", "test"}
+    assert set(re.findall(r"`?\.?/?koch ([a-z]+)\b", readme)) - known == set()
+
+
+def test_every_launch_argument_is_named(readme):
+    words = readme.split("Launch arguments:")[1].split(".\n")[0].replace("`", " ").split()
+    assert set(words) == {argument.name for argument in LAUNCH_ARGUMENTS}
+
+
+@pytest.mark.parametrize("name", ["README.md", "src/koch_vla/README.md"])
+def test_links_lead_somewhere(repository, name):
+    path = repository / name
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), f"{name}: {target}"
+
+
+def test_the_version_is_one(repository):
+    package = ElementTree.parse(repository / "src/koch_vla/package.xml").getroot()
+    changelog = (repository / "src/koch_vla/CHANGELOG.rst").read_text(encoding="utf-8")
+    assert package.findtext("version") == koch_vla.__version__
+    assert f"\n{koch_vla.__version__}\n" in changelog
+
+
+def test_public_names_resolve():
+    for name in koch_vla.__all__:
+        assert getattr(koch_vla, name) is not None
