@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from koch_driver.follower_task import FollowerTask
 
 _INDEX = JOINT_NAMES.index(GRIPPER)
-_SPEED = 2.0  # rad/s
-_SHORTEST_S = 0.1
+_SPEED = 1.2  # rad/s, mean
+_SHORTEST_S = 0.2
 _REACHED_RAD = 0.04
 _STILL = 0.05  # rad/s
 _STALL_WATCHES = 4
@@ -77,9 +77,9 @@ class GripperMotion:
         self._goal = goal
         begin = self.position
         duration = max(_SHORTEST_S, abs(goal - begin) / _SPEED)
-        # The last point is never judged reached by the runner: `watch` decides.
+        end = Waypoint(duration, (goal,), (0.0,), (0.0,))
         self._execution = self._task.trajectories.gripper.start(
-            Trajectory((GRIPPER,), (Waypoint(duration, (goal,)),)),
+            Trajectory((GRIPPER,), (end,)),
             Tolerances(goal={GRIPPER: _REACHED_RAD}, goal_time_s=5.0),
             stamp_s=0.0,
             now_s=now_s,

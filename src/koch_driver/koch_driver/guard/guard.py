@@ -69,6 +69,9 @@ class Guard:
     * The first goal of a sequence is within V*T of the measured pose in each joint.
     * Within a sequence |goal[k] - goal[k-1]| <= V*T, and speeds differ by at most A*T from cycle
       to cycle, the first one from zero. (A late cycle steps no farther than a punctual one.)
+    * Goals follow a moving target without lag once they have caught up. They never run past a
+      target that rests or jumps; one that was moving and stops harder than A is overshot by at
+      most the braking distance.
     * Every goal is inside [lower, upper], and can be braked to rest inside them. If the arm woke
       up outside by more than V*T, its goals lie between that pose and the limit, move only
       inwards, and only when commanded.

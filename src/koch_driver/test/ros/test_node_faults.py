@@ -1,0 +1,183 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input and faults through the real follower process: it stays in bounds and comes back."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from koch_driver.emulator import EmulatedChain, build_chain
+from koch_rig.joints import JOINT_NAMES
+
+if TYPE_CHECKING:
+    from koch_rig.rig import Rig
+
+pytestmark = pytest.mark.ros
+ZERO = [0.0] * 6
+
+
+def guard_count(probe: Any, key: str) -> int:
+    return int(probe.diagnostics.get("follower: guard", (0, "", {}))[2].get(key, 0))
+
+
+@pytest.mark.parametrize(
+    ("names", "positions", "age", "key"),
+    [
+        (JOINT_NAMES, [0.0, math.nan, 0.5, 0.5, 0.5, 0.0], 0.0, "finite/shoulder_lift"),
+        (JOINT_NAMES, [math.inf, 0.5, 0.5, 0.5, 0.5, 0.0], 0.0, "finite/shoulder_pan"),
+        (JOINT_NAMES[:5], [0.5] * 5, 0.0, "names/gripper"),
+        ((*JOINT_NAMES[:5], "jaw"), [0.5] * 6, 0.0, "names/jaw"),
+        (JOINT_NAMES, [0.5] * 6, 1.0, "age/policy"),
+    ],
+)
+def test_a_bad_command_does_not_move_the_arm(probe, bounds, names, positions, age, key) -> None:
+    before = guard_count(probe, key)
+    for _ in range(10):
+        probe.send(positions, names=names, age=age)
+        time.sleep(0.01)
+    assert probe.wait(lambda: guard_count(probe, key) > before, 2.5)
+    assert all(not any(message.velocity) for message in probe.commands)
+    bounds.check(probe.commands)
+
+
+def test_a_jump_of_three_radians_stays_in_bounds(probe, bounds) -> None:
+    probe.go("shoulder_pan", -1.5, 2.5)
+    probe.go("shoulder_pan", 1.5, 2.0)
+    assert probe.pose[0] == pytest.approx(1.5, abs=0.05)
+    assert bounds.check(probe.commands) > 300
+    assert max(abs(message.velocity[0]) for message in probe.commands) > 2.0
+
+
+def test_one_percent_of_lost_packets_has_no_visible_effect(probe, arm, bounds) -> None:
+    arm.faults.drop(0.01)
+    centre = probe.pose
+    probe.drive(lambda t: [centre[0] + 0.5 * math.sin(2.0 * t), *centre[1:]], 4.0)
+    arm.faults.clear()
+    goals = [message.position[0] for message in probe.commands]
+    assert len(goals) > 360
+    assert bounds.check(probe.commands) > 330
+    late = [b - a for a, b in itertools.pairwise(probe.stamps)]
+    assert max(late) < 0.2
+    assert probe.wait(lambda: int(probe.diagnostics["follower: bus"][2]["bus_timeouts"]) > 0, 2.5)
+
+
+def test_two_seconds_without_any_packet_hold_and_recover_without_a_jump(
+    probe, arm, bounds
+) -> None:
+    centre = probe.pose
+    arm.faults.drop(1.0)
+    begin = time.monotonic()
+    probe.drive(lambda t: [centre[0] + 0.5, *centre[1:]], 2.0)
+    silent = sum(stamp > time.time() - 1.0 for stamp in probe.stamps)
+    assert silent == 0, "goals were written without measurements"
+    arm.faults.clear()
+    assert probe.wait(lambda: probe.stamps[-1] > time.time() - 0.1, 4.0)
+    probe.drive(lambda t: [centre[0] + 0.5, *centre[1:]], 2.5)
+    assert time.monotonic() - begin < 10.0
+    assert probe.pose[0] == pytest.approx(centre[0] + 0.5, abs=0.05)
+    bounds.check(probe.commands)
+
+
+def test_unplugged_for_five_seconds_while_moving(probe, arm, bounds) -> None:
+    centre = probe.pose
+    moves = [centre[0] - 1.5 if centre[0] > 0 else centre[0] + 1.5, *centre[1:]]
+    probe.drive(lambda t: moves, 0.8)
+    assert abs(probe.commands[-1].velocity[0]) > 0.3
+    arm.faults.unplug()
+    probe.drive(lambda t: moves, 5.0)
+    assert probe.wait(lambda: probe.diagnostics["follower: bus"][0] == b"\x02", 2.0)
+    count = len(probe.commands)
+    arm.faults.replug()
+    assert probe.wait(lambda: len(probe.commands) > count, 4.0)
+    first = probe.commands[count]
+    measured = probe.states[-1].position
+    assert abs(first.position[0] - measured[0]) < 0.1
+    probe.drive(lambda t: moves, 2.5)
+    assert probe.pose[0] == pytest.approx(moves[0], abs=0.05)
+    bounds.check(probe.commands)
+
+
+def test_an_overloaded_motor_stops_the_arm_until_torque_is_given_again(probe, arm, bounds) -> None:
+    arm.faults.trip("elbow_flex", "overload")
+    key = "follower: motor elbow_flex"
+    assert probe.wait(lambda: "overload" in probe.diagnostics[key][1], 3.0)
+    centre = probe.pose
+    probe.drive(lambda t: [centre[0] + 0.4, *centre[1:]], 0.5)
+    assert probe.pose[0] == pytest.approx(centre[0], abs=0.03)
+    refused = probe.ask("resume")
+    assert not refused.success
+    assert "elbow_flex (overload)" in refused.message
+    assert probe.ask("torque", True).success
+    assert probe.ask("resume").success
+    probe.commands.clear()
+    probe.go("elbow_flex", 0.4, 2.0)
+    assert probe.pose[2] == pytest.approx(0.4, abs=0.05)
+    bounds.check(probe.commands)
+
+
+def test_of_two_commanders_the_higher_priority_drives(probe, bounds) -> None:
+    centre = probe.pose
+    up, down = [*centre], [*centre]
+    up[2], down[2] = centre[2] + 0.4, centre[2] - 0.4
+    for _ in range(70):
+        probe.send(up, source="teleop")
+        probe.send(down, source="policy")
+        time.sleep(0.02)
+    assert probe.pose[2] == pytest.approx(up[2], abs=0.05)
+    probe.drive(lambda t: down, 2.2, source="policy")
+    assert probe.pose[2] == pytest.approx(down[2], abs=0.05)
+    bounds.check(probe.commands)
+
+
+@pytest.mark.slow
+def test_a_killed_teleop_node_leaves_the_arm_holding(
+    probe, processes, bounds, rig_ros: Rig
+) -> None:
+    with build_chain(rig_ros, "leader", initial_rad=[0.0, 0.0, 0.0, 0.0, 0.0, -0.7]) as leader:
+        processes.start("leader", "leader", arm="leader")
+        teleop = processes.start("teleop", "follower", leader="leader")
+        assert probe.wait(lambda: guard_source(probe, "teleop"), 15.0)
+        _follows_the_leader(probe, leader)
+        teleop.send_signal(signal.SIGKILL)
+        teleop.wait(5.0)
+        assert probe.wait(lambda: _at_rest(probe), 3.0)
+        pose = probe.pose
+        time.sleep(0.5)
+        assert probe.pose == pytest.approx(pose, abs=0.02)
+        leader_process = processes.running[-2]
+        leader_process.send_signal(signal.SIGINT)
+        assert leader_process.wait(5.0) == 0
+    bounds.check(probe.commands)
+
+
+def _follows_the_leader(probe: Any, leader: EmulatedChain) -> None:
+    for tick in range(100):
+        leader.faults.hold("shoulder_pan", 0.6 * math.sin(math.pi / 2 * tick / 99))
+        time.sleep(0.02)
+    assert probe.wait(lambda: abs(probe.pose[0] - 0.6) < 0.05, 3.0)
+    values = probe.diagnostics["follower: guard"][2]
+    assert 0.0 < float(values["latency_teleop_p50_ms"]) < 50.0
+    opened = probe.ask("clutch", False)
+    assert opened.success
+    leader.faults.hold("shoulder_pan", -0.5)
+    time.sleep(1.0)
+    assert probe.pose[0] > 0.5, "the arm moved with the clutch open"
+    closed = probe.ask("clutch", True)
+    assert closed.success
+    assert "shoulder_pan by" in closed.message
+    time.sleep(0.8)
+    assert not _at_rest(probe)
+
+
+def _at_rest(probe: Any) -> bool:
+    return not any(probe.commands[-1].velocity)
+
+
+def guard_source(probe: Any, source: str) -> bool:
+    return f"latency_{source}_p50_ms" in probe.diagnostics.get("follower: guard", (0, "", {}))[2]
