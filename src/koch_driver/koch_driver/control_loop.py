@@ -10,6 +10,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -39,6 +40,13 @@ class NotConnected(DriverError):
 
     def __init__(self, arm: str, reason: str) -> None:
         super().__init__(f"{arm} is not connected: {reason or 'still connecting'}")
+
+
+class RequestTimeout(DriverError):
+    """The bus thread did not get round to a request in time."""
+
+    def __init__(self, arm: str, timeout_s: float) -> None:
+        super().__init__(f"{arm} did not answer a request within {timeout_s:.1f} s; try again")
 
 
 class CommunicationFault(BusError):
@@ -173,14 +181,17 @@ class ControlLoop:
 
         Raises:
             NotConnected: There is no connection (now, or it got lost before the call).
-            TimeoutError: It did not run in time.
+            RequestTimeout: It did not run in time.
             KochError: What the function raised.
         """
         if self._phase is not Phase.RUNNING:
             raise NotConnected(self.name, self._reason)
         future: Future[T] = Future()
         self._calls.append((function, future))  # type: ignore[arg-type]  # T is an object
-        return future.result(timeout_s)
+        try:
+            return future.result(timeout_s)
+        except FutureTimeout as exc:
+            raise RequestTimeout(self.name, timeout_s) from exc
 
     def _set(self, phase: Phase, reason: str = "") -> None:
         if (phase, reason) != (self._phase, self._reason):

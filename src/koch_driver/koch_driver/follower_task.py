@@ -146,6 +146,7 @@ class FollowerTask:
         """Configure, without dropping an arm that is still held, and begin at the measured pose."""
         self._health = HealthReader(bus)
         self._goal = None
+        self.errors = {}  # a servo that still has one says so in the first cycle
         if not self._still_held(bus):
             configure_follower(bus, self._calibration)
             self.torque_on = False

@@ -152,7 +152,7 @@ class FollowerNode(Node):
             self.loop.call(lambda bus: self.task.set_torque(bus, request.data))
             response.success = True
             response.message = f"torque {'on' if request.data else 'off'}"
-        except (KochError, TimeoutError) as exc:
+        except KochError as exc:
             response.success, response.message = False, str(exc)
         return response
 
@@ -173,7 +173,7 @@ class FollowerNode(Node):
         try:
             self.loop.call(self.task.home)
             response.success, response.message = True, "moving to the home pose"
-        except (KochError, TimeoutError) as exc:
+        except KochError as exc:
             response.success, response.message = False, str(exc)
         return response
 

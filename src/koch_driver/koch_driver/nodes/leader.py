@@ -128,7 +128,7 @@ class LeaderNode(Node):
             self.loop.call(lambda bus: self.task.drive_back(bus, request.data))
             response.success = True
             response.message = "following the follower" if request.data else "free"
-        except (KochError, TimeoutError) as exc:
+        except KochError as exc:
             response.success, response.message = False, str(exc)
         return response
 

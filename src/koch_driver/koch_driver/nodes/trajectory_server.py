@@ -172,7 +172,7 @@ class TrajectoryServer:
             self._ready_pose()
             execution = motion.start(command.position, self._stamper.now_s())
             self._loop.call(lambda bus: motion.limit_effort(bus, command.max_effort))
-        except (KochError, TimeoutError) as exc:
+        except KochError as exc:
             self.node.get_logger().error(f"gripper_cmd: {exc}")
             handle.abort()
             return GripperCommand.Result()

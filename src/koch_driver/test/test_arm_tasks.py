@@ -1,0 +1,145 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Follower and leader on emulated servos, without ROS."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from koch_driver.arm import connect_arm
+from koch_driver.control_loop import ControlLoop, LoopConfig
+from koch_driver.follower_task import FollowerConfig, FollowerTask, OnExit, Snapshot
+from koch_driver.guard import Guard, GuardLimits
+from koch_driver.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, LeaderTask
+from koch_driver.moves import DRIVER_SOURCES
+from koch_rig.calibration import load_calibration
+from koch_rig.joints import JOINT_NAMES
+from koch_rig.units import JointUnits, Units
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from koch_driver.emulator import EmulatedChain
+    from koch_rig.rig import Rig
+
+
+def start(rig: Rig, name: str, make: Callable) -> ControlLoop:
+    """A loop at 200 Hz around the task that `make(units, calibration, limits)` builds."""
+    arm = rig.arms[name]
+    calibration = load_calibration(arm.calibration_path)
+    limits = GuardLimits.from_rig(rig.limits)
+    task = make(JointUnits(arm, calibration), calibration, limits)
+    loop = ControlLoop(
+        name,
+        lambda: connect_arm(arm, calibration),
+        task,
+        LoopConfig(rate_hz=200.0),
+        report=lambda phase, reason: None,
+    )
+    loop.start()
+    return loop
+
+
+def follower_task(config: FollowerConfig, snapshots: list[Snapshot]) -> Callable:
+    def make(units, calibration, limits) -> FollowerTask:
+        guard = Guard(limits, period_s=0.005, sources=DRIVER_SOURCES)
+        return FollowerTask(
+            units, calibration, guard, config, publish=snapshots.append, ros_now_s=time.time
+        )
+
+    return make
+
+
+def torques(chain: EmulatedChain) -> list[int]:
+    return [chain.servo(i).get("Torque_Enable") for i in range(1, 7)]
+
+
+@pytest.mark.parametrize("on_exit", list(OnExit))
+def test_a_follower_is_left_as_configured(
+    rig: Rig, chain: EmulatedChain, wait_until: Callable[..., bool], on_exit: OnExit
+) -> None:
+    snapshots: list[Snapshot] = []
+    rest = (0.2, 0.1, -0.1, 0.0, 0.0, -0.5)
+    config = FollowerConfig(on_exit=on_exit, rest=rest)
+    loop = start(rig, "follower", follower_task(config, snapshots))
+    assert wait_until(lambda: any(s.result is not None for s in snapshots))
+    assert torques(chain) == [1] * 6
+    loop.close()
+    assert torques(chain) == [int(on_exit is OnExit.HOLD)] * 6
+    assert snapshots[-1].reading is not None
+    expected = rest if on_exit is OnExit.REST else (0.0,) * 6
+    assert snapshots[-1].reading.positions == pytest.approx(expected, abs=0.03)
+
+
+def test_a_follower_that_is_still_held_is_not_dropped_at_connect(
+    rig: Rig,
+    chain: EmulatedChain,
+    wait_until: Callable[..., bool],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    snapshots: list[Snapshot] = []
+    make = follower_task(FollowerConfig(), snapshots)
+    loop = start(rig, "follower", make)
+    assert wait_until(lambda: len(snapshots) > 5)
+    loop.close()
+    configured: list[object] = []
+    monkeypatch.setattr(
+        "koch_driver.follower_task.configure_follower", lambda *args: configured.append(args)
+    )
+    count = len(snapshots)
+    again = start(rig, "follower", make)
+    assert wait_until(lambda: len(snapshots) > count + 5)
+    again.close()
+    assert configured == []
+    assert torques(chain) == [1] * 6
+
+
+def test_hot_motors_back_off(
+    rig: Rig, chain: EmulatedChain, wait_until: Callable[..., bool]
+) -> None:
+    snapshots: list[Snapshot] = []
+    made: list[FollowerTask] = []
+
+    def make(units, calibration, limits) -> FollowerTask:
+        made.append(follower_task(FollowerConfig(), snapshots)(units, calibration, limits))
+        return made[0]
+
+    loop = start(rig, "follower", make)
+    chain.faults.temperature("wrist_flex", 68.0)
+    assert wait_until(lambda: bool(made) and "wrist_flex" in made[0].monitor.reasons)
+    loop.close()
+
+
+def test_a_leader_is_free_but_for_its_trigger(
+    rig: Rig, leader_chain: EmulatedChain, wait_until: Callable[..., bool]
+) -> None:
+    readings: list = []
+    made: list[LeaderTask] = []
+
+    def make(units, calibration, limits) -> LeaderTask:
+        guard = Guard(limits, period_s=0.005, sources=LEADER_SOURCES)
+        made.append(LeaderTask(units, calibration, guard, LeaderConfig(), publish=readings.append))
+        return made[0]
+
+    loop = start(rig, "leader", make)
+    assert wait_until(lambda: len(readings) > 100)
+    assert torques(leader_chain) == [0, 0, 0, 0, 0, 1]
+    arm = rig.arms["leader"]
+    units = JointUnits(arm, load_calibration(arm.calibration_path))
+    numbers = units.rad_to(Units.LEROBOT, np.array(readings[-1].positions))
+    assert numbers[5] == pytest.approx(50.0, abs=2.0)
+
+    loop.call(lambda bus: made[0].drive_back(bus, True))
+    target = (0.4, 0.2, -0.3, 0.1, 0.2, 0.0)
+    for _ in range(120):
+        made[0].guard.submit(BACK_DRIVE, JOINT_NAMES, target, age_s=0.0, now_s=time.monotonic())
+        time.sleep(0.01)
+    assert readings[-1].positions[:5] == pytest.approx(target[:5], abs=0.03)
+    loop.call(lambda bus: made[0].drive_back(bus, False))
+    assert torques(leader_chain) == [0, 0, 0, 0, 0, 1]
+    loop.close()
+    assert torques(leader_chain) == [0] * 6

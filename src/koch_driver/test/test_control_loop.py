@@ -1,0 +1,188 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The bus thread on an emulated arm: schedule, faults, reconnection, requests, ending."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from koch_driver.arm import connect_arm
+from koch_driver.control_loop import ControlLoop, LoopConfig, NotConnected, Phase
+from koch_driver.errors import BusTimeout
+from koch_driver.schedule import Schedule, quantile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from koch_driver.bus import DynamixelBus, MotorState
+    from koch_driver.emulator import EmulatedChain
+    from koch_rig.calibration import Calibration
+    from koch_rig.rig import Arm
+
+CONFIG = LoopConfig(rate_hz=100.0, first_retry_s=0.02, last_retry_s=0.1)
+
+
+class CountingTask:
+    """Does nothing but count."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.cycles = 0
+        self.lost: list[str] = []
+        self.left = 0
+        self.bug = False
+
+    def connected(self, bus: DynamixelBus) -> None:
+        self.connections += 1
+
+    def cycle(self, bus: DynamixelBus, state: MotorState) -> None:
+        self.cycles += 1
+        if self.bug:
+            raise RuntimeError("a bug")
+
+    def disconnected(self, reason: str) -> None:
+        self.lost.append(reason)
+
+    def leave(self, bus: DynamixelBus) -> bool:
+        self.left += 1
+        return self.left >= 3
+
+
+@pytest.fixture
+def task() -> CountingTask:
+    return CountingTask()
+
+
+@pytest.fixture
+def phases() -> list[tuple[Phase, str]]:
+    return []
+
+
+@pytest.fixture
+def loop(
+    task: CountingTask, phases: list[tuple[Phase, str]], follower: Arm, calibration: Calibration
+) -> Iterator[ControlLoop]:
+    made = ControlLoop(
+        "follower",
+        lambda: connect_arm(follower, calibration),
+        task,
+        CONFIG,
+        report=lambda phase, reason: phases.append((phase, reason)),
+    )
+    yield made
+    made.close()
+
+
+def test_cycles_keep_the_rate(
+    chain: EmulatedChain, loop: ControlLoop, task: CountingTask, wait_until: Callable[..., bool]
+) -> None:
+    loop.start()
+    assert wait_until(lambda: task.cycles > 0)
+    first, begin = task.cycles, time.monotonic()
+    time.sleep(0.5)
+    rate = (task.cycles - first) / (time.monotonic() - begin)
+    assert rate == pytest.approx(100.0, rel=0.15)
+    assert loop.status().phase is Phase.RUNNING
+
+
+def test_an_absent_port_is_tried_again(
+    loop: ControlLoop,
+    task: CountingTask,
+    phases: list[tuple[Phase, str]],
+    rig,
+    wait_until: Callable[..., bool],
+) -> None:
+    from koch_driver.emulator import build_chain
+
+    loop.start()
+    assert wait_until(lambda: len(phases) > 0)
+    assert phases[0][0] is Phase.CONNECTING
+    assert "does not exist" in phases[0][1]
+    with pytest.raises(NotConnected, match="does not exist"):
+        loop.call(lambda bus: None)
+    with build_chain(rig, "follower"):
+        assert wait_until(lambda: task.cycles > 0)
+        loop.close()
+
+
+def test_a_silent_arm_is_a_fault_and_comes_back(
+    chain: EmulatedChain,
+    loop: ControlLoop,
+    task: CountingTask,
+    phases: list[tuple[Phase, str]],
+    wait_until: Callable[..., bool],
+) -> None:
+    loop.start()
+    assert wait_until(lambda: task.cycles > 5)
+    chain.faults.drop(1.0)
+    assert wait_until(lambda: loop.status().phase is Phase.FAULT)
+    assert "5 cycles in a row" in task.lost[0]
+    chain.faults.clear()
+    assert wait_until(lambda: task.connections == 2)
+    assert loop.status().faults == 1
+    assert loop.status().bad_cycles >= 5
+
+
+def test_an_unplugged_arm_is_a_fault_and_comes_back(
+    chain: EmulatedChain, loop: ControlLoop, task: CountingTask, wait_until: Callable[..., bool]
+) -> None:
+    loop.start()
+    assert wait_until(lambda: task.cycles > 5)
+    chain.faults.unplug()
+    assert wait_until(lambda: loop.status().phase is Phase.FAULT)
+    chain.faults.replug()
+    assert wait_until(lambda: task.connections == 2)
+
+
+def test_requests_run_between_cycles_and_hand_their_errors_back(
+    chain: EmulatedChain, loop: ControlLoop, task: CountingTask, wait_until: Callable[..., bool]
+) -> None:
+    loop.start()
+    assert wait_until(lambda: task.cycles > 0)
+    assert loop.call(lambda bus: bus.read("Model_Number", "elbow_flex")) == 1200
+    chain.faults.silence(3)
+    with pytest.raises(BusTimeout):
+        loop.call(lambda bus: bus.read("Model_Number", "elbow_flex"))
+
+
+def test_closing_lets_the_task_leave_first(
+    chain: EmulatedChain, loop: ControlLoop, task: CountingTask, wait_until: Callable[..., bool]
+) -> None:
+    loop.start()
+    assert wait_until(lambda: task.cycles > 0)
+    loop.close()
+    loop.close()
+    assert task.left == 3
+    assert loop.status().phase is Phase.CLOSED
+
+
+def test_a_bug_ends_the_thread_visibly(
+    chain: EmulatedChain, loop: ControlLoop, task: CountingTask, wait_until: Callable[..., bool]
+) -> None:
+    loop.start()
+    assert wait_until(lambda: task.cycles > 0)
+    task.bug = True
+    assert wait_until(lambda: loop.status().phase is Phase.DEAD)
+    assert "RuntimeError: a bug" in loop.status().reason
+    with pytest.raises(NotConnected):
+        loop.call(lambda bus: None)
+
+
+def test_missed_cycles_are_counted_and_do_not_shift_the_schedule() -> None:
+    schedule = Schedule(0.01)
+    first = schedule.wait()
+    time.sleep(0.035)
+    schedule.wait()
+    third = schedule.wait()
+    assert schedule.status().missed in (2, 3)
+    phase = (third - first) / 0.01
+    assert phase - round(phase) == pytest.approx(0.0, abs=0.35)
+
+
+def test_quantiles() -> None:
+    assert quantile([3.0, 1.0, 2.0], 0.5) == 2.0
+    assert quantile([1.0, 2.0], 0.99) == 2.0
+    assert quantile([], 0.5) != quantile([], 0.5)
