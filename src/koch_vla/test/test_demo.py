@@ -4,12 +4,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 
 import pytest
 
+from koch_vla import cli, demo
 from koch_vla.demo import drive
+from koch_vla.demo.report import Picture, rows, text_table, write_html
 from koch_vla.demo.step import DemoContext, DemoSettings, Step, run_steps
+from koch_vla.demo.verb import run_verb
+from koch_vla.errors import DemoError
 
 
 @pytest.fixture
@@ -101,8 +107,82 @@ def test_the_emulated_follower_follows_the_leader(context, monkeypatch, tmp_path
     monkeypatch.setattr(drive, "MOTION_S", 3.0)
     made = context()
     results = drive.drive(made)
-    assert results["leader_rate_hz"] == pytest.approx(100, abs=20)
-    assert results["follower_rate_hz"] == pytest.approx(100, abs=20)
+    for arm in ("leader", "follower"):  # 100 Hz; the lower bound is for busy machines
+        assert 40 < results[f"{arm}_rate_hz"] < 110
     assert 0 < results["lag_ms"] < 400
     assert results["worst_error_deg"] < 5
     json.dumps(results)
+
+
+RESULTS = {
+    "record": {"episodes": 3, "attempts": 4, "megabytes": 12.3, "seconds": 60.0},
+    "convert": {"episodes": 3, "frames": 900, "fps": 30, "megabytes": 4.5, "seconds": 5.0},
+    "train": {"loss": 0.03, "step": 3000.0, "error": 1.25, "seconds": 9.0},
+    "rollouts": {
+        "episodes": [{"success": True, "duration_s": 9.0}, {"success": False, "duration_s": 20.0}],
+        "successes": 1, "interval": [0.09, 0.91], "delay_p50_s": 0.01, "delay_p95_s": 0.02,
+        "guard_changes": 17, "seconds": 40.0,
+    },
+}  # fmt: skip
+
+
+def test_the_table_tells_what_really_came_out():
+    table = dict(rows(RESULTS))
+    assert table["demonstrations"] == "3 kept of 4 tried, 12 MB"
+    assert table["success of the policy"] == "1 of 2 (95 % interval 9% to 91%)"
+    assert table["time of a successful rollout"] == "9.0 s"
+    assert table["commands that the guard changed"] == "17"
+    assert table["time"].startswith("2 min (record 60 s, convert 5 s")
+    lines = text_table(rows(RESULTS))
+    values = [value for _, value in rows(RESULTS)]
+    assert len({line.index(value) for line, value in zip(lines, values, strict=True)}) == 1
+
+
+def test_the_page_holds_its_pictures_and_escapes_its_texts(tmp_path):
+    png = tmp_path / "a.png"
+    png.write_bytes(b"\x89PNG data")
+    page = tmp_path / "out/report.html"
+    write_html(page, "a <b>", [("x", "1 < 2")], [Picture("p & q", png)], {"file": "/tmp/x"})
+    text = page.read_text()
+    assert "a &lt;b&gt;" in text
+    assert "1 &lt; 2" in text
+    encoded = re.search(r"data:image/png;base64,([^\"]+)", text).group(1)
+    assert base64.b64decode(encoded) == png.read_bytes()
+
+
+def test_a_verb_that_fails_ends_the_step_with_its_last_lines(tmp_path):
+    said = []
+    log = tmp_path / "logs/x.log"
+    with pytest.raises(DemoError, match=r"exit code 2(.|\n)*there is no verb 'nonsense'"):
+        run_verb(["nonsense"], log, said.append)
+    assert "koch nonsense" in log.read_text()
+    run_verb(["--version"], log, said.append)
+    assert "koch_vla 0." in log.read_text()
+
+
+@pytest.mark.parametrize("words", [["--episodes", "0"], ["--rollouts", "-1"]])
+def test_senseless_numbers_are_refused(words, capsys):
+    assert cli.main(["demo", *words]) == 2
+    assert "expected 1 or more" in capsys.readouterr().err
+
+
+def test_two_demos_do_not_share_a_folder(tmp_path):
+    with demo.alone(tmp_path), pytest.raises(DemoError, match="another koch demo"):  # noqa: SIM117
+        with demo.alone(tmp_path):
+            pass
+    with demo.alone(tmp_path):
+        assert (tmp_path / "lock").exists()
+
+
+def test_fresh_removes_a_demos_folder_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "steps", list)
+    monkeypatch.setattr(demo, "isolate", lambda: None)
+    monkeypatch.setattr(demo, "run_steps", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").touch()
+    assert demo.main(["--fresh", "--folder", str(precious)]) == 130
+    assert (precious / "thesis.txt").exists()
+    (precious / "steps").mkdir()
+    assert demo.main(["--fresh", "--folder", str(precious)]) == 130
+    assert not (precious / "thesis.txt").exists()

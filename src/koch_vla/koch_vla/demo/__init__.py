@@ -5,31 +5,114 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from koch_vla.demo.step import DemoContext, DemoSettings, Step, run_steps
-from koch_vla.terminal import say
+from koch_vla.errors import DemoError, GraphError
+from koch_vla.terminal import complain, say
 
 __all__ = ["main"]
+
+POLICIES = ("act", "diffusion", "flow")
+ENOUGH = 0.8  # share of rollouts that is called a success
 
 
 def steps() -> list[Step]:
     """The demo's steps; their modules are imported here, when they are needed."""
     from koch_vla.demo.drive import drive
+    from koch_vla.demo.learn import convert, train, validate
+    from koch_vla.demo.record import record
+    from koch_vla.demo.rollouts import rollouts
 
-    return [Step("drive", "Two emulated arms: the follower follows the leader", drive)]
+    variant = ("policy", "vision")
+    return [
+        Step("drive", "Two emulated arms: the follower follows the leader", drive),
+        Step("record", "Recording demonstrations", record, ("rig", "episodes", "seed")),
+        Step("convert", "Converting into a LeRobot dataset", convert),
+        Step("validate", "Validating the dataset", validate),
+        Step("train", "Training the policy", train, variant),
+        Step("rollouts", "Running the policy", rollouts, ("rollouts",)),
+    ]
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Parse the arguments."""
+    parser = argparse.ArgumentParser(
+        prog="koch demo",
+        description="The whole loop without hardware: record, convert, train, run, report. "
+        "Interrupted and started again, it goes on where it was.",
+    )
+    parser.add_argument("--episodes", type=int, default=20, help="demonstrations to record")
+    parser.add_argument("--rollouts", type=int, default=10, help="runs of the trained policy")
+    parser.add_argument("--policy", choices=POLICIES, default="act")
+    parser.add_argument("--vision", action="store_true", help="see the cameras only (longer)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, default=Path("outputs/demo"), metavar="DIR")
+    parser.add_argument("--rig", type=Path, metavar="FILE", help="default: config/rig.sim.yaml")
+    parser.add_argument("--fresh", action="store_true", help="forget what an earlier demo did")
+    arguments = parser.parse_args(argv)
+    for name in ("episodes", "rollouts"):
+        if getattr(arguments, name) < 1:
+            raise GraphError(f"--{name} {getattr(arguments, name)}: expected 1 or more.")
+    return arguments
+
+
+def isolate() -> None:
+    """Keep the demo's topics and ports away from a real robot on the same network."""
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ.setdefault("ROS_DOMAIN_ID", "42")
+    os.environ.setdefault("KOCH_RUN_DIR", "/tmp/koch_demo")
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a demo's folder for one process.
+
+    Raises:
+        DemoError: Another demo works in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DemoError(
+                f"another koch demo works in {folder}. Wait for it, or choose --folder."
+            ) from error
+        yield
 
 
 def main(argv: list[str]) -> int:
-    """Run the verb."""
-    parser = argparse.ArgumentParser(
-        prog="koch demo",
-        description="The whole loop without hardware: record, convert, train, run, report.",
-    )
-    parser.add_argument("--folder", type=Path, default=Path("outputs/demo"), metavar="DIR")
-    arguments = parser.parse_args(argv)
+    """Run the verb; 1 when the policy succeeds too rarely."""
+    arguments = parse(argv)
+    isolate()
     from koch_vla.paths import default_rig
 
-    settings = DemoSettings(folder=arguments.folder.resolve(), rig=default_rig(sim=True))
-    run_steps(steps(), DemoContext(settings, say))
-    return 0
+    settings = DemoSettings(
+        folder=arguments.folder.resolve(),
+        rig=arguments.rig.resolve() if arguments.rig else default_rig(sim=True),
+        episodes=arguments.episodes,
+        rollouts=arguments.rollouts,
+        policy=arguments.policy,
+        vision=arguments.vision,
+        seed=arguments.seed,
+    )
+    if arguments.fresh and (settings.folder / "steps").is_dir():  # a demo's folder, no other
+        shutil.rmtree(settings.folder)
+    context = DemoContext(settings, say)
+    try:
+        with alone(settings.folder):
+            run_steps(steps(), context)
+    except KeyboardInterrupt:
+        complain("\nkoch demo: interrupted; the same command goes on from here")
+        return 130
+    from koch_vla.demo.report import report
+
+    report(context)
+    rollouts = context.results["rollouts"]
+    return 0 if rollouts["successes"] >= ENOUGH * len(rollouts["episodes"]) else 1

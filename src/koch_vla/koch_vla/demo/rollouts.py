@@ -1,0 +1,39 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Demo step: the trained policy drives the simulated arm through node, guard and driver."""
+
+from __future__ import annotations
+
+import json
+
+from koch_vla.demo.learn import CHECKPOINT, training_folder
+from koch_vla.demo.step import DemoContext, Results
+from koch_vla.demo.verb import run_verb
+from koch_vla.errors import DemoError
+
+# Far from the seeds of the demonstrations: the policy has not seen these tables.
+SEED_OFFSET = 500_000
+
+
+def rollouts(context: DemoContext) -> Results:
+    """Run the rollouts and read what `koch eval` found.
+
+    Raises:
+        DemoError: The evaluation failed, or wrote no result.
+    """
+    settings = context.settings
+    name = f"rollouts_{settings.variant}_{settings.episodes}_{settings.rollouts}"
+    out = settings.folder / name
+    words = ["eval", "--rig", str(settings.rig)]
+    words += ["--policy", str(training_folder(settings) / CHECKPOINT)]
+    words += ["--episodes", str(settings.rollouts), "--seed", str(SEED_OFFSET + settings.seed)]
+    words += ["--out", str(out)]
+    run_verb(words, settings.folder / "logs" / f"{name}.log", context.say)
+    try:
+        results: Results = json.loads((out / "eval.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DemoError(f"koch eval left no readable result in {out}: {error}") from error
+    results["folder"] = str(out)
+    count = len(results["episodes"])
+    context.say(f"      {results['successes']} of {count} rollouts put the block into the cup")
+    return results
