@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from koch_driver.emulator.build import build_chain
 from koch_driver.emulator.chain import EmulatedChain, WireTiming
 from koch_driver.emulator.script import FaultEvent, load_script, run_event
+from koch_driver.realtime import request_realtime
 from koch_rig.errors import KochError
 from koch_rig.load import load_rig
 
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; ends at SIGINT or SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="[emulator] %(message)s")
     options = parse(sys.argv[1:] if argv is None else argv)
+    request_realtime()  # servos answer at once, whatever the computer does
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -16,6 +16,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
+from koch_driver.realtime import request_realtime
 from koch_rig.errors import KochError
 
 EXIT_CONFIGURATION = 2
@@ -53,6 +54,7 @@ def run_node(build: Callable[[], Node], argv: Sequence[str] | None = None) -> in
     Returns:
         0 after a signal; 2 when the configuration is wrong (the message is on stderr).
     """
+    request_realtime()
     ended: Future[None] = Future()
     _on_signals(lambda: ended.set_result(None))
     rclpy.init(
