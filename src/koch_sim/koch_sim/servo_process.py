@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koch_driver.emulator import build_chain
+from koch_driver.realtime import request_realtime
 from koch_rig.load import load_rig
 from koch_sim.errors import SimulationError
 from koch_sim.shared_state import SharedArm
@@ -106,6 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--simulated-time", action="store_true")
     options = parser.parse_args(argv)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    request_realtime()  # servos answer at once, whatever the computer does
     rig = load_rig(options.rig)
     physics = SharedArm(options.memory, rig.arms[options.arm].role, create=False)
     clock = physics.time_s if options.simulated_time else time.monotonic

@@ -1,0 +1,132 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""`koch eval`: seeded rollouts of the expert or a policy on the simulated rig."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from koch_rig.load import load_rig
+from koch_rig.model import share_folder
+from koch_sim.evaluation import Evaluation, write_contact_sheet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from koch_rig.rig import Rig
+    from koch_sim.nodes.evaluator import Evaluator
+
+READY_TIMEOUT_S = 90.0
+GRAPH_STOP_S = 20.0
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb.
+
+    Raises:
+        KochError: The rig cannot be used, or the graph does not answer.
+    """
+    options = _parse(argv)
+    rig = load_rig(options.rig)
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    graph = contextlib.nullcontext() if options.attach else _graph(rig, options)
+    with graph:
+        evaluation = _evaluate(rig, options)
+    (out / "eval.json").write_text(evaluation.to_json() + "\n", encoding="utf-8")
+    print(evaluation.table())
+    print(f"written to {out}")
+    return 0
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="koch eval", description=__doc__)
+    parser.add_argument("--rig", type=Path, default=share_folder() / "config" / "rig.sim.yaml")
+    parser.add_argument("--policy", type=Path, help="checkpoint folder; without it the expert")
+    parser.add_argument("--strategy", default="", help="chunk execution of the policy")
+    parser.add_argument("--task", default="", help="task text; the rig's if absent")
+    parser.add_argument("-n", "--rollouts", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=100_000, help="of the first rollout")
+    parser.add_argument("--timeout-s", type=float, default=30.0, help="longest rollout [s]")
+    parser.add_argument("--camera", default="left", help="whose picture shows the end")
+    parser.add_argument("--out", type=Path, default=Path("outputs/eval"))
+    parser.add_argument("--attach", action="store_true", help="use the graph that runs already")
+    options = parser.parse_args(argv)
+    if options.rollouts < 1:
+        parser.error(f"--rollouts {options.rollouts}: expected at least 1")
+    return options
+
+
+@contextlib.contextmanager
+def _graph(rig: Rig, options: argparse.Namespace) -> Iterator[None]:
+    """Run `koch up` beside us; its output goes to a file."""
+    command = [sys.executable, "-m", "koch_vla", "up", "--rig", str(rig.path)]
+    if options.policy is not None:
+        command += ["--policy", str(options.policy), "--no-teleop"]
+    log = options.out / "graph.log"
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGINT)
+            try:
+                process.wait(GRAPH_STOP_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _evaluate(rig: Rig, options: argparse.Namespace) -> Evaluation:
+    """Run all rollouts, printing one line each."""
+    import rclpy
+
+    from koch_sim.nodes.evaluator import Evaluator
+
+    camera = options.camera if options.camera in rig.cameras else next(iter(rig.cameras), None)
+    subject = f"policy {options.policy}" if options.policy is not None else "expert"
+    evaluation = Evaluation(subject)
+    pictures: list[tuple[bytes, bool]] = []
+    rclpy.init()
+    evaluator = Evaluator(rig, camera)
+    try:
+        evaluator.wait_ready(READY_TIMEOUT_S, policy=options.policy is not None)
+        for number in range(options.rollouts):
+            seed = options.seed + number
+            trial = _trial(evaluator, rig, options, seed)
+            evaluation.trials.append(trial)
+            if evaluator.picture is not None:
+                pictures.append((evaluator.picture, trial.success))
+            print(
+                f"[{number + 1}/{options.rollouts}] seed {seed}: "
+                f"{'success' if trial.success else 'failure'} after {trial.duration_s:.1f} s "
+                f"({trial.reason})",
+                flush=True,
+            )
+        evaluation.guard = dict(evaluator.guard)
+        evaluation.policy = evaluator.policy_figures() if options.policy is not None else {}
+    finally:
+        evaluator.destroy_node()
+        rclpy.try_shutdown()
+    if pictures:
+        write_contact_sheet(options.out / "contact_sheet.png", pictures)
+    return evaluation
+
+
+def _trial(evaluator: Evaluator, rig: Rig, options: argparse.Namespace, seed: int):
+    if options.policy is None:
+        return evaluator.demonstrate(seed, options.timeout_s)
+    return evaluator.run_policy(
+        seed, options.timeout_s, options.task or rig.task, options.strategy
+    )

@@ -1,0 +1,135 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""What an evaluation counts and shows: success with its interval, durations, final pictures."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+
+#: Two-sided 95 % of the normal distribution.
+Z_95 = 1.959963984540054
+SHEET_COLUMNS = 5
+#: Final pictures are shown at a third of their size.
+SHEET_SHRINK = 3
+BORDER_PX = 4
+GREEN, RED = (40, 170, 60), (200, 40, 40)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One rollout.
+
+    Attributes:
+        seed: Of the world's set-up.
+        success: The block rested in the cup in time.
+        duration_s: From the start until success or the end, [s].
+        reason: Why it ended.
+    """
+
+    seed: int
+    success: bool
+    duration_s: float
+    reason: str
+
+
+@dataclass
+class Evaluation:
+    """Results of all rollouts of one policy or the expert.
+
+    Attributes:
+        subject: What was evaluated.
+        trials: In order.
+        guard: Interventions of the guard by rule and joint, over all trials.
+        policy: Last status of the policy node (rates, delays), empty for the expert.
+    """
+
+    subject: str
+    trials: list[Trial] = field(default_factory=list)
+    guard: dict[str, int] = field(default_factory=dict)
+    policy: dict[str, float | str] = field(default_factory=dict)
+
+    @property
+    def successes(self) -> int:
+        """Number of successful trials."""
+        return sum(trial.success for trial in self.trials)
+
+    def to_json(self) -> str:
+        """Return everything as JSON."""
+        durations = [trial.duration_s for trial in self.trials if trial.success]
+        return json.dumps(
+            {
+                "subject": self.subject,
+                "rollouts": len(self.trials),
+                "successes": self.successes,
+                "success_interval": wilson_interval(self.successes, len(self.trials)),
+                "median_success_s": float(np.median(durations)) if durations else None,
+                "trials": [asdict(trial) for trial in self.trials],
+                "guard": self.guard,
+                "policy": self.policy,
+            },
+            indent=2,
+        )
+
+    def table(self) -> str:
+        """Return a table for a terminal."""
+        lines = [f"{'seed':>6}  {'result':8}  {'time':>7}  reason"]
+        for trial in self.trials:
+            result = "success" if trial.success else "failure"
+            lines.append(f"{trial.seed:6}  {result:8}  {trial.duration_s:5.1f} s  {trial.reason}")
+        low, high = wilson_interval(self.successes, len(self.trials))
+        lines.append(
+            f"{self.subject}: {self.successes} of {len(self.trials)} succeeded "
+            f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
+        )
+        if self.guard:
+            total = sum(self.guard.values())
+            most = sorted(self.guard.items(), key=lambda item: -item[1])[:4]
+            named = ", ".join(f"{name} {count}" for name, count in most)
+            lines.append(f"guard interventions (bus cycles): {total} ({named})")
+        for name, value in self.policy.items():
+            shown = f"{value:.4g}" if isinstance(value, float) else value
+            lines.append(f"policy {name}: {shown}")
+        return "\n".join(lines)
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Return the 95 % interval of a success rate; (0, 1) when nothing was tried.
+
+    Source: Wilson (1927), Probable inference, the law of succession, and statistical inference.
+    """
+    if trials == 0:
+        return 0.0, 1.0
+    rate, z2 = successes / trials, Z_95**2
+    centre = (rate + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = Z_95 * math.sqrt(rate * (1 - rate) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def write_contact_sheet(path: Path, pictures: list[tuple[bytes, bool]]) -> None:
+    """Write the final pictures as one PNG, framed green or red.
+
+    Args:
+        path: The PNG.
+        pictures: JPEG bytes and success of each trial; all of one size.
+    """
+    import matplotlib.image
+
+    tiles = []
+    for jpeg, success in pictures:
+        rgb = simplejpeg.decode_jpeg(jpeg, colorspace="RGB")[::SHEET_SHRINK, ::SHEET_SHRINK]
+        tile = np.empty((rgb.shape[0] + 2 * BORDER_PX, rgb.shape[1] + 2 * BORDER_PX, 3), np.uint8)
+        tile[:] = GREEN if success else RED
+        tile[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX] = rgb
+        tiles.append(tile)
+    blank = np.full_like(tiles[0], 255)
+    tiles += [blank] * (-len(tiles) % min(SHEET_COLUMNS, len(tiles)))
+    columns = min(SHEET_COLUMNS, len(tiles))
+    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    matplotlib.image.imsave(path, np.vstack(rows))

@@ -1,0 +1,210 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Runs rollouts on a running simulated graph and watches how they end."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from koch_interfaces.action import RunPolicy
+from koch_interfaces.msg import PolicyStatus, TaskState
+from koch_interfaces.srv import ResetWorld
+from rclpy.action import ActionClient
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, JointState
+from std_srvs.srv import Trigger
+
+from koch_sim.errors import SimulationError
+from koch_sim.evaluation import Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from koch_rig.rig import Rig
+
+CALL_TIMEOUT_S = 20.0
+#: After success or the end the world gets this long to come to rest, [s].
+REST_S = 0.5
+#: The arm stands still below this, [rad/s], and is home when it did for HOME_STILL_S.
+STILL_SPEED = 0.05
+HOME_STILL_S = 0.5
+HOME_TIMEOUT_S = 15.0
+RELAXED = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+class Evaluator(Node):
+    """A client of world, driver and policy node."""
+
+    def __init__(self, rig: Rig, camera: str | None) -> None:
+        """Subscribe to what tells how a rollout goes.
+
+        Args:
+            rig: The simulated rig.
+            camera: Whose picture shows the end, or None.
+        """
+        super().__init__("evaluator")
+        self._rig = rig
+        self._arm = rig.follower.name
+        self.task: TaskState | None = None
+        self.picture: bytes | None = None
+        self.policy_status: PolicyStatus | None = None
+        self.guard: dict[str, int] = {}
+        self._still_since: float | None = None
+        self.create_subscription(TaskState, "sim/task_state", self._on_task, 10)
+        self.create_subscription(JointState, f"{self._arm}/joint_states", self._on_joints, RELAXED)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self.create_subscription(PolicyStatus, "policy/status", self._on_policy, 10)
+        if camera is not None:
+            topic = f"cameras/{camera}/image_raw/compressed"
+            self.create_subscription(CompressedImage, topic, self._on_picture, RELAXED)
+        self._reset = self.create_client(ResetWorld, "sim/reset")
+        self._demonstrate = self.create_client(Trigger, "sim/demonstrate")
+        self._home = self.create_client(Trigger, f"{self._arm}/home")
+        self._run = ActionClient(self, RunPolicy, "policy/run")
+
+    # -- what is heard ------------------------------------------------------------------------
+
+    def _on_task(self, message: TaskState) -> None:
+        self.task = message
+
+    def _on_picture(self, message: CompressedImage) -> None:
+        self.picture = bytes(message.data)
+
+    def _on_policy(self, message: PolicyStatus) -> None:
+        self.policy_status = message
+
+    def _on_joints(self, message: JointState) -> None:
+        moving = max((abs(v) for v in message.velocity), default=0.0) > STILL_SPEED
+        if moving:
+            self._still_since = None
+        elif self._still_since is None:
+            self._still_since = time.monotonic()
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if self._arm in status.name and status.name.endswith(": guard"):
+                self.guard = {v.key: int(v.value) for v in status.values if "/" in v.key}
+
+    # -- what is done -------------------------------------------------------------------------
+
+    def spin_until(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """Let messages in until something holds; say whether it did in time."""
+        end = time.monotonic() + timeout_s
+        while not done():
+            if time.monotonic() > end or not rclpy.ok():
+                return False
+            rclpy.spin_once(self, timeout_sec=0.05)
+        return True
+
+    def wait_ready(self, timeout_s: float, *, policy: bool) -> None:
+        """Wait until everything that a rollout needs is there.
+
+        Raises:
+            SimulationError: Something is missing; it is named.
+        """
+        needed: dict[str, Callable[[], bool]] = {
+            "the world's /sim/task_state": lambda: self.task is not None,
+            f"/{self._arm}/joint_states of an arm at rest": lambda: self._still_since is not None,
+            "the service /sim/reset": self._reset.service_is_ready,
+            f"the service /{self._arm}/home": self._home.service_is_ready,
+        }
+        if policy:
+            needed["the policy node's action /policy/run"] = self._run.server_is_ready
+        else:
+            needed["the service /sim/demonstrate"] = self._demonstrate.service_is_ready
+        if not self.spin_until(lambda: all(there() for there in needed.values()), timeout_s):
+            missing = ", ".join(name for name, there in needed.items() if not there())
+            raise SimulationError(
+                f"After {timeout_s:.0f} s there is still no {missing}. Start the graph with "
+                f"'koch up --rig {self._rig.path}' and read its output."
+            )
+
+    def _call(self, client: Any, request: Any, what: str) -> Any:
+        future = client.call_async(request)
+        if not self.spin_until(future.done, CALL_TIMEOUT_S):
+            raise SimulationError(f"{what} did not answer within {CALL_TIMEOUT_S:.0f} s.")
+        response = future.result()
+        if not response.success:
+            raise SimulationError(f"{what} refused: {response.message}")
+        return response
+
+    def go_home(self) -> None:
+        """Bring the follower to its home pose and wait until it stands still there."""
+        self._call(self._home, Trigger.Request(), f"/{self._arm}/home")
+        self._still_since = None
+        self.spin_until(self._is_still, HOME_TIMEOUT_S)
+
+    def _is_still(self) -> bool:
+        since = self._still_since
+        return since is not None and time.monotonic() - since > HOME_STILL_S
+
+    def reset(self, seed: int) -> None:
+        """Lay out the table for a seed."""
+        self._call(self._reset, ResetWorld.Request(seed=seed), "/sim/reset")
+        self.task = None
+        self.spin_until(lambda: self.task is not None, CALL_TIMEOUT_S)
+
+    def demonstrate(self, seed: int, timeout_s: float) -> Trial:
+        """Let the expert show the task once."""
+        self.reset(seed)
+        self._call(self._demonstrate, Trigger.Request(), "/sim/demonstrate")
+        start = time.monotonic()
+        self.spin_until(self._detail_is("moving"), CALL_TIMEOUT_S)
+        ended = self.spin_until(self._detail_is("done", "failed"), timeout_s)
+        duration = time.monotonic() - start
+        self._rest()
+        detail = self.task.detail if self.task is not None else "no word from the world"
+        return Trial(seed, self._succeeded(), duration, detail if ended else "out of time")
+
+    def run_policy(self, seed: int, timeout_s: float, task: str, strategy: str) -> Trial:
+        """Let the policy try the task once, from the home pose.
+
+        Raises:
+            SimulationError: The policy node does not take the goal.
+        """
+        self.go_home()
+        self.reset(seed)
+        goal = RunPolicy.Goal(task=task, max_duration_s=timeout_s, strategy=strategy)
+        sent = self._run.send_goal_async(goal)
+        if not self.spin_until(sent.done, CALL_TIMEOUT_S) or not sent.result().accepted:
+            raise SimulationError("The policy node refused the goal; its output says why.")
+        start = time.monotonic()
+        handle = sent.result()
+        result = handle.get_result_async()
+        self.spin_until(lambda: self._succeeded() or result.done(), timeout_s + CALL_TIMEOUT_S)
+        duration = time.monotonic() - start
+        reason = "the block is in the cup"
+        if result.done():
+            reason = result.result().result.reason
+        else:
+            self.spin_until(handle.cancel_goal_async().done, CALL_TIMEOUT_S)
+            self.spin_until(result.done, CALL_TIMEOUT_S)
+        self._rest()
+        return Trial(seed, self._succeeded(), duration, reason)
+
+    def _detail_is(self, *details: str) -> Callable[[], bool]:
+        return lambda: self.task is not None and self.task.detail in details
+
+    def _succeeded(self) -> bool:
+        return self.task is not None and bool(self.task.success)
+
+    def _rest(self) -> None:
+        end = time.monotonic() + REST_S
+        self.spin_until(lambda: time.monotonic() > end, 2.0 * REST_S)
+
+    def policy_figures(self) -> dict[str, float | str]:
+        """Return what the policy node last said of itself."""
+        status = self.policy_status
+        if status is None:
+            return {}
+        return {
+            "strategy": str(status.strategy),
+            "runtime": str(status.runtime),
+            "rate_hz": float(status.rate_hz),
+            "delay_p50_s": float(status.delay_p50_s),
+            "delay_p95_s": float(status.delay_p95_s),
+        }
