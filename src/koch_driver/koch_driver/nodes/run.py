@@ -79,4 +79,8 @@ def run_node(build: Callable[[], Node], argv: Sequence[str] | None = None) -> in
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
+        # Ctrl-C under launch comes twice, from the terminal and from launch. The interpreter
+        # gives Python's handlers up before its end; an ignored signal stays ignored.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     return 0
