@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import time
 from dataclasses import dataclass
@@ -44,11 +45,12 @@ class BusConfig:
     """Settings of a bus; durations in [s]."""
 
     baud: int = DEFAULT_BAUD
-    reply_allowance_s: float = 0.004  # beyond the wire time; FTDI timers longer than that add up
+    # Beyond the wire time; an FTDI adapter's latency timer is added, late answers make it grow.
+    reply_allowance_s: float = 0.0025
     max_allowance_s: float = 0.030
     cycle_budget_s: float = 0.010  # of one state read with its retries
-    register_budget_s: float = 0.150  # of one register read or write with its retries
-    handshake_budget_s: float = 0.080  # of one ping at open()
+    register_budget_s: float = 0.300  # of one register read or write with its retries
+    handshake_budget_s: float = 0.120  # of one ping at open()
     fast_read: bool | None = None  # None: where every motor's firmware has it
 
 
@@ -107,6 +109,7 @@ class DynamixelBus:
         self._allowance_s = self.config.reply_allowance_s
         self._clean = 0
         self._last_timed_out = False
+        self._last_ok = True
         self._alert = False  # of the latest answer to a single instruction
         self._turn_offsets = np.zeros(len(self.motors), dtype=np.int64)
         self._state = StateReader(self._ids)
@@ -403,16 +406,10 @@ class DynamixelBus:
         start_ns = time.monotonic_ns()
         end = start_ns * 1e-9 + budget
         retries = 0
+        packet, length = reader.request(ids, fast=fast)
+        self._send(packet)
         while True:
-            packet, length = reader.request(ids, fast=fast)
-            self._send(packet)
-            deadline = self._deadline(len(packet) + length, end)
-            while True:
-                data = self._port.receive(deadline)
-                if data and reader.take(data, self._parser):
-                    break
-                if not data and time.monotonic() >= deadline:
-                    break
+            self._collect(len(packet) + length, end)
             ids = reader.missing()
             if not ids:
                 break
@@ -422,9 +419,13 @@ class DynamixelBus:
                 break
             retries += 1
             stats.retries += 1
-            fast = False  # missing motors are asked the classic way
-            # Motors answer one after the other; a dead one silences those after it.
-            ids = ids[1:] + ids[:1]
+            # One lost packet is asked for again as it was; a lasting gap the classic way, which
+            # tells who is missing.
+            fast = fast and self._last_ok and retries == 1 and len(ids) == len(self._ids)
+            if not fast:  # a dead motor silences those after it: let it be the last
+                ids = ids[1:] + ids[:1]
+            packet, length = reader.request(ids, fast=fast)
+            self._port.send(packet)
         ids = reader.missing()
         now_ns = time.monotonic_ns()
         wall_ns = time.time_ns()
@@ -442,17 +443,14 @@ class DynamixelBus:
 
     def probe_fast_read(self) -> bool:
         """Try one Fast Sync Read; whether every motor answered."""
-        self._state.begin()
-        packet, length = self._state.request(self._ids, fast=True)
+        reader = self._state
+        reader.begin()
+        packet, length = reader.request(self._ids, fast=True)
         self._send(packet)
-        wait_s = self._wire_s(len(packet) + length) + self.config.max_allowance_s
-        deadline = time.monotonic() + wait_s
-        while True:
-            data = self._port.receive(deadline)
-            if data and self._state.take(data, self._parser):
-                return True
-            if not data and time.monotonic() >= deadline:
-                return False
+        deadline = self._deadline(len(packet) + length, math.inf, self.config.max_allowance_s)
+        while reader.missing() and time.monotonic() < deadline:
+            reader.take(self._port.receive(deadline), self._parser)
+        return not reader.missing()
 
     def set_turn_offsets(self, ticks: ArrayLike) -> None:
         """Set what is added to each position read and taken off each goal written.
@@ -505,6 +503,17 @@ class DynamixelBus:
     def _wire_s(self, n_bytes: int) -> float:
         return n_bytes * 10.0 / self._port.baud
 
+    def _collect(self, n_bytes: int, end: float) -> None:
+        """Take answers to a state question until all are there or the attempt's time is over."""
+        deadline = self._deadline(n_bytes, end)
+        while True:
+            data = self._port.receive(deadline)
+            if data and self._state.take(data, self._parser):
+                return
+            if not data and time.monotonic() >= deadline:
+                self._state.salvage()
+                return
+
     def _cycle_budget_s(self) -> float:
         """The configured budget, or one attempt where the adapter is slower than that."""
         return max(self.config.cycle_budget_s, self._allowance_s + self._wire_s(150) + 0.001)
@@ -542,6 +551,7 @@ class DynamixelBus:
     def _book(self, missing: tuple[int, ...], duration_s: float, retries: int) -> None:
         stats = self.statistics
         stats.cycles += 1
+        self._last_ok = not missing
         stats.latency.add(duration_s)
         if self._state.late:
             self._count_late(self._state.late)

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading the state block (current, velocity, position) of a chain in one transaction.
 
-An answer that comes after its time-out must not pass for the answer to the repeated question: its
-values are older than its stamp would say. So the question changes its length after
-each time-out, and answers of the other length are known to be late.
+Within one cycle it does not matter to which attempt an answer belongs: it was measured between the
+cycle's first question and now. But an answer that comes after the end of its cycle must not pass
+for the next one's: its values are older than the stamp would say. So the question changes its
+length after a cycle with a time-out, and answers of another length are known to be late.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class StateReader:
         self._wanting = set(self._ids)
         self._alerts: list[int] = []
         self._fast = False
+        self._unanswered = False
         self._which = 0
         self._layout = _LAYOUTS[0]
         self._asked: tuple[int, ...] = self._ids
@@ -83,11 +85,14 @@ class StateReader:
         """Start a new cycle: every motor is wanted."""
         self._wanting = set(self._ids)
         self._alerts = []
+        if self._unanswered:
+            self._unanswered = False
+            self._which = (self._which + 1) % len(_LAYOUTS)
+            self._layout = _LAYOUTS[self._which]
 
     def timed_out(self) -> None:
-        """Make the next question distinguishable from the unanswered one."""
-        self._which = (self._which + 1) % len(_LAYOUTS)
-        self._layout = _LAYOUTS[self._which]
+        """Answers may still be on their way: the next cycle must not take them for its own."""
+        self._unanswered = True
 
     def request(self, ids: tuple[int, ...], *, fast: bool) -> tuple[bytes, int]:
         """Instruction packet for `ids`, and the length in bytes of the full answer."""
@@ -140,11 +145,25 @@ class StateReader:
         wanted = 1 + self._layout.length
         for packet in parser.feed(data):
             p = packet.parameters
-            if len(p) == wanted and packet.id in self._wanting:
-                self._store(packet.id, p[0], _DATA.unpack_from(p, 1))
-            elif len(p) > STATE_LENGTH and len(p) != wanted:
+            if len(p) == wanted:
+                if packet.id in self._wanting:
+                    self._store(packet.id, p[0], _DATA.unpack_from(p, 1))
+            elif packet.id == BROADCAST_ID and self._take_late_fast(p):
+                continue
+            elif len(p) > STATE_LENGTH:
                 self.late += 1
         return not self._wanting
+
+    def _take_late_fast(self, parameters: bytes) -> bool:
+        """The answer to this cycle's fast read, come while the missing are asked one by one."""
+        size = self._layout.block.size
+        if len(parameters) + 2 != len(self._ids) * size:
+            return False
+        for k, motor_id in enumerate(self._ids):
+            if parameters[k * size + 1] == motor_id and motor_id in self._wanting:
+                values = _DATA.unpack_from(parameters, k * size + 2)
+                self._store(motor_id, parameters[k * size], values)
+        return True
 
     def _take_plain(self, data: bytes) -> bool:
         """The usual case: all answers in one piece, no stuffing, no error; else nothing."""
@@ -162,31 +181,42 @@ class StateReader:
         return True
 
     def _take_fast(self, data: bytes) -> bool:
-        """One packet for all motors: blocks, each closed by the CRC of everything before it."""
-        layout = self._layout
+        """One packet for all motors; looked into once it is complete."""
         chunk = self._chunk = self._chunk + data if self._chunk else data
-        size = _HEAD_SIZE + len(self._asked) * layout.block.size
+        size = _HEAD_SIZE + len(self._asked) * self._layout.block.size
         if len(chunk) < size:
             return False
-        start = chunk.find(layout.fast_head(len(self._asked)))
+        start = chunk.find(self._layout.fast_head(len(self._asked)))
+        if start < 0 and chunk.startswith(HEADER):
+            self.late += 1
+            self._chunk = b""
         if start < 0 or len(chunk) - start < size:
-            if start < 0 and chunk.startswith(HEADER):
-                self.late += 1
-                self._chunk = b""
             return False
+        self._take_blocks(chunk, start)
+        return not self._wanting
+
+    def salvage(self) -> None:
+        """At the end of an attempt: take what a torn fast answer still holds."""
+        if self._fast and self._chunk:
+            start = self._chunk.find(self._layout.fast_head(len(self._asked)))
+            if start >= 0:
+                self._take_blocks(self._chunk, start)
+
+    def _take_blocks(self, chunk: bytes, start: int) -> None:
+        """Blocks of a fast answer, each closed by the CRC of everything before it."""
+        block = self._layout.block
         at = start + _HEAD_SIZE
         crc, done = 0, start
         for motor_id in self._asked:
-            error, got_id, current, velocity, position, expected = layout.block.unpack_from(
-                chunk, at
-            )
-            at += layout.block.size
+            if at + block.size > len(chunk):
+                return
+            error, got_id, current, velocity, position, expected = block.unpack_from(chunk, at)
+            at += block.size
             crc = crc16(chunk[done : at - 2], crc)
             done = at - 2
             if crc != expected or got_id != motor_id:
-                return False
+                return
             self._store(motor_id, error, (current, velocity, position))
-        return True
 
     def _store(self, motor_id: int, error: int, values: tuple[int, ...]) -> None:
         if error & ~ALERT_BIT:

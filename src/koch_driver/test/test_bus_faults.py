@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from koch_driver.emulator import EmulatedChain
 
+PATIENT_S = 0.3  # where an answer must come, however busy the machine is
 CYCLES_OF_A_MINUTE = 6000  # 60 s at 100 Hz; the test does not wait for the clock
 
 
@@ -38,7 +39,7 @@ def test_a_minute_of_one_percent_loss_has_no_visible_effect(
     start = classic.sync_read_state().position_ticks
     failed = 0
     for _ in range(CYCLES_OF_A_MINUTE // 4):  # six packets per cycle: as many losses as in 60 s
-        state = classic.sync_read_state(budget_s=0.05)
+        state = classic.sync_read_state(PATIENT_S)
         failed += not state.ok
         assert np.abs(state.position_ticks - start).max() <= 2
         classic.sync_write_goal(start)
@@ -59,7 +60,7 @@ def test_total_loss_is_flagged_and_recovers(classic: DynamixelBus, chain: Emulat
     with pytest.raises(BusTimeout, match="id 3"):
         classic.read("LED", 3)
     chain.faults.clear()
-    assert classic.sync_read_state().ok
+    assert classic.sync_read_state(PATIENT_S).ok
     assert classic.statistics.failed_cycles > 5
     assert classic.statistics.per_motor_missing[6] > 5
 
@@ -72,13 +73,13 @@ def test_no_fault_ever_gives_a_wrong_value(chain: EmulatedChain, fault: str, fas
         getattr(chain.faults, fault)(0.3)
         good = 0
         for _ in range(40):
-            state = bus.sync_read_state(budget_s=0.06)
+            state = bus.sync_read_state(PATIENT_S)
             good += state.ok
             np.testing.assert_array_equal(state.position_ticks, truth)
         assert good >= 36
         chain.faults.clear()
         time.sleep(0.01)
-        assert bus.sync_read_state().ok
+        assert bus.sync_read_state(PATIENT_S).ok
 
 
 def test_crc_errors_are_counted(classic: DynamixelBus, chain: EmulatedChain) -> None:
@@ -94,10 +95,31 @@ def test_late_answers_are_thrown_away_and_the_time_out_grows(
 ) -> None:
     with DynamixelBus(chain.path, FOLLOWER_MOTORS, BusConfig(fast_read=fast)) as bus:
         chain.faults.delay(1.0, 0.009)
-        states = [bus.sync_read_state(budget_s=0.04) for _ in range(12)]
+        states = [bus.sync_read_state(PATIENT_S) for _ in range(15)]
+        assert all(s.ok for s in states)
         assert bus.statistics.late_packets >= 1
-        assert states[-1].ok
-        assert states[-1].retries == 0
+        assert states[0].retries >= 1
+        assert min(s.retries for s in states[-5:]) == 0
+
+
+def test_a_retry_fits_into_a_cycle_of_the_control_loop(
+    bus: DynamixelBus, chain: EmulatedChain
+) -> None:
+    chain.faults.drop(0.1)
+    states = [bus.sync_read_state(budget_s=0.006) for _ in range(150)]
+    retried = [s for s in states if s.retries]
+    assert len(retried) >= 5
+    assert sum(s.ok for s in retried) >= 0.3 * len(retried)  # a busy machine is late as well
+
+
+def test_fast_read_names_the_one_motor_that_is_gone(
+    bus: DynamixelBus, chain: EmulatedChain
+) -> None:
+    assert bus.fast_read
+    chain.faults.silence(4)
+    for _ in range(3):
+        state = bus.sync_read_state(PATIENT_S)
+    assert state.missing == (4,)
 
 
 def test_a_late_answer_never_passes_for_a_fresh_one(
@@ -110,7 +132,7 @@ def test_a_late_answer_never_passes_for_a_fresh_one(
         servo.set("Homing_Offset", k * 10)
         chain.refresh()
         before = chain.read("gripper", "Present_Position")
-        state = classic.sync_read_state(budget_s=0.05)
+        state = classic.sync_read_state(PATIENT_S)
         if state.ok:
             assert state.position_ticks[5] == before, k
         time.sleep(0.001)
@@ -120,7 +142,7 @@ def test_one_silent_motor_does_not_hide_the_others(
     classic: DynamixelBus, chain: EmulatedChain
 ) -> None:
     chain.faults.silence(2)
-    state = classic.sync_read_state(budget_s=0.06)
+    state = classic.sync_read_state(PATIENT_S)
     assert state.missing == (2,)
     assert classic.statistics.per_motor_missing == {2: 1}
 
@@ -130,7 +152,7 @@ def test_power_cut_and_return(bus: DynamixelBus, chain: EmulatedChain) -> None:
     chain.faults.power_cut()
     assert bus.sync_read_state().missing == (1, 2, 3, 4, 5, 6)
     chain.faults.power_return()
-    assert bus.sync_read_state().ok
+    assert bus.sync_read_state(PATIENT_S).ok
     assert bus.read_all("Torque_Enable").tolist() == [0] * 6
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from koch_rig.rig import Arm, Rig
 
+PATIENT_S = 0.3  # where an answer must come, however busy the machine is
 REPO = Path(__file__).resolve().parents[3]
 
 
@@ -100,11 +101,11 @@ def test_gripper_meets_an_object(bus: DynamixelBus, chain: EmulatedChain) -> Non
     physics.set_stop(5, here - 0.2, here + 9.0)
     bus.write_all("Torque_Enable", 1)
     bus.write("Goal_Current", "gripper", 150)
-    goal = bus.sync_read_state().position_ticks
+    goal = bus.sync_read_state(PATIENT_S).position_ticks
     goal = goal - np.array([0, 0, 0, 0, 0, 400])
     bus.sync_write_goal(goal)
     time.sleep(0.7)
-    state = bus.sync_read_state()
+    state = bus.sync_read_state(PATIENT_S)
     assert state.position_ticks[5] > goal[5] + 200
     assert state.current_ma[5] == pytest.approx(-150, abs=10)
 
@@ -113,7 +114,7 @@ def test_external_physics_owns_the_state(rig: Rig, wait_until: Callable[..., boo
     world = ExternalPhysics([1.0] * 6)
     with build_chain(rig, "follower", world) as chain:
         with DynamixelBus(chain.path, FOLLOWER_MOTORS) as bus:
-            start = bus.sync_read_state().position_ticks
+            start = bus.sync_read_state(PATIENT_S).position_ticks
             bus.write_all("Torque_Enable", 1)
             bus.sync_write_goal(start + 100)
             goal_rad = 1.0 + 100 * 2 * np.pi / 4096
@@ -124,7 +125,7 @@ def test_external_physics_owns_the_state(rig: Rig, wait_until: Callable[..., boo
             world.publish(PhysicsState([1.5] * 6, [0.0] * 6, [0.1] * 6))
             expected = start + round(0.5 / (2 * np.pi) * 4096)
             assert wait_until(
-                lambda: np.abs(bus.sync_read_state().position_ticks - expected).max() <= 1
+                lambda: np.abs(bus.sync_read_state(PATIENT_S).position_ticks - expected).max() <= 1
             )
         with pytest.raises(EmulatorError, match="first-order"):
             chain.faults.push("gripper", 1.0)
@@ -136,9 +137,9 @@ def test_wire_timing_takes_its_time(rig: Rig) -> None:
         build_chain(rig, "follower", wire=wire) as chain,
         DynamixelBus(chain.path, FOLLOWER_MOTORS) as bus,
     ):
-        times = sorted(bus.sync_read_state().duration_s for _ in range(20))
+        times = sorted(bus.sync_read_state(PATIENT_S).duration_s for _ in range(20))
         # 20 bytes out, 8 + 6 * 14 back at 10 us each, and the latency timer
-        assert 0.0020 < times[10] < 0.0050
+        assert 0.0020 < times[0] < 0.0050
 
 
 def test_reading_never_disturbs_two_chains_at_once(rig: Rig) -> None:
@@ -148,7 +149,9 @@ def test_reading_never_disturbs_two_chains_at_once(rig: Rig) -> None:
         DynamixelBus(one.path, FOLLOWER_MOTORS) as a,
         DynamixelBus(two.path, LEADER_MOTORS) as b,
     ):
-        assert all(a.sync_read_state().ok and b.sync_read_state().ok for _ in range(50))
+        assert all(
+            a.sync_read_state(PATIENT_S).ok and b.sync_read_state(PATIENT_S).ok for _ in range(50)
+        )
 
 
 # -- scripts and the program -------------------------------------------------------------------
@@ -213,7 +216,7 @@ def test_the_program_serves_both_arms_and_ends_cleanly(tmp_path: Path) -> None:
         assert "6 servos" in lines[0]
         assert "silence" in lines[2]
         with DynamixelBus(str(tmp_path / "follower"), FOLLOWER_MOTORS) as bus:
-            assert bus.sync_read_state().ok
+            assert bus.sync_read_state(PATIENT_S).ok
         program.send_signal(signal.SIGTERM)
         assert program.wait(5) == 0
     assert not (tmp_path / "follower").is_symlink()
