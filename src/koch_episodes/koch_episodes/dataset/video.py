@@ -124,9 +124,10 @@ class VideoWriter:
         self._reformat = VideoReformatter()
         if settings.codec is not Codec.COPY and (height % 2 or width % 2):
             raise VideoError(path, f"size {width}x{height} is odd; yuv420p needs even sides")
-        self._container: Any = av.open(
-            str(path), "w", format="mp4", options={"movflags": "+faststart"}
-        )
+        # The index in front lets players stream over a network; it costs writing the file twice,
+        # which for copied packets is most of the work.
+        options = {} if settings.codec is Codec.COPY else {"movflags": "+faststart"}
+        self._container: Any = av.open(str(path), "w", format="mp4", options=options)
         try:
             self._stream = self._open_stream(fps)
         except (av.FFmpegError, ValueError) as exc:

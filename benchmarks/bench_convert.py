@@ -1,0 +1,375 @@
+#!/usr/bin/env python3
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""How quickly recorded episodes become a LeRobot dataset, per codec, next to LeRobot's own writer.
+
+The episodes: two 640x480 cameras at 30 pictures/s (noise of a real sensor, objects that move),
+joint states and commands at 100 Hz, written as MCAP bags. LeRobot gets the same pictures, decoded
+beforehand, through `add_frame` and `save_episode` with its default settings. It runs in the Python
+given by --lerobot-python, or in this one where it can be imported.
+
+    python benchmarks/bench_convert.py --lerobot-python /path/to/lerobot/bin/python
+
+Rates are frames/s of the dataset: a frame is one row with one picture of each of the two cameras.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "src" / name) for name in ("koch_rig", "koch_episodes")]
+
+import numpy as np  # noqa: E402
+import simplejpeg  # noqa: E402
+from rosbags.rosbag2 import StoragePlugin, Writer  # noqa: E402
+from rosbags.typesys import Stores, get_typestore  # noqa: E402
+
+from koch_episodes.convert import ConvertOptions, convert  # noqa: E402
+from koch_episodes.dataset.layout import Codec  # noqa: E402
+from koch_episodes.dataset.video import JpegDecoder, VideoSettings, VideoWriter  # noqa: E402
+from koch_rig.joints import JOINT_NAMES  # noqa: E402
+
+HEIGHT, WIDTH, FPS, NS = 480, 640, 30, 1_000_000_000
+CAMERAS = ("above", "front")
+TARGETS = {Codec.H264: 12.0, Codec.AV1: 1.6, Codec.COPY: 100.0}
+LEROBOT_IDLE_2_CORES = 17.0  # frames/s of LeRobot 0.4.4, measured on an idle 2-core machine
+MAP = """
+fps: 30
+robot_type: koch_follower
+task: "Pick up the rectangular block and put it into the cup."
+features:
+  observation.state: {topic: /follower/joint_states, max_age_ms: 50}
+  observation.images.above: {topic: /cameras/above/image_raw/compressed, max_age_ms: 80}
+  observation.images.front: {topic: /cameras/front/image_raw/compressed, max_age_ms: 80}
+  action: {topic: /follower/joint_command, max_age_ms: 50}
+"""
+
+LEROBOT = """
+import json, sys, time
+from pathlib import Path
+import numpy as np
+import lerobot
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+frames = {k: np.load(p, mmap_mode="r") for k, p in json.loads(sys.argv[1]).items()}
+length, root = int(sys.argv[2]), Path(sys.argv[3])
+names = [f"{n}.pos" for n in sys.argv[4].split(",")]
+vector = {"dtype": "float32", "shape": (6,), "names": names}
+features = {"action": vector, "observation.state": vector}
+for key in frames:
+    features[key] = {"dtype": "video", "shape": (480, 640, 3),
+                     "names": ["height", "width", "channels"]}
+dataset = LeRobotDataset.create("local/bench", 30, features, root=root, use_videos=True,
+                                image_writer_threads=4 * len(frames))
+zeros = np.zeros(6, np.float32)
+begin = time.perf_counter()
+for i in range(length):
+    frame = {key: np.asarray(images[i % len(images)]) for key, images in frames.items()}
+    frame.update({"action": zeros, "observation.state": zeros, "task": "bench"})
+    dataset.add_frame(frame)
+dataset.save_episode()
+if hasattr(dataset, "finalize"):
+    dataset.finalize()
+print(json.dumps({"version": lerobot.__version__, "seconds": time.perf_counter() - begin}))
+"""
+
+
+def background(seed: int) -> np.ndarray[Any, Any]:
+    """A table with some texture and things on it."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
+    image = np.stack(
+        [
+            110 + 60 * np.sin(columns / 90 + seed),
+            120 + 50 * np.cos(rows / 70),
+            100 + 0.1 * (rows + columns),
+        ],
+        -1,
+    )
+    for _ in range(25):
+        top, left = rng.integers(0, HEIGHT - 80), rng.integers(0, WIDTH - 100)
+        image[top : top + rng.integers(10, 80), left : left + rng.integers(10, 100)] = (
+            rng.integers(20, 235, 3)
+        )
+    return image
+
+
+def picture(k: int, base: np.ndarray[Any, Any], noise: np.ndarray[Any, Any]) -> Any:
+    """One camera picture: the arm and a block move, the sensor is noisy (sigma 4)."""
+    image = base.copy()
+    x, y = int(300 + 200 * np.sin(k / 25)), int(200 + 120 * np.cos(k / 33))
+    image[y : y + 60, x : x + 90] = (200, 60, 40)
+    image[max(0, y - 120) : y, x + 30 : x + 55] = (230, 230, 225)
+    shift = (k * 7919) % 400
+    noisy = image + noise[shift : shift + HEIGHT, shift : shift + WIDTH]
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def make_bag(path: Path, seconds: float, seed: int) -> int:
+    """Write one episode; returns the bytes of its pictures."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    new = store.types
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(0, 4, (HEIGHT + 400, WIDTH + 400, 1))
+    bases = {camera: background(seed + n) for n, camera in enumerate(CAMERAS)}
+    start, total = 1_760_000_000 * NS, 0
+
+    def header(stamp: int) -> Any:
+        return new["std_msgs/msg/Header"](
+            new["builtin_interfaces/msg/Time"](stamp // NS, stamp % NS), ""
+        )
+
+    messages: list[tuple[int, str, int]] = []
+    for k in range(round(seconds * 100)):
+        messages += [
+            (start + k * NS // 100, "/follower/joint_states", k),
+            (start + k * NS // 100 + 2_000_000, "/follower/joint_command", k),
+        ]
+    for k in range(round(seconds * FPS)):
+        messages += [
+            (start + k * NS // FPS + 1_000_000, f"/cameras/{c}/image_raw/compressed", k)
+            for c in CAMERAS
+        ]
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connections: dict[str, Any] = {}
+        for stamp, topic, k in sorted(messages):
+            if topic.startswith("/cameras"):
+                kind = "sensor_msgs/msg/CompressedImage"
+                jpeg = simplejpeg.encode_jpeg(
+                    picture(k, bases[topic.split("/")[2]], noise),
+                    quality=85,
+                    colorsubsampling="422",
+                )
+                total += len(jpeg)
+                message = new[kind](header(stamp), "jpeg", np.frombuffer(jpeg, np.uint8))
+            else:
+                kind = "sensor_msgs/msg/JointState"
+                message = new[kind](
+                    header(stamp),
+                    list(JOINT_NAMES),
+                    np.sin(k / 50 + np.arange(6)),
+                    np.zeros(6),
+                    np.zeros(6),
+                )
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, kind, typestore=store)
+            writer.write(connections[topic], stamp, store.serialize_cdr(message, kind))
+    return total
+
+
+class Watch(threading.Thread):
+    """Largest memory (sum of proportional set sizes, [MB]) and CPU time [s] of this process and
+    its descendants; workers are no direct children, so that getrusage does not see them."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak_mb = 0.0
+        self._cpu_s: dict[int, tuple[float, float]] = {}
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        while not self._over.wait(0.05):
+            self._look()
+
+    def _look(self) -> None:
+        family = _family(os.getpid())
+        self.peak_mb = max(self.peak_mb, sum(_pss_mb(pid) for pid in family))
+        for pid in family:
+            now = _cpu_s(pid)
+            first = self._cpu_s.get(pid, (now if pid == os.getpid() else 0.0, 0.0))[0]
+            self._cpu_s[pid] = (first, max(now, self._cpu_s.get(pid, (0.0, 0.0))[1]))
+
+    def stop(self) -> tuple[float, float]:
+        """Return peak memory [MB] and CPU time [s]."""
+        self._over.set()
+        self.join()
+        self._look()
+        return self.peak_mb, sum(last - first for first, last in self._cpu_s.values())
+
+
+def _family(pid: int) -> list[int]:
+    found = [pid]
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += _family(int(child))
+    except OSError:
+        return found  # it has just ended
+    return found
+
+
+def _cpu_s(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0.0  # it has just ended
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _pss_mb(pid: int) -> float:
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        return 0.0  # it has just ended
+    return 0.0
+
+
+def encode_only(task: tuple[str, list[bytes], int, str]) -> None:
+    """Encode one camera's pictures of one episode, decoded before the clock starts."""
+    codec, jpegs, frames, path = task
+    decoder = JpegDecoder()
+    pictures = [decoder.decode(jpeg) for jpeg in jpegs]
+    settings = VideoSettings.for_codec(Codec(codec))
+    begin = time.perf_counter()
+    with VideoWriter(Path(path), settings, FPS, HEIGHT, WIDTH) as video:
+        for k in range(frames):
+            if settings.codec is Codec.COPY:
+                video.write_packet(jpegs[k % len(jpegs)])
+            else:
+                video.write(pictures[k % len(pictures)])
+    _ENCODED.put(time.perf_counter() - begin)
+
+
+_ENCODED: Any = None
+
+
+def _share(queue: Any) -> None:
+    global _ENCODED
+    _ENCODED = queue
+
+
+def pure_encoding_s(codec: Codec, work: Path, frames: int, episodes: int, jobs: int) -> float:
+    """Wall time of encoding alone with as many processes as the conversion has."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 4, (HEIGHT + 400, WIDTH + 400, 1))
+    base = background(0)
+    jpegs = [
+        simplejpeg.encode_jpeg(picture(k, base, noise), quality=85, colorsubsampling="422")
+        for k in range(60)
+    ]
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    tasks = [(codec.value, jpegs, frames, str(work / f"pure{n}.mp4")) for n in range(jobs)]
+    with context.Pool(jobs, _share, (queue,)) as pool:
+        pool.map(encode_only, tasks, chunksize=1)
+        spent = [queue.get() for _ in tasks]
+    return sum(spent) / len(spent) * episodes * len(CAMERAS) / jobs
+
+
+def measure(codec: Codec, bags: Path, work: Path, frames: int, jobs: int) -> dict[str, Any]:
+    """Convert all bags with one codec."""
+    out = work / f"out_{codec.value}"
+    mapping = work / "map.yaml"
+    mapping.write_text(MAP)
+    episodes = len(list(bags.iterdir()))
+    watch = Watch()
+    watch.start()
+    begin = time.perf_counter()
+    result = convert([bags], out, ConvertOptions(map=mapping, codec=codec), jobs=jobs)
+    wall = time.perf_counter() - begin
+    peak, cpu = watch.stop()
+    size = sum(p.stat().st_size for p in out.rglob("*.mp4"))
+    pure = pure_encoding_s(codec, work, frames, episodes, jobs)
+    shutil.rmtree(out)
+    return {
+        "codec": codec.value,
+        "frames": result.info.total_frames,
+        "wall_s": wall,
+        "frames_per_s": result.info.total_frames / wall,
+        "cpu_s": cpu,
+        "cores": cpu / wall,
+        "peak_mb": peak,
+        "encoding_share": pure / wall,
+        "video_mb": size / 1e6,
+    }
+
+
+def measure_lerobot(python: str, work: Path, frames: int) -> dict[str, Any]:
+    """Let LeRobot write one episode of the same pictures."""
+    paths = {}
+    for number, camera in enumerate(CAMERAS):
+        rng = np.random.default_rng(number)
+        noise, base = rng.normal(0, 4, (HEIGHT + 400, WIDTH + 400, 1)), background(number)
+        path = work / f"{camera}.npy"
+        np.save(path, np.stack([picture(k, base, noise) for k in range(150)]))
+        paths[f"observation.images.{camera}"] = str(path)
+    done = subprocess.run(
+        [
+            python,
+            "-c",
+            LEROBOT,
+            json.dumps(paths),
+            str(frames),
+            str(work / "lerobot"),
+            ",".join(JOINT_NAMES),
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(work / "hf")},
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"LeRobot failed:\n{done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    shutil.rmtree(work / "lerobot")
+    return {**found, "frames_per_s": frames / found["seconds"]}
+
+
+def main() -> None:
+    """Run the benchmark and print a table and JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--episodes", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--codec", action="append", choices=[c.value for c in Codec])
+    parser.add_argument("--lerobot-python", help="interpreter that can import lerobot")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    args = parser.parse_args()
+    frames = round(args.seconds * FPS)
+    with tempfile.TemporaryDirectory(prefix="koch_bench_") as folder:
+        work = Path(folder)
+        (work / "bags").mkdir()
+        size = sum(
+            make_bag(work / "bags" / f"episode_{n:06d}", args.seconds, n)
+            for n in range(args.episodes)
+        )
+        print(
+            f"{args.episodes} episodes x {args.seconds:g} s, 2 x {WIDTH}x{HEIGHT} @ {FPS}, "
+            f"{size / args.episodes / frames / 2e3:.0f} kB per JPEG; {os.cpu_count()} cores, "
+            f"{args.jobs} jobs, Python {platform.python_version()}"
+        )
+        lerobot = measure_lerobot(args.lerobot_python, work, frames) if args.lerobot_python else {}
+        base = lerobot.get("frames_per_s", LEROBOT_IDLE_2_CORES)
+        kind = f"LeRobot {lerobot['version']}" if lerobot else "LeRobot 0.4.4 (noted, not run)"
+        print(f"{kind}: {base:.1f} frames/s")
+        rows = []
+        for codec in [Codec(c) for c in args.codec or [c.value for c in Codec]]:
+            row = measure(codec, work / "bags", work, frames, args.jobs)
+            row["times_lerobot"], row["target"] = row["frames_per_s"] / base, TARGETS[codec]
+            rows.append(row)
+            print(
+                f"{row['codec']:5s} {row['frames_per_s']:7.1f} frames/s  "
+                f"{row['times_lerobot']:6.1f} x LeRobot (to reach {row['target']:g})  "
+                f"{row['cores']:.2f} cores  {row['peak_mb']:.0f} MB  encoding "
+                f"{100 * row['encoding_share']:.0f} % of wall  video {row['video_mb']:.0f} MB"
+            )
+        if args.json:
+            args.json.write_text(json.dumps({"lerobot": lerobot, "rows": rows}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
