@@ -143,7 +143,7 @@ class FollowerTask:
     # -- ArmTask ------------------------------------------------------------------------------
 
     def connected(self, bus: DynamixelBus) -> None:
-        """Configure, without dropping an arm that is still held, and begin at the measured pose."""
+        """Configure without dropping an arm that is still held; begin at the measured pose."""
         self._health = HealthReader(bus)
         self._goal = None
         self.errors = {}  # a servo that still has one says so in the first cycle

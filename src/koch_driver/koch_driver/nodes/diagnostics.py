@@ -45,6 +45,7 @@ def loop_status(
         "phase": loop.phase.value,
         "faults": loop.faults,
         "cycles": schedule.cycles,
+        "realtime_priority": "yes" if loop.realtime else "no",
         "missed_cycles": schedule.missed,
         "bad_cycles": loop.bad_cycles,
         "cycle_p50_ms": 1e3 * schedule.busy_p50_s,

@@ -105,7 +105,7 @@ class FollowerNode(Node):
             )
             return self._bus
 
-        config = LoopConfig(rate_hz=setup.arm.rate_hz)
+        config = LoopConfig.at(setup.arm.rate_hz)
         return ControlLoop(setup.arm.name, connect, self.task, config, report=self._on_phase)
 
     # -- from the bus thread --------------------------------------------------------------------

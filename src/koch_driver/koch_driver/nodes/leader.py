@@ -63,7 +63,7 @@ class LeaderNode(Node):
             setup.arm.name,
             connect,
             self.task,
-            LoopConfig(rate_hz=setup.arm.rate_hz),
+            LoopConfig.at(setup.arm.rate_hz),
             report=self._on_phase,
         )
         self._follower_map = self._watch_follower()
