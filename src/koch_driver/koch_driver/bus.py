@@ -7,31 +7,20 @@ from __future__ import annotations
 import math
 import struct
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from koch_driver import handshake
-from koch_driver.control_table import MULTI_TURN_TICKS, Register
-from koch_driver.errors import BusTimeout, PortNotOpen, RegisterError, StatusError
-from koch_driver.packet import (
-    ALERT_BIT,
-    BROADCAST_ID,
-    ERROR_HINTS,
-    ErrorCode,
-    Instruction,
-    Packet,
-    PacketParser,
-    build,
-)
-from koch_driver.serial_port import DEFAULT_BAUD, SerialPort, latency_timer_s
-from koch_driver.state_read import STATE_ADDRESS, STATE_LENGTH, StateReader
-from koch_driver.statistics import BusStatistics
+from koch_driver.bus_types import BusConfig, MotorState, PingReply
+from koch_driver.control_table import MULTI_TURN_TICKS, XL330_M288, Register
+from koch_driver.errors import BusTimeout, RegisterError
+from koch_driver.link import BusLink
+from koch_driver.packet import BROADCAST_ID, Instruction, build
+from koch_driver.state_read import StateReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from types import TracebackType
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -40,50 +29,7 @@ if TYPE_CHECKING:
 _POWER_ON_S = 0.5  # a servo is deaf for about this long after a reboot
 
 
-@dataclass(frozen=True)
-class BusConfig:
-    """Settings of a bus; durations in [s]."""
-
-    baud: int = DEFAULT_BAUD
-    # Beyond the wire time; an FTDI adapter's latency timer is added, late answers make it grow.
-    reply_allowance_s: float = 0.0025
-    max_allowance_s: float = 0.030
-    cycle_budget_s: float = 0.010  # of one state read with its retries
-    register_budget_s: float = 0.300  # of one register read or write with its retries
-    handshake_budget_s: float = 0.120  # of one ping at open()
-    fast_read: bool | None = None  # None: where every motor's firmware has it
-
-
-@dataclass(frozen=True)
-class PingReply:
-    """Answer to a ping."""
-
-    id: int
-    model_number: int
-    firmware: int
-
-
-@dataclass(frozen=True, eq=False)
-class MotorState:
-    """State of the chain, from one transaction. Arrays are int64, shape (J,), read-only.
-
-    While `ok` is false, the values of the motors in `missing` are the last good ones: fit for a
-    log, not for control.
-    """
-
-    position_ticks: NDArray[np.int64]  # turn offsets added
-    velocity_ticks: NDArray[np.int64]  # 0.229 rev/min
-    current_ma: NDArray[np.int64]  # XL430 has no current sensor: load in 0.1 %
-    stamp_ns: int  # time.time_ns() at the middle of the transaction
-    monotonic_ns: int  # the same instant, time.monotonic_ns()
-    duration_s: float
-    ok: bool
-    missing: tuple[int, ...]  # ids without an answer
-    alerts: tuple[int, ...]  # ids that report a hardware error
-    retries: int
-
-
-class DynamixelBus:
+class DynamixelBus(BusLink):
     """A chain of motors on one port. Owned by one thread; nothing here is thread safe."""
 
     def __init__(
@@ -96,36 +42,16 @@ class DynamixelBus:
             motors: The chain, in joint order, ids unique.
             config: Settings.
         """
+        super().__init__(port, config)
         self.motors = tuple(motors)
-        self.config = config or BusConfig()
-        self.statistics = BusStatistics()
         self.firmware: tuple[int, ...] = ()
         self.fast_read = False
-        self.latency_timer_s: float | None = None  # of an FTDI adapter; 1 ms is the good value
         self._ids = tuple(m.id for m in self.motors)
         self._spec = {m.id: m for m in self.motors} | {m.joint: m for m in self.motors}
-        self._port = SerialPort(port, self.config.baud)
-        self._parser = PacketParser()
-        self._allowance_s = self.config.reply_allowance_s
-        self._clean = 0
-        self._last_timed_out = False
         self._last_ok = True
-        self._alert = False  # of the latest answer to a single instruction
         self._turn_offsets = np.zeros(len(self.motors), dtype=np.int64)
         self._state = StateReader(self._ids)
         self._goal = _GoalWriter(self._ids)
-
-    # -- life ---------------------------------------------------------------------------------
-
-    @property
-    def port(self) -> str:
-        """Path of the port."""
-        return self._port.path
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the port is open."""
-        return self._port.is_open
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -143,6 +69,7 @@ class DynamixelBus:
         if self.is_open:
             return
         self.open_port()
+        self._state.forget()
         try:
             self.firmware = handshake.check_chain(self)
             self.fast_read = handshake.choose_fast_read(self)
@@ -150,60 +77,11 @@ class DynamixelBus:
             self.close()
             raise
 
-    def open_port(self) -> None:
-        """Open the port without looking for the chain (scanning, motor set-up)."""
-        self._port.open()
-        self.latency_timer_s = latency_timer_s(self.port)
-        self._allowance_s = self.config.reply_allowance_s + (self.latency_timer_s or 0.0)
-        self._parser.clear()
-        self._state.forget()
-
-    def close(self) -> None:
-        """Close the port. Torque stays as it is. Idempotent."""
-        self._port.close()
-
-    def set_baud(self, baud: int) -> None:
-        """Change this side's baud rate."""
-        self._port.set_baud(baud)
-
     def __enter__(self) -> DynamixelBus:
         self.open()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     # -- one motor ----------------------------------------------------------------------------
-
-    def ping(self, motor_id: int, budget_s: float | None = None) -> PingReply:
-        """Ask one motor for its model and firmware.
-
-        Raises:
-            BusTimeout: It does not answer.
-        """
-        budget = self.config.handshake_budget_s if budget_s is None else budget_s
-        data = self.request(motor_id, Instruction.PING, b"", 3, f"ping of id {motor_id}", budget)
-        return PingReply(motor_id, data[0] | data[1] << 8, data[2])
-
-    def broadcast_ping(self, wait_s: float = 0.3) -> list[PingReply]:
-        """Everyone on the bus, whatever the id. Takes the whole `wait_s`.
-
-        The manual gives each id a time slot of its own; 253 slots take about 0.25 s.
-        """
-        replies = {}
-        self._send(build(BROADCAST_ID, Instruction.PING))
-        deadline = time.monotonic() + wait_s
-        while time.monotonic() < deadline:
-            for packet in self._parser.feed(self._port.receive(deadline)):
-                p = packet.parameters
-                if packet.instruction == Instruction.STATUS and len(p) == 4:
-                    replies[packet.id] = PingReply(packet.id, p[1] | p[2] << 8, p[3])
-        return sorted(replies.values(), key=lambda r: r.id)
 
     def read(self, register: str, motor: str | int) -> int:
         """Read one register of one motor (joint name or id).
@@ -262,53 +140,6 @@ class DynamixelBus:
                     raise
             else:
                 return
-
-    def request(
-        self,
-        motor_id: int,
-        instruction: Instruction,
-        parameters: bytes,
-        length: int,
-        what: str,
-        budget_s: float | None = None,
-    ) -> bytes:
-        """One instruction, one answer, with retries inside the budget.
-
-        Args:
-            motor_id: Whom to ask.
-            instruction: What to ask.
-            parameters: Its parameters, without stuffing.
-            length: Data bytes of the answer; answers of another length are not taken.
-            what: For the error message.
-            budget_s: Time for all attempts.
-
-        Raises:
-            BusTimeout: No valid answer in time.
-            StatusError: The motor refused.
-            PortLost: The device vanished.
-        """
-        budget = self.config.register_budget_s if budget_s is None else budget_s
-        packet = build(motor_id, instruction, parameters)
-        # Outside the control loop a late acknowledgement must not pass for the next one's.
-        patience = min(budget / 4.0, self.config.max_allowance_s)
-        end = time.monotonic() + budget
-        attempts = 0
-        while attempts == 0 or time.monotonic() < end:
-            if attempts:
-                self.statistics.retries += 1
-            attempts += 1
-            self._send(packet)
-            deadline = self._deadline(len(packet) + 11 + length, end, patience)
-            while True:
-                data = self._port.receive(deadline)
-                for reply in self._parser.feed(data):
-                    answer = self._accept(reply, motor_id, length, what)
-                    if answer is not None:
-                        return answer
-                if not data and time.monotonic() >= deadline:
-                    break
-            self._count_timeout()
-        raise BusTimeout(self.port, what, budget, attempts)
 
     # -- all motors ---------------------------------------------------------------------------
 
@@ -474,34 +305,9 @@ class DynamixelBus:
             names = ", ".join(f"{m.joint} ({m.id})" for m in self.motors)
             raise RegisterError("motor of this bus", motor, f"one of {names}") from exc
 
-    def _send(self, packet: bytes) -> None:
-        """Send after throwing away what is left of earlier answers."""
-        if not self._port.is_open:
-            raise PortNotOpen(self.port)
-        stale = self._port.drain()
-        half = self._parser.clear()
-        if stale or half:
-            self._count_stale(stale)
-        self._port.send(packet)
-
-    def _count_stale(self, stale: bytes) -> None:
-        late = len(PacketParser().feed(stale)) if self._last_timed_out else 0
-        if late:
-            self._count_late(late)
-        else:
-            self.statistics.bad_packets += 1
-
-    def _count_late(self, packets: int) -> None:
-        """The adapter is slower than the time-out: give it more time."""
-        self.statistics.late_packets += packets
-        self._allowance_s = min(self._allowance_s * 1.5, self.config.max_allowance_s)
-
     def _sync_read_packet(self, reg: Register, ids: Sequence[int]) -> bytes:
         parameters = struct.pack("<HH", reg.address, reg.length) + bytes(ids)
         return build(BROADCAST_ID, Instruction.SYNC_READ, parameters)
-
-    def _wire_s(self, n_bytes: int) -> float:
-        return n_bytes * 10.0 / self._port.baud
 
     def _collect(self, n_bytes: int, end: float) -> None:
         """Take answers to a state question until all are there or the attempt's time is over."""
@@ -517,36 +323,6 @@ class DynamixelBus:
     def _cycle_budget_s(self) -> float:
         """The configured budget, or one attempt where the adapter is slower than that."""
         return max(self.config.cycle_budget_s, self._allowance_s + self._wire_s(150) + 0.001)
-
-    def _deadline(self, n_bytes: int, end: float, patience_s: float = 0.0) -> float:
-        allowance = max(self._allowance_s, patience_s)
-        return min(time.monotonic() + self._wire_s(n_bytes) + allowance, end)
-
-    def _accept(self, reply: Packet, motor_id: int, length: int, what: str) -> bytes | None:
-        """Data of the answer, or None for a packet that is not the one awaited."""
-        p = reply.parameters
-        if reply.id != motor_id or reply.instruction != Instruction.STATUS or not p:
-            self.statistics.bad_packets += 1
-            return None
-        self._last_timed_out = False
-        self._raise_refusal(p[0], what)
-        self._alert = bool(p[0] & ALERT_BIT)
-        if len(p) - 1 != length:
-            self.statistics.bad_packets += 1
-            return None
-        return p[1:]
-
-    def _raise_refusal(self, error: int, what: str) -> None:
-        code = error & ~ALERT_BIT
-        if code:
-            known = code in ErrorCode.__members__.values()
-            hint = ERROR_HINTS[ErrorCode(code)] if known else "unknown code"
-            raise StatusError(self.port, what, code, hint)
-
-    def _count_timeout(self) -> None:
-        self.statistics.timeouts += 1
-        self._last_timed_out = True
-        self._clean = 0
 
     def _book(self, missing: tuple[int, ...], duration_s: float, retries: int) -> None:
         stats = self.statistics
@@ -565,20 +341,15 @@ class DynamixelBus:
             for i in missing:
                 stats.per_motor_missing[i] = stats.per_motor_missing.get(i, 0) + 1
         elif not retries:
-            self._last_timed_out = False
-            self._clean += 1
-            if self._clean >= 1000:  # the adapter recovered from a slow phase
-                self._clean = 0
-                floor = self.config.reply_allowance_s + (self.latency_timer_s or 0.0)
-                self._allowance_s = max(floor, self._allowance_s * 0.8)
+            self._count_clean()
 
 
 class _GoalWriter:
     """Builds the goal packet: everything but goals and CRC is constant."""
 
     def __init__(self, ids: Sequence[int]) -> None:
-        reg_address, reg_length = 116, 4
-        self._head = struct.pack("<HH", reg_address, reg_length)
+        goal = XL330_M288.register("Goal_Position")  # at the same place in all models
+        self._head = struct.pack("<HH", goal.address, goal.length)
         self._format = struct.Struct("<" + "Bi" * len(ids))
         self._ids = ids
 
@@ -589,11 +360,4 @@ class _GoalWriter:
         return build(BROADCAST_ID, Instruction.SYNC_WRITE, body)
 
 
-__all__ = [
-    "STATE_ADDRESS",
-    "STATE_LENGTH",
-    "BusConfig",
-    "DynamixelBus",
-    "MotorState",
-    "PingReply",
-]
+__all__ = ["BusConfig", "DynamixelBus", "MotorState", "PingReply"]

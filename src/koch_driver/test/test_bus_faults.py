@@ -130,6 +130,7 @@ def test_a_late_answer_never_passes_for_a_fresh_one(
     servo = chain.servo("gripper")
     for k in range(30):
         servo.set("Homing_Offset", k * 10)
+        time.sleep(0.002)
         chain.refresh()
         before = chain.read("gripper", "Present_Position")
         state = classic.sync_read_state(PATIENT_S)
