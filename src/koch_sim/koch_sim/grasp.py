@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from koch_rig.geometry import compose, inverse, rpy_to_matrix, transform_from, transform_points
 from koch_rig.inverse_kinematics import IkSettings, Orientation
-from koch_rig.joints import JOINT_COUNT
+from koch_rig.joints import HOME_POSE_RAD, JOINT_COUNT
 from koch_sim.errors import UnreachableError
 from koch_sim.scene import BLOCK_HALF_M, CUP_HEIGHT_M
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 #: Gripper angles [rad]: wide enough for block and clearance; squeezing the block with some 6 N.
-GRIPPER_OPEN_RAD = -0.75
+GRIPPER_OPEN_RAD = HOME_POSE_RAD[-1]
 GRIPPER_CLOSED_RAD = -0.15
 #: The fixed finger passes the block's side with this much room, [m].
 FINGER_CLEARANCE_M = 0.004
@@ -33,8 +33,7 @@ GRASP_HEIGHT_M = 0.017
 APPROACH_HEIGHT_M = 0.070
 CARRY_HEIGHT_M = 0.100
 RELEASE_HEIGHT_M = CUP_HEIGHT_M + 0.030
-#: The pose between demonstrations: folded, clear of block and cup [rad].
-HOME_RAD = np.array([0.0, -0.3, -0.9, -1.3, 0.0, GRIPPER_OPEN_RAD])
+HOME_RAD = np.array(HOME_POSE_RAD)
 #: A planned pose may miss its place by this much, [m].
 REACH_TOLERANCE_M = 0.002
 TURN_TOLERANCE_RAD = 0.05

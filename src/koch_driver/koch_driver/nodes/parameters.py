@@ -11,7 +11,7 @@ from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.node import Node
 
 from koch_driver.errors import DriverError
-from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
+from koch_rig.joints import HOME_POSE_RAD, JOINT_COUNT, REST_POSE_RAD, JOINT_NAMES
 
 P = TypeVar("P")
 
@@ -87,10 +87,10 @@ class FollowerParameters:
         choices=("hold", "rest", "release"),
     )
     home_pose: tuple[float, ...] = described(
-        (0.0,) * JOINT_COUNT, "pose of the home service [rad], in the order of the joints"
+        HOME_POSE_RAD, "pose of the home service [rad], in the order of the joints"
     )
     rest_pose: tuple[float, ...] = described(
-        (0.0, 0.5, 1.2, 0.0, 0.0, 0.0), "pose in which the torque may go [rad]"
+        REST_POSE_RAD, "pose in which the torque may go [rad]"
     )
     move_speed: float = described(
         0.8, "mean speed of motions to home and rest [rad/s]", low=0.05, high=3.0
