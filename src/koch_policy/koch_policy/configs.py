@@ -88,6 +88,10 @@ class PolicyConfig:
                 raise self.error(f"input_features.{key}", shape, "an RGB image shape (3, H, W)")
         self.require_positive("n_obs_steps", "n_action_steps")
 
+    def __deepcopy__(self, memo: dict[int, object]) -> PolicyConfig:
+        """Return itself: nothing in it can change."""
+        return self
+
     def error(self, key: str, got: object, expected: str, advice: str = "") -> ConfigError:
         """Return (not raise) the error that names this policy type and one key."""
         return ConfigError(f"policy {self.type!r}", key, got, expected, advice)

@@ -135,3 +135,10 @@ class NotFiniteError(PolicyError):
 
     def __init__(self, where: str, count: int, advice: str) -> None:
         super().__init__(f"{where}: {count} value(s) are NaN or infinite. {advice}")
+
+
+class StrategyError(PolicyError):
+    """A chunk execution strategy cannot be used."""
+
+    def __init__(self, strategy: str, got: str, expected: str) -> None:
+        super().__init__(f"strategy {strategy!r}: got {got}; expected {expected}.")

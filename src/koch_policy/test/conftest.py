@@ -87,6 +87,6 @@ def golden_act(tmp_path_factory: pytest.TempPathFactory) -> Golden:
 
 
 @pytest.fixture(autouse=True)
-def _two_threads() -> None:
-    """Keep torch to two threads, so that test runs are comparable and leave room."""
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    """Keep torch to one thread: tiny networks gain nothing from more, and waiting burns time."""
+    torch.set_num_threads(1)

@@ -261,7 +261,7 @@ class Act(nn.Module):
         positions = [self.encoder_1d_feature_pos_embed.weight]  # (2 or 3, D)
         for images in self._image_groups(batch):  # (G * B, 3, H, W)
             features = self.encoder_img_feat_input_proj(self.backbone(images))  # (G * B, D, h, w)
-            height, width = features.shape[-2:]
+            height, width = int(features.shape[-2]), int(features.shape[-1])
             positions.extend([self._image_position(height, width)] * (len(images) // len(first)))
             pixels = features.flatten(2).transpose(1, 2)  # (G * B, h * w, D)
             tokens.extend(pixels.split(first.shape[0]))

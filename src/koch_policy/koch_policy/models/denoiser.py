@@ -87,7 +87,7 @@ class RgbEncoder(nn.Module):
         if self.crop_shape is None:
             return image
         height, width = self.crop_shape
-        free_y, free_x = image.shape[-2] - height, image.shape[-1] - width
+        free_y, free_x = int(image.shape[-2]) - height, int(image.shape[-1]) - width
         if self.training and self.crop_is_random:
             top = int(torch.randint(free_y + 1, (1,)))
             left = int(torch.randint(free_x + 1, (1,)))

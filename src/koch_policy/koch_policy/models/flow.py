@@ -105,7 +105,7 @@ class Flow(nn.Module):
     def camera_features(self, index: int, images: Tensor) -> Tensor:
         """Encode pictures (B, 3, H, W) of one camera to tokens (B, h * w, D)."""
         features = self.backbone(images)  # (B, C, h, w)
-        size = (features.shape[-2], features.shape[-1])
+        size = (int(features.shape[-2]), int(features.shape[-1]))
         if size not in self._positions:
             self._positions[size] = sinusoid_2d(*size, self.config.dim_model)
         position = self._positions[size].to(features.device)

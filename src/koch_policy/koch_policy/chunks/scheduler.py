@@ -1,0 +1,163 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""When to infer, and which row of which chunk belongs to now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from koch_policy.chunks.chunk import Arrival, Chunk, RawRows, Request, Rows
+from koch_policy.chunks.delay import DelayQuantile
+from koch_policy.chunks.strategies import Strategy
+
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The control ticks: tick k is at origin_ns + k * step_ns (the clock of the stamps).
+
+    Attributes:
+        origin_ns: Time of tick 0 [ns].
+        rate_hz: Ticks per second; times are exact over hours, without a rounded step adding up.
+    """
+
+    origin_ns: int
+    rate_hz: float
+
+    @property
+    def step_s(self) -> float:
+        """Time between two ticks [s]."""
+        return 1.0 / self.rate_hz
+
+    def time_ns(self, tick: int) -> int:
+        """Time of a tick [ns]."""
+        return self.origin_ns + round(tick * _NS / self.rate_hz)
+
+    def tick_at(self, time_ns: int) -> int:
+        """The newest tick at or before a time."""
+        tick = int((time_ns - self.origin_ns) * self.rate_hz / _NS)
+        while self.time_ns(tick) > time_ns:
+            tick -= 1
+        while self.time_ns(tick + 1) <= time_ns:
+            tick += 1
+        return tick
+
+
+class ChunkScheduler:
+    """Runs one strategy on the grid. One thread calls it; inference happens elsewhere.
+
+    Every tick executes exactly the row that was predicted for it. A late chunk is entered where
+    it is due, an older plan goes on until then, and what nobody predicted is not executed.
+
+    Args:
+        strategy: Empty or cleared.
+        delay: Estimator, shared between runs.
+        grid: The ticks.
+        clock: Time now [ns], in the clock of the grid.
+    """
+
+    def __init__(
+        self, strategy: Strategy, delay: DelayQuantile, grid: Grid, clock: Callable[[], int]
+    ) -> None:
+        self.strategy = strategy
+        self.delay = delay
+        self.grid = grid
+        self.executed = 0
+        self.skipped = 0  # ticks that passed without a call of `action` while a plan was there
+        self.expired = 0  # chunks that came when all their steps were over
+        self._clock = clock
+        self._pending: Request | None = None
+        self._count = 0
+        self._last_tick: int | None = None
+        self._newest_tick: int | None = None
+
+    @property
+    def is_inferring(self) -> bool:
+        """True between `begin` and the answer."""
+        return self._pending is not None
+
+    @property
+    def observation_tick(self) -> int | None:
+        """Tick of the observation behind the newest chunk, None when there is no plan."""
+        return self._newest_tick
+
+    def wants(self, tick: int) -> bool:
+        """Whether an inference should begin with this tick's observation."""
+        if self._pending is not None:
+            return False
+        return self.strategy.wants(tick, self.delay.steps(self.grid.step_s))
+
+    def begin(self, tick: int) -> Request:
+        """An inference begins with the observation of this tick."""
+        self._count += 1
+        self._pending = Request(
+            self._count,
+            tick,
+            self.delay.steps(self.grid.step_s),
+            self.strategy.leftover(tick),
+        )
+        return self._pending
+
+    def arrive(
+        self,
+        request: Request,
+        rows: Rows,
+        raw: RawRows,
+        tick: int,
+        finished_ns: int | None = None,
+    ) -> Arrival:
+        """Take the chunk of a request; it may be executed from `tick` on.
+
+        Args:
+            request: What `begin` returned.
+            rows: The chunk in [rad], (T, A).
+            raw: The same in the policy's units.
+            tick: The next tick to execute.
+            finished_ns: When the chunk was there [ns], now where absent.
+        """
+        done_ns = self._clock() if finished_ns is None else finished_ns
+        delay_s = (done_ns - self.grid.time_ns(request.tick)) / _NS
+        self.delay.add(delay_s)
+        chunk = Chunk(request.tick, rows, raw)
+        entry = tick - request.tick
+        if self._pending is not request:  # cleared in the meantime
+            return Arrival(entry, usable=False, delay_s=delay_s)
+        self._pending = None
+        if tick >= chunk.end:
+            self.expired += 1
+            return Arrival(entry, usable=False, delay_s=delay_s)
+        self.strategy.accept(chunk, tick)
+        self._newest_tick = request.tick
+        return Arrival(entry, usable=True, delay_s=delay_s)
+
+    def cancel(self, request: Request) -> None:
+        """The inference failed; nothing will arrive."""
+        if self._pending is request:
+            self._pending = None
+
+    def action(self, tick: int) -> Rows | None:
+        """The action of a tick (A,) in [rad]; None when nobody predicted it.
+
+        Raises:
+            ValueError: The tick was executed before.
+        """
+        last = self._last_tick
+        if last is not None and tick <= last:
+            raise ValueError(f"tick {tick} was executed already (last: {last})")
+        row = self.strategy.action(tick)
+        if row is None:
+            return None
+        if last is not None:
+            self.skipped += tick - last - 1
+        self._last_tick = tick
+        self.executed += 1
+        return row
+
+    def clear(self) -> None:
+        """Forget the plan and whatever is being inferred: the arm was somewhere else since."""
+        self.strategy.clear()
+        self._pending = None
+        self._last_tick = None
+        self._newest_tick = None

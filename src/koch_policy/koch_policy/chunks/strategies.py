@@ -1,0 +1,252 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""How overlapping chunks become one stream of actions.
+
+queue              the newest chunk alone, from the row that is due (LeRobot's n_action_steps)
+temporal_ensemble  mean of all predictions for a step, weight exp(-m i), i = 0 for the oldest
+                   (Zhao et al. 2023, "ACT", section IV-B, figure 5)
+blend              queue, with a cross-fade from the old plan over the first steps
+rtc                queue, whose chunks were generated to continue the old plan: koch_policy.chunks.rtc
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from koch_policy.chunks.chunk import Chunk, RawRows, Rows
+from koch_policy.configs import PolicyConfig
+from koch_policy.errors import StrategyError
+
+
+class StrategyKind(enum.Enum):
+    """The strategies by name."""
+
+    QUEUE = "queue"
+    TEMPORAL_ENSEMBLE = "temporal_ensemble"
+    BLEND = "blend"
+    RTC = "rtc"
+
+
+class Strategy(Protocol):
+    """Turns chunks into actions; ticks only ever grow between two calls of `clear`."""
+
+    kind: StrategyKind
+
+    def wants(self, tick: int, delay_steps: int) -> bool:
+        """Whether an inference should begin with this tick's observation."""
+        ...
+
+    def accept(self, chunk: Chunk, tick: int) -> None:
+        """Take a chunk that is usable from this tick on."""
+        ...
+
+    def action(self, tick: int) -> Rows | None:
+        """The action of a tick (A,), None when no chunk reaches it."""
+        ...
+
+    def leftover(self, tick: int) -> RawRows | None:
+        """What the next chunk should continue, from this tick on; None where it does not matter."""
+        ...
+
+    def preview(self, tick: int) -> Rows | None:
+        """What will be executed from this tick on if nothing new comes, (N, A)."""
+        ...
+
+    def clear(self) -> None:
+        """Forget every chunk."""
+        ...
+
+
+class Fading:
+    """queue, blend and rtc: one plan, replaced (by fading) when a chunk arrives.
+
+    Args:
+        kind: QUEUE, BLEND or RTC.
+        execution_steps: Steps of a chunk to execute before the next one is to be there.
+        fade_steps: Length of the cross-fade; 0 switches at once.
+    """
+
+    def __init__(self, kind: StrategyKind, execution_steps: int, fade_steps: int = 0) -> None:
+        if execution_steps < 1 or fade_steps < 0:
+            raise StrategyError(
+                kind.value,
+                f"execution_steps {execution_steps}, fade_steps {fade_steps}",
+                "execution_steps >= 1 and fade_steps >= 0",
+            )
+        self.kind = kind
+        self.execution_steps = execution_steps
+        self.fade_steps = fade_steps
+        self._plan: Chunk | None = None
+        self._until = 0
+
+    def wants(self, tick: int, delay_steps: int) -> bool:
+        """Begin so early that the chunk is there when the planned steps are executed."""
+        return self._plan is None or tick + delay_steps >= self._until
+
+    def accept(self, chunk: Chunk, tick: int) -> None:
+        """Replace the plan; a plan that has run out is faded from its last row."""
+        entry = tick - chunk.tick
+        old = self._plan
+        if old is not None and self.fade_steps:
+            rows = np.array(chunk.rows)
+            for step in range(min(self.fade_steps, len(rows) - entry)):
+                share = (step + 1) / (self.fade_steps + 1)
+                before = old.rows[min(tick + step - old.tick, len(old.rows) - 1)]
+                rows[entry + step] = (1.0 - share) * before + share * rows[entry + step]
+            chunk = Chunk(chunk.tick, rows, chunk.raw)
+        self._plan = chunk
+        self._until = max(tick + 1, min(tick + self.execution_steps, chunk.end - self.fade_steps))
+
+    def action(self, tick: int) -> Rows | None:
+        """The plan's row of this tick."""
+        plan = self._plan
+        if plan is None or not plan.tick <= tick < plan.end:
+            return None
+        row: Rows = plan.rows[tick - plan.tick]
+        return row
+
+    def leftover(self, tick: int) -> RawRows | None:
+        """For rtc: the plan's rows from this tick on."""
+        plan = self._plan
+        if self.kind is not StrategyKind.RTC or plan is None or not plan.tick <= tick < plan.end:
+            return None
+        return plan.raw[tick - plan.tick :]
+
+    def preview(self, tick: int) -> Rows | None:
+        """The plan's rows from this tick on."""
+        plan = self._plan
+        if plan is None or not plan.tick <= tick < plan.end:
+            return None
+        return plan.rows[tick - plan.tick :]
+
+    def clear(self) -> None:
+        """Forget the plan."""
+        self._plan = None
+
+
+class Ensemble:
+    """temporal_ensemble: the weighted mean of all chunks that reach a tick.
+
+    Args:
+        coefficient: m of exp(-m i); positive values favour older predictions, ALOHA has 0.01.
+        interval_steps: Least number of ticks between two inferences.
+        apart: Columns that are taken from the newest chunk instead: the mean of an open and a
+            closed gripper is a gripper that drops things.
+    """
+
+    kind = StrategyKind.TEMPORAL_ENSEMBLE
+
+    def __init__(
+        self, coefficient: float, interval_steps: int = 1, apart: Sequence[int] = ()
+    ) -> None:
+        if not math.isfinite(coefficient) or interval_steps < 1:
+            raise StrategyError(
+                self.kind.value,
+                f"coefficient {coefficient}, execution_steps {interval_steps}",
+                "a finite coefficient and at least one step",
+            )
+        self._coefficient = coefficient
+        self._interval = interval_steps
+        self._apart = list(apart)
+        self._chunks: list[Chunk] = []
+
+    def wants(self, tick: int, delay_steps: int) -> bool:
+        """As often as the interval allows."""
+        return not self._chunks or tick >= self._chunks[-1].tick + self._interval
+
+    def accept(self, chunk: Chunk, tick: int) -> None:
+        """Add a chunk and drop those that have run out."""
+        self._chunks = [old for old in self._chunks if old.end > tick]
+        self._chunks.append(chunk)
+
+    def action(self, tick: int) -> Rows | None:
+        """The weighted mean for this tick."""
+        rows = [c.rows[tick - c.tick] for c in self._chunks if c.tick <= tick < c.end]
+        if not rows:
+            return None
+        weights = np.exp(-self._coefficient * np.arange(len(rows)))
+        mean: Rows = weights @ np.stack(rows) / weights.sum()
+        mean[self._apart] = rows[-1][self._apart]
+        return mean
+
+    def leftover(self, tick: int) -> RawRows | None:
+        """Nothing: ensembling does not guide."""
+        return None
+
+    def preview(self, tick: int) -> Rows | None:
+        """The means from this tick on."""
+        end = max((chunk.end for chunk in self._chunks), default=tick)
+        rows = [self.action(later) for later in range(tick, end)]
+        known = [row for row in rows if row is not None]
+        return np.stack(known) if known else None
+
+    def clear(self) -> None:
+        """Forget every chunk."""
+        self._chunks = []
+
+
+def default_strategy(config: PolicyConfig) -> StrategyKind:
+    """What suits a policy best: rtc where it is defined, ensembling where the checkpoint says so."""
+    if config.type == "flow":
+        return StrategyKind.RTC
+    if getattr(config, "temporal_ensemble_coeff", None) is not None:
+        return StrategyKind.TEMPORAL_ENSEMBLE
+    return StrategyKind.BLEND
+
+
+def strategy_kind(name: str, config: PolicyConfig) -> StrategyKind:
+    """Parse a strategy's name; empty means the default for this policy.
+
+    Raises:
+        StrategyError: There is no such strategy, or the policy cannot be guided.
+    """
+    if not name:
+        return default_strategy(config)
+    try:
+        kind = StrategyKind(name)
+    except ValueError as exc:
+        known = ", ".join(each.value for each in StrategyKind)
+        raise StrategyError(name, "no such strategy", f"one of {known}") from exc
+    if kind is StrategyKind.RTC and config.type == "act":
+        raise StrategyError(
+            name,
+            "an act policy, which predicts in one shot and has no sampling to guide",
+            "blend, temporal_ensemble or queue for act; rtc for flow and diffusion",
+        )
+    return kind
+
+
+def make_strategy(
+    kind: StrategyKind,
+    config: PolicyConfig,
+    *,
+    execution_steps: int = 0,
+    fade_steps: int = 5,
+    coefficient: float = 0.01,
+    gripper: int | None = None,
+) -> Strategy:
+    """Build a strategy for a policy.
+
+    Args:
+        kind: Which.
+        config: The policy's configuration: gives n_action_steps and the ensemble's coefficient.
+        execution_steps: Steps between two inferences; 0 takes the policy's n_action_steps, half
+            the chunk for rtc (which needs an overlap), every tick for the ensemble.
+        fade_steps: Length of blend's cross-fade.
+        coefficient: The ensemble's, where the checkpoint has none.
+        gripper: The gripper's column.
+    """
+    if kind is StrategyKind.TEMPORAL_ENSEMBLE:
+        own = getattr(config, "temporal_ensemble_coeff", None)
+        apart = () if gripper is None else (gripper,)
+        return Ensemble(coefficient if own is None else own, execution_steps or 1, apart)
+    length = config.horizon_steps + config.first_action_offset
+    steps = execution_steps or config.n_action_steps
+    if kind is StrategyKind.RTC and not execution_steps:
+        steps = min(steps, max(1, length // 2))
+    return Fading(kind, steps, fade_steps if kind is StrategyKind.BLEND else 0)

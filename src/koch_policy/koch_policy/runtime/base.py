@@ -1,0 +1,227 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""What all runtimes share: observation handling, feature reuse, restoring and checking actions.
+
+An engine computes the network; this module decides what to compute. Iterative policies encode
+each camera picture once: features are remembered by the picture's content, so that the second
+observation step of a Diffusion policy is yesterday's first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from koch_policy.checkpoint import Checkpoint
+from koch_policy.configs import ACTION, ENVIRONMENT, STATE, TASK, FeatureType, PolicyConfig
+from koch_policy.errors import NotFiniteError, ObservationError
+from koch_policy.extras import Extras
+from koch_policy.models.registry import iterative_model
+from koch_policy.normalize import Normalizer
+from koch_policy.policy import Observation
+from koch_policy.policy_configs import DenoisingConfig
+from koch_policy.runtime.observation import ObservationReader
+
+
+class Engine(Protocol):
+    """Computes one network. Vectors in and actions out are normalised; pictures are raw."""
+
+    name: str
+
+    def chunk(self, vectors: dict[str, Tensor], pictures: list[Tensor]) -> Tensor:
+        """Run a single-shot policy: normalised horizon (1, T, A)."""
+        ...
+
+    def camera(self, index: int, picture: Tensor) -> Tensor:
+        """Encode one picture of one camera."""
+        ...
+
+    def condition(self, vectors: dict[str, Tensor], features: list[Tensor]) -> Tensor:
+        """Return an iterative policy's condition."""
+        ...
+
+    def evaluate(self, noisy: Tensor, time: Tensor, condition: Tensor) -> Tensor:
+        """Evaluate an iterative policy's network."""
+        ...
+
+
+class EnginePolicy:
+    """A policy on an engine; see `koch_policy.policy.Policy` for the interface."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, engine: Engine, *, full_horizon: bool = False
+    ) -> None:
+        self._checkpoint = checkpoint
+        self.engine = engine
+        self.reader = ObservationReader(checkpoint)
+        self._normalizer: Normalizer = checkpoint.normalizer
+        self._model = iterative_model(checkpoint.model)
+        self._full_horizon = full_horizon
+        self._steps: int | None = None
+        room = 2 * checkpoint.config.n_obs_steps * max(len(checkpoint.config.cameras), 1)
+        self._features: OrderedDict[tuple[int, bytes], Tensor] = OrderedDict()
+        self._room = room
+        self.encoded = 0  # pictures encoded so far; tests and benchmarks read it
+
+    @property
+    def config(self) -> PolicyConfig:
+        """The policy's configuration."""
+        return self._checkpoint.config
+
+    @property
+    def extras(self) -> Extras:
+        """Names, units and fingerprint that came with the checkpoint."""
+        return self._checkpoint.extras
+
+    @property
+    def normalizer(self) -> Normalizer:
+        """The scaling of observations and actions."""
+        return self._normalizer
+
+    @property
+    def runtime(self) -> str:
+        """Name of the engine."""
+        return self.engine.name
+
+    @property
+    def is_iterative(self) -> bool:
+        """True when the policy refines noise and can be guided while it does."""
+        return self._model is not None
+
+    def require_names(self, names: Mapping[str, Sequence[str]]) -> None:
+        """Raise LayoutError if the caller's element names differ from the checkpoint's."""
+        self.reader.require_names(names)
+
+    def set_steps(self, steps: int | None) -> None:
+        """Change the number of denoising steps; None takes the configuration's."""
+        self._steps = steps
+
+    def reset(self) -> None:
+        """Forget history and features."""
+        self.reader.reset()
+        self._features.clear()
+
+    def observe(self, observation: Observation) -> None:
+        """Take in a tick's observation; an iterative policy encodes its pictures already."""
+        read = self.reader.read(observation)
+        if self._model is not None:
+            for index, key in enumerate(self.config.cameras):
+                self._feature(index, read[key][-1])
+
+    def predict(
+        self, observation: Observation, *, noise: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Return a chunk (T, A) in dataset units whose first step belongs to this observation."""
+        read = self.reader.read(observation)
+        with torch.inference_mode():
+            if self._model is None:
+                vectors = {k: v[-1:] for k, v in self._vectors(read).items()}
+                pictures = [read[key][-1] for key in self.config.cameras]
+                horizon = self.engine.chunk(vectors, pictures)
+            else:
+                condition = self._condition(read)
+                horizon = self._model.integrate(
+                    lambda x, time: self.engine.evaluate(x, time, condition),
+                    self._noise(noise),
+                    self._steps,
+                )
+            return self.restore(horizon)
+
+    def encode(self, observation: Observation) -> Tensor:
+        """Return the condition of an iterative policy, for callers that guide the sampling."""
+        read = self.reader.read(observation)
+        with torch.no_grad():
+            return self._condition(read)
+
+    def restore(self, horizon: Tensor) -> NDArray[np.float32]:
+        """Cut a normalised horizon (1, T, A) to the chunk and bring it into dataset units.
+
+        Raises:
+            NotFiniteError: It holds NaN or infinity.
+        """
+        start = -self.config.first_action_offset
+        stop = None if self._full_horizon else start + self._kept_steps()
+        chunk = self._normalizer.restore(ACTION, horizon[0, start:stop]).float().cpu()
+        bad = int((~chunk.isfinite()).sum())
+        if bad:
+            raise NotFiniteError(
+                f"policy {self.config.type!r} on {self.runtime}",
+                bad,
+                "The observation may be far outside the training data; do not execute this.",
+            )
+        result: NDArray[np.float32] = chunk.numpy()
+        return result
+
+    def _kept_steps(self) -> int:
+        """A diffusion horizon is cut to its executed part, as LeRobot does; others are not."""
+        if isinstance(self.config, DenoisingConfig):
+            return self.config.n_action_steps
+        return self.config.horizon_steps
+
+    def _vectors(self, read: dict[str, Tensor]) -> dict[str, Tensor]:
+        cameras = self.config.cameras
+        return {
+            key: self._normalizer.normalize(key, value)
+            for key, value in read.items()
+            if key not in cameras
+        }
+
+    def _condition(self, read: dict[str, Tensor]) -> Tensor:
+        assert self._model is not None  # callers checked
+        vectors = self._vectors(read)
+        if self.config.n_obs_steps > 1:
+            vectors = {key: value.unsqueeze(0) for key, value in vectors.items()}  # (1, O, D)
+        else:
+            vectors = {key: value[-1:] for key, value in vectors.items()}  # (1, D)
+        features = []
+        for index, key in enumerate(self.config.cameras):
+            steps = [self._feature(index, picture) for picture in read[key]]  # O x (1, ...)
+            features.append(torch.stack(steps, 1) if self.config.n_obs_steps > 1 else steps[-1])
+        return self.engine.condition(vectors, features)
+
+    def _feature(self, index: int, picture: Tensor) -> Tensor:
+        """Return a picture's features, computed once per content."""
+        key = (index, hashlib.blake2b(picture.numpy().data, digest_size=16).digest())
+        known = self._features.pop(key, None)
+        if known is None:
+            known = self.engine.camera(index, picture)
+            self.encoded += 1
+        self._features[key] = known
+        while len(self._features) > self._room:
+            self._features.popitem(last=False)
+        return known
+
+    def _noise(self, noise: NDArray[np.float32] | None) -> Tensor:
+        shape = (1, self.config.horizon_steps, self.config.action_dim)
+        if noise is None:
+            return torch.randn(shape)
+        if noise.shape[-2:] != shape[1:] or noise.size != shape[1] * shape[2]:
+            raise ObservationError("noise", noise.shape, f"shape {shape[1:]}")
+        return torch.from_numpy(np.array(noise, dtype=np.float32)).view(shape)
+
+
+def example_observation(checkpoint: Checkpoint, seed: int = 0) -> dict[str, Any]:
+    """Return a made-up observation of the right shapes, for warm-up, export and timing.
+
+    Vectors are drawn around the dataset's mean; never shown to an arm.
+    """
+    draw = np.random.default_rng(seed)
+    result: dict[str, Any] = {}
+    for key, feature in checkpoint.config.input_features.items():
+        if feature.type is FeatureType.VISUAL:
+            channels, height, width = feature.shape
+            size = (height, width, channels)
+            result[key] = draw.integers(0, 256, size, dtype=np.uint8)
+        elif key in (STATE, ENVIRONMENT):
+            noise = torch.from_numpy(draw.standard_normal(feature.shape).astype(np.float32))
+            result[key] = checkpoint.normalizer.restore(key, 0.1 * noise).numpy()
+    tasks = checkpoint.extras.tasks
+    result[TASK] = tasks[0] if tasks else "pick up the block"
+    return result

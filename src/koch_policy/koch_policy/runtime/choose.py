@@ -1,0 +1,137 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Loading a policy with the runtime that suits this machine."""
+
+from __future__ import annotations
+
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from koch_policy.checkpoint import Checkpoint, load_checkpoint, resolve_checkpoint
+from koch_policy.errors import RuntimeChoiceError
+from koch_policy.normalize import ZeroRange
+from koch_policy.policy import Policy
+from koch_policy.runtime.base import Engine, EnginePolicy, example_observation
+from koch_policy.runtime.torch_runtime import TorchEngine
+
+RUNTIMES = ("auto", "torch", "openvino", "lerobot")
+PRECISIONS = ("f32", "bf16", "int8")
+_WARM_UPS = 2
+
+
+def load_policy(
+    path: Path | str,
+    runtime: str = "auto",
+    *,
+    precision: str = "f32",
+    device: str = "auto",
+    compiles: bool = False,
+    full_horizon: bool = False,
+    zero_range: ZeroRange = ZeroRange.REFUSE,
+    calibration: Any | None = None,
+) -> Policy:
+    """Load a checkpoint and warm it up.
+
+    Args:
+        path: Checkpoint folder, or a training output.
+        runtime: "torch", "openvino", "lerobot" (any policy LeRobot can load), or "auto": CUDA by
+            torch, else the faster of openvino and torch, measured once per machine.
+        precision: "f32"; "bf16"; "int8" (openvino, needs calibration the first time).
+        device: For torch: "auto", "cpu" or "cuda".
+        compiles: For torch: torch.compile.
+        full_horizon: Hand out all steps of a denoised horizon, not just n_action_steps.
+        zero_range: What to do with features that never moved in training.
+        calibration: For int8: sequence of observations from the dataset.
+
+    Raises:
+        PolicyError: The checkpoint cannot be read, or the runtime cannot run here.
+    """
+    for name, value, known in (
+        ("runtime", runtime, RUNTIMES),
+        ("precision", precision, PRECISIONS),
+    ):
+        if value not in known:
+            raise RuntimeChoiceError(value, f"no such {name}", f"Known: {', '.join(known)}.")
+    if runtime == "lerobot":
+        from koch_policy.runtime.lerobot_runtime import LeRobotPolicy
+
+        foreign: Policy = LeRobotPolicy(resolve_checkpoint(Path(path)), device=_device(device))
+        return foreign
+    checkpoint = load_checkpoint(path, zero_range=zero_range)
+    chosen = torch.device(_device(device))
+    if runtime == "auto":
+        runtime = _fastest(checkpoint, chosen, precision)
+    engine: Engine
+    if runtime == "openvino":
+        from koch_policy.runtime.openvino_runtime import OpenVinoEngine
+
+        engine = OpenVinoEngine(checkpoint, precision=precision, calibration=calibration)
+    else:
+        _require_torch_precision(precision)
+        engine = TorchEngine(checkpoint, device=chosen, precision=precision, compiles=compiles)
+    policy = EnginePolicy(checkpoint, engine, full_horizon=full_horizon)
+    warm_up(policy, checkpoint)
+    return policy
+
+
+def warm_up(policy: EnginePolicy, checkpoint: Checkpoint) -> None:
+    """Run a few made-up observations, so that the first real one takes no longer than others."""
+    for seed in range(_WARM_UPS):
+        policy.predict(example_observation(checkpoint, seed))
+    policy.reset()
+
+
+def _device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise RuntimeChoiceError("torch", f"no CUDA device for {device!r}", 'Use device="cpu".')
+    return device
+
+
+def _require_torch_precision(precision: str) -> None:
+    if precision == "int8":
+        raise RuntimeChoiceError("torch", "has no int8", 'Use runtime="openvino" for int8.')
+
+
+def _fastest(checkpoint: Checkpoint, device: torch.device, precision: str) -> str:
+    """Return the faster runtime on this machine; the answer is kept next to the checkpoint."""
+    if device.type == "cuda":
+        return "torch"
+    if find_spec("openvino") is None:
+        _require_torch_precision(precision)
+        return "torch"
+    if precision == "int8":
+        return "openvino"
+    from koch_policy.runtime.cache import read_choice, write_choice
+
+    known = read_choice(checkpoint, precision)
+    if known is not None:
+        return known
+    from koch_policy.runtime.openvino_runtime import OpenVinoEngine
+
+    candidates: dict[str, Engine] = {
+        "openvino": OpenVinoEngine(checkpoint, precision=precision),
+        "torch": TorchEngine(checkpoint, device=device, precision=precision),
+    }
+    times = {name: _measure(checkpoint, engine) for name, engine in candidates.items()}
+    best = min(times, key=lambda name: times[name])
+    write_choice(checkpoint, precision, best, times)
+    return best
+
+
+def _measure(checkpoint: Checkpoint, engine: Engine) -> float:
+    """Return the median seconds of five predictions after warm-up."""
+    policy = EnginePolicy(checkpoint, engine)
+    warm_up(policy, checkpoint)
+    times = []
+    for seed in range(5):
+        observation = example_observation(checkpoint, seed)
+        begin = time.perf_counter()
+        policy.predict(observation)
+        times.append(time.perf_counter() - begin)
+    return sorted(times)[2]
