@@ -23,6 +23,7 @@ from koch_driver.control_table import (
 from koch_driver.emulator.physics import ServoDrive
 from koch_driver.emulator.profile import Profile
 from koch_driver.emulator.registers import RegisterMemory
+from koch_driver.emulator.write_rules import check_write, shut_down
 from koch_driver.packet import ALERT_BIT, ErrorCode
 
 if TYPE_CHECKING:
@@ -34,10 +35,6 @@ _TICKS_PER_S2 = ACCELERATION_UNIT_RPM2 / 3600.0 * TICKS_PER_TURN  # per accelera
 _RPM = 60.0 / (2.0 * math.pi)
 _PRESENT = struct.Struct("<HBBhhiiiiHB")  # address 120 .. 146
 _PRESENT_ADDRESS = 120
-_GOALS = ("Goal_PWM", "Goal_Current", "Goal_Velocity", "Goal_Position")
-_POSITION_MODES = (
-    OperatingMode.POSITION, OperatingMode.EXTENDED_POSITION, OperatingMode.CURRENT_POSITION
-)  # fmt: skip
 # plain integers: the enums' bit operators cost microseconds
 _REVERSE, _TIME_PROFILE, _TORQUE_ON_BY_GOAL = (
     int(bit) for bit in (DriveMode.REVERSE, DriveMode.TIME_PROFILE, DriveMode.TORQUE_ON_BY_GOAL)
@@ -176,7 +173,7 @@ class EmulatedServo:
 
     def write(self, address: int, data: bytes) -> int:
         """WRITE: all or nothing; the error code."""
-        error = self._check_write(address, data)
+        error = check_write(self.memory, address, data)
         if error == ErrorCode.NONE:
             for start, run in self.memory.runs(address, data):
                 for register, chunk in self.memory.registers(start, run):
@@ -186,7 +183,7 @@ class EmulatedServo:
 
     def register_write(self, address: int, data: bytes) -> int:
         """REG_WRITE: keep a write for ACTION; the error code."""
-        error = self._check_write(address, data)
+        error = check_write(self.memory, address, data)
         if error == ErrorCode.NONE:
             self._registered = (address, data)
             self.memory.set("Registered_Instruction", 1)
@@ -200,50 +197,13 @@ class EmulatedServo:
         self.memory.set("Registered_Instruction", 0)
         return self.write(*registered)
 
-    def _check_write(self, address: int, data: bytes) -> int:
-        if not data:
-            return ErrorCode.DATA_LENGTH
-        if address + len(data) > len(self.memory.data):
-            return ErrorCode.ACCESS
-        for start, run in self.memory.runs(address, data):
-            for register, chunk in self.memory.registers(start, run):
-                if register is None:
-                    return ErrorCode.DATA_LENGTH
-                error = self._check_value(register, register.decode(chunk))
-                if error != ErrorCode.NONE:
-                    return error
-        return ErrorCode.NONE
-
-    def _check_value(self, register: Register, value: int) -> int:
-        memory, name = self.memory, register.name
-        if not register.writable:
-            return ErrorCode.ACCESS
-        if register.area is Area.EEPROM and memory.data[64]:
-            return ErrorCode.ACCESS
-        if not register.minimum <= value <= register.maximum:
-            return ErrorCode.DATA_RANGE
-        if name == "Operating_Mode" and value not in self.model.modes:
-            return ErrorCode.DATA_RANGE
-        if name in _GOALS and memory.get("Bus_Watchdog") == -1:
-            return ErrorCode.DATA_RANGE
-        limit = _LIMIT_OF.get(name)
-        if limit and memory.has(limit) and abs(value) > memory.get(limit):
-            return ErrorCode.DATA_LIMIT
-        if name == "Goal_Position" and memory.data[11] == _POSITION_MODE:
-            low, high = memory.get("Min_Position_Limit"), memory.get("Max_Position_Limit")
-            if not low <= value <= high:
-                return ErrorCode.DATA_LIMIT
-        if name == "Torque_Enable" and value and self._shut_down():
-            return ErrorCode.RESULT_FAIL
-        return ErrorCode.NONE
-
     def _apply(self, register: Register, value: int) -> None:
         name = register.name
         self._drive = None
         previous = self.memory.value(register)
         self.memory.put(register, value)
         if name == "Goal_Position":
-            if self.memory.data[10] & _TORQUE_ON_BY_GOAL and not self._shut_down():
+            if self.memory.data[10] & _TORQUE_ON_BY_GOAL and not shut_down(self.memory):
                 self._set_torque(on=True)
                 self.memory.put(register, value)
             self._aim(value)
@@ -385,11 +345,8 @@ class EmulatedServo:
     def trip(self, error: HardwareError) -> None:
         """Raise a hardware error; those in the Shutdown mask take the torque away."""
         self.memory.data[70] |= error
-        if self._shut_down():
+        if shut_down(self.memory):
             self._set_torque(on=False)
-
-    def _shut_down(self) -> bool:
-        return bool(self.memory.data[70] & self.memory.data[63])
 
     def _check_errors(self, dt_s: float, load_fraction: float) -> None:
         memory = self.memory
@@ -414,11 +371,6 @@ class EmulatedServo:
             self._overload_s = 0.0
 
 
-_LIMIT_OF = {
-    "Goal_PWM": "PWM_Limit",
-    "Goal_Current": "Current_Limit",
-    "Goal_Velocity": "Velocity_Limit",
-}
 _RESET_BY_MODE = (
     "Velocity_I_Gain", "Velocity_P_Gain", "Position_D_Gain", "Position_I_Gain", "Position_P_Gain",
     "Feedforward_2nd_Gain", "Feedforward_1st_Gain", "Profile_Acceleration", "Profile_Velocity",
