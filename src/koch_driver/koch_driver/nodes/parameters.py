@@ -11,7 +11,7 @@ from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.node import Node
 
 from koch_driver.errors import DriverError
-from koch_rig.joints import HOME_POSE_RAD, JOINT_COUNT, REST_POSE_RAD, JOINT_NAMES
+from koch_rig.joints import HOME_POSE_RAD, JOINT_COUNT, JOINT_NAMES, REST_POSE_RAD
 
 P = TypeVar("P")
 

@@ -14,7 +14,7 @@ from control_msgs.msg import JointTolerance
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from koch_driver.emulator import EmulatedChain
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.joints import HOME_POSE_RAD, JOINT_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -189,7 +189,7 @@ def test_stop_holds_until_resume(probe, bounds) -> None:
 
 def test_home_moves_to_the_home_pose(probe, bounds) -> None:
     assert probe.ask("home").success
-    assert probe.wait(lambda: max(map(abs, probe.pose[:5])) < 0.05, 6.0)
+    assert probe.wait(lambda: probe.pose == pytest.approx(HOME_POSE_RAD, abs=0.06), 6.0)
     bounds.check(probe.commands)
 
 
