@@ -1,0 +1,124 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Holds the borders between the packages: dependencies point downwards, heavy ones stay put."""
+
+from pathlib import Path
+
+import pytest
+from repository import (
+    PACKAGES,
+    ROOT,
+    imported_modules,
+    package_of,
+    python_files,
+    where,
+)
+
+# The table of the design: a package may import itself and these.
+MAY_IMPORT = {
+    "koch_vla": set(PACKAGES),
+    "koch_moveit_config": set(),
+    "koch_sim": {"koch_driver", "koch_rig"},
+    "koch_policy": {"koch_episodes", "koch_rig"},
+    "koch_episodes": {"koch_rig"},
+    "koch_cameras": {"koch_rig"},
+    "koch_driver": {"koch_rig"},
+    "koch_rig": set(),
+    "koch_interfaces": set(),
+}
+# The arm computer installs neither; nobody else may need them.
+ONLY_IN = {"torch": "koch_policy", "openvino": "koch_policy", "mujoco": "koch_sim"}
+ROS_MODULES = {"rclpy", "launch", "launch_ros", "ament_index_python", "tf2_ros", "rosbag2_py"}
+INTERFACE_ENDINGS = ("_msgs", "_srvs", "_interfaces")
+
+
+def is_ros(module: str) -> bool:
+    """Say whether a module exists only where ROS does."""
+    top = module.split(".")[0]
+    return top in ROS_MODULES or top.endswith(INTERFACE_ENDINGS)
+
+
+def may_use_ros(path: Path) -> bool:
+    """Nodes and launch files may; what decides stays free of ROS."""
+    parts = path.relative_to(ROOT).parts
+    return "nodes" in parts or path.stem == "node" or path.name.endswith(".launch.py")
+
+
+def sources() -> list[Path]:
+    """Files that a user's machine runs."""
+    return [
+        path for path in python_files(tests=False) if package_of(path) or "launch" in path.parts
+    ]
+
+
+def test_table_names_every_package() -> None:
+    assert set(PACKAGES) <= set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_package_imports_only_what_lies_below(package: str) -> None:
+    allowed = MAY_IMPORT[package] | {package, "koch_interfaces"}
+    wrong = [
+        f"{where(path, line)} imports {module}"
+        for path in sources()
+        if package_of(path) == package
+        for module, line in imported_modules(path)
+        if module.startswith("koch_") and module.split(".")[0] not in allowed
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_simulation_uses_the_driver_only_through_its_emulator() -> None:
+    wrong = [
+        f"{where(path, line)} imports {module}"
+        for path in sources()
+        if package_of(path) == "koch_sim"
+        for module, line in imported_modules(path)
+        if module.startswith("koch_driver") and not module.startswith("koch_driver.emulator")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("module", sorted(ONLY_IN))
+def test_heavy_module_stays_in_its_package(module: str) -> None:
+    wrong = [
+        where(path, line)
+        for path in sources()
+        if package_of(path) != ONLY_IN[module]
+        for name, line in imported_modules(path)
+        if name.split(".")[0] == module
+    ]
+    assert not wrong, f"{module} outside {ONLY_IN[module]}:\n" + "\n".join(wrong)
+
+
+def test_ros_is_imported_by_nodes_and_launch_files_only() -> None:
+    wrong = [
+        f"{where(path, line)} imports {module}"
+        for path in sources()
+        if not may_use_ros(path)
+        for module, line in imported_modules(path)
+        if is_ros(module)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_launch_is_imported_by_launch_files_only() -> None:
+    wrong = [
+        f"{where(path, line)} imports {module}"
+        for path in sources()
+        if not path.name.endswith(".launch.py")
+        for module, line in imported_modules(path)
+        if module.split(".")[0] in ("launch", "launch_ros")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_border_crossing_is_seen(tmp_path: Path) -> None:
+    # The negative control: the reader of imports finds the ones inside functions too.
+    file = tmp_path / "crossing.py"
+    file.write_text("def late():\n    import torch.nn\n    from rclpy.node import Node\n")
+    found = {module for module, _ in imported_modules(file)}
+    assert found == {"torch.nn", "rclpy.node"}
+    assert is_ros("rclpy.node")
+    assert is_ros("sensor_msgs.msg")
+    assert not is_ros("rosbags.rosbag2")
