@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import pty
@@ -149,6 +150,25 @@ def test_ending_the_dialogue_changes_no_file(
     ):
         calibrate(bus, follower, Console(read_fd, io.StringIO()), new=True)
     assert follower.calibration_path.read_bytes() == before
+
+
+def test_a_corrupt_file_is_named_and_a_new_calibration_offered(
+    chain: EmulatedChain, follower: Arm, tmp_path: Path
+) -> None:
+    path = tmp_path / "broken.json"
+    path.write_text("{not json")
+    arm = dataclasses.replace(follower, calibration_path=path)
+    read_fd, write_fd = os.pipe()
+    os.write(write_fd, b"q")
+    out = io.StringIO()
+    with (
+        DynamixelBus(arm.port, motors_for(arm.role)) as bus,
+        pytest.raises(CalibrationAborted),
+    ):
+        calibrate(bus, arm, Console(read_fd, out), new=False)
+    assert "valid JSON" in out.getvalue()
+    assert "middle pose" in out.getvalue()
+    assert path.read_text() == "{not json"
 
 
 # -- the zero step -----------------------------------------------------------------------------
