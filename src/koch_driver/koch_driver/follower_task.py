@@ -176,7 +176,7 @@ class FollowerTask:
                 self.latency.add(result, written_ns)
             self._settle_trajectory(result)
         self._publish(Snapshot(reading, result, written_ns))
-        if now_s >= self._health_due_s and self._health is not None:
+        if state.ok and now_s >= self._health_due_s and self._health is not None:
             self._health_due_s = now_s + _HEALTH_PERIOD_S
             motor = self._health.step()
             if motor is not None:

@@ -107,7 +107,7 @@ class LeaderTask:
                 goals = self._units.rad_to_ticks(result.goal)
                 goals[_GRIPPER] = self._open_ticks
                 bus.sync_write_goal(goals)
-        if now_s >= self._health_due_s and self._health is not None:
+        if state.ok and now_s >= self._health_due_s and self._health is not None:
             self._health_due_s = now_s + _HEALTH_PERIOD_S
             motor = self._health.step()
             if motor is not None:

@@ -173,7 +173,9 @@ class Guard:
         self._stopped = True
 
     def resume(self) -> None:
-        """Obey commands again: only those that arrive from now on, from the measured pose."""
+        """End a stop: commands that arrive from now on are obeyed, from the measured pose."""
+        if not self._stopped:
+            return
         for stream in self._streams:
             stream.clear()
         self._stopped = False
