@@ -1,0 +1,75 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of move_group, from the rig and the YAML files of this package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import xacro
+import yaml
+
+from koch_rig.load import load_rig
+from koch_rig.model import robot_urdf, share_folder
+
+
+def _config_folder() -> Path:
+    """Return the folder of the YAML files: in the source tree, else in the install."""
+    source = Path(__file__).resolve().parents[1] / "config"
+    if source.is_dir():
+        return source
+    from ament_index_python.packages import get_package_share_directory
+
+    return Path(get_package_share_directory("koch_moveit_config")) / "config"
+
+
+CONFIG = _config_folder()
+PIPELINES = ("ompl", "pilz_industrial_motion_planner")
+
+
+def read_yaml(name: str) -> dict[str, Any]:
+    """Read a file of this package's config folder."""
+    content: dict[str, Any] = yaml.safe_load((CONFIG / name).read_text(encoding="utf-8"))
+    return content
+
+
+def semantic_description(arm: str) -> str:
+    """Return the SRDF of an arm."""
+    document = xacro.process_file(str(CONFIG / "koch.srdf.xacro"), mappings={"prefix": f"{arm}/"})
+    text: str = document.toxml()
+    return text
+
+
+def move_group_parameters(rig_path: str = "", arm: str = "") -> tuple[str, dict[str, Any]]:
+    """Return the arm's name, which is move_group's namespace, and move_group's parameters.
+
+    Args:
+        rig_path: Rig file; empty for the one that the project ships.
+        arm: A follower of the rig; empty for its only one.
+
+    Raises:
+        KochError: The rig is wrong or has no such arm.
+    """
+    rig = load_rig(rig_path or share_folder() / "config" / "rig.yaml")
+    name = rig.arm(arm).name if arm else rig.follower.name
+    pipelines = {pipeline: read_yaml(f"{pipeline}_planning.yaml") for pipeline in PIPELINES}
+    capabilities = pipelines["pilz_industrial_motion_planner"].pop("capabilities")
+    return name, {
+        "robot_description": robot_urdf(rig, name),
+        "robot_description_semantic": semantic_description(name),
+        "robot_description_kinematics": read_yaml("kinematics.yaml"),
+        "robot_description_planning": {
+            **read_yaml("joint_limits.yaml"),
+            **read_yaml("pilz_cartesian_limits.yaml"),
+        },
+        "planning_pipelines": list(PIPELINES),
+        "default_planning_pipeline": PIPELINES[0],
+        **pipelines,
+        "capabilities": capabilities,
+        **read_yaml("moveit_controllers.yaml"),
+        "publish_robot_description_semantic": True,
+        "publish_planning_scene": True,
+        "publish_geometry_updates": True,
+        "publish_state_updates": True,
+    }
