@@ -6,7 +6,7 @@
 The episodes: two 640x480 cameras at 30 pictures/s (noise of a real sensor, objects that move),
 joint states and commands at 100 Hz, written as MCAP bags. LeRobot gets the same pictures, decoded
 beforehand, through `add_frame` and `save_episode` with its default settings. It runs in the Python
-given by --lerobot-python, or in this one where it can be imported.
+given by --lerobot-python (or KOCH_LEROBOT_PYTHON).
 
     python benchmarks/bench_convert.py --lerobot-python /path/to/lerobot/bin/python
 
@@ -336,7 +336,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--codec", action="append", choices=[c.value for c in Codec])
-    parser.add_argument("--lerobot-python", help="interpreter that can import lerobot")
+    parser.add_argument(
+        "--lerobot-python",
+        default=os.environ.get("KOCH_LEROBOT_PYTHON"),
+        help="interpreter that can import lerobot",
+    )
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
     frames = round(args.seconds * FPS)
@@ -368,7 +372,9 @@ def main() -> None:
                 f"{100 * row['encoding_share']:.0f} % of wall  video {row['video_mb']:.0f} MB"
             )
         if args.json:
-            args.json.write_text(json.dumps({"lerobot": lerobot, "rows": rows}, indent=2))
+            args.json.write_text(
+                json.dumps({"rows": rows, "reference": f"{kind}: {base:.1f} frames/s"}, indent=2)
+            )
 
 
 if __name__ == "__main__":

@@ -72,8 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--jobs",
         type=int,
-        default=os.cpu_count() or 1,
-        help="worker processes (default: one per core)",
+        help="worker processes (default: one per core, at most 4, for av1 2: 600 MB in all)",
     )
     parser.add_argument("--append", action="store_true", help="add to the dataset at --out")
     parser.add_argument("--resume", action="store_true", help="go on where a run was interrupted")
@@ -151,6 +150,8 @@ def main(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
     begin = time.monotonic()
     try:
+        if args.jobs is None:
+            args.jobs = min(os.cpu_count() or 1, 2 if args.vcodec == "av1" else 4)
         if args.jobs < 1 or (args.fps is not None and args.fps < 1):
             raise KochError("--jobs and --fps must be at least 1.")
         result = convert(

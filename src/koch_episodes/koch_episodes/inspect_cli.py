@@ -1,0 +1,199 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""`koch inspect`: what is inside a bag or a dataset, and whether it is sound."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from koch_episodes.bag import is_bag
+from koch_episodes.dataset import LeRobotDatasetReader, validate_dataset
+from koch_episodes.dataset.validate import Report
+from koch_episodes.inspect_bag import THUMBNAILS, BagFacts, Verdict, inspect_bag
+from koch_episodes.inspect_plot import Curve, draw
+from koch_episodes.stream import NS_PER_S
+from koch_rig.errors import KochError
+
+_MOST_EPISODES = 20
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="koch inspect", description="Print and draw what is inside a bag or dataset."
+    )
+    parser.add_argument("path", type=Path, metavar="BAG|DATASET")
+    parser.add_argument(
+        "-o",
+        "--png",
+        type=Path,
+        help="picture to draw (default: NAME.inspect.png in the present folder)",
+    )
+    parser.add_argument("--no-png", action="store_true", help="print only")
+    parser.add_argument("--episode", type=int, default=0, help="dataset episode to draw")
+    parser.add_argument(
+        "--validate", action="store_true", help="check every rule that LeRobot's loader relies on"
+    )
+    return parser
+
+
+def _print_bag(facts: BagFacts) -> None:
+    print(f"bag {facts.path}")
+    for key in ("koch.task", "koch.index", "koch.outcome", "koch.fingerprint"):
+        if key in facts.custom:
+            print(f"  {key.removeprefix('koch.')}: {facts.custom[key]}")
+    if len(facts.windows) > 1:
+        print(f"  episodes by its events: {len(facts.windows)}")
+    width = max((len(name) for name in facts.topics), default=5)
+    print(
+        f"  {'topic':{width}s} {'count':>7s} {'Hz':>7s} {'gap ms':>8s} {'max ms':>8s} "
+        f"{'jitter':>7s}  type"
+    )
+    for name, topic in facts.topics.items():
+        s = topic.stream
+        print(
+            f"  {name:{width}s} {s.count:7d} {s.rate_hz:7.2f} {s.median_gap_s * 1e3:8.2f} "
+            f"{s.max_gap_s * 1e3:8.2f} {s.jitter_s * 1e3:7.2f}  {topic.type} "
+            f"{topic.detail}".rstrip()
+        )
+    for line in facts.damage:
+        print(f"  damage: {line}")
+    print(f"verdict: {facts.verdict.value}" + "".join(f"\n  {r}" for r in facts.reasons))
+
+
+def _inspect_bag(args: argparse.Namespace) -> int:
+    facts = inspect_bag(args.path)
+    _print_bag(facts)
+    if not args.no_png:
+        begin = min(
+            (int(t.stamps_ns.min()) for t in facts.topics.values() if len(t.stamps_ns)), default=0
+        )
+        measured = {n: t for n, t in facts.topics.items() if t.names or t.pictures}
+        curves = [
+            Curve(name, (t.stamps_ns - begin) / NS_PER_S, t.values, t.names)
+            for name, t in measured.items()
+            if t.names and len(t.values)
+        ]
+        out = args.png or Path(f"{args.path.name}.inspect.png")
+        draw(
+            out,
+            f"{args.path.name}: {facts.verdict.value}",
+            {name: t.stamps_ns for name, t in measured.items()},
+            curves,
+            {name: t.pictures for name, t in measured.items() if t.pictures},
+        )
+        print(f"drawn: {out}")
+    return 1 if facts.verdict is Verdict.BAD else 0
+
+
+def _print_dataset(reader: LeRobotDatasetReader) -> None:
+    info = reader.info
+    seconds = len(reader) / reader.fps
+    print(
+        f"dataset {reader.root}: LeRobot {info.version.value}, robot {info.robot_type}, "
+        f"{reader.fps} frames/s"
+    )
+    print(
+        f"  {len(reader.episodes)} episodes, {len(reader)} frames, {seconds:.1f} s, "
+        f"{len(reader.tasks)} task(s)"
+    )
+    for key, spec in reader.features.items():
+        codec = (spec.info or {}).get("video.codec", "")
+        names = "" if spec.is_picture or not spec.names else " ".join(spec.names)
+        print(
+            f"  {key:32s} {spec.dtype:8s} {'x'.join(map(str, spec.shape)):12s} "
+            f"{codec}{names}".rstrip()
+        )
+    for task in reader.tasks:
+        print(f"  task: {task!r}")
+    for episode in reader.episodes[:_MOST_EPISODES]:
+        print(
+            f"  episode {episode.index}: {episode.length} frames, "
+            f"{episode.length / reader.fps:.2f} s"
+        )
+    if len(reader.episodes) > _MOST_EPISODES:
+        print(f"  ... and {len(reader.episodes) - _MOST_EPISODES} more")
+
+
+def _draw_dataset(reader: LeRobotDatasetReader, number: int, out: Path) -> None:
+    if not 0 <= number < len(reader.episodes):
+        raise KochError(
+            f"--episode {number}: the dataset has episodes 0..{len(reader.episodes) - 1}."
+        )
+    episode = reader.episode(number)
+    rows = slice(episode.from_index, episode.to_index)
+    times = np.arange(episode.length) / reader.fps
+    curves = [
+        Curve(
+            key, times, reader.column(key)[rows].reshape(episode.length, -1), spec.names or (key,)
+        )
+        for key, spec in reader.features.items()
+        if spec.is_numeric and key.split(".")[0] in ("observation", "action")
+    ]
+    places = (
+        np.linspace(episode.from_index, episode.to_index - 1, min(THUMBNAILS, episode.length))
+        .round()
+        .astype(int)
+    )
+    pictures = {
+        key: [reader.picture(key, int(place)) for place in places] for key in reader.picture_keys
+    }
+    draw(
+        out,
+        f"{reader.root.name}, episode {number}: {' / '.join(episode.tasks)}",
+        {},
+        curves,
+        pictures,
+    )
+
+
+def _print_report(report: Report) -> None:
+    for finding in report.findings:
+        print(f"  {finding}")
+    errors = sum(finding.severity.value == "error" for finding in report.findings)
+    print("valid: LeRobot can load it" if report.ok else f"not valid: {errors} error(s)")
+
+
+def _inspect_dataset(args: argparse.Namespace) -> int:
+    report = validate_dataset(args.path, decode=True) if args.validate else None
+    try:
+        reader = LeRobotDatasetReader(args.path)
+        _print_dataset(reader)
+        if not args.no_png:
+            out = args.png or Path(f"{args.path.resolve().name}.inspect.png")
+            _draw_dataset(reader, args.episode, out)
+            print(f"drawn: {out}")
+    except KochError:
+        if report is None:
+            raise
+    if report is not None:
+        _print_report(report)
+        return 0 if report.ok else 1
+    return 0
+
+
+def main(argv: list[str]) -> int:
+    """Run `koch inspect`; 0: sound, 1: something is wrong with it, 2: cannot be read."""
+    args = _parser().parse_args(argv)
+    try:
+        if (args.path / "meta" / "info.json").is_file() or not is_bag(args.path):
+            return _inspect_dataset(args)
+        return _inspect_bag(args)
+    except KochError as exc:
+        print(f"koch inspect: {exc}", file=sys.stderr)
+        return 2
+    except OSError as exc:
+        print(f"koch inspect: {args.png or 'picture'}: {exc}", file=sys.stderr)
+        return 1
+
+
+def run() -> None:
+    """Console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    run()

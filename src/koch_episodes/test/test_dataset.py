@@ -1,0 +1,234 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Writing and reading datasets: windows, caches, processes, roll-over, errors."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from koch_episodes.dataset import (
+    DatasetWriter,
+    FeatureSpec,
+    LeRobotDatasetReader,
+    Version,
+    validate_dataset,
+)
+from koch_episodes.dataset.frames import resize_rgb
+from koch_episodes.errors import DatasetFormatError, DatasetWriteError, OutputExistsError
+
+CAMERA = "observation.images.front"
+FEATURES = {
+    "action": FeatureSpec("float32", (2,), ("a", "b")),
+    "observation.state": FeatureSpec("float32", (3,), ("x", "y", "z")),
+    CAMERA: FeatureSpec("video", (32, 48, 3), ("height", "width", "channels")),
+    "next.reward": FeatureSpec("float32", (1,)),
+}
+LENGTHS = (5, 9, 4)
+
+
+def shade(episode: int, frame: int) -> int:
+    return 20 + 60 * episode + 6 * frame
+
+
+def add(writer: DatasetWriter, episode: int, length: int) -> None:
+    frames = np.arange(length)
+    writer.add_episode(
+        {
+            "action": np.stack([frames, frames + 100.0 * episode], 1),
+            "observation.state": np.stack([frames] * 3, 1) * 0.5,
+            "next.reward": frames / 10,
+        },
+        {CAMERA: [np.full((32, 48, 3), shade(episode, k), np.uint8) for k in range(length)]},
+        f"task {episode % 2}",
+    )
+
+
+@pytest.fixture(params=list(Version), ids=lambda v: v.value)
+def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    root = tmp_path / "data"
+    with DatasetWriter(root, FEATURES, fps=10, robot_type="r", version=request.param) as writer:
+        for episode, length in enumerate(LENGTHS):
+            add(writer, episode, length)
+    return root
+
+
+def test_what_was_written_is_read(dataset: Path) -> None:
+    reader = LeRobotDatasetReader(dataset)
+    assert [e.length for e in reader.episodes] == list(LENGTHS)
+    assert reader.tasks == ("task 0", "task 1")
+    assert reader.stats is not None
+    assert reader.stats["action"]["max"].tolist() == [8.0, 203.0]
+    assert not validate_dataset(dataset, decode=True).findings
+    index = 0
+    for episode, length in enumerate(LENGTHS):
+        for frame in range(length):
+            item = reader[index]
+            assert item["index"] == index
+            assert item["episode_index"] == episode
+            assert item["timestamp"] == pytest.approx(frame / 10)
+            assert item["next.reward"] == pytest.approx(frame / 10)
+            assert item["action"].tolist() == [frame, frame + 100 * episode]
+            assert abs(float(item[CAMERA].mean()) - shade(episode, frame)) < 2.5
+            assert item["task"] == f"task {episode % 2}"
+            index += 1
+    assert reader.frame(1, 8)["index"] == reader[13]["index"]
+    assert reader[-1]["index"] == 17
+
+
+def test_random_order_gives_the_same_pictures_as_order(dataset: Path) -> None:
+    reader = LeRobotDatasetReader(dataset)
+    in_order = [reader.picture(CAMERA, i) for i in range(len(reader))]
+    for i in np.random.default_rng(3).integers(0, len(reader), 60):
+        np.testing.assert_array_equal(reader.picture(CAMERA, int(i)), in_order[int(i)])
+
+
+def test_window_repeats_the_edge_and_marks_it(dataset: Path) -> None:
+    reader = LeRobotDatasetReader(dataset)
+    item = reader.window(12, {"action": range(4), CAMERA: [-1, 0], "observation.state": [-9, 0]})
+    assert item["action"][:, 0].tolist() == [7, 8, 8, 8]
+    assert item["action_is_pad"].tolist() == [False, False, True, True]
+    assert item["observation.state"][:, 0].tolist() == [0, 3.5]
+    assert item["observation.state_is_pad"].tolist() == [True, False]
+    assert item[CAMERA].shape == (2, 32, 48, 3)
+    assert "next.reward" in item
+    first = reader.window(5, {"action": [-1, 0]})
+    assert first["action"][:, 1].tolist() == [100, 100]
+    with pytest.raises(IndexError, match="frame 18 of 18"):
+        reader.window(18, {})
+
+
+def _sums(reader: LeRobotDatasetReader) -> list[int]:
+    return [int(reader.picture(CAMERA, i).sum()) for i in range(len(reader))]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_share_reader_and_cache(dataset: Path, tmp_path: Path, method: str) -> None:
+    reader = LeRobotDatasetReader(dataset, picture_size=(16, 24), cache=tmp_path / "cache")
+    wanted = _sums(LeRobotDatasetReader(dataset, picture_size=(16, 24)))
+    reader.picture(CAMERA, 3)  # a decoder is open when the others start
+    if method == "spawn":
+        import pickle
+
+        again = pickle.loads(pickle.dumps(reader))
+        assert _sums(again) == wanted
+    else:
+        with multiprocessing.get_context(method).Pool(2) as pool:
+            assert pool.map(_sums, [reader] * 2) == [wanted] * 2
+    assert _sums(reader) == wanted
+    assert reader._caches[CAMERA].known == len(reader)
+
+
+def test_cache_answers_without_the_video(dataset: Path, tmp_path: Path) -> None:
+    reader = LeRobotDatasetReader(dataset, cache=tmp_path / "cache")
+    *_, done = reader.fill_cache(CAMERA)
+    assert done == len(reader)
+    wanted = _sums(reader)
+    for path in dataset.rglob("*.mp4"):
+        path.unlink()
+    assert _sums(LeRobotDatasetReader(dataset, cache=tmp_path / "cache")) == wanted
+
+
+def test_resize_is_an_area_average() -> None:
+    image = np.zeros((4, 8, 3), np.uint8)
+    image[:, ::2] = 200
+    small = resize_rgb(image, 2, 4)
+    assert small.shape == (2, 4, 3)
+    assert np.abs(small.astype(int) - 100).max() <= 2
+
+
+def test_files_roll_over_at_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from koch_episodes.dataset import storage
+
+    monkeypatch.setattr(storage, "MB", 10)  # 100 "MB" are now 1000 bytes
+    root = tmp_path / "data"
+    with DatasetWriter(root, FEATURES, fps=10) as writer:
+        for episode in range(3):
+            add(writer, episode, 6)
+    assert len(list(root.glob("data/*/*.parquet"))) == 3
+    assert len(list(root.glob(f"videos/{CAMERA}/*/*.mp4"))) >= 2
+    assert not validate_dataset(root, decode=True).findings
+    reader = LeRobotDatasetReader(root)
+    assert abs(float(reader.picture(CAMERA, 17).mean()) - shade(2, 5)) < 2.5
+
+
+def test_table_has_lerobots_types(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    with DatasetWriter(root, FEATURES, fps=10) as writer:
+        add(writer, 0, 5)
+    schema = pq.read_schema(root / "data/chunk-000/file-000.parquet")
+    assert [f"{field.name}: {field.type}" for field in schema] == [
+        "action: fixed_size_list<element: float>[2]",
+        "observation.state: fixed_size_list<element: float>[3]",
+        "next.reward: float",
+        "timestamp: float",
+        "frame_index: int64",
+        "episode_index: int64",
+        "index: int64",
+        "task_index: int64",
+    ]
+    tasks = pq.read_schema(root / "meta/tasks.parquet")
+    assert json.loads(tasks.metadata[b"pandas"])["index_columns"] == ["task"]
+    info = json.loads((root / "meta/info.json").read_text())
+    assert info["features"][CAMERA]["info"]["video.codec"] == "h264"
+    assert info["splits"] == {"train": "0:1"}
+
+
+def test_nothing_appears_when_writing_fails(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    with (
+        pytest.raises(DatasetWriteError, match=r"NaN or infinity"),
+        DatasetWriter(root, {"action": FEATURES["action"]}, fps=10) as writer,
+    ):
+        writer.add_episode({"action": np.array([[1.0, np.nan]])}, {}, "t")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(DatasetWriteError, match="no episodes"):
+        DatasetWriter(root, FEATURES, fps=10).finalize()
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"fps": 20}, "fps"),
+        ({"robot_type": "other"}, "robot_type"),
+        ({"version": Version.V21}, "layout"),
+    ],
+)
+def test_append_refuses_what_does_not_fit(
+    tmp_path: Path, change: dict[str, Any], match: str
+) -> None:
+    root = tmp_path / "data"
+    plain = {"fps": 10, "robot_type": "r"}
+    with DatasetWriter(root, FEATURES, **plain) as writer:  # type: ignore[arg-type]
+        add(writer, 0, 5)
+    with pytest.raises(OutputExistsError):
+        DatasetWriter(root, FEATURES, fps=10)
+    with pytest.raises(DatasetWriteError, match=match):
+        DatasetWriter(root, FEATURES, append=True, **{**plain, **change})
+    with pytest.raises(DatasetWriteError, match="feature action"):
+        DatasetWriter(root, {"action": FeatureSpec("float32", (3,))}, append=True, **plain)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "match"),
+    [
+        ("meta/info.json", "{", "unreadable"),
+        ("meta/info.json", '{"fps": 30}', "no codebase_version, features"),
+        ("meta/info.json", '{"codebase_version": "v2.0", "fps": 30, "features": {}}', "v2.0"),
+        ("meta/tasks.parquet", "x", "unreadable"),
+        ("data/chunk-000/file-000.parquet", "", "every|columns|unreadable|got"),
+    ],
+)
+def test_reader_names_the_broken_file(tmp_path: Path, path: str, content: str, match: str) -> None:
+    root = tmp_path / "data"
+    with DatasetWriter(root, FEATURES, fps=10) as writer:
+        add(writer, 0, 5)
+    (root / path).write_text(content)
+    with pytest.raises(DatasetFormatError, match=match):
+        LeRobotDatasetReader(root)
