@@ -17,7 +17,7 @@ from repository import (
 # The table of the design: a package may import itself and these.
 MAY_IMPORT = {
     "koch_vla": set(PACKAGES),
-    "koch_moveit_config": set(),
+    "koch_moveit_config": {"koch_rig"},
     "koch_sim": {"koch_driver", "koch_rig"},
     "koch_policy": {"koch_episodes", "koch_rig"},
     "koch_episodes": {"koch_rig"},

@@ -12,8 +12,9 @@ def assigned(node: ast.ClassDef) -> dict[str, int]:
     """Return the names that a class assigns on self, and one line for each."""
     found: dict[str, int] = {}
     for statement in ast.walk(node):
-        stored = isinstance(statement, ast.Attribute) and isinstance(statement.ctx, ast.Store)
-        if stored and isinstance(statement.value, ast.Name) and statement.value.id == "self":
+        if not isinstance(statement, ast.Attribute) or not isinstance(statement.ctx, ast.Store):
+            continue
+        if isinstance(statement.value, ast.Name) and statement.value.id == "self":
             found[statement.attr] = statement.lineno
     return found
 

@@ -16,6 +16,14 @@ from .run import quiet_output, run, say
 
 # The ROS wheels exist for these; a sourced ROS brings its own Python, which may be newer.
 _BARE_PYTHONS = ((3, 10), (3, 13))
+# Requirements that ROS packages satisfy, and the module that shows it.
+_ROS_CARRIES = {
+    "dynamixel-sdk": "dynamixel_sdk",
+    "opencv-python-headless": "cv2",
+    "pin": "pinocchio",
+    "pyserial": "serial",
+    "xacro": "xacro",
+}
 _INCLUDES = (
     "import numpy, sysconfig; "
     "print(sysconfig.get_paths()['include'], numpy.get_include(), sep='\\n')"
@@ -73,10 +81,11 @@ def install_wheels(root: Path, options: Options, python: Path) -> None:
     files = requirement_files(root, options)
     say(f"      installing {', '.join(path.stem for path in files)}")
     command = [str(python), "-m", "pip", "install", "--progress-bar", "off", "--no-input"]
-    for path in files:
-        command += ["-r", str(path)]
     if options.home == "ros":
-        command += ["-c", str(_system_constraints(root, python))]
+        command += beside_ros(root, files, python)
+    else:
+        for path in files:
+            command += ["-r", str(path)]
     run("pip install", command, log=root / "log" / "setup" / "pip.log", show=_pip_progress)
 
 
@@ -90,13 +99,31 @@ def mend(root: Path, python: Path) -> None:
     say(f"      {len(changed)} CMake files of the ROS wheels mended")
 
 
-def _system_constraints(root: Path, python: Path) -> Path:
-    """Hold numpy at the version that the sourced ROS was compiled against."""
+def beside_ros(root: Path, files: list[Path], python: Path) -> list[str]:
+    """Return pip's arguments for the packages that a sourced ROS does not bring.
+
+    numpy stays at the version that ROS was compiled against; what ROS packages carry without
+    telling pip (Pinocchio, the servo SDK) is left out where it can be imported.
+    """
+    names = []
+    for path in files:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        names += [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
+    modules = {name: _ROS_CARRIES[name] for name in names if name in _ROS_CARRIES}
+    carried = {name for name, module in modules.items() if _importable(python, module)}
+    folder = root / "log" / "setup"
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = folder / "requirements.txt"
+    text = "".join(f"{name}\n" for name in names if name not in carried)
+    wanted.write_text(text, encoding="utf-8")
     version = quiet_output([str(python), "-c", "import numpy; print(numpy.__version__)"])
-    path = root / "log" / "setup" / "constraints.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"numpy=={version}\n" if version else "", encoding="utf-8")
-    return path
+    held = folder / "constraints.txt"
+    held.write_text(f"numpy=={version}\n" if version else "", encoding="utf-8")
+    return ["-r", str(wanted), "-c", str(held)]
+
+
+def _importable(python: Path, module: str) -> bool:
+    return quiet_output([str(python), "-c", f"import {module}"]) is not None
 
 
 def _pip_progress(line: str) -> str | None:
