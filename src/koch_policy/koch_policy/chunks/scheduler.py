@@ -141,18 +141,17 @@ class ChunkScheduler:
         """The action of a tick (A,) in [rad]; None when nobody predicted it.
 
         Raises:
-            ValueError: The tick was executed before.
+            ValueError: The tick was asked for before.
         """
         last = self._last_tick
         if last is not None and tick <= last:
-            raise ValueError(f"tick {tick} was executed already (last: {last})")
-        row = self.strategy.action(tick)
-        if row is None:
-            return None
-        if last is not None:
+            raise ValueError(f"tick {tick} is over already (last: {last})")
+        if last is not None and self._newest_tick is not None:
             self.skipped += tick - last - 1
         self._last_tick = tick
-        self.executed += 1
+        row = self.strategy.action(tick)
+        if row is not None:
+            self.executed += 1
         return row
 
     def clear(self) -> None:

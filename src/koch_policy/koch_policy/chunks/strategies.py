@@ -6,7 +6,7 @@ queue              the newest chunk alone, from the row that is due (LeRobot's n
 temporal_ensemble  mean of all predictions for a step, weight exp(-m i), i = 0 for the oldest
                    (Zhao et al. 2023, "ACT", section IV-B, figure 5)
 blend              queue, with a cross-fade from the old plan over the first steps
-rtc                queue, whose chunks were generated to continue the old plan: koch_policy.chunks.rtc
+rtc                queue, whose chunks were generated to continue the old plan (see chunks.rtc)
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Strategy(Protocol):
         ...
 
     def leftover(self, tick: int) -> RawRows | None:
-        """What the next chunk should continue, from this tick on; None where it does not matter."""
+        """What the next chunk should continue, from this tick on; None where nothing guides."""
         ...
 
     def preview(self, tick: int) -> Rows | None:
@@ -191,7 +191,7 @@ class Ensemble:
 
 
 def default_strategy(config: PolicyConfig) -> StrategyKind:
-    """What suits a policy best: rtc where it is defined, ensembling where the checkpoint says so."""
+    """What suits a policy: rtc for flow, ensembling where the checkpoint says so, else blend."""
     if config.type == "flow":
         return StrategyKind.RTC
     if getattr(config, "temporal_ensemble_coeff", None) is not None:
