@@ -139,7 +139,7 @@ class SerialPort:
 
     def drain(self) -> bytes:
         """Bytes that lie in the input buffer, without waiting."""
-        return self._read()
+        return self._read() if self._poll.poll(0) else b""
 
     def receive(self, deadline: float) -> bytes:
         """Wait for bytes.
@@ -152,7 +152,7 @@ class SerialPort:
         """
         wait_s = deadline - time.monotonic()
         if wait_s <= 0.0:
-            return self._read()
+            return self.drain()
         try:
             events = self._poll.poll(math.ceil(wait_s * 1e3))
         except OSError as exc:
