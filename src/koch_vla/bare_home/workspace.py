@@ -40,7 +40,7 @@ def build(root: Path, options: Options, python: Path) -> None:
     command = [str(python), str(colcon), "build", "--symlink-install", "--merge-install"]
     command += ["--base-paths", *(str(path) for path in source_roots(root, options))]
     command += ["--metas", str(root / "colcon.meta")]
-    command += ["--event-handlers", "console_direct-", "console_cohesion+", "status-"]
+    command += ["--event-handlers", "console_direct-", "console_cohesion+"]
     if options.skipped_packages:
         command += ["--packages-skip", *options.skipped_packages]
     command += ["--cmake-args", f"-DPython3_EXECUTABLE={python}", "-DBUILD_TESTING=OFF"]
