@@ -22,9 +22,10 @@ from koch_episodes.bag.storage import Topic
 
 _TYPE = re.compile(r"^([A-Za-z0-9_]+)/(?:msg/)?([A-Za-z0-9_]+)$")
 _FIELD = re.compile(r"^\s*([A-Za-z0-9_/]+)(?:<=\d+)?(?:\[[^\]]*\])?\s+[A-Za-z]", re.MULTILINE)
+_SIZES = ("8", "16", "32", "64")
 _PRIMITIVES = frozenset(
-    "bool byte char float32 float64 int8 uint8 int16 uint16 int32 uint32 int64 uint64 "
-    "string wstring".split()
+    ["bool", "byte", "char", "string", "wstring", "float32", "float64"]
+    + [f"{kind}{size}" for kind in ("int", "uint") for size in _SIZES]
 )
 _LINE = "=" * 80
 _DEEPEST = 50

@@ -142,7 +142,12 @@ class McapWriter:
     ) -> None:
         """Gather one message for the next flush."""
         head = records.MESSAGE_HEAD.pack(
-            records.MESSAGE, _PREFIX + len(data), channel, sequence & 0xFFFFFFFF, log_ns, publish_ns
+            records.MESSAGE,
+            _PREFIX + len(data),
+            channel,
+            sequence & 0xFFFFFFFF,
+            log_ns,
+            publish_ns,
         )
         if not self._pieces:
             self._chunk_start_ns = self._chunk_end_ns = log_ns
@@ -173,7 +178,12 @@ class McapWriter:
         offset = self._append(chunk + tail)
         self._chunks.append(
             records.ChunkPlace(
-                self._chunk_start_ns, self._chunk_end_ns, offset, len(chunk), indexes, len(tail),
+                self._chunk_start_ns,
+                self._chunk_end_ns,
+                offset,
+                len(chunk),
+                indexes,
+                len(tail),
                 self._size,
             )
         )

@@ -1,0 +1,18 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Recording episodes: session, quality, storage; the node and the terminal client."""
+
+from koch_episodes.recorder.quality import Health, Light, StreamMonitor
+from koch_episodes.recorder.session import Phase, Reply, Session, SessionSettings
+from koch_episodes.recorder.store import EpisodeStore
+
+__all__ = [
+    "EpisodeStore",
+    "Health",
+    "Light",
+    "Phase",
+    "Reply",
+    "Session",
+    "SessionSettings",
+    "StreamMonitor",
+]

@@ -1,0 +1,238 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The recorder node: services, status and events around a recording session."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as LateError
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from koch_interfaces.msg import EpisodeEvent
+from koch_interfaces.srv import DiscardEpisode, StartEpisode, StopEpisode, UndoDiscard
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import ROSClock
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.serialization import serialize_message
+from rclpy.task import Future
+
+from koch_episodes.bag.definitions import Definitions
+from koch_episodes.bag.qos import OfferedQos
+from koch_episodes.recorder.disk import DiskWatch
+from koch_episodes.recorder.intake import Intake, Source
+from koch_episodes.recorder.parameters import LIVE, declare
+from koch_episodes.recorder.provenance import Provenance
+from koch_episodes.recorder.run import run_node
+from koch_episodes.recorder.session import EventKind, Reply, Session, SessionSettings
+from koch_episodes.recorder.status import StatusPublisher
+from koch_episodes.recorder.store import EpisodeStore
+from koch_episodes.recorder.subscriptions import Subscriptions
+from koch_episodes.recorder.wanted import wanted_topics
+from koch_rig.load import load_rig
+
+_EVENTS = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_EVENT_TYPE = "koch_interfaces/msg/EpisodeEvent"
+_TICK_S = 0.05
+_LOOK_TICKS = 10
+_SAVE_TIMEOUT_S = 4.0  # of the five seconds that a node has to end
+_OWN_EVENTS_KEPT = 200
+
+
+class RecorderNode(Node):
+    """Records episodes.
+
+    The executor's thread runs the session, the intake's thread owns monitors and bag. Services
+    stand in a reentrant group: a start waits for streams while the timers go on.
+    """
+
+    def __init__(self, *, parameter_overrides: list[Parameter] | None = None) -> None:
+        """Load the rig, repair what a crash left behind, and begin to watch the streams.
+
+        Raises:
+            KochError: Rig, parameters or episode folder cannot be used.
+        """
+        super().__init__("recorder", parameter_overrides=parameter_overrides)
+        parameters = declare(self)
+        rig = load_rig(parameters.rig)
+        root = parameters.root or f"~/koch_episodes/{rig.name}"
+        self.store = EpisodeStore(Path(root).expanduser().resolve())
+        self._report_repairs()
+        definitions = Definitions()
+        self.intake = Intake(self._clock_offset_ns)
+        self._events = self.create_publisher(EpisodeEvent, "episodes/events", _EVENTS)
+        self._own_events: list[bytes] = []
+        self._event_source = self._make_event_source(definitions)
+        self.session = Session(
+            self.store,
+            self.intake,
+            Provenance(rig),
+            DiskWatch(
+                self.store.free_bytes,
+                self.intake.bytes_per_s,
+                int(parameters.disk_reserve_mb * 1e6),
+                time.monotonic,
+            ),
+            SessionSettings(
+                parameters.start_timeout_s, parameters.reset_time_s, parameters.discard_red
+            ),
+            self._now_s,
+            self._emit,
+        )
+        self._status = StatusPublisher(self, self.session, self.intake)
+        wanted = wanted_topics(rig, parameters.extra_topics)
+        self._recorded = Subscriptions(self, self.intake, definitions, wanted)
+        self._create_services()
+        self._ticks = 0
+        self.add_on_set_parameters_callback(self._on_parameters)
+        self.create_timer(_TICK_S, self._tick)
+        self.intake.start()
+        self.get_logger().info(f"episodes go to {self.store.root}")
+
+    def close(self) -> None:
+        """Save what is running and end the threads; idempotent."""
+        saving = self.session.finish()
+        if saving is not None:
+            try:
+                saving.result(timeout=_SAVE_TIMEOUT_S)
+            except LateError:
+                self.get_logger().error("the episode is not saved yet; the next start repairs it")
+            except Exception as exc:
+                self.get_logger().error(f"the episode could not be saved: {exc}")
+            self.session.tick()
+        self.intake.close()
+        self.store.close()
+
+    def _report_repairs(self) -> None:
+        for result in self.store.repair():
+            if result.whole:
+                self.get_logger().warning(f"left behind by a crash: {result.detail}")
+            else:
+                self.get_logger().error(f"left behind by a crash: {result.detail}")
+
+    def _make_event_source(self, definitions: Definitions) -> Source:
+        name = self.resolve_topic_name("episodes/events")
+        topic, type_hash = definitions.topic(name, _EVENT_TYPE)
+        source = Source(topic, type_hash, (OfferedQos(latched=True, depth=_EVENTS.depth),))
+        self.intake.add_source(source)
+        record = self.intake.callback(source)
+
+        def on_event(data: bytes, info: Any) -> None:
+            if data not in self._own_events:  # ours are in the bag before they come back
+                record(data, info)
+
+        self.create_subscription(EpisodeEvent, "episodes/events", on_event, 100, raw=True)
+        return source
+
+    def _create_services(self) -> None:
+        group = ReentrantCallbackGroup()
+        for kind, name, handle in (
+            (StartEpisode, "start", self._on_start),
+            (StopEpisode, "stop", self._on_stop),
+            (DiscardEpisode, "discard", self._on_discard),
+            (UndoDiscard, "undo", self._on_undo),
+        ):
+            self.create_service(kind, f"episodes/{name}", handle, callback_group=group)
+
+    # -- time -----------------------------------------------------------------------------------
+
+    def _now_s(self) -> float:
+        """Monotonic seconds, or the simulation's."""
+        clock = self.get_clock()
+        if isinstance(clock, ROSClock) and clock.ros_time_is_active:
+            return float(clock.now().nanoseconds) * 1e-9
+        return time.monotonic()
+
+    def _clock_offset_ns(self) -> int:
+        clock = self.get_clock()
+        if isinstance(clock, ROSClock) and clock.ros_time_is_active:
+            return int(clock.now().nanoseconds) - time.time_ns()
+        return 0
+
+    def _tick(self) -> None:
+        if self._ticks % _LOOK_TICKS == 0:
+            self._recorded.look()
+        self._ticks += 1
+        self.session.tick()
+        self._status.tick()
+
+    # -- events and services --------------------------------------------------------------------
+
+    def _emit(self, kind: EventKind, index: int, task: str, outcome: str, detail: str) -> None:
+        event = EpisodeEvent(
+            kind=int(kind), episode_index=index, task=task, outcome=outcome, detail=detail
+        )
+        event.header.stamp = self.get_clock().now().to_msg()
+        data = serialize_message(event)
+        self._own_events = [*self._own_events[-_OWN_EVENTS_KEPT:], data]
+        self.intake.put(self._event_source, data)
+        self._events.publish(event)
+        words = " ".join(word for word in (outcome, detail) if word)
+        self.get_logger().info(f"episode {index}: {kind.name.lower()} {words}".rstrip())
+
+    async def _ask(self, request: Callable[[Callable[[Reply], None]], None]) -> Reply:
+        answer: Future[Reply] = Future(executor=self.executor)
+        request(answer.set_result)
+        self._status.publish()
+        reply: Reply = await answer
+        self._status.publish()
+        if not reply.success:
+            self.get_logger().warning(reply.message)
+        return reply
+
+    async def _on_start(
+        self, request: StartEpisode.Request, response: StartEpisode.Response
+    ) -> StartEpisode.Response:
+        reply = await self._ask(
+            lambda done: self.session.start(
+                request.task, request.duration_s, request.start_timeout_s, done
+            )
+        )
+        response.episode_index = reply.index
+        return _fill(response, reply)
+
+    async def _on_stop(
+        self, request: StopEpisode.Request, response: StopEpisode.Response
+    ) -> StopEpisode.Response:
+        reply = await self._ask(
+            lambda done: self.session.stop(request.outcome, request.keep, done)
+        )
+        response.verdict = reply.verdict
+        return _fill(response, reply)
+
+    async def _on_discard(
+        self, request: DiscardEpisode.Request, response: DiscardEpisode.Response
+    ) -> DiscardEpisode.Response:
+        return _fill(
+            response, await self._ask(lambda done: self.session.discard(request.reason, done))
+        )
+
+    async def _on_undo(
+        self, _: UndoDiscard.Request, response: UndoDiscard.Response
+    ) -> UndoDiscard.Response:
+        return _fill(response, await self._ask(self.session.undo))
+
+    def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        changes = {item.name: item.value for item in parameters if item.name in LIVE}
+        self.session.settings = replace(self.session.settings, **changes)
+        return SetParametersResult(successful=True)
+
+
+def _fill(response: Any, reply: Reply) -> Any:
+    response.success, response.message, response.path = reply.success, reply.message, reply.path
+    return response
+
+
+def main() -> int:
+    """Entry point."""
+    return run_node(RecorderNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Publishes episodes/status: five times a second and on each change of phase."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from koch_interfaces.msg import EpisodeStatus, StreamHealth
+from rclpy.qos import DurabilityPolicy, QoSProfile
+
+from koch_episodes.recorder.intake import Intake
+from koch_episodes.recorder.quality import Health, worst
+from koch_episodes.recorder.session import Phase, Session
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+_STATUS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_TICKS = 4  # of 50 ms
+
+
+class StatusPublisher:
+    """Turns session and stream health into messages."""
+
+    def __init__(self, node: Node, session: Session, intake: Intake) -> None:
+        self._node = node
+        self._session = session
+        self._intake = intake
+        self._publisher = node.create_publisher(EpisodeStatus, "episodes/status", _STATUS)
+        self._count = 0
+        self._phase: Phase | None = None
+
+    def tick(self) -> None:
+        """Publish when it is time or the phase has changed."""
+        self._count += 1
+        if self._count % _TICKS == 0 or self._session.phase is not self._phase:
+            self.publish()
+
+    def publish(self) -> None:
+        """Publish now."""
+        session = self._session
+        self._phase = session.phase
+        health = self._intake.health()
+        light, reason = worst(health)
+        disk_light, disk_reason = session.disk.light()
+        if disk_light >= light and disk_reason:
+            light, reason = disk_light, "; ".join(filter(None, (disk_reason, reason)))
+        message = EpisodeStatus(
+            phase=int(session.phase),
+            episode_index=session.index,
+            task=session.task,
+            elapsed_s=float(session.elapsed_s),
+            remaining_s=float(session.remaining_s),
+            light=int(light),
+            reason=reason,
+            streams=[_stream(item) for item in health],
+            disk_minutes_left=float(session.disk.minutes_left),
+            episodes_saved=session.saved,
+            last_verdict=session.last_verdict,
+            path=session.path,
+        )
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(message)
+
+
+def _stream(health: Health) -> StreamHealth:
+    return StreamHealth(
+        name=health.name,
+        rate_hz=float(health.rate_hz),
+        expected_hz=float(health.expected_hz),
+        max_gap_s=float(health.max_gap_s),
+        age_s=float(health.age_s) if math.isfinite(health.age_s) else math.inf,
+        lost=health.lost,
+        light=int(health.light),
+        reason=health.reason,
+    )

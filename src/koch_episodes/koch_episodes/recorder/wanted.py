@@ -1,0 +1,64 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which topics of a rig go into an episode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from koch_rig.rig import Rig, Stream
+
+_STATE_DEPTH = 1000  # ten seconds of an arm
+_IMAGE_DEPTH = 150  # five seconds of a camera
+_SMALL_DEPTH = 300
+_SHARED = ("/tf_static", "/diagnostics")
+_SIMULATION = ("sim/block_pose", "sim/cup_pose", "sim/task_state", "sim/environment_state")
+
+
+@dataclass(frozen=True)
+class WantedTopic:
+    """A topic to record as soon as somebody publishes it.
+
+    Attributes:
+        name: Relative to the recorder's namespace, unless it begins with a slash.
+        depth: Messages that may wait while the recorder is busy.
+        stream: The rig's stream that it is, or None.
+        expected_hz: Nominal rate, 0 where the rig names none.
+    """
+
+    name: str
+    depth: int
+    stream: Stream | None = None
+    expected_hz: float = 0.0
+
+
+def wanted_topics(rig: Rig, extra: Sequence[str] = ()) -> list[WantedTopic]:
+    """List the topics: streams, camera_info, descriptions, /tf_static, a simulation's truth.
+
+    Args:
+        rig: The rig.
+        extra: More topic names.
+    """
+    found = [_stream(rig, stream) for stream in rig.streams.values()]
+    found += [WantedTopic(f"cameras/{name}/camera_info", _IMAGE_DEPTH) for name in rig.cameras]
+    names = ["robot_description", *(f"{arm}/robot_description" for arm in rig.arms), *_SHARED]
+    if rig.simulation is not None:
+        names += _SIMULATION
+    names += [name for name in extra if name]
+    known = {wanted.name for wanted in found}
+    for name in names:
+        if name not in known and name.lstrip("/") not in known:
+            known.add(name)
+            found.append(WantedTopic(name, _SMALL_DEPTH))
+    return found
+
+
+def _stream(rig: Rig, stream: Stream) -> WantedTopic:
+    head, _, rest = stream.name.partition("/")
+    name = stream.topic.lstrip("/")
+    if head == "cameras" and rest in rig.cameras:
+        return WantedTopic(name, _IMAGE_DEPTH, stream, float(rig.cameras[rest].fps))
+    if head in rig.arms:
+        return WantedTopic(name, _STATE_DEPTH, stream, float(rig.arms[head].rate_hz))
+    return WantedTopic(name, _STATE_DEPTH, stream)
