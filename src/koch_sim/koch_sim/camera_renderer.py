@@ -19,6 +19,7 @@ from koch_sim.camera_server import CameraServer, EncodedFrame
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from koch_rig.rig import Camera
@@ -37,7 +38,7 @@ class CameraRenderer:
         self._cameras = dict(cameras)
         self._server = server
         self._wanted = threading.Condition()
-        self._instant: tuple[NDArray, int] | None = None
+        self._instant: tuple[NDArray[np.float64], int] | None = None
         self._stopping = False
         self._sequence = 0
         self.rendered = 0
@@ -49,7 +50,7 @@ class CameraRenderer:
         """Start the thread."""
         self._thread.start()
 
-    def snap(self, qpos: NDArray, stamp_ns: int) -> None:
+    def snap(self, qpos: NDArray[np.float64], stamp_ns: int) -> None:
         """Ask for a picture of this instant; one that is still waiting is replaced."""
         with self._wanted:
             self.skipped += self._instant is not None
@@ -93,7 +94,7 @@ class CameraRenderer:
             for renderer in renderers.values():
                 renderer.close()
 
-    def _next(self) -> tuple[NDArray, int] | None:
+    def _next(self) -> tuple[NDArray[np.float64], int] | None:
         with self._wanted:
             self._wanted.wait_for(lambda: self._stopping or self._instant is not None)
             instant, self._instant = self._instant, None

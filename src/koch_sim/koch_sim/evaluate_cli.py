@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from koch_rig.load import load_rig
 from koch_rig.model import share_folder
-from koch_sim.evaluation import Evaluation, write_contact_sheet
+from koch_sim.evaluation import Evaluation, Trial, write_contact_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +124,7 @@ def _evaluate(rig: Rig, options: argparse.Namespace) -> Evaluation:
     return evaluation
 
 
-def _trial(evaluator: Evaluator, rig: Rig, options: argparse.Namespace, seed: int):
+def _trial(evaluator: Evaluator, rig: Rig, options: argparse.Namespace, seed: int) -> Trial:
     if options.policy is None:
         return evaluator.demonstrate(seed, options.timeout_s)
     return evaluator.run_policy(

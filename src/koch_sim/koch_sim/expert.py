@@ -119,7 +119,7 @@ class Expert:
         self._watch(dt_s, planned, q_follower)
         if self._segment_s >= target.duration_s + target.settle_s:
             self._arrive(target, truth)
-        reference = planned + self._lean
+        reference: NDArray[np.float64] = planned + self._lean
         reference[:-1] += self._tremor()[:-1]
         return reference
 
@@ -150,7 +150,8 @@ class Expert:
         angle = 2.0 * np.pi * self._tremor_hz * self._clock_s + self._tremor_phase
         # Starts and ends in nothing, so that the hand does not jump.
         window = min(1.0, self._clock_s)
-        return np.sin(angle).sum(axis=0) * (0.5 * self._style.tremor_rad * window)
+        wander: NDArray[np.float64] = np.sin(angle).sum(axis=0)
+        return wander * (0.5 * self._style.tremor_rad * window)
 
     def _humanised(self, path: list[Waypoint]) -> list[Waypoint]:
         """Vary pace and rests; sometimes aim beside the block first and correct."""

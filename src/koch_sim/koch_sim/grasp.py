@@ -166,6 +166,6 @@ def _hand_down(bearing: float, tilt: float, opening: Array | None, T_base_world:
 
 
 def _with_gripper(q: Array, gripper_rad: float) -> Array:
-    result = q.copy()
+    result: Array = q.copy()
     result[-1] = gripper_rad
     return result

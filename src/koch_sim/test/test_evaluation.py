@@ -1,0 +1,45 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Success rates come with their intervals, and the sheet shows each end."""
+
+import json
+
+import matplotlib.image
+import numpy as np
+import pytest
+import simplejpeg
+
+from koch_sim.evaluation import Evaluation, Trial, wilson_interval, write_contact_sheet
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [(8, 10, 0.490, 0.943), (0, 10, 0.0, 0.278), (10, 10, 0.722, 1.0), (95, 100, 0.888, 0.978)],
+)
+def test_wilson_interval_of_known_cases(successes, trials, low, high):
+    assert wilson_interval(successes, trials) == pytest.approx((low, high), abs=1e-3)
+
+
+def test_nothing_tried_says_nothing():
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+
+
+def test_json_holds_all_trials():
+    evaluation = Evaluation(
+        "expert", [Trial(3, True, 12.5, "done"), Trial(4, False, 30.0, "late")]
+    )
+    content = json.loads(evaluation.to_json())
+    assert (content["successes"], content["rollouts"]) == (1, 2)
+    assert content["median_success_s"] == 12.5
+    assert content["trials"][1]["reason"] == "late"
+    assert "1 of 2 succeeded" in evaluation.table()
+
+
+def test_sheet_has_a_framed_tile_for_each_trial(tmp_path):
+    picture = simplejpeg.encode_jpeg(np.full((48, 60, 3), 90, np.uint8))
+    write_contact_sheet(tmp_path / "sheet.png", [(picture, True)] * 6 + [(picture, False)])
+    sheet = matplotlib.image.imread(tmp_path / "sheet.png")
+    assert sheet.shape[:2] == (2 * 24, 5 * 28)
+    green, red = sheet[0, 0], sheet[24, 28]
+    assert green[1] > green[0]
+    assert red[0] > red[1]
