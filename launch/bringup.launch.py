@@ -8,13 +8,13 @@ ros2 launch koch_vla bringup.launch.py rig:=my_rig.yaml record:=true rviz:=true
 
 from typing import Any
 
-from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from koch_vla.launch_nodes import LAUNCH_ARGUMENTS, graph_from_launch, node_arguments
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 
 def start_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:

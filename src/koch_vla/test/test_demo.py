@@ -119,9 +119,9 @@ RESULTS = {
     "convert": {"episodes": 3, "frames": 900, "fps": 30, "megabytes": 4.5, "seconds": 5.0},
     "train": {"loss": 0.03, "step": 3000.0, "error": 1.25, "seconds": 9.0},
     "rollouts": {
-        "episodes": [{"success": True, "duration_s": 9.0}, {"success": False, "duration_s": 20.0}],
-        "successes": 1, "interval": [0.09, 0.91], "delay_p50_s": 0.01, "delay_p95_s": 0.02,
-        "guard_changes": 17, "seconds": 40.0,
+        "rollouts": 2, "successes": 1, "success_interval": [0.09, 0.91], "median_success_s": 9.0,
+        "guard": {"speed/gripper": 15, "age/": 2}, "seconds": 40.0,
+        "policy": {"delay_p50_s": 0.01, "delay_p95_s": 0.02, "runtime": "torch"},
     },
 }  # fmt: skip
 
@@ -131,7 +131,8 @@ def test_the_table_tells_what_really_came_out():
     assert table["demonstrations"] == "3 kept of 4 tried, 12 MB"
     assert table["success of the policy"] == "1 of 2 (95 % interval 9% to 91%)"
     assert table["time of a successful rollout"] == "9.0 s"
-    assert table["commands that the guard changed"] == "17"
+    assert table["changed by the guard"] == "17 bus cycles (speed/gripper 15, age/ 2, ...)"
+    assert table["inference delay"] == "median 10 ms, 95th percentile 20 ms (torch)"
     assert table["time"].startswith("2 min (record 60 s, convert 5 s")
     lines = text_table(rows(RESULTS))
     values = [value for _, value in rows(RESULTS)]

@@ -115,4 +115,4 @@ def main(argv: list[str]) -> int:
 
     report(context)
     rollouts = context.results["rollouts"]
-    return 0 if rollouts["successes"] >= ENOUGH * len(rollouts["episodes"]) else 1
+    return 0 if rollouts["successes"] >= ENOUGH * rollouts["rollouts"] else 1

@@ -90,29 +90,25 @@ def _training(train: Results) -> list[tuple[str, str]]:
 
 
 def _rollouts(rollouts: Results) -> list[tuple[str, str]]:
+    """Lines about what `koch eval` wrote."""
     if not rollouts:
         return []
-    low, high = rollouts["interval"]
-    count = len(rollouts["episodes"])
-    found = [
-        (
-            "success of the policy",
-            f"{rollouts['successes']} of {count} (95 % interval {low:.0%} to {high:.0%})",
+    low, high = rollouts["success_interval"]
+    text = "{successes} of {rollouts}".format(**rollouts)
+    found = [("success of the policy", f"{text} (95 % interval {low:.0%} to {high:.0%})")]
+    if rollouts.get("median_success_s") is not None:
+        found.append(("time of a successful rollout", f"{rollouts['median_success_s']:.1f} s"))
+    policy = rollouts.get("policy", {})
+    if "delay_p50_s" in policy:
+        delay = "median {:.0f} ms, 95th percentile {:.0f} ms ({})".format(
+            1e3 * policy["delay_p50_s"], 1e3 * policy["delay_p95_s"], policy.get("runtime", "?")
         )
-    ]
-    times = [e["duration_s"] for e in rollouts["episodes"] if e.get("success")]
-    if times:
-        found.append(("time of a successful rollout", f"{sum(times) / len(times):.1f} s"))
-    if "delay_p50_s" in rollouts:
-        found.append(
-            (
-                "inference delay",
-                f"median {1e3 * rollouts['delay_p50_s']:.0f} ms, "
-                f"95th percentile {1e3 * rollouts.get('delay_p95_s', float('nan')):.0f} ms",
-            )
-        )
-    if "guard_changes" in rollouts:
-        found.append(("commands that the guard changed", str(rollouts["guard_changes"])))
+        found.append(("inference delay", delay))
+    guard = rollouts.get("guard", {})
+    most = sorted(guard.items(), key=lambda item: -item[1])[:3]
+    named = ", ".join(f"{name} {count}" for name, count in most)
+    changes = f"{sum(guard.values())} bus cycles{f' ({named}, ...)' if named else ''}"
+    found.append(("changed by the guard", changes))
     return found
 
 

@@ -26,7 +26,7 @@ def rollouts(context: DemoContext) -> Results:
     out = settings.folder / name
     words = ["eval", "--rig", str(settings.rig)]
     words += ["--policy", str(training_folder(settings) / CHECKPOINT)]
-    words += ["--episodes", str(settings.rollouts), "--seed", str(SEED_OFFSET + settings.seed)]
+    words += ["-n", str(settings.rollouts), "--seed", str(SEED_OFFSET + settings.seed)]
     words += ["--out", str(out)]
     run_verb(words, settings.folder / "logs" / f"{name}.log", context.say)
     try:
@@ -34,6 +34,6 @@ def rollouts(context: DemoContext) -> Results:
     except (OSError, ValueError) as error:
         raise DemoError(f"koch eval left no readable result in {out}: {error}") from error
     results["folder"] = str(out)
-    count = len(results["episodes"])
-    context.say(f"      {results['successes']} of {count} rollouts put the block into the cup")
+    text = "{successes} of {rollouts} rollouts put the block into the cup"
+    context.say("      " + text.format(**results))
     return results
