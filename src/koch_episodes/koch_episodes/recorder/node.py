@@ -43,6 +43,7 @@ _TICK_S = 0.05
 _LOOK_TICKS = 10
 _SAVE_TIMEOUT_S = 4.0  # of the five seconds that a node has to end
 _OWN_EVENTS_KEPT = 200
+_STAMP = slice(4, 12)  # of the header, in the serialised message
 
 
 class RecorderNode(Node):
@@ -124,7 +125,8 @@ class RecorderNode(Node):
         record = self.intake.callback(source)
 
         def on_event(data: bytes, info: Any) -> None:
-            if data not in self._own_events:  # ours are in the bag before they come back
+            # Ours are in the bag before they come back (perhaps with other padding at the end).
+            if data[_STAMP] not in self._own_events:
                 record(data, info)
 
         self.create_subscription(EpisodeEvent, "episodes/events", on_event, 100, raw=True)
@@ -170,7 +172,7 @@ class RecorderNode(Node):
         )
         event.header.stamp = self.get_clock().now().to_msg()
         data = serialize_message(event)
-        self._own_events = [*self._own_events[-_OWN_EVENTS_KEPT:], data]
+        self._own_events = [*self._own_events[-_OWN_EVENTS_KEPT:], data[_STAMP]]
         self.intake.put(self._event_source, data)
         self._events.publish(event)
         words = " ".join(word for word in (outcome, detail) if word)
