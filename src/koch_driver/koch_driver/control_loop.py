@@ -119,13 +119,13 @@ class LoopConfig:
 
     @classmethod
     def at(cls, rate_hz: float) -> LoopConfig:
-        """Settings at a rate: a fault is a tenth of a second without a whole answer.
+        """Settings at a rate: a fault is a quarter of a second without a whole answer.
 
         A shorter silence may be the computer's, busy with something else.
         """
         return cls(
             rate_hz=rate_hz,
-            bad_cycles=max(5, round(0.12 * rate_hz)),
+            bad_cycles=max(5, round(0.25 * rate_hz)),
             realtime_priority=_REALTIME_PRIORITY,
         )
 

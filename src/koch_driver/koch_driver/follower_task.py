@@ -270,7 +270,9 @@ class FollowerTask:
     def _offer_trajectory(self, reading: Reading, now_s: float) -> None:
         """Hand this cycle's trajectory targets to the guard."""
         source = EXIT_SOURCE if self._leaving is not None else "trajectory"
-        target = self.trajectories.update(self._ros_now_s(), reading.positions, self._goal)
+        target = self.trajectories.update(
+            self._ros_now_s(), reading.positions, self._goal, reading.velocities
+        )
         guard = self.guard
         if target is None:
             guard.release(source)

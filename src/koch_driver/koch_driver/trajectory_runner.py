@@ -12,6 +12,8 @@ from koch_driver.trajectory import ResultCode, Trajectory, TrajectoryError, Wayp
 
 # Marks in a goal's tolerances, as in control_msgs: keep the default; switch the check off.
 _KEEP, _OFF = 0.0, -1.0
+# Slower than this a joint has come to rest; JTC's stopped_velocity_tolerance, for real servos.
+_STOPPED_SPEED = 0.1  # rad/s
 
 
 @dataclass(frozen=True)
@@ -206,12 +208,19 @@ class TrajectoryRunner:
         if running is not None:
             running.finish(Outcome(ResultCode.INVALID_GOAL, message))
 
-    def update(self, now_s: float, measured: Mapping[str, float]) -> dict[str, float] | None:
+    def update(
+        self,
+        now_s: float,
+        measured: Mapping[str, float],
+        speeds: Mapping[str, float] | None = None,
+    ) -> dict[str, float] | None:
         """Advance the execution.
 
         Args:
             now_s: ROS time.
             measured: Measured angles in [rad] per joint.
+            speeds: Measured velocities in [rad/s] per joint; where given, a goal is reached only
+                by joints that have come to rest.
 
         Returns:
             Desired angles in [rad] of the trajectory's joints; None when there is nothing to do.
@@ -235,6 +244,8 @@ class TrajectoryRunner:
         actual = tuple(measured[joint] for joint in joints)
         execution.progress = Progress(desired, actual)
         outcome = self._judge(execution, elapsed, desired, actual)
+        if outcome is not None and outcome.code is ResultCode.SUCCESSFUL and speeds is not None:
+            outcome = _once_at_rest(execution, elapsed, speeds)
         if outcome is not None:
             execution.finish(outcome)
         return dict(zip(joints, desired.positions, strict=True))
@@ -260,6 +271,27 @@ class TrajectoryRunner:
                 f"{worst}",
             )
         return None
+
+
+def _once_at_rest(
+    execution: Execution, elapsed: float, speeds: Mapping[str, float]
+) -> Outcome | None:
+    """The outcome of a goal whose position is reached; None while a watched joint still moves."""
+    tolerances = execution.tolerances
+    moving = [
+        joint
+        for joint in execution.trajectory.joints
+        if tolerances.goal.get(joint, 0.0) > 0.0 and abs(speeds[joint]) > _STOPPED_SPEED
+    ]
+    if not moving:
+        return Outcome(ResultCode.SUCCESSFUL)
+    overtime = elapsed - execution.trajectory.duration_s
+    if tolerances.goal_time_s > 0.0 and overtime > tolerances.goal_time_s:
+        return Outcome(
+            ResultCode.GOAL_TOLERANCE_VIOLATED,
+            f"{overtime:.2f} s after the last point {', '.join(moving)} still moves",
+        )
+    return None
 
 
 def _worst(

@@ -46,7 +46,11 @@ class TrajectorySource:
         self._seen.clear()
 
     def update(
-        self, now_s: float, measured: Sequence[float], goal: Sequence[float] | None
+        self,
+        now_s: float,
+        measured: Sequence[float],
+        goal: Sequence[float] | None,
+        velocities: Sequence[float] | None = None,
     ) -> tuple[float, ...] | None:
         """Targets of this cycle.
 
@@ -54,13 +58,17 @@ class TrajectorySource:
             now_s: ROS time.
             measured: Measured angles in [rad] in JOINT_NAMES order.
             goal: The goals of the last cycle in [rad], None when there were none.
+            velocities: Measured velocities in [rad/s], to see when a goal is really reached.
 
         Returns:
             Six angles in [rad]; None when this source wants nothing.
         """
         pose = dict(zip(JOINT_NAMES, measured, strict=True))
-        arm = self._advance(self.arm, now_s, pose)
-        gripper = self._advance(self.gripper, now_s, pose)
+        speeds = None
+        if velocities is not None:
+            speeds = dict(zip(JOINT_NAMES, velocities, strict=True))
+        arm = self._advance(self.arm, now_s, pose, speeds)
+        gripper = self._advance(self.gripper, now_s, pose, speeds)
         if arm is None and gripper is None:
             return None if self._hold is None else tuple(self._hold)
         hold = self._hold or list(measured if goal is None else goal)
@@ -71,13 +79,17 @@ class TrajectorySource:
         return tuple(hold)
 
     def _advance(
-        self, runner: TrajectoryRunner, now_s: float, pose: dict[str, float]
+        self,
+        runner: TrajectoryRunner,
+        now_s: float,
+        pose: dict[str, float],
+        speeds: dict[str, float] | None,
     ) -> dict[str, float] | None:
         """Advance a runner, and forget the held pose when its trajectory ended badly."""
         execution = runner.active
         if execution is not None:
             self._seen[runner] = execution
-        target = runner.update(now_s, pose)
+        target = runner.update(now_s, pose, speeds)
         known = self._seen.get(runner)
         outcome = None if known is None else known.outcome
         if outcome is not None:

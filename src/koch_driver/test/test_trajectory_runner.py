@@ -80,6 +80,23 @@ def test_the_goal_may_be_reached_late_but_not_too_late(runner: TrajectoryRunner)
         assert execution.outcome.code is code
 
 
+def test_a_joint_that_still_moves_has_not_arrived(runner: TrajectoryRunner) -> None:
+    execution = start(runner, path((1.0, 0.5)))
+    pose = {**POSE, "elbow_flex": 0.5}
+    runner.update(NOW + 1.1, pose, {**POSE, "elbow_flex": 0.5})
+    assert execution.outcome is None
+    runner.update(NOW + 1.2, pose, POSE)
+    assert execution.outcome == Outcome(ResultCode.SUCCESSFUL)
+
+
+def test_a_joint_that_never_rests_violates_the_goal(runner: TrajectoryRunner) -> None:
+    execution = start(runner, path((1.0, 0.5)))
+    runner.update(NOW + 1.6, {**POSE, "elbow_flex": 0.5}, {**POSE, "elbow_flex": 0.5})
+    assert execution.outcome is not None
+    assert execution.outcome.code is ResultCode.GOAL_TOLERANCE_VIOLATED
+    assert "elbow_flex still moves" in execution.outcome.message
+
+
 def test_a_new_trajectory_preempts_and_goes_on_from_the_desired_state(
     runner: TrajectoryRunner,
 ) -> None:

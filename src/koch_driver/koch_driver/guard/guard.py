@@ -53,6 +53,10 @@ class GuardResult(NamedTuple):
 
 
 _REST = (0.0,) * JOINT_COUNT
+# The arm has come to rest when it stayed within so much for so long, or after the longest time.
+_SETTLED_RAD = 0.005
+_SETTLED_S = 0.05
+_SETTLE_MAX_S = 0.5
 
 
 class Guard:
@@ -82,7 +86,8 @@ class Guard:
       the measured pose.
     * A source drives only while no source of higher priority has sent an accepted command in the
       last `lease_s`. Without an accepted command for `command_timeout_s`, and while stopped, the
-      goal brakes at A and then goes to, and stays at, the pose measured when it came to rest.
+      goal brakes at A; when the arm has come to rest as well (or half a second later) the goal
+      goes to, and stays at, the pose measured then.
     * A new source, and any source after holding, a stop or a restart, begins at the measured pose
       and takes over smoothly (`blend_min_s`, longer when far away).
 
@@ -112,6 +117,9 @@ class Guard:
         self._restart = True
         self._driver: CommandStream | None = None
         self._hold: list[float] | None = None
+        self._settling: list[float] = []
+        self._settle_cycles = 0
+        self._settle_begin = 0
         self._blend_from: list[float] = []
         self._blend_begin_s = 0.0
         self._blend_duration_s = 0.0
@@ -297,6 +305,8 @@ class Guard:
             rule = Rule.STOP if self._stopped else Rule.TIMEOUT
             report.append(Intervention(rule, self._driver.source.name, NAN, NAN))
             self._hold = None
+            self._settle_cycles = self._settle_begin = 0
+            self._settling = list(self._path.pose)
         elif command is not None:
             self._begin_blend(command, now_s)
         self._driver = stream
@@ -321,7 +331,7 @@ class Guard:
     def _step_hold(self, report: list[Intervention]) -> None:
         """Brake; once at rest, hold the pose measured then."""
         if self._hold is None:
-            if not self._path.at_rest:
+            if not self._path.at_rest or not self._settled():
                 self._path.brake()
                 return
             self._hold = self._anchor()
@@ -330,6 +340,16 @@ class Guard:
         rules.limit_lead(target, self._measured, self._lead, report)
         rules.limit_positions(target, self._path.lower, self._path.upper, report)
         self._path.follow(target, report, commanded=False)
+
+    def _settled(self) -> bool:
+        """True once the arm has caught up with a resting goal, or had long enough to."""
+        assert self._measured is not None
+        self._settle_cycles += 1
+        moved = max(abs(a - b) for a, b in zip(self._measured, self._settling, strict=True))
+        if moved > _SETTLED_RAD:
+            self._settling, self._settle_begin = self._measured, self._settle_cycles
+        still_s = (self._settle_cycles - self._settle_begin) * self.period_s
+        return still_s >= _SETTLED_S or self._settle_cycles * self.period_s >= _SETTLE_MAX_S
 
     def _step_drive(
         self, command: Sequence[float], now_s: float, report: list[Intervention]

@@ -84,7 +84,7 @@ class Processes:
             if process.poll() is None:
                 process.terminate()
         for process in self.running:
-            process.communicate(timeout=10.0)
+            sys.stderr.write(process.communicate(timeout=10.0)[1])
 
 
 class Probe(Node):

@@ -37,12 +37,12 @@ def guard_count(probe: Any, key: str) -> int:
     ],
 )
 def test_a_bad_command_does_not_move_the_arm(probe, bounds, names, positions, age, key) -> None:
-    before = guard_count(probe, key)
+    before, pose = guard_count(probe, key), probe.pose
     for _ in range(10):
         probe.send(positions, names=names, age=age)
         time.sleep(0.01)
     assert probe.wait(lambda: guard_count(probe, key) > before, 2.5)
-    assert all(not any(message.velocity) for message in probe.commands)
+    assert probe.pose == pytest.approx(pose, abs=0.02)
     bounds.check(probe.commands)
 
 
@@ -71,16 +71,17 @@ def test_two_seconds_without_any_packet_hold_and_recover_without_a_jump(
     probe, arm, bounds
 ) -> None:
     centre = probe.pose
+    wanted = centre[0] - math.copysign(0.5, centre[0])
     arm.faults.drop(1.0)
     begin = time.monotonic()
-    probe.drive(lambda t: [centre[0] + 0.5, *centre[1:]], 2.0)
+    probe.drive(lambda t: [wanted, *centre[1:]], 2.0)
     silent = sum(stamp > time.time() - 1.0 for stamp in probe.stamps)
     assert silent == 0, "goals were written without measurements"
     arm.faults.clear()
     assert probe.wait(lambda: probe.stamps[-1] > time.time() - 0.1, 4.0)
-    probe.drive(lambda t: [centre[0] + 0.5, *centre[1:]], 2.5)
+    probe.drive(lambda t: [wanted, *centre[1:]], 2.5)
     assert time.monotonic() - begin < 10.0
-    assert probe.pose[0] == pytest.approx(centre[0] + 0.5, abs=0.05)
+    assert probe.pose[0] == pytest.approx(wanted, abs=0.05)
     bounds.check(probe.commands)
 
 
@@ -108,7 +109,7 @@ def test_an_overloaded_motor_stops_the_arm_until_torque_is_given_again(probe, ar
     key = "follower: motor elbow_flex"
     assert probe.wait(lambda: "overload" in probe.diagnostics[key][1], 3.0)
     centre = probe.pose
-    probe.drive(lambda t: [centre[0] + 0.4, *centre[1:]], 0.5)
+    probe.drive(lambda t: [centre[0] - math.copysign(0.4, centre[0]), *centre[1:]], 0.5)
     assert probe.pose[0] == pytest.approx(centre[0], abs=0.03)
     refused = probe.ask("resume")
     assert not refused.success
@@ -147,6 +148,7 @@ def test_a_killed_teleop_node_leaves_the_arm_holding(
         teleop.send_signal(signal.SIGKILL)
         teleop.wait(5.0)
         assert probe.wait(lambda: _at_rest(probe), 3.0)
+        time.sleep(0.7)  # the arm comes to rest after its goal, which then goes to where it is
         pose = probe.pose
         time.sleep(0.5)
         assert probe.pose == pytest.approx(pose, abs=0.02)

@@ -93,11 +93,13 @@ def test_a_subset_in_any_order_moves_only_its_joints(probe) -> None:
     ],
 )
 def test_a_bad_trajectory_is_aborted_with_code_and_reason(probe, request_, code, words) -> None:
+    pose = probe.pose
     result = end(probe, start(probe, request_))
     assert result.status == GoalStatus.STATUS_ABORTED
     assert result.result.error_code == code
     assert words in result.result.error_string
-    assert not any(probe.commands[-1].velocity)
+    time.sleep(0.2)
+    assert probe.pose == pytest.approx(pose, abs=0.02)
 
 
 def test_an_old_stamp_is_refused(probe) -> None:
@@ -238,6 +240,6 @@ def test_an_absent_port_is_waited_for_and_sigterm_ends_cleanly(processes, probe)
     name = "leader: bus"
     probe.diagnostics.pop(name, None)
     assert probe.wait(lambda: probe.diagnostics.get(name, (b"\x00",))[0] == b"\x02", 15.0)
-    assert "does not exist" in str(probe.diagnostics[name]) or process.poll() is None
+    assert process.poll() is None
     process.terminate()
     assert process.wait(5.0) == 0
