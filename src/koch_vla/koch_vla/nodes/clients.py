@@ -19,7 +19,13 @@ from koch_vla.nodes.session import Session
 ANSWER_TIMEOUT_S = 20.0
 
 
-def call(session: Session, client: Any, request: Any, check: Callable[[], None]) -> Any:
+def call(
+    session: Session,
+    client: Any,
+    request: Any,
+    check: Callable[[], None],
+    timeout_s: float = ANSWER_TIMEOUT_S,
+) -> Any:
     """Call a service whose answer has `success` and `message`.
 
     Args:
@@ -27,23 +33,24 @@ def call(session: Session, client: Any, request: Any, check: Callable[[], None])
         client: An rclpy service client.
         request: Its request.
         check: Called while waiting; raises when waiting makes no more sense.
+        timeout_s: How long the service may take to be there and to answer [s].
 
     Raises:
         NoAnswerError: The service is not there, or does not answer in time.
         RefusedError: It answered that it could not.
     """
-    deadline = time.monotonic() + ANSWER_TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     while not client.service_is_ready():
         check()
         session.spin_until(lambda: False, 0.1)
         if time.monotonic() > deadline:
-            raise NoAnswerError(client.srv_name, ANSWER_TIMEOUT_S)
+            raise NoAnswerError(client.srv_name, timeout_s)
     future = client.call_async(request)
     while not future.done():
         check()
         session.spin_until(future.done, 0.2)
         if time.monotonic() > deadline:
-            raise NoAnswerError(client.srv_name, ANSWER_TIMEOUT_S)
+            raise NoAnswerError(client.srv_name, timeout_s)
     answer = future.result()
     if not answer.success:
         raise RefusedError(client.srv_name, answer.message)
@@ -110,7 +117,8 @@ class RecorderClient:
             RefusedError: A stream is dead; the message names it.
         """
         request = StartEpisode.Request(task=task, start_timeout_s=timeout_s)
-        call(self._session, self._start, request, self._check)
+        patience_s = timeout_s + ANSWER_TIMEOUT_S
+        call(self._session, self._start, request, self._check, patience_s)
 
     def stop(self, *, success: bool) -> tuple[str, str]:
         """End the episode; a failed one goes to the trash. Returns its path and verdict."""
