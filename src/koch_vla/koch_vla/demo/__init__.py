@@ -26,6 +26,7 @@ def steps() -> list[Step]:
     """The demo's steps; their modules are imported here, when they are needed."""
     from koch_vla.demo.drive import drive
     from koch_vla.demo.learn import convert, train, validate
+    from koch_vla.demo.pictures import pictures
     from koch_vla.demo.record import record
     from koch_vla.demo.rollouts import rollouts
 
@@ -33,6 +34,7 @@ def steps() -> list[Step]:
     return [
         Step("drive", "Two emulated arms: the follower follows the leader", drive),
         Step("record", "Recording demonstrations", record, ("rig", "episodes", "seed")),
+        Step("pictures", "Drawing an episode", pictures),
         Step("convert", "Converting into a LeRobot dataset", convert),
         Step("validate", "Validating the dataset", validate),
         Step("train", "Training the policy", train, variant),

@@ -17,6 +17,7 @@ from koch_vla.demo.step import DemoContext, Results
 from koch_vla.machine import machine, versions
 from koch_vla.terminal import duration
 
+SHEET = "contact_sheet.png"
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; }
 table { border-collapse: collapse; margin: 1em 0; } td, th { padding: .25em .8em; text-align: left;
@@ -169,12 +170,10 @@ def report(context: DemoContext) -> Results:
     settings, results = context.settings, context.results
     table = rows(results)
     candidates = [
-        Picture("The simulated rig at the end of the recording", settings.folder / "look.png"),
-        Picture("One recorded episode: streams, joints, cameras", settings.folder / "episode.png"),
+        Picture("A demonstration under way", _path(results, "pictures", "scene")),
+        Picture("One recorded episode", _path(results, "pictures", "episode")),
         Picture("Loss over the training", _path(results, "train", "folder", "loss.png")),
-        Picture(
-            "The rollouts at their end", _path(results, "rollouts", "folder", "contact_sheet.png")
-        ),
+        Picture("The end of each rollout", _path(results, "rollouts", "folder", SHEET)),
     ]
     pictures = [picture for picture in candidates if picture.path.is_file()]
     files = {
@@ -192,6 +191,6 @@ def report(context: DemoContext) -> Results:
     return {"page": str(page)}
 
 
-def _path(results: Mapping[str, Results], step: str, key: str, name: str) -> Path:
-    folder: Any = results.get(step, {}).get(key)
-    return Path(folder) / name if folder else Path("nowhere")
+def _path(results: Mapping[str, Results], step: str, key: str, name: str = "") -> Path:
+    value: Any = results.get(step, {}).get(key)
+    return Path(value) / name if value else Path("nowhere")
