@@ -1,0 +1,157 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""What `koch record` does next: a number of timed episodes, and the keys pressed. No ROS.
+
+Keys as LeRobot's: right arrow ends the episode (or the pause) early, left arrow records it again,
+Esc stops. Letters do the same where arrows are awkward.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from koch_episodes.recorder.session import Phase
+
+
+class Key(enum.Enum):
+    """Keys that mean something."""
+
+    NEXT = "next"
+    AGAIN = "again"
+    QUIT = "quit"
+    SUCCESS = "success"
+    FAILURE = "failure"
+    UNDO = "undo"
+
+
+class Verb(enum.Enum):
+    """Requests to the recorder."""
+
+    START = "start"
+    STOP = "stop"
+    DISCARD = "discard"
+    UNDO = "undo"
+    LABEL = "label"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A request.
+
+    Attributes:
+        verb: Which.
+        outcome: success, failure or empty; of STOP and LABEL.
+    """
+
+    verb: Verb
+    outcome: str = ""
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """What was asked for.
+
+    Attributes:
+        episodes: How many to record; 0: until somebody quits.
+        wait: Wait for a key before each episode.
+        retry: A start that failed is tried again at once (nobody is there to press a key).
+        tries: So often in a row.
+    """
+
+    episodes: int = 1
+    wait: bool = False
+    retry: bool = False
+    tries: int = 3
+
+
+class RecordPlan:
+    """Decides from the recorder's phase and the keys what to ask for next.
+
+    Args:
+        settings: What was asked for.
+        saved_before: Episodes that the recorder had saved already.
+    """
+
+    def __init__(self, settings: PlanSettings, saved_before: int = 0) -> None:
+        self.settings = settings
+        self._before = saved_before
+        self._quit = False
+        self._held = settings.wait
+        self._failures = 0
+        self._skip_pause = False
+        self.done = False
+        self.failed = False
+
+    def recorded(self, saved: int) -> int:
+        """How many of this plan's episodes are saved."""
+        return max(0, saved - self._before)
+
+    @property
+    def waits_for_key(self) -> bool:
+        """The next episode needs a key."""
+        return self._held and not self.done
+
+    def start_failed(self) -> None:
+        """A start was refused: some stream is dead."""
+        self._failures += 1
+        if not self.settings.retry:
+            self._held = True
+        elif self._failures >= self.settings.tries:
+            self.failed = self.done = True
+
+    def next(self, phase: Phase, saved: int, keys: list[Key]) -> Step | None:
+        """Return the next request, or None. Not to be called while one is under way.
+
+        Args:
+            phase: The recorder's.
+            saved: Episodes that it says it has saved.
+            keys: Pressed since the last call.
+        """
+        if phase is Phase.RECORDING:
+            return self._recording(keys)
+        if phase is Phase.WAITING:
+            if Key.QUIT in keys:
+                self._quit = True
+                return Step(Verb.STOP)
+            return None
+        if phase is Phase.SAVING:
+            self._quit = self._quit or Key.QUIT in keys
+            return None
+        return self._between(phase, saved, keys)
+
+    def _recording(self, keys: list[Key]) -> Step | None:
+        self._failures = 0
+        self._held = self.settings.wait
+        self._skip_pause = False
+        for key in keys:
+            if key is Key.AGAIN:
+                self._skip_pause = not self.settings.wait
+                return Step(Verb.DISCARD)
+            if key is Key.QUIT:
+                self._quit = True
+                return Step(Verb.STOP)
+            if key is not Key.UNDO:
+                return Step(Verb.STOP, "" if key is Key.NEXT else key.value)
+        return None
+
+    def _between(self, phase: Phase, saved: int, keys: list[Key]) -> Step | None:
+        for key in keys:
+            if key is Key.QUIT:
+                self._quit = True
+            elif key is Key.NEXT:
+                self._held, self._skip_pause = False, True
+            elif key is Key.AGAIN and self.recorded(saved):
+                return Step(Verb.DISCARD)
+            elif key is Key.UNDO:
+                return Step(Verb.UNDO)
+            elif key in (Key.SUCCESS, Key.FAILURE):
+                return Step(Verb.LABEL, key.value)
+        complete = 0 < self.settings.episodes <= self.recorded(saved)
+        if self._quit or complete or self.failed:
+            self.done = True
+            return None
+        if self._held or (phase is Phase.RESETTING and not self._skip_pause):
+            return None
+        self._skip_pause = False
+        return Step(Verb.START)

@@ -1,0 +1,214 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""`koch record`: records episodes from the keyboard, or a given number by itself."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from koch_episodes.recorder import screen as view
+from koch_episodes.recorder.keys import Keyboard
+from koch_episodes.recorder.plan import Key, PlanSettings, RecordPlan, Verb
+from koch_episodes.recorder.session import Phase
+from koch_rig.errors import KochError
+
+if TYPE_CHECKING:
+    from koch_episodes.recorder.client import RecorderClient
+
+_FIND_S = 3.0
+_OWN_START_S = 20.0
+_PERIOD_S = 0.1
+
+
+class RigNeededError(KochError):
+    """No recorder runs and no rig is known to start one with."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No episode recorder runs. Start one with 'koch up --record', or give --rig FILE."
+        )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the arguments."""
+    result = argparse.ArgumentParser(
+        prog="koch record",
+        description="Record episodes with the arms and cameras that are running (koch up).",
+        epilog=f"Keys: {view.KEYS}. Without a terminal it runs by itself.",
+    )
+    result.add_argument("--num-episodes", type=int, default=0, metavar="N",
+                        help="stop after so many saved episodes (default: until q)")
+    result.add_argument("--episode-time-s", type=float, default=0.0, metavar="S",
+                        help="end each episode after this time (default: by key)")
+    result.add_argument("--reset-time-s", type=float, default=0.0, metavar="S",
+                        help="pause behind each episode, to put things back")
+    result.add_argument("--task", default="", help="task text (default: the rig's)")
+    result.add_argument("--wait", action="store_true", help="wait for a key before each episode")
+    result.add_argument("--start-timeout-s", type=float, default=10.0, metavar="S",
+                        help="how long a start waits for dead streams")
+    result.add_argument("--rig", type=Path, metavar="FILE",
+                        help="start a recorder for this rig when none runs (default: $KOCH_RIG)")
+    result.add_argument("--root", type=Path, metavar="DIR", help="its folder of episodes")
+    result.add_argument("--plain", action="store_true", help="lines instead of a screen")
+    result.add_argument("--beep", action="store_true", help="beep when the phase changes")
+    return result
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb; 0 when all episodes asked for are saved, 1 when it ended before."""
+    options = parser().parse_args(argv)
+    if options.num_episodes < 0 or options.episode_time_s < 0.0 or options.reset_time_s < 0.0:
+        parser().error("numbers must not be negative")
+    from koch_episodes.recorder.client import RecorderClient
+
+    with contextlib.ExitStack() as stack:
+        client = RecorderClient()
+        stack.callback(client.close)
+        _find_recorder(client, options, stack)
+        client.set_number("reset_time_s", options.reset_time_s)
+        keyboard = stack.enter_context(Keyboard())
+        if not keyboard.present and not options.num_episodes:
+            parser().error("without a terminal, say how many: --num-episodes N")
+        if not keyboard.present and not options.episode_time_s:
+            parser().error("without a terminal, say how long: --episode-time-s S")
+        screen = keyboard.present and sys.stdout.isatty() and not options.plain
+        return Recording(options, client, keyboard, on_screen=screen).run()
+
+
+def _find_recorder(
+    client: RecorderClient, options: argparse.Namespace, stack: contextlib.ExitStack
+) -> None:
+    """Wait for the running recorder, or start one."""
+    from koch_episodes.recorder.client import OwnRecorder, RecorderGoneError
+
+    if client.wait(_FIND_S):
+        return
+    rig = options.rig or (Path(os.environ["KOCH_RIG"]) if os.environ.get("KOCH_RIG") else None)
+    if rig is None:
+        raise RigNeededError
+    own = stack.enter_context(OwnRecorder(rig, options.root))
+    if not client.wait(_OWN_START_S, own.check):
+        raise RecorderGoneError("it did not start")
+
+
+class Recording:
+    """One run of the verb."""
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        client: RecorderClient,
+        keyboard: Keyboard,
+        *,
+        on_screen: bool,
+    ) -> None:
+        assert client.status is not None
+        self._options = options
+        self._client = client
+        self._keyboard = keyboard
+        self._on_screen = on_screen
+        settings = PlanSettings(options.num_episodes, options.wait, retry=not keyboard.present)
+        self._plan = RecordPlan(settings, client.status.episodes_saved)
+        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        self._screen = view.Screen(options.num_episodes, colour=colour)
+        self._phase = Phase(client.status.phase)
+        self._verb = Verb.START
+
+    def run(self) -> int:
+        """Record until the plan is done."""
+        client, plan, keys = self._client, self._plan, []
+        with self._terminal():
+            while not plan.done:
+                client.spin(_PERIOD_S)
+                client.check()
+                keys += self._keyboard.read()
+                self._show()
+                if client.busy:
+                    self._take_answer()
+                else:
+                    keys = self._next(keys)
+        saved = self._saved()
+        self._say(f"{saved} episode(s) saved")
+        return 0 if not plan.failed and saved >= self._options.num_episodes else 1
+
+    def _saved(self) -> int:
+        assert self._client.status is not None
+        return self._plan.recorded(self._client.status.episodes_saved)
+
+    def _next(self, keys: list[Key]) -> list[Key]:
+        status, options = self._client.status, self._options
+        assert status is not None
+        step = self._plan.next(Phase(status.phase), status.episodes_saved, keys)
+        if step is not None:
+            self._verb = step.verb
+            self._client.ask(
+                step,
+                task=options.task,
+                duration_s=options.episode_time_s,
+                start_timeout_s=options.start_timeout_s,
+            )
+        return []
+
+    def _take_answer(self) -> None:
+        reply = self._client.answer()
+        if reply is None:
+            return
+        self._screen.message = "" if reply.success else reply.message
+        if not reply.success:
+            self._note(f"{self._verb.value}: {reply.message}")
+            if self._verb is Verb.START:
+                self._plan.start_failed()
+        elif self._verb is not Verb.START:
+            self._note(reply.message)
+        self._client.spin(0.2)  # the status that follows a reply
+
+    def _show(self) -> None:
+        status = self._client.status
+        assert status is not None
+        phase = Phase(status.phase)
+        if phase is not self._phase:
+            self._changed(phase)
+        if self._on_screen:
+            waits = self._plan.waits_for_key
+            sys.stdout.write(self._screen.draw(status, self._saved(), waits=waits))
+            sys.stdout.flush()
+
+    def _changed(self, phase: Phase) -> None:
+        status = self._client.status
+        assert status is not None
+        if self._phase is Phase.SAVING:
+            self._note(f"{Path(status.path).name}: {status.last_verdict}")
+        self._phase = phase
+        if self._options.beep:
+            sys.stdout.write("\a")
+        if not self._on_screen and phase in (Phase.WAITING, Phase.RECORDING, Phase.RESETTING):
+            self._say(f"{phase.name.lower()} (episode {status.episode_index})")
+
+    def _note(self, line: str) -> None:
+        self._screen.remember(line)
+        if not self._on_screen:
+            self._say(line)
+
+    def _say(self, line: str) -> None:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+    @contextlib.contextmanager
+    def _terminal(self) -> Iterator[None]:
+        """Use the terminal's other screen, and leave the first one as it was."""
+        if not self._on_screen:
+            yield
+            return
+        sys.stdout.write(view.OTHER_SCREEN + view.HIDE_CURSOR + view.CLEAR)
+        try:
+            yield
+        finally:
+            sys.stdout.write(view.SHOW_CURSOR + view.FIRST_SCREEN)
+            for line in self._screen.history:
+                self._say(line)
