@@ -59,6 +59,14 @@ def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return root
 
 
+def test_finishing_twice_leaves_the_dataset_whole(tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path / "data", FEATURES, fps=10) as writer:
+        add(writer, 0, 5)
+        writer.finalize()
+    assert not validate_dataset(tmp_path / "data", decode=True).findings
+    assert LeRobotDatasetReader(tmp_path / "data").episodes[0].length == 5
+
+
 def test_what_was_written_is_read(dataset: Path) -> None:
     reader = LeRobotDatasetReader(dataset)
     assert [e.length for e in reader.episodes] == list(LENGTHS)

@@ -67,6 +67,7 @@ class DatasetWriter:
         if root.exists() and not append:
             raise OutputExistsError(root)
         self.root = root
+        self._published = False
         self._video = video or VideoSettings()
         user = {key: spec for key, spec in features.items() if key not in DEFAULT_FEATURES}
         self.info = DatasetInfo(version, fps, {**user, **DEFAULT_FEATURES}, robot_type)
@@ -172,7 +173,7 @@ class DatasetWriter:
         return counted.result()
 
     def finalize(self, extra: Mapping[str, Any] | None = None) -> DatasetInfo:
-        """Write the metadata and put the dataset in its place.
+        """Write the metadata and put the dataset in its place; once done, it stays done.
 
         Args:
             extra: Relative path to JSON content of further files (``meta/koch.json``).
@@ -180,8 +181,9 @@ class DatasetWriter:
         Raises:
             DatasetWriteError: No episode was added.
         """
-        self.prepare(extra)
-        self.publish()
+        if not self._published:
+            self.prepare(extra)
+            self.publish()
         return self.info
 
     def prepare(self, extra: Mapping[str, Any] | None = None) -> Path:
@@ -209,6 +211,7 @@ class DatasetWriter:
             os.replace(self.root, old)
         os.replace(self._stage, self.root)
         shutil.rmtree(old, ignore_errors=True)
+        self._published = True
 
     def abort(self) -> None:
         """Throw away what was written."""
