@@ -132,6 +132,10 @@ class ChunkScheduler:
         self._newest_tick = request.tick
         return Arrival(entry, usable=True, delay_s=delay_s)
 
+    def owns(self, request: Request) -> bool:
+        """Whether this is the inference that is waited for."""
+        return self._pending is request
+
     def cancel(self, request: Request) -> None:
         """The inference failed; nothing will arrive."""
         if self._pending is request:

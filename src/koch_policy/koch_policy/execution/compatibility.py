@@ -1,0 +1,169 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Does a checkpoint fit this rig? Compared by name, size, unit and rate, with readable answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from koch_policy.configs import ACTION, ENVIRONMENT, STATE, FeatureType
+from koch_policy.errors import PolicyError
+from koch_policy.policy import Policy
+from koch_rig.fingerprint import canonical, fingerprint, plain_difference
+from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
+from koch_rig.rig import Rig
+from koch_rig.units import Units
+
+# Keys of the rig's canonical form that may change between recording and running.
+_HARMLESS = ("limits.", "streams.", "simulation.", "features.")
+
+
+class MismatchError(PolicyError):
+    """A checkpoint does not fit the rig."""
+
+    def __init__(self, policy: str, rig: Rig, lines: list[str]) -> None:
+        shown = "".join(f"\n  {line}" for line in lines)
+        super().__init__(
+            f"{policy} does not fit the rig {rig.name!r} ({rig.path}):{shown}\n"
+            "Run it on the rig it was trained for, change the rig file, or train again."
+        )
+        self.lines = lines
+
+
+def dataset_keys(policy: Policy) -> dict[str, list[str]]:
+    """Rig features that feed each input of the policy (several are joined; renames undone)."""
+    rename = dict(getattr(getattr(policy, "reader", None), "rename", {}))
+    original = {new: old for old, new in rename.items()}
+    return {
+        key: list(policy.extras.parts.get(key, [original.get(key, key)]))
+        for key, feature in policy.config.input_features.items()
+        if feature.type is FeatureType.VISUAL or key in (STATE, ENVIRONMENT)
+    }
+
+
+def policy_units(policy: Policy) -> Units:
+    """Units of states and actions; LeRobot's where the checkpoint does not say."""
+    return Units(policy.extras.units or Units.LEROBOT.value)
+
+
+def differences(policy: Policy, rig: Rig) -> tuple[list[str], list[str]]:
+    """Compare what a policy needs with what a rig gives.
+
+    Returns:
+        What forbids running, and what is merely worth a warning; readable lines.
+    """
+    wrong = [*_action(policy), *_inputs(policy, rig)]
+    notes = []
+    units, fps = policy.extras.units, policy.extras.fps
+    if units and units not in [each.value for each in Units]:
+        wrong.append(f"units: {units!r}, known are {', '.join(each.value for each in Units)}")
+    if fps and abs(fps - rig.fps) > 1e-6:
+        wrong.append(f"fps: the policy's actions are {fps:g} per second, the rig's are {rig.fps}")
+    if not fps:
+        notes.append(f"the checkpoint does not tell its fps; the rig's {rig.fps} is assumed")
+    if not units:
+        notes.append("the checkpoint does not tell its units; LeRobot's -100..100 is assumed")
+    own = policy.extras.fingerprint
+    if own and own != fingerprint(rig):
+        hard, soft = _fingerprints(policy, rig)
+        wrong += hard
+        notes += soft
+    return wrong, notes
+
+
+def check_policy(policy: Policy, rig: Rig, where: str, *, allow: bool = False) -> list[str]:
+    """Refuse a policy that does not fit.
+
+    Args:
+        policy: The loaded policy.
+        rig: The rig.
+        where: Checkpoint path for the message.
+        allow: Run although the fingerprints differ; what cannot work is refused all the same.
+
+    Returns:
+        Notes for the log.
+
+    Raises:
+        MismatchError: It does not fit.
+    """
+    wrong, notes = differences(policy, rig)
+    if allow:
+        tolerated = [line for line in wrong if line.startswith("rig: ")]
+        notes += tolerated
+        wrong = [line for line in wrong if line not in tolerated]
+    if wrong:
+        raise MismatchError(where, rig, wrong)
+    return notes
+
+
+def _action(policy: Policy) -> list[str]:
+    width = policy.config.action_dim
+    lines = []
+    if width != JOINT_COUNT:
+        lines.append(
+            f"action: {width} values, the arm has {JOINT_COUNT} joints ({', '.join(JOINT_NAMES)})"
+        )
+    return lines + _names(policy, ACTION, JOINT_NAMES)
+
+
+def _names(policy: Policy, key: str, expected: tuple[str, ...]) -> list[str]:
+    """Compare element names; LeRobot writes joints as `shoulder_pan.pos`."""
+    given = [name.rpartition("/")[2] for name in policy.extras.names.get(key, [])]
+    plain = tuple(name.removesuffix(".pos").removeprefix("main_") for name in given)
+    unnamed = all(name.startswith(key) for name in given)  # made up from the key: no statement
+    if not given or unnamed or plain == expected:
+        return []
+    return [f"{key}: names are {', '.join(plain)}; the rig's are {', '.join(expected)}"]
+
+
+def _inputs(policy: Policy, rig: Rig) -> list[str]:
+    lines = []
+    sources = dataset_keys(policy)
+    for key, feature in policy.config.input_features.items():
+        missing = [name for name in sources.get(key, []) if name not in rig.features]
+        if key not in sources:
+            lines.append(f"{key}: the policy wants this {feature.type.value}, nothing provides it")
+        elif missing:
+            have = ", ".join(name for name in rig.features if name != ACTION) or "none"
+            lines.append(f"{', '.join(missing)}: not among the rig's features ({have})")
+        elif feature.type is FeatureType.VISUAL:
+            lines += _camera(policy, key, feature.shape, rig.features[sources[key][0]].stream, rig)
+        elif sources[key] == [STATE] and _is_joint_stream(rig, STATE):
+            if feature.shape != (JOINT_COUNT,):
+                lines.append(f"{key}: {feature.shape[0]} values, the arm has {JOINT_COUNT} joints")
+            lines += _names(policy, key, JOINT_NAMES)
+    return lines
+
+
+def _is_joint_stream(rig: Rig, key: str) -> bool:
+    arm, _, name = rig.features[key].stream.partition("/")
+    return arm in rig.arms and name.startswith("joint_")
+
+
+def _camera(policy: Policy, key: str, shape: tuple[int, ...], stream: str, rig: Rig) -> list[str]:
+    folder, _, name = stream.partition("/")
+    if folder != "cameras" or name not in rig.cameras:
+        return [f"{key}: its stream {stream} is not a camera of the rig"]
+    camera = rig.cameras[name]
+    wanted = (shape[2], shape[1])
+    if policy.extras.runtime.get("resize") or wanted == (camera.width, camera.height):
+        return []
+    return [
+        f"{key}: the policy was trained with {wanted[0]}x{wanted[1]} pictures, "
+        f"camera {name} gives {camera.width}x{camera.height}"
+    ]
+
+
+def _fingerprints(policy: Policy, rig: Rig) -> tuple[list[str], list[str]]:
+    """What differs from the rig of the data, where the checkpoint tells; limits only warn."""
+    trained: Mapping[str, Any] | None = getattr(policy.extras, "rig", None)
+    if not trained:
+        return [
+            f"rig: fingerprint {fingerprint(rig)[:23]}..., the policy's data came from "
+            f"{policy.extras.fingerprint[:23]}... (allow_mismatch runs it all the same)"
+        ], []
+    lines = plain_difference(trained, canonical(rig))
+    soft = [f"rig: {line}" for line in lines if line.startswith(_HARMLESS)]
+    hard = [f"rig: {line}" for line in lines if not line.startswith(_HARMLESS)]
+    return hard, soft

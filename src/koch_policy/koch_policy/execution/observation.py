@@ -1,0 +1,159 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""From stamped stream values to a policy's observation, by the converter's FrameAssembler."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from koch_episodes.decode import decode_image, joint_vector
+from koch_episodes.frame import Frame, FrameAssembler, FrameFeature, Missing
+from koch_episodes.stream import StreamBuffer
+from koch_policy.configs import TASK
+from koch_policy.execution.compatibility import dataset_keys, policy_units
+from koch_policy.policy import Policy
+from koch_rig.rig import Rig
+from koch_rig.units import JointUnits, Units
+
+CAMERAS = "cameras/"
+_CAPACITY = {True: 16, False: 128}  # pictures, vectors
+
+
+class Vector(NamedTuple):
+    """A named vector as it came: JointState positions [rad] or a NamedVector."""
+
+    names: Sequence[str]
+    values: Sequence[float]
+
+
+class ObservationBuilder:
+    """Feeds one policy. `push` may be called from another thread than the rest.
+
+    Args:
+        policy: Tells which features, in which units and with how many observation steps.
+        rig: Tells which streams they come from.
+        units: Converters per arm, for joint streams.
+    """
+
+    def __init__(self, policy: Policy, rig: Rig, units: Mapping[str, JointUnits]) -> None:
+        self._config = policy.config
+        self._units = policy_units(policy)
+        self._joined = dataset_keys(policy)
+        self._names = {
+            key: [name.rpartition("/")[2] for name in policy.extras.names.get(key, [])]
+            for key in self._joined
+            if len(self._joined[key]) == 1
+        }
+        keys = list(dict.fromkeys(key for parts in self._joined.values() for key in parts))
+        streams = {key: rig.features[key].stream for key in keys}
+        self.buffers = {
+            name: StreamBuffer(
+                name,
+                _CAPACITY[name.startswith(CAMERAS)],
+                rig.streams[name].max_age_s,
+                rig.streams[name].offset_s,
+            )
+            for name in dict.fromkeys(streams.values())
+        }
+        self._watch = FrameAssembler(
+            [FrameFeature(key, stream) for key, stream in streams.items()], self.buffers
+        )
+        self._read = FrameAssembler(
+            [
+                FrameFeature(key, stream, decode=self._decoder(key, stream, rig, units))
+                for key, stream in streams.items()
+            ],
+            self.buffers,
+        )
+        self._history: OrderedDict[int, Frame] = OrderedDict()
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the streams to push."""
+        return tuple(self.buffers)
+
+    @property
+    def has_history(self) -> bool:
+        """True when every tick's observation is needed."""
+        return self._config.n_obs_steps > 1
+
+    def push(self, stream: str, stamp_ns: int, value: Any) -> None:
+        """Take in a sample: a `Vector`, or the bytes of a compressed picture."""
+        self.buffers[stream].push(stamp_ns, value)
+
+    def missing(self, tick_ns: int) -> Missing | None:
+        """What is not there at a tick, without decoding anything."""
+        found = self._watch.assemble(tick_ns)
+        return found if isinstance(found, Missing) else None
+
+    def observe(self, tick: int, tick_ns: int) -> Missing | None:
+        """Decode the frame of a tick and keep it; None when it is whole."""
+        found = self._read.assemble(tick_ns)
+        if isinstance(found, Missing):
+            return found
+        self._history[tick] = found
+        while len(self._history) > self._config.n_obs_steps + 1:
+            self._history.popitem(last=False)
+        return None
+
+    def observation(self, tick: int, task: str) -> dict[str, Any]:
+        """The policy's input for a tick that `observe` took in.
+
+        With several observation steps the ticks before come along; one that is not there (the
+        beginning, a gap) is replaced by the next newer one, as at the beginning of an episode.
+        """
+        steps = self._config.n_obs_steps
+        frames: list[Frame] = []
+        for offset in range(steps):
+            frame = self._history.get(tick - offset)
+            frames.insert(0, frames[0] if frame is None else frame)
+        result: dict[str, Any] = {TASK: task}
+        for key, parts in self._joined.items():
+            values = [_joined([frame.values[part] for part in parts]) for frame in frames]
+            result[parts[0] if len(parts) == 1 else key] = (
+                values[0] if steps == 1 else np.stack(values)
+            )
+        return result
+
+    def stamp_ns(self, tick: int) -> int:
+        """Acquisition time of the oldest sample behind a tick's frame [ns]."""
+        return min(self._history[tick].stamps_ns.values())
+
+    def clear(self) -> None:
+        """Forget the history, not the streams."""
+        self._history.clear()
+
+    def _decoder(
+        self, key: str, stream: str, rig: Rig, units: Mapping[str, JointUnits]
+    ) -> Callable[[Any], Any]:
+        if stream.startswith(CAMERAS):
+            return _picture
+        arm, _, name = stream.partition("/")
+        if arm in rig.arms and name.startswith("joint_"):
+            return partial(_joints, units[arm], self._units)
+        return partial(_vector, self._names.get(key, []))
+
+
+def _joined(values: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return values[0] if len(values) == 1 else np.concatenate(values)
+
+
+def _picture(value: Any) -> NDArray[np.uint8]:
+    return decode_image(bytes(value))
+
+
+def _joints(units: JointUnits, kind: Units, value: Vector) -> NDArray[np.float32]:
+    return units.rad_to(kind, joint_vector(value.names, value.values)).astype(np.float32)
+
+
+def _vector(wanted: Sequence[str], value: Vector) -> NDArray[np.float32]:
+    """Pick by name where the checkpoint has names that the message knows."""
+    names = list(value.names)
+    order = list(wanted) if wanted and set(wanted) <= set(names) else names
+    return joint_vector(names, value.values, order).astype(np.float32)

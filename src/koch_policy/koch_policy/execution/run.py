@@ -1,0 +1,334 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""One run of a policy: what to do at each tick, and why it ended. No ROS, no threads, no sleep.
+
+A tick goes: who drives -> answer of the last inference -> streams alive? -> action of this tick
+-> next inference. Whatever goes wrong, nothing is commanded from that tick on: the guard then
+brakes and holds the measured pose. The run ends with the first cause.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from koch_episodes.frame import Missing
+from koch_policy.chunks import ChunkScheduler, DelayQuantile, Grid, Request, Strategy
+from koch_policy.chunks.chunk import RawRows, Rows
+from koch_policy.execution.inference import Answer, InferenceWorker, Predict
+from koch_policy.execution.observation import ObservationBuilder
+from koch_policy.execution.outcome import Cause, End
+from koch_policy.execution.takeover import HUMAN, Takeover
+
+_NS = 1_000_000_000
+
+
+class Sink(Protocol):
+    """Where a run's results go."""
+
+    def command(self, time_ns: int, action: Rows) -> None:
+        """Command the arm: [rad], for this moment."""
+        ...
+
+    def chunk(self, request: Request, rows: Rows, entry: int) -> None:
+        """A chunk came; row `entry` is due next."""
+        ...
+
+    def predicted(self, tick: int, action: Rows, preview: Rows | None) -> None:
+        """What the policy does at a tick, commanded or not, and what follows."""
+        ...
+
+    def intervention(self, stamp_ns: int, source: str, *, begins: bool) -> None:
+        """Somebody took the arm over, or gave it back."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run is to do.
+
+    Attributes:
+        task: Task text.
+        max_duration_s: End after this time, 0 = never [s].
+        is_shadow: Predict, do not command.
+        stale_abort_s: Streams may be missing for so long before the run is given up [s].
+        start_timeout_s: The same before the first command [s].
+        overrun_abort_s: The policy may leave the arm without an action for so long [s].
+        quiet_s: Time without commands after which the guard begins anew, softly [s].
+    """
+
+    task: str
+    max_duration_s: float = 0.0
+    is_shadow: bool = False
+    stale_abort_s: float = 0.5
+    start_timeout_s: float = 5.0
+    overrun_abort_s: float = 1.0
+    quiet_s: float = 0.4
+
+
+class PolicyRun:
+    """The run. `step` is called at every tick by one thread; the rest from anywhere.
+
+    Args:
+        settings: What to do.
+        grid: The ticks.
+        strategy: Fresh.
+        delay: Estimator that outlives runs.
+        clock: Time now [ns], in the clock of the grid.
+        worker: The loaded policy.
+        builder: Its observations.
+        to_rad: Policy units to [rad], (T, A) -> (T, 6).
+        predict: How to call the policy.
+        takeover: Who else commands.
+        sink: Where results go.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        *,
+        grid: Grid,
+        strategy: Strategy,
+        delay: DelayQuantile,
+        clock: Callable[[], int],
+        worker: InferenceWorker,
+        builder: ObservationBuilder,
+        to_rad: Callable[[RawRows], Rows],
+        predict: Predict,
+        takeover: Takeover,
+        sink: Sink,
+    ) -> None:
+        self.settings = settings
+        self.grid = grid
+        self.scheduler = ChunkScheduler(strategy, delay, grid, clock)
+        self.end: End | None = None
+        self.ended = threading.Event()
+        self.refusals = 0
+        self.commands: deque[int] = deque(maxlen=64)  # times of the newest commands [ns]
+        self.first_command_ns: int | None = None
+        self.last_missing = ""
+        self._clock = clock
+        self._worker = worker
+        self._builder = builder
+        self._to_rad = to_rad
+        self._predict = predict
+        self._takeover = takeover
+        self._sink = sink
+        self._begin_ns = self._end_ns = clock()
+        self._alive_ns = self._begin_ns  # newest tick at which all streams were there
+        self._action_ns = self._begin_ns  # newest tick with an action, or reason to have none
+        self._quiet_from_ns: int | None = None  # after a pause: last command
+        self._paused_by_user = False
+        self._driver: str | None = None
+        self._stop: End | None = None
+        builder.clear()
+
+    # -- from outside ---------------------------------------------------------------------------
+
+    def request_end(self, cause: Cause, reason: str) -> None:
+        """End at the next tick; the first cause wins."""
+        if self._stop is None:
+            self._stop = End(cause, reason)
+
+    def pause(self) -> None:
+        """Stop commanding until `resume`."""
+        self._paused_by_user = True
+
+    def resume(self) -> None:
+        """Go on with a new chunk, softly."""
+        self._paused_by_user = False
+
+    @property
+    def pause_reason(self) -> str:
+        """Why nothing is commanded although the run goes on; empty when it is."""
+        if self._driver is not None:
+            who = "a human (teleop)" if self._driver == HUMAN else self._driver
+            return f"{who} drives the arm"
+        if self._paused_by_user:
+            return "paused; call resume"
+        return f"waiting for {self.last_missing}" if self.last_missing else ""
+
+    @property
+    def is_paused(self) -> bool:
+        """True while somebody else has the arm, or pause was called."""
+        return self._driver is not None or self._paused_by_user
+
+    @property
+    def steps(self) -> int:
+        """Actions published (in shadow: predicted)."""
+        return self.scheduler.executed
+
+    @property
+    def duration_s(self) -> float:
+        """From the first command to the end, or now [s]."""
+        first = self.first_command_ns
+        if first is None:
+            return 0.0
+        return max(0, (self._end_ns if self.end else self._clock()) - first) / _NS
+
+    @property
+    def chunk_age_s(self) -> float:
+        """Age of the observation behind the plan [s]; -1 without a plan."""
+        tick = self.scheduler.observation_tick
+        if tick is None:
+            return -1.0
+        return (self._clock() - self.grid.time_ns(tick)) / _NS
+
+    def rate_hz(self) -> float:
+        """Commands per second over the last two seconds."""
+        now = self._clock()
+        recent = [stamp for stamp in tuple(self.commands) if now - stamp <= 2 * _NS]
+        if len(recent) < 2 or recent[-1] <= recent[0]:
+            return 0.0
+        return (len(recent) - 1) * _NS / (recent[-1] - recent[0])
+
+    # -- the tick -------------------------------------------------------------------------------
+
+    def step(self, tick: int) -> None:
+        """Do what is due at a tick."""
+        if self.end is not None:
+            return
+        tick_ns = self.grid.time_ns(tick)
+        self._collect(tick)
+        limit = self.settings.max_duration_s
+        if limit > 0.0 and tick_ns - self._begin_ns >= limit * _NS:
+            self.request_end(Cause.FINISHED, f"{limit:g} s are over")
+        if self._stop is not None:
+            self.conclude()
+            return
+        if self._is_held(tick_ns):
+            return
+        gone = self._builder.missing(tick_ns)
+        if gone is not None:
+            self._starve(gone, tick_ns)
+            return
+        self._alive_ns, self.last_missing = tick_ns, ""
+        self._act(tick, tick_ns)
+        self._think(tick, tick_ns)
+        if self._stop is not None:
+            self.conclude()
+
+    def conclude(self) -> None:
+        """End for good, with the first cause that was given; idempotent."""
+        if self.end is not None:
+            return
+        self.request_end(Cause.CANCELLED, "the node is ending")
+        if self._driver is not None:
+            self._sink.intervention(self._clock(), self._driver, begins=False)
+            self._driver = None
+        self.scheduler.clear()
+        self.end = self._stop
+        self._end_ns = self._clock()
+        self.ended.set()
+
+    def _is_held(self, tick_ns: int) -> bool:
+        """Whether somebody else has the arm, or had it a moment ago."""
+        if self.settings.is_shadow:
+            return False
+        driving = self._takeover.driver()
+        source = None if driving is None else driving[0]
+        if source != self._driver:
+            self._change_driver(source, tick_ns if driving is None else driving[1])
+        if self.is_paused:
+            if self._quiet_from_ns is None:
+                self._quiet_from_ns = self.commands[-1] if self.commands else 0
+                self.scheduler.clear()
+                self._builder.clear()
+            self._alive_ns = self._action_ns = tick_ns
+            return True
+        if self._quiet_from_ns is not None:
+            # Only a source that was silent is started softly by the guard.
+            if tick_ns - self._quiet_from_ns < self.settings.quiet_s * _NS:
+                self._alive_ns = self._action_ns = tick_ns
+                return True
+            self._quiet_from_ns = None
+        return False
+
+    def _change_driver(self, source: str | None, stamp_ns: int) -> None:
+        if self._driver is not None:
+            self._sink.intervention(stamp_ns, self._driver, begins=False)
+        if source is not None:
+            self._sink.intervention(stamp_ns, source, begins=True)
+        self._driver = source
+
+    def _starve(self, gone: Missing, tick_ns: int) -> None:
+        """A stream is missing: command nothing, and give up after a while."""
+        self.refusals += 1
+        self.last_missing = ", ".join(reason.stream for reason in gone.reasons)
+        waited = (tick_ns - self._alive_ns) / _NS
+        self._action_ns = tick_ns
+        if waited > self.settings.quiet_s:  # the guard holds the pose by now: begin anew
+            self.scheduler.clear()
+        settings = self.settings
+        limit = settings.stale_abort_s if self.commands else settings.start_timeout_s
+        if waited > limit:
+            self.request_end(Cause.STALE_STREAM, str(gone))
+            self.conclude()
+
+    def _act(self, tick: int, tick_ns: int) -> None:
+        action = self.scheduler.action(tick)
+        if action is not None:
+            self._action_ns = tick_ns
+            if self.first_command_ns is None:
+                self.first_command_ns = tick_ns
+            self.commands.append(tick_ns)
+            if not self.settings.is_shadow:
+                self._sink.command(tick_ns, action)
+            self._sink.predicted(tick, action, self.scheduler.strategy.preview(tick))
+            return
+        idle = (tick_ns - self._action_ns) / _NS
+        limit = self.settings.overrun_abort_s
+        if not self.commands:
+            limit = max(limit, self.settings.start_timeout_s if not self.scheduler.expired else 0)
+        if idle > limit:
+            self.request_end(Cause.POLICY_ERROR, self._overrun(idle))
+
+    def _overrun(self, idle_s: float) -> str:
+        delay_s = max(self.scheduler.delay.percentile(0.5), self._worker.busy_s)
+        plan = " and longer than its whole chunk" if self.scheduler.expired else ""
+        return (
+            f"overrun: no action for {idle_s:.1f} s, inference takes {delay_s:.2f} s, longer "
+            f"than the plan lasts{plan}. Use a faster runtime or machine, fewer denoising steps, "
+            "or begin earlier (execution_steps)"
+        )
+
+    def _think(self, tick: int, tick_ns: int) -> None:
+        """Take in the observation and begin an inference when it is time."""
+        due = self.scheduler.wants(tick) and self._worker.busy_s == 0.0
+        if not due and not self._builder.has_history:
+            return
+        broken = self._builder.observe(tick, tick_ns)
+        if broken is not None:
+            self.refusals += 1
+            self.last_missing = str(broken)
+            return
+        if due:
+            observation = self._builder.observation(tick, self.settings.task)
+            self._worker.submit(self.scheduler.begin(tick), observation, self._predict)
+
+    def _collect(self, tick: int) -> None:
+        """Take the answer of an inference."""
+        answer = self._worker.poll()
+        if answer is None or not self.scheduler.owns(answer.request):
+            return  # nothing, or an answer to a plan that was given up in the meantime
+        if answer.raw is None:
+            self.scheduler.cancel(answer.request)
+            error = answer.error
+            self.request_end(Cause.POLICY_ERROR, f"{type(error).__name__}: {error}")
+            return
+        self._take(answer, answer.raw, tick)
+
+    def _take(self, answer: Answer, raw: RawRows, tick: int) -> None:
+        rows = self._to_rad(raw)
+        if not np.isfinite(rows).all():
+            self.request_end(Cause.POLICY_ERROR, "the chunk is not finite in rad")
+            return
+        request = answer.request
+        arrival = self.scheduler.arrive(request, rows, raw, tick, answer.finished_ns)
+        if arrival.usable:
+            self._sink.chunk(request, rows, arrival.entry)

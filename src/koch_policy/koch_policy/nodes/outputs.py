@@ -1,0 +1,146 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the policy node publishes: commands, chunks, the ghost arm, interventions."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Point
+from koch_interfaces.msg import ActionChunk, EpisodeEvent, EpisodeStatus
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_msgs.msg import ColorRGBA
+from visualization_msgs.msg import Marker
+
+from koch_policy.chunks import Grid, Request
+from koch_policy.chunks.chunk import Rows
+from koch_policy.execution.takeover import HUMAN
+from koch_policy.nodes.qos import COMMAND, EVENTS, STATE
+from koch_policy.shadow import ShadowMeter
+from koch_rig.joints import JOINT_NAMES
+from koch_rig.rig import Arm
+from koch_rig.tips import TipModel
+
+_NS = 1_000_000_000
+_MARKER_EVERY = 3  # ticks
+_OLD_S = 1.0  # a plan of this age is drawn red
+
+
+def stamp(time_ns: int) -> Time:
+    """Nanoseconds as a ROS time."""
+    return Time(sec=time_ns // _NS, nanosec=time_ns % _NS)
+
+
+def stamp_ns(time: Time) -> int:
+    """A ROS time as nanoseconds."""
+    return int(time.sec) * _NS + int(time.nanosec)
+
+
+class Outputs:
+    """The sink of a run (see koch_policy.execution.run.Sink). Publishes from the run's thread.
+
+    Args:
+        node: Where the publishers live.
+        arm: The follower.
+        fps: Rate of the actions.
+        ghost_ahead_s: How far ahead the ghost is.
+        clock: Time now [ns].
+    """
+
+    def __init__(
+        self, node: Node, arm: Arm, fps: float, ghost_ahead_s: float, clock: Callable[[], int]
+    ) -> None:
+        self._fps = fps
+        self._ahead = round(ghost_ahead_s * fps)
+        self._clock = clock
+        self._logger = node.get_logger()
+        self._tips = TipModel.for_arm(arm)
+        self._commands = node.create_publisher(JointState, f"{arm.name}/command/policy", COMMAND)
+        self.command_topic = self._commands.topic_name
+        self._chunks = node.create_publisher(ActionChunk, "policy/action_chunk", STATE)
+        self._ghost = node.create_publisher(JointState, "policy/ghost/joint_states", STATE)
+        self._path = node.create_publisher(Marker, "policy/ghost/path", STATE)
+        self._events = node.create_publisher(EpisodeEvent, "episodes/events", EVENTS)
+        node.create_subscription(EpisodeStatus, "episodes/status", self._on_episode, STATE)
+        self._episode = 0
+        self.grid = Grid(0, fps)
+        self.strategy = ""
+        self.chunk_ns = 0  # observation time of the newest chunk
+        self.meter: ShadowMeter | None = None
+
+    def _on_episode(self, message: EpisodeStatus) -> None:
+        self._episode = int(message.episode_index)
+
+    def command(self, time_ns: int, action: Rows) -> None:
+        """Command the arm."""
+        self._commands.publish(_joints(time_ns, action))
+
+    def chunk(self, request: Request, rows: Rows, entry: int) -> None:
+        """Publish a chunk with the stamp of its observation."""
+        first_ns = self.grid.time_ns(request.tick)
+        self.chunk_ns = first_ns
+        message = ActionChunk()
+        message.header.stamp = stamp(first_ns)
+        message.names = list(JOINT_NAMES)
+        message.steps = len(rows)
+        message.step_s = 1.0 / self._fps
+        message.positions = array("d", rows.reshape(-1).tolist())
+        message.entry_index = entry
+        message.first_step_time = stamp(first_ns)
+        message.strategy = self.strategy
+        self._chunks.publish(message)
+
+    def predicted(self, tick: int, action: Rows, preview: Rows | None) -> None:
+        """Show the ghost, and compare with the human in shadow mode."""
+        time_ns = self.grid.time_ns(tick)
+        if self.meter is not None:
+            self.meter.predicted(time_ns, action)
+        if preview is None:
+            return
+        ahead = preview[min(self._ahead, len(preview) - 1)]
+        self._ghost.publish(_joints(time_ns, ahead))
+        if tick % _MARKER_EVERY == 0 and self._path.get_subscription_count():
+            self._path.publish(self._marker(time_ns, preview))
+
+    def intervention(self, stamp_ns: int, source: str, *, begins: bool) -> None:
+        """Flag a human's intervention in the episode; other sources are only logged."""
+        who = "a human" if source == HUMAN else source
+        text = f"{who} ({source}) {'took over from' if begins else 'gave back to'} the policy"
+        self._logger.info(text)
+        if source != HUMAN:
+            return
+        event = EpisodeEvent()
+        event.header.stamp = stamp(stamp_ns)
+        event.kind = EpisodeEvent.INTERVENTION_BEGIN if begins else EpisodeEvent.INTERVENTION_END
+        event.episode_index = self._episode
+        event.detail = text
+        self._events.publish(event)
+
+    def _marker(self, time_ns: int, preview: Rows) -> Marker:
+        """The tool's path to come: green when the observation is fresh, red when it is old."""
+        age = min(1.0, max(0.0, (self._clock() - self.chunk_ns) / _NS / _OLD_S))
+        marker = Marker()
+        marker.header.stamp = stamp(time_ns)
+        marker.header.frame_id = "world"
+        marker.ns, marker.id = "policy_path", 0
+        marker.type, marker.action = Marker.LINE_STRIP, Marker.ADD
+        marker.pose.orientation.w = 1.0
+        marker.scale.x = 0.004
+        marker.lifetime.sec = 1
+        for step, row in enumerate(preview):
+            x, y, z = self._tips.tcp(row.tolist())
+            marker.points.append(Point(x=float(x), y=float(y), z=float(z)))
+            alpha = 1.0 - 0.8 * step / max(1, len(preview) - 1)
+            marker.colors.append(ColorRGBA(r=age, g=1.0 - age, b=0.2, a=alpha))
+        return marker
+
+
+def _joints(time_ns: int, positions: Rows) -> JointState:
+    message = JointState()
+    message.header.stamp = stamp(time_ns)
+    message.name = list(JOINT_NAMES)
+    message.position = array("d", positions.tolist())
+    return message

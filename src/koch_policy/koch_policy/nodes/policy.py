@@ -1,0 +1,330 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The policy node: a checkpoint drives the follower, or shows what it would do.
+
+Threads: executor (subscriptions store samples), actions (RunPolicy, pause, resume), run (ticks:
+frames, commands), inference (the policy). None waits for another but the actions for the run.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from koch_interfaces.msg import PolicyStatus
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from koch_episodes.decode import joint_vector
+from koch_episodes.stream import StreamBuffer
+from koch_policy.chunks import DelayQuantile, Grid, StrategyKind, make_strategy
+from koch_policy.chunks.guided import predict_continuing
+from koch_policy.chunks.strategies import strategy_kind
+from koch_policy.configs import ACTION
+from koch_policy.errors import PolicyError
+from koch_policy.execution import (
+    Cause,
+    InferenceWorker,
+    ObservationBuilder,
+    PolicyRun,
+    RunSettings,
+    Takeover,
+    check_policy,
+)
+from koch_policy.execution.compatibility import policy_units
+from koch_policy.execution.inference import Predict, plain_predict
+from koch_policy.execution.ticker import Ticker
+from koch_policy.nodes.inputs import Inputs, stream_topic
+from koch_policy.nodes.life import run_node
+from koch_policy.nodes.outputs import Outputs
+from koch_policy.nodes.parameters import PolicyParameters, declare
+from koch_policy.nodes.qos import STATE
+from koch_policy.nodes.run_server import RunServer
+from koch_policy.nodes.status import StatusPublisher
+from koch_policy.policy import Policy
+from koch_policy.shadow import ShadowMeter
+from koch_rig.calibration import load_calibration
+from koch_rig.joints import JOINT_NAMES
+from koch_rig.load import load_rig
+from koch_rig.rig import Rig
+from koch_rig.units import JointUnits
+
+_LISTEN_S = 1.0  # a second policy node would be heard twice in this time
+
+
+class SecondNodeError(PolicyError):
+    """Two policy nodes would fight over one arm."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(
+            f"another policy node runs already (its status comes on {topic}). Stop it first, or "
+            "give this one a namespace of its own."
+        )
+
+
+def load_from(parameters: PolicyParameters) -> Policy:
+    """Load the checkpoint that the parameters name, all steps of its horizon."""
+    import torch
+
+    from koch_policy.runtime import load_policy
+
+    torch.set_num_threads(parameters.num_threads)
+    policy = load_policy(
+        parameters.checkpoint,
+        parameters.runtime,
+        precision=parameters.precision,
+        device=parameters.device,
+        full_horizon=True,
+    )
+    steps = getattr(policy, "set_steps", None)
+    if parameters.denoising_steps and steps is not None:
+        steps(parameters.denoising_steps)
+    return policy
+
+
+class PolicyNode(Node):
+    """See the module. Action `policy/run`; services `policy/pause`, `policy/resume`.
+
+    Args:
+        load: Makes the policy in place of the checkpoint's: for policies that are no checkpoint.
+        parameter_overrides: Values in place of those of the command line.
+
+    Raises:
+        KochError: Rig or checkpoint cannot be used, they do not fit, or another node runs.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[PolicyParameters], Policy] = load_from,
+        *,
+        parameter_overrides: list[Parameter] | None = None,
+    ) -> None:
+        super().__init__("policy", parameter_overrides=parameter_overrides)
+        self.settings = settings = declare(self)
+        rig = load_rig(settings.rig)
+        self._arm = rig.arm(settings.arm) if settings.arm else rig.follower
+        self.task = rig.task
+        self.run: PolicyRun | None = None
+        self.reason = ""
+        self.state = PolicyStatus.LOADING
+        self.runtime = ""
+        self.strategy = ""
+        self._rig = rig
+        self._closing = threading.Event()
+        self._wake = threading.Event()
+        self._worker = InferenceWorker(partial(load, settings), self.now_ns, rig.task)
+        self._load_and_listen()
+        self.takeover = Takeover()
+        self._fps = float(rig.fps)
+        units = {
+            name: JointUnits(arm, load_calibration(arm.calibration_path))
+            for name, arm in rig.arms.items()
+        }
+        self._to_rad = partial(units[self._arm.name].to_rad, policy_units(self._policy))
+        self._builder = ObservationBuilder(self._policy, rig, units)
+        self._meter = self._make_meter(rig) if settings.shadow else None
+        actions = None if self._meter is None else self._actions
+        self._inputs = Inputs(self, rig, self._arm.name, self._builder, self.takeover, actions)
+        self._inputs.on_guard = self._on_guard
+        self.delay = DelayQuantile(initial_s=self._worker.warm_up_s)
+        self.outputs = Outputs(self, self._arm, self._fps, settings.ghost_ahead, self.now_ns)
+        self.outputs.meter = self._meter
+        self.state = PolicyStatus.IDLE
+        self.status = StatusPublisher(self)
+        self._thread = threading.Thread(target=self._work, name="run", daemon=True)
+        self._thread.start()
+        self.server = RunServer(self, f"{self._arm.name}/teleop/clutch")
+        self.get_logger().info(
+            f"{self.runtime} ready: {self._policy.config.type} of {settings.checkpoint}, warm-up "
+            f"{self._worker.warm_up_s:.2f} s, strategy {self.strategy}"
+            + (", shadow mode" if settings.shadow else "")
+        )
+
+    # -- start ----------------------------------------------------------------------------------
+
+    def _load_and_listen(self) -> None:
+        """Load in the inference thread; meanwhile hear whether another policy node lives."""
+        failed: list[Exception] = []
+        begin = time.monotonic()
+
+        def load() -> None:
+            try:
+                self._policy = self._worker.start()
+            except Exception as exc:  # handed on to the constructor's caller
+                failed.append(exc)
+
+        loader = threading.Thread(target=load, name="load", daemon=True)
+        loader.start()
+        others: list[PolicyStatus] = []
+        topic = self.create_subscription(PolicyStatus, "policy/status", others.append, STATE)
+        executor = SingleThreadedExecutor()
+        executor.add_node(self)
+        while not failed and (loader.is_alive() or time.monotonic() < begin + _LISTEN_S):
+            executor.spin_once(timeout_sec=0.05)
+        executor.remove_node(self)
+        name = topic.topic_name
+        self.destroy_subscription(topic)
+        if others:
+            raise SecondNodeError(name)
+        if failed:
+            raise failed[0]
+        settings = self.settings
+        notes = check_policy(
+            self._policy, self._rig, settings.checkpoint, allow=settings.allow_mismatch
+        )
+        for note in notes:
+            self.get_logger().warning(note)
+        self.runtime = self._policy.runtime
+        self.strategy = strategy_kind(settings.strategy, self._policy.config).value
+
+    def _make_meter(self, rig: Rig) -> ShadowMeter:
+        """Compare with the stream that the dataset calls `action`."""
+        feature = rig.features.get(ACTION)
+        name = f"{self._arm.name}/joint_command" if feature is None else feature.stream
+        stream = rig.streams[name]
+        self._actions = StreamBuffer(name, 256, stream.max_age_s, stream.offset_s)
+        self.get_logger().info(f"shadow mode: compared with /{stream_topic(rig, name)}")
+        return ShadowMeter(self._actions, lambda value: joint_vector(value.names, value.values))
+
+    def now_ns(self) -> int:
+        """ROS time [ns]."""
+        clock = self.get_clock()
+        if clock.ros_time_is_active:
+            return int(clock.now().nanoseconds)
+        return time.time_ns()
+
+    # -- runs -----------------------------------------------------------------------------------
+
+    def begin(self, task: str, max_duration_s: float, strategy: str) -> PolicyRun:
+        """Begin a run; called by the action server, one at a time.
+
+        Raises:
+            PolicyError: The strategy does not suit the policy.
+        """
+        settings, config = self.settings, self._policy.config
+        kind = strategy_kind(strategy or settings.strategy, config)
+        grid = Grid(self.now_ns(), self._fps)
+        self.outputs.grid, self.outputs.strategy, self.strategy = grid, kind.value, kind.value
+        self.reason = ""
+        run = PolicyRun(
+            RunSettings(
+                task=task or self.task,
+                max_duration_s=max_duration_s,
+                is_shadow=settings.shadow,
+                stale_abort_s=settings.stale_abort,
+                overrun_abort_s=settings.overrun_abort,
+                quiet_s=self._rig.limits.command_timeout_s + 0.1,
+            ),
+            grid=grid,
+            strategy=make_strategy(
+                kind,
+                config,
+                execution_steps=settings.execution_steps,
+                fade_steps=settings.fade_steps,
+                coefficient=settings.ensemble_coefficient,
+                gripper=JOINT_NAMES.index("gripper"),
+            ),
+            delay=self.delay,
+            clock=self.now_ns,
+            worker=self._worker,
+            builder=self._builder,
+            to_rad=self._to_rad,
+            predict=self._predict(kind),
+            takeover=self.takeover,
+            sink=self.outputs,
+        )
+        self.run = run
+        self._wake.set()
+        return run
+
+    def _predict(self, kind: StrategyKind) -> Predict:
+        settings = self.settings
+        if kind is not StrategyKind.RTC:
+            return plain_predict
+        return partial(
+            predict_continuing,
+            beta=settings.max_guidance,
+            back_propagates=settings.guidance == "gradient",
+            steps=settings.denoising_steps or None,
+        )
+
+    def _on_guard(self, reason: str) -> None:
+        run = self.run
+        if run is not None and run.first_command_ns is not None and not run.settings.is_shadow:
+            run.request_end(Cause.REFUSED, reason)
+
+    def shadow_summary(self) -> str:
+        """Errors against the human, for people; empty outside shadow mode."""
+        if self._meter is None:
+            return ""
+        self._meter.settle(self.now_ns())
+        return str(self._meter.summary())
+
+    # -- the run's thread -----------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while not self._closing.is_set():
+            if not self._wake.wait(0.5):
+                continue
+            self._wake.clear()
+            run = self.run
+            if run is None or run.end is not None:
+                continue
+            try:
+                self._tick(run)
+            except Exception as exc:  # top of a thread: nothing is commanded from here on
+                self.get_logger().error(f"the run failed: {type(exc).__name__}: {exc}")
+                run.request_end(Cause.POLICY_ERROR, f"{type(exc).__name__}: {exc}")
+            run.conclude()
+            self._report_end(run)
+
+    def _tick(self, run: PolicyRun) -> None:
+        simulated = bool(self.get_clock().ros_time_is_active)
+
+        def step(tick: int) -> bool:
+            run.step(tick)
+            if self._meter is not None:
+                self._meter.settle(self.now_ns())
+            return run.end is None
+
+        Ticker(self.now_ns, is_simulated=simulated).run(
+            run.grid,
+            self._closing,
+            step,
+            lambda jump_s: run.request_end(
+                Cause.STALE_STREAM, f"the clock jumped by {jump_s:+.2f} s: stamps are void"
+            ),
+        )
+
+    def _report_end(self, run: PolicyRun) -> None:
+        assert run.end is not None  # concluded
+        self.reason = run.end.reason if run.end.is_fault else ""
+        level = self.get_logger().error if run.end.is_fault else self.get_logger().info
+        level(
+            f"run ended after {run.steps} actions: {run.end.cause.name.lower()}: {run.end.reason}"
+        )
+        self.state = PolicyStatus.ABORTED if run.end.is_fault else PolicyStatus.IDLE
+        self.status.publish()
+
+    def close(self) -> None:
+        """Stop commanding and end the threads; idempotent."""
+        run = self.run
+        if run is not None:
+            run.request_end(Cause.CANCELLED, "the policy node is ending")
+        self._closing.set()
+        self._thread.join(2.0)
+        self.server.close()
+        self._worker.close()
+
+
+def main() -> int:
+    """Entry point."""
+    return run_node(PolicyNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The policy node's action and services: RunPolicy, pause, resume."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from koch_interfaces.action import RunPolicy
+from rclpy.action import ActionServer, CancelResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.node import Node
+from std_srvs.srv import SetBool, Trigger
+
+from koch_policy.errors import PolicyError
+from koch_policy.execution import Cause, End, PolicyRun
+
+if TYPE_CHECKING:
+    from koch_policy.nodes.policy import PolicyNode
+
+_POLL_S = 0.05
+_FEEDBACK_S = 0.5
+_CLUTCH_S = 2.0
+
+
+class RunServer:
+    """A node of its own in the same process, because its goals wait while they run.
+
+    rclpy's single-threaded executor cannot deliver a cancel request while an execute callback
+    waits. Bad goals are accepted and aborted with a code and a sentence: a rejection has neither.
+
+    Args:
+        policy: The node that runs policies.
+        clutch: Service of the leader's clutch.
+    """
+
+    def __init__(self, policy: PolicyNode, clutch: str) -> None:
+        self._policy = policy
+        self._busy = threading.Lock()
+        self.node = Node("policy_run", namespace=policy.get_namespace(), cli_args=[])
+        group = ReentrantCallbackGroup()
+        self._server = ActionServer(
+            self.node,
+            RunPolicy,
+            "policy/run",
+            self._execute,
+            callback_group=group,
+            cancel_callback=lambda _: CancelResponse.ACCEPT,
+        )
+        self.node.create_service(Trigger, "policy/pause", self._on_pause, callback_group=group)
+        self.node.create_service(Trigger, "policy/resume", self._on_resume, callback_group=group)
+        self._clutch = self.node.create_client(SetBool, clutch, callback_group=group)
+        self._executor = MultiThreadedExecutor(num_threads=3)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._executor.spin, name="actions", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the threads; idempotent."""
+        self._executor.shutdown(timeout_sec=2.0)
+        if self._thread.is_alive():
+            self._thread.join(1.0)
+            self._server.destroy()
+            self.node.destroy_node()
+
+    def _execute(self, handle: ServerGoalHandle) -> RunPolicy.Result:
+        if not self._busy.acquire(blocking=False):
+            handle.abort()
+            return _result(None, End(Cause.REFUSED, "a run is under way; cancel it first"))
+        try:
+            return self._run(handle)
+        finally:
+            self._busy.release()
+
+    def _run(self, handle: ServerGoalHandle) -> RunPolicy.Result:
+        goal, policy = handle.request, self._policy
+        topic = policy.outputs.command_topic
+        if policy.count_publishers(topic) > 1:
+            handle.abort()
+            return _result(None, End(Cause.REFUSED, f"two policy nodes command {topic}; stop one"))
+        if goal.max_duration_s < 0.0:
+            handle.abort()
+            return _result(None, End(Cause.REFUSED, "max_duration_s is negative"))
+        if not policy.settings.shadow and policy.settings.open_clutch:
+            self._open_clutch()
+        try:
+            run = policy.begin(goal.task, float(goal.max_duration_s), goal.strategy)
+        except PolicyError as exc:
+            handle.abort()
+            return _result(None, End(Cause.MISMATCH, str(exc)))
+        end = self._wait(handle, run)
+        if end.cause is Cause.FINISHED:
+            handle.succeed()
+        elif end.cause is Cause.CANCELLED and handle.is_cancel_requested:
+            handle.canceled()
+        else:
+            handle.abort()
+        return _result(run, end, policy.shadow_summary())
+
+    def _wait(self, handle: ServerGoalHandle, run: PolicyRun) -> End:
+        """Wait in this goal's thread for the end, passing cancel requests and feedback on."""
+        next_feedback = 0.0
+        while not run.ended.wait(_POLL_S):
+            if handle.is_cancel_requested:
+                run.request_end(Cause.CANCELLED, "cancelled by the client")
+            if time.monotonic() >= next_feedback:
+                next_feedback = time.monotonic() + _FEEDBACK_S
+                handle.publish_feedback(RunPolicy.Feedback(status=self._policy.status.message()))
+        assert run.end is not None  # ended
+        return run.end
+
+    def _open_clutch(self) -> None:
+        """Take the arm from the leader, where there is one; a failure shows as a pause."""
+        if self._policy.takeover.driver() is None or not self._clutch.service_is_ready():
+            return
+        future = self._clutch.call_async(SetBool.Request(data=False))
+        done = threading.Event()
+        future.add_done_callback(lambda _: done.set())
+        if not done.wait(_CLUTCH_S):
+            self.node.get_logger().warning("the leader's clutch does not answer")
+
+    def _on_pause(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._switch(response, "pause")
+
+    def _on_resume(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._switch(response, "resume")
+
+    def _switch(self, response: Any, what: str) -> Any:
+        run = self._policy.run
+        if run is None or run.end is not None:
+            response.success, response.message = False, "no run is under way"
+            return response
+        if what == "pause":
+            run.pause()
+            response.message = "paused; the arm holds its pose"
+        else:
+            run.resume()
+            response.message = run.pause_reason or "the policy drives again, softly"
+        response.success = True
+        self._policy.status.publish()
+        return response
+
+
+def _result(run: PolicyRun | None, end: End, note: str = "") -> RunPolicy.Result:
+    result = RunPolicy.Result()
+    result.success = end.cause is Cause.FINISHED
+    result.code = int(end.cause)
+    result.reason = f"{end.reason}; {note}" if note else end.reason
+    if run is not None:
+        result.steps = run.steps
+        result.duration_s = run.duration_s
+    return result
