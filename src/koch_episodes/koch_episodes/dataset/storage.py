@@ -60,6 +60,10 @@ def _place(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+# Joining writes everything once more. Files of this size are big enough to keep their number down.
+_JOINED_MB = 32
+
+
 class _SharedVideo:
     """One camera's mp4 files; several episodes per file, joined once, without re-encoding."""
 
@@ -74,7 +78,7 @@ class _SharedVideo:
     def add(self, path: Path, length: int, info: DatasetInfo) -> tuple[tuple[int, int], float]:
         """Queue an episode; returns its (chunk, file) and its start in that file, [s]."""
         size = path.stat().st_size
-        full = self._bytes + size >= info.video_mb * MB
+        full = self._bytes + size >= min(_JOINED_MB, info.video_mb) * MB
         if self._paths and (full or not can_join(self._paths[0], path)):
             self.flush()
         start_s = sum(self._lengths) / info.fps

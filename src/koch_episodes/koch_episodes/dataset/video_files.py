@@ -61,11 +61,7 @@ def probe(path: Path) -> VideoFacts:
                 raise VideoError(path, "has no video stream")
             stream = container.streams.video[0]
             base = stream.time_base or 0
-            pairs = sorted(
-                (packet.pts, packet.is_keyframe)
-                for packet in container.demux(stream)
-                if packet.pts is not None and packet.size
-            )
+            pairs = _indexed(path, container, stream) or _demuxed(container, stream)
             context = stream.codec_context
             return VideoFacts(
                 _CANONICAL.get(context.name, context.name),
@@ -79,6 +75,30 @@ def probe(path: Path) -> VideoFacts:
             )
     except (av.FFmpegError, OSError, ValueError) as exc:
         raise VideoError(path, f"cannot be read: {exc}") from exc
+
+
+def _indexed(path: Path, container: Any, stream: Any) -> list[tuple[int, bool]]:
+    """Take times and key frames from the container's index, without reading the pictures.
+
+    The index holds decoding times. Where the first packets show that these are not presentation
+    times (B-frames), or the file ends before its last picture, nothing is returned.
+    """
+    entries = list(stream.index_entries)
+    if len(entries) < 2 or entries[-1].pos + entries[-1].size > path.stat().st_size:
+        return []
+    for entry, packet in zip(entries[:4], container.demux(stream), strict=False):
+        if packet.pts != packet.dts or packet.pts != entry.timestamp:
+            container.seek(0, stream=stream)
+            return []
+    return [(entry.timestamp, entry.is_keyframe) for entry in entries]
+
+
+def _demuxed(container: Any, stream: Any) -> list[tuple[int, bool]]:
+    return sorted(
+        (packet.pts, packet.is_keyframe)
+        for packet in container.demux(stream)
+        if packet.pts is not None and packet.size
+    )
 
 
 def can_join(first: Path, second: Path) -> bool:
