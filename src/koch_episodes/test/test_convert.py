@@ -196,12 +196,12 @@ def test_output_is_the_same_whatever_the_jobs(write_bag: WriteBag, tmp_path: Pat
 def test_resume_does_not_redo_finished_bags(
     write_bag: WriteBag, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from koch_episodes.convert import run
+    from koch_episodes.convert import pool
 
     bags = [write_bag(f"episode_{k}", seconds=0.7) for k in range(3)]
     out = tmp_path / "out"
     done: list[str] = []
-    original = run.convert_bag
+    original = pool.convert_bag
 
     def interrupted(job: Any) -> Any:
         if len(done) == 2:
@@ -209,7 +209,7 @@ def test_resume_does_not_redo_finished_bags(
         done.append(job.bag.name)
         return original(job)
 
-    monkeypatch.setattr(run, "convert_bag", interrupted)
+    monkeypatch.setattr(pool, "convert_bag", interrupted)
     with pytest.raises(KeyboardInterrupt):
         convert(bags, out, ConvertOptions())
     assert not out.exists()

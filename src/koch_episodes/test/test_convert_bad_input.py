@@ -315,8 +315,9 @@ def test_full_disk_is_told_and_finished_bags_survive(
     assert validate_dataset(out).ok
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
 def test_killed_conversion_leaves_nothing_at_the_output_and_resumes(
-    write_bag: WriteBag, tmp_path: Path
+    write_bag: WriteBag, tmp_path: Path, jobs: str
 ) -> None:
     bags = [write_bag(f"episode_{k}", seconds=2.0) for k in range(6)]
     out = tmp_path / "out"
@@ -328,7 +329,7 @@ def test_killed_conversion_leaves_nothing_at_the_output_and_resumes(
         "--out",
         str(out),
         "--jobs",
-        "1",
+        jobs,
     ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)

@@ -7,12 +7,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,8 +17,9 @@ from typing import Any
 
 from koch_episodes.bag import find_bags
 from koch_episodes.convert.options import ConvertOptions
+from koch_episodes.convert.pool import Progress, run_jobs
 from koch_episodes.convert.schema import dataset_features, find_schema
-from koch_episodes.convert.worker import Job, JobResult, convert_bag, finished
+from koch_episodes.convert.worker import Job
 from koch_episodes.dataset.layout import KOCH, REPORT, DatasetInfo
 from koch_episodes.dataset.part import EpisodePart
 from koch_episodes.dataset.validate import validate_dataset
@@ -32,8 +30,6 @@ from koch_episodes.errors import (
     OutputExistsError,
     OutputUnwritableError,
 )
-
-Progress = Callable[[int, int, JobResult], None]
 
 
 @dataclass
@@ -154,7 +150,7 @@ def _convert(
         )
         for bag in bags
     ]
-    results = _run_jobs(planned, jobs, progress)
+    results = run_jobs(planned, jobs, progress)
     failed = {job.bag.name: results[job].error for job in planned if results[job].error}
     writer = DatasetWriter(
         out,
@@ -222,52 +218,3 @@ def _sidecar(
         "bags": bags,
         "rig": rig,
     }
-
-
-def _run_jobs(
-    planned: Sequence[Job], jobs: int, progress: Progress | None
-) -> dict[Job, JobResult]:
-    results: dict[Job, JobResult] = {}
-
-    def note(job: Job, result: JobResult) -> None:
-        results[job] = result
-        if progress is not None:
-            progress(len(results), len(planned), result)
-        if result.fatal:
-            raise EpisodeError(job.bag.name, result.error)
-
-    todo = []
-    for job in planned:
-        earlier = finished(job)
-        if earlier is None:
-            todo.append(job)
-        else:
-            note(job, earlier)
-    if jobs <= 1 or len(todo) == 1:
-        for job in todo:
-            note(job, convert_bag(job))
-        return results
-    crashed = _in_pool(todo, jobs, note)
-    for job in crashed:  # one of them killed its worker; find out which
-        if _in_pool([job], 1, note):
-            note(job, JobResult((), {"bag": job.bag.name}, "the worker process died on it"))
-    return results
-
-
-def _in_pool(todo: Sequence[Job], jobs: int, note: Callable[[Job, JobResult], None]) -> list[Job]:
-    """Run jobs in worker processes; returns those that were lost with a crashed worker."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["koch_episodes.convert.worker"])
-    lost: list[Job] = []
-    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context) as pool:
-        futures: dict[Future[JobResult], Job] = {pool.submit(convert_bag, j): j for j in todo}
-        try:
-            for future in as_completed(futures):
-                try:
-                    note(futures[future], future.result())
-                except BrokenProcessPool:
-                    lost.append(futures[future])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return lost

@@ -1,0 +1,100 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Running conversion jobs in worker processes that outlive neither a crash nor their parent."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+
+from koch_episodes.convert.worker import Job, JobResult, convert_bag, finished
+from koch_episodes.errors import EpisodeError
+
+Progress = Callable[[int, int, JobResult], None]
+_WATCH_S = 0.2
+
+
+def run_jobs(planned: Sequence[Job], jobs: int, progress: Progress | None) -> dict[Job, JobResult]:
+    """Run all jobs that are not finished yet.
+
+    Args:
+        planned: Jobs in order.
+        jobs: Worker processes; 1: in this process.
+        progress: Called after every job.
+
+    Returns:
+        A result for every job.
+
+    Raises:
+        EpisodeError: The disk is full or not writable.
+    """
+    results: dict[Job, JobResult] = {}
+
+    def note(job: Job, result: JobResult) -> None:
+        results[job] = result
+        if progress is not None:
+            progress(len(results), len(planned), result)
+        if result.fatal:
+            raise EpisodeError(job.bag.name, result.error)
+
+    todo = []
+    for job in planned:
+        earlier = finished(job)
+        if earlier is None:
+            todo.append(job)
+        else:
+            note(job, earlier)
+    if jobs <= 1 or len(todo) == 1:
+        for job in todo:
+            note(job, convert_bag(job))
+        return results
+    crashed = _in_pool(todo, jobs, note)
+    for job in crashed:  # one of them killed its worker; find out which
+        if _in_pool([job], 1, note):
+            note(job, JobResult((), {"bag": job.bag.name}, "the worker process died on it"))
+    return results
+
+
+def _in_pool(todo: Sequence[Job], jobs: int, note: Callable[[Job, JobResult], None]) -> list[Job]:
+    """Run jobs in worker processes; returns those that were lost with a crashed worker."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["koch_episodes.convert.worker"])
+    lost: list[Job] = []
+    before = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(
+        min(jobs, len(todo)), mp_context=context, initializer=_prepare_worker
+    ) as pool:
+        futures: dict[Future[JobResult], Job] = {pool.submit(convert_bag, j): j for j in todo}
+        try:
+            for future in as_completed(futures):
+                try:
+                    note(futures[future], future.result())
+                except BrokenProcessPool:
+                    lost.append(futures[future])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - before:
+                process.terminate()
+            raise
+    return lost
+
+
+def _prepare_worker() -> None:
+    """Leave Ctrl-C to the parent, and end when the parent is gone.
+
+    A worker that went on after its parent was killed would write into the folders of the next run.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_WATCH_S)
+    os._exit(1)

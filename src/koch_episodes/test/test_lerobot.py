@@ -1,0 +1,70 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The real LeRobot (where KOCH_LEROBOT_PYTHON names it) loads, samples and batches our data."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from koch_episodes.convert import ConvertOptions, convert
+from koch_episodes.dataset import Codec, LeRobotDatasetReader
+
+PYTHON = os.environ.get("KOCH_LEROBOT_PYTHON", "")
+SCRIPT = """
+import json, sys
+import torch
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+root, camera = sys.argv[1:]
+plain = LeRobotDataset("local/test", root=root, video_backend="pyav")
+steps = {"action": [k / 30 for k in range(10)], camera: [-1 / 30, 0.0]}
+windows = LeRobotDataset("local/test", root=root, video_backend="pyav", delta_timestamps=steps)
+batch = next(iter(torch.utils.data.DataLoader(windows, batch_size=4, shuffle=True)))
+print(json.dumps({
+    "length": len(plain),
+    "task": plain[0]["task"],
+    "states": [plain[i]["observation.state"].tolist() for i in range(0, len(plain), 9)],
+    "shades": [float(plain[i][camera][:, 8:40, 4:28].mean()) for i in range(0, len(plain), 9)],
+    "batch": {k: list(batch[k].shape) for k in ("action", camera)},
+    "padded": int(windows[len(windows) - 1]["action_is_pad"].sum()),
+}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PYTHON, reason="KOCH_LEROBOT_PYTHON does not name an interpreter")
+@pytest.mark.parametrize("codec", list(Codec))
+def test_lerobot_reads_what_we_read(
+    write_bag: Callable[..., Path], tmp_path: Path, codec: Codec
+) -> None:
+    bags = [write_bag(f"episode_{k}", seconds=1.0) for k in range(2)]
+    out, camera = tmp_path / "out", "observation.images.above"
+    convert(bags, out, ConvertOptions(codec=codec))
+    done = subprocess.run(
+        [PYTHON, "-c", SCRIPT, str(out), camera],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        env={
+            **{k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+            "HF_HUB_OFFLINE": "1",
+            "HF_HOME": str(tmp_path / "hf"),
+        },
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    reader = LeRobotDatasetReader(out)
+    assert found["length"] == len(reader) == 60
+    assert found["task"] == reader[0]["task"]
+    assert found["batch"] == {"action": [4, 10, 6], camera: [4, 2, 3, 48, 64]}
+    assert found["padded"] == 9
+    for place, index in enumerate(range(0, 60, 9)):
+        ours = reader[index]
+        assert found["states"][place] == ours["observation.state"].tolist()
+        shade = float(ours[camera][8:40, 4:28].mean()) / 255
+        assert found["shades"][place] == pytest.approx(shade, abs=0.01)
