@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from koch_driver.nodes.parameters import FollowerParameters
 
 _FEEDBACK_S = 0.05
+_NODE = "arm_controller"
 
 
 class TrajectoryServer:
@@ -63,7 +65,9 @@ class TrajectoryServer:
         limits = task.guard.limits
         pairs = zip(limits.lower, limits.upper, strict=True)
         self._limits = dict(zip(JOINT_NAMES, pairs, strict=True))
-        self.node = Node("arm_controller", namespace=namespace, cli_args=[])
+        # A `__node:=` for the process means the driver; local arguments win over global ones.
+        names = ["-r", f"__node:={_NODE}", "-r", f"__ns:={namespace}"]
+        self.node = Node(_NODE, namespace=namespace, cli_args=["--ros-args", *names])
         group = ReentrantCallbackGroup()
         self._servers = [
             ActionServer(
@@ -153,7 +157,7 @@ class TrajectoryServer:
         if progress is None:
             return
         feedback = FollowJointTrajectory.Feedback()
-        feedback.header.stamp = self.node.get_clock().now().to_msg()
+        feedback.header.stamp = self._stamper.stamp(time.monotonic_ns())
         feedback.joint_names = list(execution.trajectory.joints)
         wanted, actual = progress.desired, progress.actual
         elapsed = max(0.0, wanted.time_s)

@@ -67,7 +67,9 @@ class Processes:
 
     def start(self, name: str, namespace: str, **parameters: str) -> subprocess.Popen[str]:
         """Start a node with the emulated rig."""
-        arguments = ["--ros-args", "-r", f"__ns:=/{namespace}", "-p", f"rig:={RIG_FILE}"]
+        node = "teleop" if name == "teleop" else "driver"
+        arguments = ["--ros-args", "-r", f"__node:={node}", "-r", f"__ns:=/{namespace}"]
+        arguments += ["-p", f"rig:={RIG_FILE}"]
         for key, value in parameters.items():
             arguments += ["-p", f"{key}:={value}"]
         process = subprocess.Popen(

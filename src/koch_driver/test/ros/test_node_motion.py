@@ -212,6 +212,11 @@ def test_without_torque_nothing_is_commanded(probe) -> None:
     assert probe.commands[0].position == pytest.approx(probe.pose, abs=0.02)
 
 
+def test_both_nodes_of_the_process_keep_their_names(probe) -> None:
+    names = set(probe.get_node_names_and_namespaces())
+    assert {("driver", "/follower"), ("arm_controller", "/follower")} <= names
+
+
 def test_diagnostics_name_what_the_issue_asks(probe) -> None:
     assert probe.wait(lambda: len(probe.diagnostics) >= 8, 4.0)
     bus = probe.diagnostics["follower: bus"][2]
