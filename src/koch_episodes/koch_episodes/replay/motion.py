@@ -1,0 +1,192 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""A recorded motion of one arm, read from a bag or a dataset. No ROS."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from koch_episodes.bag import is_bag, open_bag
+from koch_episodes.bag.types import TypeDecoder
+from koch_episodes.decode import joint_vector
+from koch_episodes.errors import DecodeError, EpisodeError
+from koch_episodes.stream import NS_PER_S
+from koch_rig.calibration import load_calibration
+from koch_rig.joints import JOINT_NAMES
+from koch_rig.rig import Rig
+from koch_rig.units import JointUnits, Units
+
+_JOINT_STATE = "sensor_msgs/msg/JointState"
+_LARGEST_HOLE_S = 0.5
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """Joint positions over time.
+
+    Attributes:
+        name: Where it comes from, for messages.
+        times_s: Strictly increasing, first one 0, shape (N,), [s].
+        positions_rad: In JOINT_NAMES order, shape (N, 6), [rad].
+    """
+
+    name: str
+    times_s: Array
+    positions_rad: Array
+
+    def __post_init__(self) -> None:
+        """Check what a motion must be.
+
+        Raises:
+            EpisodeError: Too short, not finite, times not increasing, or a hole in it.
+        """
+        if len(self.times_s) < 2:
+            raise EpisodeError(self.name, f"holds {len(self.times_s)} poses", "Two are needed.")
+        if not (np.isfinite(self.positions_rad).all() and np.isfinite(self.times_s).all()):
+            raise EpisodeError(self.name, "holds values that are not finite")
+        steps = np.diff(self.times_s)
+        if steps.min() <= 0.0:
+            raise EpisodeError(self.name, "holds stamps that do not increase")
+        if steps.max() > _LARGEST_HOLE_S:
+            place = int(steps.argmax())
+            raise EpisodeError(
+                self.name,
+                f"has a hole of {steps[place]:.2f} s at {self.times_s[place]:.2f} s",
+                "Replay a part of it with --from-s and --to-s.",
+            )
+
+    @property
+    def duration_s(self) -> float:
+        """Length in [s]."""
+        return float(self.times_s[-1])
+
+    def at(self, time_s: float) -> Array:
+        """The pose at a time, linear between samples, the ends' poses outside; shape (6,)."""
+        columns = range(self.positions_rad.shape[1])
+        return np.array(
+            [np.interp(time_s, self.times_s, self.positions_rad[:, c]) for c in columns]
+        )
+
+
+def _motion(name: str, times: Array, positions: Array, from_s: float, to_s: float) -> Motion:
+    """Cut a part out and let it begin at zero."""
+    times = times - times[0] if len(times) else times
+    inside = (times >= from_s) & (times <= to_s)
+    times, positions = times[inside], positions[inside]
+    return Motion(name, times - times[0] if len(times) else times, positions)
+
+
+def load_motion(
+    path: Path,
+    *,
+    arm: str | None = None,
+    episode: int = 0,
+    rig: Rig | None = None,
+    units: Units | None = None,
+    from_s: float = 0.0,
+    to_s: float = float("inf"),
+) -> tuple[str, Motion]:
+    """Read what was commanded in an episode.
+
+    Args:
+        path: Bag folder or file, or dataset folder.
+        arm: Follower's name; None: the only one in the bag, or the rig's.
+        episode: Episode of a dataset.
+        rig: For datasets in LeRobot's units: whose calibration applies.
+        units: Units of a dataset; None: what its meta/koch.json says, else LeRobot's.
+        from_s: First time wanted, [s] from the beginning.
+        to_s: Last time wanted, [s] from the beginning.
+
+    Returns:
+        The arm's name and the motion.
+
+    Raises:
+        KochError: It cannot be read or replayed.
+    """
+    if (path / "meta/info.json").is_file():
+        if rig is None:
+            raise EpisodeError(str(path), "is a dataset", "Give --rig, whose calibration applies.")
+        name = arm or rig.follower.name
+        return name, _from_dataset(path, episode, rig, name, units, from_s, to_s)
+    if not is_bag(path):
+        raise EpisodeError(str(path), "is neither a bag nor a LeRobot dataset")
+    return _from_bag(path, arm, from_s, to_s)
+
+
+def _from_bag(path: Path, arm: str | None, from_s: float, to_s: float) -> tuple[str, Motion]:
+    with open_bag(path) as bag:
+        joints = {t.name for t in bag.topics.values() if t.type == _JOINT_STATE}
+        commanded = sorted(name for name in joints if name.endswith("/joint_command"))
+        topic = f"/{arm}/joint_command" if arm else (commanded or [""])[0]
+        if not arm and len(commanded) > 1:
+            raise EpisodeError(bag.name, f"moves several arms ({', '.join(commanded)})",
+                               "Choose one with --arm.")
+        if arm and topic not in joints:
+            topic = f"/{arm}/joint_states"  # recorded without commands: the measured path
+        if topic not in joints:
+            raise EpisodeError(bag.name, f"holds no joint commands; it has {sorted(joints)}",
+                               "Choose an arm with --arm.")
+        types = TypeDecoder()
+        types.add(bag.topics[topic])
+        times: list[int] = []
+        poses: list[Array] = []
+        for message in bag.messages([topic]):
+            try:
+                state: Any = types.decode(_JOINT_STATE, message.data)
+                pose = joint_vector(state.name, state.position)
+            except DecodeError as exc:
+                raise EpisodeError(bag.name, f"{topic}: {exc}") from exc
+            stamp = int(state.header.stamp.sec) * NS_PER_S + int(state.header.stamp.nanosec)
+            if not times or stamp > times[-1]:
+                times.append(stamp)
+                poses.append(pose)
+    # Differences first: nanoseconds since 1970 do not fit into a double.
+    seconds = np.array([(stamp - times[0]) / NS_PER_S for stamp in times], dtype=np.float64)
+    positions = np.array(poses, dtype=np.float64).reshape(len(poses), len(JOINT_NAMES))
+    return topic.split("/")[-2], _motion(path.name, seconds, positions, from_s, to_s)
+
+
+def _from_dataset(
+    path: Path, episode: int, rig: Rig, arm: str, units: Units | None, from_s: float, to_s: float
+) -> Motion:
+    from koch_episodes.dataset import LeRobotDatasetReader
+
+    reader = LeRobotDatasetReader(path)
+    if not 0 <= episode < len(reader.episodes):
+        raise EpisodeError(f"{path} {episode}", f"only 0..{len(reader.episodes) - 1} exist")
+    name = f"{path.name}, episode {episode}"
+    names = [str(item) for item in (reader.features["action"].names or ())]
+    columns = [_column(name, names, joint) for joint in JOINT_NAMES]
+    sidecar = _sidecar(path)
+    if sidecar.get("delta_actions"):
+        raise EpisodeError(name, "holds delta actions", "Replay the bag it was made of.")
+    row = reader.episode(episode)
+    part = slice(row.from_index, row.to_index)
+    values = np.asarray(reader.column("action")[part], dtype=np.float64)[:, columns]
+    chosen = units or Units(str(sidecar.get("units") or "lerobot"))
+    known = rig.arm(arm)
+    converter = JointUnits(known, load_calibration(known.calibration_path))
+    times = np.asarray(reader.column("timestamp")[part], dtype=np.float64)
+    return _motion(name, times, converter.to_rad(chosen, values), from_s, to_s)
+
+
+def _column(name: str, names: list[str], joint: str) -> int:
+    for wanted in (joint, f"{joint}.pos", f"main_{joint}"):
+        if wanted in names:
+            return names.index(wanted)
+    raise EpisodeError(name, f"has no action for {joint}; it has {', '.join(names)}")
+
+
+def _sidecar(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((path / "meta/koch.json").read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
+    except (OSError, ValueError):
+        return {}
