@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from koch_interfaces.msg import PolicyStatus
 from rclpy.executors import SingleThreadedExecutor
@@ -21,9 +22,11 @@ from rclpy.parameter import Parameter
 
 from koch_episodes.decode import joint_vector
 from koch_episodes.stream import StreamBuffer
+from koch_policy.checkpoint import CONFIG, resolve_checkpoint
 from koch_policy.chunks import DelayQuantile, Grid, StrategyKind, make_strategy
-from koch_policy.chunks.guided import predict_continuing
+from koch_policy.chunks.guided import can_back_propagate, can_guide, predict_continuing
 from koch_policy.chunks.strategies import strategy_kind
+from koch_policy.config_json import read_config
 from koch_policy.configs import ACTION
 from koch_policy.errors import PolicyError
 from koch_policy.execution import (
@@ -66,6 +69,14 @@ class SecondNodeError(PolicyError):
         )
 
 
+def _wants_gradients(parameters: PolicyParameters) -> bool:
+    """Whether the runtime is left open and rtc's guidance needs one that differentiates."""
+    if parameters.runtime != "auto" or parameters.guidance != "gradient":
+        return False
+    config = read_config(resolve_checkpoint(Path(parameters.checkpoint)) / CONFIG)
+    return strategy_kind(parameters.strategy, config) is StrategyKind.RTC
+
+
 def load_from(parameters: PolicyParameters) -> Policy:
     """Load the checkpoint that the parameters name, all steps of its horizon."""
     import torch
@@ -75,7 +86,7 @@ def load_from(parameters: PolicyParameters) -> Policy:
     torch.set_num_threads(parameters.num_threads)
     policy = load_policy(
         parameters.checkpoint,
-        parameters.runtime,
+        "torch" if _wants_gradients(parameters) else parameters.runtime,
         precision=parameters.precision,
         device=parameters.device,
         full_horizon=True,
@@ -245,10 +256,15 @@ class PolicyNode(Node):
         settings = self.settings
         if kind is not StrategyKind.RTC:
             return plain_predict
+        wanted = settings.guidance == "gradient"
+        if not can_guide(self._policy):
+            self.get_logger().warning(f"rtc: {self.runtime} cannot be guided; chunks are switched")
+        elif wanted and not can_back_propagate(self._policy):
+            self.get_logger().warning(f"rtc: {self.runtime} has no gradients; direct pull")
         return partial(
             predict_continuing,
             beta=settings.max_guidance,
-            back_propagates=settings.guidance == "gradient",
+            back_propagates=wanted,
             steps=settings.denoising_steps or None,
         )
 

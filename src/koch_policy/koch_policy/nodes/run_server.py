@@ -18,6 +18,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from koch_policy.errors import PolicyError
 from koch_policy.execution import Cause, End, PolicyRun
+from koch_policy.execution.takeover import LEASE_S
 
 if TYPE_CHECKING:
     from koch_policy.nodes.policy import PolicyNode
@@ -122,6 +123,10 @@ class RunServer:
         future.add_done_callback(lambda _: done.set())
         if not done.wait(_CLUTCH_S):
             self.node.get_logger().warning("the leader's clutch does not answer")
+            return
+        end = time.monotonic() + 2.0 * LEASE_S  # the leader's last command still has its lease
+        while self._policy.takeover.driver() is not None and time.monotonic() < end:
+            time.sleep(_POLL_S)
 
     def _on_pause(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         return self._switch(response, "pause")

@@ -1,0 +1,417 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""One run's decisions, tick by tick, on a clock that the test turns."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from koch_policy.chunks import DelayQuantile, Fading, Grid, Request, StrategyKind
+from koch_policy.execution import (
+    Answer,
+    Cause,
+    ObservationBuilder,
+    PolicyRun,
+    RunSettings,
+    Takeover,
+)
+from koch_policy.execution.inference import checked
+from koch_policy.execution.observation import Vector
+from koch_policy.execution.synthetic import FunctionPolicy
+from koch_policy.execution.ticker import Ticker
+from koch_rig.calibration import load_calibration
+from koch_rig.joints import JOINT_NAMES
+from koch_rig.load import load_rig
+from koch_rig.units import JointUnits
+
+RIG = load_rig(Path(__file__).resolve().parents[3] / "config" / "rig.emulated.yaml")
+NS = 1_000_000_000
+ORIGIN = 1_700_000_000 * NS
+
+
+class FakeWorker:
+    """The inference thread on the test's clock."""
+
+    def __init__(self, policy: FunctionPolicy, clock: Callable[[], int]) -> None:
+        self.policy = policy
+        self.clock = clock
+        self.job: tuple[Request, Any, int] | None = None
+        self.observations: list[Any] = []
+        self.delay_s = 0.04
+
+    @property
+    def busy_s(self) -> float:
+        if self.job is None:
+            return 0.0
+        return max(1e-9, (self.clock() - self.job[2]) / NS)
+
+    def submit(self, request: Request, observation: Any, predict: Any) -> None:
+        assert self.job is None, "one inference at a time"
+        self.job = (request, observation, self.clock())
+        self.observations.append(observation)
+
+    def poll(self) -> Answer | None:
+        if self.job is None or self.clock() - self.job[2] < self.delay_s * NS:
+            return None
+        request, observation, begin = self.job
+        self.job = None
+        raw, error = None, None
+        try:
+            raw = checked(self.policy, self.policy.predict(observation))
+        except Exception as exc:
+            error = exc
+        return Answer(request, raw, error, begin + round(self.delay_s * NS), self.delay_s)
+
+
+@dataclass
+class Recorder:
+    """The sink."""
+
+    commands: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    chunks: list[tuple[Request, np.ndarray, int]] = field(default_factory=list)
+    events: list[tuple[int, str, bool]] = field(default_factory=list)
+    shown: int = 0
+
+    def command(self, time_ns: int, action: np.ndarray) -> None:
+        self.commands.append((time_ns, action.copy()))
+
+    def chunk(self, request: Request, rows: np.ndarray, entry: int) -> None:
+        self.chunks.append((request, rows, entry))
+
+    def predicted(self, tick: int, action: np.ndarray, preview: np.ndarray | None) -> None:
+        self.shown += 1
+
+    def intervention(self, stamp_ns: int, source: str, *, begins: bool) -> None:
+        self.events.append((stamp_ns, source, begins))
+
+
+class Stage:
+    """A run with everything around it."""
+
+    def __init__(self, function: Any = None, **settings: Any) -> None:
+        self.now = ORIGIN
+        self.states_alive = True
+        self.policy = FunctionPolicy(function or ramp)
+        units = {
+            name: JointUnits(arm, load_calibration(arm.calibration_path))
+            for name, arm in RIG.arms.items()
+        }
+        self.builder = ObservationBuilder(self.policy, RIG, units)
+        self.worker = FakeWorker(self.policy, lambda: self.now)
+        self.sink = Recorder()
+        self.takeover = Takeover(monotonic=lambda: self.now / NS)
+        self.grid = Grid(ORIGIN, 30.0)
+        self.tick = 0
+        self.run = PolicyRun(
+            RunSettings(task="test", **settings),
+            grid=self.grid,
+            strategy=Fading(StrategyKind.QUEUE, 10),
+            delay=DelayQuantile(initial_s=0.05),
+            clock=lambda: self.now,
+            worker=self.worker,  # type: ignore[arg-type]  # the same three methods
+            builder=self.builder,
+            to_rad=lambda raw: raw.astype(np.float64),
+            predict=lambda policy, observation, request: policy.predict(observation),
+            takeover=self.takeover,
+            sink=self.sink,
+        )
+
+    def go(self, seconds: float, each: Callable[[], None] = lambda: None) -> Stage:
+        """Let time pass, tick by tick, with joint states at 100 Hz."""
+        for _ in range(round(seconds * 30)):
+            self.tick += 1
+            due = self.grid.time_ns(self.tick)
+            while self.now < due:
+                self.now = min(due, self.now + 10_000_000)
+                if self.states_alive:
+                    self.builder.push(
+                        "follower/joint_states", self.now, Vector(JOINT_NAMES, [0.1] * 6)
+                    )
+            each()
+            self.run.step(self.tick)
+        return self
+
+    @property
+    def stamps(self) -> list[int]:
+        return [stamp for stamp, _ in self.sink.commands]
+
+
+def ramp(call: int, observation: Any) -> np.ndarray:
+    """30 steps that begin at 0.01 per call."""
+    return np.full((30, 6), 0.01 * call, np.float32) + 0.001 * np.arange(30)[:, None].astype("f4")
+
+
+def test_commands_bear_the_moment_they_are_for() -> None:
+    stage = Stage().go(2.0)
+    gaps = {b - a for a, b in itertools.pairwise(stage.stamps)}
+    assert gaps <= {33333333, 33333334}, "one command per tick, on the grid"
+    assert stage.stamps[0] <= ORIGIN + 0.15 * NS
+    assert stage.run.steps == len(stage.stamps) == stage.sink.shown
+    assert stage.run.end is None
+    assert 29.0 < stage.run.rate_hz() < 31.0
+    assert 0.0 < stage.run.chunk_age_s < 0.5
+
+
+def test_each_command_is_its_chunks_row_of_that_tick() -> None:
+    stage = Stage().go(3.0)
+    plan = {}
+    for request, rows, entry in stage.sink.chunks:
+        assert entry == 2  # 40 ms are two ticks
+        for step in range(entry, len(rows)):
+            plan[stage.grid.time_ns(request.tick + step)] = rows[step]
+    for stamp, action in stage.sink.commands:
+        np.testing.assert_array_equal(action, plan[stamp])
+    assert len(stage.sink.chunks) >= 8
+
+
+def test_a_dead_stream_stops_the_commands_at_once_and_then_ends_the_run() -> None:
+    stage = Stage().go(1.0)
+    stage.states_alive = False
+    died = stage.now
+    stage.go(1.5)
+    assert max(stage.stamps) - died < 0.06 * NS  # its maximum age is 50 ms
+    assert stage.run.end is not None
+    assert stage.run.end.cause is Cause.STALE_STREAM
+    assert "follower/joint_states" in stage.run.end.reason
+    assert "allowed 50 ms" in stage.run.end.reason
+    assert stage.run.refusals > 10
+
+
+def test_a_short_gap_is_survived_in_step() -> None:
+    stage = Stage().go(1.0)
+    stage.states_alive = False
+    stage.go(0.2)
+    stage.states_alive = True
+    stage.go(1.0)
+    assert stage.run.end is None
+    assert 0 < stage.run.refusals < 8
+    gaps = np.diff(stage.stamps)
+    assert gaps.max() > 0.1 * NS  # nothing was commanded while blind
+    assert stage.stamps[-1] == stage.now
+
+
+def test_streams_that_never_come_end_the_run_with_their_names() -> None:
+    stage = Stage(start_timeout_s=2.0)
+    stage.states_alive = False
+    stage.go(1.5)
+    assert stage.run.end is None
+    assert stage.run.pause_reason == "waiting for follower/joint_states"
+    stage.go(1.0)
+    assert stage.run.end is not None
+    assert "no sample" in stage.run.end.reason
+    assert not stage.stamps
+
+
+def nan_on_the_50th(call: int, observation: Any) -> np.ndarray:
+    rows = ramp(call, observation)
+    if call == 49:
+        rows[3, 2] = np.nan
+    return rows
+
+
+def test_nan_on_the_50th_call_is_never_commanded() -> None:
+    stage = Stage(nan_on_the_50th).go(25.0)
+    assert stage.run.end is not None
+    assert stage.run.end.cause is Cause.POLICY_ERROR
+    assert "NaN or infinite, the first in step 3, element 2" in stage.run.end.reason
+    assert stage.policy.calls == 50
+    assert np.isfinite([action for _, action in stage.sink.commands]).all()
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (np.zeros((30, 5), np.float32), r"shape \(30, 5\)"),
+        (np.zeros((0, 6), np.float32), r"shape \(0, 6\)"),
+        (np.zeros(6, np.float32), r"shape \(6,\)"),
+        (np.zeros((30, 6), np.int64), "int64"),
+        ("zeros", "str"),
+        (RuntimeError("CUDA error: device-side assert triggered"), "CUDA error"),
+    ],
+)
+def test_what_is_no_chunk_ends_the_run(bad: Any, words: str) -> None:
+    def function(call: int, observation: Any) -> Any:
+        if call < 3:
+            return ramp(call, observation)
+        if isinstance(bad, Exception):
+            raise bad
+        return bad
+
+    stage = Stage(function).go(3.0)
+    assert stage.run.end is not None
+    assert stage.run.end.cause is Cause.POLICY_ERROR
+    assert re.search(words, stage.run.end.reason)
+    assert stage.stamps[-1] < stage.now - NS
+
+
+def test_a_policy_slower_than_its_chunk_is_given_up() -> None:
+    stage = Stage()
+    stage.worker.delay_s = 1.5  # the chunk lasts 1.0 s
+    stage.go(10.0)
+    assert stage.run.end is not None
+    assert stage.run.end.cause is Cause.POLICY_ERROR
+    assert "overrun" in stage.run.end.reason
+    assert "longer than its whole chunk" in stage.run.end.reason
+    assert not stage.stamps
+
+
+def test_a_policy_that_hangs_leaves_its_plan_and_is_given_up() -> None:
+    stage = Stage().go(1.0)
+    stage.worker.delay_s = 1e9
+    before = len(stage.stamps)
+    stage.go(4.0)
+    assert stage.run.end is not None
+    assert "overrun: no action for 1." in stage.run.end.reason
+    assert 0 < len(stage.stamps) - before <= 30  # the rest of the plan, nothing else
+
+
+def test_a_human_takes_over_and_gives_back() -> None:
+    stage = Stage().go(1.0)
+    begin = stage.now
+    stage.go(1.0, lambda: stage.takeover.heard("teleop", stage.now))
+    assert stage.stamps[-1] <= begin, "the policy is silent while the human drives"
+    assert stage.run.is_paused
+    assert "human" in stage.run.pause_reason
+    released = stage.now
+    chunks = len(stage.sink.chunks)
+    stage.go(1.5)
+    assert [(source, begins) for _, source, begins in stage.sink.events] == [
+        ("teleop", True),
+        ("teleop", False),
+    ]
+    assert begin <= stage.sink.events[0][0] <= begin + 0.05 * NS
+    first = next(stamp for stamp in stage.stamps if stamp > begin)
+    assert 0.5 * NS <= first - released < 0.8 * NS  # the lease, then a new chunk
+    later = [request.tick for request, _, _ in stage.sink.chunks[chunks:]]
+    assert stage.grid.time_ns(later[0]) > released, "nothing of the old plan is executed"
+    assert stage.run.end is None
+
+
+def test_an_intervention_is_closed_when_the_run_ends_inside_it() -> None:
+    stage = Stage(max_duration_s=1.0)
+    stage.go(1.5, lambda: stage.takeover.heard("teleop", stage.now))
+    assert [begins for _, _, begins in stage.sink.events] == [True, False]
+    assert stage.run.end is not None
+    assert stage.run.end.cause is Cause.FINISHED
+
+
+def test_pause_and_resume_wait_until_the_guard_starts_softly() -> None:
+    stage = Stage(quiet_s=0.4).go(1.0)
+    last = stage.stamps[-1]
+    stage.run.pause()
+    stage.go(0.1)
+    stage.run.resume()
+    assert stage.stamps[-1] == last
+    stage.go(1.0)
+    again = next(stamp for stamp in stage.stamps if stamp > last)
+    assert again - last >= 0.4 * NS, "the guard must have seen a silent source"
+    tick = next(r.tick for r, _, _ in stage.sink.chunks if stage.grid.time_ns(r.tick) > last)
+    assert stage.grid.time_ns(tick) >= last + 0.4 * NS
+
+
+def test_shadow_commands_nothing_and_ignores_the_human() -> None:
+    stage = Stage(is_shadow=True)
+    stage.go(2.0, lambda: stage.takeover.heard("teleop", stage.now))
+    assert not stage.sink.commands
+    assert stage.sink.shown > 50
+    assert not stage.sink.events
+
+
+def test_time_is_up() -> None:
+    stage = Stage(max_duration_s=1.0).go(2.0)
+    assert stage.run.end is not None
+    assert stage.run.end.cause is Cause.FINISHED
+    assert not stage.run.end.is_fault
+    assert stage.stamps[-1] < ORIGIN + 1.0 * NS
+    assert stage.run.duration_s == pytest.approx(0.9, abs=0.05)
+
+
+def test_the_first_cause_wins() -> None:
+    stage = Stage().go(0.5)
+    stage.run.request_end(Cause.REFUSED, "follower: stopped: call resume")
+    stage.run.request_end(Cause.CANCELLED, "too late")
+    stage.states_alive = False
+    stage.go(1.0)
+    assert stage.run.end is not None
+    assert stage.run.end.cause is Cause.REFUSED
+    assert stage.run.ended.is_set()
+
+
+def test_observations_are_in_the_policys_units() -> None:
+    stage = Stage().go(0.5)
+    observation = stage.worker.observations[0]
+    np.testing.assert_allclose(observation["observation.state"], [0.1] * 6, rtol=1e-6)
+    assert observation["task"] == "test"
+
+
+class Hands:
+    """Two clocks for a ticker: the wall clock can be moved, the steady one cannot."""
+
+    def __init__(self) -> None:
+        self.wall, self.steady = ORIGIN, 0
+
+    def nap(self, event: Any, seconds: float) -> None:
+        self.wall += round(seconds * NS)
+        self.steady += round(seconds * NS)
+
+
+@pytest.mark.parametrize("jump_s", [3.0, -3.0])
+def test_a_clock_that_jumps_ends_the_ticks(jump_s: float) -> None:
+    hands, ticks, jumps = Hands(), [], []
+
+    def step(tick: int) -> bool:
+        ticks.append(tick)
+        if tick == 10:
+            hands.wall += round(jump_s * NS)
+        return tick < 100
+
+    ticker = Ticker(lambda: hands.wall, monotonic_ns=lambda: hands.steady, nap=hands.nap)
+    ticker.run(Grid(ORIGIN, 30.0), threading.Event(), step, jumps.append)
+    assert ticks == list(range(1, 11))
+    assert jumps == [pytest.approx(jump_s, abs=0.01)]
+
+
+def test_a_simulated_clock_may_run_at_any_speed_but_not_backwards() -> None:
+    hands, ticks, jumps = Hands(), [], []
+
+    def nap(event: Any, seconds: float) -> None:
+        hands.wall += round(10 * seconds * NS)  # ten times real time
+        hands.steady += round(seconds * NS)
+
+    def step(tick: int) -> bool:
+        ticks.append(tick)
+        if tick >= 60:
+            hands.wall -= NS
+        return True
+
+    ticker = Ticker(
+        lambda: hands.wall, is_simulated=True, monotonic_ns=lambda: hands.steady, nap=nap
+    )
+    ticker.run(Grid(ORIGIN, 30.0), threading.Event(), step, jumps.append)
+    assert len(ticks) > 50
+    assert len(jumps) == 1
+    assert jumps[0] < 0.0
+
+
+def test_ticks_slept_over_are_left_out_and_counted() -> None:
+    hands, ticks = Hands(), []
+
+    def step(tick: int) -> bool:
+        ticks.append(tick)
+        if tick == 5:
+            hands.nap(None, 0.1)
+        return tick < 12
+
+    ticker = Ticker(lambda: hands.wall, monotonic_ns=lambda: hands.steady, nap=hands.nap)
+    ticker.run(Grid(ORIGIN, 30.0), threading.Event(), step, lambda s: None)
+    assert ticks == [1, 2, 3, 4, 5, 8, 9, 10, 11, 12]
+    assert ticker.late == 2
