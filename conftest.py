@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Isolates the DDS traffic of a test run, so that parallel runs do not hear each other."""
+"""Isolates a test run: its own DDS domain on loopback, and no parts that this set-up left out."""
 
 import os
 import random
@@ -10,3 +10,16 @@ if "KOCH_TEST_DOMAIN" not in os.environ:
     # Kept in the environment, so that child processes of the run share the domain.
     os.environ["KOCH_TEST_DOMAIN"] = str(random.SystemRandom().randint(1, 100))
     os.environ["ROS_DOMAIN_ID"] = os.environ["KOCH_TEST_DOMAIN"]
+
+LEFT_OUT = [part for part in os.environ.get("KOCH_WITHOUT", "").split(",") if part]
+collect_ignore = [f"src/koch_{part}" for part in LEFT_OUT]
+
+
+def pytest_report_header() -> list[str]:
+    """Say in which surroundings the run took place."""
+    home = os.environ.get("KOCH_HOME", "none, PYTHONPATH of the checkout")
+    distro = os.environ.get("ROS_DISTRO", "unknown distribution")
+    lines = [f"koch: home {home}, ROS 2 {distro}, domain {os.environ.get('ROS_DOMAIN_ID')}"]
+    if LEFT_OUT:
+        lines.append(f"koch: not tested, left out of this set-up: {', '.join(LEFT_OUT)}")
+    return lines
