@@ -16,6 +16,7 @@ setup(
         (f"share/{NAME}", ["package.xml"]),
     ],
     install_requires=["setuptools"],
+    python_requires=">=3.10",
     zip_safe=True,
     maintainer="The koch_vla authors",
     maintainer_email="maintainers@koch-vla.org",

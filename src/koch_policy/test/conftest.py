@@ -20,6 +20,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_torch
 
+from koch_policy.train.config import Recipe
+from koch_policy.train.data import ArrayFrames, Demonstrations
+from koch_policy.train.setup import make_trainer
+from koch_rig.joints import JOINT_NAMES
+
 FOLDER = Path(__file__).parent / "golden"
 GOLDEN_NAMES = ("act", "act_novae", "act_prenorm_env", "diffusion_ddim", "diffusion_ddpm_sample")
 _NOT_CHECKPOINT = ("keys.json", "buffers.safetensors", "golden_io.safetensors")
@@ -90,3 +95,94 @@ def golden_act(tmp_path_factory: pytest.TempPathFactory) -> Golden:
 def _one_thread() -> None:
     """Keep torch to one thread: tiny networks gain nothing from more, and waiting burns time."""
     torch.set_num_threads(1)
+
+
+EPISODES, FRAMES = 6, 40
+CAMERA = "observation.images.above"
+
+
+def make_demonstrations(*, pictures: bool = False, **changes: object) -> Demonstrations:
+    """Six short episodes in which the arm moves to where the environment state says."""
+    draw = np.random.default_rng(3)
+    state, environment, action = [], [], []
+    for _ in range(EPISODES):
+        goal = draw.uniform(-50, 50, 6)
+        path = np.linspace(np.zeros(6), goal, FRAMES + 1)
+        state.append(path[:-1])
+        action.append(path[1:])
+        environment.append(np.tile(goal[:4] / 100, (FRAMES, 1)) + 0.001 * draw.normal(size=4))
+    total = EPISODES * FRAMES
+    joints = [f"{name}.pos" for name in JOINT_NAMES]
+    values: dict[str, object] = {
+        "name": "made-up dataset",
+        "fps": 30.0,
+        "lengths": (FRAMES,) * EPISODES,
+        "vectors": {
+            "observation.state": np.concatenate(state).astype(np.float32),
+            "observation.environment_state": np.concatenate(environment).astype(np.float32),
+            "action": np.concatenate(action).astype(np.float32),
+        },
+        "task_index": np.arange(total, dtype=np.int64) // FRAMES % 2,
+        "tasks": ("reach left", "reach right"),
+        "names": {"observation.state": joints, "action": joints},
+    }
+    if pictures:
+        values["frames"] = {
+            CAMERA: ArrayFrames(draw.integers(0, 256, (total, 48, 64, 3), dtype=np.uint8))
+        }
+    return Demonstrations(**{**values, **changes})  # type: ignore[arg-type]
+
+
+TINY: dict[str, dict[str, object]] = {
+    "act": {"chunk_size": 8, "n_action_steps": 8, "dim_model": 32, "n_heads": 2,
+            "dim_feedforward": 64, "n_encoder_layers": 1, "n_vae_encoder_layers": 1,
+            "latent_dim": 4, "dropout": 0.0},
+    "diffusion": {"horizon": 8, "n_action_steps": 4, "down_dims": [16, 32], "n_groups": 4,
+                  "diffusion_step_embed_dim": 16, "spatial_softmax_num_keypoints": 4,
+                  "num_train_timesteps": 20, "num_inference_steps": 5,
+                  "noise_scheduler_type": "DDIM"},
+    "diffusion_transformer": {"horizon": 8, "n_action_steps": 4, "dim_model": 32, "n_heads": 2,
+                              "n_layers": 1, "spatial_softmax_num_keypoints": 4, "dropout": 0.0,
+                              "num_train_timesteps": 20, "num_inference_steps": 5,
+                              "noise_scheduler_type": "DDIM"},
+    "flow": {"chunk_size": 8, "n_action_steps": 8, "dim_model": 32, "dim_expert": 32,
+             "n_heads": 2, "dim_head": 16, "n_layers": 1, "num_inference_steps": 4},
+}  # fmt: skip
+
+
+def make_recipe(policy: str, **train: object) -> Recipe:
+    """A recipe for a network of a few thousand weights."""
+    groups = {
+        "policy": {"type": policy, **TINY[policy]},
+        "train": {"batch_size": 8, "steps": 4, "learning_rate": 1e-3, "warmup_steps": 1,
+                  "validate_every": 4, "save_every": 4, "log_every": 2, **train},
+    }  # fmt: skip
+    return Recipe().with_overrides(groups, "test recipe")
+
+
+def make_checkpoint(
+    policy: str, out: Path, *, pictures: bool = False, **overrides: object
+) -> Path:
+    """Write an untrained checkpoint of a tiny policy and return its folder."""
+    recipe = make_recipe(policy).with_overrides({"policy": overrides}, "test")
+    trainer = make_trainer(make_demonstrations(pictures=pictures), recipe, out)
+    trainer.save()
+    return out / "checkpoints" / "last" / "pretrained_model"
+
+
+class Factory:
+    """What tests build things with; a fixture, because test modules cannot import each other."""
+
+    camera = CAMERA
+    tiny = TINY
+    demonstrations = staticmethod(make_demonstrations)
+    recipe = staticmethod(make_recipe)
+    checkpoint = staticmethod(make_checkpoint)
+    materialize = staticmethod(materialize)
+    recorded = staticmethod(recorded)
+
+
+@pytest.fixture(scope="session")
+def make() -> type[Factory]:
+    """Builders of tiny data sets, recipes and checkpoints."""
+    return Factory

@@ -269,7 +269,7 @@ def _converted(module: nn.Module, example: Sequence[NDArray[Any]]) -> Any:
     module.eval()(*inputs)  # fills the tables of positions, which tracing must find as constants
     with warnings.catch_warnings():
         # shapes become constants on purpose: the graph is for this observation's sizes
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         model = ov.convert_model(module, example_input=inputs)
     for port, value in zip(model.inputs, example, strict=True):
         port.get_node().set_partial_shape(ov.PartialShape(list(value.shape)))

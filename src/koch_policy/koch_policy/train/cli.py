@@ -9,6 +9,7 @@ import contextlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from koch_policy.train.state import MODEL_FOLDER
 from koch_rig.errors import KochError
 
 _RECIPE = "koch_train_config.json"
+_SECOND_SIGNAL_S = 3.0
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -86,11 +88,18 @@ def _with_settings(recipe: Recipe, options: argparse.Namespace) -> Recipe:
 
 @contextlib.contextmanager
 def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the run after the present step; a second one kills."""
+    """Let SIGINT and SIGTERM end the run after the present step; one more after 3 s kills.
+
+    A terminal and a parent process may both hand the same Ctrl-C on, hence the delay.
+    """
+    first: list[float] = []
 
     def handler(number: int, _frame: object) -> None:
+        first.append(time.monotonic())
         stop.set()
-        signal.signal(number, signal.SIG_DFL)
+        if first[-1] - first[0] > _SECOND_SIGNAL_S:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
