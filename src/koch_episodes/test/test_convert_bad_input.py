@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from koch_episodes.convert import ConvertOptions, convert
+from koch_episodes.convert import ConvertOptions, StampFrom, convert
 from koch_episodes.convert.cli import main
 from koch_episodes.dataset import Codec, LeRobotDatasetReader, validate_dataset
 from koch_episodes.errors import (
@@ -212,6 +212,9 @@ def test_dead_camera_splits_and_the_pieces_keep_their_time(
     assert CAMERA_TOPIC in report["gaps"][0]["why"]
     with pytest.raises(EpisodeError, match=r"gap of 0\.60 s at 1\.40 s"):
         convert([bag], tmp_path / "whole", ConvertOptions(split_at_gaps=False))
+    result = convert([bag], tmp_path / "long", ConvertOptions(min_seconds=1.2))
+    assert result.info.total_frames == 42
+    assert "1 piece(s) shorter than 1.2 s left out" in result.reports[0]["notes"][0]
 
 
 def test_picture_of_another_size_does_not_exist(write_bag: WriteBag, tmp_path: Path) -> None:
@@ -376,3 +379,11 @@ def test_memory_does_not_grow_with_length(write_bag: WriteBag, tmp_path: Path) -
         peaks.append(int(done.stdout.split()[-1]) / 1024)
     assert peaks[1] < 400
     assert peaks[1] - peaks[0] < 40
+
+
+def test_streams_with_different_clocks_are_explained(write_bag: WriteBag, tmp_path: Path) -> None:
+    bag = write_bag(change=only(CAMERA_TOPIC, lambda n, m: restamped(m, m[3] - 10**15)))
+    with pytest.raises(EpisodeError, match=r"never overlap in time.*--stamps receive"):
+        convert([bag], tmp_path / "out", ConvertOptions())
+    reader, _ = converted(bag, tmp_path, stamps=StampFrom.RECEIVE)
+    assert len(reader) >= 57

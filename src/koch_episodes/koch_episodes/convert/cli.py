@@ -56,6 +56,12 @@ def _parser() -> argparse.ArgumentParser:
         help="pieces between gaps become episodes (--no-...: left out)",
     )
     parser.add_argument(
+        "--min-seconds",
+        type=float,
+        default=0.0,
+        help="leave out pieces between gaps that are shorter (default 0: all of two frames)",
+    )
+    parser.add_argument(
         "--stamps",
         choices=[s.value for s in StampFrom],
         default="auto",
@@ -89,6 +95,7 @@ def _options(args: argparse.Namespace) -> ConvertOptions:
         tcp_pose=args.include_tcp_pose,
         delta_actions=args.delta_actions,
         split_at_gaps=args.split_at_gaps,
+        min_seconds=args.min_seconds,
         stamps=StampFrom(args.stamps),
         codec=Codec(args.vcodec),
         crf=args.crf,

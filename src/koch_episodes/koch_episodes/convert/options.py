@@ -45,6 +45,7 @@ class ConvertOptions:
         delta_actions: Store action minus observation.state.
         split_at_gaps: Make one episode of every piece between gaps; False: leave out episodes
             that have a gap.
+        min_seconds: Leave out pieces between gaps that are shorter, [s].
         stamps: Which clock to believe.
         codec: Video codec.
         crf: Constant rate factor; None: the codec's default.
@@ -64,6 +65,7 @@ class ConvertOptions:
     tcp_pose: bool = False
     delta_actions: bool = False
     split_at_gaps: bool = True
+    min_seconds: float = 0.0
     stamps: StampFrom = StampFrom.AUTO
     codec: Codec = Codec.H264
     crf: int | None = None

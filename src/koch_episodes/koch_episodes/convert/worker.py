@@ -13,6 +13,7 @@ from typing import Any
 
 from koch_episodes.bag import Bag, open_bag
 from koch_episodes.bag.types import TypeDecoder
+from koch_episodes.convert.choose import choose, why_nothing
 from koch_episodes.convert.columns import dataset_columns, joint_units
 from koch_episodes.convert.events import windows_of
 from koch_episodes.convert.mapping import FeatureMap, with_names
@@ -28,7 +29,6 @@ from koch_episodes.dataset.stats import Stats, column_stats
 from koch_episodes.dataset.video import VideoSettings, video_info
 from koch_episodes.dataset.video_files import probe
 from koch_episodes.errors import DecodeError, EpisodeError, OutputUnwritableError
-from koch_episodes.stream import to_ns
 from koch_rig.errors import KochError
 from koch_rig.fingerprint import fingerprint
 
@@ -131,8 +131,11 @@ class _BagConversion:
     def run(self) -> JobResult:
         broken: set[tuple[str, int]] = set()
         while True:
+            self.notes.clear()
             planner, plans = self._plan(broken)
-            segments = self._choose(planner, plans)
+            segments = choose(plans, self.options, self.map.fps, self.notes)
+            if not segments:
+                raise EpisodeError(self.bag.name, why_nothing(planner, plans, self.notes))
             folders = [self.job.folder / f"part_{n:04d}" for n in range(len(segments))]
             for folder in folders:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -194,56 +197,6 @@ class _BagConversion:
         wanted = self.job.schema.sizes.get(topic)
         if size != wanted:
             raise DecodeError(topic, f"picture of {size[1]}x{size[0]} px, not as the others")
-
-    def _choose(self, planner: Planner, plans: Sequence[WindowPlan]) -> list[Segment]:
-        chosen: list[Segment] = []
-        for plan in plans:
-            outcome = plan.window.outcome
-            if outcome == "discarded" or (
-                self.options.outcomes and outcome not in self.options.outcomes
-            ):
-                self.notes.append(
-                    f"episode {plan.window.index}: left out ({outcome or 'no label'})"
-                )
-                continue
-            if plan.gaps and not self.options.split_at_gaps:
-                gap = plan.gaps[0]
-                self.notes.append(
-                    f"episode {plan.window.index}: left out, gap of "
-                    f"{gap.duration_s:.2f} s at {gap.at_s:.2f} s ({gap.why})"
-                )
-                continue
-            chosen.extend(plan.segments)
-        if not chosen:
-            raise EpisodeError(self.bag.name, "; ".join(self._nothing(planner, plans)))
-        return chosen
-
-    def _nothing(self, planner: Planner, plans: Sequence[WindowPlan]) -> list[str]:
-        """Explain why no frame came out."""
-        lines = list(self.notes)
-        for source, track in zip(planner.sources, planner.tracks, strict=True):
-            refused = ", ".join(f"{n} x {why}" for why, n in track.refused.most_common(2))
-            if not track.stamps:
-                lines.append(
-                    f"{source.topic}: no usable message" + (f" ({refused})" if refused else "")
-                )
-        if sum(plan.too_short for plan in plans):
-            lines.append("shorter than two frames")
-        spanned = [track.stamps for track in planner.tracks if track.stamps]
-        slack = max(to_ns(source.max_age_s) for source in planner.sources)
-        if not lines and max(map(min, spanned)) <= min(map(max, spanned)) + slack:
-            lines.append("shorter than two frames")
-        if not lines:
-            spans = [
-                f"{source.topic} {min(track.stamps) / 1e9:.2f}..{max(track.stamps) / 1e9:.2f}"
-                for source, track in zip(planner.sources, planner.tracks, strict=True)
-            ]
-            lines.append(
-                "the streams never overlap in time: "
-                + ", ".join(spans)
-                + " s; --stamps receive uses the recorder's clock"
-            )
-        return lines
 
     def _settings(self) -> VideoSettings:
         options = self.options
