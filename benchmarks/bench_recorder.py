@@ -141,8 +141,18 @@ def measure(seconds: float, folder: Path) -> dict[str, Any]:
     rig.write_text(RIG.format(calibration=calibration))
     publisher = subprocess.Popen([sys.executable, __file__, "--publish"])
     recorder = subprocess.Popen(
-        [sys.executable, "-m", "koch_episodes.recorder.node", "--ros-args", "-p", f"rig:={rig}",
-         "-p", f"root:={folder / 'episodes'}", "--log-level", "warn"]
+        [
+            sys.executable,
+            "-m",
+            "koch_episodes.recorder.node",
+            "--ros-args",
+            "-p",
+            f"rig:={rig}",
+            "-p",
+            f"root:={folder / 'episodes'}",
+            "--log-level",
+            "warn",
+        ]
     )
     try:
         client = Client()

@@ -28,16 +28,33 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("path", type=Path, metavar="EPISODE", help="bag, or dataset folder")
     parser.add_argument("--episode", type=int, default=0, metavar="N", help="of a dataset")
     parser.add_argument("--arm", help="follower (default: the one that was recorded)")
-    parser.add_argument("--rig", type=Path, metavar="FILE",
-                        help="for datasets: whose calibration applies (default: $KOCH_RIG)")
-    parser.add_argument("--units", choices=[unit.value for unit in Units],
-                        help="of a dataset (default: what it says, else lerobot)")
-    parser.add_argument("--speed", type=float, default=1.0, metavar="X",
-                        help=f"0.1 to {_FASTEST:g} times the recorded speed")
+    parser.add_argument(
+        "--rig",
+        type=Path,
+        metavar="FILE",
+        help="for datasets: whose calibration applies (default: $KOCH_RIG)",
+    )
+    parser.add_argument(
+        "--units",
+        choices=[unit.value for unit in Units],
+        help="of a dataset (default: what it says, else lerobot)",
+    )
+    parser.add_argument(
+        "--speed",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help=f"0.1 to {_FASTEST:g} times the recorded speed",
+    )
     parser.add_argument("--from-s", type=float, default=0.0, metavar="S", help="begin here")
     parser.add_argument("--to-s", type=float, default=float("inf"), metavar="S", help="end here")
-    parser.add_argument("--rate-hz", type=float, default=100.0, metavar="HZ",
-                        help="commands per second; the guard interpolates")
+    parser.add_argument(
+        "--rate-hz",
+        type=float,
+        default=100.0,
+        metavar="HZ",
+        help="commands per second; the guard interpolates",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be played")
     parser.add_argument("-y", "--yes", action="store_true", help="no countdown")
     return parser

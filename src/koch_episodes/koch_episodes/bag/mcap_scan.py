@@ -218,9 +218,11 @@ def _messages(content: bytes) -> Iterator[tuple[TornMessage, int]]:
         if start + size > end:
             return
         if opcode == records.MESSAGE:
-            fields = records.MESSAGE_FIELDS.unpack_from(content, start)
+            channel, sequence, log_ns, publish_ns = records.MESSAGE_FIELDS.unpack_from(
+                content, start
+            )
             data = content[start + records.MESSAGE_FIELDS.size : start + size]
-            yield TornMessage(*fields, data), place
+            yield TornMessage(channel, sequence, log_ns, publish_ns, data), place
         elif opcode == 0:
             return
         place = start + size

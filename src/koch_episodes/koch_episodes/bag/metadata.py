@@ -86,13 +86,9 @@ def information(
 
 
 def dump(value: object) -> str:
-    """YAML text without anchors, keys in the order given."""
-
-    class Plain(yaml.SafeDumper):
-        def ignore_aliases(self, data: object) -> bool:
-            return True
-
-    return yaml.dump(value, Dumper=Plain, sort_keys=False, allow_unicode=True, width=1 << 20)
+    """YAML text, keys in the order given; no anchors as long as no value is used twice."""
+    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1 << 20)
+    return text
 
 
 def write(folder: Path, info: Mapping[str, object]) -> None:

@@ -3,7 +3,8 @@
 """Recording episodes: session, quality, storage; the node and the terminal client."""
 
 from koch_episodes.recorder.quality import Health, Light, StreamMonitor
-from koch_episodes.recorder.session import Phase, Reply, Session, SessionSettings
+from koch_episodes.recorder.session import Phase, Session, SessionSettings
+from koch_episodes.recorder.shelf import Reply
 from koch_episodes.recorder.store import EpisodeStore
 
 __all__ = [

@@ -58,9 +58,7 @@ class RecorderClient:
         }
         self._clients[Verb.LABEL] = self._clients[Verb.STOP]
         self._parameters = self._node.create_client(SetParameters, "recorder/set_parameters")
-        self._node.create_subscription(
-            EpisodeStatus, "episodes/status", self._on_status, _LATCHED
-        )
+        self._node.create_subscription(EpisodeStatus, "episodes/status", self._on_status, _LATCHED)
         self.status: EpisodeStatus | None = None
         self._heard_s = time.monotonic()
         self._pending: Any = None
@@ -162,7 +160,7 @@ class OwnRecorder:
         command += ["-p", f"rig:={rig.resolve()}", "--log-level", "warn"]
         if root is not None:
             command += ["-p", f"root:={root.resolve()}"]
-        self._log = tempfile.TemporaryFile(prefix="koch_recorder_")
+        self._log = tempfile.TemporaryFile(prefix="koch_recorder_")  # noqa: SIM115 closed at exit
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

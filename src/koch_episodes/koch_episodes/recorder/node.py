@@ -30,7 +30,8 @@ from koch_episodes.recorder.intake import Intake, Source
 from koch_episodes.recorder.parameters import LIVE, declare
 from koch_episodes.recorder.provenance import Provenance
 from koch_episodes.recorder.run import run_node
-from koch_episodes.recorder.session import EventKind, Reply, Session, SessionSettings
+from koch_episodes.recorder.session import Session, SessionSettings
+from koch_episodes.recorder.shelf import EventKind, Reply
 from koch_episodes.recorder.status import StatusPublisher
 from koch_episodes.recorder.store import EpisodeStore
 from koch_episodes.recorder.subscriptions import Subscriptions

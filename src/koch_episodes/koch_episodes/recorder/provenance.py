@@ -48,9 +48,7 @@ class Provenance:
             "koch.clock": self._clock.describe(),
         }
 
-    def end(
-        self, outcome: str, verdict: str, reports: Sequence[StreamReport]
-    ) -> dict[str, str]:
+    def end(self, outcome: str, verdict: str, reports: Sequence[StreamReport]) -> dict[str, str]:
         """What is known at the end only."""
         streams = {
             report.name: {

@@ -19,6 +19,7 @@ from koch_episodes.recorder.disk import DiskWatch
 from koch_episodes.recorder.intake import Summary
 from koch_episodes.recorder.provenance import Provenance
 from koch_episodes.recorder.quality import Health, Light, StreamReport, verdict
+from koch_episodes.recorder.shelf import Emit, EventKind, Reply, Shelf
 from koch_episodes.recorder.store import EpisodeStore
 from koch_rig.errors import KochError
 
@@ -31,16 +32,6 @@ class Phase(enum.IntEnum):
     RECORDING = 2
     SAVING = 3
     RESETTING = 4
-
-
-class EventKind(enum.IntEnum):
-    """Numbers of koch_interfaces/EpisodeEvent."""
-
-    START = 0
-    STOP = 1
-    DISCARD = 2
-    LABEL = 5
-    UNDO = 6
 
 
 @dataclass(frozen=True)
@@ -56,17 +47,6 @@ class SessionSettings:
     start_timeout_s: float = 10.0
     reset_time_s: float = 0.0
     discard_red: bool = False
-
-
-@dataclass(frozen=True)
-class Reply:
-    """Answer to a request."""
-
-    success: bool
-    message: str
-    path: str = ""
-    verdict: str = ""
-    index: int = 0
 
 
 Done = Callable[[Reply], None]
@@ -92,10 +72,6 @@ class Recorder(Protocol):
     def health(self) -> list[Health]:
         """Judge all streams."""
         ...
-
-
-Emit = Callable[[EventKind, int, str, str, str], None]
-"""Publishes an event: kind, episode index, task, outcome, detail."""
 
 
 @dataclass
@@ -147,11 +123,8 @@ class Session:
         self._clock = clock
         self._emit = emit
         self.phase = Phase.IDLE
-        self.saved = 0
-        self.last_verdict = ""
-        self.last_path = ""
+        self.shelf = Shelf(store, provenance.read, emit)
         self._phase_s = clock()
-        self._last: tuple[int, str, Path] | None = None
         self._episode: _Episode | None = None
         self._deadline_s = 0.0
         self._starter: Done | None = None
@@ -190,7 +163,7 @@ class Session:
         """Folder of the current or last episode."""
         if self._episode and self.phase in (Phase.RECORDING, Phase.SAVING):
             return str(self._episode.folder)
-        return self.last_path
+        return self.shelf.last_path
 
     # -- requests -------------------------------------------------------------------------------
 
@@ -226,7 +199,7 @@ class Session:
         elif not keep:
             self.discard("stopped with keep=false", done)
         elif outcome:
-            done(self._label(outcome))
+            done(self.shelf.label(outcome))
         else:
             done(Reply(False, "no episode is running"))
 
@@ -244,22 +217,11 @@ class Session:
             episode.keep, episode.reason = False, reason
             episode.asked.append(done)
         else:
-            done(self._discard_last(reason))
+            done(self.shelf.discard_last(reason))
 
     def undo(self, done: Done) -> None:
         """Bring the last discarded episode back."""
-        try:
-            path = self._store.undo()
-            custom = self._provenance.read(path)
-        except (KochError, OSError) as exc:
-            done(Reply(False, str(exc)))
-            return
-        index = int(custom.get("koch.index", "0") or 0)
-        self._last = (index, custom.get("koch.task", ""), path)
-        self.saved += 1
-        self.last_path = str(path)
-        self._emit(EventKind.UNDO, index, "", custom.get("koch.outcome", ""), path.name)
-        done(Reply(True, f"{path.name} is back", str(path), index=index))
+        done(self.shelf.undo())
 
     def finish(self) -> Future[Summary] | None:
         """End what is running because the recorder ends; the episode so far is kept."""
@@ -317,8 +279,12 @@ class Session:
         starter, self._starter = self._starter, None
         if starter is not None:
             starter(
-                Reply(True, f"recording {writer.partial.name}", str(writer.partial),
-                      index=episode.index)
+                Reply(
+                    True,
+                    f"recording {writer.partial.name}",
+                    str(writer.partial),
+                    index=episode.index,
+                )
             )
 
     def _watch(self) -> None:
@@ -366,56 +332,14 @@ class Session:
 
     def _filed(self, episode: _Episode, summary: Summary) -> Reply:
         """Put a closed bag where it belongs."""
-        path = summary.path
-        self.last_verdict, self.last_path = episode.verdict, str(path)
-        if not summary.whole:
-            why = f"{path.name} could not be finished ({summary.error}); a restart repairs it"
-            return Reply(False, why, str(path), episode.verdict, episode.index)
-        if episode.keep and self.settings.discard_red and episode.light is Light.RED:
+        red = episode.light is Light.RED
+        if summary.whole and episode.keep and self.settings.discard_red and red:
             episode.keep, episode.reason = False, episode.verdict
             self._emit(EventKind.DISCARD, episode.index, episode.task, "", episode.verdict)
-        if not episode.keep:
-            path = self._store.discard(path, episode.reason)
-            self.last_path = str(path)
-            message = f"{path.name} is in the trash: {episode.reason}"
-        else:
-            self.saved += 1
-            self._last = (episode.index, episode.task, path)
-            message = f"{path.name} saved"
-        return Reply(True, message, str(path), episode.verdict, episode.index)
-
-    def _last_saved(self) -> tuple[int, str, Path] | None:
-        if self._last is not None and self._last[2].is_dir():
-            return self._last
-        path = self._store.last()
-        if path is None:
-            return None
-        custom = self._provenance.read(path)
-        return int(custom.get("koch.index", "0") or 0), custom.get("koch.task", ""), path
-
-    def _label(self, outcome: str) -> Reply:
-        try:
-            last = self._last_saved()
-            if last is None:
-                return Reply(False, "there is no episode to label")
-            self._store.label(last[2], {"koch.outcome": outcome})
-        except (KochError, OSError) as exc:
-            return Reply(False, str(exc))
-        index, task, path = last
-        self._emit(EventKind.LABEL, index, task, outcome, "")
-        message = f"{path.name} is labelled {outcome}"
-        return Reply(True, message, str(path), self.last_verdict, index)
-
-    def _discard_last(self, reason: str) -> Reply:
-        try:
-            last = self._last_saved()
-            if last is None:
-                return Reply(False, "there is no episode to discard")
-            path = self._store.discard(last[2], reason)
-        except (KochError, OSError) as exc:
-            return Reply(False, str(exc))
-        self._last = None
-        self.saved = max(0, self.saved - 1)
-        self.last_path = str(path)
-        self._emit(EventKind.DISCARD, last[0], last[1], "", reason)
-        return Reply(True, f"{path.name} is in the trash: {reason}", str(path), index=last[0])
+        return self.shelf.put(
+            summary,
+            episode.index,
+            episode.task,
+            episode.verdict,
+            discard="" if episode.keep else episode.reason,
+        )

@@ -57,8 +57,8 @@ class StatusPublisher:
             reason=reason,
             streams=[_stream(item) for item in health],
             disk_minutes_left=float(session.disk.minutes_left),
-            episodes_saved=session.saved,
-            last_verdict=session.last_verdict,
+            episodes_saved=session.shelf.saved,
+            last_verdict=session.shelf.last_verdict,
             path=session.path,
         )
         message.header.stamp = self._node.get_clock().now().to_msg()

@@ -42,18 +42,42 @@ def parser() -> argparse.ArgumentParser:
         description="Record episodes with the arms and cameras that are running (koch up).",
         epilog=f"Keys: {view.KEYS}. Without a terminal it runs by itself.",
     )
-    result.add_argument("--num-episodes", type=int, default=0, metavar="N",
-                        help="stop after so many saved episodes (default: until q)")
-    result.add_argument("--episode-time-s", type=float, default=0.0, metavar="S",
-                        help="end each episode after this time (default: by key)")
-    result.add_argument("--reset-time-s", type=float, default=0.0, metavar="S",
-                        help="pause behind each episode, to put things back")
+    result.add_argument(
+        "--num-episodes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="stop after so many saved episodes (default: until q)",
+    )
+    result.add_argument(
+        "--episode-time-s",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="end each episode after this time (default: by key)",
+    )
+    result.add_argument(
+        "--reset-time-s",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="pause behind each episode, to put things back",
+    )
     result.add_argument("--task", default="", help="task text (default: the rig's)")
     result.add_argument("--wait", action="store_true", help="wait for a key before each episode")
-    result.add_argument("--start-timeout-s", type=float, default=10.0, metavar="S",
-                        help="how long a start waits for dead streams")
-    result.add_argument("--rig", type=Path, metavar="FILE",
-                        help="start a recorder for this rig when none runs (default: $KOCH_RIG)")
+    result.add_argument(
+        "--start-timeout-s",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="how long a start waits for dead streams",
+    )
+    result.add_argument(
+        "--rig",
+        type=Path,
+        metavar="FILE",
+        help="start a recorder for this rig when none runs (default: $KOCH_RIG)",
+    )
     result.add_argument("--root", type=Path, metavar="DIR", help="its folder of episodes")
     result.add_argument("--plain", action="store_true", help="lines instead of a screen")
     result.add_argument("--beep", action="store_true", help="beep when the phase changes")

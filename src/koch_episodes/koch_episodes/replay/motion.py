@@ -126,13 +126,17 @@ def _from_bag(path: Path, arm: str | None, from_s: float, to_s: float) -> tuple[
         commanded = sorted(name for name in joints if name.endswith("/joint_command"))
         topic = f"/{arm}/joint_command" if arm else (commanded or [""])[0]
         if not arm and len(commanded) > 1:
-            raise EpisodeError(bag.name, f"moves several arms ({', '.join(commanded)})",
-                               "Choose one with --arm.")
+            raise EpisodeError(
+                bag.name, f"moves several arms ({', '.join(commanded)})", "Choose one with --arm."
+            )
         if arm and topic not in joints:
             topic = f"/{arm}/joint_states"  # recorded without commands: the measured path
         if topic not in joints:
-            raise EpisodeError(bag.name, f"holds no joint commands; it has {sorted(joints)}",
-                               "Choose an arm with --arm.")
+            raise EpisodeError(
+                bag.name,
+                f"holds no joint commands; it has {sorted(joints)}",
+                "Choose an arm with --arm.",
+            )
         types = TypeDecoder()
         types.add(bag.topics[topic])
         times: list[int] = []

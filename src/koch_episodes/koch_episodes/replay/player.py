@@ -109,8 +109,10 @@ class Player:
         if reply is None or not reply.success:
             why = reply.message if reply else "no answer"
             raise ReplayError(self._arm, f"the teleop clutch stays closed ({why})", "Open it.")
-        self._say(f"teleoperation is off; on again with: ros2 service call /{self._arm}"
-                  "/teleop/clutch std_srvs/srv/SetBool '{data: true}'")
+        self._say(
+            f"teleoperation is off; on again with: ros2 service call /{self._arm}"
+            "/teleop/clutch std_srvs/srv/SetBool '{data: true}'"
+        )
 
     def wait_for_arm(self) -> Array:
         """Return the measured pose.
