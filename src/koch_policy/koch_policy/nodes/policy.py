@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from koch_interfaces.msg import PolicyStatus
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
 
 from koch_episodes.decode import joint_vector
 from koch_episodes.stream import StreamBuffer
@@ -102,7 +102,7 @@ class PolicyNode(Node):
 
     Args:
         load: Makes the policy in place of the checkpoint's: for policies that are no checkpoint.
-        parameter_overrides: Values in place of those of the command line.
+        options: For rclpy's Node: parameter_overrides, namespace and the like.
 
     Raises:
         KochError: Rig or checkpoint cannot be used, they do not fit, or another node runs.
@@ -111,10 +111,9 @@ class PolicyNode(Node):
     def __init__(
         self,
         load: Callable[[PolicyParameters], Policy] = load_from,
-        *,
-        parameter_overrides: list[Parameter] | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__("policy", parameter_overrides=parameter_overrides)
+        super().__init__("policy", **options)
         self.settings = settings = declare(self)
         rig = load_rig(settings.rig)
         self._arm = rig.arm(settings.arm) if settings.arm else rig.follower
@@ -318,13 +317,15 @@ class PolicyNode(Node):
 
     def _report_end(self, run: PolicyRun) -> None:
         assert run.end is not None  # concluded
-        self.reason = run.end.reason if run.end.is_fault else ""
-        level = self.get_logger().error if run.end.is_fault else self.get_logger().info
-        level(
-            f"run ended after {run.steps} actions: {run.end.cause.name.lower()}: {run.end.reason}"
-        )
-        self.state = PolicyStatus.ABORTED if run.end.is_fault else PolicyStatus.IDLE
+        end = run.end
+        self.reason = end.reason if end.is_fault else ""
+        self.state = PolicyStatus.ABORTED if end.is_fault else PolicyStatus.IDLE
         self.status.publish()
+        text = f"run ended after {run.steps} actions: {end.cause.name.lower()}: {end.reason}"
+        if end.is_fault:
+            self.get_logger().error(text)
+        else:
+            self.get_logger().info(text)
 
     def close(self) -> None:
         """Stop commanding and end the threads; idempotent."""
