@@ -18,9 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-import yaml
-
-from koch_episodes.bag.storage import RawMessage, Topic
+from koch_episodes.bag.storage import RawMessage, Topic, custom_data
 from koch_episodes.errors import BagError
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -156,11 +154,12 @@ class McapFile:
             fields = _Fields(body)
             name, values = fields.text(), fields.pairs()
             if name == "rosbag2" and "serialized_metadata" in values:
-                raw = yaml.safe_load(values["serialized_metadata"]) or {}
-                values = raw.get("custom_data") or {}
-            elif name != "koch":
-                values = {}
-            self.custom.update({str(k): str(v) for k, v in values.items()})
+                found = custom_data(values["serialized_metadata"])
+                if found is None:
+                    self._note(f"{self._path.name}: stored metadata is broken")
+                self.custom.update(found or {})
+            elif name == "koch":
+                self.custom.update(values)
 
     def messages(self, topics: frozenset[str]) -> Iterator[RawMessage]:
         """Yield the messages of some topics in log time order (unfinished: in file order)."""

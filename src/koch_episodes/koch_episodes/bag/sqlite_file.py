@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-import yaml
-
-from koch_episodes.bag.storage import RawMessage, Topic
+from koch_episodes.bag.storage import RawMessage, Topic, custom_data
 from koch_episodes.errors import BagError
 
 _FURTHEST_SKIP = 1 << 20
@@ -75,13 +73,10 @@ class SqliteFile:
                 self._read_custom(text)
 
     def _read_custom(self, text: str) -> None:
-        try:
-            raw = yaml.safe_load(text) or {}
-        except yaml.YAMLError:
-            self._note(f"{self._path.name}: stored metadata is not YAML")
-            return
-        raw = raw.get("rosbag2_bagfile_information", raw) if isinstance(raw, dict) else {}
-        self.custom.update({str(k): str(v) for k, v in (raw.get("custom_data") or {}).items()})
+        found = custom_data(text)
+        if found is None:
+            self._note(f"{self._path.name}: stored metadata is broken")
+        self.custom.update(found or {})
 
     def messages(self, topics: frozenset[str]) -> Iterator[RawMessage]:
         """Yield the messages of some topics in time order; behind a damage in row order."""

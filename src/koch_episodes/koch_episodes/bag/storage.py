@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import yaml
+
 
 class RawMessage(NamedTuple):
     """One serialised message.
@@ -38,6 +40,16 @@ class Topic:
     type: str
     definition: str = ""
     form: str = ""
+
+
+def custom_data(text: str) -> dict[str, str] | None:
+    """Read the custom data from a bag's metadata (YAML text); None where it is no such text."""
+    try:
+        raw = yaml.safe_load(text)
+        raw = raw.get("rosbag2_bagfile_information", raw)
+        return {str(key): str(value) for key, value in (raw.get("custom_data") or {}).items()}
+    except (yaml.YAMLError, AttributeError, ValueError):
+        return None
 
 
 class StorageFile(Protocol):
