@@ -32,8 +32,8 @@ fps: 30
 robot_type: koch_follower
 task: benchmark
 arms:
-  follower: {{role: follower, port: /dev/null, calibration: {calibration}, rate_hz: 100}}
-  leader: {{role: leader, drives: follower, port: /dev/null, calibration: {calibration}, rate_hz: 100}}
+  follower: {{role: follower, port: /dev/null, calibration: {calibration}}}
+  leader: {{role: leader, drives: follower, port: /dev/null, calibration: {calibration}}}
 cameras:
   above: {{source: 0, width: 640, height: 480, fps: 30, mount: {{parent: world, xyz: [0, 0, 1]}}}}
   wrist: {{source: 1, width: 640, height: 480, fps: 30, mount: {{parent: world, xyz: [0, 0, 1]}}}}
