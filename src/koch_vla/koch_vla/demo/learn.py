@@ -60,7 +60,7 @@ def validate(context: DemoContext) -> Results:
         DemoError: A rule is broken.
     """
     settings = context.settings
-    words = ["inspect", "--validate", str(dataset_folder(settings))]
+    words = ["inspect", "--validate", "--no-png", str(dataset_folder(settings))]
     run_verb(words, settings.folder / "logs/validate.log", context.say)
     context.say("      valid")
     return {"valid": True}
