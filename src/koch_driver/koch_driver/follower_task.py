@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING
 
 from koch_driver.arm import (
     ELBOW_GAINS,
-    align_turns,
     configure_follower,
     operating_modes,
     torque_off_quietly,
 )
 from koch_driver.command_latency import CommandLatency
-from koch_driver.control_table import HardwareError
-from koch_driver.errors import BusTimeout, DriverError
+from koch_driver.errors import DriverError
 from koch_driver.guard import Guard, GuardResult, GuardState
 from koch_driver.health import HealthReader
 from koch_driver.health_monitor import HealthMonitor
+from koch_driver.motor_errors import error_name, pending_errors, reboot_motors
 from koch_driver.motors import FOLLOWER_MOTORS
 from koch_driver.moves import EXIT_SOURCE, move_to
 from koch_driver.reading import Reading, ReadingConverter
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from koch_rig.calibration import MotorCalibration
     from koch_rig.units import JointUnits
 
-_REBOOT_S = 0.6
 _HEALTH_PERIOD_S = 0.1
 
 
@@ -139,6 +137,7 @@ class FollowerTask:
         self._health_due_s = 0.0
         self._goal: tuple[float, ...] | None = None
         self._leaving: Execution | None = None
+        self._configured = False
 
     # -- ArmTask ------------------------------------------------------------------------------
 
@@ -146,8 +145,15 @@ class FollowerTask:
         """Configure without dropping an arm that is still held; begin at the measured pose."""
         self._health = HealthReader(bus)
         self._goal = None
-        self.errors = {}  # a servo that still has one says so in the first cycle
-        if not self._still_held(bus):
+        self.errors = pending_errors(bus)
+        self._configured = True
+        if self.errors:
+            # A servo that has shut down refuses torque; the others keep theirs, and the arm
+            # waits for the torque service. Without any torque there is nothing to write.
+            self.stop()
+            self._configured = False
+            self.torque_on = bool(bus.read_all("Torque_Enable").any())
+        elif not self._still_held(bus):
             configure_follower(bus, self._calibration)
             self.torque_on = False
             if self._wants_torque:
@@ -221,6 +227,9 @@ class FollowerTask:
             return
         self._clear_errors(bus)
         if not self.torque_on or not self._still_held(bus):
+            if not self._configured:
+                configure_follower(bus, self._calibration)
+                self._configured = True
             self._torque_on(bus)
             self.guard.restart()
 
@@ -303,15 +312,12 @@ class FollowerTask:
         known = {spec.joint for spec in FOLLOWER_MOTORS if spec.id in alerts}
         for joint in known - set(self.errors):
             self.stop()
-            self.errors = {**self.errors, joint: _error_name(bus, joint)}
+            self.errors = {**self.errors, joint: error_name(bus, joint)}
 
     def _clear_errors(self, bus: DynamixelBus) -> None:
         if not self.errors:
             return
-        for joint in self.errors:
-            bus.reboot(joint)
-        time.sleep(_REBOOT_S)
-        align_turns(bus, self._calibration)
+        reboot_motors(bus, self.errors, self._calibration)
         if "elbow_flex" in self.errors:
             for register, value in ELBOW_GAINS.items():
                 bus.write(register, "elbow_flex", value)
@@ -329,11 +335,3 @@ class FollowerTask:
             and bus.read_all("Operating_Mode").tolist() == operating_modes()
             and all(bus.read(name, "elbow_flex") == value for name, value in ELBOW_GAINS.items())
         )
-
-
-def _error_name(bus: DynamixelBus, joint: str) -> str:
-    try:
-        error = HardwareError(bus.read("Hardware_Error_Status", joint))
-    except BusTimeout:
-        return "unknown"
-    return " and ".join(flag.name.lower() for flag in HardwareError if flag in error and flag.name)

@@ -15,6 +15,7 @@ from koch_driver.arm import configure_leader, torque_off_quietly
 from koch_driver.guard import Guard, Source
 from koch_driver.health import HealthReader
 from koch_driver.health_monitor import HealthMonitor
+from koch_driver.motor_errors import error_name, pending_errors, reboot_motors
 from koch_driver.motors import LEADER_MOTORS
 from koch_driver.reading import Reading, ReadingConverter
 from koch_rig.joints import GRIPPER, JOINT_NAMES
@@ -29,6 +30,10 @@ BACK_DRIVE = "back_drive"
 LEADER_SOURCES = (Source(BACK_DRIVE, 1),)
 _GRIPPER = JOINT_NAMES.index(GRIPPER)
 _HEALTH_PERIOD_S = 0.2
+# A spring that a finger holds closed for hours; far below the servo's overload.
+GENTLE_CURRENT_A = 0.2
+# A servo that has shut down is given so long before its reboot.
+_RECOVERY_PAUSE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,12 @@ class LeaderConfig:
     Attributes:
         gripper_open: Where the trigger's spring pulls to, 0..100 of its calibrated range
             (LeRobot's `gripper_open_pos`).
-        gripper_current_a: Greatest current of the spring; 0 leaves the servo's own limit.
+        gripper_current_a: Greatest current of the spring; 0 leaves the servo's own limit, with
+            which a trigger that is held closed shuts the servo down by overload within seconds.
     """
 
     gripper_open: float = 50.0
-    gripper_current_a: float = 0.0
+    gripper_current_a: float = GENTLE_CURRENT_A
 
 
 class LeaderTask:
@@ -66,6 +72,8 @@ class LeaderTask:
         self.monitor = HealthMonitor(JOINT_NAMES)
         self.reading: Reading | None = None
         self.driven_back = False
+        self.errors: dict[str, str] = {}
+        self._recover_s = 0.0
         self._config = config
         self._units = units
         self._calibration = calibration
@@ -82,10 +90,16 @@ class LeaderTask:
         """Free the arm and load the trigger's spring."""
         self._health = HealthReader(bus)
         self.driven_back = False
+        self.errors = pending_errors(bus)
+        if self.errors:
+            reboot_motors(bus, self.errors, self._calibration)
+            self.errors = pending_errors(bus)  # one that persists is tried again later
+            self._recover_s = time.monotonic() + _RECOVERY_PAUSE_S
         configure_leader(bus, self._calibration)
         if self._config.gripper_current_a > 0.0:
             bus.write("Goal_Current", GRIPPER, round(1e3 * self._config.gripper_current_a))
-        bus.write("Torque_Enable", GRIPPER, 1)
+        if GRIPPER not in self.errors:
+            bus.write("Torque_Enable", GRIPPER, 1)
         goals = np.zeros(len(JOINT_NAMES), dtype=np.int64)
         state = bus.sync_read_state()
         # Goals of joints without torque have no effect; their present position is a safe one.
@@ -101,6 +115,13 @@ class LeaderTask:
             reading = self.reading = self._converter.convert(state)
             self.monitor.add_loads(reading.loads, now_s)
             self._publish(reading)
+        if state.alerts and not self.errors:
+            known = {spec.joint for spec in LEADER_MOTORS if spec.id in state.alerts}
+            self.errors = {joint: error_name(bus, joint) for joint in known}
+            self._recover_s = now_s + _RECOVERY_PAUSE_S
+        elif self.errors and now_s >= self._recover_s:
+            self.connected(bus)
+            self.guard.restart()
         if self.driven_back:
             result = self.guard.step(now_s, None if reading is None else reading.positions)
             if result.goal is not None:

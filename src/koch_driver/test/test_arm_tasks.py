@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from koch_driver.arm import connect_arm
-from koch_driver.control_loop import ControlLoop, LoopConfig
+from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
 from koch_driver.follower_task import FollowerConfig, FollowerTask, OnExit, Snapshot
 from koch_driver.guard import Guard, GuardLimits
 from koch_driver.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, LeaderTask
@@ -50,6 +50,16 @@ def follower_task(config: FollowerConfig, snapshots: list[Snapshot]) -> Callable
         return FollowerTask(
             units, calibration, guard, config, publish=snapshots.append, ros_now_s=time.time
         )
+
+    return make
+
+
+def leader_task(made: list[LeaderTask], readings: list) -> Callable:
+    def make(units, calibration, limits) -> LeaderTask:
+        guard = Guard(limits, period_s=0.005, sources=LEADER_SOURCES)
+        task = LeaderTask(units, calibration, guard, LeaderConfig(), publish=readings.append)
+        made.append(task)
+        return task
 
     return make
 
@@ -143,3 +153,68 @@ def test_a_leader_is_free_but_for_its_trigger(
     assert torques(leader_chain) == [0, 0, 0, 0, 0, 1]
     loop.close()
     assert torques(leader_chain) == [0] * 6
+
+
+def test_a_trigger_held_closed_does_not_shut_its_servo_down(
+    rig: Rig, leader_chain: EmulatedChain, wait_until: Callable[..., bool]
+) -> None:
+    """Without a limit of the spring's current the servo's overload trips after three seconds."""
+    readings: list = []
+    loop = start(rig, "leader", leader_task([], readings))
+    assert wait_until(lambda: len(readings) > 10)
+    open_rad = readings[-1].positions[5]
+    leader_chain.faults.hold("gripper", open_rad + 0.6)
+    time.sleep(3.6)
+    assert leader_chain.servo(6).get("Hardware_Error_Status") == 0
+    assert 100 < abs(leader_chain.servo(6).get("Present_Current")) <= 200
+    loop.close()
+
+
+def test_a_leader_reboots_a_trigger_that_has_shut_down(
+    rig: Rig, leader_chain: EmulatedChain, wait_until: Callable[..., bool]
+) -> None:
+    made: list[LeaderTask] = []
+    loop = start(rig, "leader", leader_task(made, []))
+    assert wait_until(lambda: torques(leader_chain)[5] == 1)
+    leader_chain.faults.trip("gripper", "overload")
+    assert wait_until(lambda: made[0].errors == {"gripper": "overload"})
+    assert loop.status().phase is Phase.RUNNING
+    assert wait_until(lambda: torques(leader_chain)[5] == 1, 6.0)
+    assert made[0].errors == {}
+    assert leader_chain.servo(6).get("Goal_Current") == 200
+    loop.close()
+
+
+def test_a_leader_connects_with_a_trigger_that_has_shut_down(
+    rig: Rig, leader_chain: EmulatedChain, wait_until: Callable[..., bool]
+) -> None:
+    leader_chain.faults.trip("gripper", "overload")
+    loop = start(rig, "leader", leader_task([], []))
+    assert wait_until(lambda: torques(leader_chain)[5] == 1)
+    loop.close()
+
+
+def test_a_follower_connects_with_a_servo_that_has_shut_down(
+    rig: Rig, chain: EmulatedChain, wait_until: Callable[..., bool]
+) -> None:
+    """The others keep their torque; the torque service brings the tripped one back."""
+    snapshots: list[Snapshot] = []
+    made: list[FollowerTask] = []
+
+    def make(units, calibration, limits) -> FollowerTask:
+        made.append(follower_task(FollowerConfig(), snapshots)(units, calibration, limits))
+        return made[-1]
+
+    first = start(rig, "follower", make)
+    assert wait_until(lambda: torques(chain) == [1] * 6)
+    first.close()
+    chain.faults.trip("wrist_flex", "overload")
+    loop = start(rig, "follower", make)
+    assert wait_until(lambda: loop.status().phase is Phase.RUNNING)
+    assert made[1].errors == {"wrist_flex": "overload"}
+    assert torques(chain) == [1, 1, 1, 0, 1, 1]
+    loop.call(lambda bus: made[1].set_torque(bus, True), timeout_s=5.0)
+    assert torques(chain) == [1] * 6
+    assert made[1].errors == {}
+    made[1].resume()
+    loop.close()

@@ -63,7 +63,9 @@ def loop_status(
             "bus_read_p50_ms": 1e3 * bus.latency.quantile(0.5),
             "bus_read_p99_ms": 1e3 * bus.latency.quantile(0.99),
         }
-    message = loop.reason.splitlines()[-1] if loop.reason else loop.phase.value
+    lines = loop.reason.splitlines() or [loop.phase.value]
+    # The cause stands first; in a traceback, last.
+    message = lines[-1 if loop.phase is Phase.DEAD else 0]
     return status(f"{name}: bus", port, _LEVEL[loop.phase], message, values)
 
 

@@ -141,7 +141,7 @@ class LeaderNode(Node):
         statistics = None if bus is None else bus.statistics.snapshot()
         message.status = [
             loop_status(name, port, self.loop.status(), statistics),
-            *motor_statuses(name, port, self.task.monitor, currents, {}),
+            *motor_statuses(name, port, self.task.monitor, currents, self.task.errors),
         ]
         self._diagnostics.publish(message)
 

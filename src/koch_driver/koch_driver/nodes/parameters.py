@@ -11,6 +11,7 @@ from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.node import Node
 
 from koch_driver.errors import DriverError
+from koch_driver.leader_task import GENTLE_CURRENT_A
 from koch_rig.joints import HOME_POSE_RAD, JOINT_COUNT, JOINT_NAMES, REST_POSE_RAD
 
 P = TypeVar("P")
@@ -122,7 +123,7 @@ class LeaderParameters:
         50.0, "rest position of the gripper trigger [0..100 of its range]", low=0.0, high=100.0
     )
     gripper_current: float = described(
-        0.0,
+        GENTLE_CURRENT_A,
         "greatest current of the trigger's spring [A], 0 = the servo's own",
         low=0.0,
         high=1.75,

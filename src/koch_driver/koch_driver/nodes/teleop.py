@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import deque
+from collections.abc import Iterable, Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
@@ -24,6 +26,8 @@ from koch_driver.teleop_map import Engagement, PoseMap, engage
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.rig import Role
+
+_SILENT_S = 0.5
 
 
 class TeleopNode(Node):
@@ -45,6 +49,8 @@ class TeleopNode(Node):
         self._name = f"{leader.name} to {leader.drives}"
         self._map = PoseMap(ends[0].units, ends[1].units)
         self._stamper = RosStamper(self.get_clock())
+        self._ends = ends[0].arm.name, ends[1].arm.name
+        self._heard_s: dict[str, float] = {}
         self._leader: tuple[float, ...] | None = None
         self._follower: tuple[float, ...] | None = None
         self._wanted = parameters.engaged
@@ -64,6 +70,7 @@ class TeleopNode(Node):
         positions = _by_name(message)
         if positions is None:
             return
+        self._heard_s[self._ends[0]] = time.monotonic()
         self._leader = self._map.map(positions)
         if self._wanted and not self._engaged and self._follower is not None:
             self._engage()
@@ -75,6 +82,7 @@ class TeleopNode(Node):
 
     def _on_follower(self, message: JointState) -> None:
         self._follower = _by_name(message)
+        self._heard_s[self._ends[1]] = time.monotonic()
 
     def _on_clutch(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if request.data and not self._engaged:
@@ -110,13 +118,24 @@ class TeleopNode(Node):
             "leader_to_command_p50_ms": 1e3 * quantile(delays, 0.5),
             "leader_to_command_p99_ms": 1e3 * quantile(delays, 0.99),
         }
-        level = DiagnosticStatus.OK
-        if self._leader is None or self._follower is None:
-            level = DiagnosticStatus.WARN
+        level, text = DiagnosticStatus.OK, self._message
+        if silent := silent_arms(self._ends, self._heard_s, time.monotonic()):
+            level, text = DiagnosticStatus.WARN, f"{silent}; {text}"
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
-        message.status = [status(f"teleop: {self._name}", "", level, self._message, values)]
+        message.status = [status(f"teleop: {self._name}", "", level, text, values)]
         self._diagnostics.publish(message)
+
+
+def silent_arms(arms: Iterable[str], heard_s: Mapping[str, float], now_s: float) -> str:
+    """Name the arms whose joint states stay away, and for how long; empty when all are heard."""
+    silent = []
+    for arm in arms:
+        if arm not in heard_s:
+            silent.append(f"no joint states of {arm} yet")
+        elif now_s - heard_s[arm] > _SILENT_S:
+            silent.append(f"no joint states of {arm} for {now_s - heard_s[arm]:.1f} s")
+    return "; ".join(silent)
 
 
 def _by_name(message: JointState) -> tuple[float, ...] | None:
