@@ -34,6 +34,10 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Report = Callable[[NodeSpec, str], None]
 
 
+def _nobody(_spec: NodeSpec, _cause: str) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True)
 class StopTimes:
     """How long a node may take to end after each signal, in [s]."""
@@ -49,6 +53,8 @@ class Supervisor:
         specs: Nodes in start order.
         report: Receives each output line and each event with its node.
         stop_times: Patience at the end.
+        changed: Told when a node's process starts (with "") and when it ends by itself (why, and
+            what follows).
         command: Turns a node into a command line; gets a folder for its files.
 
     `run` may be called in any thread; `stop` from any other, or from a signal handler.
@@ -60,11 +66,13 @@ class Supervisor:
         *,
         report: Report,
         stop_times: StopTimes | None = None,
+        changed: Report = _nobody,
         command: Callable[[NodeSpec, Path], list[str]] = executables.command,
     ) -> None:
         self._specs = tuple(specs)
         self._report = report
         self._stop_times = stop_times or StopTimes()
+        self._changed = changed
         self._command = command
         self._children: list[Child] = []
         self._selector = selectors.DefaultSelector()
@@ -136,6 +144,7 @@ class Supervisor:
             child.restart_s = None
             self._fail(1)
             return
+        self._changed(child.spec, "")
         assert child.process is not None
         assert child.process.stdout is not None
         pid_fd = os.pidfd_open(child.process.pid)
@@ -173,10 +182,12 @@ class Supervisor:
             self._report_stop(child, returncode)
             return
         delay_s = child.plan_restart(exit_code(returncode), time.monotonic())
+        follows = "it stays down" if delay_s is None else f"new start in {delay_s:.1f} s"
+        cause = f"{describe_end(returncode)}; {follows}"
+        self._report(child.spec, cause)
+        self._changed(child.spec, cause)
         if delay_s is not None:
-            self._report(child.spec, f"{describe_end(returncode)}; new start in {delay_s:.1f} s")
             return
-        self._report(child.spec, f"{describe_end(returncode)}; it stays down")
         if returncode != 0:
             self._fail(exit_code(returncode))
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,15 +96,19 @@ def _absolute(path: str) -> str:
 
 def run_graph(specs: tuple[NodeSpec, ...], log: Path | None = None) -> int:
     """Run nodes in the foreground until they end or a signal comes; returns the exit code."""
-    if log is None:
-        supervisor = Supervisor(specs, report=PrefixedOutput(specs))
-        with stop_on_signals(supervisor):
-            return supervisor.run()
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as stream:
-        supervisor = Supervisor(specs, report=PrefixedOutput(specs, log=stream))
-        with stop_on_signals(supervisor):
-            return supervisor.run()
+    from koch_vla.nodes.process_report import ProcessReport
+
+    with contextlib.ExitStack() as stack:
+        stream = None
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            stream = stack.enter_context(log.open("w", encoding="utf-8"))
+        processes = stack.enter_context(ProcessReport())
+        supervisor = Supervisor(
+            specs, report=PrefixedOutput(specs, log=stream), changed=processes.changed
+        )
+        stack.enter_context(stop_on_signals(supervisor))
+        return supervisor.run()
 
 
 def describe(specs: tuple[NodeSpec, ...]) -> str:
