@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from xml.etree import ElementTree
 
 import pytest
 
 import koch_vla
+from koch_vla import cli
 from koch_vla.cli import VERBS
 from koch_vla.launch_nodes import LAUNCH_ARGUMENTS
 
@@ -25,9 +27,31 @@ def test_every_verb_is_in_the_table(readme):
     assert missing == []
 
 
-def test_every_command_in_the_readme_is_a_verb(readme):
+@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md", "docs/hardware.md"])
+def test_every_command_in_the_documents_is_a_verb(repository, name):
     known = {verb.name for verb in VERBS} | {"setup", "test"}
-    assert set(re.findall(r"`?\.?/?koch ([a-z]+)\b", readme)) - known == set()
+    text = (repository / name).read_text(encoding="utf-8")
+    assert set(re.findall(r"[`/ ]koch ([a-z]+)\b", text)) - known == set()
+
+
+def commands(text: str) -> list[list[str]]:
+    """Words of each `./koch VERB ...` in the shell blocks of a document."""
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("./koch ")]
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md", "docs/hardware.md"])
+def test_every_option_in_the_documents_exists(repository, name, capsys):
+    text = (repository / name).read_text(encoding="utf-8")
+    for verb, *words in commands(text):
+        options = {word for word in words if word.startswith("-")} - {"--help"}
+        if verb in ("setup", "test") or not options:
+            continue
+        with pytest.raises(SystemExit):
+            cli.main([verb, "--help"])
+        known = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", capsys.readouterr().out))
+        assert options <= known, f"koch {verb}: {options - known}"
 
 
 def test_every_launch_argument_is_named(readme):
@@ -35,7 +59,9 @@ def test_every_launch_argument_is_named(readme):
     assert set(words) == {argument.name for argument in LAUNCH_ARGUMENTS}
 
 
-@pytest.mark.parametrize("name", ["README.md", "src/koch_vla/README.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "src/koch_vla/README.md", "docs/tutorial.md", "docs/hardware.md"]
+)
 def test_links_lead_somewhere(repository, name):
     path = repository / name
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8")):
