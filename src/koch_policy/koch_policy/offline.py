@@ -1,0 +1,151 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Offline replay: a policy over a recorded episode, executed by the scheduler as it would be live.
+
+The recording gives the observations; actions do not change them (open loop). Inference runs for
+real and its measured time is the delay, so that chunks are entered where they would be live.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from koch_policy.chunks import ChunkScheduler, DelayQuantile, Grid, StrategyKind, make_strategy
+from koch_policy.execution.inference import Predict, plain_predict
+from koch_policy.policy import Policy
+from koch_policy.shadow import ErrorSummary, summarize
+from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
+
+_NS = 1_000_000_000
+_SETTLE_NS = _NS // 5  # a tick is looked at when the bag is this much further
+
+
+@dataclass(frozen=True, eq=False)
+class Tick:
+    """One tick of a recording.
+
+    Attributes:
+        observe: Makes the policy's input; called only when it is needed.
+        action: What was really commanded, [rad] (6,); None where unknown.
+        missing: Why there is no observation; empty when there is one.
+    """
+
+    observe: Callable[[], dict[str, Any]]
+    action: NDArray[np.float64] | None
+    missing: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """What a policy would have done.
+
+    Attributes:
+        recorded: What was commanded, [rad] (N, 6); NaN where unknown.
+        executed: What the policy would have commanded, [rad] (N, 6); NaN where it had no plan.
+        seams: Ticks at which a new chunk took over.
+        delays_s: Duration of each inference [s].
+        refusals: Ticks without an observation.
+        fps: Ticks per second.
+    """
+
+    recorded: NDArray[np.float64]
+    executed: NDArray[np.float64]
+    seams: list[int]
+    delays_s: list[float]
+    refusals: int
+    fps: float
+
+    def errors(self) -> ErrorSummary:
+        """Summary over the ticks at which both are known."""
+        both = self.executed - self.recorded
+        return summarize(both[np.isfinite(both).all(axis=1)])
+
+
+def replay(
+    policy: Policy,
+    ticks: Iterable[Tick],
+    *,
+    fps: float,
+    to_rad: Callable[[NDArray[np.float32]], NDArray[np.float64]],
+    kind: StrategyKind,
+    predict: Predict = plain_predict,
+    delay_s: float | None = None,
+) -> Replay:
+    """Run a policy over a recording.
+
+    Args:
+        policy: Loaded.
+        ticks: The recording.
+        fps: Ticks per second.
+        to_rad: The policy's units to [rad].
+        kind: Strategy.
+        predict: How to call the policy.
+        delay_s: Fixed delay of every inference [s]; None: as long as it takes here.
+    """
+    now = [0]
+    scheduler = ChunkScheduler(
+        make_strategy(kind, policy.config, gripper=JOINT_NAMES.index("gripper")),
+        DelayQuantile(),
+        Grid(0, fps),
+        lambda: now[0],
+    )
+    running: tuple[Any, NDArray[np.float32], int] | None = None
+    recorded, executed = [], []
+    seams, delays = [], []
+    refusals = 0
+    nothing = np.full(JOINT_COUNT, np.nan)
+    for tick, each in enumerate(ticks):
+        now[0] = scheduler.grid.time_ns(tick)
+        if running is not None and running[2] <= now[0]:
+            request, raw, done_ns = running
+            running = None
+            if scheduler.arrive(request, to_rad(raw), raw, tick, done_ns).usable:
+                seams.append(tick)
+        action = scheduler.action(tick)
+        executed.append(nothing if action is None else action)
+        recorded.append(nothing if each.action is None else each.action)
+        refusals += bool(each.missing)
+        if running is None and not each.missing and scheduler.wants(tick):
+            request = scheduler.begin(tick)
+            begin = time.perf_counter()
+            raw = predict(policy, each.observe(), request)
+            delays.append(time.perf_counter() - begin)
+            taken_s = delays[-1] if delay_s is None else delay_s
+            running = (request, raw, now[0] + round(taken_s * _NS))
+    table = [np.array(rows).reshape(-1, JOINT_COUNT) for rows in (recorded, executed)]
+    return Replay(table[0], table[1], seams, delays, refusals, fps)
+
+
+def plot(result: Replay, path: Path, title: str) -> None:
+    """Draw recorded and predicted joint angles with the seams."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    times = np.arange(len(result.recorded)) / result.fps
+    summary = result.errors()
+    figure, axes = pyplot.subplots(3, 2, figsize=(14, 9), sharex=True)
+    for joint, axis in enumerate(axes.T.flatten()):
+        for seam in result.seams:
+            axis.axvline(seam / result.fps, color="0.9", linewidth=0.8)
+        axis.plot(times, np.degrees(result.recorded[:, joint]), "k", label="recorded")
+        axis.plot(times, np.degrees(result.executed[:, joint]), "C1", label="policy")
+        mean = np.degrees(summary.mean[joint])
+        axis.set_title(f"{JOINT_NAMES[joint]}: mean error {mean:.2f} deg", fontsize=10)
+        axis.set_ylabel("deg")
+    axes[0, 0].legend(loc="best")
+    for axis in axes[-1]:
+        axis.set_xlabel("s")
+    figure.suptitle(title)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=80)
+    pyplot.close(figure)

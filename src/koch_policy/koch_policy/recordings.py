@@ -1,0 +1,134 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded episodes as ticks: frames of a dataset, or a bag assembled as the live node does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from koch_episodes.decode import joint_vector
+from koch_episodes.frame import Missing
+from koch_episodes.stream import StreamBuffer
+from koch_policy.chunks import Grid
+from koch_policy.configs import ACTION, TASK
+from koch_policy.errors import DatasetError
+from koch_policy.execution.compatibility import dataset_keys
+from koch_policy.execution.observation import CAMERAS, ObservationBuilder, Vector
+from koch_policy.offline import Tick
+from koch_policy.policy import Policy
+from koch_rig.rig import Rig
+from koch_rig.units import JointUnits
+
+_NS = 1_000_000_000
+_SETTLE_NS = _NS // 5  # a tick is looked at when the bag is this much further
+
+
+def dataset_ticks(
+    path: Path, episode: int, policy: Policy, to_rad: Callable[[Any], NDArray[np.float64]]
+) -> Iterator[Tick]:
+    """The frames of one episode of a LeRobot dataset.
+
+    Raises:
+        DatasetError: There is no such episode, or an input of the policy is not in the dataset.
+    """
+    from koch_episodes.dataset.reader import LeRobotDatasetReader
+
+    reader = LeRobotDatasetReader(path)
+    if not 0 <= episode < len(reader.episodes):
+        raise DatasetError(
+            str(path), f"has no episode {episode}", f"It has 0..{len(reader.episodes) - 1}."
+        )
+    sources = dataset_keys(policy)
+    for key in [part for parts in sources.values() for part in parts]:
+        if key not in reader.features:
+            have = ", ".join(name for name in reader.features if name.startswith("observation"))
+            raise DatasetError(
+                str(path), f"has no {key}, which the policy needs", f"It has {have}."
+            )
+    row = reader.episodes[episode]
+    offsets = policy.config.observation_offsets()
+    for index in range(row.from_index, row.to_index):
+
+        def observe(index: int = index) -> dict[str, Any]:
+            return _dataset_observation(reader, index, sources, offsets)
+
+        yield Tick(observe, to_rad(np.asarray(reader.column(ACTION)[index])))
+
+
+def _dataset_observation(
+    reader: Any, index: int, sources: dict[str, list[str]], offsets: range
+) -> dict[str, Any]:
+    window = reader.window(index, {part: offsets for parts in sources.values() for part in parts})
+    result: dict[str, Any] = {TASK: window["task"]}
+    for key, parts in sources.items():
+        values = [window[part] for part in parts]
+        joined = values[0] if len(values) == 1 else np.concatenate(values, axis=-1)
+        result[parts[0] if len(parts) == 1 else key] = joined[0] if len(offsets) == 1 else joined
+    return result
+
+
+def bag_ticks(
+    path: Path, rig: Rig, policy: Policy, units: dict[str, JointUnits]
+) -> Iterator[Tick]:
+    """The ticks of a bag, assembled as the live node assembles them."""
+    from koch_episodes.bag import open_bag
+    from koch_episodes.bag.types import TypeDecoder
+
+    builder = ObservationBuilder(policy, rig, units)
+    feature = rig.features.get(ACTION)
+    action_stream = f"{rig.follower.name}/joint_command" if feature is None else feature.stream
+    stream = rig.streams[action_stream]
+    actions = StreamBuffer(action_stream, 256, stream.max_age_s, stream.offset_s)
+    topics = {rig.streams[name].topic: name for name in {*builder.streams, action_stream}}
+    with open_bag(path) as bag:
+        missing = sorted(set(topics) - set(bag.topics))
+        if missing:
+            raise DatasetError(str(path), f"lacks {', '.join(missing)}", "Record these topics.")
+        task = bag.custom.get("koch.task") or rig.task
+        types = TypeDecoder()
+        for topic in topics:
+            types.add(bag.topics[topic])
+        grid: Grid | None = None
+        tick = 0
+        for message in bag.messages(list(topics)):
+            value = types.decode(bag.topics[message.topic].type, message.data)
+            stamp = int(value.header.stamp.sec) * _NS + int(value.header.stamp.nanosec)
+            name = topics[message.topic]
+            if name == action_stream:
+                actions.push(stamp, Vector(list(value.name), list(value.position)))
+            if name in builder.streams:
+                builder.push(name, stamp, _content(name, value))
+            grid = grid or Grid(stamp, float(rig.fps))
+            while grid.time_ns(tick) + _SETTLE_NS <= stamp:
+                yield _bag_tick(tick, grid.time_ns(tick), builder, actions, task)
+                tick += 1
+
+
+def _content(name: str, message: Any) -> Any:
+    if name.startswith(CAMERAS):
+        return bytes(message.data)
+    values = message.value if hasattr(message, "value") else message.position
+    return Vector(list(message.name), list(values))
+
+
+def _bag_tick(
+    tick: int, time_ns: int, builder: ObservationBuilder, actions: StreamBuffer, task: str
+) -> Tick:
+    gone: Missing | None = (
+        builder.observe(tick, time_ns) if builder.has_history else builder.missing(time_ns)
+    )
+    sample = actions.first_from(time_ns)
+    action = None
+    if sample is not None and sample.stamp_ns - time_ns <= actions.max_age_ns:
+        action = joint_vector(sample.value.names, sample.value.values)
+
+    def observe() -> dict[str, Any]:
+        builder.observe(tick, time_ns)
+        return builder.observation(tick, task)
+
+    return Tick(observe, action, "" if gone is None else str(gone))
