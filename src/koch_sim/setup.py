@@ -15,6 +15,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
     ],
+    python_requires=">=3.10",
     install_requires=["setuptools"],
     zip_safe=True,
     maintainer="The koch_vla authors",

@@ -29,7 +29,7 @@ GRIPPER = JOINT_NAMES[-1]
 FULL_TURN_JOINTS = ("shoulder_pan", "wrist_roll")
 """Joints whose range LeRobot's calibration fixes at 0..4095 instead of recording it."""
 
-HOME_POSE_RAD: tuple[float, ...] = (0.0, -0.3, -0.9, -1.3, 0.0, -0.75)
+HOME_POSE_RAD: tuple[float, ...] = (0.0, -0.3, -0.9, -1.3, 0.0, -0.9)
 """Where the arm waits between tasks [rad]: folded, hand over the table, gripper open."""
 
 REST_POSE_RAD: tuple[float, ...] = (0.0, 0.5, 1.2, 0.0, 0.0, 0.0)

@@ -90,17 +90,13 @@ def _graph(rig: Rig, options: argparse.Namespace) -> Iterator[None]:
 
 def _evaluate(rig: Rig, options: argparse.Namespace) -> Evaluation:
     """Run all rollouts, printing one line each."""
-    import rclpy
-
-    from koch_sim.nodes.evaluator import Evaluator
+    from koch_sim.nodes.evaluator import evaluator_node
 
     camera = options.camera if options.camera in rig.cameras else next(iter(rig.cameras), None)
     subject = f"policy {options.policy}" if options.policy is not None else "expert"
     evaluation = Evaluation(subject)
     pictures: list[tuple[bytes, bool]] = []
-    rclpy.init()
-    evaluator = Evaluator(rig, camera)
-    try:
+    with evaluator_node(rig, camera) as evaluator:
         evaluator.wait_ready(READY_TIMEOUT_S, policy=options.policy is not None)
         for number in range(options.rollouts):
             seed = options.seed + number
@@ -116,9 +112,6 @@ def _evaluate(rig: Rig, options: argparse.Namespace) -> Evaluation:
             )
         evaluation.guard = dict(evaluator.guard)
         evaluation.policy = evaluator.policy_figures() if options.policy is not None else {}
-    finally:
-        evaluator.destroy_node()
-        rclpy.try_shutdown()
     if pictures:
         write_contact_sheet(options.out / "contact_sheet.png", pictures)
     return evaluation

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-#: Gripper angles [rad]: wide enough for block and clearance; squeezing the block with some 6 N.
+#: Gripper angles [rad]: 5 cm, 2.5 times the block; squeezing the block with some 6 N.
 GRIPPER_OPEN_RAD = HOME_POSE_RAD[-1]
 GRIPPER_CLOSED_RAD = -0.15
 #: The fixed finger passes the block's side with this much room, [m].
-FINGER_CLEARANCE_M = 0.004
+FINGER_CLEARANCE_M = 0.011
 #: Height of the pads' centre over the table while gripping, [m].
 GRASP_HEIGHT_M = 0.017
 APPROACH_HEIGHT_M = 0.070

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from koch_sim.errors import SimulationError
 from koch_sim.evaluation import Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from koch_rig.rig import Rig
 
@@ -34,6 +35,18 @@ STILL_SPEED = 0.05
 HOME_STILL_S = 0.5
 HOME_TIMEOUT_S = 15.0
 RELAXED = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+@contextlib.contextmanager
+def evaluator_node(rig: Rig, camera: str | None) -> Iterator[Evaluator]:
+    """Bring ROS up for one evaluator and down again."""
+    rclpy.init()
+    evaluator = Evaluator(rig, camera)
+    try:
+        yield evaluator
+    finally:
+        evaluator.destroy_node()
+        rclpy.try_shutdown()
 
 
 class Evaluator(Node):
