@@ -52,8 +52,10 @@ class _OpenVideo:
         try:
             self._container = av.open(str(path))
             self._stream = self._container.streams.video[0]
-        except (av.FFmpegError, OSError, IndexError) as exc:
+        except (av.FFmpegError, OSError, IndexError, ValueError) as exc:
             raise VideoError(path, f"cannot be opened: {exc}") from exc
+        if self._stream.codec_context is None:
+            raise VideoError(path, "holds no codec that can be decoded here")
         self._stream.thread_type = "SLICE"  # frame threads would delay every picture
         self._stream.codec_context.thread_count = 1
         self._base = self._stream.time_base or 0
@@ -69,17 +71,17 @@ class _OpenVideo:
         """
         target = round(time_s / float(self._base))
         slack = tolerance_s / float(self._base)
-        if self._frames is None or self._must_seek(target, slack):
-            self._container.seek(max(0, target), stream=self._stream, backward=True)
-            self._frames = self._container.decode(self._stream)
         try:
+            if self._frames is None or self._must_seek(target, slack):
+                self._container.seek(max(0, target), stream=self._stream, backward=True)
+                self._frames = self._container.decode(self._stream)
             for frame in self._frames:
                 self._shown = -1 if frame.pts is None else frame.pts
                 if self._shown >= target - slack:
                     if self._shown > target + slack:
                         break
                     return frame
-        except av.FFmpegError as exc:
+        except (av.FFmpegError, ValueError) as exc:
             self._frames = None
             raise VideoError(self._path, f"broken near {time_s:.3f} s: {exc}") from exc
         self._frames = None

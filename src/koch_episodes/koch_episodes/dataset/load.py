@@ -21,6 +21,18 @@ from koch_episodes.dataset.stats import Stats, aggregate, stats_from_json
 from koch_episodes.dataset.tables import read_tasks
 from koch_episodes.errors import DatasetFormatError
 
+# What pyarrow, json and arithmetic raise on files that were tampered with.
+MALFORMED = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    pa.ArrowException,
+)
+
 
 @dataclass(frozen=True)
 class VideoPlace:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from koch_episodes.dataset.frames import FrameCache, Rgb, VideoFrames, resize_rgb
 from koch_episodes.dataset.layout import FeatureSpec, load_info
 from koch_episodes.dataset.load import (
+    MALFORMED,
     Episode,
     data_files,
     load_columns,
@@ -52,12 +53,16 @@ class LeRobotDatasetReader:
         cache: Path | None = None,
     ) -> None:
         self.root = Path(root)
-        self.info = load_info(self.root)
-        self.tasks = tuple(load_tasks(self.root, self.info))
-        self.episodes = tuple(load_episodes(self.root, self.info))
-        self.stats = load_stats(self.root, self.info)
-        self._columns = load_columns(self.root, self.info)
-        self._check_rows()
+        try:
+            self.info = load_info(self.root)
+            self.tasks = tuple(load_tasks(self.root, self.info))
+            self.episodes = tuple(load_episodes(self.root, self.info))
+            self.stats = load_stats(self.root, self.info)
+            self._columns = load_columns(self.root, self.info)
+            self._check_rows()
+        except MALFORMED as exc:
+            got = f"malformed files ({type(exc).__name__}: {exc})"
+            raise DatasetFormatError(self.root, got, "a LeRobot dataset") from exc
         self._size = picture_size
         self._videos = VideoFrames()
         self._row_groups: tuple[tuple[Path, int, int], ...] = ()

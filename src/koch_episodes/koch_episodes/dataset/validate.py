@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from koch_episodes.dataset import layout
 from koch_episodes.dataset.layout import DEFAULT_FEATURES, DatasetInfo, Version, load_info
 from koch_episodes.dataset.load import (
+    MALFORMED,
     Episode,
     data_files,
     load_columns,
@@ -98,23 +99,23 @@ def validate_dataset(root: Path | str, *, videos: bool = True, decode: bool = Fa
     info = _try(report, lambda: load_info(report.root))
     if info is None:
         return report
-    _check_info(report, info)
-    _check_footers(report)
+    _try(report, lambda: _check_info(report, info))
+    _try(report, lambda: _check_footers(report))
     tasks = _try(report, lambda: load_tasks(report.root, info))
     episodes = _try(report, lambda: load_episodes(report.root, info))
     columns = _try(report, lambda: load_columns(report.root, info))
     stats = _try(report, lambda: load_stats(report.root, info) or {})
     if columns is not None:
-        _check_schema(report, info)
-        _check_columns(report, info, columns, tasks)
+        _try(report, lambda: _check_schema(report, info))
+        _try(report, lambda: _check_columns(report, info, columns, tasks))
     if episodes is not None:
-        _check_totals(report, info, episodes, tasks)
+        _try(report, lambda: _check_totals(report, info, episodes, tasks))
         if columns is not None:
-            _check_rows(report, info, episodes, columns)
+            _try(report, lambda: _check_rows(report, info, episodes, columns))
         if videos:
-            check_videos(report, info, episodes, decode=decode)
+            _try(report, lambda: check_videos(report, info, episodes, decode=decode))
     if stats is not None:
-        _check_stats(report, info, stats)
+        _try(report, lambda: _check_stats(report, info, stats))
     return report
 
 
@@ -123,8 +124,8 @@ def _try(report: Report, load: Callable[[], Any]) -> Any:
         return load()
     except KochError as exc:
         report.error(report.root.name, str(exc))
-    except (TypeError, ValueError, KeyError, AttributeError) as exc:
-        report.error(report.root.name, f"malformed metadata: {type(exc).__name__}: {exc}")
+    except MALFORMED as exc:
+        report.error(report.root.name, f"malformed: {type(exc).__name__}: {exc}")
     return None
 
 

@@ -59,6 +59,8 @@ def probe(path: Path) -> VideoFacts:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise VideoError(path, "has no video stream")
+            if container.streams.video[0].codec_context is None:
+                raise VideoError(path, "holds no codec that can be decoded here")
             stream = container.streams.video[0]
             base = stream.time_base or 0
             pairs = _indexed(path, container, stream) or _demuxed(container, stream)
