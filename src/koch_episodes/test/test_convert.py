@@ -24,6 +24,7 @@ from koch_episodes.bag import open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert import ActionFrom, ConvertOptions, convert
 from koch_episodes.dataset import Codec, LeRobotDatasetReader, Version, validate_dataset
+from koch_episodes.errors import DatasetWriteError
 from koch_rig.calibration import load_calibration
 from koch_rig.load import load_rig
 from koch_rig.units import JointUnits, Units
@@ -176,6 +177,11 @@ def test_append_adds_only_new_bags_and_changes_no_old_file(
     reader = LeRobotDatasetReader(out)
     assert reader[0]["task"] == "Pick up the block."
     assert reader[-1]["task"] == "another task / ü"
+    assert len(json.loads((out / "meta/koch_report.json").read_text())) == 3
+    other = write_bag("episode_3", seconds=1.0)
+    with pytest.raises(DatasetWriteError, match=r"units: got radians, expected lerobot"):
+        convert([other], out, ConvertOptions(units=Units.RADIANS), append=True)
+    assert len(LeRobotDatasetReader(out).episodes) == 3
 
 
 def test_output_is_the_same_whatever_the_jobs(write_bag: WriteBag, tmp_path: Path) -> None:

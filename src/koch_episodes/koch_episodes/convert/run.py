@@ -26,6 +26,7 @@ from koch_episodes.dataset.validate import validate_dataset
 from koch_episodes.dataset.writer import DatasetWriter
 from koch_episodes.errors import (
     DatasetFormatError,
+    DatasetWriteError,
     EpisodeError,
     OutputExistsError,
     OutputUnwritableError,
@@ -124,7 +125,8 @@ def _convert(
 ) -> ConvertResult:
     bags = find_bags(inputs)
     identities = {bag: bag_identity(bag) for bag in bags}
-    known = _known_bags(out) if append else {}
+    earlier = _read(out / KOCH, dict) if append else {}
+    known = dict(earlier.get("bags", {}))
     skipped = [bag.name for bag in bags if identities[bag] in known]
     bags = [bag for bag in bags if identities[bag] not in known]
     if not resume:
@@ -133,6 +135,7 @@ def _convert(
         raise EpisodeError(str(out), "every bag is in the dataset already", "Nothing to append.")
     feature_map, schema, rig = find_schema(bags, options)
     features = dataset_features(feature_map, schema, options)
+    _check_same_making(out, earlier, _sidecar(options, schema.fingerprint, None, {}))
     threads = max(1, (os.cpu_count() or 1) // max(1, min(jobs, len(bags))))
     options = replace(options, encoder_threads=threads)
     contents = {
@@ -174,7 +177,8 @@ def _convert(
             rig.text if rig else None,
             {**known, **{identities[job.bag]: job.bag.name for job in done}},
         )
-        stage = writer.prepare({KOCH: koch, REPORT: reports})
+        all_reports = (_read(out / REPORT, list) if append else []) + reports
+        stage = writer.prepare({KOCH: koch, REPORT: all_reports})
         found = validate_dataset(stage)
         if not found.ok:
             raise DatasetFormatError(out, str(found.findings[0]), "a valid dataset")
@@ -196,12 +200,20 @@ def _clear(work: Path) -> None:
             shutil.rmtree(path)
 
 
-def _known_bags(out: Path) -> dict[str, str]:
+def _read(path: Path, kind: type[Any]) -> Any:
+    """Read an earlier conversion's JSON file; an empty object where there is none."""
     try:
-        raw = json.loads((out / KOCH).read_text(encoding="utf-8"))
-        return dict(raw["bags"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return kind()
+    return raw if isinstance(raw, kind) else kind()
+
+
+def _check_same_making(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Refuse to append numbers of another meaning; LeRobot's files cannot tell them apart."""
+    for key in ("fingerprint", "units", "action_from", "delta_actions"):
+        if key in old and old[key] != new[key]:
+            raise DatasetWriteError(f"{out} (append), {key}", new[key], f"{old[key]} as it has")
 
 
 def _sidecar(
