@@ -29,6 +29,7 @@ _SETTLE_S = 5.0
 _REACHED_RAD = 0.12
 _STATE_TIMEOUT_S = 5.0
 _STALE_S = 0.5
+_LONGEST_STEPS = 2.0
 _ARM = slice(0, -1)  # without the gripper, which an object may hold open
 
 
@@ -73,6 +74,7 @@ class Player:
         self._node.create_subscription(JointState, f"{arm}/joint_states", self._on_state, newest)
         self._measured: Array | None = None
         self._heard_s = 0.0
+        self._due = 0.0
 
     def _on_state(self, message: JointState) -> None:
         try:
@@ -134,6 +136,16 @@ class Player:
         message.position = array("d", pose)
         self._publisher.publish(message)
 
+    def _rest(self) -> float:
+        """Wait until the next command is due; returns the time that the motion may go on by.
+
+        When this process was held up the motion pauses, where catching up would be a jump.
+        """
+        begin = time.monotonic()
+        self._due = max(self._due + self._period_s, begin)
+        self._spin(self._due)
+        return min(time.monotonic() - begin, _LONGEST_STEPS * self._period_s)
+
     def approach(self, pose: Array) -> None:
         """Go slowly from where the arm is to a pose.
 
@@ -143,17 +155,16 @@ class Player:
         start = self._state()
         distance = float(np.abs(pose - start).max())
         duration = max(_SHORTEST_APPROACH_S, distance / _APPROACH_SPEED)
-        begin = due = time.monotonic()
+        passed = 0.0
         while True:
-            share = min(1.0, (time.monotonic() - begin) / duration)
+            share = min(1.0, passed / duration)
             smooth = share * share * (3.0 - 2.0 * share)
             self._send(start + smooth * (pose - start))
-            due += self._period_s
-            self._spin(due)
+            passed += self._rest()
             missing = np.abs(self._state() - pose)[_ARM]
             if share >= 1.0 and missing.max() < _REACHED_RAD:
                 return
-            if time.monotonic() - begin > duration + _SETTLE_S:
+            if passed > duration + _SETTLE_S:
                 joint = JOINT_NAMES[int(missing.argmax())]
                 raise ReplayError(
                     self._arm,
@@ -163,22 +174,20 @@ class Player:
                 )
 
     def play(self, motion: Motion, speed: float) -> Tracking:
-        """Play a motion in real time times `speed`.
+        """Play a motion in real time times `speed`; pauses where this process was held up.
 
         Raises:
             ReplayError: The arm falls silent.
         """
         errors = []
-        begin = due = time.monotonic()
+        now_s = 0.0
         while True:
-            now_s = (time.monotonic() - begin) * speed
             pose = motion.at(now_s)
             self._send(pose)
             errors.append(self._state() - pose)
             if now_s >= motion.duration_s:
                 break
-            due = max(due + self._period_s, time.monotonic())
-            self._spin(due)
+            now_s += self._rest() * speed
         found = np.array(errors)
         return Tracking(np.sqrt((found**2).mean(axis=0)), np.abs(found).max(axis=0))
 

@@ -1,0 +1,233 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Motions from bags and datasets, and their way to the arm."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from koch_episodes.bag.storage import Topic
+from koch_episodes.bag.writer import BagWriter
+from koch_episodes.errors import EpisodeError
+from koch_episodes.replay.motion import Motion, load_motion
+from koch_rig.joints import JOINT_NAMES
+
+NS = 1_000_000_000
+START_NS = 1_760_000_000 * NS
+
+
+@pytest.fixture
+def bag(tmp_path: Path, joint_topic: Any, joint_state: Any) -> Callable[..., Path]:
+    """Write a bag of a command topic: one position [rad] for each time [s]."""
+
+    def write(
+        times_s: list[float],
+        positions: list[float],
+        names: tuple[str, ...] = JOINT_NAMES,
+        topic: str = "/follower/joint_command",
+    ) -> Path:
+        writer = BagWriter(tmp_path / "episode_000000", {})
+        kind: Topic = joint_topic[0]
+        number = writer.add_topic(Topic(topic, kind.type, kind.definition, kind.form))
+        for index, (time_s, position) in enumerate(zip(times_s, positions, strict=True)):
+            stamp, log_ns = START_NS + round(time_s * NS), START_NS + index
+            writer.write(number, joint_state(stamp, position, names), log_ns, log_ns)
+        return writer.finish({})
+
+    return write
+
+
+def test_bag_is_read_by_name_with_exact_times(bag: Any) -> None:
+    path = bag([0.0, 0.1, 0.2], [0.0, 0.1, 0.2], names=tuple(reversed(JOINT_NAMES)))
+    arm, motion = load_motion(path)
+    assert arm == "follower"
+    np.testing.assert_allclose(motion.times_s, [0.0, 0.1, 0.2], atol=1e-9)
+    np.testing.assert_allclose(motion.at(0.15), np.full(6, 0.15), atol=1e-9)
+
+
+def test_pose_outside_is_the_nearest_end(bag: Any) -> None:
+    _, motion = load_motion(bag([0.0, 0.1], [0.3, 0.4]))
+    np.testing.assert_allclose(motion.at(-1.0), np.full(6, 0.3))
+    np.testing.assert_allclose(motion.at(9.0), np.full(6, 0.4))
+
+
+def test_stamps_that_do_not_increase_are_left_out(bag: Any) -> None:
+    _, motion = load_motion(bag([0.0, 0.1, 0.05, 0.2], [0.0, 0.1, 9.0, 0.2]))
+    assert motion.positions_rad.max() == pytest.approx(0.2)
+
+
+def test_hole_is_refused_and_a_part_can_be_chosen(bag: Any) -> None:
+    times = [0.0, 0.1, 0.2, 1.2, 1.3]
+    path = bag(times, times)
+    with pytest.raises(EpisodeError, match=r"hole of 1.00 s at 0.20 s.*--from-s"):
+        load_motion(path)
+    _, motion = load_motion(path, from_s=1.0)
+    assert motion.duration_s == pytest.approx(0.1)
+
+
+def test_measured_path_serves_where_no_command_was_recorded(bag: Any) -> None:
+    path = bag([0.0, 0.1], [0.0, 0.1], topic="/left/joint_states")
+    with pytest.raises(EpisodeError, match="holds no joint commands"):
+        load_motion(path)
+    assert load_motion(path, arm="left")[1].duration_s == pytest.approx(0.1)
+
+
+def test_missing_joint_is_named(bag: Any) -> None:
+    with pytest.raises(EpisodeError, match="gripper"):
+        load_motion(bag([0.0, 0.1], [0.0, 0.1], names=JOINT_NAMES[:5]))
+
+
+def test_values_that_are_not_finite_are_refused(bag: Any) -> None:
+    with pytest.raises(EpisodeError, match="finite"):
+        load_motion(bag([0.0, 0.1], [0.0, float("nan")]))
+
+
+def test_single_pose_is_no_motion(bag: Any) -> None:
+    with pytest.raises(EpisodeError, match="holds 1 poses"):
+        load_motion(bag([0.0], [0.0]))
+
+
+def test_folder_that_is_nothing_says_so(tmp_path: Path) -> None:
+    with pytest.raises(EpisodeError, match="neither a bag nor a LeRobot dataset"):
+        load_motion(tmp_path)
+
+
+def test_dataset_needs_a_rig(tmp_path: Path) -> None:
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta/info.json").write_text("{}")
+    with pytest.raises(EpisodeError, match="Give --rig"):
+        load_motion(tmp_path)
+
+
+def test_dry_run_says_what_would_be_played(bag: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    from koch_episodes.replay_cli import main
+
+    assert main([str(bag([0.0, 0.1], [0.0, 0.1])), "--dry-run"]) == 0
+    assert "2 poses, 0.1 s, arm follower" in capsys.readouterr().out
+
+
+class FakeArm:
+    """A follower in the same process: obeys command/replay at once, publishes joint states."""
+
+    def __init__(self, name: str, *, obeys: bool) -> None:
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+        from sensor_msgs.msg import JointState
+
+        self._kind = JointState
+        self.context = rclpy.Context()
+        rclpy.init(args=[], context=self.context)
+        self._rclpy = rclpy
+        self.node = rclpy.create_node("driver", namespace=name, context=self.context)
+        self.obeys = obeys
+        self.pose = [0.5] * 6
+        self.commands: list[list[float]] = []
+        self._states = self.node.create_publisher(JointState, "joint_states", 5)
+        self.node.create_subscription(JointState, "command/replay", self._on_command, 1)
+        self.node.create_timer(0.01, self._publish)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+
+    def _on_command(self, message: Any) -> None:
+        assert list(message.name) == list(JOINT_NAMES)
+        assert message.header.stamp.sec > 0
+        self.commands.append(list(message.position))
+        if self.obeys:
+            self.pose = list(message.position)
+
+    def _publish(self) -> None:
+        message = self._kind(name=list(JOINT_NAMES), position=self.pose)
+        message.header.stamp = self.node.get_clock().now().to_msg()
+        self._states.publish(message)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._thread.join(timeout=5.0)
+        self.node.destroy_node()
+        self._rclpy.shutdown(context=self.context)
+
+
+@pytest.fixture
+def make_arm() -> Iterator[Callable[..., FakeArm]]:
+    """Build fake arms."""
+    arms: list[FakeArm] = []
+
+    def make(name: str, *, obeys: bool = True) -> FakeArm:
+        arms.append(FakeArm(name, obeys=obeys))
+        return arms[-1]
+
+    yield make
+    for arm in arms:
+        arm.close()
+
+
+@pytest.fixture
+def make_player() -> Iterator[Callable[..., Any]]:
+    """Build players."""
+    from koch_episodes.replay.player import Player
+
+    players: list[Any] = []
+
+    def make(arm: str) -> Any:
+        players.append(Player(arm, 50.0, lambda line: None))
+        return players[-1]
+
+    yield make
+    for player in players:
+        player.close()
+
+
+def _motion() -> Motion:
+    times = np.linspace(0.0, 0.5, 16)
+    return Motion("test", times, np.outer(np.linspace(0.2, 0.4, 16), np.ones(6)))
+
+
+@pytest.mark.ros
+def test_arm_is_led_slowly_to_the_start_and_then_played(make_arm: Any, make_player: Any) -> None:
+    arm, player, motion = make_arm("replay_arm"), make_player("replay_arm"), _motion()
+    player.wait_for_arm()
+    player.approach(motion.at(0.0))
+    led = np.array(arm.commands)
+    assert abs(led[0] - 0.5).max() < 0.05, "the first command is where the arm is"
+    assert abs(np.diff(led, axis=0)).max() < 0.05, "no jump on the way"
+    tracking = player.play(motion, 1.0)
+    assert tracking.max_rad.max() < 0.1
+    deadline = time.monotonic() + 3.0
+    while arm.commands[-1][0] < 0.4 - 1e-9 and time.monotonic() < deadline:
+        time.sleep(0.02)  # the last command is still on its way
+    np.testing.assert_allclose(arm.commands[-1], 0.4, atol=1e-9)
+
+
+@pytest.mark.ros
+def test_arm_that_does_not_follow_is_not_played(make_arm: Any, make_player: Any) -> None:
+    from koch_episodes.replay import player as module
+
+    make_arm("stuck_arm", obeys=False)
+    player = make_player("stuck_arm")
+    player.wait_for_arm()
+    settle, module._SETTLE_S = module._SETTLE_S, 0.2
+    try:
+        with pytest.raises(module.ReplayError, match=r"shoulder_pan stays 0.30 rad"):
+            player.approach(np.full(6, 0.2))
+    finally:
+        module._SETTLE_S = settle
+
+
+@pytest.mark.ros
+def test_replay_without_a_driver_says_so(
+    make_player: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from koch_episodes.replay import player as module
+
+    monkeypatch.setattr(module, "_STATE_TIMEOUT_S", 0.3)
+    with pytest.raises(module.ReplayError, match=r"no joint states come.*koch up"):
+        make_player("nobody").wait_for_arm()
