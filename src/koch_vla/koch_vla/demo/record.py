@@ -108,7 +108,7 @@ def _record_missing(context: DemoContext, folder: Path, attempts: Attempts) -> N
                 failures += 1
                 continue
             done = len(finished_episodes(folder))
-            progress.show(done, verdict)
+            progress.show(done, verdict if len(verdict) < 60 else f"{verdict[:57]}...")
 
 
 def _demonstrate(world: WorldClient, recorder: RecorderClient) -> str | None:
