@@ -21,7 +21,7 @@ from koch_policy.policy import Observation, Policy
 
 Predict = Callable[[Policy, Observation, Request], RawRows]
 
-_WARM_UPS = 2  # the first call allocates; the second tells what one takes
+_WARM_UPS = 3  # the first plain, the second guided for the first time; the last one counts
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -79,12 +79,20 @@ class InferenceWorker:
         load: Makes the policy; called in the thread.
         clock: Time now [ns], in the clock of the observation stamps.
         task: A task text for the warm-up.
+        choose: How the policy will be called, so that the warm-up does the same.
     """
 
-    def __init__(self, load: Callable[[], Policy], clock: Callable[[], int], task: str) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Policy],
+        clock: Callable[[], int],
+        task: str,
+        choose: Callable[[Policy], Predict] = lambda policy: plain_predict,
+    ) -> None:
         self._load = load
         self._clock = clock
         self._task = task
+        self._choose = choose
         self._jobs: queue.SimpleQueue[tuple[Request, Observation, Predict] | None] = (
             queue.SimpleQueue()
         )
@@ -130,18 +138,23 @@ class InferenceWorker:
     def _work(self) -> None:
         try:
             policy = self._load()
-            made_up = example(policy, self._task)
-            for _ in range(_WARM_UPS):
-                begin = time.monotonic()
-                checked(policy, policy.predict(made_up))
-                self.warm_up_s = time.monotonic() - begin
-            policy.reset()
+            self._warm_up(policy)
         except Exception as exc:
             self._loaded.set_exception(exc)
             return
         self._loaded.set_result(policy)
         while (job := self._jobs.get()) is not None:
             self._answers.put(self._infer(policy, *job))
+
+    def _warm_up(self, policy: Policy) -> None:
+        """Predict a few times, each chunk continuing the one before."""
+        made_up, predict = example(policy, self._task), self._choose(policy)
+        leftover: RawRows | None = None
+        for number in range(_WARM_UPS):
+            begin = time.monotonic()
+            leftover = checked(policy, predict(policy, made_up, Request(number, 0, 1, leftover)))
+            self.warm_up_s = time.monotonic() - begin
+        policy.reset()
 
     def _infer(
         self, policy: Policy, request: Request, observation: Observation, predict: Predict

@@ -8,6 +8,7 @@ frames, commands), inference (the policy). None waits for another but the action
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -126,7 +127,9 @@ class PolicyNode(Node):
         self._rig = rig
         self._closing = threading.Event()
         self._wake = threading.Event()
-        self._worker = InferenceWorker(partial(load, settings), self.now_ns, rig.task)
+        self._worker = InferenceWorker(
+            partial(load, settings), self.now_ns, rig.task, self._predict_as_set
+        )
         self._load_and_listen()
         self.takeover = Takeover()
         self._fps = float(rig.fps)
@@ -220,6 +223,7 @@ class PolicyNode(Node):
         grid = Grid(self.now_ns(), self._fps)
         self.outputs.grid, self.outputs.strategy, self.strategy = grid, kind.value, kind.value
         self.reason = ""
+        self._note_guidance(kind)
         run = PolicyRun(
             RunSettings(
                 task=task or self.task,
@@ -251,21 +255,29 @@ class PolicyNode(Node):
         self._wake.set()
         return run
 
+    def _predict_as_set(self, policy: Policy) -> Predict:
+        """How to call a policy with the strategy that the parameters name."""
+        return self._predict(strategy_kind(self.settings.strategy, policy.config))
+
     def _predict(self, kind: StrategyKind) -> Predict:
         settings = self.settings
         if kind is not StrategyKind.RTC:
             return plain_predict
-        wanted = settings.guidance == "gradient"
-        if not can_guide(self._policy):
-            self.get_logger().warning(f"rtc: {self.runtime} cannot be guided; chunks are switched")
-        elif wanted and not can_back_propagate(self._policy):
-            self.get_logger().warning(f"rtc: {self.runtime} has no gradients; direct pull")
         return partial(
             predict_continuing,
             beta=settings.max_guidance,
-            back_propagates=wanted,
+            back_propagates=settings.guidance == "gradient",
             steps=settings.denoising_steps or None,
         )
+
+    def _note_guidance(self, kind: StrategyKind) -> None:
+        """Say when rtc cannot do all that was asked."""
+        if kind is not StrategyKind.RTC:
+            return
+        if not can_guide(self._policy):
+            self.get_logger().warning(f"rtc: {self.runtime} cannot be guided; chunks are switched")
+        elif self.settings.guidance == "gradient" and not can_back_propagate(self._policy):
+            self.get_logger().warning(f"rtc: {self.runtime} has no gradients; direct pull")
 
     def _on_guard(self, reason: str) -> None:
         run = self.run
@@ -340,7 +352,12 @@ class PolicyNode(Node):
 
 def main() -> int:
     """Entry point."""
-    return run_node(PolicyNode)
+    code = run_node(PolicyNode)
+    if any(thread.name == "inference" for thread in threading.enumerate()):
+        # A prediction that hangs would end in std::terminate while the interpreter leaves.
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -1,0 +1,219 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The policy node as a process: a real checkpoint, a real driver, configuration errors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rclpy
+import torch
+from diagnostic_msgs.msg import DiagnosticArray
+from koch_interfaces.action import RunPolicy
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+
+from koch_policy.checkpoint import save_checkpoint
+from koch_policy.configs import FeatureType, PolicyFeature
+from koch_policy.extras import Extras
+from koch_policy.models.registry import build_model
+from koch_policy.nodes.run_client import RunClient
+from koch_policy.policy_configs import ActConfig
+from koch_rig.joints import JOINT_NAMES
+
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(400)]
+SOURCES = Path(__file__).resolve().parents[3]
+PATIENCE_S = 120.0  # for loaded machines
+Result = RunPolicy.Result
+
+
+def save_act(folder: Path, camera: str = "", pose: float = 0.0) -> Path:
+    """A tiny ACT that wants the arm near one pose [rad]: state and environment in."""
+    inputs = {
+        "observation.state": PolicyFeature(FeatureType.STATE, (6,)),
+        "observation.environment_state": PolicyFeature(FeatureType.ENV, (6,)),
+    }
+    if camera:
+        inputs[f"observation.images.{camera}"] = PolicyFeature(FeatureType.VISUAL, (3, 64, 64))
+    config = ActConfig(
+        input_features=inputs,
+        output_features={"action": PolicyFeature(FeatureType.ACTION, (6,))},
+        chunk_size=20, n_action_steps=10, dim_model=16, n_heads=2, dim_feedforward=32,
+        use_vae=False, n_encoder_layers=1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    statistics = {
+        key: {"mean": torch.full(shape, mean), "std": torch.full(shape, std)}
+        for key, shape, mean, std in (
+            ("observation.state", (6,), 0.0, 1.0),
+            ("observation.environment_state", (6,), 0.0, 1.0),
+            ("action", (6,), pose, 0.02),
+            (f"observation.images.{camera}", (3, 1, 1), 0.5, 0.5),
+        )
+        if camera or "images" not in key
+    }
+    extras = Extras(units="radians", fps=30.0, names={"action": list(JOINT_NAMES)})
+    save_checkpoint(folder, config, build_model(config), statistics, extras)
+    return folder
+
+
+class Graph:
+    """Processes on the emulated rig, as a launch file would start them."""
+
+    def __init__(self, folder: Path) -> None:
+        run = folder / "run"
+        run.mkdir()
+        text = (SOURCES.parent / "config" / "rig.emulated.yaml").read_text(encoding="utf-8")
+        calibration = SOURCES.parent / "config" / "calibration"
+        text = text.replace("calibration: calibration/", f"calibration: {calibration}/")
+        text = (
+            text.replace("max_age_ms: 50", "max_age_ms: 500")
+            .replace(
+                "features:\n",
+                "features:\n  observation.environment_state: {stream: sim/environment_state}\n",
+            )
+            .replace("streams:\n", "streams:\n  sim/environment_state: {max_age_ms: 1000}\n")
+        )
+        self.rig = folder / "rig.yaml"
+        self.rig.write_text(text, encoding="utf-8")
+        paths = os.pathsep.join(str(path) for path in SOURCES.glob("koch_*"))
+        self._environment = {
+            **os.environ,
+            "KOCH_RUN_DIR": str(run),
+            "PYTHONPATH": os.pathsep.join([paths, os.environ.get("PYTHONPATH", "")]),
+        }
+        self._running: list[subprocess.Popen[str]] = []
+
+    def start(self, module: str, *arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            env=self._environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._running.append(process)
+        return process
+
+    def node(self, module: str, namespace: str = "/", **parameters: Any) -> Any:
+        arguments = ["--ros-args", "-r", f"__ns:={namespace}"]
+        for name, value in {"rig": self.rig, **parameters}.items():
+            arguments += ["-p", f"{name}:={value}"]
+        return self.start(module, *arguments)
+
+    def close(self) -> None:
+        for process in reversed(self._running):
+            if process.poll() is None:
+                process.terminate()
+        for process in self._running:
+            process.communicate(timeout=30.0)
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Iterator[Graph]:
+    made = Graph(tmp_path)
+    yield made
+    made.close()
+
+
+def test_a_checkpoint_for_another_camera_ends_with_2_and_says_why(
+    ros: None, graph: Graph, tmp_path: Path
+) -> None:
+    checkpoint = save_act(tmp_path / "act", camera="front")
+    process = graph.node("koch_policy.nodes.policy", checkpoint=checkpoint, runtime="torch")
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 2
+    assert "does not fit the rig 'koch_emulated'" in errors
+    assert "observation.images.front: not among the rig's features" in errors
+    assert "Traceback" not in errors
+
+
+class World:
+    """Publishes the environment and watches the driver."""
+
+    def __init__(self) -> None:
+        self.client = RunClient()
+        node = self.client._node
+        self.goals: list[JointState] = []
+        self.guard: dict[str, str] = {}
+        from koch_interfaces.msg import NamedVector
+
+        self._environment = node.create_publisher(NamedVector, "sim/environment_state", 5)
+        self._kind = NamedVector
+        node.create_subscription(JointState, "follower/joint_command", self.goals.append, 100)
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self.stop = node.create_client(Trigger, "follower/stop")
+        self.resume = node.create_client(Trigger, "follower/resume")
+        node.create_timer(0.05, self._publish)
+
+    def _publish(self) -> None:
+        now = time.time_ns()
+        message = self._kind(name=list("abcdef"), value=[0.0] * 6)
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, 1_000_000_000)
+        self._environment.publish(message)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name == "follower: guard":
+                self.guard = {pair.key: pair.value for pair in status.values}
+
+    def until(self, condition: Any, seconds: float = PATIENCE_S) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end
+            self.client.spin(0.05)
+
+    def distance(self, pose: float) -> float:
+        """Of the newest goal from a pose, the greatest over the joints [rad]."""
+        return max(abs(value - pose) for value in self.goals[-1].position)
+
+    def ask(self, client: Any) -> Any:
+        self.until(client.service_is_ready)
+        future = client.call_async(Trigger.Request())
+        self.until(future.done)
+        return future.result()
+
+
+def test_a_checkpoint_drives_the_arm_through_the_guard(
+    ros: None, graph: Graph, tmp_path: Path
+) -> None:
+    """Emulated servos, driver and policy, three processes; then the arm is stopped by hand."""
+    checkpoint = save_act(tmp_path / "act", pose=0.15)
+    graph.start("koch_driver.emulator", "--rig", str(graph.rig))
+    graph.node("koch_driver.nodes.follower", "/follower", arm="follower")
+    policy = graph.node(
+        "koch_policy.nodes.policy", checkpoint=checkpoint, runtime="torch", stale_abort=3.0,
+        overrun_abort=5.0,
+    )  # fmt: skip
+    world = World()
+    try:
+        world.client.wait_for_node(PATIENCE_S)
+        world.until(lambda: world.goals)
+        start = np.array(world.goals[-1].position)
+        assert np.abs(start - 0.15).max() > 0.1, "it has somewhere to go"
+        world.client.start("", 0.0, "")
+        world.until(lambda: world.client.result() or world.distance(0.15) < 0.12)
+        assert world.client.result() is None
+        goals = np.array([message.position for message in world.goals])
+        assert np.abs(np.diff(goals, axis=0)).max() < 3.0 * 0.01 * 1.01  # max_speed, no jump
+        assert world.ask(world.stop).success
+        world.until(lambda: world.client.result() is not None)
+        stopped = world.client.result()
+        assert stopped is not None
+        assert stopped.code == Result.REFUSED
+        assert "stopped" in stopped.reason
+        assert world.ask(world.resume).success
+    finally:
+        world.client.close()
+    policy.send_signal(signal.SIGINT)
+    _, errors = policy.communicate(timeout=PATIENCE_S)
+    assert policy.returncode == 0, errors
+    assert rclpy.ok()
