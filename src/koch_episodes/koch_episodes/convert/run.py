@@ -197,7 +197,7 @@ def _first(failed: dict[str, str]) -> str:
 def _clear(work: Path) -> None:
     for path in work.iterdir():
         if path.is_dir():
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)  # each job clears its folder once more
 
 
 def _read(path: Path, kind: type[Any]) -> Any:

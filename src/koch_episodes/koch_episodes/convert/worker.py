@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -85,26 +87,40 @@ def finished(job: Job) -> JobResult | None:
 
 def convert_bag(job: Job) -> JobResult:
     """Convert one bag; errors become a result, so that the other bags go on."""
-    shutil.rmtree(job.folder, ignore_errors=True)
     try:
-        job.folder.mkdir(parents=True)
-        try:
-            with open_bag(job.bag) as bag:
-                result = _BagConversion(bag, job).run()
-        except KochError as exc:
-            result = JobResult((), {"bag": job.bag.name}, str(exc))
-        raw = {
-            "digest": job.digest,
-            "parts": [part.name for part in result.parts],
-            "report": result.report,
-            "error": result.error,
-        }
-        draft = job.folder / f"{RESULT}.tmp"
-        draft.write_text(json.dumps(raw, ensure_ascii=False), encoding="utf-8")
-        draft.replace(job.folder / RESULT)
+        with _alone(job):
+            return _convert_bag(job)
     except OSError as exc:
         text = str(OutputUnwritableError(job.folder.parent, exc))
         return JobResult((), {"bag": job.bag.name}, text, fatal=True)
+
+
+@contextmanager
+def _alone(job: Job) -> Iterator[None]:
+    """Wait until a worker left over from a killed run has let go of the job's folder."""
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    with job.folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        shutil.rmtree(job.folder, ignore_errors=True)
+        job.folder.mkdir()
+        yield
+
+
+def _convert_bag(job: Job) -> JobResult:
+    try:
+        with open_bag(job.bag) as bag:
+            result = _BagConversion(bag, job).run()
+    except KochError as exc:
+        result = JobResult((), {"bag": job.bag.name}, str(exc))
+    raw = {
+        "digest": job.digest,
+        "parts": [part.name for part in result.parts],
+        "report": result.report,
+        "error": result.error,
+    }
+    draft = job.folder / f"{RESULT}.tmp"
+    draft.write_text(json.dumps(raw, ensure_ascii=False), encoding="utf-8")
+    draft.replace(job.folder / RESULT)
     return result
 
 
