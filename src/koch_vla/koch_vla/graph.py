@@ -175,7 +175,7 @@ def _state_publishers(rig: Rig, options: GraphOptions) -> list[NodeSpec]:
         ]
     from koch_rig.model import robot_urdf, world_camera_arm
 
-    return [
+    publishers = [
         NodeSpec(
             package=STATE_PUBLISHER,
             executable=STATE_PUBLISHER,
@@ -187,6 +187,34 @@ def _state_publishers(rig: Rig, options: GraphOptions) -> list[NodeSpec]:
             else (),
         )
         for arm in rig.arms
+    ]
+    carrier = world_camera_arm(rig)
+    if options.policy and carrier is not None:
+        publishers += _ghost_publishers(robot_urdf(rig, carrier))
+    return publishers
+
+
+def _ghost_publishers(urdf: str) -> list[NodeSpec]:
+    """What shows the arm where the policy will have it: a second robot behind `ghost/`."""
+    return [
+        NodeSpec(
+            package=STATE_PUBLISHER,
+            executable=STATE_PUBLISHER,
+            name=STATE_PUBLISHER,
+            namespace="/policy/ghost",
+            parameters={
+                "robot_description": urdf,
+                "publish_frequency": 30.0,
+                "frame_prefix": "ghost/",
+            },
+        ),
+        NodeSpec(
+            package="tf2_ros",
+            executable="static_transform_publisher",
+            name="ghost_world",
+            namespace="/policy",
+            arguments=("--frame-id", "world", "--child-frame-id", "ghost/world"),
+        ),
     ]
 
 

@@ -94,6 +94,17 @@ def test_the_ros_state_publisher_gets_one_node_for_each_arm(rig):
     assert "follower/gripper_link" in follower.parameters["robot_description"]
     assert follower.remappings == (("robot_description", "/robot_description"),)
     assert nodes["/leader/robot_state_publisher"].remappings == ()
+    assert "/policy/ghost/robot_state_publisher" not in nodes
+
+
+def test_the_ros_state_publisher_of_the_ghost_comes_with_the_policy(rig):
+    options = GraphOptions(ros_state_publisher=True, policy="/somewhere")
+    nodes = by_name(build_graph(rig, options))
+    ghost = nodes["/policy/ghost/robot_state_publisher"]
+    follower = nodes["/follower/robot_state_publisher"]
+    assert ghost.parameters["robot_description"] == follower.parameters["robot_description"]
+    assert ghost.parameters["frame_prefix"] == "ghost/"
+    assert nodes["/policy/ghost_world"].arguments[-1] == "ghost/world"
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ class Listener:
         ):
             self.node.create_subscription(String, topic, self._on_text(topic), LATCHED)
         self.states = self.node.create_publisher(JointState, "/follower/joint_states", 5)
+        self.ghost = self.node.create_publisher(JointState, "/policy/ghost/joint_states", 5)
 
     def _on_static(self, message):
         self.static.update({t.child_frame_id: t for t in message.transforms})
@@ -126,6 +127,33 @@ def test_it_latches_descriptions_and_turns_joint_states_into_transforms(write_ri
         assert transform.transform.rotation.x == pytest.approx(math.sin(0.25))
     finally:
         process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=20)
+    assert process.returncode == 0, output
+
+
+def test_the_ghost_appears_with_its_first_message(write_rig, listener):
+    process = start(write_rig())
+    try:
+        listener.wait(lambda: listener.static)
+        assert not any(name.startswith("ghost/") for name in listener.static)
+        listener.wait(lambda: listener.ghost.get_subscription_count() == 1)
+        from sensor_msgs.msg import JointState
+
+        message = JointState(name=["wrist_roll"], position=[0.5])
+        message.header.stamp.sec = 9
+        listener.ghost.publish(message)
+        listener.wait(lambda: listener.moving and "ghost/world" in listener.static)
+        assert listener.static["ghost/world"].header.frame_id == "world"
+        assert listener.static["ghost/follower/base_link"].header.frame_id == "ghost/world"
+        assert listener.static["follower/base_link"].header.frame_id == "world"
+        (transform,) = listener.moving[0].transforms
+        assert transform.child_frame_id == "ghost/follower/gripper_link"
+        assert transform.header.frame_id == "ghost/follower/wrist_link"
+        assert transform.header.stamp.sec == 9
+        listener.spin(0.3)
+        assert len(listener.moving) == 1  # it does not move by itself
+    finally:
+        process.terminate()
         output, _ = process.communicate(timeout=20)
     assert process.returncode == 0, output
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
@@ -25,6 +25,7 @@ from koch_rig.load import load_rig
 from koch_rig.model import robot_urdf, world_camera_arm
 from koch_vla.link_tree import LinkPose, LinkTree
 
+GHOST = "ghost/"
 TRANSFORMS = QoSProfile(depth=100)  # reliable, as tf2's broadcaster publishes
 
 
@@ -42,8 +43,10 @@ class StatePublisher(Node):
     """Turns the joint states of each arm of a rig into transforms.
 
     Topics:
-        /<arm>/joint_states (in), /tf, /tf_static (latched), /<arm>/robot_description (latched),
-        /robot_description (latched; the arm that carries the world's cameras).
+        /<arm>/joint_states and /policy/ghost/joint_states (in), /tf, /tf_static (latched),
+        /<arm>/robot_description (latched), /robot_description (latched; the arm that carries the
+        world's cameras). The ghost's frames are the follower's behind `ghost/`; they appear with
+        its first message and move only while messages come.
     """
 
     def __init__(self) -> None:
@@ -55,11 +58,11 @@ class StatePublisher(Node):
         self._static = self.create_publisher(TFMessage, "/tf_static", LATCHED)
         self._latched: list[Publisher[String]] = []
         self._last_ns: dict[str, int] = {}
-        fixed: list[LinkPose] = []
+        self._fixed: list[LinkPose] = []
         for arm in rig.arms:
             urdf = robot_urdf(rig, arm)
             tree = LinkTree(urdf)
-            fixed += tree.static_poses()
+            self._fixed += tree.static_poses()
             self._latch(f"{arm}/robot_description", urdf)
             if arm == world_camera_arm(rig):
                 self._latch("robot_description", urdf)
@@ -67,32 +70,63 @@ class StatePublisher(Node):
             self.create_subscription(
                 JointState, f"{arm}/joint_states", hear, STATE_NEWEST, raw=True
             )
+            if arm == world_camera_arm(rig):
+                hear = self._on_ghost(tree)
+                topic = "policy/ghost/joint_states"
+                self.create_subscription(JointState, topic, hear, STATE_NEWEST, raw=True)
+        self._publish_static()
+        count = len(self._fixed)
+        self.get_logger().info(f"{count} fixed frames; waiting for {', '.join(rig.arms)}")
+
+    def _publish_static(self) -> None:
+        """Latch all fixed frames: late listeners get the last message only."""
         stamp = self.get_clock().now().to_msg()
-        self._static.publish(TFMessage(transforms=[_message(pose, stamp) for pose in fixed]))
-        self.get_logger().info(f"{len(fixed)} fixed frames; waiting for {', '.join(rig.arms)}")
+        self._static.publish(TFMessage(transforms=_messages(self._fixed, stamp)))
 
     def _latch(self, topic: str, text: str) -> None:
         publisher = self.create_publisher(String, topic, LATCHED)
         publisher.publish(String(data=text))
         self._latched.append(publisher)
 
-    def _on_state(self, arm: str, tree: LinkTree) -> Callable[[bytes], None]:
+    def _on_state(self, source: str, tree: LinkTree, prefix: str = "") -> Callable[[bytes], None]:
         """Make the callback of one arm; most messages are dropped before they are parsed."""
 
         def publish(data: bytes) -> None:
             now_ns = self.get_clock().now().nanoseconds
             # A little early is on time; a clock that jumped back starts anew.
-            if 0 <= now_ns - self._last_ns.get(arm, -(10**18)) < 0.95 * self._period_ns:
+            if 0 <= now_ns - self._last_ns.get(source, -(10**18)) < 0.95 * self._period_ns:
                 return
             state = deserialize_message(data, JointState)
             poses = tree.moving_poses(dict(zip(state.name, state.position, strict=False)))
             if poses:
-                self._last_ns[arm] = now_ns
+                self._last_ns[source] = now_ns
+                poses = [_behind(prefix, pose) for pose in poses]
                 self._transforms.publish(
                     TFMessage(transforms=_messages(poses, state.header.stamp))
                 )
 
         return publish
+
+    def _on_ghost(self, tree: LinkTree) -> Callable[[bytes], None]:
+        """Make the callback of the arm that the policy shows."""
+        publish = self._on_state(GHOST, tree, GHOST)
+
+        def appear(data: bytes) -> None:
+            if GHOST not in self._last_ns:
+                world = LinkPose("world", f"{GHOST}world", (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+                self._fixed += [world, *(_behind(GHOST, pose) for pose in tree.static_poses())]
+                self._last_ns[GHOST] = 0
+                self._publish_static()
+            publish(data)
+
+        return appear
+
+
+def _behind(prefix: str, pose: LinkPose) -> LinkPose:
+    """Put a prefix before both frames of a pose."""
+    if not prefix:
+        return pose
+    return replace(pose, parent=prefix + pose.parent, child=prefix + pose.child)
 
 
 def _messages(poses: Iterable[LinkPose], stamp: Time) -> list[TransformStamped]:
