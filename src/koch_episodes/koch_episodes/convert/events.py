@@ -27,6 +27,8 @@ class Window:
         task: Task text, empty where unknown.
         outcome: ``success``, ``failure``, ``discarded``, a word of the user's, or empty.
         index: The recorder's episode number, None where unknown.
+        grid_ns: A time on which a tick falls, [ns]: the start event's, so that two bags of the
+            same episode have the same frames; None where there was no such event.
     """
 
     start_ns: int = -_ALWAYS_NS
@@ -34,6 +36,15 @@ class Window:
     task: str = ""
     outcome: str = ""
     index: int | None = None
+    grid_ns: int | None = None
+
+    def first_tick(self, ready_ns: int, fps: int) -> int:
+        """The first tick at which every stream has begun, at `ready_ns` or after it, [ns]."""
+        ready_ns = max(ready_ns, self.start_ns)
+        if self.grid_ns is None:
+            return ready_ns
+        ticks = -((self.grid_ns - ready_ns) * fps // NS_PER_S)
+        return self.grid_ns + round(ticks * NS_PER_S / fps)
 
 
 def windows_of(bag: Bag) -> list[Window]:
@@ -42,18 +53,26 @@ def windows_of(bag: Bag) -> list[Window]:
     A bag written by the episode recorder is one episode. Another one is split by the start and
     stop events in it; without such events it is one episode too.
     """
+    found = _said_by_events(bag)
     if "koch.index" in bag.custom:
         number = bag.custom["koch.index"]
+        index = int(number) if number.isdigit() else None
         return [
             Window(
                 task=bag.custom.get("koch.task", ""),
                 outcome=bag.custom.get("koch.outcome", ""),
-                index=int(number) if number.isdigit() else None,
+                index=index,
+                grid_ns=next((w.grid_ns for w in found if w.index == index), None),
             )
         ]
+    return found or [Window(task=bag.custom.get("koch.task", ""))]
+
+
+def _said_by_events(bag: Bag) -> list[Window]:
+    """The episodes that start and stop events of a bag tell of."""
     topics = [topic for topic in bag.topics.values() if topic.type == EVENTS_TYPE]
     if not topics:
-        return [Window(task=bag.custom.get("koch.task", ""))]
+        return []
     types = TypeDecoder()
     found: list[Window] = []
     for topic in topics:
@@ -63,8 +82,6 @@ def windows_of(bag: Bag) -> list[Window]:
             _apply(found, types.decode(EVENTS_TYPE, message.data))
         except DecodeError as exc:
             bag.note(f"{message.topic}: {exc}")
-    if not found:
-        return [Window(task=bag.custom.get("koch.task", ""))]
     return found
 
 
@@ -74,7 +91,13 @@ def _apply(windows: list[Window], event: Any) -> None:
         if windows and windows[-1].end_ns > stamp:
             windows[-1] = replace(windows[-1], end_ns=stamp - 1)
         windows.append(
-            Window(stamp, task=event.task, outcome=event.outcome, index=int(event.episode_index))
+            Window(
+                stamp,
+                task=event.task,
+                outcome=event.outcome,
+                index=int(event.episode_index),
+                grid_ns=stamp,
+            )
         )
         return
     place = next(

@@ -177,7 +177,7 @@ class Planner:
         known = [first for first in firsts if first is not None]
         if len(known) < len(firsts):
             return False
-        self._t0 = max(*known, self.plans[self._place].window.start_ns)
+        self._t0 = self.plans[self._place].window.first_tick(max(known), self._fps)
         self._k = 0
         return True
 
