@@ -22,7 +22,11 @@ MODULES = [
 def announced(path: Path) -> list[str]:
     """Return the names in a module's __all__."""
     for node in tree(path).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if isinstance(node, ast.AnnAssign) and node.value is not None:
+            targets = [node.target]
+        if isinstance(node, ast.Assign | ast.AnnAssign) and "__all__" in map(ast.unparse, targets):
+            assert node.value is not None
             names: list[str] = ast.literal_eval(node.value)
             return names
     raise AssertionError(f"{where(path)} has no __all__")
