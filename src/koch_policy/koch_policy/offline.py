@@ -77,6 +77,7 @@ def replay(
     kind: StrategyKind,
     predict: Predict = plain_predict,
     delay_s: float | None = None,
+    execution_steps: int = 0,
 ) -> Replay:
     """Run a policy over a recording.
 
@@ -88,10 +89,14 @@ def replay(
         kind: Strategy.
         predict: How to call the policy.
         delay_s: Fixed delay of every inference [s]; None: as long as it takes here.
+        execution_steps: Steps between two inferences, 0 for the policy's; the ensemble infers
+            as often as it can all the same.
     """
     now = [0]
+    steps = 0 if kind is StrategyKind.TEMPORAL_ENSEMBLE else execution_steps
+    gripper = JOINT_NAMES.index("gripper")
     scheduler = ChunkScheduler(
-        make_strategy(kind, policy.config, gripper=JOINT_NAMES.index("gripper")),
+        make_strategy(kind, policy.config, execution_steps=steps, gripper=gripper),
         DelayQuantile(),
         Grid(0, fps),
         lambda: now[0],

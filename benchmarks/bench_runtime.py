@@ -1,0 +1,334 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The policy node on the simulated rig, and the seams of its chunk execution strategies.
+
+graph: `koch up` on config/rig.sim.yaml with a policy process (untrained ACT: joint state and the
+camera `above` reduced to 128x96). Figures: camera stamp -> first goal written that came from that
+picture; deviation of the command period (30 Hz, stamps of arrival) and of the goal period (100 Hz,
+stamps of writing); CPU of the policy's process (utime + stime).
+
+seams: a small flow policy is trained for some seconds on smooth paths of two kinds, so that
+successive chunks may disagree; the scheduler then executes it with a fixed inference delay, all
+strategies on the same noise. Figures: third difference of the commands at the seams (the greatest
+of joints and of the three differences that span a seam), relative to the rest, and the distance
+to the nearest of the true paths (smoothness must not be bought with wrong motion).
+
+Run alone: python benchmarks/bench_runtime.py [--only seams|graph] [--seconds S] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+REPO = Path(__file__).resolve().parent.parent
+RIG = REPO / "config" / "rig.sim.yaml"
+FPS = 30.0
+CHUNK = 24
+DELAY_S = 0.12
+SEED = 0
+
+
+def quantiles(values: Any, unit: float = 1e3) -> dict[str, float]:
+    """Median, p95, p99 and maximum."""
+    array = np.asarray(values, dtype=float) * unit
+    if not len(array):
+        return {"median": float("nan"), "p95": float("nan"), "p99": float("nan"), "max": 0.0}
+    found = np.quantile(array, [0.5, 0.95, 0.99, 1.0])
+    return dict(zip(("median", "p95", "p99", "max"), (round(float(v), 3) for v in found),
+                    strict=True))  # fmt: skip
+
+
+# -- seams --------------------------------------------------------------------------------------
+
+
+def path(phase: Any, side: Any) -> Any:
+    """A smooth path of six joints [rad], one of two kinds, (..., 6)."""
+    phase = np.asarray(phase, dtype=float)[..., None]
+    side = np.asarray(side, dtype=float)[..., None]
+    joints = np.arange(6)
+    return 0.5 * np.sin(phase + 0.4 * joints) + 0.12 * side * np.cos(0.5 * phase + 0.3 * joints)
+
+
+def trained_flow(steps: int) -> Any:
+    """A small flow policy: environment = (sin, cos) of the phase; it does not know the side."""
+    from koch_policy.checkpoint import Checkpoint
+    from koch_policy.configs import FeatureType, PolicyFeature
+    from koch_policy.extras import Extras
+    from koch_policy.models.registry import build_model
+    from koch_policy.normalize import normalizer_for
+    from koch_policy.policy_configs import FlowConfig
+    from koch_policy.runtime.base import EnginePolicy
+    from koch_policy.runtime.torch_runtime import TorchEngine
+
+    environment = "observation.environment_state"
+    config = FlowConfig(
+        input_features={environment: PolicyFeature(FeatureType.ENV, (4,))},
+        output_features={"action": PolicyFeature(FeatureType.ACTION, (6,))},
+        chunk_size=CHUNK, n_action_steps=CHUNK, dim_model=32, dim_expert=64, n_heads=4,
+        dim_head=16, n_layers=2, num_inference_steps=8,
+    )  # fmt: skip
+    statistics = {
+        environment: {"mean": torch.zeros(4), "std": torch.ones(4)},
+        "action": {"mean": torch.zeros(6), "std": torch.full((6,), 0.4)},
+    }
+    torch.manual_seed(SEED)
+    draw = np.random.default_rng(SEED)
+    model = build_model(config).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for step in range(steps):
+        phase = draw.uniform(0, 4 * np.pi, 64)
+        side = draw.choice([-1.0, 1.0], 64)
+        times = phase[:, None] + np.arange(CHUNK) * 1.5 / FPS
+        batch = {
+            environment: torch.from_numpy(phase_features(phase)),
+            "action": torch.from_numpy((path(times, side[:, None]) / 0.4).astype(np.float32)),
+            "action_is_pad": torch.zeros(64, CHUNK, dtype=torch.bool),
+        }
+        loss, _ = model.loss(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        for group in optimizer.param_groups:
+            group["lr"] = 3e-3 * (1 - step / steps) + 1e-5
+    normalizer = normalizer_for(config, statistics, where="bench")
+    checkpoint = Checkpoint(Path("."), config, model.eval(), normalizer, statistics, {}, Extras())
+    engine = TorchEngine(checkpoint, device=torch.device("cpu"))
+    return EnginePolicy(checkpoint, engine, full_horizon=True)
+
+
+def phase_features(phase: Any) -> Any:
+    """The phase without a jump, float32 (..., 4)."""
+    phase = np.asarray(phase)
+    parts = [np.sin(phase), np.cos(phase), np.sin(phase / 2), np.cos(phase / 2)]
+    return np.stack(parts, axis=-1).astype(np.float32)
+
+
+def seam_rows(steps: int, ticks: int = 600) -> list[dict[str, Any]]:
+    """Jerk at the seams per strategy."""
+    from functools import partial
+
+    from koch_policy.chunks.guided import predict_continuing
+    from koch_policy.chunks.seams import seam_statistics
+    from koch_policy.chunks.strategies import StrategyKind
+    from koch_policy.execution.inference import plain_predict
+    from koch_policy.offline import Tick, replay
+
+    policy = trained_flow(steps)
+    phases = np.arange(ticks) * 1.5 / FPS
+    truths = [path(phases, side) for side in (-1.0, 1.0)]
+    rows = []
+    for name, kind, predict in (
+        ("queue", StrategyKind.QUEUE, plain_predict),
+        ("blend", StrategyKind.BLEND, plain_predict),
+        ("temporal_ensemble", StrategyKind.TEMPORAL_ENSEMBLE, plain_predict),
+        ("rtc (gradient)", StrategyKind.RTC, predict_continuing),
+        ("rtc (pull)", StrategyKind.RTC, partial(predict_continuing, back_propagates=False)),
+    ):
+        torch.manual_seed(SEED)
+        recording = [
+            Tick(lambda p=p: {"observation.environment_state": phase_features(p)}, None)
+            for p in phases
+        ]
+        result = replay(
+            policy, recording, fps=FPS, to_rad=lambda raw: raw.astype(np.float64), kind=kind,
+            predict=predict, delay_s=DELAY_S, execution_steps=CHUNK // 2,
+        )  # fmt: skip
+        known = np.flatnonzero(np.isfinite(result.executed).all(axis=1))
+        begin = known[0]
+        executed = result.executed[begin:]
+        seams = [tick - begin for tick in result.seams[1:]]
+        found = seam_statistics(executed, seams, 1.0 / FPS)
+        distance = np.min([np.abs(executed - t[begin:]).max(axis=1) for t in truths], axis=0)
+        rows.append(
+            {
+                "strategy": name,
+                "seams": found.seams,
+                "seam_jerk_rad_s3_median": round(found.seam_median, 1),
+                "seam_jerk_rad_s3_p95": round(found.seam_p95, 1),
+                "other_jerk_rad_s3_median": round(found.inside_median, 1),
+                "distance_to_truth_mrad_median": round(1e3 * float(np.median(distance)), 1),
+                "inference_ms_median": round(1e3 * float(np.median(result.delays_s)), 1),
+            }
+        )
+    plain = rows[0]["seam_jerk_rad_s3_median"]
+    for row in rows:
+        row["seam_jerk_vs_queue"] = round(row["seam_jerk_rad_s3_median"] / plain, 3)
+    return rows
+
+
+# -- graph --------------------------------------------------------------------------------------
+
+
+def save_checkpoint_for_graph(folder: Path) -> None:
+    """An untrained ACT that hovers near the home pose."""
+    from koch_policy.checkpoint import save_checkpoint
+    from koch_policy.configs import FeatureType, PolicyFeature
+    from koch_policy.extras import Extras
+    from koch_policy.models.registry import build_model
+    from koch_policy.policy_configs import ActConfig
+
+    camera = "observation.images.above"
+    config = ActConfig(
+        input_features={
+            "observation.state": PolicyFeature(FeatureType.STATE, (6,)),
+            camera: PolicyFeature(FeatureType.VISUAL, (3, 96, 128)),
+        },
+        output_features={"action": PolicyFeature(FeatureType.ACTION, (6,))},
+        chunk_size=30, n_action_steps=15, dim_model=128, n_heads=4, dim_feedforward=256,
+        use_vae=False, n_encoder_layers=2,
+    )  # fmt: skip
+    torch.manual_seed(SEED)
+    statistics = {
+        "observation.state": {"mean": torch.zeros(6), "std": torch.ones(6)},
+        "action": {"mean": torch.full((6,), 0.1), "std": torch.full((6,), 0.02)},
+        camera: {"mean": torch.full((3, 1, 1), 0.5), "std": torch.full((3, 1, 1), 0.25)},
+    }
+    extras = Extras(units="radians", fps=FPS, runtime={"resize": True})
+    save_checkpoint(folder, config, build_model(config), statistics, extras)
+
+
+class Listener:
+    """Stamps and arrivals of what passes between camera, policy and driver."""
+
+    def __init__(self, node: Any) -> None:
+        from koch_interfaces.msg import ActionChunk
+        from sensor_msgs.msg import CompressedImage, JointState
+
+        self.pictures: list[int] = []
+        self.goals: list[int] = []
+        self.commands: list[float] = []
+        self.chunks: list[tuple[int, int, float]] = []
+        add = node.create_subscription
+        topic = "/cameras/above/image_raw/compressed"
+        add(CompressedImage, topic, lambda m: self.pictures.append(ns(m.header.stamp)), 50)
+        add(JointState, "/follower/joint_command",
+            lambda m: self.goals.append(ns(m.header.stamp)), 100)  # fmt: skip
+        add(JointState, "/follower/command/policy",
+            lambda _: self.commands.append(time.monotonic()), 100)  # fmt: skip
+        add(ActionChunk, "/policy/action_chunk", self._on_chunk, 50)
+
+    def _on_chunk(self, message: Any) -> None:
+        self.chunks.append((ns(message.header.stamp), message.entry_index, message.step_s))
+
+    def latencies_s(self) -> list[float]:
+        """From the newest picture before each observation to the first goal of its chunk."""
+        pictures, goals = np.sort(self.pictures), np.sort(self.goals)
+        found = []
+        for observed, entry, step_s in self.chunks:
+            before = pictures[pictures <= observed]
+            first_command = observed + entry * step_s * 1e9
+            after = goals[goals >= first_command]
+            if len(before) and len(after):
+                found.append((after[0] - before[-1]) * 1e-9)
+        return found
+
+
+def ns(stamp: Any) -> int:
+    """A ROS time as nanoseconds."""
+    return int(stamp.sec) * 10**9 + int(stamp.nanosec)
+
+
+def cpu_s(pid: int) -> float:
+    """utime + stime of a process [s]."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def graph_rows(seconds: float) -> list[dict[str, Any]]:
+    """Latency, jitter and CPU on the running graph, per strategy."""
+    from koch_policy.nodes.run_client import PolicyProcess, RunClient
+
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "act"
+        save_checkpoint_for_graph(checkpoint)
+        os.environ["KOCH_RUN_DIR"] = folder
+        command = [sys.executable, "-m", "koch_vla", "up", "--rig", str(RIG), "--no-teleop"]
+        up = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=REPO
+        )
+        parameters = {"rig": str(RIG), "checkpoint": str(checkpoint), "runtime": "torch",
+                      "stale_abort": 5.0, "overrun_abort": 5.0}  # fmt: skip
+        process = PolicyProcess(parameters)
+        try:
+            with RunClient() as client:
+                client.wait_for_node(180.0, process)
+                listener = Listener(client._node)
+                end = time.monotonic() + 60.0
+                while not (listener.pictures and listener.goals) and time.monotonic() < end:
+                    client.spin(0.2)
+                for strategy in ("queue", "temporal_ensemble"):
+                    rows.append(measure(client, listener, process, strategy, seconds))
+        finally:
+            process.close()
+            up.send_signal(signal.SIGINT)
+            up.wait(30.0)
+    return rows
+
+
+def measure(
+    client: Any, listener: Listener, process: Any, strategy: str, seconds: float
+) -> dict[str, Any]:
+    """One run."""
+    client.start("", seconds + 2.0, strategy)
+    client.spin(2.0)
+    for messages in (listener.pictures, listener.goals, listener.commands, listener.chunks):
+        messages.clear()
+    begin, used = time.monotonic(), cpu_s(process.pid)
+    while client.result() is None:
+        client.spin(0.2)
+    share = (cpu_s(process.pid) - used) / (time.monotonic() - begin)
+    result = client.result()
+    gaps = np.diff(listener.commands)
+    goals = np.diff(np.sort(listener.goals)) * 1e-9
+    row: dict[str, Any] = {"run": strategy, "ended": result.reason, "commands": len(gaps) + 1}
+    for name, values in (
+        ("camera_to_goal_ms", listener.latencies_s()),
+        ("command_period_error_ms", np.abs(gaps - 1.0 / FPS)),
+        ("goal_period_error_ms", np.abs(goals - 0.01)),
+    ):
+        row |= {f"{name}_{key}": value for key, value in quantiles(values).items()}
+    return {**row, "policy_cpu_percent": round(100 * share, 1)}
+
+
+def main() -> None:
+    """Run the parts and print their tables."""
+    parser = argparse.ArgumentParser(description="Benchmark the policy node.")
+    parser.add_argument("--only", choices=("seams", "graph"))
+    parser.add_argument("--seconds", type=float, default=8.0, help="per run on the graph")
+    parser.add_argument("--training-steps", type=int, default=400)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    report: dict[str, Any] = {
+        "machine": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "load_1min": os.getloadavg()[0],
+    }
+    if options.only != "graph":
+        report["seams"] = seam_rows(options.training_steps)
+    if options.only != "seams":
+        report["graph"] = graph_rows(options.seconds)
+    for part in ("seams", "graph"):
+        for row in report.get(part, []):
+            print("  ".join(f"{key} {value}" for key, value in row.items()))
+    print(f"machine {report['machine']}, {report['cores']} cores, load {report['load_1min']:.1f}")
+    if options.json is not None:
+        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
