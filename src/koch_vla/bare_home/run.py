@@ -67,7 +67,8 @@ def run(
             tail.append(line)
             message = show(line.rstrip())
             now = time.monotonic()
-            if message is None and now - spoke > _REPORT_PERIOD_S and line.strip():
+            noise = not line.strip() or line.startswith("WARNING")
+            if message is None and now - spoke > _REPORT_PERIOD_S and not noise:
                 message = line.strip()[:90]
             if message is not None:
                 say(f"      {message}")
