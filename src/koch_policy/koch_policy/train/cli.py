@@ -46,7 +46,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoints/last")
     parser.add_argument("--rig", type=Path, help="rig file: names the data and gives degrees")
-    parser.add_argument("--units", choices=("lerobot", "degrees", "radians"), default="lerobot")
+    parser.add_argument("--units", choices=("lerobot", "degrees", "radians"))
     parser.add_argument("--zero-range", choices=("refuse", "constant"), default=None)
     parser.add_argument("--cache", type=Path, help="folder for decoded pictures")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")

@@ -11,13 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koch_policy.configs import ACTION
+from koch_policy.errors import DatasetError
 from koch_policy.train.data import Demonstrations
+from koch_rig.calibration import load_calibration
+from koch_rig.fingerprint import fingerprint
+from koch_rig.joints import JOINT_NAMES
+from koch_rig.load import load_rig
+from koch_rig.rig import Rig
+from koch_rig.units import JointUnits, Units
 
 
 def degrees_per_unit(
-    data: Demonstrations, units: str, rig_path: Path | None
+    data: Demonstrations, units: str | None, rig_path: Path | None
 ) -> tuple[Demonstrations, NDArray[np.float64]]:
-    """Return the data with units (and the rig's fingerprint) and degrees per unit, float64 (A,).
+    """Return the data with units and fingerprint filled in, and degrees per unit, float64 (A,).
 
     Elements that are no joint of the rig, and the gripper of "degrees" datasets (which is in
     percent there), get NaN. LeRobot's -100..100 needs the rig's calibration; without a rig its
@@ -25,32 +32,42 @@ def degrees_per_unit(
 
     Args:
         data: The dataset.
-        units: "lerobot", "degrees" or "radians", what the converter was told.
+        units: "lerobot", "degrees" or "radians"; None: what the dataset says, else "lerobot".
         rig_path: Rig file, or None.
+
+    Raises:
+        DatasetError: The dataset says that it has other units or was made with another rig.
     """
+    if units is not None and data.units and units != data.units:
+        raise DatasetError(data.name, f"is in {data.units}, not in {units}", "Leave --units out.")
+    data = replace(data, units=units or data.units or "lerobot")
     names = [name.removesuffix(".pos") for name in data.names.get(ACTION, [])]
     factors = np.full(data.vectors[ACTION].shape[1], np.nan)
-    plain = {"degrees": 1.0, "radians": float(np.degrees(1.0))}.get(units)
+    plain = {"degrees": 1.0, "radians": float(np.degrees(1.0))}.get(data.units)
     if plain is not None:
         for index, name in enumerate(names):
-            if units == "radians" or name != "gripper":
+            if data.units == "radians" or name != "gripper":
                 factors[index] = plain
-    data = replace(data, units=units)
     if rig_path is None:
         return data, factors
-    from koch_rig.calibration import load_calibration
-    from koch_rig.fingerprint import fingerprint
-    from koch_rig.joints import JOINT_NAMES
-    from koch_rig.load import load_rig
-    from koch_rig.units import JointUnits, Units
-
     rig = load_rig(rig_path)
-    arm = rig.follower
-    converter = JointUnits(arm, load_calibration(arm.calibration_path))
-    kind = {"lerobot": Units.LEROBOT, "degrees": Units.DEGREES, "radians": Units.RADIANS}[units]
-    # the maps are linear per joint; two values inside every range give the slope
-    low, high = (converter.to_rad(kind, np.full(6, value)) for value in (0.0, 1.0))
-    slopes = dict(zip(JOINT_NAMES, np.abs(np.degrees(high - low)), strict=True))
+    own = fingerprint(rig)
+    if data.fingerprint and data.fingerprint != own:
+        raise DatasetError(
+            data.name,
+            f"was recorded with another rig than {rig_path}",
+            "Name the rig file it was recorded with, or leave --rig out.",
+        )
+    slopes = _slopes_deg(rig, Units(data.units))
     for index, name in enumerate(names):
         factors[index] = slopes.get(name, np.nan)
-    return replace(data, fingerprint=fingerprint(rig)), factors
+    return replace(data, fingerprint=own), factors
+
+
+def _slopes_deg(rig: Rig, units: Units) -> dict[str, float]:
+    """Return degrees per dataset unit of each joint of the follower."""
+    arm = rig.follower
+    converter = JointUnits(arm, load_calibration(arm.calibration_path))
+    # the maps are linear per joint; two values inside every range give the slope
+    low, high = (converter.to_rad(units, np.full(len(JOINT_NAMES), v)) for v in (0.0, 1.0))
+    return dict(zip(JOINT_NAMES, np.abs(np.degrees(high - low)).tolist(), strict=True))

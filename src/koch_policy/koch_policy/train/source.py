@@ -7,13 +7,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from koch_policy.configs import ACTION, ENVIRONMENT, STATE
 from koch_policy.errors import DatasetError
+from koch_policy.files import read_json
 from koch_policy.train.config import TrainConfig
 from koch_policy.train.data import Demonstrations, Frames, IntArray
 
@@ -63,6 +64,7 @@ def open_demonstrations(
     inputs = list(train.inputs) or [key for key in (STATE, ENVIRONMENT) if key in parts]
     if not train.inputs:
         inputs += list(reader.picture_keys)
+    made = _how_made(root)
     vectors, names = {}, {}
     for key in [key for key in inputs if key not in reader.picture_keys] + [ACTION]:
         vectors[key], names[key] = _join(reader, str(root), parts.get(key, [key]))
@@ -81,7 +83,22 @@ def open_demonstrations(
         tasks=tuple(reader.tasks),
         names=names,
         robot_type=reader.info.robot_type or "",
+        units=str(made.get("units") or ""),
+        fingerprint=str(made.get("fingerprint") or ""),
     )
+
+
+def _how_made(root: Path) -> dict[str, Any]:
+    """Return what our converter wrote about a dataset; nothing for other datasets."""
+    path = root / "meta" / "koch.json"
+    made = read_json(path) if path.is_file() else {}
+    if made.get("delta_actions"):
+        raise DatasetError(
+            str(root),
+            "holds actions as differences to the state, which say no pose to command",
+            "Convert it without --delta-actions.",
+        )
+    return made
 
 
 def _join(

@@ -1,0 +1,165 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""`koch train` on a dataset folder: training, signals, resuming, several processes, errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from koch_policy.checkpoint import load_checkpoint
+from koch_policy.errors import DatasetError
+from koch_policy.train.cli import main
+from koch_policy.train.config import TrainConfig
+from koch_policy.train.degrees import degrees_per_unit
+from koch_policy.train.source import open_demonstrations
+
+SOURCES = Path(__file__).parents[2]
+SMALL = [
+    "--set", "train.steps=6", "--set", "train.batch_size=4", "--set", "policy.dim_model=32",
+    "--set", "policy.n_heads=2", "--set", "policy.chunk_size=8",
+    "--set", "policy.n_action_steps=8", "--set", "train.log_every=3", "--threads", "1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dataset(make: Any, tmp_path_factory: Any) -> Path:
+    """The made-up demonstrations as a LeRobot dataset on disk."""
+    from koch_episodes.dataset.layout import FeatureSpec
+    from koch_episodes.dataset.writer import DatasetWriter
+
+    data = make.demonstrations()
+    root = Path(tmp_path_factory.mktemp("data")) / "reach"
+    features = {
+        key: FeatureSpec("float32", (values.shape[1],), tuple(
+            data.names.get(key, [f"e{i}" for i in range(values.shape[1])])))
+        for key, values in data.vectors.items()
+    }  # fmt: skip
+    with DatasetWriter(root, features, fps=30, robot_type="koch_follower") as writer:
+        for index, start in enumerate(data.starts):
+            rows = slice(int(start), int(start) + data.lengths[index])
+            columns = {key: values[rows] for key, values in data.vectors.items()}
+            writer.add_episode(columns, {}, data.tasks[data.task_index[rows.start]])
+        writer.finalize()
+    return root
+
+
+def _environment() -> dict[str, str]:
+    paths = [str(path) for path in sorted(SOURCES.glob("koch_*"))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+
+
+def test_dataset_on_disk_equals_the_one_in_memory(dataset: Path, make: Any) -> None:
+    read = open_demonstrations(dataset, TrainConfig())
+    made = make.demonstrations()
+    assert read.lengths == made.lengths
+    for key, values in made.vectors.items():
+        assert np.array_equal(read.vectors[key], values), key
+    assert read.names["action"] == made.names["action"]
+    assert read.tasks == made.tasks
+
+
+def test_vectors_can_be_joined_with_statistics_of_their_own(dataset: Path) -> None:
+    parts = {"action": ["action", "observation.environment_state"]}
+    read = open_demonstrations(dataset, TrainConfig(parts=parts))
+    assert read.vectors["action"].shape[1] == 10
+    assert read.names["action"][0] == "action/shoulder_pan.pos"
+    assert read.names["action"][-1] == "observation.environment_state/e3"
+
+
+def test_what_the_converter_wrote_is_taken_over(dataset: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(dataset, tmp_path / "copy"))
+    made = {"units": "radians", "fingerprint": "sha256:x", "delta_actions": False}
+    (copy / "meta" / "koch.json").write_text(json.dumps(made))
+    read = open_demonstrations(copy, TrainConfig())
+    assert (read.units, read.fingerprint) == ("radians", "sha256:x")
+    full, degrees = degrees_per_unit(read, None, None)
+    assert full.units == "radians"
+    assert degrees == pytest.approx([180 / np.pi] * 6)
+    with pytest.raises(DatasetError, match="is in radians, not in degrees"):
+        degrees_per_unit(read, "degrees", None)
+    made["delta_actions"] = True
+    (copy / "meta" / "koch.json").write_text(json.dumps(made))
+    with pytest.raises(DatasetError, match="differences"):
+        open_demonstrations(copy, TrainConfig())
+
+
+def test_trains_and_resumes(dataset: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "run"
+    common = ["--dataset", str(dataset), "--out", str(out), "--units", "degrees"]
+    assert main([*common, "--preset", "tiny", *SMALL]) == 0
+    printed = capsys.readouterr().out
+    assert "open-loop error shoulder_pan.pos [deg]" in printed
+    assert "at step 6" in printed
+    assert load_checkpoint(out).extras.units == "degrees"
+    assert main([*common, *SMALL]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert main([*common, "--resume", "--set", "train.steps=9", "--threads", "1"]) == 0
+    assert "at step 9" in capsys.readouterr().out
+    assert load_checkpoint(out).extras.training["step"] == 9
+
+
+def test_errors_end_with_two_and_one_message(dataset: Path, tmp_path: Path, capsys: Any) -> None:
+    assert main(["--dataset", str(tmp_path), "--out", str(tmp_path / "o")]) == 2
+    assert main(["--dataset", str(dataset), "--out", str(tmp_path / "o"),
+                 "--set", "train.inputs=[observation.images.left]"]) == 2  # fmt: skip
+    error = capsys.readouterr().err
+    assert "koch train:" in error
+    assert "has no vector 'observation.images.left'. It has" in error
+    assert "Traceback" not in error
+
+
+def test_interrupt_saves(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [
+        sys.executable, "-m", "koch_policy.train",
+        "--dataset", str(dataset), "--out", str(out), "--preset", "tiny", *SMALL,
+        "--set", "train.steps=1000000", "--set", "train.save_every=1000000",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 90
+    while not (out / "loss.csv").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)  # a terminal and a parent may both hand it on
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    step = load_checkpoint(out).extras.training["step"]
+    assert 0 < step < 1_000_000
+    assert f"at step {step}" in printed
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(dataset: Path, tmp_path: Path) -> None:
+    """Gradients are averaged: two halves of each batch give what one whole batch gives."""
+    weights = []
+    for count in (1, 2):
+        out = tmp_path / str(count)
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--standalone",
+            f"--nproc-per-node={count}", "--module", "koch_policy.train",
+            "--dataset", str(dataset), "--out", str(out), "--preset", "tiny", *SMALL,
+            "--set", "train.validation_fraction=0.0", "--set", "augment.state_noise=0.0",
+            "--set", "train.steps=3", "--device", "cpu",
+        ]  # fmt: skip
+        done = subprocess.run(
+            command, env=_environment(), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        weights.append(load_checkpoint(out).model.state_dict())
+    for key, value in weights[0].items():
+        assert np.allclose(weights[1][key], value, atol=2e-4), key
