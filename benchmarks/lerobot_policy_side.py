@@ -118,13 +118,16 @@ def generate(diffusion: Any, batch: dict[str, Any], noise: torch.Tensor) -> torc
 
 def make(spec: dict[str, Any], folder: Path) -> None:
     """Write a checkpoint with random weights, an observation and the actions for it."""
-    from lerobot.configs.types import FeatureType, PolicyFeature
+    from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature
 
     kind, config_class = classes(spec["type"])
     inputs = {k: PolicyFeature(FeatureType[t], tuple(s)) for k, (t, s) in spec["inputs"].items()}
     outputs = {"action": PolicyFeature(FeatureType.ACTION, (spec["action"],))}
     options = dict(spec.get("options", {}), device="cpu", push_to_hub=False)
     options.setdefault("pretrained_backbone_weights", None)
+    if "normalization_mapping" in options:
+        modes = options["normalization_mapping"].items()
+        options["normalization_mapping"] = {k: NormalizationMode[v] for k, v in modes}
     config = config_class(input_features=inputs, output_features=outputs, **options)
     torch.manual_seed(spec.get("seed", 0))
     statistics = random_statistics(config, spec.get("seed", 0))

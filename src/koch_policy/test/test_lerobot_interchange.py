@@ -179,7 +179,8 @@ def test_loss_curve_is_lerobots_on_the_same_data(python: str, make: Any, tmp_pat
         "action_is_pad": torch.zeros(8, 8, dtype=torch.bool),
     }
     save_file(batch, tmp_path / "batch.safetensors")
-    theirs = json.loads(_lerobot(python, "losses", path, tmp_path / "batch.safetensors", 20, 1e-3))
+    printed = _lerobot(python, "losses", path, tmp_path / "batch.safetensors", 20, 1e-3)
+    theirs = json.loads(printed.splitlines()[-1])
     config: Any = checkpoint.config
     optimizer = torch.optim.Adam(
         checkpoint.model.parameters(), lr=1e-3, betas=config.optimizer_betas,

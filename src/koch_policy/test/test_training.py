@@ -25,6 +25,7 @@ from koch_policy.errors import (
     UnknownKeysError,
 )
 from koch_policy.models.registry import known_policies, policy_model
+from koch_policy.runtime import load_policy
 from koch_policy.train.config import PRESETS, load_recipe, preset_names
 from koch_policy.train.data import (
     Windows,
@@ -268,6 +269,26 @@ def test_wrong_overrides_name_the_key(tmp_path: Path) -> None:
     broken.write_text("train: [1")
     with pytest.raises(CheckpointError, match="not readable as YAML"):
         load_recipe("act", None, [broken], [])
+
+
+def test_language_policy_learns_which_task_is_which(make: Any, tmp_path: Path) -> None:
+    data = make.demonstrations()
+    side = np.where(data.task_index == 0, -40.0, 40.0).astype(np.float32)
+    action = data.vectors["action"] * 0.01 + side[:, None]
+    data = replace(data, vectors={**data.vectors, "action": action})
+    recipe = make.recipe("flow", steps=150, batch_size=32, learning_rate=3e-3, log_every=150,
+                         save_every=150, validate_every=150)  # fmt: skip
+    recipe = recipe.with_overrides({"policy": {"task_encoder": "learned"}}, "test")
+    make_trainer(data, recipe, tmp_path, show_progress=False).run()
+    policy = load_policy(tmp_path, "torch", device="cpu")
+    seen = {key: values[0] for key, values in data.vectors.items() if key != "action"}
+    torch.manual_seed(0)
+    left = policy.predict({**seen, "task": "reach left"})
+    right = policy.predict({**seen, "task": "reach right"})
+    assert left.mean() < -20
+    assert right.mean() > 20
+    with pytest.raises(DatasetError, match=r"task\(s\) \[1\] have no text"):
+        make_trainer(replace(data, tasks=("reach left", " ")), recipe, tmp_path / "b")
 
 
 def test_unknown_policy_field_is_named(make: Any, tmp_path: Path) -> None:

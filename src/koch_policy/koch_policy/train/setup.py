@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from koch_policy.config_json import config_from_dict
 from koch_policy.configs import ACTION, ENVIRONMENT, STATE, PolicyConfig
+from koch_policy.errors import DatasetError
 from koch_policy.extras import Extras
+from koch_policy.models.text import MINILM_DIM, make_task_encoder
 from koch_policy.normalize import IMAGENET, Statistics, ZeroRange, normalizer_for
+from koch_policy.policy_configs import DiffusionConfig, FlowConfig
 from koch_policy.train.config import Recipe
 from koch_policy.train.data import Demonstrations, Windows, split_episodes, vector_statistics
 from koch_policy.train.loop import Trainer
@@ -38,13 +41,14 @@ def policy_config(data: Demonstrations, recipe: Recipe) -> PolicyConfig:
     action = {"type": "ACTION", "shape": [data.vectors[ACTION].shape[1]]}
     policy = dict(recipe.policy)
     if policy.get("type") == "diffusion":
-        from koch_policy.policy_configs import DiffusionConfig
-
         policy = {
             name: getattr(DiffusionConfig, name)
             for name in ("horizon", "n_action_steps", "crop_shape", "use_group_norm",
                          "use_separate_rgb_encoder_per_camera")
         } | policy  # fmt: skip
+    encoder = policy.get("task_encoder", "none")
+    if encoder != "none":
+        policy["task_dim"] = MINILM_DIM if encoder == "minilm" else len(data.tasks)
     content = {"input_features": inputs, "output_features": {ACTION: action}, **policy}
     return config_from_dict(content, "recipe: policy")
 
@@ -65,6 +69,24 @@ def dataset_statistics(data: Demonstrations, recipe: Recipe) -> Statistics:
             measured = vector_statistics(pixels)
             statistics[key] = {name: value.view(3, 1, 1) for name, value in measured.items()}
     return statistics
+
+
+def task_vectors(config: PolicyConfig, data: Demonstrations) -> NDArray[np.float32] | None:
+    """Return one vector per task of the dataset, (tasks, E); None for policies without language.
+
+    Raises:
+        DatasetError: A task has no text, so that the policy could not be told to do it.
+    """
+    if not isinstance(config, FlowConfig) or not config.task_dim:
+        return None
+    empty = [index for index, text in enumerate(data.tasks) if not text.strip()]
+    if empty or not data.tasks:
+        raise DatasetError(
+            data.name, f"task(s) {empty} have no text", "Write them into the dataset's tasks."
+        )
+    encoder = make_task_encoder(config, data.tasks)
+    assert encoder is not None  # task_dim says so
+    return np.stack([encoder.encode(text) for text in data.tasks])
 
 
 def make_trainer(
@@ -99,11 +121,12 @@ def make_trainer(
         parts={key: list(value) for key, value in train.parts.items()},
         runtime={} if train.image_size is None else {"resize": True},
     )
+    tasks = task_vectors(config, data)
     return Trainer(
         recipe=recipe,
         config=config,
-        training=Windows(data, config, learn),
-        validation=Windows(data, config, check) if check else None,
+        training=Windows(data, config, learn, tasks),
+        validation=Windows(data, config, check, tasks) if check else None,
         normalizer=normalizer,
         statistics=statistics,
         extras=extras,
