@@ -218,7 +218,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return rig_file(tmp_path_factory.mktemp("rig"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _probe(ros: None) -> Iterator[Probe]:
     spinner = Spinner(Probe())
     yield spinner.node  # type: ignore[misc]  # the node given
@@ -226,14 +226,14 @@ def _probe(ros: None) -> Iterator[Probe]:
     spinner.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _brain() -> Brain:
     return Brain()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def node(_probe: Probe, _brain: Brain, rig: Path) -> Iterator[PolicyNode]:
-    """One node for all tests of this folder."""
+    """One node for all tests of a module; gone before another module starts processes."""
     spinner = Spinner(make_node(_brain, rig, strategy="queue"))
     yield spinner.node  # type: ignore[misc]
     spinner.node.close()  # type: ignore[attr-defined]

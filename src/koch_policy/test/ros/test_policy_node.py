@@ -34,8 +34,8 @@ def test_a_run_commands_stamps_and_finishes(probe, brain, kit, node) -> None:
     result = probe.result(handle)
     assert (result.success, result.code) == (True, Result.FINISHED)
     assert "1.5 s are over" in result.reason
-    assert result.steps > 15
-    assert 0.5 < result.duration_s < 1.6
+    assert result.steps > 5
+    assert 0.3 < result.duration_s < 4.0
     assert kit.wait_for(lambda: len(probe.commands) == result.steps)
     assert all(list(message.name) == list(JOINT_NAMES) for message in probe.commands)
     gaps = np.diff([ns(message) for message in probe.commands]) * 30 / 1e9
