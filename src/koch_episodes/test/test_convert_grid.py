@@ -2,9 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ticks of one episode fall on the same times, whichever bag they are taken from."""
 
+import numpy as np
 import pytest
 
 from koch_episodes.convert.events import Window
+from koch_episodes.convert.mapping import MappedFeature, Source
+from koch_episodes.convert.plan import Planner
+from koch_episodes.frame import Rule
 
 START_NS = 1_700_000_000_123_456_789
 FPS = 30
@@ -33,3 +37,16 @@ def test_a_stream_that_begins_on_a_tick_loses_none():
     assert Window(grid_ns=START_NS).first_tick(START_NS + 1_000_000_000, FPS) == (
         START_NS + 1_000_000_000
     )
+
+
+@pytest.mark.parametrize("lost", [30, 31, 32])
+def test_a_gap_at_one_tick_leaves_out_that_tick_alone(lost):
+    """The times of ticks are rounded; the search for the next one must not trip over that."""
+    source = Source("/a", max_age_s=0.02)
+    planner = Planner([MappedFeature("state", (source,), Rule.NEWEST)], FPS, [Window()])
+    tick_ns = START_NS + round(lost * 1e9 / FPS)
+    for stamp_ns in range(START_NS, START_NS + 2_000_000_000, 10_000_000):
+        if not -30_000_000 < stamp_ns - tick_ns <= 10_000_000:
+            planner.push(0, stamp_ns, np.zeros(1))
+    (plan,) = planner.finish()
+    assert [segment.length for segment in plan.segments] == [lost, 60 - lost - 1]

@@ -249,7 +249,8 @@ class Planner:
             fresh = held is not None and after - held.stamp_ns <= buffer.max_age_ns
             if not fresh and coming is not None:
                 target = max(target, coming.stamp_ns)
-        return math.ceil((target - (self._t0 or 0)) * self._fps / NS_PER_S)
+        # A tick is rounded to a nanosecond: half of one more or less is the same tick.
+        return math.ceil((target - (self._t0 or 0) - 0.5) * self._fps / NS_PER_S)
 
     def _close(self, missing: Missing | None) -> None:
         run, self._run = self._run, None
