@@ -1,0 +1,290 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The whole simulated graph under `koch up`, and somebody who watches it and pulls its plugs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from koch_interfaces.msg import EpisodeStatus, TaskState
+from koch_interfaces.srv import ResetWorld, StartEpisode, StopEpisode
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CompressedImage, JointState
+from std_srvs.srv import SetBool, Trigger
+
+from koch_rig.joints import JOINT_NAMES
+from koch_rig.load import load_rig
+from koch_rig.rig import Rig
+
+ROOT = Path(__file__).resolve().parents[1]
+RIG_FILE = ROOT / "config" / "rig.sim.yaml"
+PATIENCE_S = 30.0  # other processes may use the machine
+_RELIABLE = QoSProfile(depth=2000)
+
+
+def seconds_of(message: Any) -> float:
+    """The stamp of a message in [s]."""
+    return float(message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec)
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> float:
+    """Wait until something holds; how long that took. AssertionError names what did not."""
+    began = time.monotonic()
+    while not condition():
+        waited = time.monotonic() - began
+        assert waited < seconds, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Watcher(Node):  # type: ignore[misc]  # rclpy is Any, see pyproject.toml
+    """Hears what the graph says. Lists only grow; they may be read from any thread."""
+
+    def __init__(self, context: rclpy.Context, cameras: Iterable[str]) -> None:
+        super().__init__("watcher", context=context)
+        self.goals: list[tuple[int, JointState]] = []  # publication number, message
+        self.states: list[JointState] = []
+        self.diagnosed: list[tuple[float, str, int, str]] = []  # when, name, level, message
+        self.task: TaskState | None = None
+        self.episodes: EpisodeStatus | None = None
+        self.pictures = dict.fromkeys(cameras, 0)
+        self.create_subscription(JointState, "/follower/joint_command", self._on_goal, _RELIABLE)
+        self.create_subscription(
+            JointState, "/follower/joint_states", self.states.append, _RELIABLE
+        )
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 100)
+        self.create_subscription(TaskState, "/sim/task_state", self._on_task, 10)
+        self.create_subscription(EpisodeStatus, "/episodes/status", self._on_episodes, 10)
+        for name in self.pictures:
+            self._count_pictures(name)
+
+    def _count_pictures(self, name: str) -> None:
+        def count(_: bytes) -> None:
+            self.pictures[name] += 1
+
+        topic = f"/cameras/{name}/image_raw/compressed"
+        self.create_subscription(CompressedImage, topic, count, 1, raw=True)
+
+    def _on_goal(self, message: JointState, info: dict[str, Any]) -> None:
+        self.goals.append((int(info["publication_sequence_number"]), message))
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        now_s = time.monotonic()
+        for item in message.status:
+            level = int.from_bytes(item.level, "little")
+            self.diagnosed.append((now_s, item.name, level, item.message))
+
+    def _on_task(self, message: TaskState) -> None:
+        self.task = message
+
+    def _on_episodes(self, message: EpisodeStatus) -> None:
+        self.episodes = message
+
+
+class RunningGraph:
+    """`koch up --record` on a simulated rig, its nodes' processes, and a Watcher.
+
+    Args:
+        folder: For ptys, log and episodes.
+        rig_file: The rig.
+
+    Use as a context manager.
+    """
+
+    def __init__(self, folder: Path, rig_file: Path = RIG_FILE) -> None:
+        self.rig: Rig = load_rig(rig_file)
+        self.episodes = folder / "episodes"
+        self.log = folder / "up.log"
+        self._rig_file = rig_file
+        self._environment = {
+            **os.environ,
+            "KOCH_RUN_DIR": str(folder / "run"),
+            "KOCH_SIM_PORT": str(free_port()),
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+        self.broken: set[str] = set()  # nodes that a test has killed
+        self._context = rclpy.Context()
+        self._executor: SingleThreadedExecutor | None = None
+        self._clients: dict[str, Any] = {}
+
+    def __enter__(self) -> RunningGraph:
+        self.episodes.mkdir(parents=True)
+        command = [sys.executable, "-m", "koch_vla", "up", "--rig", str(self._rig_file)]
+        command += ["--record", "--record-root", str(self.episodes), "--log", str(self.log)]
+        self._up = subprocess.Popen(
+            command, env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+        )
+        rclpy.init(args=[], context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+        self.watcher = Watcher(self._context, self.rig.cameras)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.watcher)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._executor is not None
+        self._up.send_signal(signal.SIGINT)
+        try:
+            self._up.wait(PATIENCE_S)
+        finally:
+            self._up.kill()
+            self._executor.shutdown()
+            self._thread.join(5.0)
+            self.watcher.destroy_node()
+            self._context.try_shutdown()
+
+    def _spin(self) -> None:
+        assert self._executor is not None
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            return
+
+    # -- the nodes ------------------------------------------------------------------------------
+
+    def pids(self) -> dict[str, int]:
+        """The process of each node by full name, as the supervisor's children stand in /proc."""
+        found = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parent = int(stat.read_text().rpartition(")")[2].split()[1])
+                words = (stat.parent / "cmdline").read_text().split("\0")
+            except (OSError, ValueError):
+                continue  # it ended between listing and reading
+            names = dict(word.split(":=", 1) for word in words if word.startswith("__n"))
+            if parent == self._up.pid and len(names) == 2:
+                full = f"{names['__ns'].rstrip('/')}/{names['__node']}"
+                found[full] = int(stat.parent.name)
+        return found
+
+    def kill(self, node: str) -> int:
+        """SIGKILL one node; the pid that it had."""
+        pid = self.pids()[node]
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def wait_respawned(self, node: str, old_pid: int) -> None:
+        """Wait until the supervisor has started a node anew."""
+        wait_for(lambda: self.pids().get(node, old_pid) != old_pid, f"a new {node}")
+
+    # -- services -------------------------------------------------------------------------------
+
+    def call(self, kind: Any, name: str, **fields: Any) -> Any:
+        """Call a service and wait for its answer."""
+        if name not in self._clients:
+            self._clients[name] = self.watcher.create_client(kind, name)
+        client = self._clients[name]
+        wait_for(client.service_is_ready, f"service {name}")
+        future = client.call_async(kind.Request(**fields))
+        wait_for(future.done, f"an answer of {name}", PATIENCE_S + 10.0)
+        return future.result()
+
+    def switch(self, name: str, works: bool) -> None:
+        """Break or mend something of the simulated hardware."""
+        assert self.call(SetBool, f"/sim/{name}", data=works).success
+
+    def start_episode(self, patience_s: float = PATIENCE_S) -> Any:
+        """Begin an episode as soon as all streams live."""
+        return self.call(StartEpisode, "/episodes/start", start_timeout_s=patience_s)
+
+    def stop_episode(self) -> Any:
+        """End the episode and keep it."""
+        return self.call(StopEpisode, "/episodes/stop", outcome="success", keep=True)
+
+    def lay_out(self, seed: int) -> None:
+        """Put block and cup where a seed says."""
+        assert self.call(ResetWorld, "/sim/reset", seed=seed).success
+
+    def begin_demonstration(self) -> None:
+        """Let the hand begin."""
+        answer = self.call(Trigger, "/sim/demonstrate")
+        assert answer.success, answer.message
+        wait_for(lambda: self.hand() == "moving", "a hand that moves")
+
+    def demonstrate(self, seed: int) -> None:
+        """Let the hand begin, and wait until the follower follows it."""
+        self.lay_out(seed)
+        self.begin_demonstration()
+        wait_for(lambda: self.speed() > 0.3, "a follower that moves")
+
+    # -- what can be seen -----------------------------------------------------------------------
+
+    def pose(self) -> np.ndarray:
+        """Newest measured joint angles in [rad]."""
+        return by_name(self.watcher.states[-1])
+
+    def speed(self) -> float:
+        """Fastest joint over the last tenth of a second in [rad/s]; 0 without fresh states."""
+        recent = self.watcher.states[-10:]
+        if len(recent) < 2 or time.time() - seconds_of(recent[-1]) > 0.5:
+            return 0.0
+        elapsed = seconds_of(recent[-1]) - seconds_of(recent[0])
+        return float(np.abs(by_name(recent[-1]) - by_name(recent[0])).max() / max(elapsed, 1e-3))
+
+    def states_flow(self) -> bool:
+        """The follower's states are fresh."""
+        states = self.watcher.states
+        return bool(states) and time.time() - seconds_of(states[-1]) < 1.0
+
+    def hand(self) -> str:
+        """What the demonstrating hand does."""
+        return "" if self.watcher.task is None else str(self.watcher.task.detail)
+
+    def recorder_phase(self) -> int:
+        """Newest phase of the recorder, -1 before it was heard."""
+        status = self.watcher.episodes
+        return -1 if status is None else int(status.phase)
+
+    def diagnosed(self, since_s: float, name: str, part: str, level: int = 1) -> bool:
+        """Whether a status named `name` at least `level` contained a text since a time."""
+        return any(
+            when >= since_s and name in who and grade >= level and part in text
+            for when, who, grade, text in list(self.watcher.diagnosed)
+        )
+
+    def wait_diagnosed(self, since_s: float, name: str, part: str, level: int = 1) -> None:
+        """Wait until the cause stands on /diagnostics."""
+        said = f"/diagnostics: {name} with '{part}'"
+        wait_for(lambda: self.diagnosed(since_s, name, part, level), said)
+
+    def wait_healthy(self, seconds: float = PATIENCE_S) -> None:
+        """Wait until both arms run and every camera delivers."""
+        since_s = time.monotonic()
+        for arm in self.rig.arms:
+            runs = partial(self.diagnosed, since_s, f"{arm}: bus", "running", 0)
+            wait_for(runs, f"{arm}: bus is running", seconds)
+        before = dict(self.watcher.pictures)
+        wait_for(
+            lambda: all(n > before[c] + 5 for c, n in self.watcher.pictures.items()), "pictures"
+        )
+        wait_for(self.states_flow, "joint states of the follower")
+
+
+def by_name(message: JointState) -> np.ndarray:
+    """Angles of a message in the order of JOINT_NAMES, [rad]."""
+    values = dict(zip(message.name, message.position, strict=True))
+    return np.array([values[joint] for joint in JOINT_NAMES])

@@ -1,0 +1,222 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Faults in the whole running graph: the arm holds, the cause is named, nothing is lost."""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+pytest.importorskip("koch_interfaces", reason="source install/local_setup.bash first")
+
+from goal_bounds import Goals, violations
+from koch_interfaces.msg import EpisodeStatus
+from running_graph import by_name, seconds_of, wait_for
+
+from koch_episodes.bag import open_bag
+
+if TYPE_CHECKING:
+    from running_graph import RunningGraph
+
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(240)]
+
+HOLDS_RAD = 0.03  # no joint moves farther in half a second that counts as holding
+STILL_S = 0.5
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The finished episodes' files and what stands in them."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.glob("episode_*/*"))
+        if not path.parent.name.endswith(".partial")
+    }
+
+
+def goals_of(graph: RunningGraph, first: int) -> Goals:
+    heard = graph.watcher.goals[first:]
+    return Goals(
+        np.array([number for number, _ in heard]),
+        np.array([seconds_of(message) for _, message in heard]),
+        np.array([by_name(message) for _, message in heard]).reshape(-1, 6),
+        np.array([list(message.velocity) for _, message in heard]).reshape(-1, 6),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(graph: RunningGraph) -> dict[str, str]:
+    """An episode, recorded while nothing was wrong."""
+    graph.demonstrate(seed=1)
+    started = graph.start_episode()
+    assert started.success, started.message
+    time.sleep(2.0)
+    stopped = graph.stop_episode()
+    assert stopped.success, stopped.message
+    return digests(graph.episodes)
+
+
+@pytest.fixture(autouse=True)
+def promises(graph: RunningGraph, finished: dict[str, str]) -> Iterator[None]:
+    """Around each fault: all other nodes live on, goals keep their bounds, episodes stay."""
+    first, pids = len(graph.watcher.goals), graph.pids()
+    graph.broken.clear()
+    yield
+    graph.wait_healthy(seconds=90.0)
+    changed = {node for node, pid in graph.pids().items() if pids.get(node) != pid}
+    assert changed == graph.broken, f"started anew: {changed}\n{graph.log.read_text()[-4000:]}"
+    assert violations(graph.rig, goals_of(graph, first)) == []
+    kept = digests(graph.episodes)
+    assert {name: kept.get(name) for name in finished} == finished
+
+
+def wait_still(graph: RunningGraph, seconds: float = 3.0) -> None:
+    """Wait until the arm holds; it may brake before."""
+
+    def still() -> bool:
+        states = [by_name(item) for item in graph.watcher.states[-int(100 * STILL_S) :]]
+        return len(states) > 10 and bool(np.ptp(states, axis=0).max() < HOLDS_RAD)
+
+    wait_for(still, "an arm that holds", seconds)
+
+
+def kill(graph: RunningGraph, *nodes: str) -> float:
+    """SIGKILL nodes, one after the other; when that was."""
+    now_s = time.monotonic()
+    graph.broken |= set(nodes)
+    for node in nodes:
+        pid = graph.kill(node)
+        name = node.lstrip("/")
+        graph.wait_diagnosed(now_s, f"koch up: {name}", "SIGKILL", level=2)
+        graph.wait_respawned(node, pid)
+    return now_s
+
+
+def test_graph_records_a_whole_episode(graph: RunningGraph, finished: dict[str, str]) -> None:
+    """What the faults below must not destroy is there at all."""
+    assert any(name.endswith(".mcap") for name in finished)
+
+
+def test_killed_teleop_lets_the_arm_hold(graph: RunningGraph) -> None:
+    graph.demonstrate(seed=2)
+    pid = graph.kill("/follower/teleop")
+    graph.broken.add("/follower/teleop")
+    wait_still(graph)
+    graph.wait_respawned("/follower/teleop", pid)
+
+
+def test_killed_leader_lets_the_arm_hold(graph: RunningGraph) -> None:
+    graph.demonstrate(seed=3)
+    since_s = kill(graph, "/leader/driver")
+    wait_still(graph)
+    graph.wait_diagnosed(since_s, "teleop", "leader")
+
+
+def test_killed_follower_driver_leaves_the_arm_where_it_is(graph: RunningGraph) -> None:
+    graph.demonstrate(seed=4)
+    kill(graph, "/follower/driver")
+    held = graph.pose()
+    count = len(graph.watcher.states)
+    wait_for(lambda: len(graph.watcher.states) > count, "states of the new driver")
+    # The servos went on to the last goal that they were given.
+    woke = by_name(graph.watcher.states[count])
+    assert np.abs(woke - held).max() < 0.35
+
+
+def test_killed_cameras_and_state_publisher_come_back(graph: RunningGraph) -> None:
+    cameras = [f"/cameras/{name}" for name in graph.rig.cameras]
+    kill(graph, *cameras, "/robot_state_publisher")
+
+
+def test_killed_recorder_saves_what_it_had(graph: RunningGraph) -> None:
+    started = graph.start_episode()
+    assert started.success, started.message
+    time.sleep(1.5)
+    kill(graph, "/recorder")
+    episode = Path(started.path.removesuffix(".partial"))
+    wait_for((episode / "metadata.yaml").is_file, "the repaired episode")
+    with open_bag(episode) as bag:
+        assert sum(1 for _ in bag.messages(["/follower/joint_states"])) > 20
+
+
+def test_stalled_camera_is_named_and_stops_nobody(graph: RunningGraph) -> None:
+    graph.demonstrate(seed=5)
+    since_s = time.monotonic()
+    graph.switch("cameras/left/run", works=False)
+    try:
+        graph.wait_diagnosed(since_s, "/cameras/left: stream", "", level=2)
+        graph.wait_diagnosed(since_s, "recorder", "cameras/left: no message", level=2)
+        refused = graph.start_episode(patience_s=0.5)
+        assert not refused.success
+        assert "cameras/left" in refused.message
+    finally:
+        graph.switch("cameras/left/run", works=True)
+
+
+def test_unplugged_follower_holds_and_starts_softly(graph: RunningGraph) -> None:
+    graph.demonstrate(seed=6)
+    first = len(graph.watcher.goals)
+    since_s = time.monotonic()
+    graph.switch("follower/plug", works=False)
+    try:
+        time.sleep(3.0)
+        graph.wait_diagnosed(since_s, "follower: bus", "", level=2)
+        assert not graph.states_flow()
+    finally:
+        graph.switch("follower/plug", works=True)
+    wait_for(graph.states_flow, "joint states")
+    wait_for(lambda: len(goals_of(graph, first)) > 100, "goals")
+    goals = goals_of(graph, first)
+    assert np.diff(goals.stamps_s).max() > 2.0, "goals were written without a bus"
+    first_after = int(np.diff(goals.stamps_s).argmax()) + 1
+    assert goals.numbers[first_after] == goals.numbers[first_after - 1] + 1
+
+
+def test_power_cut_is_named_and_the_arm_is_not_thrown_back(graph: RunningGraph) -> None:
+    graph.demonstrate(seed=7)
+    since_s = time.monotonic()
+    graph.switch("follower/power", works=False)
+    try:
+        graph.wait_diagnosed(since_s, "follower: bus", "power", level=2)
+        time.sleep(0.5)
+        count = len(graph.watcher.goals)
+        time.sleep(0.5)
+        assert len(graph.watcher.goals) == count, "goals were written without power"
+    finally:
+        graph.switch("follower/power", works=True)
+    wait_for(graph.states_flow, "joint states")
+    # The arm has sunk; it rises from where it lies.
+    wait_for(lambda: len(graph.watcher.goals) > count, "goals")
+    lying, goal = graph.pose(), by_name(graph.watcher.goals[count][1])
+    assert np.abs(goal - lying).max() < 0.1
+
+
+def test_full_disk_ends_the_episode_but_loses_none(graph: RunningGraph) -> None:
+    """A limit on the recorder's files fails its writes as a full disk does."""
+    since_s = time.monotonic()
+    pid = graph.pids()["/recorder"]
+    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    started = graph.start_episode()
+    assert started.success, started.message
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        graph.wait_diagnosed(since_s, "recorder", "cannot write", level=2)
+        wait_for(lambda: graph.recorder_phase() == EpisodeStatus.IDLE, "an idle recorder")
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+    assert graph.start_episode().success
+    time.sleep(1.0)
+    stopped = graph.stop_episode()
+    assert stopped.success, stopped.message
+
+
+def test_killed_world_is_a_fault_that_passes(graph: RunningGraph) -> None:
+    since_s = kill(graph, "/world")
+    graph.wait_diagnosed(since_s, "follower: bus", "", level=2)
+    graph.wait_diagnosed(since_s, "leader: bus", "", level=2)

@@ -1,0 +1,93 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""A plain bag of the whole graph converts into the same frames as the recorder's episode."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+pytest.importorskip("koch_interfaces", reason="source install/local_setup.bash first")
+
+from plain_bag import PlainBag
+from running_graph import RIG_FILE, wait_for
+
+from koch_episodes.bag import open_bag
+from koch_episodes.cdr import header_stamp_ns
+from koch_episodes.convert import cli
+from koch_episodes.dataset import LeRobotDatasetReader
+
+if TYPE_CHECKING:
+    from running_graph import RunningGraph
+
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+def test_plain_bag_gives_the_recorders_frames(graph: RunningGraph, tmp_path: Path) -> None:
+    wanted = {stream.topic for stream in graph.rig.streams.values()}
+    with PlainBag(tmp_path / "plain") as plain:
+        wait_for(lambda: wanted | {"/episodes/events"} <= plain.topics, "all topics")
+        graph.demonstrate(seed=11)
+        started = graph.start_episode()
+        assert started.success, started.message
+        time.sleep(4.0)
+        stopped = graph.stop_episode()
+        assert stopped.success, stopped.message
+        time.sleep(0.5)
+    ours = convert(Path(stopped.path), tmp_path / "ours")
+    theirs = convert(tmp_path / "plain", tmp_path / "theirs", "--rig", str(RIG_FILE))
+    zero_ns = starts_ns(ours)[0]
+    mine, other = ticks(ours, zero_ns), ticks(theirs, zero_ns)
+    common = sorted(set(mine) & set(other))
+    # A busy machine has gaps, which leave out ticks, in both bags the same.
+    assert len(common) >= 15, f"only {len(common)} frames of four seconds in common"
+    # What was on its way when the recorder closed its bag is in the plain bag alone.
+    late = math.ceil(latency_s(tmp_path / "plain", wanted) * ours.fps)
+    edges = {common[0] - 1, *range(common[-1] + 1, common[-1] + 2 + late)}
+    assert set(mine) ^ set(other) <= edges, "frames are missing elsewhere than at the edges"
+    for key in ("observation.state", "action", "observation.environment_state"):
+        np.testing.assert_array_equal(
+            ours.column(key)[[mine[tick] for tick in common]],
+            theirs.column(key)[[other[tick] for tick in common]],
+            err_msg=key,
+        )
+    tick = common[len(common) // 2]
+    for key in ours.picture_keys:
+        pair = ours[mine[tick]][key], theirs[other[tick]][key]
+        # Each was encoded on its own.
+        assert np.abs(np.subtract(*pair, dtype=np.int16)).mean() < 2.0, key
+
+
+def convert(bag: Path, out: Path, *options: str) -> LeRobotDatasetReader:
+    assert cli.main([str(bag), "--out", str(out), "--jobs", "1", *options]) == 0
+    return LeRobotDatasetReader(out)
+
+
+def latency_s(bag: Path, topics: set[str]) -> float:
+    """Longest time from a stamp to the message's arrival."""
+    with open_bag(bag) as opened:
+        return max(
+            (message.log_ns - header_stamp_ns(message.data)) / 1e9
+            for message in opened.messages(topics)
+        )
+
+
+def starts_ns(dataset: LeRobotDatasetReader) -> list[int]:
+    """Times of the episodes' first ticks."""
+    report = json.loads((dataset.root / "meta" / "koch_report.json").read_text())
+    return [episode["start_ns"] for bag in report for episode in bag["episodes"]]
+
+
+def ticks(dataset: LeRobotDatasetReader, zero_ns: int) -> dict[int, int]:
+    """Tick, counted from a time, to the dataset's row."""
+    return {
+        round((start - zero_ns) * dataset.fps / 1e9) + frame: row.from_index + frame
+        for start, row in zip(starts_ns(dataset), dataset.episodes, strict=True)
+        for frame in range(row.length)
+    }
