@@ -41,7 +41,9 @@ def _on_signals(act: Callable[[], None]) -> None:
     threading.Thread(target=wait, name="signals", daemon=True).start()
 
 
-def run_node(build: Callable[[], Node], argv: Sequence[str] | None = None) -> int:
+def run_node(
+    build: Callable[[], Node], argv: Sequence[str] | None = None, *, realtime: bool = True
+) -> int:
     """Run one node until a signal ends it.
 
     rclpy's own signal handlers would invalidate the context at once; the node could then not
@@ -50,11 +52,13 @@ def run_node(build: Callable[[], Node], argv: Sequence[str] | None = None) -> in
     Args:
         build: Makes the node; it may have a `close` method.
         argv: Command line, `sys.argv` where absent.
+        realtime: Ask for real-time scheduling; for nodes on the way from hand to motor.
 
     Returns:
         0 after a signal; 2 when the configuration is wrong (the message is on stderr).
     """
-    request_realtime()
+    if realtime:
+        request_realtime()
     ended: Future[None] = Future()
     _on_signals(lambda: ended.set_result(None))
     rclpy.init(

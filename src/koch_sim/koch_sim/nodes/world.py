@@ -4,28 +4,25 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped
 from koch_interfaces.msg import NamedVector, TaskState
 from koch_interfaces.srv import ResetWorld
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
-from koch_rig.errors import KochError
+from koch_driver.nodes.run import run_node
 from koch_rig.load import load_rig
 from koch_sim.errors import SimulationError
 from koch_sim.randomisation import FULL, Randomisation
@@ -95,6 +92,10 @@ class WorldNode(Node):
         if self.simulation.clock.is_simulated:
             self._clock_publisher = self.create_publisher(Clock, "/clock", STATE)
             self.create_timer(CLOCK_PERIOD_S, self._publish_clock)
+
+    def close(self) -> None:
+        """Stop the simulation; may be called twice."""
+        self.simulation.close()
 
     def _declare(self) -> WorldParameters:
         defaults = WorldParameters()
@@ -225,32 +226,18 @@ def _pose(header: Header, xyz: np.ndarray, yaw_rad: float) -> PoseStamped:
     return message
 
 
-def main(args: list[str] | None = None) -> int:
+def main() -> int:
     """Run the node until SIGINT or SIGTERM.
 
     Returns:
-        0 after a requested stop, 2 for a rig that cannot be simulated, 1 when the world died.
+        0 after a requested stop, 2 for a rig that cannot be simulated.
+
+    Raises:
+        SimulationError: A part of the simulation died.
     """
-    # The servo chains must answer within a millisecond, whatever physics and cameras do; the
-    # interpreter's default lets another thread hold it for five.
+    # Physics, pictures and ROS share the interpreter; by default a thread may hold it for 5 ms.
     sys.setswitchinterval(0.0005)
-    rclpy.init(args=args)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    node = None
-    try:
-        node = WorldNode()
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
-    except KochError as exc:
-        sys.stderr.write(f"{exc}\n")
-        return 1 if node is not None else 2
-    finally:
-        if node is not None:
-            node.simulation.close()
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return run_node(WorldNode, realtime=False)
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def _message(pose: LinkPose, stamp: Time) -> TransformStamped:
 
 def main() -> int:
     """Entry point."""
-    return run_node(StatePublisher)
+    return run_node(StatePublisher, realtime=False)
 
 
 if __name__ == "__main__":
