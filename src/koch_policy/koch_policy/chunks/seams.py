@@ -17,11 +17,12 @@ class SeamStatistics:
 
     Attributes:
         seams: Number of seams counted.
-        seam_median, seam_p95, seam_max: At the seams.
+        seam_mean, seam_median, seam_p95, seam_max: At the seams.
         inside_median, inside_p95: At all other commands.
     """
 
     seams: int
+    seam_mean: float
     seam_median: float
     seam_p95: float
     seam_max: float
@@ -53,6 +54,7 @@ def seam_statistics(
     inside = jerk[~belongs]
     return SeamStatistics(
         len(peaks),
+        float(np.mean(peaks)) if peaks else 0.0,
         *(_quantile(peaks, q) for q in (0.5, 0.95, 1.0)),
         *(_quantile(inside, q) for q in (0.5, 0.95)),
     )
