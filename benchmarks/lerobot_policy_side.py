@@ -125,6 +125,7 @@ def make(spec: dict[str, Any], folder: Path) -> None:
     outputs = {"action": PolicyFeature(FeatureType.ACTION, (spec["action"],))}
     options = dict(spec.get("options", {}), device="cpu", push_to_hub=False)
     options.setdefault("pretrained_backbone_weights", None)
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     if "normalization_mapping" in options:
         modes = options["normalization_mapping"].items()
         options["normalization_mapping"] = {k: NormalizationMode[v] for k, v in modes}
