@@ -34,13 +34,14 @@ def test_nodes_leave_the_attributes_of_rclpy_alone() -> None:
     import rclpy
     from rclpy.node import Node
 
-    rclpy.init()
+    context = rclpy.Context()  # of its own: other tests of the run use the default one
+    rclpy.init(context=context)
     try:
-        plain = Node("attribute_probe")
+        plain = Node("attribute_probe", context=context)
         taken = set(vars(plain)) | set(dir(Node))
         plain.destroy_node()
     finally:
-        rclpy.shutdown()
+        rclpy.shutdown(context=context)
     assert "_parameters" in taken
     wrong = [
         f"{where(path, line)} self.{name}"
