@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,8 +17,10 @@ from geometry_msgs.msg import PoseStamped
 from koch_interfaces.msg import NamedVector, TaskState
 from koch_interfaces.srv import ResetWorld
 from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
@@ -81,7 +84,13 @@ class WorldNode(Node):
         self._task = self.create_publisher(TaskState, "sim/task_state", STATE)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", STATE)
         self.create_service(ResetWorld, "sim/reset", self._on_reset)
-        self.create_service(Trigger, "sim/demonstrate", self._on_demonstrate)
+        # A group of its own: the timers go on while a demonstration is planned.
+        self.create_service(
+            Trigger,
+            "sim/demonstrate",
+            self._on_demonstrate,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+        )
         self._create_fault_services()
         self._reset_s = 0.0
         self._ticks = 0
@@ -149,15 +158,23 @@ class WorldNode(Node):
         response.success, response.message = True, f"seed {seed}"
         return response
 
-    def _on_demonstrate(
+    async def _on_demonstrate(
         self, request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
-        try:
-            self.simulation.world.demonstrate()
-        except SimulationError as exc:
-            response.success, response.message = False, str(exc)
-            return response
-        response.success, response.message = True, "the hand moves"
+        """Plan beside the executor, whose timers publish the truth meanwhile."""
+        planned: Future[str] = Future(executor=self.executor)
+
+        def plan() -> None:
+            try:
+                self.simulation.world.demonstrate()
+            except Exception as exc:  # whoever asked hears it, planner's bugs included
+                planned.set_result(str(exc) or repr(exc))
+            else:
+                planned.set_result("")
+
+        threading.Thread(target=plan, name="planner", daemon=True).start()
+        problem = await planned
+        response.success, response.message = not problem, problem or "the hand moves"
         return response
 
     def _publish_truth(self) -> None:
