@@ -22,6 +22,7 @@ class Extras:
 
     Attributes:
         fingerprint: Fingerprint of the rig that made the dataset, empty when unknown.
+        rig: What the fingerprint covers (koch_rig.fingerprint.canonical), to explain a difference.
         names: {feature: names of its elements, in order}.
         units: Units of states and actions in the dataset ("lerobot", "degrees", "radians").
         fps: Steps per second of the actions, 0 when unknown.
@@ -33,6 +34,7 @@ class Extras:
     """
 
     fingerprint: str = ""
+    rig: Mapping[str, Any] = field(default_factory=dict)
     names: Mapping[str, list[str]] = field(default_factory=dict)
     units: str = ""
     fps: float = 0.0

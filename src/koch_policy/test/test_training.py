@@ -132,6 +132,14 @@ def test_run_writes_table_plot_and_errors_in_degrees(make: Any, tmp_path: Path) 
     }  # fmt: skip
 
 
+def test_error_without_degrees_is_in_dataset_units(make: Any, tmp_path: Path) -> None:
+    unknown = np.full(6, np.nan)
+    trainer = make_trainer(make.demonstrations(), make.recipe("act"), tmp_path, degrees=unknown)
+    trainer.run()
+    mean = trainer.history.rows[-1]["error"]
+    assert mean == pytest.approx(np.mean(list(trainer.history.errors.values())))
+
+
 def test_validation_leaves_the_run_unchanged(make: Any, tmp_path: Path) -> None:
     data = make.demonstrations()
     results = []

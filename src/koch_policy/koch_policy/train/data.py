@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ class Demonstrations:
         task_index: int64 (N,), index into `tasks`.
         tasks: Task texts.
         names: {vector feature: names of its D elements}.
-        robot_type, units, fingerprint: Handed on to the checkpoint; may be empty.
+        robot_type, units, fingerprint, rig: Handed on to the checkpoint; may be empty.
     """
 
     name: str
@@ -81,6 +81,7 @@ class Demonstrations:
     robot_type: str = ""
     units: str = ""
     fingerprint: str = ""
+    rig: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check lengths and values.

@@ -14,7 +14,7 @@ from koch_policy.configs import ACTION
 from koch_policy.errors import DatasetError
 from koch_policy.train.data import Demonstrations
 from koch_rig.calibration import load_calibration
-from koch_rig.fingerprint import fingerprint
+from koch_rig.fingerprint import canonical, fingerprint
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.rig import Rig
@@ -61,7 +61,7 @@ def degrees_per_unit(
     slopes = _slopes_deg(rig, Units(data.units))
     for index, name in enumerate(names):
         factors[index] = slopes.get(name, np.nan)
-    return replace(data, fingerprint=own), factors
+    return replace(data, fingerprint=own, rig=canonical(rig)), factors
 
 
 def _slopes_deg(rig: Rig, units: Units) -> dict[str, float]:

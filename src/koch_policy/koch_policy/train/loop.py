@@ -255,7 +255,9 @@ class Trainer:
         self.model.train()
         torch.set_rng_state(random)
         self._name_errors(error)
-        known = self.degrees if self.degrees is not None else np.ones_like(error)
+        known = self.degrees
+        if known is None or not np.isfinite(known).any():
+            known = np.ones_like(error)  # no joint in degrees: the mean in dataset units
         mean = float(np.nanmean(error * known))
         return {"validation_loss": float(np.mean(losses)), "error": mean}
 

@@ -113,6 +113,7 @@ def make_trainer(
     check = [n for n in check if data.lengths[n] >= config.horizon_steps]
     extras = Extras(
         fingerprint=data.fingerprint,
+        rig=dict(data.rig),
         names=dict(data.names),
         units=data.units,
         fps=data.fps,
