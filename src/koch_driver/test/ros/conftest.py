@@ -209,32 +209,32 @@ class Bounds:
         return pairs
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rig_ros(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     os.environ["KOCH_RUN_DIR"] = str(tmp_path_factory.mktemp("run"))
     yield load_rig(RIG_FILE)
     del os.environ["KOCH_RUN_DIR"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def arm(rig_ros: Rig) -> Iterator[EmulatedChain]:
     with build_chain(rig_ros, "follower") as chain:
         yield chain
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def processes(rig_ros: Rig) -> Iterator[Processes]:
     made = Processes()
     yield made
     made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def bounds(rig_ros: Rig) -> Bounds:
     return Bounds(rig_ros)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def session_probe(arm: EmulatedChain, processes: Processes) -> Iterator[Probe]:
     processes.start("follower", "follower", arm="follower")
     rclpy.init(args=[])

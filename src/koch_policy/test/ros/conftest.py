@@ -204,7 +204,7 @@ def make_node(brain: Brain, rig: Path, prefix: str = "", **parameters: Any) -> P
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ros() -> Iterator[None]:
     """An initialised rclpy."""
     rclpy.init()
