@@ -20,7 +20,7 @@ _LEFT_OUT: Mapping[type, frozenset[str]] = {
     Rig: frozenset({"name", "task", "path", "text"}),
     Arm: frozenset({"port", "calibration_path"}),
     Camera: frozenset({"source", "intrinsics_path"}),
-    Simulation: frozenset({"seed"}),
+    Simulation: frozenset({"seed", "spread_fraction"}),
 }
 _DIGITS = 9  # decimals kept of a number; hides the rounding of degrees to radians
 

@@ -97,6 +97,9 @@ def _simulation(root: Section) -> Simulation | None:
     simulation = Simulation(
         physics=section.choice("physics", PhysicsKind),
         seed=section.whole("seed", low=0, high=2**31 - 1, unit="count", default=0),
+        spread_fraction=section.number(
+            "spread_fraction", low=0.0, high=1.0, unit="fraction", default=1.0
+        ),
     )
     section.refuse_unknown()
     return simulation

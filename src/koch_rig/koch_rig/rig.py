@@ -186,10 +186,17 @@ class Feature:
 
 @dataclass(frozen=True)
 class Simulation:
-    """Present only where the rig is simulated."""
+    """Present only where the rig is simulated.
+
+    Attributes:
+        physics: What moves the servos.
+        seed: Of the first set-up of the table.
+        spread_fraction: Part of the reachable area over which block and cup are laid, 0..1.
+    """
 
     physics: PhysicsKind
     seed: int = 0
+    spread_fraction: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,6 +44,31 @@ class Randomisation:
             value = getattr(self, name)
             if not 0.0 <= value < 1.0:
                 raise ValueError(f"{name} is {value}, expected 0 <= {name} < 1")
+
+    def narrowed(self, spread: float) -> Randomisation:
+        """Return the same with each range of poses shrunk to a part of it, around its middle.
+
+        Args:
+            spread: 1 = the ranges as they are, 0 = always the middle.
+
+        Raises:
+            ValueError: The spread is no fraction.
+        """
+        if not 0.0 <= spread <= 1.0:
+            raise ValueError(f"spread is {spread}, expected 0 <= spread <= 1")
+
+        def shrunk(limits: Range) -> Range:
+            middle, half = sum(limits) / 2.0, spread * (limits[1] - limits[0]) / 2.0
+            return middle - half, middle + half
+
+        return replace(
+            self,
+            block_radius_m=shrunk(self.block_radius_m),
+            block_bearing_rad=shrunk(self.block_bearing_rad),
+            block_yaw_rad=shrunk(self.block_yaw_rad),
+            cup_radius_m=shrunk(self.cup_radius_m),
+            cup_bearing_rad=shrunk(self.cup_bearing_rad),
+        )
 
 
 #: Everything varies: for policies that are to leave the simulation.

@@ -50,7 +50,7 @@ class World:
         Args:
             rig: A rig whose simulation block names MuJoCo as physics.
             seed: Draws the first set-up.
-            randomisation: What varies between set-ups.
+            randomisation: What varies between set-ups; the rig's spread narrows its poses.
             style: How the hand moves.
 
         Raises:
@@ -60,7 +60,8 @@ class World:
         self.model = build_spec(rig).compile()
         self.data = mujoco.MjData(self.model)
         self.lock = threading.RLock()
-        self.randomisation = randomisation or Randomisation()
+        spread = 1.0 if rig.simulation is None else rig.simulation.spread_fraction
+        self.randomisation = (randomisation or Randomisation()).narrowed(spread)
         self._variation = Variation(self.model)
         self.arms = {
             arm.name: ArmBody(self.model, arm, load_calibration(arm.calibration_path))

@@ -3,6 +3,7 @@
 """The simulated rig, as it stands in config/."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,10 @@ CONFIG = Path(__file__).parents[3] / "config"
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     """config/rig.sim.yaml with its own run folder."""
     monkeypatch.setenv("KOCH_RUN_DIR", str(tmp_path / "run"))
-    return load_rig(CONFIG / "rig.sim.yaml")
+    rig = load_rig(CONFIG / "rig.sim.yaml")
+    assert rig.simulation is not None
+    # All of the reachable area, not only the part that the rig's demonstrations use.
+    return replace(rig, simulation=replace(rig.simulation, spread_fraction=1.0))
 
 
 @pytest.fixture

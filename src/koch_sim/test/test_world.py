@@ -108,3 +108,15 @@ def test_success_needs_a_block_that_rests_let_go_in_an_upright_cup():
     assert not is_success(_truth(cup_up_z=0.0))
     assert not block_in_cup(_truth(block_xyz_m=np.array([0.15, 0.1, 0.012])))
     assert not block_in_cup(_truth(block_xyz_m=np.array([0.1, 0.1, 0.08])))
+
+
+def test_spread_lays_block_and_cup_around_the_same_middle():
+    full = Randomisation()
+    half = full.narrowed(0.5)
+    for name in ("block_radius_m", "block_bearing_rad", "block_yaw_rad", "cup_bearing_rad"):
+        low, high = getattr(full, name)
+        assert sum(getattr(half, name)) == pytest.approx(low + high)
+        assert np.ptp(getattr(half, name)) == pytest.approx(0.5 * (high - low))
+    assert draw(full.narrowed(0.0), 1, 0).block_xy_m == draw(full.narrowed(0.0), 2, 0).block_xy_m
+    with pytest.raises(ValueError, match=r"spread is 1\.5"):
+        full.narrowed(1.5)
