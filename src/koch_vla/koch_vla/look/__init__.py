@@ -44,5 +44,6 @@ def main(argv: list[str]) -> int:
     missing = [f"/{arm}/joint_states" for arm in rig.arms if arm not in snapshot.joints]
     missing += [f"/cameras/{name}" for name in rig.cameras if name not in snapshot.pictures]
     if missing:
-        complain(f"koch look: nothing was heard on {', '.join(missing)}. Is `koch up` running?")
+        why = "Is `koch up` running?" if arguments.bag is None else f"{arguments.bag} has none."
+        complain(f"koch look: nothing was heard on {', '.join(missing)}. {why}")
     return 1 if missing else 0

@@ -26,6 +26,7 @@ OBJECT_SIZES = {"block": (0.02, "#d64541"), "cup": (0.035, "#3d7ebf")}  # half s
 DEFAULT_FOVY_DEG = 45.0
 FRUSTUM_M = 0.08
 FRESH_S = 0.2
+LABEL_GAP = " " * 6  # clears the body that stands at the labelled point
 
 
 def draw(rig: Rig, snapshot: Snapshot, path: Path) -> None:
@@ -83,7 +84,7 @@ def _draw_space(axes: Any, rig: Rig, snapshot: Snapshot) -> None:
     for name, place in snapshot.objects.items():
         half, colour = OBJECT_SIZES[name]
         axes.scatter(*place, s=(half * 2000) ** 1.2, marker="s", color=colour, depthshade=False)
-        axes.text(*place, f"  {name}", fontsize=8)
+        axes.text(*place, f"{LABEL_GAP}{name}", fontsize=8)
     _draw_faces(axes, faces)
     _frame_view(axes, np.vstack(points) if points else np.zeros((1, 3)))
     if not snapshot.joints:
@@ -126,7 +127,7 @@ def _draw_frame(axes: Any, pose: Array, name: str, length_m: float = 0.04) -> No
     origin = pose[:3, 3]
     lines = [(origin, origin + length_m * pose[:3, axis]) for axis in range(3)]
     axes.add_collection3d(Line3DCollection(lines, colors=AXIS_COLOURS, linewidths=2.0))
-    axes.text(*origin, f" {name}", fontsize=7, color="#444444")
+    axes.text(*origin, f"{LABEL_GAP}{name}", fontsize=7, color="#444444")
 
 
 def _draw_frustum(axes: Any, pose: Array, camera: Camera) -> None:
@@ -140,7 +141,7 @@ def _draw_frustum(axes: Any, pose: Array, camera: Camera) -> None:
     lines = [(pose[:3, 3], corner) for corner in world]
     lines += [(world[i - 1], world[i]) for i in range(4)]
     axes.add_collection3d(Line3DCollection(lines, colors="#555555", linewidths=0.8))
-    axes.text(*pose[:3, 3], f" {camera.name}", fontsize=8, color="#222222")
+    axes.text(*pose[:3, 3], f"{LABEL_GAP}{camera.name}", fontsize=8, color="#222222")
 
 
 def _draw_trail(axes: Any, trail: Array, colour: str) -> None:
@@ -162,7 +163,7 @@ def _frame_view(axes: Any, points: Array) -> None:
     axes.set_xlim(low[0], high[0])
     axes.set_ylim(low[1], high[1])
     axes.set_zlim(low[2], high[2])
-    axes.set_box_aspect(high - low, zoom=1.3)
+    axes.set_box_aspect(high - low, zoom=1.12)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_major_locator(MultipleLocator(0.1))
         axis.set_pane_color((1.0, 1.0, 1.0, 0.0))
@@ -211,7 +212,7 @@ def _draw_tcp(axes: Any, rig: Rig, snapshot: Snapshot) -> None:
             label = f"{arm.name} {name}" if style == "-" else None
             axes.plot(times, trail[:, axis], style, color=colour, linewidth=1.3, label=label)
     axes.set_xlabel("time [s]", fontsize=8)
-    axes.set_ylabel("TCP in the world [m] (leader dotted)", fontsize=8)
+    axes.set_title("TCP in the world [m] (leader dotted)", fontsize=8, loc="left")
     axes.tick_params(labelsize=8)
     axes.grid(visible=True, alpha=0.3)
     if axes.lines:
