@@ -34,6 +34,7 @@ SIMULATION_MAY_USE = (
     "koch_driver.control_table",
     "koch_driver.emulator",
     "koch_driver.motors",
+    "koch_driver.nodes.run",  # the life of a node process, nothing of the arm
     "koch_driver.realtime",
 )
 ROS_MODULES = {"rclpy", "launch", "launch_ros", "ament_index_python", "tf2_ros", "rosbag2_py"}

@@ -74,6 +74,8 @@ def silent_handlers(module: ast.Module) -> list[int]:
 def test_every_file_names_its_licence() -> None:
     wrong = []
     for path in tracked_files():
+        if (ROOT / "docs" / "sample" / "episode_000000") in path.parents:
+            continue  # as a recorder writes it
         named = path.suffix in COMMENTED or path.name in ("koch", "CMakeLists.txt", "Dockerfile")
         if named and path.stat().st_size:
             head = path.read_text(encoding="utf-8")[:600]

@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
     _say(f"{motion.name}: {len(motion.times_s)} poses, {motion.duration_s:.1f} s, arm {arm}")
     if options.dry_run:
         return 0
-    from koch_episodes.replay.player import Player
+    from koch_episodes.replay.nodes.player import Player
 
     player = Player(arm, options.rate_hz, _say)
     try:

@@ -58,19 +58,19 @@ class CameraNode(Node):
             KochError: The rig or the camera's settings cannot be used.
         """
         super().__init__("camera", namespace="cameras", parameter_overrides=parameter_overrides)
-        self._parameters = declare(self)
-        rig = load_rig(self._parameters.rig)
-        camera = find_camera(rig, self._parameters.camera)
+        self._settings = declare(self)
+        rig = load_rig(self._settings.rig)
+        camera = find_camera(rig, self._settings.camera)
         self._config = SourceConfig.from_rig(
-            camera, timeout_s=self._parameters.timeout_s, loop=self._parameters.loop
+            camera, timeout_s=self._settings.timeout_s, loop=self._settings.loop
         )
         self._source_name = public_url(str(self._config.index_or_path))
         self._pictures = PicturePublishers(
-            self, camera, self._config, self._parameters.jpeg_quality
+            self, camera, self._config, self._settings.jpeg_quality
         )
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         self._lock = threading.Lock()
-        self._watch = StreamWatch(expectation_of(rig, camera, self._parameters))
+        self._watch = StreamWatch(expectation_of(rig, camera, self._settings))
         self._gate = FrameGate()
         self._damaged = 0
         self._foreign_clock = False
@@ -80,7 +80,7 @@ class CameraNode(Node):
         """Result: the exit code, once the camera can give nothing more."""
         self._capture = CaptureLoop(
             lambda: open_source(self._config),
-            backoff=Backoff(longest_s=self._parameters.reconnect_longest_s),
+            backoff=Backoff(longest_s=self._settings.reconnect_longest_s),
             on_change=self._log_change,
         )
         self._closing = threading.Event()

@@ -44,8 +44,8 @@ class FollowerNode(Node):
 
     def __init__(self) -> None:
         super().__init__("driver")
-        self._parameters = declare(self, FollowerParameters)
-        self._setup = ArmSetup.load(self._parameters.rig, self._parameters.arm, Role.FOLLOWER)
+        self._settings = declare(self, FollowerParameters)
+        self._setup = ArmSetup.load(self._settings.rig, self._settings.arm, Role.FOLLOWER)
         self._stamper = RosStamper(self.get_clock())
         self._bus: DynamixelBus | None = None
         self._states = self.create_publisher(JointState, "joint_states", STATE)
@@ -63,7 +63,7 @@ class FollowerNode(Node):
         self.create_service(Trigger, "home", self._on_home)
         self.create_timer(1.0, self._report)
         self._server = TrajectoryServer(
-            self.task, self.loop, self._stamper, self._parameters, self.get_namespace()
+            self.task, self.loop, self._stamper, self._settings, self.get_namespace()
         )
         self.loop.start()
 
@@ -73,7 +73,7 @@ class FollowerNode(Node):
         self._server.close()
 
     def _make_task(self) -> FollowerTask:
-        parameters, setup = self._parameters, self._setup
+        parameters, setup = self._settings, self._setup
         guard = Guard(
             setup.guard_limits(),
             period_s=1.0 / setup.arm.rate_hz,
@@ -101,7 +101,7 @@ class FollowerNode(Node):
 
         def connect() -> DynamixelBus:
             self._bus = connect_arm(
-                setup.arm, setup.calibration, allow_drift=self._parameters.allow_drift
+                setup.arm, setup.calibration, allow_drift=self._settings.allow_drift
             )
             return self._bus
 

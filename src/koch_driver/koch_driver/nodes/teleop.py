@@ -38,7 +38,7 @@ class TeleopNode(Node):
 
     def __init__(self) -> None:
         super().__init__("teleop")
-        self._parameters = parameters = declare(self, TeleopParameters)
+        self._settings = parameters = declare(self, TeleopParameters)
         leader = load_rig(parameters.rig).arm(parameters.leader)
         if leader.drives is None:
             raise ParameterError("leader", leader.name, "an arm whose `drives` names a follower")
@@ -99,8 +99,8 @@ class TeleopNode(Node):
         answer = engage(
             self._leader,
             self._follower,
-            threshold_rad=self._parameters.threshold,
-            refuse=self._parameters.on_mismatch == "refuse",
+            threshold_rad=self._settings.threshold,
+            refuse=self._settings.on_mismatch == "refuse",
         )
         self._wanted = False
         self._engaged, self._message = answer.engaged, answer.message

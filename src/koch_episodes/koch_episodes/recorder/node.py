@@ -27,14 +27,14 @@ from koch_episodes.bag.definitions import Definitions
 from koch_episodes.bag.qos import OfferedQos
 from koch_episodes.recorder.disk import DiskWatch
 from koch_episodes.recorder.intake import Intake, Source
-from koch_episodes.recorder.parameters import LIVE, declare
+from koch_episodes.recorder.nodes.parameters import LIVE, declare
+from koch_episodes.recorder.nodes.run import run_node
+from koch_episodes.recorder.nodes.status import StatusPublisher
+from koch_episodes.recorder.nodes.subscriptions import Subscriptions
 from koch_episodes.recorder.provenance import Provenance
-from koch_episodes.recorder.run import run_node
 from koch_episodes.recorder.session import Session, SessionSettings
 from koch_episodes.recorder.shelf import EventKind, Reply
-from koch_episodes.recorder.status import StatusPublisher
 from koch_episodes.recorder.store import EpisodeStore
-from koch_episodes.recorder.subscriptions import Subscriptions
 from koch_episodes.recorder.wanted import wanted_topics
 from koch_rig.load import load_rig
 

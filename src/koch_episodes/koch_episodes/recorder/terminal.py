@@ -19,7 +19,7 @@ from koch_episodes.recorder.session import Phase
 from koch_rig.errors import KochError
 
 if TYPE_CHECKING:
-    from koch_episodes.recorder.client import RecorderClient
+    from koch_episodes.recorder.nodes.client import RecorderClient
 
 _FIND_S = 3.0
 _OWN_START_S = 20.0
@@ -89,7 +89,7 @@ def main(argv: list[str]) -> int:
     options = parser().parse_args(argv)
     if options.num_episodes < 0 or options.episode_time_s < 0.0 or options.reset_time_s < 0.0:
         parser().error("numbers must not be negative")
-    from koch_episodes.recorder.client import RecorderClient
+    from koch_episodes.recorder.nodes.client import RecorderClient
 
     with contextlib.ExitStack() as stack:
         client = RecorderClient()
@@ -109,7 +109,7 @@ def _find_recorder(
     client: RecorderClient, options: argparse.Namespace, stack: contextlib.ExitStack
 ) -> None:
     """Wait for the running recorder, or start one."""
-    from koch_episodes.recorder.client import OwnRecorder, RecorderGoneError
+    from koch_episodes.recorder.nodes.client import OwnRecorder, RecorderGoneError
 
     if client.wait(_FIND_S):
         return

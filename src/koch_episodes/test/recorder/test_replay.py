@@ -173,7 +173,7 @@ def make_arm() -> Iterator[Callable[..., FakeArm]]:
 @pytest.fixture
 def make_player() -> Iterator[Callable[..., Any]]:
     """Build players."""
-    from koch_episodes.replay.player import Player
+    from koch_episodes.replay.nodes.player import Player
 
     players: list[Any] = []
 
@@ -209,7 +209,7 @@ def test_arm_is_led_slowly_to_the_start_and_then_played(make_arm: Any, make_play
 
 @pytest.mark.ros
 def test_arm_that_does_not_follow_is_not_played(make_arm: Any, make_player: Any) -> None:
-    from koch_episodes.replay import player as module
+    from koch_episodes.replay.nodes import player as module
 
     make_arm("stuck_arm", obeys=False)
     player = make_player("stuck_arm")
@@ -226,7 +226,7 @@ def test_arm_that_does_not_follow_is_not_played(make_arm: Any, make_player: Any)
 def test_replay_without_a_driver_says_so(
     make_player: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from koch_episodes.replay import player as module
+    from koch_episodes.replay.nodes import player as module
 
     monkeypatch.setattr(module, "_STATE_TIMEOUT_S", 0.3)
     with pytest.raises(module.ReplayError, match=r"no joint states come.*koch up"):
