@@ -33,7 +33,7 @@ def test_plain_bag_gives_the_recorders_frames(graph: RunningGraph, tmp_path: Pat
     wanted = {stream.topic for stream in graph.rig.streams.values()}
     with PlainBag(tmp_path / "plain") as plain:
         wanted.add("/episodes/events")
-        wait_for(lambda: wanted <= plain.topics, f"all of {sorted(wanted)}")
+        wait_for(lambda: wanted <= plain.topics, f"all of {sorted(wanted)}", 60.0)
         graph.demonstrate(seed=11)
         started = graph.start_episode()
         assert started.success, started.message
