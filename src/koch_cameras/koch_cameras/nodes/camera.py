@@ -65,9 +65,7 @@ class CameraNode(Node):
             camera, timeout_s=self._settings.timeout_s, loop=self._settings.loop
         )
         self._source_name = public_url(str(self._config.index_or_path))
-        self._pictures = PicturePublishers(
-            self, camera, self._config, self._settings.jpeg_quality
-        )
+        self._pictures = PicturePublishers(self, camera, self._config, self._settings.jpeg_quality)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         self._lock = threading.Lock()
         self._watch = StreamWatch(expectation_of(rig, camera, self._settings))
