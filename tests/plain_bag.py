@@ -37,6 +37,7 @@ class PlainBag:
         path: Bag folder, which must not exist.
         topics: Names to record; empty for all.
         storage: rosbag2's default is MCAP since Iron, sqlite3 before.
+        domain_id: DDS domain; None for the environment's.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class PlainBag:
         path: Path,
         topics: Collection[str] = (),
         storage: StoragePlugin = StoragePlugin.MCAP,
+        domain_id: int | None = None,
     ) -> None:
         self._writer = Writer(path, version=9, storage_plugin=storage)
         self._wanted = frozenset(topics)
@@ -51,10 +53,16 @@ class PlainBag:
         self._heard: deque[tuple[str, str, int, bytes]] = deque()
         self._known: dict[str, Any] = {}
         self._context = rclpy.Context()
+        self._domain_id = domain_id
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> PlainBag:
-        rclpy.init(args=[], context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+        rclpy.init(
+            args=[],
+            context=self._context,
+            signal_handler_options=SignalHandlerOptions.NO,
+            domain_id=self._domain_id,
+        )
         self._node: Node = rclpy.create_node("rosbag2_recorder", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)

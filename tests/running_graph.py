@@ -125,6 +125,7 @@ class RunningGraph:
             "KOCH_SIM_PORT": str(free_port()),
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
+        self.domain_id = int(os.environ["ROS_DOMAIN_ID"])  # of the nodes, whatever follows
         self.broken: set[str] = set()  # nodes that a test has killed
         self._context = rclpy.Context()
         self._executor: SingleThreadedExecutor | None = None

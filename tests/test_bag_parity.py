@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(240)]
 
 def test_plain_bag_gives_the_recorders_frames(graph: RunningGraph, tmp_path: Path) -> None:
     wanted = {stream.topic for stream in graph.rig.streams.values()}
-    with PlainBag(tmp_path / "plain") as plain:
+    with PlainBag(tmp_path / "plain", domain_id=graph.domain_id) as plain:
         wanted.add("/episodes/events")
         wait_for(lambda: wanted <= plain.topics, f"all of {sorted(wanted)}", 60.0)
         graph.demonstrate(seed=11)
