@@ -137,7 +137,9 @@ def connect_arm(
     config: BusConfig | None = None,
     allow_drift: bool = False,
 ) -> DynamixelBus:
-    """Open an arm's bus and make sure that it is the calibrated arm. Moves and writes nothing.
+    """Open an arm's bus and make sure that it is the calibrated arm.
+
+    Moves nothing and writes nothing, but for motors that were told not to acknowledge writes.
 
     Args:
         arm: The arm of the rig.

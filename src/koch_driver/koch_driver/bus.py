@@ -65,6 +65,7 @@ class DynamixelBus(BusLink):
             PortNotFound, PortDenied, PortInUse: The port cannot be opened.
             WrongPort: Nothing on it speaks the protocol.
             MissingMotors, WrongModel: The chain is not the expected one.
+            NoStateRead: It cannot be read in one transaction.
         """
         if self.is_open:
             return
@@ -72,6 +73,7 @@ class DynamixelBus(BusLink):
         self._state.forget()
         try:
             self.firmware = handshake.check_chain(self)
+            handshake.make_talkative(self)
             self.fast_read = handshake.choose_fast_read(self)
         except BaseException:
             self.close()
@@ -109,8 +111,16 @@ class DynamixelBus(BusLink):
         data = self.request(motor_id, Instruction.READ, parameters, length, what, budget_s)
         return data, self._alert
 
-    def write(self, register: str, motor: str | int, value: int) -> None:
+    def write(
+        self, register: str, motor: str | int, value: int, budget_s: float | None = None
+    ) -> None:
         """Write one register of one motor and wait for its acknowledgement.
+
+        Args:
+            register: Name of the register.
+            motor: Joint name or id.
+            value: What to write.
+            budget_s: Time for all attempts; the configured one where absent.
 
         Raises:
             RegisterError: No such register, read-only, or out of range.
@@ -122,7 +132,7 @@ class DynamixelBus(BusLink):
         reg.check(value)
         what = f"write of {register} = {value}, {spec.joint} (id {spec.id})"
         parameters = reg.address.to_bytes(2, "little") + reg.encode(value)
-        self.request(spec.id, Instruction.WRITE, parameters, 0, what)
+        self.request(spec.id, Instruction.WRITE, parameters, 0, what, budget_s)
 
     def reboot(self, motor: str | int) -> None:
         """Restart one motor: clears its hardware error; torque comes back off.
@@ -272,16 +282,21 @@ class DynamixelBus(BusLink):
             not ids, ids, reader.alerts(), retries,
         )  # fmt: skip
 
-    def probe_fast_read(self) -> bool:
-        """Try one Fast Sync Read; whether every motor answered."""
+    @property
+    def refusals(self) -> Mapping[int, int]:
+        """Error codes of motors that refused the newest state question, by id."""
+        return self._state.refusals
+
+    def probe_state_read(self, *, fast: bool) -> int:
+        """Ask once for the state, without retries; how many motors answered."""
         reader = self._state
         reader.begin()
-        packet, length = reader.request(self._ids, fast=True)
+        packet, length = reader.request(self._ids, fast=fast)
         self._send(packet)
         deadline = self._deadline(len(packet) + length, math.inf, self.config.max_allowance_s)
         while reader.missing() and time.monotonic() < deadline:
             reader.take(self._port.receive(deadline), self._parser)
-        return not reader.missing()
+        return len(self._ids) - len(reader.missing())
 
     def set_turn_offsets(self, ticks: ArrayLike) -> None:
         """Set what is added to each position read and taken off each goal written.

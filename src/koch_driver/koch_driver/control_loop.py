@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import traceback
@@ -17,6 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from koch_driver.errors import BusError, DriverError
+from koch_driver.realtime import BUS_THREAD, OFF, Realtime, request_realtime
 from koch_driver.schedule import Schedule, ScheduleStatus
 from koch_rig.errors import KochError
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from koch_driver.bus import DynamixelBus, MotorState
 
 T = TypeVar("T")
-_REALTIME_PRIORITY = 40
 
 
 class Phase(Enum):
@@ -54,27 +53,20 @@ class RequestTimeout(DriverError):
 class CommunicationFault(BusError):
     """Too many bad cycles in a row."""
 
-    def __init__(self, port: str, cycles: int, missing: tuple[int, ...]) -> None:
+    def __init__(self, bus: DynamixelBus, cycles: int, missing: tuple[int, ...]) -> None:
         motors = ", ".join(map(str, missing)) or "unknown"
+        do = "check the cables between the motors and the arm's power supply"
+        if bus.refusals:
+            codes = ", ".join(f"id {i}: error {code}" for i, code in bus.refusals.items())
+            do = f"they refuse the question for their state ({codes})"
+        elif bus.statistics.late_packets >= cycles:
+            do = (
+                "answers do come, but later than a cycle allows: set the USB adapter's latency "
+                "timer to 1 ms (config/udev/99-koch.rules), or lower the arm's rate_hz in the rig"
+            )
         super().__init__(
-            f"{port}: {cycles} cycles in a row without a whole answer (motors {motors}); check "
-            "the cables between the motors and the arm's power supply"
+            f"{bus.port}: {cycles} cycles in a row without a whole answer (motors {motors}); {do}"
         )
-
-
-def _raise_priority(priority: int) -> bool:
-    """Give the calling thread real-time priority; whether the system allowed it.
-
-    Users are allowed by `rtprio` in limits.conf; without it the loop works, with more jitter.
-    """
-    if priority <= 0 or not hasattr(os, "sched_setscheduler"):
-        return False
-    try:
-        policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
-        os.sched_setscheduler(0, policy, os.sched_param(priority))
-    except OSError:
-        return False
-    return True
 
 
 class ArmTask(Protocol):
@@ -107,7 +99,7 @@ class LoopConfig:
         first_retry_s: Wait before the first reconnection; doubles up to `last_retry_s`.
         last_retry_s: Longest wait between reconnections.
         leave_s: Time a task has to leave the arm in its final state.
-        realtime_priority: SCHED_FIFO priority of the thread where the system allows it; 0: none.
+        realtime: Ask for real-time priority of the thread.
     """
 
     rate_hz: float
@@ -115,7 +107,7 @@ class LoopConfig:
     first_retry_s: float = 0.1
     last_retry_s: float = 2.0
     leave_s: float = 4.0
-    realtime_priority: int = 0
+    realtime: bool = False
 
     @classmethod
     def at(cls, rate_hz: float) -> LoopConfig:
@@ -126,7 +118,7 @@ class LoopConfig:
         return cls(
             rate_hz=rate_hz,
             bad_cycles=max(5, round(0.25 * rate_hz)),
-            realtime_priority=_REALTIME_PRIORITY,
+            realtime=True,
         )
 
 
@@ -139,7 +131,9 @@ class LoopStatus:
         reason: Why it is not running, empty while it is.
         faults: Times the running arm was lost.
         bad_cycles: Cycles without a whole answer.
-        realtime: Whether the thread runs with real-time priority.
+        missing: Motors that did not answer in the newest of these, by id.
+        bad_age_s: Time since that one, inf when there was none.
+        realtime: Whether the thread runs with real-time priority, and if not, why.
         schedule: How the schedule was kept.
     """
 
@@ -147,7 +141,9 @@ class LoopStatus:
     reason: str
     faults: int
     bad_cycles: int
-    realtime: bool
+    missing: tuple[int, ...]
+    bad_age_s: float
+    realtime: Realtime
     schedule: ScheduleStatus
 
 
@@ -186,7 +182,9 @@ class ControlLoop:
         self._phase, self._reason = Phase.CONNECTING, ""
         self._faults = 0
         self._bad_cycles = 0
-        self._realtime = False
+        self._missing: tuple[int, ...] = ()
+        self._bad_s = float("-inf")
+        self._realtime = OFF
         self._calls: deque[tuple[Callable[[DynamixelBus], object], Future[object]]] = deque()
         self._closing = threading.Event()
         self._leave_deadline_s = float("inf")
@@ -211,6 +209,8 @@ class ControlLoop:
             self._reason,
             self._faults,
             self._bad_cycles,
+            self._missing,
+            time.monotonic() - self._bad_s,
             self._realtime,
             self._schedule.status(),
         )
@@ -239,7 +239,8 @@ class ControlLoop:
 
     def _run(self) -> None:
         try:
-            self._realtime = _raise_priority(self.config.realtime_priority)
+            if self.config.realtime:
+                self._realtime = request_realtime(above=BUS_THREAD)
             retry_s = self.config.first_retry_s
             while not self._closing.is_set():
                 began_s = time.monotonic()
@@ -283,9 +284,11 @@ class ControlLoop:
             self._schedule.wait()
             state = bus.sync_read_state(budget_s)
             bad = 0 if state.ok else bad + 1
-            self._bad_cycles += not state.ok
+            if bad:
+                self._bad_cycles += 1
+                self._missing, self._bad_s = state.missing, time.monotonic()
             if bad >= self.config.bad_cycles:
-                raise CommunicationFault(bus.port, bad, state.missing)
+                raise CommunicationFault(bus, bad, state.missing)
             self._task.cycle(bus, state)
             self._run_calls(bus)
             if self._closing.is_set() and (

@@ -106,6 +106,20 @@ class WrongModel(BusError):
         )
 
 
+class NoStateRead(BusError):
+    """The motors answer one by one, but not together."""
+
+    def __init__(self, port: str, refusals: Mapping[int, int]) -> None:
+        why = "no answer"
+        if refusals:
+            why = ", ".join(f"id {i}: error {code}" for i, code in refusals.items())
+        super().__init__(
+            f"the motors on {port} answer pings, but neither Fast Sync Read nor Sync Read of "
+            f"their state (10 bytes at address 126): {why}. Their firmware, emulator or adapter "
+            "must support Sync Read; one motor after the other would be too slow."
+        )
+
+
 class BusTimeout(BusError):
     """A motor did not answer within the time budget."""
 

@@ -7,12 +7,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from koch_driver.control_table import model_name
-from koch_driver.errors import BusTimeout, MissingMotors, WrongModel, WrongPort
+from koch_driver.errors import (
+    BusTimeout,
+    MissingMotors,
+    NoStateRead,
+    WrongModel,
+    WrongPort,
+)
 
 if TYPE_CHECKING:
     from koch_driver.bus import DynamixelBus, PingReply
 
 _PROBES = 2
+_ANSWER_ALL = 2
 
 
 def check_chain(bus: DynamixelBus) -> tuple[int, ...]:
@@ -57,14 +64,34 @@ def _strangers(bus: DynamixelBus) -> str:
     return f"none of ids {', '.join(map(str, bus.ids))} answers, only {named}"
 
 
+def make_talkative(bus: DynamixelBus) -> None:
+    """Have every motor acknowledge writes, should one have been told not to (RAM, until reboot).
+
+    Silent writes are indistinguishable from a broken cable.
+    """
+    try:
+        levels = bus.read_all("Status_Return_Level").tolist()
+    except BusTimeout:  # level 0: only pings are answered
+        levels = []
+    if levels != [_ANSWER_ALL] * len(bus.motors):
+        bus.sync_write("Status_Return_Level", {m.joint: _ANSWER_ALL for m in bus.motors})
+
+
 def choose_fast_read(bus: DynamixelBus) -> bool:
-    """Whether to use Fast Sync Read: the firmware must have it, and it must work here."""
+    """Whether to use Fast Sync Read: the firmware must have it, and it must work here.
+
+    Raises:
+        NoStateRead: The motors answer pings, but neither way of reading all at once.
+    """
     wanted = bus.config.fast_read
     able = all(
         firmware >= spec.model.fast_read_firmware
         for firmware, spec in zip(bus.firmware, bus.motors, strict=True)
     )
-    if wanted is False or (wanted is None and not able):
-        return False
+    fast = able if wanted is None else wanted
     # A refusal shows as a retry with the classic instruction.
-    return any(bus.probe_fast_read() for _ in range(_PROBES))
+    if fast and any(bus.probe_state_read(fast=True) == len(bus.ids) for _ in range(_PROBES)):
+        return True
+    if not any(bus.probe_state_read(fast=False) for _ in range(_PROBES + 1)):
+        raise NoStateRead(bus.port, bus.refusals)
+    return False

@@ -170,8 +170,11 @@ class BusLink:
         self._port.send(packet)
 
     def _count_stale(self, stale: bytes) -> None:
-        late = len(PacketParser().feed(stale)) if self._last_timed_out else 0
-        if late:
+        packets = PacketParser().feed(stale)
+        late = sum(packet.instruction == Instruction.STATUS for packet in packets)
+        if packets and not late:
+            return  # an adapter that echoes what is sent
+        if late and self._last_timed_out:
             self._count_late(late)
         else:
             self.statistics.bad_packets += 1
@@ -191,7 +194,9 @@ class BusLink:
     def _accept(self, reply: Packet, motor_id: int, length: int, what: str) -> bytes | None:
         """Data of the answer, or None for a packet that is not the one awaited."""
         p = reply.parameters
-        if reply.id != motor_id or reply.instruction != Instruction.STATUS or not p:
+        if reply.instruction != Instruction.STATUS:
+            return None  # an adapter that echoes what is sent
+        if reply.id != motor_id or not p:
             self.statistics.bad_packets += 1
             return None
         self._last_timed_out = False

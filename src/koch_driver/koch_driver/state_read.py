@@ -59,6 +59,7 @@ class StateReader:
 
     Attributes:
         late: Answers seen that belonged to an earlier question.
+        refusals: Error codes of the motors that refused this cycle's question, by id.
     """
 
     def __init__(self, ids: Sequence[int]) -> None:
@@ -74,7 +75,9 @@ class StateReader:
         self._asked: tuple[int, ...] = self._ids
         self._chunk = b""
         self._packets: dict[tuple[tuple[int, ...], bool, int], bytes] = {}
+        self._variable = True
         self.late = 0
+        self.refusals: dict[int, int] = {}
 
     def forget(self) -> None:
         """Drop the last good values (the chain may be another one now)."""
@@ -85,10 +88,15 @@ class StateReader:
         """Start a new cycle: every motor is wanted."""
         self._wanting = set(self._ids)
         self._alerts = []
+        self.refusals = {}
         if self._unanswered:
             self._unanswered = False
-            self._which = (self._which + 1) % len(_LAYOUTS)
-            self._layout = _LAYOUTS[self._which]
+            if self._variable:
+                self._choose((self._which + 1) % len(_LAYOUTS))
+
+    def _choose(self, which: int) -> None:
+        self._which = which
+        self._layout = _LAYOUTS[which]
 
     def timed_out(self) -> None:
         """Answers may still be on their way: the next cycle must not take them for its own."""
@@ -145,6 +153,8 @@ class StateReader:
         wanted = 1 + self._layout.length
         for packet in parser.feed(data):
             p = packet.parameters
+            if packet.instruction != Instruction.STATUS:
+                continue  # an adapter that echoes what is sent
             if len(p) == wanted:
                 if packet.id in self._wanting:
                     self._store(packet.id, p[0], _DATA.unpack_from(p, 1))
@@ -152,7 +162,17 @@ class StateReader:
                 continue
             elif len(p) > STATE_LENGTH:
                 self.late += 1
+            elif p and p[0] & ~ALERT_BIT and packet.id in self._wanting:
+                self._note_refusal(packet.id, p[0] & ~ALERT_BIT)
         return not self._wanting
+
+    def _note_refusal(self, motor_id: int, code: int) -> None:
+        """A motor that reads whole registers only gets the plain question from now on."""
+        if self._which:
+            self._variable = False
+            self._choose(0)
+        else:
+            self.refusals[motor_id] = code
 
     def _take_late_fast(self, parameters: bytes) -> bool:
         """The answer to this cycle's fast read, come while the missing are asked one by one."""

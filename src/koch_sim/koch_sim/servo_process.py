@@ -109,7 +109,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--simulated-time", action="store_true")
     options = parser.parse_args(argv)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    request_realtime()  # servos answer at once, whatever the computer does
+    scheduling = request_realtime()  # servos answer at once, whatever the computer does
+    if scheduling.refused:
+        sys.stderr.write(f"servos of {options.arm}: no real-time scheduling: {scheduling.text}\n")
     rig = load_rig(options.rig)
     physics = SharedArm(options.memory, rig.arms[options.arm].role, create=False)
     clock = physics.time_s if options.simulated_time else time.monotonic

@@ -66,7 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; ends at SIGINT or SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="[emulator] %(message)s")
     options = parse(sys.argv[1:] if argv is None else argv)
-    request_realtime()  # servos answer at once, whatever the computer does
+    scheduling = request_realtime()  # servos answer at once, whatever the computer does
+    if scheduling.refused:
+        LOG.warning("no real-time scheduling: %s", scheduling.text)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -14,6 +14,8 @@ from koch_driver.follower_task import FollowerTask
 from koch_driver.health_monitor import HealthMonitor
 from koch_driver.statistics import BusStatistics
 
+_RECENT_S = 2.0  # what happened since the last report or two
+_SILENT_LOOKS = 3  # in a row: one is a lost packet
 _LEVEL = {
     Phase.CONNECTING: DiagnosticStatus.ERROR,
     Phase.RUNNING: DiagnosticStatus.OK,
@@ -45,7 +47,7 @@ def loop_status(
         "phase": loop.phase.value,
         "faults": loop.faults,
         "cycles": schedule.cycles,
-        "realtime_priority": "yes" if loop.realtime else "no",
+        "realtime": loop.realtime.text,
         "missed_cycles": schedule.missed,
         "bad_cycles": loop.bad_cycles,
         "cycle_p50_ms": 1e3 * schedule.busy_p50_s,
@@ -63,10 +65,15 @@ def loop_status(
             "bus_read_p50_ms": 1e3 * bus.latency.quantile(0.5),
             "bus_read_p99_ms": 1e3 * bus.latency.quantile(0.99),
         }
+        for motor_id, count in sorted(bus.per_motor_missing.items()):
+            values[f"bus_missing_id_{motor_id}"] = count
     lines = loop.reason.splitlines() or [loop.phase.value]
     # The cause stands first; in a traceback, last.
-    message = lines[-1 if loop.phase is Phase.DEAD else 0]
-    return status(f"{name}: bus", port, _LEVEL[loop.phase], message, values)
+    level, message = _LEVEL[loop.phase], lines[-1 if loop.phase is Phase.DEAD else 0]
+    if loop.phase is Phase.RUNNING and loop.bad_age_s < _RECENT_S:
+        motors = ", ".join(map(str, loop.missing))
+        level, message = DiagnosticStatus.WARN, f"cycles without an answer of motors {motors}"
+    return status(f"{name}: bus", port, level, message, values)
 
 
 def motor_statuses(
@@ -76,11 +83,18 @@ def motor_statuses(
     currents: Mapping[str, float],
     errors: Mapping[str, str],
 ) -> list[DiagnosticStatus]:
-    """One status per motor whose slow registers are known."""
+    """One status per motor whose slow registers are known, or that should have told them."""
     statuses = []
     warm = monitor.warm()
-    for joint, motor in monitor.motors.items():
+    nan = float("nan")
+    for joint in monitor.joints:
+        motor, silent = monitor.motors.get(joint), monitor.silent.get(joint, 0)
+        if motor is None and not silent:
+            continue
         level, message = DiagnosticStatus.OK, "ok"
+        if silent >= _SILENT_LOOKS:
+            level = DiagnosticStatus.WARN
+            message = f"no answer to the last {silent} questions for temperature and voltage"
         if any(line.startswith(f"{joint} ") for line in warm):
             level, message = DiagnosticStatus.WARN, "warm"
         if joint in monitor.reasons:
@@ -88,11 +102,12 @@ def motor_statuses(
         if joint in errors:
             level, message = DiagnosticStatus.ERROR, f"hardware error: {errors[joint]}"
         values = {
-            "temperature_c": motor.temperature_c,
-            "temperature_limit_c": motor.temperature_limit_c,
-            "voltage_v": motor.voltage_v,
-            "current_a": currents.get(joint, float("nan")),
+            "temperature_c": nan if motor is None else motor.temperature_c,
+            "temperature_limit_c": nan if motor is None else motor.temperature_limit_c,
+            "voltage_v": nan if motor is None else motor.voltage_v,
+            "current_a": currents.get(joint, nan),
             "mean_load_percent": 100.0 * monitor.load_means[monitor.joints.index(joint)],
+            "unanswered": monitor.unanswered.get(joint, 0),
             "hardware_error": errors.get(joint, "none"),
         }
         statuses.append(status(f"{name}: motor {joint}", port, level, message, values))

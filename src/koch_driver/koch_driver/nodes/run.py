@@ -16,7 +16,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
-from koch_driver.realtime import request_realtime
+from koch_driver.realtime import OFF, request_realtime
 from koch_rig.errors import KochError
 
 EXIT_CONFIGURATION = 2
@@ -57,8 +57,7 @@ def run_node(
     Returns:
         0 after a signal; 2 when the configuration is wrong (the message is on stderr).
     """
-    if realtime:
-        request_realtime()
+    scheduling = request_realtime() if realtime else OFF  # before the middleware's threads
     ended: Future[None] = Future()
     _on_signals(lambda: ended.set_result(None))
     rclpy.init(
@@ -73,6 +72,8 @@ def run_node(
         sys.stderr.write(f"{exc}\n")
         rclpy.try_shutdown()
         return EXIT_CONFIGURATION
+    if scheduling.refused:
+        node.get_logger().warning(f"no real-time scheduling: {scheduling.text}")
     try:
         executor.add_node(node)
         executor.spin_until_future_complete(ended)
