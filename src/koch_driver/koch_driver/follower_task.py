@@ -18,15 +18,16 @@ from koch_driver.arm import (
 )
 from koch_driver.command_latency import CommandLatency
 from koch_driver.errors import DriverError
+from koch_driver.grip import Grip
 from koch_driver.guard import Guard, GuardResult, GuardState
-from koch_driver.health import HealthReader
+from koch_driver.health import HealthWatch
 from koch_driver.health_monitor import HealthMonitor
-from koch_driver.motor_errors import error_name, pending_errors, reboot_motors
+from koch_driver.motor_errors import UNKNOWN, in_words, pending_errors, reboot_motors
 from koch_driver.motors import FOLLOWER_MOTORS
 from koch_driver.moves import EXIT_SOURCE, move_to
 from koch_driver.reading import Reading, ReadingConverter
 from koch_driver.trajectory_source import TrajectorySource
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.joints import GRIPPER, JOINT_NAMES
 
 if TYPE_CHECKING:
     from koch_driver.bus import DynamixelBus, MotorState
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from koch_rig.units import JointUnits
 
 _HEALTH_PERIOD_S = 0.1
+# Holds a full cup, and leaves an egg whole; far below the servo's overload.
+GRIP_CURRENT_A = 0.45
 
 
 class OnExit(Enum):
@@ -70,6 +73,8 @@ class FollowerConfig:
         home: Pose of the home service, angles in [rad] in JOINT_NAMES order.
         rest: Pose in which the arm may lose its torque.
         move_speed: Mean speed of these motions in [rad/s].
+        gripper_current_a: Greatest current with which the gripper presses, 0 = the servo's own
+            limit, with which a gripper on an object soon has to back off from overload.
         back_off_lead_rad: How far the goal of a joint that backs off may be ahead of it.
     """
 
@@ -78,6 +83,7 @@ class FollowerConfig:
     home: tuple[float, ...] = (0.0,) * len(JOINT_NAMES)
     rest: tuple[float, ...] = (0.0,) * len(JOINT_NAMES)
     move_speed: float = 0.8
+    gripper_current_a: float = GRIP_CURRENT_A
     back_off_lead_rad: float = 0.06
 
 
@@ -124,6 +130,7 @@ class FollowerTask:
         self.trajectories = TrajectorySource()
         self.monitor = HealthMonitor(JOINT_NAMES)
         self.latency = CommandLatency()
+        self.grip = Grip(config.gripper_current_a)
         self.torque_on = False
         self.errors: dict[str, str] = {}
         self.reading: Reading | None = None
@@ -133,8 +140,7 @@ class FollowerTask:
         self._converter = ReadingConverter(units, FOLLOWER_MOTORS)
         self._publish = publish
         self._ros_now_s = ros_now_s
-        self._health: HealthReader | None = None
-        self._health_due_s = 0.0
+        self._health: HealthWatch | None = None
         self._goal: tuple[float, ...] | None = None
         self._leaving: Execution | None = None
         self._configured = False
@@ -143,7 +149,9 @@ class FollowerTask:
 
     def connected(self, bus: DynamixelBus) -> None:
         """Configure without dropping an arm that is still held; begin at the measured pose."""
-        self._health = HealthReader(bus)
+        self._health = HealthWatch(
+            bus, self.monitor, every_s=_HEALTH_PERIOD_S, period_s=self.guard.period_s
+        )
         self._goal = None
         self.errors = pending_errors(bus)
         self._configured = True
@@ -153,12 +161,15 @@ class FollowerTask:
             self.stop()
             self._configured = False
             self.torque_on = bool(bus.read_all("Torque_Enable").any())
+            if GRIPPER not in self.errors:
+                self.grip.apply(bus)
         elif not self._still_held(bus):
             configure_follower(bus, self._calibration)
             self.torque_on = False
             if self._wants_torque:
                 self._torque_on(bus)
         else:
+            self.grip.apply(bus)
             self.torque_on = True
         self.guard.restart()
 
@@ -171,7 +182,7 @@ class FollowerTask:
             self._watch(reading, now_s)
             self._offer_trajectory(reading, now_s)
         if state.alerts:
-            self._note_errors(bus, state.alerts)
+            self._note_errors(state.alerts)
         result, written_ns = None, 0
         if self.torque_on:
             result = self.guard.step(now_s, None if reading is None else reading.positions)
@@ -181,12 +192,10 @@ class FollowerTask:
                 written_ns = time.monotonic_ns()
                 self.latency.add(result, written_ns)
             self._settle_trajectory(result)
+            if self.grip.lowered and result.source not in (None, "trajectory", EXIT_SOURCE):
+                self.grip.restore(bus)
         self._publish(Snapshot(reading, result, written_ns))
-        if state.ok and now_s >= self._health_due_s and self._health is not None:
-            self._health_due_s = now_s + _HEALTH_PERIOD_S
-            motor = self._health.step()
-            if motor is not None:
-                self.monitor.add_motor(motor)
+        self._look_at_a_motor(state)
 
     def disconnected(self, reason: str) -> None:
         """Nothing is written any more; what was under way has failed."""
@@ -307,12 +316,19 @@ class FollowerTask:
             lead = None if reason is None else self.config.back_off_lead_rad
             self.guard.back_off(joint, lead)
 
-    def _note_errors(self, bus: DynamixelBus, alerts: tuple[int, ...]) -> None:
-        """A servo reports a hardware error: stop for good, and say which."""
-        known = {spec.joint for spec in FOLLOWER_MOTORS if spec.id in alerts}
-        for joint in known - set(self.errors):
+    def _note_errors(self, alerts: tuple[int, ...]) -> None:
+        """A servo reports a hardware error: stop for good, and ask it which."""
+        known = {spec.joint: spec.id for spec in FOLLOWER_MOTORS if spec.id in alerts}
+        for joint in known.keys() - self.errors.keys():
             self.stop()
-            self.errors = {**self.errors, joint: error_name(bus, joint)}
+            self.errors = {**self.errors, joint: UNKNOWN}
+            if self._health is not None:
+                self._health.hurry(known[joint])
+
+    def _look_at_a_motor(self, state: MotorState) -> None:
+        motor = None if self._health is None else self._health.step(state)
+        if motor is not None and motor.hardware_error and motor.joint in self.errors:
+            self.errors = {**self.errors, motor.joint: in_words(motor.hardware_error)}
 
     def _clear_errors(self, bus: DynamixelBus) -> None:
         if not self.errors:
@@ -325,6 +341,7 @@ class FollowerTask:
         self.torque_on = False
 
     def _torque_on(self, bus: DynamixelBus) -> None:
+        self.grip.apply(bus)
         bus.write_all("Torque_Enable", 1)
         self.torque_on = True
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from koch_driver.control_table import XL330_M288
+from koch_driver.grip import NM_PER_A
 from koch_driver.trajectory import ResultCode, Trajectory, TrajectoryError, Waypoint
 from koch_driver.trajectory_runner import Execution, Outcome, Tolerances
 from koch_rig.joints import GRIPPER, JOINT_NAMES
@@ -22,7 +22,6 @@ _SHORTEST_S = 0.2
 _REACHED_RAD = 0.04
 _STILL = 0.05  # rad/s
 _STALL_WATCHES = 4
-_NM_PER_A = XL330_M288.stall_torque_nm / XL330_M288.stall_current_a
 
 
 class GripperMotion:
@@ -51,7 +50,7 @@ class GripperMotion:
     def effort_nm(self) -> float:
         """Torque estimated from the current in [N m]."""
         reading = self._task.reading
-        return float("nan") if reading is None else reading.currents[_INDEX] * _NM_PER_A
+        return float("nan") if reading is None else reading.currents[_INDEX] * NM_PER_A
 
     @property
     def reached(self) -> bool:
@@ -88,10 +87,8 @@ class GripperMotion:
         return self._execution
 
     def limit_effort(self, bus: DynamixelBus, max_effort_nm: float) -> None:
-        """Limit the torque in [N m] by the servo's goal current; 0: its current limit."""
-        limit_ma = bus.read("Current_Limit", GRIPPER)
-        wanted_ma = round(1e3 * max_effort_nm / _NM_PER_A) if max_effort_nm > 0.0 else limit_ma
-        bus.write("Goal_Current", GRIPPER, max(1, min(limit_ma, wanted_ma)))
+        """Limit the torque in [N m] of this motion; 0: the follower's limit, which bounds all."""
+        self._task.grip.lower(bus, max(0.0, max_effort_nm) / NM_PER_A)
 
     def watch(self) -> None:
         """Notice that the gripper holds something."""

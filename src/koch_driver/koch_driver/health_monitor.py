@@ -36,7 +36,15 @@ class HealthConfig:
 class HealthMonitor:
     """Decides per joint whether it must back off. Used by the bus thread.
 
-    Readers in other threads take `motors` and `reasons`, which are replaced, never changed.
+    Readers in other threads take `motors`, `reasons`, `unanswered` and `silent`, which are
+    replaced, never changed.
+
+    Attributes:
+        motors: Newest slow registers by joint.
+        reasons: Why joints back off.
+        load_means: Mean share of the stall current, in the order of `joints`.
+        unanswered: Looks at a motor's slow registers that it did not answer, since the start.
+        silent: The same, since it last answered.
     """
 
     def __init__(self, joints: Sequence[str], config: HealthConfig | None = None) -> None:
@@ -44,6 +52,8 @@ class HealthMonitor:
         self.joints = tuple(joints)
         self.motors: dict[str, MotorHealth] = {}
         self.reasons: dict[str, str] = {}
+        self.unanswered: dict[str, int] = {}
+        self.silent: dict[str, int] = {}
         self.load_means = [0.0] * len(self.joints)
         self._since_s: dict[str, float] = {}
         self._last_s: float | None = None
@@ -51,6 +61,13 @@ class HealthMonitor:
     def add_motor(self, motor: MotorHealth) -> None:
         """Take one motor's slow registers."""
         self.motors = {**self.motors, motor.joint: motor}
+        if motor.joint in self.silent:
+            self.silent = {j: n for j, n in self.silent.items() if j != motor.joint}
+
+    def add_silence(self, joint: str) -> None:
+        """Note that a motor did not answer."""
+        self.unanswered = {**self.unanswered, joint: self.unanswered.get(joint, 0) + 1}
+        self.silent = {**self.silent, joint: self.silent.get(joint, 0) + 1}
 
     def add_loads(self, loads: Sequence[float], now_s: float) -> dict[str, str | None]:
         """Take one cycle's loads (share of the stall current) and judge.

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from koch_driver.arm import configure_leader, torque_off_quietly
+from koch_driver.grip import Grip
 from koch_driver.guard import Guard, Source
-from koch_driver.health import HealthReader
+from koch_driver.health import HealthWatch
 from koch_driver.health_monitor import HealthMonitor
-from koch_driver.motor_errors import error_name, pending_errors, reboot_motors
+from koch_driver.motor_errors import UNKNOWN, in_words, pending_errors, reboot_motors
 from koch_driver.motors import LEADER_MOTORS
 from koch_driver.reading import Reading, ReadingConverter
 from koch_rig.joints import GRIPPER, JOINT_NAMES
@@ -74,13 +75,12 @@ class LeaderTask:
         self.driven_back = False
         self.errors: dict[str, str] = {}
         self._recover_s = 0.0
-        self._config = config
+        self._spring = Grip(config.gripper_current_a)
         self._units = units
         self._calibration = calibration
         self._converter = ReadingConverter(units, LEADER_MOTORS)
         self._publish = publish
-        self._health: HealthReader | None = None
-        self._health_due_s = 0.0
+        self._health: HealthWatch | None = None
         numbers = np.zeros(len(JOINT_NAMES))
         numbers[_GRIPPER] = config.gripper_open
         open_rad = units.to_rad(Units.LEROBOT, numbers)
@@ -88,7 +88,9 @@ class LeaderTask:
 
     def connected(self, bus: DynamixelBus) -> None:
         """Free the arm and load the trigger's spring."""
-        self._health = HealthReader(bus)
+        self._health = HealthWatch(
+            bus, self.monitor, every_s=_HEALTH_PERIOD_S, period_s=self.guard.period_s
+        )
         self.driven_back = False
         self.errors = pending_errors(bus)
         if self.errors:
@@ -96,8 +98,7 @@ class LeaderTask:
             self.errors = pending_errors(bus)  # one that persists is tried again later
             self._recover_s = time.monotonic() + _RECOVERY_PAUSE_S
         configure_leader(bus, self._calibration)
-        if self._config.gripper_current_a > 0.0:
-            bus.write("Goal_Current", GRIPPER, round(1e3 * self._config.gripper_current_a))
+        self._spring.apply(bus)
         if GRIPPER not in self.errors:
             bus.write("Torque_Enable", GRIPPER, 1)
         goals = np.zeros(len(JOINT_NAMES), dtype=np.int64)
@@ -116,9 +117,7 @@ class LeaderTask:
             self.monitor.add_loads(reading.loads, now_s)
             self._publish(reading)
         if state.alerts and not self.errors:
-            known = {spec.joint for spec in LEADER_MOTORS if spec.id in state.alerts}
-            self.errors = {joint: error_name(bus, joint) for joint in known}
-            self._recover_s = now_s + _RECOVERY_PAUSE_S
+            self._note_errors(state.alerts, now_s)
         elif self.errors and now_s >= self._recover_s:
             self.connected(bus)
             self.guard.restart()
@@ -128,11 +127,18 @@ class LeaderTask:
                 goals = self._units.rad_to_ticks(result.goal)
                 goals[_GRIPPER] = self._open_ticks
                 bus.sync_write_goal(goals)
-        if state.ok and now_s >= self._health_due_s and self._health is not None:
-            self._health_due_s = now_s + _HEALTH_PERIOD_S
-            motor = self._health.step()
-            if motor is not None:
-                self.monitor.add_motor(motor)
+        motor = None if self._health is None else self._health.step(state)
+        if motor is not None and motor.hardware_error and motor.joint in self.errors:
+            self.errors = {**self.errors, motor.joint: in_words(motor.hardware_error)}
+
+    def _note_errors(self, alerts: tuple[int, ...], now_s: float) -> None:
+        """A servo reports a hardware error: ask it which, and reboot it before long."""
+        known = {spec.joint: spec.id for spec in LEADER_MOTORS if spec.id in alerts}
+        self.errors = dict.fromkeys(known, UNKNOWN)
+        self._recover_s = now_s + _RECOVERY_PAUSE_S
+        if self._health is not None:
+            for motor_id in known.values():
+                self._health.hurry(motor_id)
 
     def disconnected(self, reason: str) -> None:
         """A leader that comes back is free."""

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from koch_driver.arm import align_turns
 from koch_driver.control_table import HardwareError
-from koch_driver.errors import BusTimeout
 
 if TYPE_CHECKING:
     from koch_driver.bus import DynamixelBus
     from koch_rig.calibration import MotorCalibration
 
 _REBOOT_S = 0.6
+#: Of a motor that has reported an error in a state answer, but not yet which.
+UNKNOWN = "unknown"
 
 
 def pending_errors(bus: DynamixelBus) -> dict[str, str]:
@@ -27,18 +28,10 @@ def pending_errors(bus: DynamixelBus) -> dict[str, str]:
     """
     words = bus.read_all("Hardware_Error_Status").tolist()
     return {
-        spec.joint: _in_words(HardwareError(word))
+        spec.joint: in_words(HardwareError(word))
         for spec, word in zip(bus.motors, words, strict=True)
         if word
     }
-
-
-def error_name(bus: DynamixelBus, joint: str) -> str:
-    """What one servo's hardware error is called; "unknown" where it does not answer."""
-    try:
-        return _in_words(HardwareError(bus.read("Hardware_Error_Status", joint)))
-    except BusTimeout:
-        return "unknown"
 
 
 def reboot_motors(
@@ -55,5 +48,6 @@ def reboot_motors(
     align_turns(bus, calibration)
 
 
-def _in_words(error: HardwareError) -> str:
+def in_words(error: HardwareError) -> str:
+    """What hardware errors are called, "overload" or "overload and overheating"."""
     return " and ".join(flag.name.lower() for flag in HardwareError if flag in error and flag.name)

@@ -22,10 +22,8 @@ from koch_driver.arm import (
 from koch_driver.bus import DynamixelBus
 from koch_driver.emulator import build_chain
 from koch_driver.errors import CalibrationDrift
-from koch_driver.health import HealthReader
 from koch_driver.motors import LEADER_MOTORS
 from koch_rig.calibration import Calibration, load_calibration, save_calibration
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.units import JointUnits
 
 if TYPE_CHECKING:
@@ -169,25 +167,3 @@ def test_torque_off_quietly_reports_a_dead_motor(bus: DynamixelBus, chain: Emula
     assert bus.read_all("Torque_Enable").tolist() == [0] * 6
     chain.faults.silence(5)
     assert not torque_off_quietly(bus, attempts=1)
-
-
-def test_health_goes_round(bus: DynamixelBus, chain: EmulatedChain) -> None:
-    chain.faults.temperature("elbow_flex", 55.0)
-    chain.faults.trip("gripper", "electrical_shock")
-    chain.refresh()
-    reader = HealthReader(bus)
-    for _ in range(6):
-        reader.step()  # reads the temperature limits once
-    rows = {h.joint: h for h in (reader.step() for _ in range(6)) if h is not None}
-    assert set(rows) == set(JOINT_NAMES)
-    assert rows["elbow_flex"].temperature_c == 55.0
-    assert rows["shoulder_pan"].voltage_v == 12.0
-    assert rows["gripper"].voltage_v == 5.0
-    assert not rows["gripper"].ok
-    assert rows["gripper"].hardware_error.name == "ELECTRICAL_SHOCK"
-    assert rows["shoulder_lift"].temperature_limit_c == 72.0
-
-
-def test_health_of_a_dead_motor_is_none(bus: DynamixelBus, chain: EmulatedChain) -> None:
-    chain.faults.silence(1)
-    assert HealthReader(bus).step() is None

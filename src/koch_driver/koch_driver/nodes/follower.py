@@ -21,7 +21,7 @@ from koch_driver.guard import Guard, workspace_from_rig
 from koch_driver.moves import DRIVER_SOURCES
 from koch_driver.nodes.arm_setup import ArmSetup
 from koch_driver.nodes.diagnostics import guard_status, loop_status, motor_statuses
-from koch_driver.nodes.messages import RosStamper, joint_state
+from koch_driver.nodes.messages import STEADY_CLOCK, RosStamper, joint_state
 from koch_driver.nodes.parameters import FollowerParameters, declare, joint_vector
 from koch_driver.nodes.qos import COMMAND, DIAGNOSTICS, STATE
 from koch_driver.nodes.run import run_node
@@ -61,7 +61,7 @@ class FollowerNode(Node):
         self.create_service(Trigger, "stop", self._on_stop)
         self.create_service(Trigger, "resume", self._on_resume)
         self.create_service(Trigger, "home", self._on_home)
-        self.create_timer(1.0, self._report)
+        self.create_timer(1.0, self._report, clock=STEADY_CLOCK)
         self._server = TrajectoryServer(
             self.task, self.loop, self._stamper, self._settings, self.get_namespace()
         )
@@ -86,6 +86,7 @@ class FollowerNode(Node):
             home=joint_vector("home_pose", parameters.home_pose),
             rest=joint_vector("rest_pose", parameters.rest_pose),
             move_speed=parameters.move_speed,
+            gripper_current_a=parameters.gripper_current,
         )
         return FollowerTask(
             setup.units,

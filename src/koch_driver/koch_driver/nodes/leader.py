@@ -19,7 +19,7 @@ from koch_driver.guard import Guard
 from koch_driver.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, LeaderTask
 from koch_driver.nodes.arm_setup import ArmSetup
 from koch_driver.nodes.diagnostics import loop_status, motor_statuses
-from koch_driver.nodes.messages import RosStamper, joint_state
+from koch_driver.nodes.messages import STEADY_CLOCK, RosStamper, joint_state
 from koch_driver.nodes.names import sibling
 from koch_driver.nodes.parameters import LeaderParameters, declare
 from koch_driver.nodes.qos import DIAGNOSTICS, STATE, STATE_NEWEST
@@ -68,7 +68,7 @@ class LeaderNode(Node):
         )
         self._follower_map = self._watch_follower()
         self.create_service(SetBool, "drive_back", self._on_drive_back)
-        self.create_timer(1.0, self._report)
+        self.create_timer(1.0, self._report, clock=STEADY_CLOCK)
         self.loop.start()
 
     def close(self) -> None:

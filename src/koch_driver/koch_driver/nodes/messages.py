@@ -9,40 +9,62 @@ from array import array
 from collections.abc import Sequence
 
 from builtin_interfaces.msg import Time
-from rclpy.clock import Clock, ROSClock
+from rclpy.clock import Clock, ClockType, JumpThreshold, ROSClock
+from rclpy.duration import Duration
 from sensor_msgs.msg import JointState
 
+from koch_driver.ticked_clock import TickedClock
 from koch_rig.joints import JOINT_NAMES
+
+#: For timers that must go on when a simulated clock stands still.
+STEADY_CLOCK = Clock(clock_type=ClockType.STEADY_TIME)
 
 
 class RosStamper:
     """Maps `time.monotonic_ns` instants of the recent past to ROS time.
 
-    With a simulated clock the short time between the instant and now is taken as it is, not
-    scaled: it is a few milliseconds.
+    Under a simulated clock (`use_sim_time`) that is what the clock showed then, whatever its
+    speed; it stands still when /clock does.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._ticked = TickedClock()
+        # Called at each message of /clock: rclpy has no other hook for it.
+        threshold = JumpThreshold(
+            min_forward=Duration(nanoseconds=1),
+            min_backward=Duration(nanoseconds=-1),
+            on_clock_change=True,
+        )
+        self._handle = clock.create_jump_callback(threshold, post_callback=self._on_tick)
 
     def now_s(self) -> float:
         """ROS time in [s]."""
-        return self._now_ns() * 1e-9
+        return self._at(time.monotonic_ns()) * 1e-9
 
     def stamp(self, monotonic_ns: int) -> Time:
         """ROS time of an instant."""
-        ns = max(0, self._now_ns() - (time.monotonic_ns() - monotonic_ns))
+        ns = max(0, self._at(monotonic_ns))
         return Time(sec=ns // 1_000_000_000, nanosec=ns % 1_000_000_000)
 
     def age_s(self, stamp: Time) -> float:
-        """Time from a stamp to now in [s]; positive for the past."""
-        return (self._now_ns() - stamp.sec * 1_000_000_000 - stamp.nanosec) * 1e-9
+        """ROS time from a stamp to now in [s]; positive for the past.
 
-    def _now_ns(self) -> int:
+        What lies in the future under a fast clock is given in wall time: that is how far two
+        processes can differ in hearing the same /clock.
+        """
+        now_ns = self._at(time.monotonic_ns())
+        age_s = (now_ns - stamp.sec * 1_000_000_000 - stamp.nanosec) * 1e-9
+        return age_s if age_s >= 0.0 else age_s / max(1.0, self._ticked.rate)
+
+    def _at(self, monotonic_ns: int) -> int:
         clock = self._clock
-        if isinstance(clock, ROSClock) and not clock.ros_time_is_active:
-            return time.time_ns()  # what the ROS clock is then, at a tenth of the cost
-        return int(clock.now().nanoseconds)
+        if isinstance(clock, ROSClock) and clock.ros_time_is_active:
+            return self._ticked.at(monotonic_ns)
+        return time.time_ns() - (time.monotonic_ns() - monotonic_ns)
+
+    def _on_tick(self, _: object) -> None:
+        self._ticked.tick(int(self._clock.now().nanoseconds), time.monotonic_ns())
 
 
 def joint_state(

@@ -11,6 +11,7 @@ from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.node import Node
 
 from koch_driver.errors import DriverError
+from koch_driver.follower_task import GRIP_CURRENT_A
 from koch_driver.leader_task import GENTLE_CURRENT_A
 from koch_rig.joints import HOME_POSE_RAD, JOINT_COUNT, JOINT_NAMES, REST_POSE_RAD
 
@@ -95,6 +96,12 @@ class FollowerParameters:
     )
     move_speed: float = described(
         0.8, "mean speed of motions to home and rest [rad/s]", low=0.05, high=3.0
+    )
+    gripper_current: float = described(
+        GRIP_CURRENT_A,
+        "greatest current with which the gripper presses [A], 0 = the servo's own limit",
+        low=0.0,
+        high=1.75,
     )
     allow_drift: bool = described(
         False, "connect although the servos differ from the calibration file"

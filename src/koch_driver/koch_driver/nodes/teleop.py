@@ -16,7 +16,7 @@ from std_srvs.srv import SetBool
 
 from koch_driver.nodes.arm_setup import ArmSetup
 from koch_driver.nodes.diagnostics import status
-from koch_driver.nodes.messages import RosStamper, joint_state
+from koch_driver.nodes.messages import STEADY_CLOCK, RosStamper, joint_state
 from koch_driver.nodes.names import sibling
 from koch_driver.nodes.parameters import ParameterError, TeleopParameters, declare
 from koch_driver.nodes.qos import COMMAND, DIAGNOSTICS, STATE_NEWEST
@@ -64,7 +64,7 @@ class TeleopNode(Node):
         self.create_subscription(JointState, topic, self._on_leader, STATE_NEWEST)
         self.create_subscription(JointState, "joint_states", self._on_follower, STATE_NEWEST)
         self.create_service(SetBool, "~/clutch", self._on_clutch)
-        self.create_timer(1.0, self._report)
+        self.create_timer(1.0, self._report, clock=STEADY_CLOCK)
 
     def _on_leader(self, message: JointState) -> None:
         positions = _by_name(message)
