@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from koch_policy.configs import ACTION, ENVIRONMENT, STATE
 from koch_policy.errors import ConfigError
 
 
@@ -29,7 +30,10 @@ class AugmentConfig:
         shift_fraction: Shift by up to this part of width and height; edges are repeated.
         rotate_deg: Rotation about the centre, drawn from [-x, x] degrees.
         action_noise: Standard deviation added to the actions, in normalised units.
-        state_noise: The same for the observed vectors.
+        state_noise: The same for the arm's own state. Large values make the policy look at the
+            scene instead of following the trajectories it has seen (causal confusion: de Haan et
+            al. 2019, arXiv 1905.11979).
+        environment_noise: The same for the environment state.
     """
 
     brightness: float = 0.0
@@ -41,6 +45,7 @@ class AugmentConfig:
     rotate_deg: float = 0.0
     action_noise: float = 0.0
     state_noise: float = 0.0
+    environment_noise: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -49,7 +54,7 @@ class AugmentConfig:
                 raise ConfigError("augment", name, getattr(self, name), "a fraction in [0, 1)")
         if not 0.0 <= self.hue <= 0.5:
             raise ConfigError("augment", "hue", self.hue, "turns in [0, 0.5]")
-        for name in ("blur_px", "rotate_deg", "action_noise", "state_noise"):
+        for name in ("blur_px", "rotate_deg", "action_noise", "state_noise", "environment_noise"):
             if getattr(self, name) < 0.0:
                 raise ConfigError("augment", name, getattr(self, name), "zero or more")
 
@@ -142,6 +147,16 @@ def _blur(flat: Tensor, sigma: float) -> Tensor:
     padded = F.pad(flat, (radius, radius, radius, radius), mode="replicate")
     padded = F.conv2d(padded, kernel.unsqueeze(2), groups=3)
     return F.conv2d(padded, kernel.unsqueeze(3), groups=3)
+
+
+def noise_of(key: str, config: AugmentConfig) -> float:
+    """Return the standard deviation of the noise on a vector feature, normalised units."""
+    scales = {
+        ACTION: config.action_noise,
+        STATE: config.state_noise,
+        ENVIRONMENT: config.environment_noise,
+    }
+    return scales.get(key, 0.0)
 
 
 def add_noise(values: Tensor, scale: float, generator: torch.Generator) -> Tensor:

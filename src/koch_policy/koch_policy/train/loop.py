@@ -30,7 +30,7 @@ from koch_policy.files import write_json
 from koch_policy.models.registry import build_model, policy_model
 from koch_policy.normalize import Normalizer, Statistics
 from koch_policy.train import parallel, state
-from koch_policy.train.augment import add_noise, augment_images
+from koch_policy.train.augment import add_noise, augment_images, noise_of
 from koch_policy.train.config import Recipe
 from koch_policy.train.data import Windows, shuffled_batches
 from koch_policy.train.metrics import (
@@ -199,11 +199,7 @@ class Trainer:
                 picture = moved.float().div_(255.0)
                 moved = augment_images(picture, config, generator)
             moved = self.normalizer.normalize(key, moved)
-            if key == ACTION:
-                moved = add_noise(moved, config.action_noise, generator)
-            elif key in self.config.input_features and key not in self.config.cameras:
-                moved = add_noise(moved, config.state_noise, generator)
-            batch[key] = moved
+            batch[key] = add_noise(moved, noise_of(key, config), generator)
         return batch
 
     def _row(

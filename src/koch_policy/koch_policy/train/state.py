@@ -69,7 +69,10 @@ def save_state(
         random["torch_cuda_rng_state"] = torch.cuda.get_rng_state()
     save_file(random, folder / _RANDOM)
     if average is not None:  # the checkpoint holds the average, so the raw weights lie here
-        raw = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
+        raw = {
+            key: value.detach().cpu().contiguous().clone()  # pictures' weights are channels-last
+            for key, value in model.state_dict().items()
+        }
         save_file(raw, folder / _WEIGHTS)
     updates = average.updates if average is not None else 0
     write_json(folder / _STEP, {"step": step, "ema_updates": updates, "history": dict(history)})
