@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 GRIPPER_OPEN_RAD = HOME_POSE_RAD[-1]
 GRIPPER_CLOSED_RAD = -0.15
 #: The fixed finger passes the block's side with this much room, [m].
-FINGER_CLEARANCE_M = 0.006
+FINGER_CLEARANCE_M = 0.011
 #: Height of the pads' centre over the table while gripping, [m].
 GRASP_HEIGHT_M = 0.017
 APPROACH_HEIGHT_M = 0.070

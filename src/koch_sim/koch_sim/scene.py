@@ -32,7 +32,9 @@ TABLE_HALF_M = (0.35, 0.40, 0.02)
 TIMESTEP_S = 0.002
 #: Rubber on wood. Below 0.7 the block slips out while the arm lifts.
 PAD_FRICTION = (1.2, 0.02, 0.001)
-BLOCK_FRICTION = (1.0, 0.02, 0.001)
+#: Wood on wood, dry: 0.25 to 0.5. A block that sticks to the table (1.0) is wedged by a jaw that
+#: closes from far, instead of pushed to the other finger.
+WOOD_FRICTION = (0.4, 0.02, 0.001)
 #: The links that carry the two fingers.
 FINGER_BODIES = ("gripper_link", "jaw_link")
 #: A stiff contact: 4 ms time constant, critically damped.
@@ -115,7 +117,7 @@ def _add_table(spec: mujoco.MjSpec) -> None:
         size=TABLE_HALF_M,
         pos=[0.15, 0.0, -TABLE_HALF_M[2]],
         rgba=[0.62, 0.52, 0.40, 1.0],
-        friction=BLOCK_FRICTION,
+        friction=WOOD_FRICTION,
     )
     spec.worldbody.add_light(
         name="lamp",
@@ -139,7 +141,7 @@ def _add_block(spec: mujoco.MjSpec) -> None:
         rgba=[0.85, 0.12, 0.10, 1.0],
         condim=4,
         solref=GRIP_SOLREF,
-        friction=BLOCK_FRICTION,
+        friction=WOOD_FRICTION,
     )
 
 
