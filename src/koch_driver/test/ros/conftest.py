@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from std_srvs.srv import SetBool, Trigger
 from koch_driver.emulator import EmulatedChain, build_chain
 from koch_driver.guard import GuardLimits, Workspace, workspace_from_rig
 from koch_driver.nodes.qos import COMMAND
+from koch_driver.realtime import request_realtime
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 
@@ -94,6 +96,7 @@ class Probe(Node):
 
     def __init__(self) -> None:
         super().__init__("probe", namespace="/follower")
+        self.now_ns: Callable[[], int] = time.time_ns  # what commands are stamped with
         self.states: list[JointState] = []
         self.commands: list[JointState] = []
         self.diagnostics: dict[str, Any] = {}
@@ -135,7 +138,7 @@ class Probe(Node):
     def send(self, positions: Sequence[float], *, source: str = "policy", age: float = 0.0,
              names: Sequence[str] = JOINT_NAMES) -> None:  # fmt: skip
         message = JointState(name=list(names), position=[float(p) for p in positions])
-        ns = time.time_ns() - int(age * 1e9)
+        ns = self.now_ns() - int(age * 1e9)
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(ns, 1_000_000_000)
         self.writers[source].publish(message)
 
@@ -217,7 +220,15 @@ def rig_ros(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 
 @pytest.fixture(scope="module")
-def arm(rig_ros: Rig) -> Iterator[EmulatedChain]:
+def prompt() -> Iterator[None]:
+    """Priority of the emulator's own process: real servos answer whatever the computer does."""
+    request_realtime()
+    yield
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+@pytest.fixture(scope="module")
+def arm(rig_ros: Rig, prompt: None) -> Iterator[EmulatedChain]:
     with build_chain(rig_ros, "follower") as chain:
         yield chain
 
@@ -234,9 +245,9 @@ def bounds(rig_ros: Rig) -> Bounds:
     return Bounds(rig_ros)
 
 
-@pytest.fixture(scope="module")
-def session_probe(arm: EmulatedChain, processes: Processes) -> Iterator[Probe]:
-    processes.start("follower", "follower", arm="follower")
+@contextmanager
+def spinning() -> Iterator[Probe]:
+    """A probe whose callbacks run in a thread."""
     rclpy.init(args=[])
     node = Probe()
     executor = SingleThreadedExecutor()
@@ -250,12 +261,25 @@ def session_probe(arm: EmulatedChain, processes: Processes) -> Iterator[Probe]:
 
     thread = threading.Thread(target=spin, daemon=True)
     thread.start()
-    assert wait_for(lambda: len(node.commands) > 10, 15.0), "the follower does not run"
     yield node
     executor.shutdown()
     thread.join(2.0)
     node.destroy_node()
     rclpy.try_shutdown()
+
+
+@pytest.fixture(scope="module")
+def probe_maker() -> Callable[[], AbstractContextManager[Probe]]:
+    """For modules that start their own nodes."""
+    return spinning
+
+
+@pytest.fixture(scope="module")
+def session_probe(arm: EmulatedChain, processes: Processes) -> Iterator[Probe]:
+    processes.start("follower", "follower", arm="follower")
+    with spinning() as node:
+        assert wait_for(lambda: len(node.commands) > 10, 15.0), "the follower does not run"
+        yield node
 
 
 @pytest.fixture
