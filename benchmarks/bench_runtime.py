@@ -285,7 +285,7 @@ def graph_rows(seconds: float) -> list[dict[str, Any]]:
         try:
             with RunClient() as client:
                 client.wait_for_node(180.0, process)
-                listener = Listener(client._node)
+                listener = Listener(client.session.node)
                 end = time.monotonic() + 60.0
                 while not (listener.pictures and listener.goals) and time.monotonic() < end:
                     client.spin(0.2)

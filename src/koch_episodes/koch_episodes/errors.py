@@ -116,3 +116,21 @@ class VideoError(KochError):
 
     def __init__(self, where: Path | str, why: str) -> None:
         super().__init__(f"Video {where}: {why}.")
+
+
+class NoAnswerError(KochError):
+    """A service or action of a running graph does not answer."""
+
+    def __init__(self, what: str, waited_s: float) -> None:
+        super().__init__(
+            f"{what} did not answer within {waited_s:.0f} s. Does its node run (koch up --list "
+            "names them), and on the same ROS_DOMAIN_ID?"
+        )
+
+
+class RefusedError(KochError):
+    """A service of a running graph answered that it could not."""
+
+    def __init__(self, service: str, message: str) -> None:
+        self.service = service
+        super().__init__(f"service {service} refused: {message}")

@@ -114,21 +114,3 @@ class BenchmarksNotFoundError(KochError):
             f"{folder} does not hold {wanted}; it holds: {', '.join(names) or 'none'}. "
             "Run koch bench inside a checkout, or give --folder."
         )
-
-
-class NoAnswerError(KochError):
-    """A service of a running graph does not answer."""
-
-    def __init__(self, service: str, waited_s: float) -> None:
-        super().__init__(
-            f"service {service} did not answer within {waited_s:.0f} s. Is its node running "
-            "(koch up --list names them), and on the same ROS_DOMAIN_ID?"
-        )
-
-
-class RefusedError(KochError):
-    """A service of a running graph answered that it could not."""
-
-    def __init__(self, service: str, message: str) -> None:
-        self.service = service
-        super().__init__(f"service {service} refused: {message}")

@@ -150,13 +150,13 @@ def test_a_silent_camera_is_named_and_the_rest_is_drawn(rig, tmp_path, capsys):
 def test_live_topics_make_a_snapshot(rig):
     from sensor_msgs.msg import CompressedImage, JointState
 
+    from koch_episodes.nodes.session import Session
     from koch_vla.nodes.listen import listen
-    from koch_vla.nodes.session import session
 
     over = threading.Event()
 
     def talk():
-        with session("talker") as opened:
+        with Session("talker") as opened:
             node = opened.node
             states = [node.create_publisher(JointState, f"/{a}/joint_states", 5) for a in rig.arms]
             cameras = [

@@ -11,9 +11,10 @@ import traceback
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import ExternalShutdownException
+from rcl_interfaces import msg as rcl_messages
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from koch_cameras.capture_loop import Backoff, CaptureLoop, Delivery, LinkState
@@ -21,7 +22,7 @@ from koch_cameras.errors import CorruptFrameError
 from koch_cameras.frame import TimeBase
 from koch_cameras.mjpeg_http import public_url
 from koch_cameras.nodes.diagnostics import Extras, camera_status
-from koch_cameras.nodes.parameters import declare
+from koch_cameras.nodes.parameters import CameraParameters
 from koch_cameras.nodes.picture_publishers import PicturePublishers
 from koch_cameras.nodes.qos import DIAGNOSTICS
 from koch_cameras.open_source import open_source
@@ -36,6 +37,8 @@ from koch_cameras.stamp import FrameGate, ros_stamp
 from koch_cameras.watch import StreamWatch
 from koch_rig.errors import KochError
 from koch_rig.load import load_rig
+from koch_rig.parameters import declare
+from koch_rig.stop_signal import on_stop
 
 _LOOK_PERIOD_S = 1.0
 _TAKE_TIMEOUT_S = 0.2
@@ -48,17 +51,23 @@ class CameraNode(Node):
     timer under a lock.
     """
 
-    def __init__(self, *, parameter_overrides: list[Parameter] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        parameter_overrides: list[Parameter] | None = None,
+        finished: Future[int] | None = None,
+    ) -> None:
         """Load the rig and start.
 
         Args:
             parameter_overrides: Values in place of those of the command line.
+            finished: Gets the exit code once the camera can give nothing more.
 
         Raises:
             KochError: The rig or the camera's settings cannot be used.
         """
         super().__init__("camera", namespace="cameras", parameter_overrides=parameter_overrides)
-        self._settings = declare(self)
+        self._settings = declare(self, CameraParameters, rcl_messages)
         rig = load_rig(self._settings.rig)
         camera = find_camera(rig, self._settings.camera)
         self._config = SourceConfig.from_rig(
@@ -74,8 +83,7 @@ class CameraNode(Node):
         self._foreign_clock = False
         self._next_look_s = 0.0
         self._sharers = usb_neighbours(self._config.index_or_path)
-        self.finished = Future()
-        """Result: the exit code, once the camera can give nothing more."""
+        self.finished: Future[int] = Future() if finished is None else finished
         self._capture = CaptureLoop(
             lambda: open_source(self._config),
             backoff=Backoff(longest_s=self._settings.reconnect_longest_s),
@@ -180,27 +188,23 @@ class CameraNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to stop; 2 = the rig or the camera cannot be used."""
-    rclpy.init(args=args)
-    node: CameraNode | None = None
-    code = 0
-    try:
-        node = CameraNode()
-        rclpy.spin_until_future_complete(node, node.finished)
-        code = int(node.finished.result()) if node.finished.done() else 0
-    except KochError as exc:
-        rclpy.logging.get_logger("camera").fatal(str(exc))
-        code = 2
-    except (KeyboardInterrupt, ExternalShutdownException):
-        code = 0
-    except RuntimeError:
-        if rclpy.ok():  # else a signal came while the node was starting: rclpy's RCLError
-            raise
-    finally:
-        if node is not None:
+    finished: Future[int] = Future()
+    with on_stop(lambda: finished.set_result(0)):
+        # rclpy's own handlers would invalidate the context under the capture thread.
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            node = CameraNode(finished=finished)
+        except KochError as exc:
+            rclpy.logging.get_logger("camera").fatal(str(exc))
+            rclpy.try_shutdown()
+            return 2
+        try:
+            rclpy.spin_until_future_complete(node, finished)
+        finally:
             node.close()
             node.destroy_node()
-        rclpy.try_shutdown()
-    return code
+            rclpy.try_shutdown()
+    return int(finished.result())
 
 
 if __name__ == "__main__":

@@ -1,12 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""QoS profiles of the camera topics: publish reliable, let readers relax."""
+"""QoS profiles of the camera topics: reliable and volatile; readers may relax."""
 
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile
 
-IMAGE = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE
-)
-DIAGNOSTICS = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE
-)
+IMAGE = QoSProfile(depth=5)
+DIAGNOSTICS = QoSProfile(depth=10)

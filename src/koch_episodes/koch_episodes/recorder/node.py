@@ -14,21 +14,22 @@ from typing import Any
 
 from koch_interfaces.msg import EpisodeEvent
 from koch_interfaces.srv import DiscardEpisode, StartEpisode, StopEpisode, UndoDiscard
+from rcl_interfaces import msg as rcl_messages
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import ROSClock
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import serialize_message
 from rclpy.task import Future
 
 from koch_episodes.bag.definitions import Definitions
 from koch_episodes.bag.qos import OfferedQos
+from koch_episodes.nodes.qos import EVENTS_LATCHED
+from koch_episodes.nodes.run import run_node
 from koch_episodes.recorder.disk import DiskWatch
 from koch_episodes.recorder.intake import Intake, Source
-from koch_episodes.recorder.nodes.parameters import LIVE, declare
-from koch_episodes.recorder.nodes.run import run_node
+from koch_episodes.recorder.nodes.parameters import RecorderParameters
 from koch_episodes.recorder.nodes.status import StatusPublisher
 from koch_episodes.recorder.nodes.subscriptions import Subscriptions
 from koch_episodes.recorder.provenance import Provenance
@@ -37,8 +38,8 @@ from koch_episodes.recorder.shelf import EventKind, Reply
 from koch_episodes.recorder.store import EpisodeStore
 from koch_episodes.recorder.wanted import wanted_topics
 from koch_rig.load import load_rig
+from koch_rig.parameters import declare, live_parameters
 
-_EVENTS = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _EVENT_TYPE = "koch_interfaces/msg/EpisodeEvent"
 _TICK_S = 0.05
 _LOOK_TICKS = 10
@@ -61,14 +62,14 @@ class RecorderNode(Node):
             KochError: Rig, parameters or episode folder cannot be used.
         """
         super().__init__("recorder", parameter_overrides=parameter_overrides)
-        parameters = declare(self)
+        parameters = declare(self, RecorderParameters, rcl_messages)
         rig = load_rig(parameters.rig)
         root = parameters.root or f"~/koch_episodes/{rig.name}"
         self.store = EpisodeStore(Path(root).expanduser().resolve())
         self._report_repairs()
         definitions = Definitions()
         self.intake = Intake(self._clock_offset_ns)
-        self._events = self.create_publisher(EpisodeEvent, "episodes/events", _EVENTS)
+        self._events = self.create_publisher(EpisodeEvent, "episodes/events", EVENTS_LATCHED)
         self._own_events: list[bytes] = []
         self._event_source = self._make_event_source(definitions)
         self.session = Session(
@@ -121,7 +122,7 @@ class RecorderNode(Node):
     def _make_event_source(self, definitions: Definitions) -> Source:
         name = self.resolve_topic_name("episodes/events")
         topic, type_hash = definitions.topic(name, _EVENT_TYPE)
-        source = Source(topic, type_hash, (OfferedQos(latched=True, depth=_EVENTS.depth),))
+        source = Source(topic, type_hash, (OfferedQos(latched=True, depth=EVENTS_LATCHED.depth),))
         self.intake.add_source(source)
         record = self.intake.callback(source)
 
@@ -222,7 +223,8 @@ class RecorderNode(Node):
         return _fill(response, await self._ask(self.session.undo))
 
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
-        changes = {item.name: item.value for item in parameters if item.name in LIVE}
+        live = live_parameters(RecorderParameters)
+        changes = {item.name: item.value for item in parameters if item.name in live}
         self.session.settings = replace(self.session.settings, **changes)
         return SetParametersResult(successful=True)
 

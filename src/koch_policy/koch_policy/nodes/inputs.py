@@ -13,11 +13,11 @@ from koch_interfaces.msg import NamedVector
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, JointState
 
+from koch_episodes.nodes.qos import COMMAND, DIAGNOSTICS, NEWEST
 from koch_episodes.stream import StreamBuffer
 from koch_policy.execution.observation import CAMERAS, ObservationBuilder, Vector
 from koch_policy.execution.takeover import HUMAN, OTHERS, Takeover
 from koch_policy.nodes.outputs import stamp_ns
-from koch_policy.nodes.qos import COMMAND, EVENTS, NEWEST
 from koch_rig.rig import Rig
 
 _REFUSALS = ("age", "finite", "names", "source")
@@ -61,7 +61,9 @@ class Inputs:
             node.create_subscription(
                 JointState, f"{arm}/command/{source}", _heard(takeover, source), COMMAND
             )
-        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, EVENTS)
+        node.create_subscription(
+            DiagnosticArray, "/diagnostics", self._on_diagnostics, DIAGNOSTICS
+        )
 
     def _subscribe(
         self, node: Node, rig: Rig, stream: str, push: Callable[[int, Any], None]

@@ -15,10 +15,10 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker
 
+from koch_episodes.nodes.qos import COMMAND, EVENTS, STATE
 from koch_policy.chunks import Grid, Request
 from koch_policy.chunks.chunk import Rows
 from koch_policy.execution.takeover import HUMAN
-from koch_policy.nodes.qos import COMMAND, EVENTS, STATE
 from koch_policy.shadow import ShadowMeter
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import Arm

@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from koch_interfaces.msg import PolicyStatus
+from rcl_interfaces import msg as rcl_messages
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from koch_episodes.decode import joint_vector
+from koch_episodes.nodes.qos import STATE
+from koch_episodes.nodes.run import run_node
 from koch_episodes.stream import StreamBuffer
 from koch_policy.checkpoint import CONFIG, resolve_checkpoint
 from koch_policy.chunks import DelayQuantile, Grid, StrategyKind, make_strategy
@@ -43,10 +46,8 @@ from koch_policy.execution.compatibility import policy_units
 from koch_policy.execution.inference import Predict, plain_predict
 from koch_policy.execution.ticker import Ticker
 from koch_policy.nodes.inputs import Inputs, stream_topic
-from koch_policy.nodes.life import run_node
 from koch_policy.nodes.outputs import Outputs
-from koch_policy.nodes.parameters import PolicyParameters, declare
-from koch_policy.nodes.qos import STATE
+from koch_policy.nodes.parameters import PolicyParameters
 from koch_policy.nodes.run_server import RunServer
 from koch_policy.nodes.status import StatusPublisher
 from koch_policy.policy import Policy
@@ -54,6 +55,7 @@ from koch_policy.shadow import ShadowMeter
 from koch_rig.calibration import load_calibration
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
+from koch_rig.parameters import declare
 from koch_rig.rig import Rig
 from koch_rig.units import JointUnits
 
@@ -115,7 +117,7 @@ class PolicyNode(Node):
         **options: Any,
     ) -> None:
         super().__init__("policy", **options)
-        self.settings = settings = declare(self)
+        self.settings = settings = declare(self, PolicyParameters, rcl_messages)
         rig = load_rig(settings.rig)
         self._arm = rig.arm(settings.arm) if settings.arm else rig.follower
         self.task = rig.task

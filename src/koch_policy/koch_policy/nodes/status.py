@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from koch_interfaces.msg import PolicyStatus
 
+from koch_episodes.nodes.qos import DIAGNOSTICS, STATE
 from koch_policy.nodes.outputs import stamp
-from koch_policy.nodes.qos import EVENTS, STATE
 
 if TYPE_CHECKING:
     from koch_policy.nodes.policy import PolicyNode
@@ -24,7 +24,7 @@ class StatusPublisher:
     def __init__(self, node: PolicyNode) -> None:
         self._node = node
         self._publisher = node.create_publisher(PolicyStatus, "policy/status", STATE)
-        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", EVENTS)
+        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         self._shown: tuple[int, str] | None = None
         self._count = 0
         node.create_timer(_PERIOD_S, self._on_timer)

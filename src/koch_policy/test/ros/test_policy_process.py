@@ -141,7 +141,7 @@ class World:
 
     def __init__(self) -> None:
         self.client = RunClient()
-        node = self.client._node
+        node = self.client.session.node
         self.goals: list[JointState] = []
         self.guard: dict[str, str] = {}
         from koch_interfaces.msg import NamedVector

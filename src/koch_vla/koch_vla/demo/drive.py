@@ -10,13 +10,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from koch_episodes.nodes.session import Session
 from koch_rig.load import load_rig
 from koch_vla.background import BackgroundGraph
 from koch_vla.demo.step import DemoContext, Results
 from koch_vla.errors import DemoError
 from koch_vla.graph import GraphOptions, NodeSpec, build_graph
 from koch_vla.nodes.arm_watch import ArmWatch
-from koch_vla.nodes.session import session
 from koch_vla.paths import find_shared
 
 JOINT = "shoulder_pan"
@@ -61,19 +61,19 @@ def drive(context: DemoContext) -> Results:
     rig = load_rig(path)
     script = hand_script(folder / "hand.json")
     specs = [_with_hand(s, script) for s in build_graph(rig, GraphOptions())]
-    with BackgroundGraph(specs, folder / "logs/drive.log") as graph, session("demo") as opened:
+    with BackgroundGraph(specs, folder / "logs/drive.log") as graph, Session("demo") as opened:
         watch = ArmWatch(opened.node, ("leader", "follower"))
         deadline = time.monotonic() + START_TIMEOUT_S
         while watch.span("follower", JOINT) < AMPLITUDE_RAD:
             graph.check()
-            opened.spin_until(lambda: False, 0.2)
+            opened.spin(0.2)
             if time.monotonic() > deadline:
                 raise DemoError(
                     f"the follower did not follow within {START_TIMEOUT_S:.0f} s. "
                     f"Look into {folder / 'logs/drive.log'}."
                 )
         watch.begin()
-        opened.spin_until(lambda: False, MOTION_S)
+        opened.spin(MOTION_S)
         results: Results = {
             f"{arm}_rate_hz": round(watch.rate_hz(arm), 1) for arm in ("leader", "follower")
         }

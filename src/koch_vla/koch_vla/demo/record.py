@@ -7,13 +7,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from koch_episodes.errors import RefusedError
+from koch_episodes.nodes.session import Session
+from koch_episodes.recorder.nodes.client import EpisodeControl
 from koch_rig.load import load_rig
 from koch_vla.background import BackgroundGraph
 from koch_vla.demo.step import DemoContext, Results
-from koch_vla.errors import DemoError, RefusedError
+from koch_vla.errors import DemoError
 from koch_vla.graph import GraphOptions, build_graph
-from koch_vla.nodes.clients import RecorderClient, WorldClient
-from koch_vla.nodes.session import session
+from koch_vla.nodes.clients import WorldClient
 from koch_vla.terminal import Progress
 
 DEMONSTRATION_S = 60.0
@@ -87,8 +89,8 @@ def _record_missing(context: DemoContext, folder: Path, attempts: Attempts) -> N
     specs = build_graph(rig, GraphOptions(record=True, record_root=str(folder)))
     log = settings.folder / "logs/record.log"
     failures = 0
-    with BackgroundGraph(specs, log) as graph, session("demo") as opened:
-        world, recorder = WorldClient(opened, graph.check), RecorderClient(opened, graph.check)
+    with BackgroundGraph(specs, log) as graph, Session("demo") as opened:
+        world, recorder = WorldClient(opened, graph.check), EpisodeControl(opened, graph.check)
         if not world.wait(lambda task: True, START_S):
             raise DemoError(f"the simulated world did not start. Look into {log}.")
         done = len(finished_episodes(folder))
@@ -111,7 +113,7 @@ def _record_missing(context: DemoContext, folder: Path, attempts: Attempts) -> N
             progress.show(done, verdict if len(verdict) < 60 else f"{verdict[:57]}...")
 
 
-def _demonstrate(world: WorldClient, recorder: RecorderClient) -> str | None:
+def _demonstrate(world: WorldClient, recorder: EpisodeControl) -> str | None:
     """One demonstration; the recorder's verdict, None when the block is not in the cup."""
     try:
         world.demonstrate()
@@ -119,5 +121,5 @@ def _demonstrate(world: WorldClient, recorder: RecorderClient) -> str | None:
     except RefusedError:
         ended = False
     success = bool(ended and world.task is not None and world.task.success)
-    _, verdict = recorder.stop(success=success)
+    _, verdict = recorder.stop("success" if success else "failure", keep=success)
     return verdict if success else None

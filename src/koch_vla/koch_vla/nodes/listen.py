@@ -11,10 +11,10 @@ from typing import Any
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CompressedImage, JointState
 
-from koch_driver.nodes.qos import STATE_NEWEST
+from koch_episodes.nodes.qos import NEWEST
+from koch_episodes.nodes.session import Session
 from koch_rig.rig import Rig
 from koch_vla.look.snapshot import Snapshot, SnapshotBuilder
-from koch_vla.nodes.session import session
 
 TYPES = {
     "joints": JointState,
@@ -33,14 +33,12 @@ def listen(rig: Rig, duration_s: float, timeout_s: float) -> Snapshot:
         timeout_s: How much longer to wait for arms and cameras not heard yet [s].
     """
     builder = SnapshotBuilder(rig, time.strftime("live, %Y-%m-%d %H:%M:%S"))
-    with session("koch_look") as opened:
+    with Session("koch_look") as opened:
         for topic, kind in builder.topics.items():
-            opened.node.create_subscription(
-                TYPES[kind], topic, _hear(builder, topic), STATE_NEWEST
-            )
+            opened.node.create_subscription(TYPES[kind], topic, _hear(builder, topic), NEWEST)
         # Discovery takes a second or two; the path begins when the first arm is heard.
         opened.spin_until(lambda: builder.started, timeout_s)
-        opened.spin_until(lambda: False, duration_s)
+        opened.spin(duration_s)
         opened.spin_until(lambda: builder.complete, timeout_s)
         now_ns = opened.node.get_clock().now().nanoseconds
     return builder.finish(now_ns)

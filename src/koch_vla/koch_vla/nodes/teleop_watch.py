@@ -13,8 +13,8 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 
-from koch_driver.nodes.qos import STATE_NEWEST
-from koch_vla.nodes.session import session
+from koch_episodes.nodes.qos import DIAGNOSTICS, NEWEST
+from koch_episodes.nodes.session import Session
 from koch_vla.teleop_figures import ArmFigures, status_line
 
 PERIOD_S = 1.0
@@ -46,7 +46,7 @@ class TeleopWatch:
         self._thread.join(timeout=5.0)
 
     def _run(self) -> None:
-        with session("koch_teleop") as opened:
+        with Session("koch_teleop") as opened:
             self._subscribe(opened.node)
             last_s = time.monotonic()
             while not self._over.is_set():
@@ -61,10 +61,10 @@ class TeleopWatch:
         for arm, figures in self._arms.items():
             for topic in ("joint_states", "joint_command"):
                 hear = self._count(arm, topic, figures)
-                node.create_subscription(
-                    JointState, f"/{arm}/{topic}", hear, STATE_NEWEST, raw=True
-                )
-        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+                node.create_subscription(JointState, f"/{arm}/{topic}", hear, NEWEST, raw=True)
+        node.create_subscription(
+            DiagnosticArray, "/diagnostics", self._on_diagnostics, DIAGNOSTICS
+        )
 
     def _count(self, arm: str, topic: str, figures: ArmFigures) -> Callable[[bytes], None]:
         def hear(data: bytes) -> None:

@@ -1,33 +1,29 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The recorder's client for `koch record`: services, status, parameters."""
+"""The other end of the recorder node: what `koch record` and other verbs ask of it."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import rclpy
 from koch_interfaces.msg import EpisodeStatus
 from koch_interfaces.srv import DiscardEpisode, StartEpisode, StopEpisode, UndoDiscard
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.signals import SignalHandlerOptions
 
+from koch_episodes.errors import NoAnswerError
+from koch_episodes.nodes.process import NodeProcess
+from koch_episodes.nodes.qos import LATCHED
+from koch_episodes.nodes.session import ANSWER_TIMEOUT_S, Session
 from koch_episodes.recorder.plan import Step, Verb
 from koch_rig.errors import KochError
 
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _STALE_S = 3.0
+_PARAMETER_S = 5.0
 
 
 class RecorderGoneError(KochError):
@@ -40,25 +36,64 @@ class RecorderGoneError(KochError):
         )
 
 
+class EpisodeControl:
+    """Starts and stops episodes, waiting for each answer.
+
+    Args:
+        session: Spins while waiting.
+        check: Called while waiting; raises when waiting makes no more sense.
+    """
+
+    def __init__(self, session: Session, check: Callable[[], None] = lambda: None) -> None:
+        self._session, self._check = session, check
+        self._start: Any = session.node.create_client(StartEpisode, "episodes/start")
+        self._stop: Any = session.node.create_client(StopEpisode, "episodes/stop")
+
+    def start(self, task: str, stream_timeout_s: float = 0.0) -> str:
+        """Begin an episode once all streams live; its folder.
+
+        Args:
+            task: Task text, empty for the rig's.
+            stream_timeout_s: How long to wait for dead streams [s]; 0 for the recorder's own.
+
+        Raises:
+            NoAnswerError: There is no recorder.
+            RefusedError: A stream is dead; the message names it.
+        """
+        request = StartEpisode.Request(task=task, start_timeout_s=stream_timeout_s)
+        patience_s = stream_timeout_s + ANSWER_TIMEOUT_S
+        return str(self._session.ask(self._start, request, patience_s, self._check).path)
+
+    def stop(self, outcome: str, *, keep: bool = True) -> tuple[str, str]:
+        """End the episode; one that is not kept goes to the trash.
+
+        Returns:
+            Its folder, and the recorder's verdict.
+
+        Raises:
+            NoAnswerError: There is no recorder.
+            RefusedError: No episode ran, or it could not be saved.
+        """
+        request = StopEpisode.Request(outcome=outcome, keep=keep)
+        answer = self._session.ask(self._stop, request, check=self._check)
+        return str(answer.path), str(answer.verdict)
+
+
 class RecorderClient:
-    """Talks to the recorder node of this domain."""
+    """The recorder node of this domain for somebody who goes on while it works."""
 
     def __init__(self) -> None:
-        self._own_context = not rclpy.ok()
-        if self._own_context:
-            rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        self._node = rclpy.create_node("record_terminal")
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self._node)
+        self._session = Session("record_terminal")
+        node = self._session.node
         self._clients = {
-            Verb.START: self._node.create_client(StartEpisode, "episodes/start"),
-            Verb.STOP: self._node.create_client(StopEpisode, "episodes/stop"),
-            Verb.DISCARD: self._node.create_client(DiscardEpisode, "episodes/discard"),
-            Verb.UNDO: self._node.create_client(UndoDiscard, "episodes/undo"),
+            Verb.START: node.create_client(StartEpisode, "episodes/start"),
+            Verb.STOP: node.create_client(StopEpisode, "episodes/stop"),
+            Verb.DISCARD: node.create_client(DiscardEpisode, "episodes/discard"),
+            Verb.UNDO: node.create_client(UndoDiscard, "episodes/undo"),
         }
         self._clients[Verb.LABEL] = self._clients[Verb.STOP]
-        self._parameters = self._node.create_client(SetParameters, "recorder/set_parameters")
-        self._node.create_subscription(EpisodeStatus, "episodes/status", self._on_status, _LATCHED)
+        self._parameters = node.create_client(SetParameters, "recorder/set_parameters")
+        node.create_subscription(EpisodeStatus, "episodes/status", self._on_status, LATCHED)
         self.status: EpisodeStatus | None = None
         self._heard_s = time.monotonic()
         self._pending: Any = None
@@ -69,19 +104,15 @@ class RecorderClient:
 
     def spin(self, seconds: float) -> None:
         """Handle what comes for a while."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0.0:
-            self._executor.spin_once(timeout_sec=left)
+        self._session.spin(seconds)
 
     def wait(self, timeout_s: float, check: Callable[[], None] = lambda: None) -> bool:
         """Wait until the recorder is there; False after the timeout."""
-        end = time.monotonic() + timeout_s
-        while time.monotonic() < end:
-            self.spin(0.1)
-            check()
-            if self.status is not None and self._clients[Verb.START].service_is_ready():
-                return True
-        return False
+
+        def there() -> bool:
+            return self.status is not None and self._clients[Verb.START].service_is_ready()
+
+        return self._session.spin_until(there, timeout_s, check)
 
     def check(self) -> None:
         """Notice a recorder that died.
@@ -130,24 +161,20 @@ class RecorderClient:
         parameter.value = ParameterValue(
             type=ParameterType.PARAMETER_DOUBLE, double_value=float(value)
         )
-        if not self._parameters.wait_for_service(5.0):
-            raise RecorderGoneError("its parameters cannot be set")
-        future = self._parameters.call_async(SetParameters.Request(parameters=[parameter]))
-        self._executor.spin_until_future_complete(future, timeout_sec=5.0)
-        reply = future.result() if future.done() else None
-        if reply is None or not reply.results[0].successful:
-            reason = reply.results[0].reason if reply else "no answer"
-            raise RecorderGoneError(f"{name} = {value}: {reason}")
+        request = SetParameters.Request(parameters=[parameter])
+        try:
+            reply = self._session.call(self._parameters, request, _PARAMETER_S)
+        except NoAnswerError as exc:
+            raise RecorderGoneError(f"{name} = {value} cannot be set") from exc
+        if not reply.results[0].successful:
+            raise RecorderGoneError(f"{name} = {value}: {reply.results[0].reason}")
 
     def close(self) -> None:
         """Leave the graph."""
-        self._executor.shutdown()
-        self._node.destroy_node()
-        if self._own_context:
-            rclpy.try_shutdown()
+        self._session.close()
 
 
-class OwnRecorder:
+class OwnRecorder(NodeProcess):
     """A recorder process that lives as long as this command.
 
     Args:
@@ -156,16 +183,11 @@ class OwnRecorder:
     """
 
     def __init__(self, rig: Path, root: Path | None) -> None:
-        command = [sys.executable, "-m", "koch_episodes.recorder.node", "--ros-args"]
-        command += ["-p", f"rig:={rig.resolve()}", "--log-level", "warn"]
+        parameters = {"rig": str(rig.resolve())}
         if root is not None:
-            command += ["-p", f"root:={root.resolve()}"]
-        self._log = tempfile.TemporaryFile(prefix="koch_recorder_")  # noqa: SIM115 closed at exit
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stderr=self._log,
-            start_new_session=True,  # Ctrl-C is for this command; it ends the recorder itself
+            parameters["root"] = str(root.resolve())
+        super().__init__(
+            "koch_episodes.recorder.node", parameters, ("--log-level", "warn"), quiet=True
         )
 
     def check(self) -> None:
@@ -174,27 +196,6 @@ class OwnRecorder:
         Raises:
             RecorderGoneError: It ended.
         """
-        code = self._process.poll()
+        code = self.exit_code()
         if code is not None:
-            self._log.seek(0)
-            words = self._log.read().decode("utf-8", "replace").strip().splitlines()[-1:]
-            raise RecorderGoneError(f"it ended with exit code {code}: {' '.join(words)}")
-
-    def __enter__(self) -> OwnRecorder:
-        """Return it."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End it; it saves what is running."""
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=10.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._log.close()
+            raise RecorderGoneError(f"it ended with exit code {code}: {self.last_words()}")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from koch_interfaces.msg import EpisodeStatus, StreamHealth
-from rclpy.qos import DurabilityPolicy, QoSProfile
 
+from koch_episodes.nodes.qos import DIAGNOSTICS, LATCHED
 from koch_episodes.recorder.intake import Intake
 from koch_episodes.recorder.quality import Health, Light, worst
 from koch_episodes.recorder.session import Phase, Session
@@ -18,7 +18,6 @@ from koch_episodes.recorder.session import Phase, Session
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-_STATUS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _TICKS = 4  # of 50 ms
 _DIAGNOSTIC_TICKS = 20
 _LEVEL = {
@@ -35,8 +34,8 @@ class StatusPublisher:
         self._node = node
         self._session = session
         self._intake = intake
-        self._publisher = node.create_publisher(EpisodeStatus, "episodes/status", _STATUS)
-        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._publisher = node.create_publisher(EpisodeStatus, "episodes/status", LATCHED)
+        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         self._count = 0
         self._phase: Phase | None = None
 

@@ -10,15 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 
 from koch_episodes.decode import joint_vector
-from koch_episodes.errors import DecodeError
+from koch_episodes.errors import DecodeError, NoAnswerError
+from koch_episodes.nodes.qos import COMMAND, NEWEST
+from koch_episodes.nodes.session import Session
 from koch_episodes.replay.motion import Array, Motion
 from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
@@ -28,6 +26,8 @@ _SHORTEST_APPROACH_S = 1.0
 _SETTLE_S = 5.0
 _REACHED_RAD = 0.12
 _STATE_TIMEOUT_S = 5.0
+_CLUTCH_S = 3.0
+_HEAR_S = 0.05
 _STALE_S = 0.5
 _LONGEST_STEPS = 2.0
 _ARM = slice(0, -1)  # without the gripper, which an object may hold open
@@ -61,17 +61,10 @@ class Player:
         self._arm = arm
         self._period_s = 1.0 / rate_hz
         self._say = say
-        self._own_context = not rclpy.ok()
-        if self._own_context:
-            rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        self._node = rclpy.create_node("replay")
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self._node)
-        self._publisher = self._node.create_publisher(
-            JointState, f"{arm}/command/replay", QoSProfile(depth=1)
-        )
-        newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-        self._node.create_subscription(JointState, f"{arm}/joint_states", self._on_state, newest)
+        self._session = Session("replay")
+        node = self._session.node
+        self._publisher = node.create_publisher(JointState, f"{arm}/command/replay", COMMAND)
+        node.create_subscription(JointState, f"{arm}/joint_states", self._on_state, NEWEST)
         self._measured: Array | None = None
         self._heard_s = 0.0
         self._due = 0.0
@@ -82,14 +75,6 @@ class Player:
         except DecodeError:
             return  # the driver's states are always complete; anybody else's do not count
         self._heard_s = time.monotonic()
-
-    def _spin(self, until_s: float) -> None:
-        """Handle what comes until a monotonic time."""
-        while True:
-            left = until_s - time.monotonic()
-            self._executor.spin_once(timeout_sec=max(0.0, left))
-            if left <= 0.0:
-                return
 
     def _state(self) -> Array:
         if self._measured is None or time.monotonic() - self._heard_s > _STALE_S:
@@ -102,14 +87,15 @@ class Player:
         Raises:
             ReplayError: It does not open.
         """
-        client = self._node.create_client(SetBool, f"{self._arm}/teleop/clutch")
+        client = self._session.node.create_client(SetBool, f"{self._arm}/teleop/clutch")
         if not client.wait_for_service(1.0):
             return
-        future = client.call_async(SetBool.Request(data=False))
-        self._executor.spin_until_future_complete(future, timeout_sec=3.0)
-        reply = future.result() if future.done() else None
-        if reply is None or not reply.success:
-            why = reply.message if reply else "no answer"
+        try:
+            reply = self._session.call(client, SetBool.Request(data=False), _CLUTCH_S)
+            is_open, why = reply.success, reply.message
+        except NoAnswerError:
+            is_open, why = False, "no answer"
+        if not is_open:
             raise ReplayError(self._arm, f"the teleop clutch stays closed ({why})", "Open it.")
         self._say(
             f"teleoperation is off; on again with: ros2 service call /{self._arm}"
@@ -122,17 +108,19 @@ class Player:
         Raises:
             ReplayError: No joint states, or nobody listens to the commands.
         """
-        end = time.monotonic() + _STATE_TIMEOUT_S
-        while time.monotonic() < end:
-            self._spin(time.monotonic() + 0.05)
-            if self._measured is not None and self._publisher.get_subscription_count():
-                return self._state()
+
+        def there() -> bool:
+            return self._measured is not None and self._publisher.get_subscription_count() > 0
+
+        self._session.spin(_HEAR_S)  # what was heard before a countdown is old by now
+        if self._session.spin_until(there, _STATE_TIMEOUT_S):
+            return self._state()
         self._state()
         raise ReplayError(self._arm, "its driver takes no replay commands", "Is it a follower?")
 
     def _send(self, pose: Array) -> None:
         message = JointState(name=list(JOINT_NAMES))
-        message.header.stamp = self._node.get_clock().now().to_msg()
+        message.header.stamp = self._session.node.get_clock().now().to_msg()
         message.position = array("d", pose)
         self._publisher.publish(message)
 
@@ -143,7 +131,7 @@ class Player:
         """
         begin = time.monotonic()
         self._due = max(self._due + self._period_s, begin)
-        self._spin(self._due)
+        self._session.spin(self._due - begin)
         return min(time.monotonic() - begin, _LONGEST_STEPS * self._period_s)
 
     def approach(self, pose: Array) -> None:
@@ -193,7 +181,4 @@ class Player:
 
     def close(self) -> None:
         """Leave the graph; the guard then holds the arm's pose."""
-        self._executor.shutdown()
-        self._node.destroy_node()
-        if self._own_context:
-            rclpy.try_shutdown()
+        self._session.close()

@@ -1,0 +1,94 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""A node that lives as long as a command-line verb, as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+_END_S = 10.0
+Process = TypeVar("Process", bound="NodeProcess")
+
+
+class NodeProcess:
+    """Starts a node's module; ended by `close`, or at the end of a `with` block.
+
+    Args:
+        module: Python module with a `main`.
+        parameters: Node parameters.
+        ros_arguments: More ROS arguments, such as a log level.
+        quiet: Keep what it writes to stderr for `last_words` instead of showing it.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        parameters: Mapping[str, Any],
+        ros_arguments: Sequence[str] = (),
+        *,
+        quiet: bool = False,
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="koch_node_")
+        folder = Path(self._folder.name)
+        file = folder / "parameters.yaml"
+        tree = {"/**": {"ros__parameters": dict(parameters)}}
+        file.write_text(json.dumps(tree), encoding="utf-8")  # JSON is YAML, always quoted
+        self._log = (folder / "stderr.log").open("w+b") if quiet else None
+        command = [sys.executable, "-m", module, "--ros-args", "--params-file", str(file)]
+        self._process = subprocess.Popen(
+            [*command, *ros_arguments],
+            stdin=subprocess.DEVNULL,
+            stderr=self._log,
+            start_new_session=True,  # Ctrl-C is for the verb; it ends the node itself
+        )
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def exit_code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._process.poll()
+
+    def last_words(self) -> str:
+        """The last line on its stderr, where that is kept; else nothing."""
+        if self._log is None:
+            return ""
+        self._log.seek(0)
+        lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+    def close(self) -> None:
+        """End it: SIGTERM, and SIGKILL when that does not help; harmless a second time."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+        self._folder.cleanup()
+
+    def __enter__(self: Process) -> Process:
+        """Return it."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End it."""
+        self.close()

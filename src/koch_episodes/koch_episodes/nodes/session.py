@@ -1,0 +1,149 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""A node of a command-line verb: its own context, so that verbs leave global state alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from koch_episodes.errors import NoAnswerError, RefusedError
+
+ANSWER_TIMEOUT_S = 20.0
+_PERIOD_S = 0.1
+
+
+def _nothing() -> None:
+    """Nothing else ends the wait."""
+
+
+class Session:
+    """A node and the executor that spins it, until `close`; also a context manager.
+
+    Ctrl-C raises KeyboardInterrupt as in any other program.
+
+    Args:
+        name: Of the node.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._context = rclpy.Context()
+        rclpy.init(args=[], context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+        self.node = rclpy.create_node(name, context=self._context)
+        self.executor = SingleThreadedExecutor(context=self._context)
+        self.executor.add_node(self.node)
+
+    def __enter__(self) -> Session:
+        """Return the session."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self.executor.shutdown(timeout_sec=1.0)
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+    def spin(self, seconds: float) -> None:
+        """Handle what comes in for some time, at least what is there already."""
+        end = time.monotonic() + seconds
+        while True:
+            left = end - time.monotonic()
+            self.executor.spin_once(timeout_sec=max(0.0, left))
+            if left <= 0.0:
+                return
+
+    def spin_until(
+        self, done: Callable[[], bool], timeout_s: float, check: Callable[[], None] = _nothing
+    ) -> bool:
+        """Spin until something holds; False when the time is over first.
+
+        Args:
+            done: What is waited for; looked at after each message, and often enough.
+            timeout_s: Longest wait [s].
+            check: Called while waiting; raises when waiting makes no more sense.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            check()
+            left = deadline - time.monotonic()
+            if left <= 0.0:
+                return False
+            self.executor.spin_once(timeout_sec=min(left, _PERIOD_S))
+        return True
+
+    def result(
+        self,
+        future: Any,
+        what: str,
+        timeout_s: float = ANSWER_TIMEOUT_S,
+        check: Callable[[], None] = _nothing,
+    ) -> Any:
+        """Spin until a future has its result, and return that.
+
+        Raises:
+            NoAnswerError: It has none in time; `what` is named.
+        """
+        if not self.spin_until(future.done, timeout_s, check):
+            raise NoAnswerError(what, timeout_s)
+        return future.result()
+
+    def call(
+        self,
+        client: Any,
+        request: Any,
+        timeout_s: float = ANSWER_TIMEOUT_S,
+        check: Callable[[], None] = _nothing,
+    ) -> Any:
+        """Call a service and return its answer.
+
+        Args:
+            client: An rclpy client of this session's node.
+            request: Its request.
+            timeout_s: How long the service may take to be there and to answer [s].
+            check: See `spin_until`.
+
+        Raises:
+            NoAnswerError: The service is not there, or does not answer in time.
+        """
+        what = f"service {client.srv_name}"
+        deadline = time.monotonic() + timeout_s
+        if not self.spin_until(client.service_is_ready, timeout_s, check):
+            raise NoAnswerError(what, timeout_s)
+        left = max(0.0, deadline - time.monotonic())
+        future = client.call_async(request)
+        if not self.spin_until(future.done, left, check):
+            raise NoAnswerError(what, timeout_s)
+        return future.result()
+
+    def ask(
+        self,
+        client: Any,
+        request: Any,
+        timeout_s: float = ANSWER_TIMEOUT_S,
+        check: Callable[[], None] = _nothing,
+    ) -> Any:
+        """Call a service whose answer has `success` and `message`; see `call`.
+
+        Raises:
+            NoAnswerError: The service is not there, or does not answer in time.
+            RefusedError: It answered that it could not.
+        """
+        answer = self.call(client, request, timeout_s, check)
+        if not answer.success:
+            raise RefusedError(client.srv_name, answer.message)
+        return answer

@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Node parameters: one frozen dataclass per node, from which the ROS declarations follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from koch_rig.errors import KochError
+
+P = TypeVar("P")
+_KEY = "parameter"
+
+
+class ParameterError(KochError):
+    """A node's parameter cannot be used."""
+
+    def __init__(self, name: str, got: object, expected: str) -> None:
+        super().__init__(f"parameter {name}: got {got!r}, expected {expected}")
+
+
+@dataclass(frozen=True)
+class Described:
+    """What is known of a parameter besides its name, type and default.
+
+    Attributes:
+        text: Description, with the unit.
+        low: Lowest value of a number, None for no range.
+        high: Highest value, with `low`.
+        choices: Allowed texts, none for all.
+        required: The default stands for nothing and is refused.
+        live: May be set while the node runs; otherwise it is read-only.
+    """
+
+    text: str
+    low: float | None = None
+    high: float = 0.0
+    choices: tuple[str, ...] = ()
+    required: bool = False
+    live: bool = False
+
+
+def described(
+    default: Any,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float = 0.0,
+    choices: tuple[str, ...] = (),
+    required: bool = False,
+    live: bool = False,
+) -> Any:
+    """A dataclass field with its description; see Described."""
+    meta = Described(text, low, high, choices, required, live)
+    return field(default=default, metadata={_KEY: meta})
+
+
+def live_parameters(kind: type[Any]) -> tuple[str, ...]:
+    """Names of a dataclass's parameters that may be set while the node runs."""
+    return tuple(item.name for item in fields(kind) if item.metadata[_KEY].live)
+
+
+def declare(node: Any, kind: type[P], messages: Any) -> P:
+    """Declare the fields of a parameter dataclass on a node and read them.
+
+    ROS itself checks types and ranges, for defaults, overrides and live changes alike, but
+    neither texts nor arrays.
+
+    Args:
+        node: An rclpy node.
+        kind: The dataclass; every field is `described`. Texts, numbers, and tuples of them.
+        messages: The module rcl_interfaces.msg; given, because this package needs no ROS.
+
+    Raises:
+        ParameterError: A value is not among its choices, or a required one is missing.
+    """
+    values: dict[str, Any] = {}
+    for item in fields(kind):  # type: ignore[arg-type]  # a dataclass by contract
+        meta: Described = item.metadata[_KEY]
+        default: Any = item.default
+        is_list = isinstance(default, tuple)
+        # An empty list would have no type: one empty text stands for it.
+        start = (list(default) or [""]) if is_list else default
+        descriptor = _descriptor(meta, default, messages)
+        value = node.declare_parameter(item.name, start, descriptor).value
+        if is_list:
+            value = tuple(entry for entry in value or () if entry != "")
+        if meta.choices and value not in meta.choices:
+            known = ", ".join(choice or '""' for choice in meta.choices)
+            raise ParameterError(item.name, value, f"one of {known}")
+        if meta.required and value == default:
+            raise ParameterError(item.name, value, meta.text)
+        values[item.name] = value
+    return kind(**values)
+
+
+def _descriptor(meta: Described, default: Any, messages: Any) -> Any:
+    """The rcl_interfaces/ParameterDescriptor of a parameter."""
+    descriptor = messages.ParameterDescriptor(description=meta.text, read_only=not meta.live)
+    if default == ():
+        descriptor.type = messages.ParameterType.PARAMETER_STRING_ARRAY
+    if meta.low is None:
+        return descriptor
+    if isinstance(default, int):
+        bounds = messages.IntegerRange(from_value=int(meta.low), to_value=int(meta.high))
+        descriptor.integer_range = [bounds]
+    else:
+        bounds = messages.FloatingPointRange(from_value=float(meta.low), to_value=float(meta.high))
+        descriptor.floating_point_range = [bounds]
+    return descriptor
