@@ -71,9 +71,11 @@ def test_trained_checkpoint_loads_and_predicts(policy: str, make: Any, tmp_path:
         assert torch.equal(checkpoint.model.state_dict()[key], value)
 
 
-@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
-def test_resumed_run_ends_with_the_same_bits(ema_decay: float, make: Any, tmp_path: Path) -> None:
-    data = make.demonstrations()
+@pytest.mark.parametrize(("ema_decay", "pictures"), [(0.0, False), (0.9, False), (0.9, True)])
+def test_resumed_run_ends_with_the_same_bits(
+    ema_decay: float, pictures: bool, make: Any, tmp_path: Path
+) -> None:
+    data = make.demonstrations(pictures=pictures)
     recipe = make.recipe("act", steps=6, save_every=3, ema_decay=ema_decay, warmup_steps=2)
     recipe = recipe.with_overrides({"augment": {"state_noise": 0.1, "action_noise": 0.01}}, "t")
 
