@@ -20,6 +20,13 @@ class ParameterError(KochError):
         super().__init__(f"parameter {name}: got {got!r}, expected {expected}")
 
 
+class ParameterRefusedError(KochError):
+    """ROS refuses a parameter's type or range."""
+
+    def __init__(self, name: str, why: object, text: str) -> None:
+        super().__init__(f"parameter {name} ({text}): {why}")
+
+
 @dataclass(frozen=True)
 class Described:
     """What is known of a parameter besides its name, type and default.
@@ -74,6 +81,7 @@ def declare(node: Any, kind: type[P], messages: Any) -> P:
 
     Raises:
         ParameterError: A value is not among its choices, or a required one is missing.
+        ParameterRefusedError: A value has the wrong type or is out of range.
     """
     values: dict[str, Any] = {}
     for item in fields(kind):  # type: ignore[arg-type]  # a dataclass by contract
@@ -83,7 +91,12 @@ def declare(node: Any, kind: type[P], messages: Any) -> P:
         # An empty list would have no type: one empty text stands for it.
         start = (list(default) or [""]) if is_list else default
         descriptor = _descriptor(meta, default, messages)
-        value = node.declare_parameter(item.name, start, descriptor).value
+        try:
+            value = node.declare_parameter(item.name, start, descriptor).value
+        except Exception as exc:
+            if type(exc).__module__ != "rclpy.exceptions":  # whose classes cannot be named here
+                raise
+            raise ParameterRefusedError(item.name, exc, meta.text) from exc
         if is_list:
             value = tuple(entry for entry in value or () if entry != "")
         if meta.choices and value not in meta.choices:

@@ -7,10 +7,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from koch_driver.guard import GuardLimits
-from koch_driver.nodes.parameters import ParameterError
 from koch_rig.calibration import Calibration, load_calibration
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
+from koch_rig.parameters import ParameterError
 from koch_rig.rig import Arm, Rig, Role
 from koch_rig.units import JointUnits
 

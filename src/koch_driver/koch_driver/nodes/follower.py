@@ -9,6 +9,7 @@ import time
 from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces import msg as rcl_messages
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
@@ -22,12 +23,13 @@ from koch_driver.moves import DRIVER_SOURCES
 from koch_driver.nodes.arm_setup import ArmSetup
 from koch_driver.nodes.diagnostics import guard_status, loop_status, motor_statuses
 from koch_driver.nodes.messages import STEADY_CLOCK, RosStamper, joint_state
-from koch_driver.nodes.parameters import FollowerParameters, declare, joint_vector
+from koch_driver.nodes.parameters import FollowerParameters, joint_vector
 from koch_driver.nodes.qos import COMMAND, DIAGNOSTICS, STATE
 from koch_driver.nodes.run import run_node
 from koch_driver.nodes.trajectory_server import TrajectoryServer
 from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
+from koch_rig.parameters import declare
 from koch_rig.rig import Role
 
 # Sources with a topic; trajectories come in through actions as well, "exit" from nowhere else.
@@ -44,7 +46,7 @@ class FollowerNode(Node):
 
     def __init__(self) -> None:
         super().__init__("driver")
-        self._settings = declare(self, FollowerParameters)
+        self._settings = declare(self, FollowerParameters, rcl_messages)
         self._setup = ArmSetup.load(self._settings.rig, self._settings.arm, Role.FOLLOWER)
         self._stamper = RosStamper(self.get_clock())
         self._bus: DynamixelBus | None = None

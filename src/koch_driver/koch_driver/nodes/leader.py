@@ -8,6 +8,7 @@ import sys
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces import msg as rcl_messages
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
@@ -21,13 +22,14 @@ from koch_driver.nodes.arm_setup import ArmSetup
 from koch_driver.nodes.diagnostics import loop_status, motor_statuses
 from koch_driver.nodes.messages import STEADY_CLOCK, RosStamper, joint_state
 from koch_driver.nodes.names import sibling
-from koch_driver.nodes.parameters import LeaderParameters, declare
+from koch_driver.nodes.parameters import LeaderParameters
 from koch_driver.nodes.qos import DIAGNOSTICS, STATE, STATE_NEWEST
 from koch_driver.nodes.run import run_node
 from koch_driver.reading import Reading
 from koch_driver.teleop_map import PoseMap
 from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
+from koch_rig.parameters import declare
 from koch_rig.rig import Role
 
 
@@ -39,7 +41,7 @@ class LeaderNode(Node):
 
     def __init__(self) -> None:
         super().__init__("driver")
-        parameters = declare(self, LeaderParameters)
+        parameters = declare(self, LeaderParameters, rcl_messages)
         self._setup = setup = ArmSetup.load(parameters.rig, parameters.arm, Role.LEADER)
         self._stamper = RosStamper(self.get_clock())
         self._bus: DynamixelBus | None = None

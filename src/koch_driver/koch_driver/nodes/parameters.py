@@ -4,63 +4,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
-from rclpy.node import Node
-
-from koch_driver.errors import DriverError
 from koch_driver.follower_task import GRIP_CURRENT_A
 from koch_driver.leader_task import GENTLE_CURRENT_A
 from koch_rig.joints import HOME_POSE_RAD, JOINT_COUNT, JOINT_NAMES, REST_POSE_RAD
-
-P = TypeVar("P")
-
-
-class ParameterError(DriverError):
-    """A node's parameter cannot be used."""
-
-    def __init__(self, name: str, got: object, expected: str) -> None:
-        super().__init__(f"parameter {name}: got {got!r}, expected {expected}")
-
-
-def described(
-    default: Any,
-    text: str,
-    *,
-    low: float | None = None,
-    high: float = 0.0,
-    choices: tuple[str, ...] = (),
-) -> Any:
-    """A field with its description (with unit), range and choices."""
-    return field(
-        default=default, metadata={"text": text, "low": low, "high": high, "choices": choices}
-    )
-
-
-def declare(node: Node, kind: type[P]) -> P:
-    """Declare the fields of a parameter dataclass on a node, all read-only, and read them.
-
-    Raises:
-        ParameterError: A value is not among its choices, or a required one is empty.
-    """
-    values: dict[str, Any] = {}
-    for item in fields(kind):  # type: ignore[arg-type]  # a dataclass by contract
-        meta = item.metadata
-        descriptor = ParameterDescriptor(description=meta["text"], read_only=True)
-        if meta["low"] is not None:
-            descriptor.floating_point_range = [
-                FloatingPointRange(from_value=float(meta["low"]), to_value=float(meta["high"]))
-            ]
-        default = list(item.default) if isinstance(item.default, tuple) else item.default
-        value = node.declare_parameter(item.name, default, descriptor).value
-        if meta["choices"] and value not in meta["choices"]:
-            raise ParameterError(item.name, value, "one of " + ", ".join(meta["choices"]))
-        if item.default == "" and value == "":
-            raise ParameterError(item.name, value, meta["text"])
-        values[item.name] = value
-    return kind(**values)
+from koch_rig.parameters import ParameterError, described
 
 
 def joint_vector(name: str, values: Any) -> tuple[float, ...]:
@@ -80,8 +30,8 @@ def joint_vector(name: str, values: Any) -> tuple[float, ...]:
 class FollowerParameters:
     """Parameters of the follower node."""
 
-    rig: str = described("", "path of the rig file")
-    arm: str = described("", "name of the arm in the rig")
+    rig: str = described("", "path of the rig file", required=True)
+    arm: str = described("", "name of the arm in the rig", required=True)
     torque_on_start: bool = described(True, "switch the torque on when the arm connects")
     on_exit: str = described(
         "hold",
@@ -124,8 +74,8 @@ class FollowerParameters:
 class LeaderParameters:
     """Parameters of the leader node."""
 
-    rig: str = described("", "path of the rig file")
-    arm: str = described("", "name of the arm in the rig")
+    rig: str = described("", "path of the rig file", required=True)
+    arm: str = described("", "name of the arm in the rig", required=True)
     gripper_open: float = described(
         50.0, "rest position of the gripper trigger [0..100 of its range]", low=0.0, high=100.0
     )
@@ -144,8 +94,8 @@ class LeaderParameters:
 class TeleopParameters:
     """Parameters of the teleop node."""
 
-    rig: str = described("", "path of the rig file")
-    leader: str = described("", "name of the leader arm in the rig")
+    rig: str = described("", "path of the rig file", required=True)
+    leader: str = described("", "name of the leader arm in the rig", required=True)
     engaged: bool = described(True, "the human drives from the start (soft start)")
     threshold: float = described(
         0.35,

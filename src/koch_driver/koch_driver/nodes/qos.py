@@ -1,27 +1,17 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The quality-of-service profiles of this package's topics."""
+"""QoS profiles of the arms' topics.
 
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+Without other words a profile is reliable, volatile, and keeps the last `depth` messages.
+Publishers of states are reliable, so that recorders may be; readers relax.
+"""
 
-# Publishers of states are reliable, so that recorders may be; readers relax.
-STATE = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE
-)
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+STATE = QoSProfile(depth=5)
 # For control only the newest state counts; waiting for a lost one would only add delay.
-STATE_NEWEST = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT
-)
-COMMAND = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE
-)
-DIAGNOSTICS = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE
-)
+STATE_NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+COMMAND = QoSProfile(depth=1)
+DIAGNOSTICS = QoSProfile(depth=10)
 # Both ends of a latched topic must say so: a volatile reader gets no stored sample.
-LATCHED = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)

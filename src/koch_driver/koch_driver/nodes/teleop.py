@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces import msg as rcl_messages
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
@@ -18,13 +19,14 @@ from koch_driver.nodes.arm_setup import ArmSetup
 from koch_driver.nodes.diagnostics import status
 from koch_driver.nodes.messages import STEADY_CLOCK, RosStamper, joint_state
 from koch_driver.nodes.names import sibling
-from koch_driver.nodes.parameters import ParameterError, TeleopParameters, declare
+from koch_driver.nodes.parameters import TeleopParameters
 from koch_driver.nodes.qos import COMMAND, DIAGNOSTICS, STATE_NEWEST
 from koch_driver.nodes.run import run_node
 from koch_driver.schedule import quantile
 from koch_driver.teleop_map import Engagement, PoseMap, engage
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
+from koch_rig.parameters import ParameterError, declare
 from koch_rig.rig import Role
 
 _SILENT_S = 0.5
@@ -38,7 +40,7 @@ class TeleopNode(Node):
 
     def __init__(self) -> None:
         super().__init__("teleop")
-        self._settings = parameters = declare(self, TeleopParameters)
+        self._settings = parameters = declare(self, TeleopParameters, rcl_messages)
         leader = load_rig(parameters.rig).arm(parameters.leader)
         if leader.drives is None:
             raise ParameterError("leader", leader.name, "an arm whose `drives` names a follower")

@@ -16,7 +16,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped
 from koch_interfaces.msg import NamedVector, TaskState
 from koch_interfaces.srv import ResetWorld
-from rcl_interfaces.msg import ParameterDescriptor
+from rcl_interfaces import msg as rcl_messages
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -27,6 +27,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from koch_driver.nodes.run import run_node
 from koch_rig.load import load_rig
+from koch_rig.parameters import declare, described
 from koch_sim.errors import SimulationError
 from koch_sim.randomisation import FULL, Randomisation
 from koch_sim.simulation import Simulation
@@ -43,21 +44,18 @@ CLOCK_PERIOD_S = 0.005
 
 @dataclass(frozen=True)
 class WorldParameters:
-    """Parameters of the node, all read-only.
+    """Parameters of the node, all read-only."""
 
-    Attributes:
-        rig: Path of the rig file.
-        seed: Seed of the first set-up.
-        speed: Simulated seconds per second; other than 1 the node publishes /clock.
-        expert: The hand demonstrates again and again.
-        randomise: Vary looks, friction and servos too, not only poses.
-    """
-
-    rig: str = ""
-    seed: int = 0
-    speed: float = 1.0
-    expert: bool = False
-    randomise: bool = False
+    rig: str = described("", "path of the rig file", required=True)
+    seed: int = described(0, "seed of the first set-up")
+    speed: float = described(
+        1.0,
+        "simulated seconds per second; other than 1 the node publishes /clock",
+        low=1e-3,
+        high=1000.0,
+    )
+    expert: bool = described(False, "the hand demonstrates again and again")
+    randomise: bool = described(False, "vary looks, friction and servos too, not only poses")
 
 
 class WorldNode(Node):
@@ -70,7 +68,7 @@ class WorldNode(Node):
             KochError: The rig cannot be simulated.
         """
         super().__init__("world")
-        parameters = self._declare()
+        parameters = declare(self, WorldParameters, rcl_messages)
         self.simulation = Simulation(
             load_rig(parameters.rig),
             seed=parameters.seed,
@@ -105,18 +103,6 @@ class WorldNode(Node):
     def close(self) -> None:
         """Stop the simulation; may be called twice."""
         self.simulation.close()
-
-    def _declare(self) -> WorldParameters:
-        defaults = WorldParameters()
-        values = {}
-        for name, default in vars(defaults).items():
-            descriptor = ParameterDescriptor(read_only=True, description=name)
-            values[name] = self.declare_parameter(name, default, descriptor).value
-        if not values["rig"]:
-            raise SimulationError("Parameter 'rig' is empty: give the path of a rig file.")
-        if not values["speed"] > 0.0:
-            raise SimulationError(f"Parameter 'speed' is {values['speed']}: expected > 0.")
-        return WorldParameters(**values)
 
     def _create_fault_services(self) -> None:
         """Offer the switches that a test or a curious user pulls: true = works, false = broken."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
+from rcl_interfaces import msg as rcl_messages
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
@@ -18,11 +19,11 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
-from koch_driver.nodes.parameters import declare, described
 from koch_driver.nodes.qos import LATCHED, STATE_NEWEST
 from koch_driver.nodes.run import run_node
 from koch_rig.load import load_rig
 from koch_rig.model import robot_urdf, world_camera_arm
+from koch_rig.parameters import declare, described
 from koch_vla.link_tree import LinkPose, LinkTree
 
 GHOST = "ghost/"
@@ -33,9 +34,9 @@ TRANSFORMS = QoSProfile(depth=100)  # reliable, as tf2's broadcaster publishes
 class StatePublisherParameters:
     """Parameters of the node."""
 
-    rig: str = described("", "Path of the rig file.")
+    rig: str = described("", "path of the rig file", required=True)
     publish_frequency: float = described(
-        30.0, "Highest rate of /tf for each arm [Hz].", low=1.0, high=1000.0
+        30.0, "highest rate of /tf for each arm [Hz]", low=1.0, high=1000.0
     )
 
 
@@ -51,7 +52,7 @@ class StatePublisher(Node):
 
     def __init__(self) -> None:
         super().__init__("robot_state_publisher")
-        parameters = declare(self, StatePublisherParameters)
+        parameters = declare(self, StatePublisherParameters, rcl_messages)
         rig = load_rig(parameters.rig)
         self._period_ns = int(1e9 / parameters.publish_frequency)
         self._transforms = self.create_publisher(TFMessage, "/tf", TRANSFORMS)
