@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from koch_vla.node_spec import NodeSpec
@@ -87,6 +88,13 @@ class Child:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
 
+    @property
+    def is_starting(self) -> bool:
+        """A node of ours that has not come to its signal handlers: nothing to put away yet."""
+        if self.process is None or not self.spec.package.startswith("koch_"):
+            return False
+        return not _catches(self.process.pid, signal.SIGTERM)
+
     def plan_restart(self, code: int, now_s: float) -> float | None:
         """Decide on a new start after an end that nobody asked for.
 
@@ -102,6 +110,16 @@ class Child:
         delay_s = min(delay_s, LONGEST_DELAY_S)
         self.restart_s = now_s + delay_s
         return delay_s
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal; False when it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+        mask = status.partition("SigCgt:")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 def exit_code(returncode: int) -> int:

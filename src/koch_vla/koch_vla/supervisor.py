@@ -232,7 +232,8 @@ class Supervisor:
                 continue
             if sent > 0:
                 self._report(child.spec, f"did not end; it gets {_LADDER[sent].name}")
-            child.send(_LADDER[sent])
+            # While a Python program imports, SIGINT would end it with a traceback.
+            child.send(signal.SIGTERM if sent == 0 and child.is_starting else _LADDER[sent])
             self._asked[name] = (sent + 1, now_s)
 
     def _allowed_s(self, sent: int) -> float:

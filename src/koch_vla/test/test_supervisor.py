@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,37 @@ def test_a_node_stops_before_the_one_that_it_needs(script):
     run.supervisor.stop()
     assert run.join() == 0
     assert run.lines.index(("driver", "bye")) < run.lines.index(("world", "bye"))
+
+
+STARTING = """
+import signal, sys, time
+print("importing", flush=True)
+time.sleep({import_s})
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, _: print("got", number) or sys.exit(0))
+print("up", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "import_s", "sign", "said"),
+    [
+        ("koch_driver", 60, "importing", set()),  # ends silently by SIGTERM
+        ("koch_driver", 0, "up", {"got 2"}),
+        ("elsewhere", 60, "importing", {"KeyboardInterrupt"}),
+        ("elsewhere", 0, "up", {"got 2"}),
+    ],
+)
+def test_a_node_of_ours_that_is_interrupted_while_it_imports_is_silent(
+    script, package, import_s, sign, said
+):
+    node = script("node", STARTING.format(import_s=import_s))
+    run = Run([replace(node, package=package)])
+    run.wait_for("node", sign)
+    run.supervisor.stop()
+    assert run.join() == 0
+    assert {line for _, line in run.lines if "got" in line or "Interrupt" in line} == said
 
 
 def test_a_killed_node_starts_again(script):
