@@ -4,9 +4,10 @@
 
     make SPECS.json FOLDER              write checkpoints and what they answer
     run FOLDER...                       answer to io.safetensors in each checkpoint's folder
+    select FOLDER...                    act tick by tick on ticks.safetensors
     time FOLDER COUNT                   seconds per chunk, as JSON
     train FOLDER COUNT BATCH            samples/s of training, as JSON
-    losses FOLDER BATCH.safetensors COUNT RATE   losses of training on one batch, as JSON
+    losses FOLDER BATCHES.safetensors SEED       losses of training on raw batches, as JSON
 
 It uses no code of this project. SPECS: {name: {"type", "inputs", "action", "options", "seed"}}.
 """
@@ -49,6 +50,8 @@ def random_statistics(config: Any, seed: int) -> dict[str, dict[str, torch.Tenso
         mean = draw.uniform(0.3, 0.6, shape) * scale
         std = draw.uniform(0.2, 0.4, shape) * scale
         values = {"mean": mean, "std": std, "min": mean - 2 * std, "max": mean + 2 * std}
+        values |= {"q01": mean - 1.9 * std, "q99": mean + 1.8 * std}
+        values |= {"q10": mean - 1.2 * std, "q90": mean + 1.1 * std}
         result[key] = {k: torch.tensor(v, dtype=torch.float32) for k, v in values.items()}
     return result
 
@@ -168,6 +171,43 @@ def load(folder: Path) -> tuple[Any, Any, Any]:
     return policy, before, after
 
 
+def select(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the actions (N, A) of LeRobot's own control loop on N recorded observations.
+
+    `noise` (C, H, A) holds the start of each chunk's reverse process, one per n_action_steps. ACT
+    hands out a whole `chunk` (T, A) of the first observation as well.
+    """
+    policy, before, after = load(folder)
+    ticks = load_file(folder / "ticks.safetensors")
+    noise = ticks.pop("noise", None)
+    found = {}
+    if policy.config.type == "act":
+        first = before({key: value[0] for key, value in ticks.items()})
+        found["chunk"] = after(policy.predict_action_chunk(first))[0].contiguous()
+    policy.reset()
+    actions = []
+    for tick in range(len(next(iter(ticks.values())))):
+        batch = before({key: value[tick] for key, value in ticks.items()})
+        chunk = tick // policy.config.n_action_steps
+        options = {} if noise is None else {"noise": noise[chunk][None]}
+        torch.manual_seed(chunk)  # DDPM draws noise at every step
+        actions.append(after(policy.select_action(batch, **options))[0])
+    return {**found, "actions": torch.stack(actions)}
+
+
+def losses(folder: Path, batches: dict[str, torch.Tensor], seed: int) -> list[float]:
+    """Train on raw batches (K, B, ...) in order with LeRobot's optimiser; return the K losses."""
+    policy, before, _ = load(folder)
+    policy.train()
+    optimizer = policy.config.get_optimizer_preset().build(policy.get_optim_params())
+    torch.manual_seed(seed)
+    count = len(next(iter(batches.values())))
+    return [
+        one_step(policy, optimizer, before({key: value[k] for key, value in batches.items()}))
+        for k in range(count)
+    ]
+
+
 def training(folder: Path) -> tuple[Any, Any]:
     """Return a policy in training mode and LeRobot's optimiser for it."""
     policy, _, _ = load(folder)
@@ -214,6 +254,13 @@ def main(arguments: list[str]) -> None:
             chunk = answer(*load(folder), load_file(folder / "io.safetensors")).contiguous()
             save_file({"chunk": chunk}, folder / "lerobot_answer.safetensors")
         return
+    if verb == "select":
+        for folder in map(Path, arguments[1:]):
+            save_file(select(folder), folder / "lerobot_actions.safetensors")
+        return
+    if verb == "losses":
+        print(json.dumps(losses(folder, load_file(arguments[2]), int(arguments[3]))))
+        return
     if verb == "time":
         policy, before, after = load(folder)
         content = random_io(policy.config, 0)
@@ -225,13 +272,6 @@ def main(arguments: list[str]) -> None:
         print(json.dumps({"seconds": times[2:]}))
         return
     policy, optimizer = training(folder)
-    if verb == "losses":
-        batch = load_file(arguments[2])
-        for group in optimizer.param_groups:
-            group["lr"] = float(arguments[4])
-        torch.manual_seed(0)
-        print(json.dumps([one_step(policy, optimizer, batch) for _ in range(int(arguments[3]))]))
-        return
     batch = training_batch(policy.config, int(arguments[3]))
     one_step(policy, optimizer, batch)
     begin = time.perf_counter()

@@ -8,7 +8,9 @@ The five folders in `golden/` describe weights by key and shape; `materialize` w
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,6 +172,76 @@ def make_checkpoint(
     return out / "checkpoints" / "last" / "pretrained_model"
 
 
+def write_dataset(root: Path, *, pictures: bool = False) -> Path:
+    """Write the made-up demonstrations as a LeRobot dataset; the camera shows a moving square."""
+    from koch_episodes.dataset.layout import FeatureSpec
+    from koch_episodes.dataset.writer import DatasetWriter
+
+    data = make_demonstrations()
+    features = {
+        key: FeatureSpec("float32", (values.shape[1],), tuple(
+            data.names.get(key, [f"e{i}" for i in range(values.shape[1])])))
+        for key, values in data.vectors.items()
+    }  # fmt: skip
+    if pictures:
+        features[CAMERA] = FeatureSpec("video", (48, 64, 3), ("height", "width", "channels"))
+    with DatasetWriter(root, features, fps=30, robot_type="koch_follower") as writer:
+        for index, start in enumerate(data.starts):
+            rows = slice(int(start), int(start) + data.lengths[index])
+            columns = {key: values[rows] for key, values in data.vectors.items()}
+            frames = {CAMERA: squares(columns["observation.state"])} if pictures else {}
+            writer.add_episode(columns, frames, data.tasks[data.task_index[rows.start]])
+        writer.finalize()
+    return root
+
+
+def squares(states: NDArray[np.float32]) -> list[NDArray[np.uint8]]:
+    """One 48x64 picture per state, with a square where its first two joints point."""
+    frames = []
+    for state in states:
+        picture = np.full((48, 64, 3), 90, np.uint8)
+        y, x = int(20 + 0.3 * state[0]), int(28 + 0.4 * state[1])
+        picture[y : y + 8, x : x + 8] = (230, 60, 20)
+        frames.append(picture)
+    return frames
+
+
+class LeRobot:
+    """LeRobot itself, in a Python of its own."""
+
+    def __init__(self, python: str) -> None:
+        self.python = python
+        printed = self.run("-c", "import importlib.metadata as m; print(m.version('lerobot'))")
+        self.version = tuple(int(part) for part in printed.strip().split(".")[:3])
+
+    def run(self, *arguments: object, path: str = "") -> str:
+        """Run its Python; return what it printed."""
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        environment["PYTHONPATH"] = path
+        command = [self.python, *map(str, arguments)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=environment
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    def side(self, *arguments: object) -> str:
+        """Run benchmarks/lerobot_policy_side.py."""
+        return self.run(SIDE, *arguments)
+
+
+LEROBOTS = [path for path in os.environ.get("KOCH_LEROBOT_PYTHON", "").split(":") if path]
+SIDE = Path(__file__).parents[3] / "benchmarks" / "lerobot_policy_side.py"
+
+
+@pytest.fixture(scope="session", params=LEROBOTS or [None])
+def lerobot(request: pytest.FixtureRequest) -> LeRobot:
+    """Each LeRobot that KOCH_LEROBOT_PYTHON names (Pythons, separated by colons)."""
+    if request.param is None:
+        pytest.skip("KOCH_LEROBOT_PYTHON names no Python with lerobot")
+    return LeRobot(request.param)
+
+
 class Factory:
     """What tests build things with; a fixture, because test modules cannot import each other."""
 
@@ -180,6 +252,7 @@ class Factory:
     checkpoint = staticmethod(make_checkpoint)
     materialize = staticmethod(materialize)
     recorded = staticmethod(recorded)
+    dataset = staticmethod(write_dataset)
 
 
 @pytest.fixture(scope="session")

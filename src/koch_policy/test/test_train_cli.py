@@ -35,23 +35,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def dataset(make: Any, tmp_path_factory: Any) -> Path:
     """The made-up demonstrations as a LeRobot dataset on disk."""
-    from koch_episodes.dataset.layout import FeatureSpec
-    from koch_episodes.dataset.writer import DatasetWriter
-
-    data = make.demonstrations()
-    root = Path(tmp_path_factory.mktemp("data")) / "reach"
-    features = {
-        key: FeatureSpec("float32", (values.shape[1],), tuple(
-            data.names.get(key, [f"e{i}" for i in range(values.shape[1])])))
-        for key, values in data.vectors.items()
-    }  # fmt: skip
-    with DatasetWriter(root, features, fps=30, robot_type="koch_follower") as writer:
-        for index, start in enumerate(data.starts):
-            rows = slice(int(start), int(start) + data.lengths[index])
-            columns = {key: values[rows] for key, values in data.vectors.items()}
-            writer.add_episode(columns, {}, data.tasks[data.task_index[rows.start]])
-        writer.finalize()
-    return root
+    return Path(make.dataset(Path(tmp_path_factory.mktemp("data")) / "reach"))
 
 
 def _environment() -> dict[str, str]:
