@@ -13,8 +13,9 @@ import numpy as np
 
 from koch_driver import handshake
 from koch_driver.bus_types import BusConfig, MotorState, PingReply
-from koch_driver.control_table import MULTI_TURN_TICKS, XL330_M288, Register
+from koch_driver.control_table import MULTI_TURN_TICKS, Register
 from koch_driver.errors import BusTimeout, RegisterError
+from koch_driver.goal_write import GoalWriter
 from koch_driver.link import BusLink
 from koch_driver.packet import BROADCAST_ID, Instruction, build
 from koch_driver.state_read import StateReader
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
     from koch_driver.motors import MotorSpec
 
+# After so many failed cycles no question is asked in a cycle that begins while answers to old ones
+# still come: who answers slower than we ask would fall behind without end, until an answer's
+# length were that of a newer question again.
+_QUEUE_CYCLES = 2
 _POWER_ON_S = 0.5  # a servo is deaf for about this long after a reboot
 
 
@@ -48,10 +53,11 @@ class DynamixelBus(BusLink):
         self.fast_read = False
         self._ids = tuple(m.id for m in self.motors)
         self._spec = {m.id: m for m in self.motors} | {m.joint: m for m in self.motors}
-        self._last_ok = True
+        self._failed_in_row = 0
+        self._late_seen = 0
         self._turn_offsets = np.zeros(len(self.motors), dtype=np.int64)
         self._state = StateReader(self._ids)
-        self._goal = _GoalWriter(self._ids)
+        self._goal = GoalWriter(self._ids)
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -239,34 +245,11 @@ class DynamixelBus(BusLink):
             PortNotOpen: The bus is closed.
         """
         budget = self._cycle_budget_s() if budget_s is None else budget_s
-        stats = self.statistics
         reader = self._state
         reader.begin()
-        fast = self.fast_read
-        ids = self._ids
         start_ns = time.monotonic_ns()
-        end = start_ns * 1e-9 + budget
-        retries = 0
-        packet, length = reader.request(ids, fast=fast)
-        self._send(packet)
-        while True:
-            self._collect(len(packet) + length, end)
-            ids = reader.missing()
-            if not ids:
-                break
-            self._count_timeout()
-            reader.timed_out()
-            if time.monotonic() + self._wire_s(60) >= end:
-                break
-            retries += 1
-            stats.retries += 1
-            # One lost packet is asked for again as it was; a lasting gap the classic way, which
-            # tells who is missing.
-            fast = fast and self._last_ok and retries == 1 and len(ids) == len(self._ids)
-            if not fast:  # a dead motor silences those after it: let it be the last
-                ids = ids[1:] + ids[:1]
-            packet, length = reader.request(ids, fast=fast)
-            self._port.send(packet)
+        quiet = not self._failed_in_row or not self._still_answering()
+        retries = self._ask_all(start_ns * 1e-9 + budget) if quiet else 0
         ids = reader.missing()
         now_ns = time.monotonic_ns()
         wall_ns = time.time_ns()
@@ -284,7 +267,7 @@ class DynamixelBus(BusLink):
 
     @property
     def refusals(self) -> Mapping[int, int]:
-        """Error codes of motors that refused the newest state question, by id."""
+        """Error codes of motors that refuse to tell their state, by id."""
         return self._state.refusals
 
     def probe_state_read(self, *, fast: bool) -> int:
@@ -335,6 +318,34 @@ class DynamixelBus(BusLink):
                 self._state.salvage()
                 return
 
+    def _ask_all(self, end: float) -> int:
+        """Ask for the state until all motors have answered or the time is over; retries."""
+        reader, ids, fast = self._state, self._ids, self.fast_read
+        retries = late = 0
+        packet, length = reader.request(ids, fast=fast)
+        self._send(packet)
+        while True:
+            self._collect(len(packet) + length, end)
+            ids = reader.missing()
+            if not ids:
+                return retries
+            self._count_timeout()
+            reader.timed_out()
+            if time.monotonic() + self._wire_s(60) >= end:
+                return retries
+            if reader.late > late:  # old answers still come: this one's turn is not yet
+                late = reader.late
+                continue
+            retries += 1
+            self.statistics.retries += 1
+            # One lost packet is asked for again as it was; a lasting gap the classic way, which
+            # tells who is missing.
+            fast = fast and not self._failed_in_row and retries == 1 and ids == self._ids
+            if not fast:  # a dead motor silences those after it: let it be the last
+                ids = ids[1:] + ids[:1]
+            packet, length = reader.request(ids, fast=fast)
+            self._port.send(packet)
+
     def _cycle_budget_s(self) -> float:
         """The configured budget, or one attempt where the adapter is slower than that."""
         return max(self.config.cycle_budget_s, self._allowance_s + self._wire_s(150) + 0.001)
@@ -342,7 +353,7 @@ class DynamixelBus(BusLink):
     def _book(self, missing: tuple[int, ...], duration_s: float, retries: int) -> None:
         stats = self.statistics
         stats.cycles += 1
-        self._last_ok = not missing
+        self._failed_in_row = self._failed_in_row + 1 if missing else 0
         stats.latency.add(duration_s)
         if self._state.late:
             self._count_late(self._state.late)
@@ -355,24 +366,16 @@ class DynamixelBus(BusLink):
             stats.failed_cycles += 1
             for i in missing:
                 stats.per_motor_missing[i] = stats.per_motor_missing.get(i, 0) + 1
-        elif not retries:
-            self._count_clean()
+        else:
+            self._late_seen = stats.late_packets
+            if not retries:
+                self._count_clean()
 
-
-class _GoalWriter:
-    """Builds the goal packet: everything but goals and CRC is constant."""
-
-    def __init__(self, ids: Sequence[int]) -> None:
-        goal = XL330_M288.register("Goal_Position")  # at the same place in all models
-        self._head = struct.pack("<HH", goal.address, goal.length)
-        self._format = struct.Struct("<" + "Bi" * len(ids))
-        self._ids = ids
-
-    def packet(self, ticks: Sequence[int]) -> bytes:
-        """Sync write of Goal_Position."""
-        values = [v for pair in zip(self._ids, ticks, strict=True) for v in pair]
-        body = self._head + self._format.pack(*values)
-        return build(BROADCAST_ID, Instruction.SYNC_WRITE, body)
+    def _still_answering(self) -> bool:
+        """Whether answers to old questions have come since this was last asked, or waited for."""
+        self._throw_away()
+        before, self._late_seen = self._late_seen, self.statistics.late_packets
+        return self._failed_in_row >= _QUEUE_CYCLES and self._late_seen > before
 
 
 __all__ = ["BusConfig", "DynamixelBus", "MotorState", "PingReply"]

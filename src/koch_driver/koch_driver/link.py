@@ -163,11 +163,14 @@ class BusLink:
         """Send after throwing away what is left of earlier answers."""
         if not self._port.is_open:
             raise PortNotOpen(self.port)
+        self._throw_away()
+        self._port.send(packet)
+
+    def _throw_away(self) -> None:
         stale = self._port.drain()
         half = self._parser.clear()
         if stale or half:
             self._count_stale(stale)
-        self._port.send(packet)
 
     def _count_stale(self, stale: bytes) -> None:
         packets = PacketParser().feed(stale)

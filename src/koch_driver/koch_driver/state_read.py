@@ -59,7 +59,7 @@ class StateReader:
 
     Attributes:
         late: Answers seen that belonged to an earlier question.
-        refusals: Error codes of the motors that refused this cycle's question, by id.
+        refusals: Error codes of motors that refused the question and have not answered since.
     """
 
     def __init__(self, ids: Sequence[int]) -> None:
@@ -77,18 +77,17 @@ class StateReader:
         self._packets: dict[tuple[tuple[int, ...], bool, int], bytes] = {}
         self._variable = True
         self.late = 0
-        self.refusals: dict[int, int] = {}
 
     def forget(self) -> None:
         """Drop the last good values (the chain may be another one now)."""
         n = len(self._ids)
+        self.refusals: dict[int, int] = {}
         self._current, self._velocity, self._position = [0] * n, [0] * n, [0] * n
 
     def begin(self) -> None:
         """Start a new cycle: every motor is wanted."""
         self._wanting = set(self._ids)
         self._alerts = []
-        self.refusals = {}
         if self._unanswered:
             self._unanswered = False
             if self._variable:
@@ -244,5 +243,7 @@ class StateReader:
         k = self._index[motor_id]
         self._current[k], self._velocity[k], self._position[k] = values
         self._wanting.discard(motor_id)
+        if self.refusals:
+            self.refusals.pop(motor_id, None)
         if error & ALERT_BIT:
             self._alerts.append(motor_id)
