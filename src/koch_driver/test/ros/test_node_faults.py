@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.ros
 ZERO = [0.0] * 6
+
+
+# A minute is what is promised; that long only on request: KOCH_LOSS_SECONDS=60.
+LOSS_S = float(os.environ.get("KOCH_LOSS_SECONDS", "4"))
+
+
+def bus_count(probe: Any, key: str) -> int:
+    return int(probe.diagnostics.get("follower: bus", (0, "", {}))[2].get(key, 0))
+
+
+def seconds_of(message: Any) -> float:
+    return message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
 
 
 def guard_count(probe: Any, key: str) -> int:
@@ -54,17 +67,45 @@ def test_a_jump_of_three_radians_stays_in_bounds(probe, bounds) -> None:
     assert max(abs(message.velocity[0]) for message in probe.commands) > 2.0
 
 
+@pytest.mark.timeout(LOSS_S + 60.0)
 def test_one_percent_of_lost_packets_has_no_visible_effect(probe, arm, bounds) -> None:
+    faults = bus_count(probe, "faults")
     arm.faults.drop(0.01)
     centre = probe.pose
-    probe.drive(lambda t: [centre[0] + 0.5 * math.sin(2.0 * t), *centre[1:]], 4.0)
+    probe.drive(lambda t: [centre[0] + 0.5 * math.sin(2.0 * t), *centre[1:]], LOSS_S)
     arm.faults.clear()
-    goals = [message.position[0] for message in probe.commands]
-    assert len(goals) > 360
-    assert bounds.check(probe.commands) > 330
+    commands, states = list(probe.commands), list(probe.states)
+    assert len(commands) > 90 * LOSS_S
+    assert bounds.check(commands) > 0.83 * len(commands)
     late = [b - a for a, b in itertools.pairwise(probe.stamps)]
     assert max(late) < 0.2
-    assert probe.wait(lambda: int(probe.diagnostics["follower: bus"][2]["bus_timeouts"]) > 0, 2.5)
+    for before, after in itertools.pairwise(states):  # the arm moves as smoothly as its goals
+        step = abs(after.position[0] - before.position[0])
+        assert step < 2.0 * (seconds_of(after) - seconds_of(before)) + 0.01
+    assert probe.wait(lambda: bus_count(probe, "bus_timeouts") > 0.3 * LOSS_S, 2.5)
+    assert bus_count(probe, "faults") == faults
+
+
+def test_a_motor_that_is_silent_now_and_then_is_named_and_costs_no_cycle(
+    probe, arm, bounds
+) -> None:
+    assert probe.wait(lambda: "follower: bus" in probe.diagnostics, 2.5)
+    faults, missed = bus_count(probe, "faults"), bus_count(probe, "missed_cycles")
+    pose = probe.pose
+    for _ in range(6):
+        arm.faults.silence(4)
+        probe.drive(lambda t: pose, 0.1)
+        arm.faults.silence(4, False)
+        probe.drive(lambda t: pose, 0.1)
+    level, message, _ = probe.diagnostics["follower: bus"]
+    if level != b"\x01":
+        assert probe.wait(lambda: probe.diagnostics["follower: bus"][0] == b"\x01", 1.5)
+        message = probe.diagnostics["follower: bus"][1]
+    assert message == "cycles without an answer of motors 4"
+    assert probe.wait(lambda: bus_count(probe, "bus_missing_id_4") > 25, 1.5)
+    assert bus_count(probe, "faults") == faults
+    assert bus_count(probe, "missed_cycles") - missed <= 6  # a busy machine
+    bounds.check(probe.commands)
 
 
 def test_two_seconds_without_any_packet_hold_and_recover_without_a_jump(
