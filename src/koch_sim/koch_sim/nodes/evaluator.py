@@ -88,7 +88,8 @@ class Evaluator(Node):
         self.picture = bytes(message.data)
 
     def _on_policy(self, message: PolicyStatus) -> None:
-        self.policy_status = message
+        if message.state == PolicyStatus.RUNNING:
+            self.policy_status = message
 
     def _on_joints(self, message: JointState) -> None:
         moving = max((abs(v) for v in message.velocity), default=0.0) > STILL_SPEED
@@ -210,7 +211,7 @@ class Evaluator(Node):
         self.spin_until(lambda: time.monotonic() > end, 2.0 * REST_S)
 
     def policy_figures(self) -> dict[str, float | str]:
-        """Return what the policy node last said of itself."""
+        """Return what the policy node last said of itself while it drove."""
         status = self.policy_status
         if status is None:
             return {}
