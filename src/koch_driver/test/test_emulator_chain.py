@@ -224,8 +224,10 @@ def test_the_program_serves_both_arms_and_ends_cleanly(tmp_path: Path) -> None:
 
 def test_a_bad_rig_ends_with_code_two(tmp_path: Path) -> None:
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    scheduler = os.sched_getscheduler(0)
     try:
         assert main(["--rig", str(tmp_path / "none.yaml")]) == 2
+        assert os.sched_getscheduler(0) == scheduler, "the test's own process changed"
     finally:
         for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
             signal.signal(number, handler)

@@ -66,15 +66,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; ends at SIGINT or SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="[emulator] %(message)s")
     options = parse(sys.argv[1:] if argv is None else argv)
-    scheduling = request_realtime()  # servos answer at once, whatever the computer does
-    if scheduling.refused:
-        LOG.warning("no real-time scheduling: %s", scheduling.text)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     chains: dict[str, EmulatedChain] = {}
     try:
         rig = load_rig(options.rig)
+        scheduling = request_realtime()  # servos answer at once, whatever the computer does
+        if scheduling.refused:
+            LOG.warning("no real-time scheduling: %s", scheduling.text)
         latency = options.usb_latency_ms
         wire = WireTiming.off() if latency is None else WireTiming.real(latency * 1e-3)
         names = options.arm or list(rig.arms)
