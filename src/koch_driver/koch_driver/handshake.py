@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from koch_driver.bus import DynamixelBus, PingReply
 
 _PROBES = 2
+_LAST_PROBES = 10  # of 30 ms at most: as patient as a register read
 _ANSWER_ALL = 2
 
 
@@ -92,6 +93,6 @@ def choose_fast_read(bus: DynamixelBus) -> bool:
     # A refusal shows as a retry with the classic instruction.
     if fast and any(bus.probe_state_read(fast=True) == len(bus.ids) for _ in range(_PROBES)):
         return True
-    if not any(bus.probe_state_read(fast=False) for _ in range(_PROBES + 1)):
+    if not any(bus.probe_state_read(fast=False) for _ in range(_LAST_PROBES)):
         raise NoStateRead(bus.port, bus.refusals)
     return False

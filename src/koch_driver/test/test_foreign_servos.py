@@ -18,6 +18,7 @@ from koch_driver.bus import BusConfig, DynamixelBus
 from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
 from koch_driver.errors import NoStateRead, WrongModel
 from koch_driver.motors import FOLLOWER_MOTORS
+from koch_driver.realtime import request_realtime
 from koch_driver.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class ForeignServos:
         os.close(self._slave)
 
     def _serve(self) -> None:
+        request_realtime()  # this thread: real servos answer whatever the computer does
         buffer = b""
         while not self._stopping:
             if not select.select([self._master], [], [], 0.05)[0]:
@@ -248,6 +250,7 @@ def test_servos_that_read_whole_registers_only_recover_from_a_lost_packet(servos
             assert bus.sync_read_state(0.02).missing == (5,)
             arm.memory[5] = memory
             assert bus.sync_read_state(PATIENT_S).ok
+            time.sleep(0.02)  # answers to a question that was repeated, if any
 
 
 def test_without_sync_read_the_port_does_not_open_and_says_why(servos) -> None:
@@ -269,9 +272,12 @@ def test_answers_that_queue_up_never_pass_for_fresh_ones(servos) -> None:
         assert bus.sync_read_state(PATIENT_S).ok
         arm.habits = Habits(firmware=45, delay_s=0.015)
         schedule = Schedule(0.01)
-        for _ in range(100):
+        for k in range(100):
             schedule.wait()
-            assert not bus.sync_read_state(0.006).ok
+            arm.memory[3][POSITION : POSITION + 4] = k.to_bytes(4, "little")
+            state = bus.sync_read_state(0.006)
+            # The clock of a busy machine may stop for so long that an answer is in time.
+            assert not state.ok or (state.duration_s > 0.014 and state.position_ticks[2] == k)
         assert bus.statistics.late_packets >= 100
         arm.habits = Habits(firmware=45)
         time.sleep(0.1)
