@@ -40,10 +40,18 @@ def _nobody(_spec: NodeSpec, _cause: str) -> None:
 
 @dataclass(frozen=True)
 class StopTimes:
-    """How long a node may take to end after each signal, in [s]."""
+    """How long a node may take to end after each signal, and the user to repeat a request.
+
+    Attributes:
+        interrupt_s: From SIGINT to SIGTERM [s].
+        terminate_s: From SIGTERM to SIGKILL [s].
+        same_s: Requests within this time are one [s]: where a launch runs this process, Ctrl-C
+            comes from the terminal and from the launch.
+    """
 
     interrupt_s: float = 6.0
     terminate_s: float = 3.0
+    same_s: float = 1.0
 
 
 class Supervisor:
@@ -80,13 +88,14 @@ class Supervisor:
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
         self._stopping = False
+        self._requested_s = 0.0
         self._hurry = 0
         self._asked: dict[str, tuple[int, float]] = {}  # full name -> (signals sent, when)
         self._code = 0
         self._group = 0
 
     def stop(self) -> None:
-        """Ask for the end; asked again, the next stronger signal follows at once."""
+        """Ask for the end; asked again later, the next stronger signal follows at once."""
         with contextlib.suppress(OSError):  # the graph has ended already, or is being told
             self._wake_write.send(b"s")
 
@@ -207,8 +216,12 @@ class Supervisor:
         with contextlib.suppress(BlockingIOError):
             while self._wake_read.recv(64):
                 continue
-        if self._stopping:
+        now_s = time.monotonic()
+        if not self._stopping:
+            self._requested_s = now_s
+        elif now_s - self._requested_s >= self._stop_times.same_s:
             self._hurry += 1
+            self._requested_s = now_s
         self._begin_stop()
 
     def _begin_stop(self) -> None:

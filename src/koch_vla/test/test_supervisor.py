@@ -117,12 +117,28 @@ def test_a_stubborn_node_is_killed_after_two_warnings(script):
 
 
 def test_a_second_stop_does_not_wait_for_the_patience_to_end(script):
-    run = Run([script("mule", STUBBORN)], StopTimes(interrupt_s=30.0, terminate_s=30.0))
+    times = StopTimes(interrupt_s=30.0, terminate_s=30.0, same_s=0.05)
+    run = Run([script("mule", STUBBORN)], times)
     run.wait_for("mule", "up")
     for _ in range(3):
         run.supervisor.stop()
         time.sleep(0.1)
     assert run.join(5.0) == 128 + signal.SIGKILL
+
+
+def test_two_stops_at_once_are_one(script):
+    slow = OBEDIENT.replace('print("bye"', 'time.sleep(.4); print("bye"')
+    run = Run(
+        [script("world", OBEDIENT), script("driver", slow, needs=("/world",))],
+        StopTimes(interrupt_s=5.0, terminate_s=1.0),
+    )
+    run.wait_for("world", "up")
+    run.wait_for("driver", "up")
+    for _ in range(2):
+        run.supervisor.stop()
+        time.sleep(0.1)
+    assert run.join() == 0
+    assert run.lines.index(("driver", "bye")) < run.lines.index(("world", "bye"))
 
 
 def test_a_node_stops_before_the_one_that_it_needs(script):
