@@ -10,12 +10,26 @@ from collections.abc import Iterator
 import pytest
 
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-if "KOCH_TEST_DOMAIN" not in os.environ:
-    # Kept in the environment, so that child processes of the run share the domain.
-    os.environ["KOCH_TEST_DOMAIN"] = str(random.SystemRandom().randint(1, 100))
-    os.environ["ROS_DOMAIN_ID"] = os.environ["KOCH_TEST_DOMAIN"]
+# In the environment, so that the workers of a run share the first domain.
+os.environ.setdefault("KOCH_TEST_DOMAIN", str(random.SystemRandom().randrange(50)))
 
-_domain_steps = itertools.count()
+# Two runs side by side take every other domain, and the workers of a run take turns.
+_LANE = int(os.environ.get("KOCH_TEST_LANE", "0"))
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_modules = itertools.count()
+
+
+def _next_domain() -> str:
+    """A DDS domain that no test module near this one has; 0 is everybody's default.
+
+    Above 101 the ports of a domain may clash with those that Linux gives to clients.
+    """
+    place = int(os.environ["KOCH_TEST_DOMAIN"]) + next(_modules) * _WORKERS + _WORKER
+    return str(1 + 2 * (place % 50) + _LANE)
+
+
+os.environ["ROS_DOMAIN_ID"] = _next_domain()
 
 LEFT_OUT = [part for part in os.environ.get("KOCH_WITHOUT", "").split(",") if part]
 collect_ignore = [f"src/koch_{part}" for part in LEFT_OUT]
@@ -34,12 +48,12 @@ def pytest_report_header() -> list[str]:
 @pytest.fixture(autouse=True, scope="module")
 def own_ros_domain() -> Iterator[None]:
     """Give each test module a DDS domain, so that it hears no node that another one left."""
-    before = os.environ.get("ROS_DOMAIN_ID")
-    # 0 to 101 are the domains whose ports do not clash on Linux; 0 is everybody's default.
-    first = int(os.environ["KOCH_TEST_DOMAIN"])
-    os.environ["ROS_DOMAIN_ID"] = str((first + next(_domain_steps)) % 101 + 1)
+    before = os.environ["ROS_DOMAIN_ID"]
+    os.environ["ROS_DOMAIN_ID"] = _next_domain()
     yield
-    if before is None:
-        del os.environ["ROS_DOMAIN_ID"]
-    else:
-        os.environ["ROS_DOMAIN_ID"] = before
+    os.environ["ROS_DOMAIN_ID"] = before
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the checkers: one of them takes longest of all."""
+    items.sort(key=lambda item: item.path.name != "test_checks.py")

@@ -4,7 +4,6 @@
 
 import ast
 import subprocess
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -46,14 +45,16 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
-def imported_modules(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield the dotted names that a file imports, at any depth, and their lines."""
+@cache
+def imported_modules(path: Path) -> tuple[tuple[str, int], ...]:
+    """Return the dotted names that a file imports, at any depth, and their lines."""
+    found: list[tuple[str, int]] = []
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, node.lineno
+            found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module is not None:
-            yield node.module, node.lineno
+            found.append((node.module, node.lineno))
+    return tuple(found)
 
 
 def where(path: Path, line: int = 0) -> str:

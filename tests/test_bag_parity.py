@@ -26,7 +26,12 @@ from koch_episodes.dataset import LeRobotDatasetReader
 if TYPE_CHECKING:
     from running_graph import RunningGraph
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.ros,
+    pytest.mark.slow,
+    pytest.mark.timing,
+    pytest.mark.timeout(240),
+]
 
 
 def test_plain_bag_gives_the_recorders_frames(graph: RunningGraph, tmp_path: Path) -> None:

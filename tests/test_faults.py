@@ -25,7 +25,12 @@ from koch_episodes.bag import open_bag
 if TYPE_CHECKING:
     from running_graph import RunningGraph
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.ros,
+    pytest.mark.slow,
+    pytest.mark.timing,
+    pytest.mark.timeout(240),
+]
 
 HOLDS_RAD = 0.03  # no joint moves farther in half a second that counts as holding
 STILL_S = 0.5

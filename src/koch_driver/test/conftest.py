@@ -17,6 +17,7 @@ import pytest
 from koch_driver.bus import DynamixelBus
 from koch_driver.emulator import EmulatedChain, build_chain
 from koch_driver.motors import motors_for
+from koch_driver.realtime import request_realtime
 from koch_rig.calibration import Calibration, load_calibration
 from koch_rig.load import load_rig
 
@@ -29,7 +30,22 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("koch", max_examples=60, deadline=None, derandomize=True)
 hypothesis.settings.load_profile("koch")
 
-REPO = Path(__file__).resolve().parents[3]
+HERE = Path(__file__).resolve().parent
+REPO = HERE.parents[2]
+_ON_THE_BUS = ("DynamixelBus", "EmulatedChain", "build_chain")
+_FIXTURES = {"chain", "leader_chain", "bus"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever talks to servos on a pseudo-terminal keeps time with them."""
+    for item in items:
+        if HERE not in item.path.parents:
+            continue
+        module = getattr(item, "module", None)
+        on_the_bus = any(hasattr(module, name) for name in _ON_THE_BUS)
+        on_the_bus |= bool(_FIXTURES & set(getattr(item, "fixturenames", ())))
+        if on_the_bus or item.path.parent.name == "ros":
+            item.add_marker(pytest.mark.timing)
 
 
 @pytest.fixture
@@ -45,6 +61,14 @@ def wait_until() -> Callable[..., bool]:
         return condition()
 
     return wait
+
+
+@pytest.fixture(scope="module")
+def prompt() -> Iterator[None]:
+    """Priority of the emulator's own process: real servos answer whatever the computer does."""
+    request_realtime()
+    yield
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 @pytest.fixture

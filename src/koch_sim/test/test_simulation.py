@@ -15,6 +15,8 @@ from koch_sim.camera_server import CameraServer, EncodedFrame
 from koch_sim.errors import SimulationError
 from koch_sim.simulation import Simulation, camera_port
 
+pytestmark = pytest.mark.timing
+
 
 @pytest.fixture
 def port(monkeypatch):

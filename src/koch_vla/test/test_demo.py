@@ -102,6 +102,7 @@ def test_a_half_written_marker_counts_for_nothing(context):
 
 @pytest.mark.ros
 @pytest.mark.slow
+@pytest.mark.timing
 def test_the_emulated_follower_follows_the_leader(context, monkeypatch, tmp_path):
     monkeypatch.setenv("KOCH_RUN_DIR", str(tmp_path / "run"))
     monkeypatch.setattr(drive, "MOTION_S", 3.0)

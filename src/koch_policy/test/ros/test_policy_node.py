@@ -17,7 +17,7 @@ from koch_interfaces.msg import EpisodeEvent, PolicyStatus
 from koch_policy.nodes.policy import SecondNodeError
 from koch_rig.joints import JOINT_NAMES
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.timing]
 Result = RunPolicy.Result
 
 
