@@ -19,6 +19,7 @@ from koch_driver.arm import check_drift, connect_arm
 from koch_driver.bus import DynamixelBus
 from koch_driver.emulator import EmulatedChain, EmulatedServo, FirstOrderPhysics
 from koch_driver.motors import FOLLOWER_MOTORS, LEADER_MOTORS, motors_for
+from koch_driver.realtime import request_realtime
 from koch_rig.calibration import load_calibration
 from koch_rig.joints import JOINT_NAMES
 
@@ -87,7 +88,11 @@ def test_lerobot_calibrates_and_teleoperates(
     leader_middle = [1.4, 0.2, 2.1, 0.9, -1.0, 2.0]
     follower = fresh_chain(FOLLOWER_MOTORS, Path(rig.arms["follower"].port), follower_middle)
     leader = fresh_chain(LEADER_MOTORS, Path(rig.arms["leader"].port), leader_middle)
+    # Real servos answer whatever the computer does, and LeRobot repeats nothing: the servos'
+    # threads get the priority of the emulator's own process, LeRobot does not.
+    request_realtime()
     with follower, leader:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         session = Session(lerobot_python, [follower.path, leader.path], tmp_path)
         for name, chain, middle in (
             ("follower", follower, follower_middle), ("leader", leader, leader_middle)
