@@ -24,6 +24,7 @@ from koch_driver.schedule import Schedule
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.timing
 PATIENT_S = 0.3
 POSITION, VELOCITY, CURRENT, LEVEL = 132, 128, 126, 68
 # What a servo that reads whole registers only accepts of the driver's questions here.

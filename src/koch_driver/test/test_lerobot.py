@@ -19,7 +19,6 @@ from koch_driver.arm import check_drift, connect_arm
 from koch_driver.bus import DynamixelBus
 from koch_driver.emulator import EmulatedChain, EmulatedServo, FirstOrderPhysics
 from koch_driver.motors import FOLLOWER_MOTORS, LEADER_MOTORS, motors_for
-from koch_driver.realtime import request_realtime
 from koch_rig.calibration import load_calibration
 from koch_rig.joints import JOINT_NAMES
 
@@ -55,6 +54,8 @@ class Session:
             [python, str(SESSION), *ports, str(folder)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""},
+            # LeRobot waits busily; with the servos' priority it would take their time.
+            preexec_fn=lambda: os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0)),
         )  # fmt: skip
         self.output = ""
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -82,17 +83,13 @@ class Session:
 
 @pytest.mark.slow
 def test_lerobot_calibrates_and_teleoperates(
-    rig: Rig, tmp_path: Path, lerobot_python: str
+    rig: Rig, tmp_path: Path, lerobot_python: str, prompt: None
 ) -> None:
     follower_middle = [0.4, 2.9, 1.1, -0.3, 2.2, 0.7]
     leader_middle = [1.4, 0.2, 2.1, 0.9, -1.0, 2.0]
     follower = fresh_chain(FOLLOWER_MOTORS, Path(rig.arms["follower"].port), follower_middle)
     leader = fresh_chain(LEADER_MOTORS, Path(rig.arms["leader"].port), leader_middle)
-    # Real servos answer whatever the computer does, and LeRobot repeats nothing: the servos'
-    # threads get the priority of the emulator's own process, LeRobot does not.
-    request_realtime()
     with follower, leader:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         session = Session(lerobot_python, [follower.path, leader.path], tmp_path)
         for name, chain, middle in (
             ("follower", follower, follower_middle), ("leader", leader, leader_middle)

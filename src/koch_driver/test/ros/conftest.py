@@ -31,7 +31,6 @@ from std_srvs.srv import SetBool, Trigger
 from koch_driver.emulator import EmulatedChain, build_chain
 from koch_driver.guard import GuardLimits, Workspace, workspace_from_rig
 from koch_driver.nodes.qos import COMMAND
-from koch_driver.realtime import request_realtime
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 
@@ -217,14 +216,6 @@ def rig_ros(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     os.environ["KOCH_RUN_DIR"] = str(tmp_path_factory.mktemp("run"))
     yield load_rig(RIG_FILE)
     del os.environ["KOCH_RUN_DIR"]
-
-
-@pytest.fixture(scope="module")
-def prompt() -> Iterator[None]:
-    """Priority of the emulator's own process: real servos answer whatever the computer does."""
-    request_realtime()
-    yield
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 @pytest.fixture(scope="module")
