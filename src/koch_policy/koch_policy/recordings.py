@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded episodes as ticks: frames of a dataset, or a bag assembled as the live node does."""
+"""Recorded episodes as ticks: frames of a dataset, or a bag assembled as the live node does.
+
+Also what a bag tells about a policy that ran while it was recorded.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from koch_episodes.decode import joint_vector
 from koch_episodes.frame import Missing
 from koch_episodes.stream import StreamBuffer
 from koch_policy.chunks import Grid
+from koch_policy.chunks.seams import SeamStatistics, seams_of_messages
 from koch_policy.configs import ACTION, TASK
 from koch_policy.errors import DatasetError
 from koch_policy.execution.compatibility import dataset_keys
@@ -97,7 +101,7 @@ def bag_ticks(
         tick = 0
         for message in bag.messages(list(topics)):
             value = types.decode(bag.topics[message.topic].type, message.data)
-            stamp = int(value.header.stamp.sec) * _NS + int(value.header.stamp.nanosec)
+            stamp = _ns(value.header.stamp)
             name = topics[message.topic]
             if name == action_stream:
                 actions.push(stamp, Vector(list(value.name), list(value.position)))
@@ -107,6 +111,68 @@ def bag_ticks(
             while grid.time_ns(tick) + _SETTLE_NS <= stamp:
                 yield _bag_tick(tick, grid.time_ns(tick), builder, actions, task)
                 tick += 1
+
+
+def seams_of_bag(path: Path) -> dict[str, SeamStatistics]:
+    """Recompute the smoothness at the chunks' seams from a bag of a running policy.
+
+    Args:
+        path: A bag with `.../command/policy` and `policy/action_chunk`, in any namespace, for
+            instance of `ros2 bag record -a`.
+
+    Returns:
+        Statistics per strategy that ran.
+
+    Raises:
+        DatasetError: The bag lacks one of the topics, or holds several policies.
+    """
+    from koch_episodes.bag import open_bag
+    from koch_episodes.bag.types import TypeDecoder
+
+    with open_bag(path) as bag:
+        wanted = {}
+        for suffix in ("/command/policy", "/policy/action_chunk"):
+            found = [name for name in bag.topics if name.endswith(suffix)]
+            if len(found) != 1:
+                got = ", ".join(found) or "none"
+                raise DatasetError(
+                    str(path), f"needs one topic ...{suffix}, has {got}", "Record both topics."
+                )
+            wanted[found[0]] = suffix
+        types = TypeDecoder()
+        for topic in wanted:
+            types.add(bag.topics[topic])
+        commands: list[tuple[int, tuple[float, ...]]] = []
+        chunks: list[tuple[str, int, int, float]] = []
+        for message in bag.messages(list(wanted)):
+            value = types.decode(bag.topics[message.topic].type, message.data)
+            if wanted[message.topic] == "/command/policy":
+                commands.append((_ns(value.header.stamp), tuple(map(float, value.position))))
+            else:
+                first = _ns(value.first_step_time)
+                chunks.append((value.strategy, first, int(value.entry_index), float(value.step_s)))
+    return _per_strategy(sorted(commands), chunks)
+
+
+def _per_strategy(
+    commands: list[tuple[int, tuple[float, ...]]], chunks: list[tuple[str, int, int, float]]
+) -> dict[str, SeamStatistics]:
+    """Give each command to the strategy of the newest chunk that had begun by then."""
+    chunks = sorted(chunks, key=lambda chunk: chunk[1] + chunk[2] * chunk[3] * _NS)
+    due = np.array([first + entry * step_s * _NS for _, first, entry, step_s in chunks])
+    newest = np.searchsorted(due, [stamp + _NS // 1000 for stamp, _ in commands], "right") - 1
+    result = {}
+    for strategy in dict.fromkeys(chunk[0] for chunk in chunks):
+        mine = [chunk for chunk in chunks if chunk[0] == strategy]
+        said = [
+            c for c, n in zip(commands, newest, strict=True) if chunks[max(n, 0)][0] == strategy
+        ]
+        result[strategy] = seams_of_messages(said, [each[1:3] for each in mine], mine[0][3])
+    return result
+
+
+def _ns(stamp: Any) -> int:
+    return int(stamp.sec) * _NS + int(stamp.nanosec)
 
 
 def _content(name: str, message: Any) -> Any:

@@ -76,14 +76,16 @@ class Recorder:
 
     commands: list[tuple[int, np.ndarray]] = field(default_factory=list)
     chunks: list[tuple[Request, np.ndarray, int]] = field(default_factory=list)
+    observed: list[int] = field(default_factory=list)
     events: list[tuple[int, str, bool]] = field(default_factory=list)
     shown: int = 0
 
     def command(self, time_ns: int, action: np.ndarray) -> None:
         self.commands.append((time_ns, action.copy()))
 
-    def chunk(self, request: Request, rows: np.ndarray, entry: int) -> None:
+    def chunk(self, request: Request, rows: np.ndarray, entry: int, observed_ns: int) -> None:
         self.chunks.append((request, rows, entry))
+        self.observed.append(observed_ns)
 
     def predicted(self, tick: int, action: np.ndarray, preview: np.ndarray | None) -> None:
         self.shown += 1
@@ -98,6 +100,7 @@ class Stage:
     def __init__(self, function: Any = None, **settings: Any) -> None:
         self.now = ORIGIN
         self.states_alive = True
+        self.state_age_ns = 0
         self.policy = FunctionPolicy(function or ramp)
         units = {
             name: JointUnits(arm, load_calibration(arm.calibration_path))
@@ -132,7 +135,9 @@ class Stage:
                 self.now = min(due, self.now + 10_000_000)
                 if self.states_alive:
                     self.builder.push(
-                        "follower/joint_states", self.now, Vector(JOINT_NAMES, [0.1] * 6)
+                        "follower/joint_states",
+                        self.now - self.state_age_ns,
+                        Vector(JOINT_NAMES, [0.1] * 6),
                     )
             each()
             self.run.step(self.tick)
@@ -157,6 +162,15 @@ def test_commands_bear_the_moment_they_are_for() -> None:
     assert stage.run.end is None
     assert 29.0 < stage.run.rate_hz() < 31.0
     assert 0.0 < stage.run.chunk_age_s < 0.5
+
+
+def test_a_chunk_bears_the_stamp_of_the_sample_it_came_from() -> None:
+    stage = Stage()
+    stage.state_age_ns = 4_000_000
+    stage.go(2.0)
+    ticks = [stage.grid.time_ns(request.tick) for request, _, _ in stage.sink.chunks]
+    assert len(ticks) > 4
+    assert stage.sink.observed == [tick - 4_000_000 for tick in ticks]
 
 
 def test_each_command_is_its_chunks_row_of_that_tick() -> None:

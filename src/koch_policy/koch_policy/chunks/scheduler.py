@@ -66,6 +66,7 @@ class ChunkScheduler:
         self.grid = grid
         self.executed = 0
         self.skipped = 0  # ticks that passed without a call of `action` while a plan was there
+        self.starved = 0  # ticks after the first action for which nobody had predicted one
         self.expired = 0  # chunks that came when all their steps were over
         self._clock = clock
         self._pending: Request | None = None
@@ -156,6 +157,8 @@ class ChunkScheduler:
         row = self.strategy.action(tick)
         if row is not None:
             self.executed += 1
+        elif self.executed:
+            self.starved += 1
         return row
 
     def clear(self) -> None:

@@ -39,25 +39,56 @@ def seam_statistics(
     chunk is its second, third or fourth. Its greatest value over these three is the seam's.
 
     Args:
-        commands: Consecutive commands (N, J) in [rad].
+        commands: One command per tick (N, J) in [rad]; NaN where nothing was commanded, and no
+            difference is taken across.
         seams: Index of the first command of each new chunk.
         step_s: Time between two commands [s].
     """
     jerk = np.abs(np.diff(commands, n=3, axis=0)).max(axis=1) / step_s**3  # (N - 3,)
+    known = np.isfinite(jerk)
     belongs = np.zeros(len(jerk), dtype=bool)
     peaks = []
     for seam in seams:
-        window = slice(max(0, seam - 3), min(len(jerk), seam))
-        if seam >= 1 and window.start < window.stop:
+        window = np.arange(max(0, seam - 3), min(len(jerk), seam))
+        window = window[known[window]]
+        if seam >= 1 and len(window):
             belongs[window] = True
             peaks.append(float(jerk[window].max()))
-    inside = jerk[~belongs]
+    inside = jerk[~belongs & known]
     return SeamStatistics(
         len(peaks),
         float(np.mean(peaks)) if peaks else 0.0,
         *(_quantile(peaks, q) for q in (0.5, 0.95, 1.0)),
         *(_quantile(inside, q) for q in (0.5, 0.95)),
     )
+
+
+def seams_of_messages(
+    commands: Sequence[tuple[int, Sequence[float]]],
+    chunks: Sequence[tuple[int, int]],
+    step_s: float,
+) -> SeamStatistics:
+    """Recompute the statistics from what the policy node published.
+
+    A chunk begins with the first command at or after the moment its entry row is due; one that
+    another chunk replaced before any command counts nothing.
+
+    Args:
+        commands: (stamp [ns], positions [rad]) of `<arm>/command/policy`, in any order.
+        chunks: (first_step_time [ns], entry_index) of `policy/action_chunk`.
+        step_s: Time between two steps [s].
+    """
+    if not commands:
+        return seam_statistics(np.zeros((0, 1)), [], step_s)
+    ordered = sorted(commands)
+    begin, step_ns = ordered[0][0], step_s * 1e9
+    table = np.full((round((ordered[-1][0] - begin) / step_ns) + 1, len(ordered[0][1])), np.nan)
+    for stamp_ns, positions in ordered:
+        table[round((stamp_ns - begin) / step_ns)] = positions
+    entries = {round((first - begin) / step_ns) + entry for first, entry in chunks}
+    starts = np.flatnonzero(np.isfinite(table).all(axis=1))
+    found = starts[np.unique(np.searchsorted(starts, sorted(entries)).clip(0, len(starts) - 1))]
+    return seam_statistics(table, found.tolist(), step_s)
 
 
 def _quantile(values: Sequence[float] | NDArray[np.float64], fraction: float) -> float:

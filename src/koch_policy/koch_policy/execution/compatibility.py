@@ -33,7 +33,7 @@ class MismatchError(PolicyError):
 
 def dataset_keys(policy: Policy) -> dict[str, list[str]]:
     """Rig features that feed each input of the policy (several are joined; renames undone)."""
-    rename = dict(getattr(getattr(policy, "reader", None), "rename", {}))
+    rename: Mapping[str, str] = getattr(policy, "rename", {})
     original = {new: old for old, new in rename.items()}
     return {
         key: list(policy.extras.parts.get(key, [original.get(key, key)]))

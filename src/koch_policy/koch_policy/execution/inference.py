@@ -61,7 +61,8 @@ def plain_predict(policy: Policy, observation: Observation, request: Request) ->
 def example(policy: Policy, task: str) -> dict[str, object]:
     """A made-up observation of the right shapes, to warm up with; never shown to an arm."""
     draw = np.random.default_rng(0)
-    made: dict[str, object] = {TASK: task or next(iter(policy.extras.tasks), "warm up")}
+    # The rig's task may be none of the policy's: then runs without a task text fail, not loading.
+    made: dict[str, object] = {TASK: next(iter(policy.extras.tasks), task or "warm up")}
     for key, feature in policy.config.input_features.items():
         if feature.type is FeatureType.VISUAL:
             channels, height, width = feature.shape

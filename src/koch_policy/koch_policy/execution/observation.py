@@ -129,6 +129,16 @@ class ObservationBuilder:
         """Forget the history, not the streams."""
         self._history.clear()
 
+    def forget_future(self, now_ns: int) -> None:
+        """Empty streams whose newest sample lies in the future: the clock was set back.
+
+        A full buffer drops its oldest sample, which every new one would be until then.
+        """
+        for buffer in self.buffers.values():
+            newest = buffer.newest()
+            if newest is not None and newest.stamp_ns - now_ns > buffer.max_age_ns:
+                buffer.clear()
+
     def _decoder(
         self, key: str, stream: str, rig: Rig, units: Mapping[str, JointUnits]
     ) -> Callable[[Any], Any]:

@@ -35,8 +35,8 @@ class Sink(Protocol):
         """Command the arm: [rad], for this moment."""
         ...
 
-    def chunk(self, request: Request, rows: Rows, entry: int) -> None:
-        """A chunk came; row `entry` is due next."""
+    def chunk(self, request: Request, rows: Rows, entry: int, observed_ns: int) -> None:
+        """A chunk came; row `entry` is due next. Its observation's oldest sample is so old."""
         ...
 
     def predicted(self, tick: int, action: Rows, preview: Rows | None) -> None:
@@ -122,11 +122,13 @@ class PolicyRun:
         self._begin_ns = self._end_ns = clock()
         self._alive_ns = self._begin_ns  # newest tick at which all streams were there
         self._action_ns = self._begin_ns  # newest tick with an action, or reason to have none
+        self._observed_ns = 0  # oldest sample behind the inference that is under way
         self._quiet_from_ns: int | None = None  # after a pause: last command
         self._paused_by_user = False
         self._driver: str | None = None
         self._stop: End | None = None
         builder.clear()
+        builder.forget_future(self._begin_ns)
 
     # -- from outside ---------------------------------------------------------------------------
 
@@ -309,6 +311,7 @@ class PolicyRun:
             return
         if due:
             observation = self._builder.observation(tick, self.settings.task)
+            self._observed_ns = self._builder.stamp_ns(tick)
             self._worker.submit(self.scheduler.begin(tick), observation, self._predict)
 
     def _collect(self, tick: int) -> None:
@@ -331,4 +334,4 @@ class PolicyRun:
         request = answer.request
         arrival = self.scheduler.arrive(request, rows, raw, tick, answer.finished_ns)
         if arrival.usable:
-            self._sink.chunk(request, rows, arrival.entry)
+            self._sink.chunk(request, rows, arrival.entry, self._observed_ns)

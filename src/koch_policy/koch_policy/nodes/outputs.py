@@ -78,12 +78,12 @@ class Outputs:
         """Command the arm."""
         self._commands.publish(_joints(time_ns, action))
 
-    def chunk(self, request: Request, rows: Rows, entry: int) -> None:
-        """Publish a chunk with the stamp of its observation."""
+    def chunk(self, request: Request, rows: Rows, entry: int, observed_ns: int) -> None:
+        """Publish a chunk with the stamp of its observation's oldest sample."""
         first_ns = self.grid.time_ns(request.tick)
-        self.chunk_ns = first_ns
+        self.chunk_ns = observed_ns
         message = ActionChunk()
-        message.header.stamp = stamp(first_ns)
+        message.header.stamp = stamp(observed_ns)
         message.names = list(JOINT_NAMES)
         message.steps = len(rows)
         message.step_s = 1.0 / self._fps

@@ -82,6 +82,7 @@ class StatusPublisher:
             values |= {
                 "steps": run.steps,
                 "skipped_steps": run.scheduler.skipped,
+                "starved_steps": run.scheduler.starved,
                 "expired_chunks": run.scheduler.expired,
                 "refusals": run.refusals,
             }

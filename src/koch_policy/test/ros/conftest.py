@@ -24,6 +24,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, JointState
 from std_srvs.srv import Trigger
 
@@ -83,14 +84,29 @@ class Spinner:
         self.node.destroy_node()
 
 
-class Probe(Node):
-    """Arm, camera, leader and client in one."""
+def ns(stamp: Any) -> int:
+    """A ROS time as nanoseconds."""
+    return int(stamp.sec) * 10**9 + int(stamp.nanosec)
 
-    def __init__(self, prefix: str = "") -> None:
+
+class Probe(Node):
+    """Arm, camera, leader and client in one.
+
+    Args:
+        prefix: Namespace of everything.
+        clock: Gives the stamps [ns]; one that is not the computer's is published on /clock.
+    """
+
+    def __init__(self, prefix: str = "", clock: Callable[[], int] = time.time_ns) -> None:
         super().__init__("probe", namespace=prefix or None)
+        self._clock_ns = clock
+        self._clock_topic = (
+            None if clock is time.time_ns else self.create_publisher(Clock, "/clock", 5)
+        )
         self.arm_alive = self.camera_alive = True
         self.human_drives = False
         self.pose = [0.0] * 6
+        self.stamps: set[int] = set()  # of what was published [ns]
         self.commands: list[JointState] = []
         self.chunks: list[ActionChunk] = []
         self.statuses: list[PolicyStatus] = []
@@ -128,9 +144,12 @@ class Probe(Node):
 
     def _feed(self) -> None:
         while not self._closing.wait(0.02):
-            now = time.time_ns()
+            now = self._clock_ns()
+            self.stamps.add(now)
             joints = JointState(name=list(JOINT_NAMES), position=self.pose)
             joints.header.stamp.sec, joints.header.stamp.nanosec = divmod(now, 1_000_000_000)
+            if self._clock_topic is not None:
+                self._clock_topic.publish(Clock(clock=joints.header.stamp))
             if self.arm_alive:
                 self._states.publish(joints)
                 self._goals.publish(joints)
@@ -194,11 +213,11 @@ class Brain:
         self.policy.calls = 0
 
 
-def make_node(brain: Brain, rig: Path, prefix: str = "", **parameters: Any) -> PolicyNode:
-    """A policy node in this process."""
+def make_node(load: Any, rig: Path, prefix: str = "", **parameters: Any) -> PolicyNode:
+    """A policy node in this process; `load` is a Brain or what makes a policy of parameters."""
     values = {"rig": str(rig), "checkpoint": "none", "stale_abort": 1.0, **parameters}
     return PolicyNode(
-        lambda _: brain.policy,
+        (lambda _: load.policy) if isinstance(load, Brain) else load,
         namespace=prefix or None,
         parameter_overrides=[Parameter(name, value=value) for name, value in values.items()],
     )
@@ -264,6 +283,8 @@ class Kit:
     probe = Probe
     brain = Brain
     wait_for = staticmethod(wait_for)
+    ns = staticmethod(ns)
+    patience_s = PATIENCE_S
 
 
 @pytest.fixture(scope="session")

@@ -175,6 +175,12 @@ class World:
         """Of the newest goal from a pose, the greatest over the joints [rad]."""
         return max(abs(value - pose) for value in self.goals[-1].position)
 
+    def commands(self, count: int) -> bool:
+        """Whether the run published so many; fails when it ended instead."""
+        assert self.client.result() is None
+        status = self.client.status
+        return status is not None and status.steps_executed >= count
+
     def ask(self, client: Any) -> Any:
         self.until(client.service_is_ready)
         future = client.call_async(Trigger.Request())
@@ -185,10 +191,13 @@ class World:
 def test_a_checkpoint_drives_the_arm_through_the_guard(
     ros: None, graph: Graph, tmp_path: Path
 ) -> None:
-    """Emulated servos, driver and policy, three processes; then the arm is stopped by hand."""
+    """Emulated servos, driver and policy, three processes.
+
+    Then the arm is stopped by hand, and in the next run the driver ends and comes back.
+    """
     checkpoint = save_act(tmp_path / "act", pose=0.15)
     graph.start("koch_driver.emulator", "--rig", str(graph.rig))
-    graph.node("koch_driver.nodes.follower", "/follower", arm="follower")
+    driver = graph.node("koch_driver.nodes.follower", "/follower", arm="follower")
     policy = graph.node(
         "koch_policy.nodes.policy", checkpoint=checkpoint, runtime="torch", stale_abort=3.0,
         overrun_abort=5.0,
@@ -211,6 +220,27 @@ def test_a_checkpoint_drives_the_arm_through_the_guard(
         assert stopped.code == Result.REFUSED
         assert "stopped" in stopped.reason
         assert world.ask(world.resume).success
+
+        world.client.start("", 0.0, "")
+        world.until(lambda: world.commands(10))
+        driver.terminate()
+        assert driver.wait(PATIENCE_S) == 0
+        world.until(lambda: world.client.result() is not None)
+        gone = world.client.result()
+        assert gone is not None
+        assert gone.code == Result.STALE_STREAM
+        assert "follower/joint_states" in gone.reason
+
+        graph.node("koch_driver.nodes.follower", "/follower", arm="follower")
+        world.goals.clear()
+        world.until(lambda: world.goals)
+        world.client.start("", 0.0, "")
+        world.until(lambda: world.commands(10) and world.distance(0.15) < 0.12)
+        world.client.cancel()
+        world.until(lambda: world.client.result() is not None)
+        again = world.client.result()
+        assert again is not None
+        assert again.code == Result.CANCELLED
     finally:
         world.client.close()
     policy.send_signal(signal.SIGINT)
