@@ -91,6 +91,11 @@ class EnginePolicy:
         return self.engine.name
 
     @property
+    def rename(self) -> Mapping[str, str]:
+        """{name of the rig's feature: name of the policy's input}, where they differ."""
+        return self.reader.rename
+
+    @property
     def is_iterative(self) -> bool:
         """True when the policy refines noise and can be guided while it does."""
         return self._model is not None
