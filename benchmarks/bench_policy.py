@@ -7,15 +7,15 @@
 Rows: ACT (LeRobot's default size, 2 x 640x480), Diffusion (DDIM, 10 steps, default U-Net, 2
 cameras x 2 observation steps) and Flow, per runtime and precision. `max diff` is the largest
 difference of an action from this project's torch f32 result, in standard deviations of the action
-(the lerobot row compares LeRobot's result with it).
+(the lerobot row compares LeRobot's result with it). `times` is LeRobot's median by the row's.
 
-Both sides are measured in turn within one run, because these machines are noisy: every round
-times each runtime once, and figures are taken over the rounds. Diffusion is timed as it runs on an
-arm: each tick brings one new picture per camera, and the other step's features are known. The row
-`cold` has nothing to reuse.
+These machines are noisy, so both sides are measured in turn within one run: every round times each
+runtime once, LeRobot in a process of its own, and figures are taken over the rounds, as many as
+fit into `--seconds` per table (three at least). Diffusion is timed as it runs on an arm: each tick
+brings one new picture per camera, and the other step's features are known; `cold` has nothing to
+reuse. Training: forward, backward, clipping and optimiser on one batch in memory.
 
-Fixed seed, two threads, warm-up, no accelerator (a GPU would be synchronised by the copy of its
-result). Run it on an idle machine.
+Fixed seed, two threads, warm-up, CPU only. Run it on an idle machine; it takes ten minutes.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +39,16 @@ sys.path[:0] = [str(path) for path in sorted((HERE.parent / "src").glob("koch_*"
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from koch_policy.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from koch_policy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
 from koch_policy.config_json import config_from_dict  # noqa: E402
 from koch_policy.configs import ACTION, ACTION_IS_PAD, FeatureType, PolicyConfig  # noqa: E402
-from koch_policy.models.registry import build_model, policy_model  # noqa: E402
+from koch_policy.models.registry import build_model  # noqa: E402
 from koch_policy.normalize import IMAGENET  # noqa: E402
-from koch_policy.runtime import load_policy  # noqa: E402
-from koch_policy.runtime.base import example_observation  # noqa: E402
+from koch_policy.runtime.base import EnginePolicy, example_observation  # noqa: E402
+from koch_policy.runtime.openvino_runtime import OpenVinoEngine  # noqa: E402
+from koch_policy.runtime.torch_runtime import TorchEngine  # noqa: E402
 from koch_policy.train.config import TrainConfig  # noqa: E402
-from koch_policy.train.optim import make_optimizer  # noqa: E402
+from koch_policy.train.optim import make_optimizer, optimize  # noqa: E402
 
 THREADS = 2
 SIDE = HERE / "lerobot_policy_side.py"
@@ -66,34 +66,75 @@ VARIANTS = (
     ("torch", "f32"), ("torch", "bf16"), ("openvino", "f32"), ("openvino", "bf16"),
     ("openvino", "int8"),
 )  # fmt: skip
+COLD = ("openvino", "f32")  # the runtime that is also timed with nothing to reuse
+LEAST, MOST = 3, 60  # rounds
+CALIBRATION = 4  # frames
 
 
 @dataclass
 class Row:
-    """Figures of one policy on one runtime."""
+    """Figures of one policy on one runtime: per chunk, or per step of training."""
 
     policy: str
-    runtime: str
+    name: str
+    call: Callable[[], float] = field(repr=False)  # does it once; seconds
     seconds: list[float] = field(default_factory=list)
     difference: float = float("nan")
-    samples_per_s: float = float("nan")
+    samples: int = 0  # per step of training, 0 for a chunk
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain figures in milliseconds."""
-        result: dict[str, Any] = {"policy": self.policy, "runtime": self.runtime}
-        if self.seconds:
-            ms = np.asarray(self.seconds) * 1e3
-            result |= {
-                "median_ms": float(np.median(ms)),
-                "p95_ms": float(np.percentile(ms, 95)),
-                "p99_ms": float(np.percentile(ms, 99)),
-                "max_ms": float(ms.max()),
-                "n": len(ms),
-                "max_diff_std": self.difference,
-            }
-        if np.isfinite(self.samples_per_s):
-            result["samples_per_s"] = self.samples_per_s
+    @property
+    def median_s(self) -> float:
+        """Median time [s]."""
+        return float(np.median(self.seconds))
+
+    def to_dict(self, reference: Row | None) -> dict[str, Any]:
+        """Return plain figures."""
+        ms = np.asarray(self.seconds) * 1e3
+        result: dict[str, Any] = {
+            "policy": self.policy, "runtime": self.name, "n": len(ms),
+            "median_ms": float(np.median(ms)), "p95_ms": float(np.percentile(ms, 95)),
+            "max_ms": float(ms.max()),
+        }  # fmt: skip
+        if self.samples:
+            result["samples_per_s"] = self.samples / self.median_s
+        else:
+            result["max_diff_std"] = self.difference
+        if reference is not None:
+            result["times"] = reference.median_s / self.median_s
         return result
+
+
+class LeRobotSide:
+    """LeRobot with one checkpoint in a process of its own, asked line by line."""
+
+    def __init__(self, python: str, folder: Path, batch: int) -> None:
+        command = [python, str(SIDE), "serve", str(folder), str(batch)]
+        environment = {**os.environ, "PYTHONPATH": "", "HF_HUB_OFFLINE": "1"}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self._line()
+
+    def _line(self) -> str:
+        """The next answer; LeRobot prints lines of its own between them."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("= "):
+                return line[2:].strip()
+        raise SystemExit(f"LeRobot's process ended with code {self._process.wait()}")
+
+    def ask(self, what: str) -> float:
+        """Let it do something; the seconds it took."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(what + "\n")
+        self._process.stdin.flush()
+        return float(self._line())
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
 
 
 def make_config(kind: str, height: int, width: int) -> PolicyConfig:
@@ -124,184 +165,209 @@ def start_noise(config: PolicyConfig) -> Any:
     return draw.standard_normal((config.horizon_steps, config.action_dim)).astype(np.float32)
 
 
-def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the seconds of a call and its result."""
+def timed(call: Callable[[], Any]) -> float:
+    """Return the seconds of a call."""
     begin = time.perf_counter()
-    result = call()
-    return time.perf_counter() - begin, result
+    call()
+    return time.perf_counter() - begin
 
 
-def measure_policies(kind: str, folder: Path, rounds: int, variants: Any) -> list[Row]:
-    """Time every runtime in turn, round after round."""
-    checkpoint = load_checkpoint(folder)
+def in_turn(rows: Sequence[Row], seconds: float) -> None:
+    """Time every row once per round, as long as the time lasts."""
+    for row in rows:
+        row.call()
+    end = time.monotonic() + seconds
+    for done in range(MOST):
+        if done >= LEAST and time.monotonic() > end:
+            return
+        for row in rows:
+            row.seconds.append(row.call())
+
+
+def chunk_rows(kind: str, checkpoint: Checkpoint, side: LeRobotSide | None) -> list[Row]:
+    """Load every runtime and compare its actions with the first one's."""
     config = checkpoint.config
-    frames = [example_observation(checkpoint, seed) for seed in range(rounds + 3)]
+    frames = [example_observation(checkpoint, seed) for seed in range(CALIBRATION + 2)]
     noise = start_noise(config)
-    policies, rows = [], []
-    for runtime, precision in variants:
-        print(f"  loading {kind} {runtime} {precision}", file=sys.stderr, flush=True)
-        policies.append(
-            load_policy(folder, runtime, precision=precision, device="cpu",
-                        calibration=frames[:3])
-        )  # fmt: skip
-        rows.append(Row(kind, f"{runtime} {precision}"))
-    exact = None
-    for policy, row in zip(policies, rows, strict=True):
+    rows: list[Row] = []
+    exact: Any = None
+    for runtime, precision in VARIANTS:
+        begin = time.monotonic()
+        engine: Any
+        if runtime == "torch":
+            engine = TorchEngine(checkpoint, device=torch.device("cpu"), precision=precision)
+        else:
+            engine = OpenVinoEngine(
+                checkpoint, precision=precision, calibration=frames[:CALIBRATION]
+            )
+        policy = EnginePolicy(checkpoint, engine)
         policy.predict(frames[1])
+        row = Row(kind, f"{runtime} {precision}", on_an_arm(policy, checkpoint))
+        policy.reset()
         chunk = policy.predict(frames[0], noise=noise)
         exact = chunk if exact is None else exact
         row.difference = float(np.abs(chunk - exact).max())
-    for frame in frames[-rounds:]:
-        for policy, row in zip(policies, rows, strict=True):
-            row.seconds.append(timed(lambda p=policy, f=frame: p.predict(f))[0])
-    if config.n_obs_steps > 1:
-        rows += cold_rows(kind, policies, rows, frames[-rounds:], config)
+        rows.append(row)
+        if config.n_obs_steps > 1 and (runtime, precision) == COLD:
+            both = frames[2:4]
+            call = cold(EnginePolicy(checkpoint, engine), both, config)
+            rows.append(Row(kind, f"{row.name} cold", call, difference=row.difference))
+        note(f"{kind} {row.name} loaded in {time.monotonic() - begin:.0f} s")
+    if side is not None:
+        difference = lerobot_difference(side, checkpoint, frames[0], exact)
+        rows.append(Row(kind, "lerobot", lambda: side.ask("chunk"), difference=difference))
     return rows
 
 
-def cold_rows(kind: str, policies: Any, rows: Any, frames: Any, config: PolicyConfig) -> list[Row]:
-    """Time predictions whose two observation steps are both new."""
-    result = []
-    for policy, row in zip(policies, rows, strict=True):
-        cold = Row(kind, f"{row.runtime} cold", difference=row.difference)
-        for first, second in pairwise(frames):
-            policy.reset()
-            pair = {key: np.stack((first[key], second[key])) for key in config.input_features}
-            cold.seconds.append(timed(lambda p=policy, o=pair: p.predict(o))[0])
-        result.append(cold)
-    return result
+def on_an_arm(policy: EnginePolicy, checkpoint: Checkpoint) -> Callable[[], float]:
+    """A call that predicts on one new picture per camera; making the pictures is not timed."""
+    seeds = iter(range(10_000, 1_000_000))
+
+    def call() -> float:
+        frame = example_observation(checkpoint, next(seeds))
+        return timed(lambda: policy.predict(frame))
+
+    return call
 
 
-def measure_training(kind: str, config: PolicyConfig, batch: int, steps: int) -> list[Row]:
-    """Return samples/s of training in float32 and in bfloat16 autocast."""
+def cold(policy: EnginePolicy, frames: Any, config: PolicyConfig) -> Callable[[], float]:
+    """A call that predicts on observation steps that are all new."""
+    pair = {key: np.stack([frame[key] for frame in frames]) for key in config.input_features}
+
+    def call() -> float:
+        policy.reset()
+        return timed(lambda: policy.predict(pair))
+
+    return call
+
+
+def lerobot_difference(side: LeRobotSide, checkpoint: Checkpoint, frame: Any, ours: Any) -> float:
+    """Return the largest difference between LeRobot's actions and ours."""
+    from safetensors.torch import load_file, save_file
+
+    config, folder = checkpoint.config, checkpoint.path
+    content = {"noise": torch.from_numpy(start_noise(config)[None])}
+    for key in config.input_features:
+        value = np.asarray(frame[key])
+        if key in config.cameras:
+            value = value.transpose(2, 0, 1).astype(np.float32) / 255.0
+        steps = config.n_obs_steps
+        value = np.stack([value] * steps) if steps > 1 else value
+        content[key] = torch.from_numpy(value[None].copy())
+    save_file(content, folder / "io.safetensors")
+    side.ask("answer")
+    theirs = load_file(folder / "lerobot_answer.safetensors")["chunk"][0].numpy()
+    return float(np.abs(ours - theirs).max())
+
+
+def training_rows(
+    kind: str, config: PolicyConfig, batch: int, side: LeRobotSide | None
+) -> list[Row]:
+    """Training in float32, in bfloat16 where that is safe, and LeRobot's."""
     rows = []
+    data = training_batch(config, batch)
     for amp in (False, True):
         torch.manual_seed(0)
         model = build_model(config).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         optimizer = make_optimizer(model, config, TrainConfig())
-        data = training_batch(config, batch)
 
-        def step(m: Any = model, o: Any = optimizer, d: Any = data, a: bool = amp) -> None:
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=a):
-                loss, _ = policy_model(m).loss(d)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(m.parameters(), 10.0)
-            o.step()
-            o.zero_grad(set_to_none=True)
+        def step(m: Any = model, o: Any = optimizer, a: bool = amp) -> float:
+            return timed(lambda: optimize(m, o, data, amp=a, clip_norm=10.0))
 
-        step()
-        seconds = [timed(step)[0] for _ in range(steps)]
-        name = "train bf16" if amp else "train f32"
-        rows.append(Row(kind, name, samples_per_s=batch / float(np.median(seconds))))
+        rows.append(Row(kind, "train bf16" if amp else "train f32", step, samples=batch))
+    if side is not None:
+        rows.append(Row(kind, "lerobot train", lambda: side.ask("train"), samples=batch))
     return rows
 
 
 def training_batch(config: PolicyConfig, size: int) -> dict[str, torch.Tensor]:
-    """Return a made-up normalised training batch."""
+    """Return a made-up normalised training batch; pictures lie as the data loader gives them."""
     steps = (config.n_obs_steps,) if config.n_obs_steps > 1 else ()
     batch = {}
     for key, feature in config.input_features.items():
-        value = torch.randn((size, *steps, *feature.shape))
-        if feature.type is FeatureType.VISUAL and not steps:
-            value = value.contiguous(memory_format=torch.channels_last)
-        batch[key] = value
+        if feature.type is FeatureType.VISUAL:
+            channels, height, width = feature.shape
+            batch[key] = torch.randn((size, *steps, height, width, channels)).movedim(-1, -3)
+        else:
+            batch[key] = torch.randn((size, *steps, *feature.shape))
     batch[ACTION] = torch.randn((size, config.horizon_steps, config.action_dim))
     batch[ACTION_IS_PAD] = torch.zeros((size, config.horizon_steps), dtype=torch.bool)
     return batch
 
 
-def measure_lerobot(python: str, kind: str, folder: Path, rounds: int, batch: int) -> list[Row]:
-    """Time LeRobot's own class with the same weights, in its own process."""
-
-    def run(*arguments: object) -> Any:
-        command = [python, str(SIDE), *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return json.loads(done.stdout.splitlines()[-1])
-
-    row = Row(kind, "lerobot", seconds=run("time", folder, rounds)["seconds"])
-    row.difference = lerobot_difference(python, folder)
-    speed = run("train", folder, 2, batch)["samples_per_s"]
-    return [row, Row(kind, "lerobot train f32", samples_per_s=speed)]
+def note(text: str) -> None:
+    """Say what goes on."""
+    print(f"  {text}", file=sys.stderr, flush=True)
 
 
-def lerobot_difference(python: str, folder: Path) -> float:
-    """Return the largest difference between LeRobot's actions and torch f32 here."""
-    from safetensors.torch import load_file, save_file
-
-    checkpoint = load_checkpoint(folder)
-    config = checkpoint.config
-    frame = example_observation(checkpoint, 0)
-    steps = config.n_obs_steps
-    observation: dict[str, Any] = {}
-    for key in config.input_features:
-        value = np.asarray(frame[key])
-        if key in config.cameras:
-            value = value.transpose(2, 0, 1).astype(np.float32) / 255.0
-        observation[key] = np.stack([value] * steps) if steps > 1 else value
-    noise = start_noise(config)
-    content = {key: torch.from_numpy(value[None].copy()) for key, value in observation.items()}
-    save_file(content | {"noise": torch.from_numpy(noise[None])}, folder / "io.safetensors")
-    subprocess.run([python, str(SIDE), "run", str(folder)], check=True, capture_output=True)
-    theirs = load_file(folder / "lerobot_answer.safetensors")["chunk"][0].numpy()
-    ours = load_policy(folder, "torch", device="cpu").predict(observation, noise=noise)
-    return float(np.abs(ours - theirs).max())
-
-
-def print_table(rows: list[Row]) -> None:
-    """Print the figures; `times` is LeRobot's median by this row's."""
-    reference = {r.policy: r for r in rows if r.runtime == "lerobot"}
-    trained = {r.policy: r for r in rows if r.runtime == "lerobot train f32"}
-    print(
-        f"{'policy':10} {'runtime':20} {'median':>9} {'p95':>9} {'n':>4} {'max diff':>10}  times"
-    )
+def print_rows(rows: Sequence[Row], reference: Row | None) -> None:
+    """Print figures; `times` is the reference's median by this row's."""
     for row in rows:
-        if row.seconds:
-            ms = np.asarray(row.seconds) * 1e3
-            base = reference.get(row.policy)
-            ratio = np.median(base.seconds) * 1e3 / np.median(ms) if base else float("nan")
-            print(f"{row.policy:10} {row.runtime:20} {np.median(ms):7.1f}ms "
-                  f"{np.percentile(ms, 95):7.1f}ms {len(ms):4d} {row.difference:10.2e} "
-                  f"{ratio:6.2f}")  # fmt: skip
-        else:
-            base = trained.get(row.policy)
-            ratio = row.samples_per_s / base.samples_per_s if base else float("nan")
-            print(f"{row.policy:10} {row.runtime:20} {row.samples_per_s:7.2f} samples/s "
-                  f"{'':18} {ratio:6.2f}")  # fmt: skip
+        ms = np.asarray(row.seconds) * 1e3
+        ratio = reference.median_s / row.median_s if reference else float("nan")
+        speed = f"{row.samples / row.median_s:.2f}/s"
+        last = speed if row.samples else f"{row.difference:.1e}"
+        print(
+            f"{row.policy:10} {row.name:19} {np.median(ms):8.1f}ms {np.percentile(ms, 95):8.1f}ms "
+            f"{len(ms):3d} {last:>9} {ratio:6.2f}",
+            flush=True,
+        )
+
+
+def measure(kind: str, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure one policy; print its rows as they are known."""
+    config = make_config(kind, *options.size)
+    checkpoint = load_checkpoint(write_checkpoint(config, folder))
+    python = options.lerobot_python.partition(":")[0]
+    side = LeRobotSide(python, folder, options.batch) if python and kind != "flow" else None
+    found = []
+    try:
+        makers = [lambda: chunk_rows(kind, checkpoint, side)]
+        if options.batch:
+            makers.append(lambda: training_rows(kind, config, options.batch, side))
+        for make in makers:
+            rows = make()
+            in_turn(rows, options.seconds)
+            reference = rows[-1] if side is not None else None
+            print_rows(rows, reference)
+            found += [row.to_dict(reference) for row in rows]
+            del rows
+    finally:
+        if side is not None:
+            side.close()
+    return found
 
 
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description="Policy latency and training speed.")
-    parser.add_argument("--lerobot-python", default=os.environ.get("KOCH_LEROBOT_PYTHON"))
+    parser.add_argument("--lerobot-python", default=os.environ.get("KOCH_LEROBOT_PYTHON", ""))
     parser.add_argument("--policies", nargs="+", choices=list(SIZES), default=list(SIZES))
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of timing, per table")
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"))
-    parser.add_argument("--batch", type=int, default=8, help="training batch")
-    parser.add_argument("--train-steps", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="small pictures, few rounds")
+    parser.add_argument("--batch", type=int, default=4, help="of training; 0 leaves it out")
+    parser.add_argument("--quick", action="store_true", help="small pictures, three rounds")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
     if options.quick:
-        options.size, options.rounds, options.batch, options.train_steps = (96, 128), 3, 2, 1
+        options.size, options.seconds, options.batch = (96, 128), 0.0, 2
     torch.set_num_threads(THREADS)
-    rows: list[Row] = []
+    machine = {
+        "cpus": os.cpu_count(), "machine": platform.platform(), "threads": THREADS,
+        "torch": torch.__version__, "size": list(options.size), "batch": options.batch,
+        "load_1min": os.getloadavg()[0],
+    }  # fmt: skip
+    print("  ".join(f"{key} {value}" for key, value in machine.items()))
+    print(
+        f"{'policy':10} {'runtime':19} {'median':>10} {'p95':>10} {'n':>3} {'max diff':>9}  times"
+    )
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         for kind in options.policies:
-            config = make_config(kind, *options.size)
-            folder = write_checkpoint(config, Path(temporary) / kind)
-            rows += measure_policies(kind, folder, options.rounds, VARIANTS)
-            rows += measure_training(kind, config, options.batch, options.train_steps)
-            if options.lerobot_python and kind != "flow":
-                python = options.lerobot_python.split(":")[0]
-                rows += measure_lerobot(python, kind, folder, options.rounds, options.batch)
-    print(f"{platform.machine()} {os.cpu_count()} CPUs, {THREADS} threads, torch "
-          f"{torch.__version__}, pictures {options.size[0]}x{options.size[1]}, load "
-          f"{os.getloadavg()[0]:.1f}")  # fmt: skip
-    print_table(rows)
-    if options.out is not None:
-        machine = {"cpus": os.cpu_count(), "machine": platform.platform(), "threads": THREADS}
-        content = {"machine": machine, "rows": [row.to_dict() for row in rows]}
-        options.out.write_text(json.dumps(content, indent=2) + "\n")
+            rows += measure(kind, Path(temporary) / kind, options)
+            if options.out is not None:  # what is there survives an interruption
+                content = {"machine": machine, "rows": rows}
+                options.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

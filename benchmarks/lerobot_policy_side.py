@@ -5,8 +5,8 @@
     make SPECS.json FOLDER              write checkpoints and what they answer
     run FOLDER...                       answer to io.safetensors in each checkpoint's folder
     select FOLDER...                    act tick by tick on ticks.safetensors
-    time FOLDER COUNT                   seconds per chunk, as JSON
-    train FOLDER COUNT BATCH            samples/s of training, as JSON
+    serve FOLDER BATCH                  answer lines on stdin: `chunk` and `train` by the seconds
+                                        of one chunk or step, `answer` as `run` does
     losses FOLDER BATCHES.safetensors SEED       losses of training on raw batches, as JSON
 
 It uses no code of this project. SPECS: {name: {"type", "inputs", "action", "options", "seed"}}.
@@ -25,6 +25,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 THREADS = 2
+IO = "io.safetensors"
 
 
 def classes(kind: str) -> tuple[Any, Any]:
@@ -103,6 +104,11 @@ def answer(policy: Any, before: Any, after: Any, content: dict[str, torch.Tensor
     return policy.unnormalize_outputs({"action": chunk})["action"]
 
 
+def save_answer(folder: Path, chunk: torch.Tensor) -> None:
+    """Write a chunk beside the checkpoint."""
+    save_file({"chunk": chunk.contiguous()}, folder / "lerobot_answer.safetensors")
+
+
 def generate(diffusion: Any, batch: dict[str, Any], noise: torch.Tensor) -> torch.Tensor:
     """Run the reverse process from given noise; old versions draw it themselves."""
     try:
@@ -148,7 +154,7 @@ def make(spec: dict[str, Any], folder: Path) -> None:
             pipeline.save_pretrained(folder)
     content = random_io(config, spec.get("seed", 0))
     content["expected"] = answer(policy, before, after, content).contiguous()
-    save_file({k: v.contiguous() for k, v in content.items()}, folder / "io.safetensors")
+    save_file({k: v.contiguous() for k, v in content.items()}, folder / IO)
 
 
 def randomise(policy: torch.nn.Module, seed: int) -> None:
@@ -208,14 +214,6 @@ def losses(folder: Path, batches: dict[str, torch.Tensor], seed: int) -> list[fl
     ]
 
 
-def training(folder: Path) -> tuple[Any, Any]:
-    """Return a policy in training mode and LeRobot's optimiser for it."""
-    policy, _, _ = load(folder)
-    policy.train()
-    optimizer = policy.config.get_optimizer_preset().build(policy.get_optim_params())
-    return policy, optimizer
-
-
 def training_batch(config: Any, size: int) -> dict[str, torch.Tensor]:
     """Return a made-up normalised training batch."""
     draw = torch.Generator().manual_seed(1)
@@ -241,6 +239,31 @@ def one_step(policy: Any, optimizer: Any, batch: dict[str, torch.Tensor]) -> flo
     return float(loss)
 
 
+def serve(folder: Path, size: int) -> None:
+    """Do what each line of stdin says and print the seconds it took.
+
+    The optimiser comes with the first step, so that chunks are timed beside a small process.
+    """
+    policy, before, after = load(folder)
+    content = random_io(policy.config, 0)
+    optimizer = batch = None
+    print("= ready", flush=True)  # LeRobot prints lines of its own
+    for line in sys.stdin:
+        if line.strip() == "train" and optimizer is None:
+            policy.train()
+            optimizer = policy.config.get_optimizer_preset().build(policy.get_optim_params())
+            batch = training_batch(policy.config, size)
+        begin = time.perf_counter()
+        if line.strip() == "train":
+            assert batch is not None
+            one_step(policy, optimizer, batch)
+        elif line.strip() == "answer":
+            save_answer(folder, answer(policy, before, after, load_file(folder / IO)))
+        else:
+            answer(policy, before, after, content)
+        print("=", time.perf_counter() - begin, flush=True)
+
+
 def main(arguments: list[str]) -> None:
     """Dispatch."""
     torch.set_num_threads(THREADS)
@@ -251,8 +274,7 @@ def main(arguments: list[str]) -> None:
         return
     if verb == "run":
         for folder in map(Path, arguments[1:]):
-            chunk = answer(*load(folder), load_file(folder / "io.safetensors")).contiguous()
-            save_file({"chunk": chunk}, folder / "lerobot_answer.safetensors")
+            save_answer(folder, answer(*load(folder), load_file(folder / IO)))
         return
     if verb == "select":
         for folder in map(Path, arguments[1:]):
@@ -261,24 +283,8 @@ def main(arguments: list[str]) -> None:
     if verb == "losses":
         print(json.dumps(losses(folder, load_file(arguments[2]), int(arguments[3]))))
         return
-    if verb == "time":
-        policy, before, after = load(folder)
-        content = random_io(policy.config, 0)
-        times = []
-        for _ in range(int(arguments[2]) + 2):
-            begin = time.perf_counter()
-            answer(policy, before, after, content)
-            times.append(time.perf_counter() - begin)
-        print(json.dumps({"seconds": times[2:]}))
-        return
-    policy, optimizer = training(folder)
-    batch = training_batch(policy.config, int(arguments[3]))
-    one_step(policy, optimizer, batch)
-    begin = time.perf_counter()
-    for _ in range(int(arguments[2])):
-        one_step(policy, optimizer, batch)
-    speed = int(arguments[2]) * int(arguments[3]) / (time.perf_counter() - begin)
-    print(json.dumps({"samples_per_s": speed}))
+    assert verb == "serve", __doc__
+    serve(folder, int(arguments[2]))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from koch_policy.train.metrics import (
     prepare,
     tensorboard_writer,
 )
-from koch_policy.train.optim import AveragedWeights, make_optimizer, set_rate
+from koch_policy.train.optim import AveragedWeights, make_optimizer, optimize, set_rate
 
 _PREFETCHED = 3
 
@@ -171,21 +171,21 @@ class Trainer:
         train = self.recipe.train
         set_rate(self.optimizer, self.step, train)
         batch = self._augmented(raw)
-        kind = self.device.type
-        with torch.autocast(kind, dtype=torch.bfloat16, enabled=train.amp):
-            loss, parts = policy_model(self.model).loss(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        parallel.average_gradients(self.model, self.world)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm)
+        parts, norm = optimize(
+            self.model,
+            self.optimizer,
+            batch,
+            amp=train.amp,
+            clip_norm=train.clip_norm,
+            world=self.world,
+        )
         if not bool(torch.isfinite(norm)):
             raise NotFiniteError(
                 f"training step {self.step}", 1, "Lower the learning rate or check the data."
             )
-        self.optimizer.step()
         if self.average is not None:
             self.average.update(self.model)
-        return {"loss": loss.detach(), **parts}, norm
+        return parts, norm
 
     def _augmented(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Scale, normalise and augment a batch; the draws follow from seed and step."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Optimiser, learning-rate schedule and averaged weights."""
+"""Optimiser, its step, learning-rate schedule and averaged weights."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from koch_policy.configs import PolicyConfig
+from koch_policy.models.registry import policy_model
+from koch_policy.train import parallel
 from koch_policy.train.config import TrainConfig
 
 _BACKBONES = ("backbone.", "rgb_encoder.")
@@ -39,7 +41,9 @@ def make_optimizer(
         groups.append({"params": backbone, "lr": slow})
     betas = getattr(policy, "optimizer_betas", (0.9, 0.999))
     eps = getattr(policy, "optimizer_eps", 1e-8)
-    optimizer = torch.optim.AdamW(groups, lr=rate, betas=betas, eps=eps, weight_decay=decay)
+    optimizer = torch.optim.AdamW(
+        groups, lr=rate, betas=betas, eps=eps, weight_decay=decay, fused=True
+    )
     for group in optimizer.param_groups:
         group["base_lr"] = group["lr"]
     return optimizer
@@ -61,6 +65,44 @@ def set_rate(optimizer: torch.optim.Optimizer, step: int, train: TrainConfig) ->
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
     return float(optimizer.param_groups[0]["lr"])
+
+
+def optimize(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: dict[str, Tensor],
+    *,
+    amp: bool,
+    clip_norm: float,
+    world: int = 1,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Take one step on a normalised batch.
+
+    Args:
+        model: A policy's network in training mode.
+        optimizer: Of its parameters.
+        batch: What `loss` takes.
+        amp: Compute the network in bfloat16 where that is safe.
+        clip_norm: Gradients are scaled down to this norm.
+        world: Number of processes that share the step.
+
+    Returns:
+        The loss with its parts, and the norm of the gradient before clipping; where that is not
+        finite nothing was changed.
+    """
+    kind = next(model.parameters()).device.type
+    with torch.autocast(kind, dtype=torch.bfloat16, enabled=amp):
+        loss, parts = policy_model(model).loss(batch)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    parallel.average_gradients(model, world)
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if bool(norm > clip_norm):
+        nn.utils.clip_grads_with_norm_(model.parameters(), clip_norm, norm)
+    if bool(torch.isfinite(norm)):
+        optimizer.step()
+    return {"loss": loss.detach(), **parts}, norm
 
 
 class AveragedWeights:

@@ -97,10 +97,11 @@ def load_state(
         average.values = {key: value.detach().clone() for key, value in model.state_dict().items()}
         average.updates = int(content["ema_updates"])
         model.load_state_dict(_tensors(folder / _WEIGHTS))
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
     saved: dict[int, dict[str, Tensor]] = {}
     for key, value in _tensors(folder / _OPTIMIZER).items():
         _, index, name = key.split("/")
-        saved.setdefault(int(index), {})[name] = value
+        saved.setdefault(int(index), {})[name] = _laid_out(value, parameters, int(index))
     whole = optimizer.state_dict()
     whole["state"] = saved
     try:
@@ -112,6 +113,13 @@ def load_state(
     if torch.cuda.is_available() and "torch_cuda_rng_state" in random:
         torch.cuda.set_rng_state(random["torch_cuda_rng_state"])
     return int(content["step"]), dict(content["history"])
+
+
+def _laid_out(value: Tensor, parameters: list[Tensor], index: int) -> Tensor:
+    """Return a value in its parameter's memory layout: fused optimisers walk through memory."""
+    if index >= len(parameters) or parameters[index].shape != value.shape:
+        return value
+    return torch.empty_like(parameters[index], dtype=value.dtype, device="cpu").copy_(value)
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
