@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
+from koch_rig.files import write_whole
 from koch_rig.joints import JOINT_NAMES
 
 if TYPE_CHECKING:
@@ -70,7 +70,5 @@ def write_offsets(path: Path, arm: str, offsets: Mapping[str, float]) -> bool:
     text = replace_offsets(path.read_text(encoding="utf-8"), arm, offsets)
     if text is None:
         return False
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(path, text)
     return True

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from koch_policy.errors import CheckpointError
+from koch_rig.files import write_whole
 
 
 @contextmanager
@@ -35,10 +35,8 @@ def write_folder(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON, indented by four, through a temporary file."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    """Write JSON, indented by four, whole or not at all."""
+    write_whole(path, json.dumps(content, indent=4) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

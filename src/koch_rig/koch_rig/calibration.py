@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from koch_rig.errors import CalibrationError
+from koch_rig.files import write_whole
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import Role
 
@@ -135,15 +136,8 @@ def calibration_text(calibration: Mapping[str, MotorCalibration]) -> str:
 
 
 def save_calibration(calibration: Mapping[str, MotorCalibration], path: Path | str) -> None:
-    """Write a calibration file whole or not at all (temporary file, then rename)."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        temporary.write_text(calibration_text(calibration), encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a calibration file, whole or not at all."""
+    write_whole(Path(path), calibration_text(calibration))
 
 
 def lerobot_calibration_path(

@@ -52,25 +52,6 @@ class CalibrationError(KochError):
         super().__init__(f"{text}. {hint}" if hint else text)
 
 
-class JointNamesError(KochError):
-    """A set of joint names does not match the six joints of a Koch arm."""
-
-    def __init__(self, where: str, *, missing: list[str], unknown: list[str]) -> None:
-        self.missing = missing
-        self.unknown = unknown
-        parts = []
-        if missing:
-            parts.append(f"missing {', '.join(missing)}")
-        if unknown:
-            parts.append(f"unknown {', '.join(unknown)}")
-        from koch_rig.joints import JOINT_NAMES
-
-        super().__init__(
-            f"{where}: joint names are wrong: {'; '.join(parts)}. "
-            f"Expected exactly {', '.join(JOINT_NAMES)}, in any order."
-        )
-
-
 class ShapeError(KochError):
     """An array has the wrong shape."""
 

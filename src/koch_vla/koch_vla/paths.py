@@ -79,8 +79,3 @@ def default_rig(*, sim: bool = False) -> Path:
     if found is None:
         raise RigFileNotFoundError([folder / relative for folder in share_folders()])
     return found.resolve()
-
-
-def run_folder() -> Path:
-    """Return the folder of things that live as long as a run (ports, parameter files)."""
-    return Path(os.environ.get("KOCH_RUN_DIR", "/tmp/koch"))

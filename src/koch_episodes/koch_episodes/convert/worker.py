@@ -32,6 +32,7 @@ from koch_episodes.dataset.video import VideoSettings, video_info
 from koch_episodes.dataset.video_files import probe
 from koch_episodes.errors import DecodeError, EpisodeError, OutputUnwritableError
 from koch_rig.errors import KochError
+from koch_rig.files import write_whole
 from koch_rig.fingerprint import fingerprint
 
 RESULT = "job.json"
@@ -118,9 +119,7 @@ def _convert_bag(job: Job) -> JobResult:
         "report": result.report,
         "error": result.error,
     }
-    draft = job.folder / f"{RESULT}.tmp"
-    draft.write_text(json.dumps(raw, ensure_ascii=False), encoding="utf-8")
-    draft.replace(job.folder / RESULT)
+    write_whole(job.folder / RESULT, json.dumps(raw, ensure_ascii=False))
     return result
 
 

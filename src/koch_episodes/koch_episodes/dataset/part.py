@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_episodes.dataset.stats import Stats, stats_from_json, stats_to_json
+from koch_rig.files import write_whole
 
 _FACTS = "part.json"
 _COLUMNS = "columns.npz"
@@ -54,9 +55,7 @@ class EpisodePart:
             "videos": {key: path.name for key, path in self.videos.items()},
             "video_info": {key: dict(info) for key, info in self.video_info.items()},
         }
-        draft = folder / f"{_FACTS}.tmp"
-        draft.write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
-        draft.replace(folder / _FACTS)
+        write_whole(folder / _FACTS, json.dumps(facts, ensure_ascii=False))
 
     @staticmethod
     def is_whole(folder: Path) -> bool:

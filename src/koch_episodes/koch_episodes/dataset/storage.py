@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,8 +29,30 @@ from koch_episodes.dataset.tables import (
     write_tasks,
 )
 from koch_episodes.dataset.video_files import can_join, join
+from koch_rig.files import write_whole
 
 Columns = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class NewEpisode:
+    """An episode on its way into a dataset's files.
+
+    Attributes:
+        info: The dataset's info.json.
+        index: The episode's number.
+        first_index: Number of its first frame in the whole dataset.
+        columns: Feature key to values, shape (T,) or (T, N), LeRobot's own columns included.
+        part: Task, length and videos.
+        stats: Of every feature.
+    """
+
+    info: DatasetInfo
+    index: int
+    first_index: int
+    columns: Columns
+    part: EpisodePart
+    stats: Mapping[str, Stats]
 
 
 class Storage(Protocol):
@@ -37,15 +60,7 @@ class Storage(Protocol):
 
     def __init__(self, root: Path, start: Start) -> None: ...
 
-    def add(
-        self,
-        info: DatasetInfo,
-        episode: int,
-        first_index: int,
-        columns: Columns,
-        part: EpisodePart,
-        stats: Mapping[str, Stats],
-    ) -> None:
+    def add(self, new: NewEpisode) -> None:
         """Store one episode."""
 
     def finish(self, info: DatasetInfo, tasks: list[str]) -> None:
@@ -117,25 +132,18 @@ class V30Storage:
         }
         self._rows: list[dict[str, Any]] = []
 
-    def add(
-        self,
-        info: DatasetInfo,
-        episode: int,
-        first_index: int,
-        columns: Columns,
-        part: EpisodePart,
-        stats: Mapping[str, Stats],
-    ) -> None:
+    def add(self, new: NewEpisode) -> None:
         """Store one episode."""
-        chunk, file = self._write_frames(info, frame_table(info.features, columns))
+        info, part = new.info, new.part
+        chunk, file = self._write_frames(info, frame_table(info.features, new.columns))
         row: dict[str, Any] = {
-            "episode_index": episode,
+            "episode_index": new.index,
             "tasks": [part.task],
             "length": part.length,
             "data/chunk_index": chunk,
             "data/file_index": file,
-            "dataset_from_index": first_index,
-            "dataset_to_index": first_index + part.length,
+            "dataset_from_index": new.first_index,
+            "dataset_to_index": new.first_index + part.length,
         }
         for key, video in self._videos.items():
             (chunk, file), start_s = video.add(part.videos[key], part.length, info)
@@ -143,7 +151,7 @@ class V30Storage:
             row[f"videos/{key}/file_index"] = file
             row[f"videos/{key}/from_timestamp"] = start_s
             row[f"videos/{key}/to_timestamp"] = start_s + part.length / info.fps
-        for key, values in stats.items():
+        for key, values in new.stats.items():
             for name, value in values.items():
                 row[f"stats/{key}/{name}"] = value
         row["meta/episodes/chunk_index"], row["meta/episodes/file_index"] = self._episodes_place
@@ -192,29 +200,22 @@ class V21Storage:
         self._episodes: list[dict[str, Any]] = []
         self._stats: list[dict[str, Any]] = []
 
-    def add(
-        self,
-        info: DatasetInfo,
-        episode: int,
-        first_index: int,
-        columns: Columns,
-        part: EpisodePart,
-        stats: Mapping[str, Stats],
-    ) -> None:
+    def add(self, new: NewEpisode) -> None:
         """Store one episode."""
-        place = {"episode": episode, "chunk": 0, "file": 0}
+        part = new.part
+        place = {"episode": new.index, "chunk": 0, "file": 0}
         path = self._root / layout.data_path(Version.V21, **place)
-        write_parquet(path, frame_table(info.features, columns))
+        write_parquet(path, frame_table(new.info.features, new.columns))
         for key, video in part.videos.items():
             _place(video, self._root / layout.video_path(Version.V21, key, **place))
         self._episodes.append(
-            {"episode_index": episode, "tasks": [part.task], "length": part.length}
+            {"episode_index": new.index, "tasks": [part.task], "length": part.length}
         )
         plain = {
             key: {name: value for name, value in values.items() if name not in QUANTILES}
-            for key, values in stats.items()
+            for key, values in new.stats.items()
         }
-        self._stats.append({"episode_index": episode, "stats": stats_to_json(plain)})
+        self._stats.append({"episode_index": new.index, "stats": stats_to_json(plain)})
 
     def finish(self, info: DatasetInfo, tasks: list[str]) -> None:
         """Write the line-wise JSON tables."""
@@ -225,9 +226,6 @@ class V21Storage:
 
     def _write_lines(self, name: str, rows: list[dict[str, Any]], *, keep: bool) -> None:
         path = self._root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         old = path.read_text(encoding="utf-8") if keep and path.exists() else ""
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-        draft = path.with_name(path.name + ".tmp")
-        draft.write_text(old + "".join(lines), encoding="utf-8")
-        draft.replace(path)
+        write_whole(path, old + "".join(lines))

@@ -28,10 +28,11 @@ from koch_episodes.dataset.stats import (
     sampled_frames,
     stats_to_json,
 )
-from koch_episodes.dataset.storage import Storage, V21Storage, V30Storage
+from koch_episodes.dataset.storage import NewEpisode, Storage, V21Storage, V30Storage
 from koch_episodes.dataset.video import VideoSettings, VideoWriter, video_info
 from koch_episodes.dataset.video_files import probe
 from koch_episodes.errors import DatasetWriteError, OutputExistsError
+from koch_rig.files import write_whole
 
 Pictures = Iterable[npt.NDArray[np.uint8]]
 
@@ -106,7 +107,9 @@ class DatasetWriter:
         stats.update({key: column_stats(columns[key]) for key in DEFAULT_FEATURES})
         if self._episodes == 0:
             self._note_video_info(part)
-        self._storage.add(self.info, self._episodes, self._frames, columns, part, stats)
+        self._storage.add(
+            NewEpisode(self.info, self._episodes, self._frames, columns, part, stats)
+        )
         for key, value in stats.items():
             self._stats.setdefault(key, []).append(value)
         self._frames += part.length
@@ -246,9 +249,5 @@ def _link(source: str, target: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON by way of a temporary file (a linked original stays as it is)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".tmp")
-    text = json.dumps(content, indent=4, ensure_ascii=False)
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    """Write JSON; a linked original stays as it is."""
+    write_whole(path, json.dumps(content, indent=4, ensure_ascii=False))

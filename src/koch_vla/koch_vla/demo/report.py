@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import base64
 import html
-import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from koch_rig.files import write_whole
 from koch_vla.demo.step import DemoContext, Results
 from koch_vla.machine import machine, versions
 from koch_vla.terminal import duration
@@ -152,10 +152,7 @@ def write_html(
             "</html>\n",
         ]
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    write_whole(path, text)
 
 
 def text_table(pairs: Iterable[tuple[str, str]]) -> list[str]:

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from koch_rig.files import write_whole
 
 Results = dict[str, Any]
 
@@ -123,7 +124,4 @@ def read_marker(path: Path) -> Results | None:
 
 def write_marker(path: Path, inputs: Mapping[str, Any], results: Results) -> None:
     """Write a marker whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps({"inputs": dict(inputs), "results": results}, indent=2))
-    os.replace(part, path)
+    write_whole(path, json.dumps({"inputs": dict(inputs), "results": results}, indent=2))
