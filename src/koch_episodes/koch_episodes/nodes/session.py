@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 import rclpy
@@ -43,12 +42,7 @@ class Session:
         """Return the session."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
 
@@ -108,6 +102,8 @@ class Session:
         request: Any,
         timeout_s: float = ANSWER_TIMEOUT_S,
         check: Callable[[], None] = _nothing,
+        *,
+        must_succeed: bool = False,
     ) -> Any:
         """Call a service and return its answer.
 
@@ -116,34 +112,20 @@ class Session:
             request: Its request.
             timeout_s: How long the service may take to be there and to answer [s].
             check: See `spin_until`.
-
-        Raises:
-            NoAnswerError: The service is not there, or does not answer in time.
-        """
-        what = f"service {client.srv_name}"
-        deadline = time.monotonic() + timeout_s
-        if not self.spin_until(client.service_is_ready, timeout_s, check):
-            raise NoAnswerError(what, timeout_s)
-        left = max(0.0, deadline - time.monotonic())
-        future = client.call_async(request)
-        if not self.spin_until(future.done, left, check):
-            raise NoAnswerError(what, timeout_s)
-        return future.result()
-
-    def ask(
-        self,
-        client: Any,
-        request: Any,
-        timeout_s: float = ANSWER_TIMEOUT_S,
-        check: Callable[[], None] = _nothing,
-    ) -> Any:
-        """Call a service whose answer has `success` and `message`; see `call`.
+            must_succeed: The answer has `success` and `message`, and only a success will do.
 
         Raises:
             NoAnswerError: The service is not there, or does not answer in time.
             RefusedError: It answered that it could not.
         """
-        answer = self.call(client, request, timeout_s, check)
-        if not answer.success:
+        what = f"service {client.srv_name}"
+        deadline = time.monotonic() + timeout_s
+        if not self.spin_until(client.service_is_ready, timeout_s, check):
+            raise NoAnswerError(what, timeout_s)
+        future = client.call_async(request)
+        if not self.spin_until(future.done, max(0.0, deadline - time.monotonic()), check):
+            raise NoAnswerError(what, timeout_s)
+        answer = future.result()
+        if must_succeed and not answer.success:
             raise RefusedError(client.srv_name, answer.message)
         return answer

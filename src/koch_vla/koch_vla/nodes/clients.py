@@ -35,13 +35,13 @@ class WorldClient:
 
     def reset(self, seed: int) -> None:
         """Put block and cup where a seed says, and wait until that is published."""
-        self._session.ask(self._reset, ResetWorld.Request(seed=seed), check=self._check)
+        self._call(self._reset, ResetWorld.Request(seed=seed))
         self.task = None
         self.wait(lambda task: task.sim_time_s < RESET_TIMEOUT_S, RESET_TIMEOUT_S)
 
     def demonstrate(self) -> None:
         """Let the scripted hand begin."""
-        self._session.ask(self._demonstrate, Trigger.Request(), check=self._check)
+        self._call(self._demonstrate, Trigger.Request())
 
     def wait(self, done: Callable[[TaskState], bool], timeout_s: float) -> bool:
         """Spin until the task's state is as wanted; False after the timeout."""
@@ -50,6 +50,9 @@ class WorldClient:
             return self.task is not None and done(self.task)
 
         return self._session.spin_until(holds, timeout_s, self._check)
+
+    def _call(self, client: Any, request: Any) -> None:
+        self._session.call(client, request, check=self._check, must_succeed=True)
 
     def _on_task(self, message: TaskState) -> None:
         self.task = message

@@ -62,7 +62,7 @@ class EpisodeControl:
         """
         request = StartEpisode.Request(task=task, start_timeout_s=stream_timeout_s)
         patience_s = stream_timeout_s + ANSWER_TIMEOUT_S
-        return str(self._session.ask(self._start, request, patience_s, self._check).path)
+        return str(self._call(self._start, request, patience_s).path)
 
     def stop(self, outcome: str, *, keep: bool = True) -> tuple[str, str]:
         """End the episode; one that is not kept goes to the trash.
@@ -75,8 +75,11 @@ class EpisodeControl:
             RefusedError: No episode ran, or it could not be saved.
         """
         request = StopEpisode.Request(outcome=outcome, keep=keep)
-        answer = self._session.ask(self._stop, request, check=self._check)
+        answer = self._call(self._stop, request, ANSWER_TIMEOUT_S)
         return str(answer.path), str(answer.verdict)
+
+    def _call(self, client: Any, request: Any, timeout_s: float) -> Any:
+        return self._session.call(client, request, timeout_s, self._check, must_succeed=True)
 
 
 class RecorderClient:
