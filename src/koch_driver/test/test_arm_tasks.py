@@ -12,6 +12,7 @@ import pytest
 
 from koch_driver.arm import connect_arm
 from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
+from koch_driver.emulator import EmulatedChain, build_chain
 from koch_driver.follower_task import FollowerConfig, FollowerTask, OnExit, Snapshot
 from koch_driver.guard import Guard, GuardLimits
 from koch_driver.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, LeaderTask
@@ -23,7 +24,6 @@ from koch_rig.units import JointUnits, Units
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from koch_driver.emulator import EmulatedChain
     from koch_rig.rig import Rig
 
 
@@ -156,29 +156,40 @@ def test_a_leader_is_free_but_for_its_trigger(
 
 
 def test_a_trigger_held_closed_does_not_shut_its_servo_down(
-    rig: Rig, leader_chain: EmulatedChain, wait_until: Callable[..., bool]
+    rig: Rig, wait_until: Callable[..., bool]
 ) -> None:
     """Without a limit of the spring's current the servo's overload trips after three seconds."""
     readings: list = []
-    loop = start(rig, "leader", leader_task([], readings))
-    assert wait_until(lambda: len(readings) > 10)
-    open_rad = readings[-1].positions[5]
-    leader_chain.faults.hold("gripper", open_rad + 0.6)
-    time.sleep(3.6)
-    assert leader_chain.servo(6).get("Hardware_Error_Status") == 0
-    assert 100 < abs(leader_chain.servo(6).get("Present_Current")) <= 200
-    loop.close()
+    begin_s, fast = time.monotonic(), 6.0  # the servos' seconds per second
+
+    def clock() -> float:
+        return begin_s + fast * (time.monotonic() - begin_s)
+
+    with build_chain(rig, "leader", clock=clock) as leader_chain:
+        loop = start(rig, "leader", leader_task([], readings))
+        assert wait_until(lambda: len(readings) > 10)
+        open_rad = readings[-1].positions[5]
+        leader_chain.faults.hold("gripper", open_rad + 0.6)
+        time.sleep(4.0 / fast)
+        assert leader_chain.read("gripper", "Hardware_Error_Status") == 0
+        assert 100 < abs(leader_chain.read("gripper", "Present_Current")) <= 200
+        loop.close()
 
 
 def test_a_leader_reboots_a_trigger_that_has_shut_down(
-    rig: Rig, leader_chain: EmulatedChain, wait_until: Callable[..., bool]
+    rig: Rig,
+    leader_chain: EmulatedChain,
+    wait_until: Callable[..., bool],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("koch_driver.leader_task._RECOVERY_PAUSE_S", 0.5)
     made: list[LeaderTask] = []
     loop = start(rig, "leader", leader_task(made, []))
     assert wait_until(lambda: torques(leader_chain)[5] == 1)
     leader_chain.faults.trip("gripper", "overload")
     assert wait_until(lambda: made[0].errors == {"gripper": "overload"})
     assert loop.status().phase is Phase.RUNNING
+    assert torques(leader_chain)[5] == 0, "it is given a pause"
     assert wait_until(lambda: torques(leader_chain)[5] == 1, 6.0)
     assert made[0].errors == {}
     assert leader_chain.servo(6).get("Goal_Current") == 200

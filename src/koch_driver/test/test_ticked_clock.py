@@ -30,7 +30,7 @@ def test_it_runs_on_between_two_ticks(speed: float) -> None:
     end = run(clock, speed, 60)
     for ahead in (-7, -3, 0, 3, 7, 2):
         now = end + ahead * MS
-        assert clock.at(now) == pytest.approx(START + speed * now, abs=2000, rel=0)
+        assert clock.at(now) == pytest.approx(START + speed * now, abs=speed * MS / 20, rel=0)
     assert clock.rate == pytest.approx(speed)
 
 
@@ -60,13 +60,14 @@ def test_it_stops_when_the_clock_does_and_goes_on_with_it() -> None:
     end = run(clock, 3.0, 60)
     running = clock.at(end)
     stopped = clock.at(end + 500 * MS)
-    assert 0 < stopped - running <= 3 * 10 * MS
-    assert clock.at(end + 900 * MS) == stopped
+    assert 0 < stopped - running <= 3 * 21 * MS
+    assert clock.at(end + 900 * MS) == clock.at(end + 899 * MS) == stopped
     value = START + round(3.0 * end)
     for k in range(60):
-        clock.tick(value + 30 * MS * k, end + (1000 + 10 * k) * MS)
-    now = end + (1000 + 10 * 60) * MS
-    assert clock.at(now) == pytest.approx(value + 30 * MS * 60, abs=1000, rel=0)
+        now = end + (5000 + 10 * k) * MS
+        clock.tick(value + 30 * MS * k, now)
+        assert clock.at(now) <= max(stopped, value + 30 * MS * (k + 1))
+    assert clock.at(now) == pytest.approx(value + 30 * MS * k, abs=MS, rel=0)
 
 
 @pytest.mark.parametrize("jump_s", [-100.0, -0.1, 5.0])

@@ -141,22 +141,32 @@ class Probe(Node):
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(ns, 1_000_000_000)
         self.writers[source].publish(message)
 
-    def drive(self, target: Callable[[float], Sequence[float]], seconds: float,
-              source: str = "policy") -> None:  # fmt: skip
-        """Send commands at 30 Hz for some time."""
+    def drive(
+        self, target: Callable[[float], Sequence[float]], seconds: float,
+        source: str = "policy", until: Callable[[], bool] | None = None,
+    ) -> None:  # fmt: skip
+        """Send commands at 30 Hz for some time, or until something came true."""
         begin = time.monotonic()
         for tick in itertools.count():
             elapsed = tick / 30.0
-            if elapsed > seconds:
+            if elapsed > seconds or (until is not None and until()):
                 return
             time.sleep(max(0.0, begin + elapsed - time.monotonic()))
             self.send(target(elapsed), source=source)
 
-    def go(self, joint: str, angle: float, seconds: float = 2.0) -> None:
+    def drive_to(self, pose: Sequence[float], seconds: float = 3.0, source: str = "policy",
+                 within: float = 0.03) -> None:  # fmt: skip
+        """Command a pose until the arm is there, but no longer than this."""
+        self.drive(
+            lambda _: pose, seconds, source,
+            until=lambda: max(abs(a - b) for a, b in zip(self.pose, pose, strict=True)) < within,
+        )  # fmt: skip
+
+    def go(self, joint: str, angle: float, seconds: float = 3.0) -> None:
         """Drive one joint somewhere and the others nowhere."""
         pose = self.pose
         pose[JOINT_NAMES.index(joint)] = angle
-        self.drive(lambda _: pose, seconds)
+        self.drive_to(pose, seconds)
 
     def ask(self, name: str, data: bool = True) -> Any:
         """Call a service of the follower."""

@@ -39,31 +39,34 @@ def guard_count(probe: Any, key: str) -> int:
     return int(probe.diagnostics.get("follower: guard", (0, "", {}))[2].get(key, 0))
 
 
-@pytest.mark.parametrize(
-    ("names", "positions", "age", "key"),
-    [
-        (JOINT_NAMES, [0.0, math.nan, 0.5, 0.5, 0.5, 0.0], 0.0, "finite/shoulder_lift"),
-        (JOINT_NAMES, [math.inf, 0.5, 0.5, 0.5, 0.5, 0.0], 0.0, "finite/shoulder_pan"),
-        (JOINT_NAMES[:5], [0.5] * 5, 0.0, "names/gripper"),
-        ((*JOINT_NAMES[:5], "jaw"), [0.5] * 6, 0.0, "names/jaw"),
-        (JOINT_NAMES, [0.5] * 6, 1.0, "age/policy"),
-    ],
-)
-def test_a_bad_command_does_not_move_the_arm(probe, bounds, names, positions, age, key) -> None:
-    before, pose = guard_count(probe, key), probe.pose
-    for _ in range(10):
-        probe.send(positions, names=names, age=age)
-        time.sleep(0.01)
-    assert probe.wait(lambda: guard_count(probe, key) > before, 2.5)
+BAD_COMMANDS = {  # what the guard counts: joints, angles, age
+    "finite/shoulder_lift": (JOINT_NAMES, [0.0, math.nan, 0.5, 0.5, 0.5, 0.0], 0.0),
+    "finite/shoulder_pan": (JOINT_NAMES, [math.inf, 0.5, 0.5, 0.5, 0.5, 0.0], 0.0),
+    "names/gripper": (JOINT_NAMES[:5], [0.5] * 5, 0.0),
+    "names/jaw": ((*JOINT_NAMES[:5], "jaw"), [0.5] * 6, 0.0),
+    "age/policy": (JOINT_NAMES, [0.5] * 6, 1.0),
+}
+
+
+def test_bad_commands_do_not_move_the_arm_and_are_counted(probe, bounds) -> None:
+    before = {key: guard_count(probe, key) for key in BAD_COMMANDS}
+    pose = probe.pose
+    for key, (names, positions, age) in BAD_COMMANDS.items():
+        for _ in range(10):
+            probe.send(positions, names=names, age=age)
+            time.sleep(0.01)
+        assert probe.pose == pytest.approx(pose, abs=0.02), key
+    for key, count in before.items():
+        assert probe.wait(lambda k=key, n=count: guard_count(probe, k) > n, 2.5), key
     assert probe.pose == pytest.approx(pose, abs=0.02)
     bounds.check(probe.commands)
 
 
 def test_a_jump_of_three_radians_stays_in_bounds(probe, bounds) -> None:
-    probe.go("shoulder_pan", -1.5, 2.5)
-    probe.go("shoulder_pan", 1.5, 2.0)
+    probe.go("shoulder_pan", -1.5)
+    probe.go("shoulder_pan", 1.5)
     assert probe.pose[0] == pytest.approx(1.5, abs=0.05)
-    assert bounds.check(probe.commands) > 300
+    assert bounds.check(probe.commands) > 200
     assert max(abs(message.velocity[0]) for message in probe.commands) > 2.0
 
 
@@ -120,7 +123,7 @@ def test_two_seconds_without_any_packet_hold_and_recover_without_a_jump(
     assert silent == 0, "goals were written without measurements"
     arm.faults.clear()
     assert probe.wait(lambda: probe.stamps[-1] > time.time() - 0.1, 4.0)
-    probe.drive(lambda t: [wanted, *centre[1:]], 2.5)
+    probe.drive_to([wanted, *centre[1:]])
     assert time.monotonic() - begin < 10.0
     assert probe.pose[0] == pytest.approx(wanted, abs=0.05)
     bounds.check(probe.commands)
@@ -140,7 +143,7 @@ def test_unplugged_for_five_seconds_while_moving(probe, arm, bounds) -> None:
     first = probe.commands[count]
     measured = probe.states[-1].position
     assert abs(first.position[0] - measured[0]) < 0.1
-    probe.drive(lambda t: moves, 2.5)
+    probe.drive_to(moves)
     assert probe.pose[0] == pytest.approx(moves[0], abs=0.05)
     bounds.check(probe.commands)
 
@@ -158,7 +161,7 @@ def test_an_overloaded_motor_stops_the_arm_until_torque_is_given_again(probe, ar
     assert probe.ask("torque", True).success
     assert probe.ask("resume").success
     probe.commands.clear()
-    probe.go("elbow_flex", 0.4, 2.0)
+    probe.go("elbow_flex", 0.4)
     assert probe.pose[2] == pytest.approx(0.4, abs=0.05)
     bounds.check(probe.commands)
 
@@ -172,7 +175,7 @@ def test_of_two_commanders_the_higher_priority_drives(probe, bounds) -> None:
         probe.send(down, source="policy")
         time.sleep(0.02)
     assert probe.pose[2] == pytest.approx(up[2], abs=0.05)
-    probe.drive(lambda t: down, 2.2, source="policy")
+    probe.drive_to(down)
     assert probe.pose[2] == pytest.approx(down[2], abs=0.05)
     bounds.check(probe.commands)
 
@@ -200,8 +203,8 @@ def test_a_killed_teleop_node_leaves_the_arm_holding(
 
 
 def _follows_the_leader(probe: Any, leader: EmulatedChain) -> None:
-    for tick in range(100):
-        leader.faults.hold("shoulder_pan", 0.6 * math.sin(math.pi / 2 * tick / 99))
+    for tick in range(60):
+        leader.faults.hold("shoulder_pan", 0.6 * math.sin(math.pi / 2 * tick / 59))
         time.sleep(0.02)
     assert probe.wait(lambda: abs(probe.pose[0] - 0.6) < 0.05, 3.0)
     values = probe.diagnostics["follower: guard"][2]
@@ -209,7 +212,7 @@ def _follows_the_leader(probe: Any, leader: EmulatedChain) -> None:
     opened = probe.ask("clutch", False)
     assert opened.success
     leader.faults.hold("shoulder_pan", -0.5)
-    time.sleep(1.0)
+    time.sleep(0.6)
     assert probe.pose[0] > 0.5, "the arm moved with the clutch open"
     closed = probe.ask("clutch", True)
     assert closed.success
