@@ -5,13 +5,10 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 
 from koch_vla.errors import GraphError
 from koch_vla.graph import build_graph
-from koch_vla.output import PrefixedOutput
-from koch_vla.supervisor import Supervisor, stop_on_signals
-from koch_vla.up import add_graph_arguments, load_chosen_rig, options_from
+from koch_vla.up import add_graph_arguments, load_chosen_rig, options_from, run_graph
 
 
 def main(argv: list[str]) -> int:
@@ -27,10 +24,7 @@ def main(argv: list[str]) -> int:
         raise GraphError(
             f"{rig.path}: no leader drives a follower. Give an arm `role: leader, drives: NAME`."
         )
-    specs = build_graph(rig, replace(options_from(arguments), teleop=True))
+    specs = build_graph(rig, options_from(arguments, teleop=True))
     from koch_vla.nodes.teleop_watch import TeleopWatch
 
-    output = PrefixedOutput(specs)
-    supervisor = Supervisor(specs, report=output)
-    with stop_on_signals(supervisor), TeleopWatch(rig.arms, output.status):
-        return supervisor.run()
+    return run_graph(specs, arguments.log, lambda output: TeleopWatch(rig.arms, output.status))

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,12 +39,6 @@ def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[,NAME]",
         help="run only these nodes, named by node, package, namespace or executable",
     )
-    parser.add_argument(
-        "--teleop",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="let each leader drive its follower",
-    )
     parser.add_argument("--record", action="store_true", help="run the episode recorder")
     parser.add_argument("--record-root", default="", metavar="DIR", help="folder of its episodes")
     parser.add_argument(
@@ -55,14 +51,15 @@ def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
         "--speed", type=float, default=1.0, metavar="X", help="simulated seconds per second"
     )
     parser.add_argument("--rviz", action="store_true", help="start RViz")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="write the output there as well")
 
 
-def options_from(arguments: argparse.Namespace) -> GraphOptions:
+def options_from(arguments: argparse.Namespace, *, teleop: bool) -> GraphOptions:
     """Turn parsed arguments into graph options, absolute paths included."""
     rviz_config = paths.find_shared("config/rviz/koch.rviz")
     return GraphOptions(
         sim=arguments.sim,
-        teleop=arguments.teleop,
+        teleop=teleop,
         record=arguments.record,
         record_root=_absolute(arguments.record_root),
         policy=_absolute(arguments.policy),
@@ -94,8 +91,18 @@ def _absolute(path: str) -> str:
     return str(Path(path).expanduser().resolve()) if path else ""
 
 
-def run_graph(specs: tuple[NodeSpec, ...], log: Path | None = None) -> int:
-    """Run nodes in the foreground until they end or a signal comes; returns the exit code."""
+def run_graph(
+    specs: tuple[NodeSpec, ...],
+    log: Path | None = None,
+    beside: Callable[[PrefixedOutput], AbstractContextManager[object]] | None = None,
+) -> int:
+    """Run nodes in the foreground until they end or a signal comes; returns the exit code.
+
+    Args:
+        specs: The nodes.
+        log: File that gets the output as well.
+        beside: Makes something that runs as long as the nodes do and may write beside them.
+    """
     from koch_vla.nodes.process_report import ProcessReport
 
     with contextlib.ExitStack() as stack:
@@ -103,11 +110,12 @@ def run_graph(specs: tuple[NodeSpec, ...], log: Path | None = None) -> int:
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
             stream = stack.enter_context(log.open("w", encoding="utf-8"))
+        output = PrefixedOutput(specs, log=stream)
         processes = stack.enter_context(ProcessReport())
-        supervisor = Supervisor(
-            specs, report=PrefixedOutput(specs, log=stream), changed=processes.changed
-        )
+        supervisor = Supervisor(specs, report=output, changed=processes.changed)
         stack.enter_context(stop_on_signals(supervisor))
+        if beside is not None:
+            stack.enter_context(beside(output))
         return supervisor.run()
 
 
@@ -129,11 +137,16 @@ def main(argv: list[str]) -> int:
     """Run the verb."""
     parser = argparse.ArgumentParser(prog="koch up", description="Run the node graph of a rig.")
     add_graph_arguments(parser)
+    parser.add_argument(
+        "--teleop",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="let each leader drive its follower",
+    )
     parser.add_argument("--list", action="store_true", help="print the nodes and start nothing")
-    parser.add_argument("--log", type=Path, metavar="FILE", help="write the output there as well")
     arguments = parser.parse_args(argv)
     rig = load_chosen_rig(arguments.rig, arguments.sim)
-    specs = build_graph(rig, options_from(arguments))
+    specs = build_graph(rig, options_from(arguments, teleop=arguments.teleop))
     if arguments.list:
         say(describe(specs))
         return 0
