@@ -131,7 +131,7 @@ class LoopStatus:
         reason: Why it is not running, empty while it is.
         faults: Times the running arm was lost.
         bad_cycles: Cycles without a whole answer.
-        missing: Motors that did not answer in the newest of these, by id.
+        missing: Motors that did not answer in all of the newest of these in a row, by id.
         bad_age_s: Time since that one, inf when there was none.
         realtime: Whether the thread runs with real-time priority, and if not, why.
         schedule: How the schedule was kept.
@@ -285,16 +285,25 @@ class ControlLoop:
             state = bus.sync_read_state(budget_s)
             bad = 0 if state.ok else bad + 1
             if bad:
-                self._bad_cycles += 1
-                self._missing, self._bad_s = state.missing, time.monotonic()
+                self._note_missing(bad, state.missing)
             if bad >= self.config.bad_cycles:
-                raise CommunicationFault(bus, bad, state.missing)
+                raise CommunicationFault(bus, bad, self._missing)
             self._task.cycle(bus, state)
             self._run_calls(bus)
             if self._closing.is_set() and (
                 self._task.leave(bus) or time.monotonic() > self._leave_deadline_s
             ):
                 return
+
+    def _note_missing(self, bad: int, missing: tuple[int, ...]) -> None:
+        """Keep the motors that are missing in all bad cycles in a row.
+
+        A silent motor often silences those after it: only it is missing every time.
+        """
+        always = missing if bad == 1 else tuple(i for i in missing if i in self._missing)
+        self._missing = always or missing
+        self._bad_cycles += 1
+        self._bad_s = time.monotonic()
 
     def _run_calls(self, bus: DynamixelBus) -> None:
         while self._calls:
