@@ -29,7 +29,7 @@ def test_every_verb_is_in_the_table(readme):
 
 @pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md", "docs/hardware.md"])
 def test_every_command_in_the_documents_is_a_verb(repository, name):
-    known = {verb.name for verb in VERBS} | {"setup", "test"}
+    known = {verb.name for verb in VERBS} | {"setup", "test", "env"}
     text = (repository / name).read_text(encoding="utf-8")
     assert set(re.findall(r"[`/ ]koch ([a-z]+)\b", text)) - known == set()
 
