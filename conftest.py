@@ -11,10 +11,9 @@ import pytest
 
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 # In the environment, so that the workers of a run share the first domain.
-os.environ.setdefault("KOCH_TEST_DOMAIN", str(random.SystemRandom().randrange(50)))
+os.environ.setdefault("KOCH_TEST_DOMAIN", str(random.SystemRandom().randrange(101)))
 
-# Two runs side by side take every other domain, and the workers of a run take turns.
-_LANE = int(os.environ.get("KOCH_TEST_LANE", "0"))
+# The workers of a run take turns.
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 _modules = itertools.count()
@@ -26,7 +25,7 @@ def _next_domain() -> str:
     Above 101 the ports of a domain may clash with those that Linux gives to clients.
     """
     place = int(os.environ["KOCH_TEST_DOMAIN"]) + next(_modules) * _WORKERS + _WORKER
-    return str(1 + 2 * (place % 50) + _LANE)
+    return str(1 + place % 101)
 
 
 os.environ["ROS_DOMAIN_ID"] = _next_domain()

@@ -1,89 +1,42 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""`./koch test` without arguments: all tests, in two runs of pytest side by side.
+"""`./koch test` without arguments: all tests, in two runs of pytest, one after the other.
 
-In front, one by one, the tests marked `timing`: they keep time with servos, buses and whole
-graphs. Behind them all others, one worker for each core, in the scheduling class that runs only
-while nothing else wants to: what keeps time has the machine to itself, and mostly it sleeps.
+First what does not keep time, one worker for each core. Then, with nothing beside it, what does:
+the tests marked `timing` talk to servos on a pseudo-terminal, or watch a whole graph.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
-from typing import IO
 
 from repository import ROOT
 
 MOST_WORKERS = 8  # more cost more start-up than they save
-PYTEST = [sys.executable, "-m", "pytest"]
+INTERRUPTED = 2  # pytest's exit code
 
 
 def workers() -> int:
-    """How many of the other tests run at once."""
+    """How many tests run at once in the first run."""
     return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
 
 
-def environment(lane: int, domain: int) -> dict[str, str]:
-    """Variables that give a run DDS domains of its own; see conftest.py."""
-    return {**os.environ, "KOCH_TEST_LANE": str(lane), "KOCH_TEST_DOMAIN": str(domain)}
-
-
-def yield_to_all() -> None:
-    """Let this process and its children run only while the machine is idle."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-
-
-def start_others(domain: int, output: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start what does not keep time, its output into a file."""
-    command = [*PYTEST, "-m", "not timing", "-n", str(workers()), "--dist", "worksteal"]
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment(1, domain),
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        preexec_fn=yield_to_all,
-    )
-
-
-def show(process: subprocess.Popen[bytes], path: Path) -> int:
-    """Show what a process wrote and goes on to write; its exit code at the end."""
-    with path.open("rb") as written:
-        while True:
-            try:
-                code = process.wait(timeout=0.5)
-            except subprocess.TimeoutExpired:
-                code = None
-            sys.stdout.buffer.write(written.read())
-            sys.stdout.flush()
-            if code is not None:
-                return code
+def run(*arguments: str) -> int:
+    """Run pytest; its exit code."""
+    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=ROOT).returncode
 
 
 def main() -> int:
-    """Run everything; 0 when all is well, else the first run's that is not."""
-    domain = random.SystemRandom().randrange(50)
-    with tempfile.TemporaryDirectory(prefix="koch_test_") as folder:
-        path = Path(folder) / "others.log"
-        with path.open("wb") as output:
-            others = start_others(domain, output)
-        try:
-            command = [*PYTEST, "-m", "timing"]
-            first = subprocess.run(command, cwd=ROOT, env=environment(0, domain)).returncode
-            print(f"\n{'=' * 20} what does not keep time, {workers()} at once {'=' * 20}")
-            second = show(others, path)
-        except KeyboardInterrupt:
-            return 130
-        finally:
-            if others.poll() is None:
-                others.terminate()
-                others.wait()
+    """Run everything; 0 when all is well, else the exit code of the first run that is not."""
+    try:
+        first = run("-m", "not timing", "-n", str(workers()), "--dist", "worksteal")
+        if first == INTERRUPTED:
+            return first
+        second = run("-m", "timing")
+    except KeyboardInterrupt:
+        return 130
     return first or second
 
 
