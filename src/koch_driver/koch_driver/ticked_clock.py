@@ -8,8 +8,9 @@ from collections import deque
 from typing import NamedTuple
 
 _KEPT = 50  # ticks
-# Farther from where it was expected by so much wall time, a tick is a jump.
-_JUMP_NS = 200_000_000
+# A tick so far ahead of what was expected, in wall time, is a jump, and one so far behind.
+_AHEAD_NS, _BEHIND_NS = 200_000_000, 1_000_000_000
+_FIRST_NS = 10_000_000_000  # while the rate is not known
 # A tick that is so much later than the others has stopped the clock.
 _HOLD_NS = 20_000_000
 # An error of what is shown is made up for in this time, running at these shares of the rate.
@@ -31,13 +32,14 @@ class _Segment(NamedTuple):
 
 
 class TickedClock:
-    """Follows a clock of any speed by a line along its last ticks.
+    """Follows a clock of any speed without its steps.
 
     A simulation announces its time every few milliseconds; at three times the real speed one
     tick is fifteen of its milliseconds wide. Taken as they come, ticks would give two bus cycles
-    the same stamp, and would make commands look older or younger by a tick. On a busy computer
-    ticks are heard late, never early: the line leads along those that were least late. What is
-    shown approaches the line without a step.
+    the same stamp, and would make commands look older or younger by a tick. So what is shown runs
+    on at the rate of the last ticks and approaches each new one by running faster or slower,
+    which also evens out that ticks are heard late on a busy computer. It never leads by more
+    than a late tick: a simulation that falls behind stops its clock.
 
     One thread may call `tick`, any thread the rest.
     """
@@ -60,9 +62,10 @@ class TickedClock:
             now_ns: `time.monotonic_ns` when it was heard.
         """
         ticks, shown = self._ticks, self.at(now_ns)
-        jumped = not ticks or value_ns < ticks[-1][0]
-        jumped = jumped or abs(value_ns - shown) > _JUMP_NS * max(1.0, self._rate)
-        if jumped or now_ns > self._segments[-1].until_ns + _JUMP_NS:
+        off_ns = (value_ns - shown) / max(1.0, self._rate)
+        ahead_ns = _AHEAD_NS if self._rate > 0.0 else _FIRST_NS
+        jumped = not ticks or value_ns < ticks[-1][0] or not -_BEHIND_NS < off_ns < ahead_ns
+        if jumped or now_ns > self._segments[-1].until_ns + _AHEAD_NS:
             ticks.clear()
         ticks.append((value_ns, now_ns))
         if jumped:
@@ -84,7 +87,7 @@ class TickedClock:
         return segments[0].at(now_ns)
 
     def _segment(self, shown_ns: int, now_ns: int) -> _Segment:
-        """From what is shown now towards the line."""
+        """From what is shown now towards the newest tick."""
         ticks = list(self._ticks)
         n, half = len(ticks), len(ticks) // 2
         value_0, now_0 = ticks[0]
@@ -92,10 +95,9 @@ class TickedClock:
         nows = [now - now_0 for _, now in ticks]
         if nows[-1] <= 0:
             return _Segment(now_ns, shown_ns, 0.0, now_ns)
-        # The rate from the halves' means, the height from the tick that was heard soonest.
+        # The halves' means: single late ticks at either end would bend the rate.
         span = sum(nows[-half:]) - sum(nows[:half])
         rate = self._rate = (sum(values[-half:]) - sum(values[:half])) / span
-        height = max(v - rate * t for v, t in zip(values, nows, strict=True))
-        error = value_0 + height + rate * nows[-1] - shown_ns
+        error = ticks[-1][0] - shown_ns
         chosen = max(_SLOWEST * rate, min(_FASTEST * rate, rate + error / _CATCH_UP_NS))
         return _Segment(now_ns, shown_ns, chosen, now_ns + nows[-1] // (n - 1) + _HOLD_NS)
