@@ -27,6 +27,7 @@ from koch_policy.models.resnet import fold_batch_norm
 from koch_policy.normalize import Affine
 from koch_policy.policy import Observation
 from koch_policy.runtime.cache import cache_root, export_key
+from koch_policy.runtime.openvino_graph import compiled
 
 try:
     import openvino as ov
@@ -35,9 +36,6 @@ except ImportError as exc:
         "openvino", "the package is not installed", "Run `pip install openvino`."
     ) from exc
 
-# OpenVINO 2026.4's code generator ("snippets") takes these in and then fails: it refuses a graph
-# with Mish between matrix products, and crashes on group normalisation of small maps at f32.
-_NOT_GENERATED = ("Mish", "GroupNormalization")
 _EXPORT = "3"  # raise it when the exported graphs change
 
 
@@ -219,23 +217,14 @@ class OpenVinoEngine:
         """Return a compiled part, compiling it at the first use (which warm-up is)."""
         if name not in self._graphs:
             model = self._core.read_model(self._folder / f"{name}.xml")
-            options = self._options()
-            if any(node.get_type_name() in _NOT_GENERATED for node in model.get_ops()):
-                options["SNIPPETS_MODE"] = "DISABLE"
-            compiled = self._core.compile_model(model, "CPU", options)
-            self._graphs[name] = compiled.create_infer_request()
+            graph = compiled(self._core, model, self._hint())
+            self._graphs[name] = graph.create_infer_request()
         return self._graphs[name]
 
-    def _options(self) -> dict[str, Any]:
-        hint = "f32"
-        if self._precision != "f32":
-            able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-            hint = "bf16" if "BF16" in able else "f32"
-        return {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": hint,
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        }
+    def _hint(self) -> str:
+        """Precision of what is not quantised."""
+        able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return "bf16" if self._precision != "f32" and "BF16" in able else "f32"
 
     def _run(self, name: str, values: Sequence[NDArray[Any]]) -> Tensor:
         request = self._graph(name)

@@ -21,6 +21,8 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
+from koch_policy.runtime.openvino_graph import compiled
+
 _SMALLEST_WEIGHT = 64 * 64
 _CLIPPED = 1e-4  # part of the values that may lie outside the range
 
@@ -89,10 +91,10 @@ def _activation_ranges(
     place = {source: index for index, source in enumerate(unique)}
     first = len(model.outputs)
     probe.add_outputs([by_name[name].output(index) for name, index in unique])
-    compiled = ov.Core().compile_model(probe, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    graph = compiled(ov.Core(), probe, "f32")
     lows, highs = np.zeros(len(unique)), np.zeros(len(unique))
     for call in calls:
-        result = compiled([np.ascontiguousarray(value) for value in call])
+        result = graph([np.ascontiguousarray(value) for value in call])
         for index in range(len(unique)):
             low, high = np.quantile(result[first + index], (_CLIPPED, 1 - _CLIPPED))
             lows[index] = min(lows[index], float(low))
