@@ -81,7 +81,7 @@ def set_up(options: Options, record: Record | None, *, force: bool, quick: bool)
     say("[2/5] virtual environment")
     python = wheels.make_environment(ROOT, options, record)
     say("[3/5] Python packages")
-    if same_wheels:
+    if same_wheels and record_path(ROOT).is_file():  # gone with an environment made anew
         say("      as pinned")
     else:
         wheels.install_wheels(ROOT, options, python)
