@@ -27,6 +27,7 @@ from koch_driver.teleop_map import Engagement, PoseMap, engage
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.parameters import ParameterError, declare
+from koch_rig.polled import PolledGroup, ignore, take_newest
 from koch_rig.rig import Role
 
 _SILENT_S = 0.5
@@ -64,7 +65,9 @@ class TeleopNode(Node):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         topic = sibling(self, leader.name, "joint_states")
         self.create_subscription(JointState, topic, self._on_leader, STATE_NEWEST)
-        self.create_subscription(JointState, "joint_states", self._on_follower, STATE_NEWEST)
+        self._follower_states = self.create_subscription(
+            JointState, "joint_states", ignore, STATE_NEWEST, callback_group=PolledGroup()
+        )
         self.create_service(SetBool, "~/clutch", self._on_clutch)
         self.create_timer(1.0, self._report, clock=STEADY_CLOCK)
 
@@ -74,17 +77,21 @@ class TeleopNode(Node):
             return
         self._heard_s[self._ends[0]] = time.monotonic()
         self._leader = self._map.map(positions)
-        if self._wanted and not self._engaged and self._follower is not None:
-            self._engage()
+        if self._wanted and not self._engaged:
+            self._look_at_follower()
+            if self._follower is not None:
+                self._engage()
         if not self._engaged:
             return
         self._commands.publish(joint_state(message.header.stamp, self._leader))
         self._sent += 1
         self._delays.append(self._stamper.age_s(message.header.stamp))
 
-    def _on_follower(self, message: JointState) -> None:
-        self._follower = _by_name(message)
-        self._heard_s[self._ends[1]] = time.monotonic()
+    def _look_at_follower(self) -> None:
+        message = take_newest(self._follower_states)
+        if message is not None:
+            self._follower = _by_name(message)
+            self._heard_s[self._ends[1]] = time.monotonic()
 
     def _on_clutch(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if request.data and not self._engaged:
@@ -98,6 +105,7 @@ class TeleopNode(Node):
         return response
 
     def _engage(self) -> Engagement:
+        self._look_at_follower()
         answer = engage(
             self._leader,
             self._follower,
@@ -113,6 +121,7 @@ class TeleopNode(Node):
         return answer
 
     def _report(self) -> None:
+        self._look_at_follower()
         delays = list(self._delays)
         values = {
             "engaged": self._engaged,

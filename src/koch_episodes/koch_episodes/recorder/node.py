@@ -17,7 +17,7 @@ from koch_interfaces.srv import DiscardEpisode, StartEpisode, StopEpisode, UndoD
 from rcl_interfaces import msg as rcl_messages
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.clock import ROSClock
+from rclpy.clock import Clock, ClockType, ROSClock
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
@@ -42,6 +42,7 @@ from koch_rig.parameters import declare, live_parameters
 
 _EVENT_TYPE = "koch_interfaces/msg/EpisodeEvent"
 _TICK_S = 0.05
+_DRAIN_S = 0.02
 _LOOK_TICKS = 10
 _SAVE_TIMEOUT_S = 4.0  # of the five seconds that a node has to end
 _OWN_EVENTS_KEPT = 200
@@ -95,6 +96,8 @@ class RecorderNode(Node):
         self._ticks = 0
         self.add_on_set_parameters_callback(self._on_parameters)
         self.create_timer(_TICK_S, self._tick)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(_DRAIN_S, self._recorded.drain, clock=steady)
         self.intake.start()
         self.get_logger().info(f"episodes go to {self.store.root}")
 
@@ -204,6 +207,7 @@ class RecorderNode(Node):
     async def _on_stop(
         self, request: StopEpisode.Request, response: StopEpisode.Response
     ) -> StopEpisode.Response:
+        self._recorded.drain()  # what waits belongs to the episode
         reply = await self._ask(
             lambda done: self.session.stop(request.outcome, request.keep, done)
         )

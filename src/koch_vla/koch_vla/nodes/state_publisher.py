@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
@@ -14,16 +15,17 @@ from rcl_interfaces import msg as rcl_messages
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
-from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
+from koch_driver.nodes.messages import STEADY_CLOCK
 from koch_driver.nodes.qos import LATCHED, STATE_NEWEST
 from koch_driver.nodes.run import run_node
 from koch_rig.load import load_rig
 from koch_rig.model import robot_urdf, world_camera_arm
 from koch_rig.parameters import declare, described
+from koch_rig.polled import PolledGroup, ignore, take_newest
 from koch_vla.link_tree import LinkPose, LinkTree
 
 GHOST = "ghost/"
@@ -54,11 +56,12 @@ class StatePublisher(Node):
         super().__init__("robot_state_publisher")
         parameters = declare(self, StatePublisherParameters, rcl_messages)
         rig = load_rig(parameters.rig)
-        self._period_ns = int(1e9 / parameters.publish_frequency)
+        self._polled = PolledGroup()
+        self._looks: list[Callable[[], None]] = []
         self._transforms = self.create_publisher(TFMessage, "/tf", TRANSFORMS)
         self._static = self.create_publisher(TFMessage, "/tf_static", LATCHED)
         self._latched: list[Publisher[String]] = []
-        self._last_ns: dict[str, int] = {}
+        self._ghost_seen = False
         self._fixed: list[LinkPose] = []
         for arm in rig.arms:
             urdf = robot_urdf(rig, arm)
@@ -67,15 +70,11 @@ class StatePublisher(Node):
             self._latch(f"{arm}/robot_description", urdf)
             if arm == world_camera_arm(rig):
                 self._latch("robot_description", urdf)
-            hear = self._on_state(arm, tree)
-            self.create_subscription(
-                JointState, f"{arm}/joint_states", hear, STATE_NEWEST, raw=True
-            )
+            self._watch(f"{arm}/joint_states", partial(self._publish, tree))
             if arm == world_camera_arm(rig):
-                hear = self._on_ghost(tree)
-                topic = "policy/ghost/joint_states"
-                self.create_subscription(JointState, topic, hear, STATE_NEWEST, raw=True)
+                self._watch("policy/ghost/joint_states", partial(self._publish_ghost, tree))
         self._publish_static()
+        self.create_timer(1.0 / parameters.publish_frequency, self._look, clock=STEADY_CLOCK)
         count = len(self._fixed)
         self.get_logger().info(f"{count} fixed frames; waiting for {', '.join(rig.arms)}")
 
@@ -89,38 +88,37 @@ class StatePublisher(Node):
         publisher.publish(String(data=text))
         self._latched.append(publisher)
 
-    def _on_state(self, source: str, tree: LinkTree, prefix: str = "") -> Callable[[bytes], None]:
-        """Make the callback of one arm; most messages are dropped before they are parsed."""
+    def _watch(self, topic: str, publish: Callable[[JointState], None]) -> None:
+        """Publish what is new on a topic at each look."""
+        subscription = self.create_subscription(
+            JointState, topic, ignore, STATE_NEWEST, callback_group=self._polled
+        )
 
-        def publish(data: bytes) -> None:
-            now_ns = self.get_clock().now().nanoseconds
-            # A little early is on time; a clock that jumped back starts anew.
-            if 0 <= now_ns - self._last_ns.get(source, -(10**18)) < 0.95 * self._period_ns:
-                return
-            state = deserialize_message(data, JointState)
-            poses = tree.moving_poses(dict(zip(state.name, state.position, strict=False)))
-            if poses:
-                self._last_ns[source] = now_ns
-                poses = [_behind(prefix, pose) for pose in poses]
-                self._transforms.publish(
-                    TFMessage(transforms=_messages(poses, state.header.stamp))
-                )
+        def look() -> None:
+            state = take_newest(subscription)
+            if state is not None:
+                publish(state)
 
-        return publish
+        self._looks.append(look)
 
-    def _on_ghost(self, tree: LinkTree) -> Callable[[bytes], None]:
-        """Make the callback of the arm that the policy shows."""
-        publish = self._on_state(GHOST, tree, GHOST)
+    def _look(self) -> None:
+        for look in self._looks:
+            look()
 
-        def appear(data: bytes) -> None:
-            if GHOST not in self._last_ns:
-                world = LinkPose("world", f"{GHOST}world", (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
-                self._fixed += [world, *(_behind(GHOST, pose) for pose in tree.static_poses())]
-                self._last_ns[GHOST] = 0
-                self._publish_static()
-            publish(data)
+    def _publish(self, tree: LinkTree, state: JointState, prefix: str = "") -> None:
+        poses = tree.moving_poses(dict(zip(state.name, state.position, strict=False)))
+        if poses:
+            poses = [_behind(prefix, pose) for pose in poses]
+            self._transforms.publish(TFMessage(transforms=_messages(poses, state.header.stamp)))
 
-        return appear
+    def _publish_ghost(self, tree: LinkTree, state: JointState) -> None:
+        """Publish the arm that the policy shows; its fixed frames come with its first message."""
+        if not self._ghost_seen:
+            self._ghost_seen = True
+            world = LinkPose("world", f"{GHOST}world", (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+            self._fixed += [world, *(_behind(GHOST, pose) for pose in tree.static_poses())]
+            self._publish_static()
+        self._publish(tree, state, GHOST)
 
 
 def _behind(prefix: str, pose: LinkPose) -> LinkPose:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -16,9 +16,12 @@ from koch_episodes.recorder.intake import Intake, Source
 from koch_episodes.recorder.joint_watch import JointWatch
 from koch_episodes.recorder.quality import StreamMonitor
 from koch_episodes.recorder.wanted import WantedTopic
+from koch_rig.polled import PolledGroup, ignore, take_all
 
 if TYPE_CHECKING:
     from rclpy.node import Node
+
+Take = Callable[[bytes, Any], None]
 
 _JOINTS = "sensor_msgs/msg/JointState"
 
@@ -50,8 +53,9 @@ class Subscriptions:
             if topic.stream is not None
         }
         self._sources: dict[str, Source] = {}
-        self._active: dict[str, tuple[Any, OfferedQos]] = {}
+        self._active: dict[str, tuple[Any, OfferedQos, Take]] = {}
         self._refused: set[str] = set()
+        self._polled = PolledGroup()
         # Streams that nobody publishes are dead, and must be named as such.
         for monitor in self._monitors.values():
             intake.add_stream(monitor)
@@ -62,6 +66,12 @@ class Subscriptions:
         for name in self._wanted:
             if name in types:
                 self._look_at(name)
+
+    def drain(self) -> None:
+        """Record what has come since the last call; the middleware has noted when."""
+        for subscription, _, take in self._active.values():
+            for data, info in take_all(subscription):
+                take(data, info)
 
     def _look_at(self, name: str) -> None:
         infos = self._node.get_publishers_info_by_topic(name)
@@ -76,6 +86,7 @@ class Subscriptions:
         if active is not None:
             if active[1] == asked or not _stricter(active[1], asked):
                 return
+            self.drain()
             self._node.destroy_subscription(active[0])
             del self._active[name]
         self._subscribe(name, infos[0].topic_type, qos, asked)
@@ -108,9 +119,9 @@ class Subscriptions:
             ),
         )
         subscription = self._node.create_subscription(
-            kind, name, self._intake.callback(source), profile, raw=True
+            kind, name, ignore, profile, raw=True, callback_group=self._polled
         )
-        self._active[name] = (subscription, asked)
+        self._active[name] = (subscription, asked, self._intake.callback(source))
 
     def _source(
         self, name: str, message_type: str, qos: tuple[OfferedQos, ...], kind: type
