@@ -3,9 +3,10 @@
 """The policy node on the simulated rig, and the seams of its chunk execution strategies.
 
 graph: `koch up` on config/rig.sim.yaml with a policy process (untrained ACT: joint state and the
-camera `above` reduced to 128x96). Figures: camera stamp -> first goal written that came from that
-picture; deviation of the command period (30 Hz, stamps of arrival) and of the goal period (100 Hz,
-stamps of writing); CPU of the policy's process (utime + stime).
+camera `above` reduced to 128x96). Figures: camera stamp (the chunk carries it) -> first goal
+written that came from that picture; deviation of the command period (30 Hz, stamps of arrival) and
+of the goal period (100 Hz, stamps of writing); CPU of the policy's process (utime + stime); jerk
+at the seams of what was really commanded.
 
 seams: a flow policy whose data are known exactly (one of two smooth paths, drawn anew for every
 chunk: the multimodal case in which plain switching jumps). The scheduler executes it with a fixed
@@ -13,7 +14,11 @@ inference delay, all strategies on the same noise. Figures: third difference of 
 seams (the greatest of the joints and of the three differences that span a seam) and elsewhere, and
 the distance to the nearer path (smoothness must not be bought with wrong motion).
 
-Run alone: python benchmarks/bench_runtime.py [--only seams|graph] [--seconds S] [--json FILE]
+bag: the same statistics recomputed from a recorded bag of a running policy.
+
+Run alone: python benchmarks/bench_runtime.py [--quick] [--only seams|graph] [--seconds S]
+    [--bag BAG] [--json FILE]
+A minute for the seams, half a minute and the seconds for each run on the graph.
 """
 
 from __future__ import annotations
@@ -27,6 +32,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +49,7 @@ SPEED = 1.5  # of the phase [rad/s]
 SCALE = 0.4  # of the action's normalisation [rad]
 NOISE = 3e-4  # of the data, normalised
 SEED = 0
+_PATIENCE_S = 30.0
 
 
 def quantiles(values: Any, unit: float = 1e3) -> dict[str, float]:
@@ -165,12 +173,11 @@ def seam_rows(ticks: int = 1200) -> list[dict[str, Any]]:
             policy, recording, fps=FPS, to_rad=lambda raw: raw.astype(np.float64), kind=kind,
             predict=predict, delay_s=DELAY_S, execution_steps=CHUNK // 2,
         )  # fmt: skip
-        known = np.flatnonzero(np.isfinite(result.executed).all(axis=1))
-        begin = known[0]
-        executed = result.executed[begin:]
-        seams = [tick - begin for tick in result.seams[1:]]
-        found = seam_statistics(executed, seams, 1.0 / FPS)
-        distance = np.min([np.abs(executed - t[begin:]).max(axis=1) for t in truths], axis=0)
+        found = seam_statistics(result.executed, result.seams[1:], 1.0 / FPS)
+        known = np.isfinite(result.executed).all(axis=1)
+        distance = np.min(
+            [np.abs(result.executed - truth)[known].max(axis=1) for truth in truths], axis=0
+        )
         rows.append(
             {
                 "strategy": name,
@@ -229,29 +236,39 @@ class Listener:
         self.pictures: list[int] = []
         self.goals: list[int] = []
         self.commands: list[float] = []
-        self.chunks: list[tuple[int, int, float]] = []
+        self.commanded: list[tuple[int, tuple[float, ...]]] = []
+        self.chunks: list[tuple[int, int, int, float]] = []
         add = node.create_subscription
         topic = "/cameras/above/image_raw/compressed"
         add(CompressedImage, topic, lambda m: self.pictures.append(ns(m.header.stamp)), 50)
         add(JointState, "/follower/joint_command",
             lambda m: self.goals.append(ns(m.header.stamp)), 100)  # fmt: skip
-        add(JointState, "/follower/command/policy",
-            lambda _: self.commands.append(time.monotonic()), 100)  # fmt: skip
+        add(JointState, "/follower/command/policy", self._on_command, 100)
         add(ActionChunk, "/policy/action_chunk", self._on_chunk, 50)
 
+    def _on_command(self, message: Any) -> None:
+        self.commands.append(time.monotonic())
+        self.commanded.append((ns(message.header.stamp), tuple(message.position)))
+
     def _on_chunk(self, message: Any) -> None:
-        self.chunks.append((ns(message.header.stamp), message.entry_index, message.step_s))
+        first = ns(message.first_step_time)
+        self.chunks.append((ns(message.header.stamp), first, message.entry_index, message.step_s))
+
+    def forget(self) -> None:
+        """Begin a new run."""
+        for messages in (
+            self.pictures, self.goals, self.commands, self.commanded, self.chunks,
+        ):  # fmt: skip
+            messages.clear()
 
     def latencies_s(self) -> list[float]:
-        """From the newest picture before each observation to the first goal of its chunk."""
-        pictures, goals = np.sort(self.pictures), np.sort(self.goals)
+        """From the oldest sample of each observation, the picture, to its chunk's first goal."""
+        goals = np.sort(self.goals)
         found = []
-        for observed, entry, step_s in self.chunks:
-            before = pictures[pictures <= observed]
-            first_command = observed + entry * step_s * 1e9
-            after = goals[goals >= first_command]
-            if len(before) and len(after):
-                found.append((after[0] - before[-1]) * 1e-9)
+        for observed, first, entry, step_s in self.chunks:
+            after = goals[goals >= first + entry * step_s * 1e9]
+            if len(after):
+                found.append((after[0] - observed) * 1e-9)
         return found
 
 
@@ -289,7 +306,7 @@ def graph_rows(seconds: float) -> list[dict[str, Any]]:
                 end = time.monotonic() + 60.0
                 while not (listener.pictures and listener.goals) and time.monotonic() < end:
                     client.spin(0.2)
-                for strategy in ("queue", "temporal_ensemble"):
+                for strategy in ("queue", "blend", "temporal_ensemble"):
                     rows.append(measure(client, listener, process, strategy, seconds))
         finally:
             process.close()
@@ -302,20 +319,23 @@ def measure(
     client: Any, listener: Listener, process: Any, strategy: str, seconds: float
 ) -> dict[str, Any]:
     """One run."""
+    from koch_policy.chunks.seams import seams_of_messages
+
     client.start("", seconds + 2.0, strategy)
     client.spin(2.0)
-    for messages in (listener.pictures, listener.goals, listener.commands, listener.chunks):
-        messages.clear()
+    listener.forget()
     begin, used = time.monotonic(), cpu_s(process.pid)
-    while client.result() is None:
+    while client.result() is None and time.monotonic() < begin + seconds + _PATIENCE_S:
         client.spin(0.2)
     share = (cpu_s(process.pid) - used) / (time.monotonic() - begin)
     result = client.result()
+    if result is None:
+        client.cancel()
     gaps = np.diff(listener.commands)
     goals = np.diff(np.sort(listener.goals)) * 1e-9
     row: dict[str, Any] = {
         "run": strategy,
-        "ended": result.reason,
+        "ended": "not in time" if result is None else result.reason,
         "commands": len(listener.commands),
     }
     for name, values in (
@@ -324,14 +344,31 @@ def measure(
         ("goal_period_error_ms", np.abs(goals - 0.01)),
     ):
         row |= {f"{name}_{key}": value for key, value in quantiles(values).items()}
+    seams = seams_of_messages(
+        listener.commanded, [(first, entry) for _, first, entry, _ in listener.chunks], 1.0 / FPS
+    )
+    row |= {"seams": seams.seams, "seam_jerk_rad_s3_mean": round(seams.seam_mean, 1),
+            "other_jerk_rad_s3_median": round(seams.inside_median, 1)}  # fmt: skip
     return {**row, "policy_cpu_percent": round(100 * share, 1)}
+
+
+def bag_rows(path: Path) -> list[dict[str, Any]]:
+    """Jerk at the seams per strategy, from a bag."""
+    from koch_policy.recordings import seams_of_bag
+
+    return [
+        {"strategy": name, **{key: round(value, 1) for key, value in asdict(found).items()}}
+        for name, found in seams_of_bag(path).items()
+    ]
 
 
 def main() -> None:
     """Run the parts and print their tables."""
     parser = argparse.ArgumentParser(description="Benchmark the policy node.")
     parser.add_argument("--only", choices=("seams", "graph"))
+    parser.add_argument("--bag", type=Path, help="recompute the seams of a bag, nothing else")
     parser.add_argument("--seconds", type=float, default=8.0, help="per run on the graph")
+    parser.add_argument("--quick", action="store_true", help="shorter: to see that it works")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(2)
@@ -340,13 +377,18 @@ def main() -> None:
         "cores": os.cpu_count(),
         "load_1min": os.getloadavg()[0],
     }
-    if options.only != "graph":
-        report["seams"] = seam_rows()
-    if options.only != "seams":
-        report["graph"] = graph_rows(options.seconds)
-    for part in ("seams", "graph"):
-        for row in report.get(part, []):
-            print("  ".join(f"{key} {value}" for key, value in row.items()))
+    parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "seams": lambda: seam_rows(200 if options.quick else 1200),
+        "graph": lambda: graph_rows(3.0 if options.quick else options.seconds),
+    }
+    if options.bag is not None:
+        parts = {"bag": lambda: bag_rows(options.bag)}
+    for part, measured in parts.items():
+        if options.bag is None and options.only not in (None, part):
+            continue
+        report[part] = measured()
+        for row in report[part]:
+            print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
     print(f"machine {report['machine']}, {report['cores']} cores, load {report['load_1min']:.1f}")
     if options.json is not None:
         options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -13,7 +13,7 @@ from koch_policy.checkpoint import Checkpoint
 from koch_policy.chunks import Request
 from koch_policy.chunks.guided import can_back_propagate, can_guide, predict_continuing
 from koch_policy.chunks.rtc import Guidance, guidance_weight, guided, inpainted, soft_mask
-from koch_policy.chunks.seams import seam_statistics
+from koch_policy.chunks.seams import seam_statistics, seams_of_messages
 from koch_policy.chunks.strategies import StrategyKind, make_strategy, strategy_kind
 from koch_policy.configs import FeatureType, NormalizationMode, PolicyConfig, PolicyFeature
 from koch_policy.errors import StrategyError
@@ -269,3 +269,31 @@ def test_seam_statistics_find_the_seam() -> None:
     assert found.seam_max == pytest.approx(0.2)
     assert found.inside_p95 == pytest.approx(0.0, abs=1e-12)
     assert seam_statistics(commands, [], 1.0).seams == 0
+
+
+def test_no_difference_is_taken_across_a_gap() -> None:
+    """Two runs far apart in angle, with a pause between them: nothing jerks."""
+    commands = np.full((60, 1), np.nan)
+    commands[:25, 0] = 0.01 * np.arange(25)
+    commands[40:, 0] = 5.0 + 0.01 * np.arange(20)
+    found = seam_statistics(commands, [10, 40], 1.0)
+    assert found.seams == 1, "no four commands lie around the second one"
+    assert found.seam_max == pytest.approx(0.0, abs=1e-12)
+
+
+def test_seams_are_found_again_from_messages() -> None:
+    """Chunks of 10 steps, entered at row 2, each 0.1 rad above the one before."""
+    step_ns, begin = 33_333_333, 1_700_000_000 * 10**9
+    rows = {}
+    chunks = []
+    for number in range(5):
+        first = number * 10
+        chunks.append((begin + first * step_ns, 2))
+        rows |= {first + step: (0.1 * number,) for step in range(2, 12)}
+    chunks.append((begin + 47 * step_ns, 100))  # came too late: nothing of it was commanded
+    commands = [(begin + tick * step_ns, row) for tick, row in rows.items()]
+    found = seams_of_messages(commands[::-1], chunks, step_ns * 1e-9)
+    assert found.seams == 4
+    assert found.seam_mean == pytest.approx(0.2 * 30**3, rel=1e-3)
+    assert found.inside_p95 == pytest.approx(0.0, abs=1e-6)
+    assert seams_of_messages([], chunks, 0.1).seams == 0

@@ -85,9 +85,10 @@ def seams_of_messages(
     table = np.full((round((ordered[-1][0] - begin) / step_ns) + 1, len(ordered[0][1])), np.nan)
     for stamp_ns, positions in ordered:
         table[round((stamp_ns - begin) / step_ns)] = positions
-    entries = {round((first - begin) / step_ns) + entry for first, entry in chunks}
-    starts = np.flatnonzero(np.isfinite(table).all(axis=1))
-    found = starts[np.unique(np.searchsorted(starts, sorted(entries)).clip(0, len(starts) - 1))]
+    entries = [round((first - begin) / step_ns) + entry for first, entry in chunks]
+    given = np.flatnonzero(np.isfinite(table).all(axis=1))  # ticks with a command
+    places = np.searchsorted(given, [entry for entry in entries if entry <= given[-1]])
+    found = given[np.unique(places)]
     return seam_statistics(table, found.tolist(), step_s)
 
 

@@ -14,9 +14,13 @@ import numpy as np
 import pytest
 from action_msgs.msg import GoalStatus
 from koch_interfaces.action import RunPolicy
-from koch_interfaces.msg import EpisodeEvent, PolicyStatus
+from koch_interfaces.msg import ActionChunk, EpisodeEvent, PolicyStatus
+from sensor_msgs.msg import JointState
 
+from koch_episodes.bag.definitions import Definitions
+from koch_episodes.bag.writer import BagWriter
 from koch_policy.nodes.policy import SecondNodeError
+from koch_policy.recordings import seams_of_bag
 from koch_rig.joints import JOINT_NAMES
 
 pytestmark = [pytest.mark.ros, pytest.mark.timing]
@@ -250,6 +254,39 @@ def test_other_strategies_run(probe, brain, kit, node, strategy) -> None:
     steps = [np.abs(np.subtract(b.position, a.position)).max()
              for a, b in itertools.pairwise(probe.commands)]  # fmt: skip
     assert max(steps) < 0.05
+
+
+def test_seams_are_recomputed_from_a_bag(probe, brain, kit, node, tmp_path) -> None:
+    """Each chunk stands still 0.02 rad above the one before: third differences of 2 x 0.02."""
+    brain.behave = lambda call, _: np.full((30, 6), 0.02 * (call % 20), np.float32)
+    bag = BagWriter(tmp_path / "bag", {})
+    heard: list[tuple[int, bytes]] = []
+    ears = []
+    for name, kind in (
+        ("/follower/command/policy", JointState),
+        ("/policy/action_chunk", ActionChunk),
+    ):
+        ros_type = f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
+        topic, type_hash = Definitions().topic(name, ros_type)
+        number = bag.add_topic(topic, type_hash=type_hash)
+        ears.append(
+            probe.create_subscription(
+                kind, name, lambda data, n=number: heard.append((n, bytes(data))), 1000, raw=True
+            )
+        )
+    assert kit.wait_for(lambda: all(probe.count_publishers(ear.topic_name) for ear in ears))
+    handle = probe.start()
+    running(probe, kit, 60)
+    ended(probe, handle)
+    for ear in ears:
+        probe.destroy_subscription(ear)
+    for order, (number, data) in enumerate(heard):
+        bag.write(number, data, order, order)
+    found = seams_of_bag(bag.finish({}))
+    assert list(found) == ["queue"]
+    assert found["queue"].seams >= 2
+    assert found["queue"].seam_median == pytest.approx(2 * 0.02 * 30**3, rel=1e-3)
+    assert found["queue"].inside_median == pytest.approx(0.0, abs=1e-3)
 
 
 def test_a_second_policy_node_says_who_is_there(probe, brain, kit, node, rig) -> None:
