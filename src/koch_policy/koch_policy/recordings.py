@@ -19,12 +19,13 @@ from koch_episodes.frame import Missing
 from koch_episodes.stream import StreamBuffer
 from koch_policy.chunks import Grid
 from koch_policy.chunks.seams import SeamStatistics, seams_of_messages
-from koch_policy.configs import ACTION, TASK
+from koch_policy.configs import ACTION
 from koch_policy.errors import DatasetError
 from koch_policy.execution.compatibility import dataset_keys
 from koch_policy.execution.observation import CAMERAS, ObservationBuilder, Vector
 from koch_policy.offline import Tick
 from koch_policy.policy import Policy
+from koch_policy.runtime.calibration import dataset_observation, require_features
 from koch_rig.rig import Rig
 from koch_rig.units import JointUnits
 
@@ -48,32 +49,15 @@ def dataset_ticks(
             str(path), f"has no episode {episode}", f"It has 0..{len(reader.episodes) - 1}."
         )
     sources = dataset_keys(policy)
-    for key in [part for parts in sources.values() for part in parts]:
-        if key not in reader.features:
-            have = ", ".join(name for name in reader.features if name.startswith("observation"))
-            raise DatasetError(
-                str(path), f"has no {key}, which the policy needs", f"It has {have}."
-            )
+    require_features(path, reader.features, sources)
     row = reader.episodes[episode]
     offsets = policy.config.observation_offsets()
     for index in range(row.from_index, row.to_index):
 
         def observe(index: int = index) -> dict[str, Any]:
-            return _dataset_observation(reader, index, sources, offsets)
+            return dataset_observation(reader, index, sources, offsets)
 
         yield Tick(observe, to_rad(np.asarray(reader.column(ACTION)[index])))
-
-
-def _dataset_observation(
-    reader: Any, index: int, sources: dict[str, list[str]], offsets: range
-) -> dict[str, Any]:
-    window = reader.window(index, {part: offsets for parts in sources.values() for part in parts})
-    result: dict[str, Any] = {TASK: window["task"]}
-    for key, parts in sources.items():
-        values = [window[part] for part in parts]
-        joined = values[0] if len(values) == 1 else np.concatenate(values, axis=-1)
-        result[parts[0] if len(parts) == 1 else key] = joined[0] if len(offsets) == 1 else joined
-    return result
 
 
 def bag_ticks(

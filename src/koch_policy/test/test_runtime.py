@@ -13,6 +13,7 @@ import torch
 
 from koch_policy.checkpoint import load_checkpoint
 from koch_policy.errors import (
+    DatasetError,
     LayoutError,
     NotFiniteError,
     ObservationError,
@@ -22,6 +23,7 @@ from koch_policy.models.registry import known_policies
 from koch_policy.runtime import load_policy
 from koch_policy.runtime.base import EnginePolicy, example_observation
 from koch_policy.runtime.cache import read_choice
+from koch_policy.runtime.calibration import sample_observations
 
 _TASK = {"task_encoder": "learned", "task_dim": 2}
 
@@ -94,6 +96,29 @@ def test_int8_stays_near_and_needs_calibration(make: Any, tmp_path: Path) -> Non
     assert 0 < error.max() < 0.3 * span
     again = load_policy(path, "openvino", precision="int8")  # from the cache, no frames needed
     assert np.array_equal(again.predict(frames[0]), int8.predict(frames[0]))
+    cost: Any = again.engine.action_error  # type: ignore[attr-defined]
+    assert cost.frames == 4
+    errors = np.concatenate(
+        [np.abs(int8.predict(frame) - exact.predict(frame)) for frame in frames]
+    )
+    np.testing.assert_allclose(cost.mean_units, errors.mean(axis=0), rtol=1e-4)
+    assert 0 < cost.mean < cost.largest < 0.3
+    assert "int8 moves actions by" in str(cost)
+
+
+@pytest.mark.parametrize("kind", ["act", "diffusion"])
+def test_int8_is_calibrated_from_a_dataset(kind: str, make: Any, tmp_path: Path) -> None:
+    root = make.dataset(tmp_path / "data", pictures=True)
+    wide = {"dim_model": 64, "dim_feedforward": 128} if kind == "act" else {"down_dims": [64, 64]}
+    path = make.checkpoint(kind, tmp_path / "run", pictures=True, **wide)
+    with pytest.raises(RuntimeChoiceError, match="Name the dataset's folder"):
+        load_policy(path, "openvino", precision="int8")
+    policy: Any = load_policy(path, "openvino", precision="int8", calibration=root)
+    assert policy.engine.action_error.frames == 32
+    assert 0 < policy.engine.action_error.mean < 0.1
+    blind = make.dataset(tmp_path / "blind")
+    with pytest.raises(DatasetError, match=r"has no observation\.images\.above, which the policy"):
+        sample_observations(blind, load_checkpoint(path))
 
 
 def test_auto_measures_once(make: Any, tmp_path: Path, monkeypatch: Any) -> None:

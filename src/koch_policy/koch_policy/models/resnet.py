@@ -69,7 +69,8 @@ def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
     """Apply a convolution and its normalisation.
 
     A frozen batch norm is a constant affine map, so it goes into the convolution's weights (the
-    gradient still reaches them), which saves two passes over the feature map.
+    gradient still reaches them), which saves two passes over the feature map. The result is new
+    and no backward pass needs it, so callers may change it in place.
     """
     if isinstance(norm, FrozenBatchNorm2d) and isinstance(conv, nn.Conv2d):
         scale, shift = norm.affine()
@@ -109,11 +110,11 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, width, H / stride, W / stride)."""
-        out = F.relu(conv_norm(self.conv1, self.bn1, x))
+        out = F.relu_(conv_norm(self.conv1, self.bn1, x))
         out = conv_norm(self.conv2, self.bn2, out)
         down = self.downsample
         short = x if down is None else conv_norm(down[0], down[1], x)
-        return F.relu(out + short)
+        return F.relu_(out.add_(short))
 
 
 class Bottleneck(nn.Module):
@@ -135,12 +136,12 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, 4 width, H / stride, W / stride)."""
-        out = F.relu(conv_norm(self.conv1, self.bn1, x))
-        out = F.relu(conv_norm(self.conv2, self.bn2, out))
+        out = F.relu_(conv_norm(self.conv1, self.bn1, x))
+        out = F.relu_(conv_norm(self.conv2, self.bn2, out))
         out = conv_norm(self.conv3, self.bn3, out)
         down = self.downsample
         short = x if down is None else conv_norm(down[0], down[1], x)
-        return F.relu(out + short)
+        return F.relu_(out.add_(short))
 
 
 def _shortcut(
@@ -200,7 +201,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, 3, H, W) to features (B, channels, ceil(H / 32), ceil(W / 32))."""
-        x = F.relu(conv_norm(self.conv1, self.bn1, x))  # (B, 64, H/2, W/2)
+        x = F.relu_(conv_norm(self.conv1, self.bn1, x))  # (B, 64, H/2, W/2)
         x = F.max_pool2d(x, 3, 2, 1)  # (B, 64, H/4, W/4)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
@@ -210,7 +211,7 @@ class ResNet(nn.Module):
         """Return the same layers under the indices 0, 1, 4 .. 7 (2 and 3 carry no weights)."""
         pool = nn.MaxPool2d(3, 2, 1)
         return nn.Sequential(
-            self.conv1, self.bn1, nn.ReLU(), pool,
+            self.conv1, self.bn1, nn.ReLU(inplace=True), pool,
             self.layer1, self.layer2, self.layer3, self.layer4,
         )  # fmt: skip
 

@@ -27,6 +27,7 @@ class PolicyParameters:
         "auto", "what computes", choices=("auto", "torch", "openvino", "lerobot")
     )
     precision: str = described("f32", "number format", choices=("f32", "bf16", "int8"))
+    calibration: str = described("", "dataset folder that int8 is calibrated with, once")
     device: str = described("auto", "auto, cpu or cuda")
     num_threads: int = described(2, "CPU threads of torch", low=1, high=64)
     denoising_steps: int = described(

@@ -93,6 +93,7 @@ def load_from(parameters: PolicyParameters) -> Policy:
         precision=parameters.precision,
         device=parameters.device,
         full_horizon=True,
+        calibration=parameters.calibration or None,
     )
     steps = getattr(policy, "set_steps", None)
     if parameters.denoising_steps and steps is not None:
@@ -193,6 +194,9 @@ class PolicyNode(Node):
         )
         for note in notes:
             self.get_logger().warning(note)
+        error = getattr(getattr(self._policy, "engine", None), "action_error", None)
+        if error is not None:
+            self.get_logger().info(str(error))
         self.runtime = self._policy.runtime
         self.strategy = strategy_kind(settings.strategy, self._policy.config).value
 

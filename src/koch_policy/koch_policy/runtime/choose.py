@@ -7,7 +7,6 @@ from __future__ import annotations
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,6 +15,7 @@ from koch_policy.errors import RuntimeChoiceError
 from koch_policy.normalize import ZeroRange
 from koch_policy.policy import Policy
 from koch_policy.runtime.base import Engine, EnginePolicy, example_observation
+from koch_policy.runtime.calibration import Calibration
 from koch_policy.runtime.torch_runtime import TorchEngine
 
 RUNTIMES = ("auto", "torch", "openvino", "lerobot")
@@ -32,7 +32,7 @@ def load_policy(
     compiles: bool = False,
     full_horizon: bool = False,
     zero_range: ZeroRange = ZeroRange.REFUSE,
-    calibration: Any | None = None,
+    calibration: Calibration = None,
 ) -> Policy:
     """Load a checkpoint and warm it up.
 
@@ -45,7 +45,7 @@ def load_policy(
         compiles: For torch: torch.compile.
         full_horizon: Hand out all steps of a denoised horizon, not just n_action_steps.
         zero_range: What to do with features that never moved in training.
-        calibration: For int8: sequence of observations from the dataset.
+        calibration: For int8, the first time: the dataset's folder, or observations of it.
 
     Raises:
         PolicyError: The checkpoint cannot be read, or the runtime cannot run here.

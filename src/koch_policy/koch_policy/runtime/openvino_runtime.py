@@ -27,6 +27,12 @@ from koch_policy.models.resnet import fold_batch_norm
 from koch_policy.normalize import Affine
 from koch_policy.policy import Observation
 from koch_policy.runtime.cache import cache_root, export_key
+from koch_policy.runtime.calibration import (
+    Calibration,
+    measure_action_error,
+    read_action_error,
+    sample_observations,
+)
 from koch_policy.runtime.openvino_graph import compiled
 
 try:
@@ -36,7 +42,7 @@ except ImportError as exc:
         "openvino", "the package is not installed", "Run `pip install openvino`."
     ) from exc
 
-_EXPORT = "3"  # raise it when the exported graphs change
+_EXPORT = "4"  # raise it when the exported graphs change
 
 
 class _Picture(nn.Module):
@@ -124,7 +130,11 @@ class OpenVinoEngine:
     Args:
         checkpoint: What to run.
         precision: "f32", "bf16", or "int8" (convolutions and large matrix products).
-        calibration: For int8, when it was not exported before: observations of the dataset.
+        calibration: For int8, when it was not exported before: observations of the dataset, or
+            its folder.
+
+    Attributes:
+        action_error: Of int8: what it costs, None for the others.
 
     Raises:
         RuntimeChoiceError: int8 was asked for without calibration observations.
@@ -135,7 +145,7 @@ class OpenVinoEngine:
         checkpoint: Checkpoint,
         *,
         precision: str = "f32",
-        calibration: Sequence[Observation] | None = None,
+        calibration: Calibration = None,
     ) -> None:
         self.name = f"openvino-{precision}"
         self._checkpoint = checkpoint
@@ -144,32 +154,43 @@ class OpenVinoEngine:
         self._iterative = iterative_model(checkpoint.model)
         self._keys: list[str] = []
         self._core = ov.Core()
-        self._folder = self._exported(calibration)
         self._graphs: dict[str, Any] = {}
+        self._folder = self._exported(calibration)
+        self.action_error = read_action_error(self._folder) if precision == "int8" else None
 
     # -- export ---------------------------------------------------------------------------------
 
-    def _exported(self, calibration: Sequence[Observation] | None) -> Path:
+    def _exported(self, calibration: Calibration) -> Path:
         """Return the folder of the exported graphs, making it if needed."""
         kind = "int8" if self._precision == "int8" else "float"
         key = export_key(self._checkpoint, _EXPORT, kind, str(ov.__version__))
         folder = cache_root(self._checkpoint) / key
         if not (folder / "whole").is_file():
-            if kind == "int8" and not calibration:
-                raise RuntimeChoiceError(
-                    "openvino int8",
-                    "needs observations of the dataset to find the value ranges",
-                    "Pass calibration=..., or run `koch train`'s checkpoint with f32 or bf16.",
-                )
+            frames = self._frames(calibration) if kind == "int8" else []
             models = self._export()
             if kind == "int8":
-                assert calibration is not None
-                self._quantize(models, calibration)
+                self._quantize(models, frames)
             with write_folder(folder) as temporary:
                 for name, model in models.items():
                     ov.save_model(model, temporary / f"{name}.xml", compress_to_fp16=False)
+                if kind == "int8":
+                    self._folder = temporary
+                    measure_action_error(self._checkpoint, self, frames).write(temporary)
+                    self._graphs.clear()  # they read from the folder that is renamed now
                 (temporary / "whole").write_text("")
         return folder
+
+    def _frames(self, calibration: Calibration) -> Sequence[Observation]:
+        """Return the observations to calibrate with, read from the dataset where it is named."""
+        if isinstance(calibration, str | Path):
+            calibration = sample_observations(Path(calibration), self._checkpoint)
+        if not calibration:
+            raise RuntimeChoiceError(
+                "openvino int8",
+                "needs observations of the dataset to find the value ranges",
+                "Name the dataset's folder in `calibration`, or take f32 or bf16.",
+            )
+        return calibration
 
     def _export(self) -> dict[str, Any]:
         """Convert every part of the network, for one observation at a time."""
