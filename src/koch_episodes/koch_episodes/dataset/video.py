@@ -9,6 +9,8 @@ the stream is tagged, so that every player shows the same brightness.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -100,6 +102,21 @@ def decode_packet(data: bytes) -> av.VideoFrame:
     return JpegDecoder().decode(data)
 
 
+def give_back_priority() -> None:
+    """Let the threads of this process run as ordinary ones again.
+
+    SVT-AV1, run by root, gives its threads and their caller real-time priority 99: a conversion
+    would then go before the driver that holds an arm.
+    """
+    if not hasattr(os, "sched_setscheduler"):
+        return  # not Linux, where SVT-AV1 does not do it either
+    for thread in Path("/proc/self/task").iterdir():
+        # A thread that has ended since the listing needs nothing any more.
+        with contextlib.suppress(ProcessLookupError):
+            if os.sched_getscheduler(int(thread.name)) == os.SCHED_FIFO:
+                os.sched_setscheduler(int(thread.name), os.SCHED_OTHER, os.sched_param(0))
+
+
 class VideoWriter:
     """Writes one mp4 of evenly spaced frames, first at 0.
 
@@ -174,6 +191,8 @@ class VideoWriter:
             planes.time_base = self._stream.codec_context.time_base
             self._mux(self._stream.encode(planes))
             self.frames += 1
+            if self.frames == 1 and self.settings.codec is Codec.AV1:
+                give_back_priority()
 
     def write_rgb(self, image: npt.NDArray[np.uint8]) -> None:
         """Encode one RGB picture: uint8, shape (H, W, 3)."""
