@@ -73,6 +73,8 @@ def loop_status(
     if loop.phase is Phase.RUNNING and loop.bad_age_s < _RECENT_S:
         motors = ", ".join(map(str, loop.missing))
         level, message = DiagnosticStatus.WARN, f"cycles without an answer of motors {motors}"
+        if len(loop.missing) > 1:
+            message += f"; a silent motor {loop.missing[0]} may silence those behind it"
     return status(f"{name}: bus", port, level, message, values)
 
 

