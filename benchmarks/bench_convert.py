@@ -319,7 +319,11 @@ def measure_lerobot(python: str, work: Path, frames: int) -> dict[str, Any]:
         ],
         capture_output=True,
         text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(work / "hf")},
+        env={
+            **{key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+            "HF_HUB_OFFLINE": "1",
+            "HF_HOME": str(work / "hf"),
+        },
         check=False,
     )
     if done.returncode:

@@ -256,7 +256,11 @@ def machine() -> dict[str, object]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lerobot-python", help="interpreter that has lerobot[dynamixel]")
+    parser.add_argument(
+        "--lerobot-python",
+        default=os.environ.get("KOCH_LEROBOT_PYTHON"),
+        help="interpreter that has lerobot[dynamixel]",
+    )
     parser.add_argument(
         "--nodes", action="store_true", help="also the ROS nodes (built workspace)"
     )

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chunk latency and training speed of the policies, beside LeRobot's own classes on equal weights.
 
-    python benchmarks/bench_policy.py [--lerobot-python PYTHON] [--quick] [--out FILE.json]
+    python benchmarks/bench_policy.py [--lerobot-python PYTHON] [--quick] [--json FILE.json]
 
 Rows: ACT (LeRobot's default size, 2 x 640x480), Diffusion (DDIM, 10 steps, default U-Net, 2
 cameras x 2 observation steps) and Flow, per runtime and precision. `max diff` is the largest
@@ -347,7 +347,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"))
     parser.add_argument("--batch", type=int, default=4, help="of training; 0 leaves it out")
     parser.add_argument("--quick", action="store_true", help="small pictures, three rounds")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--json", type=Path, dest="out", help="write the figures as JSON")
     options = parser.parse_args()
     if options.quick:
         options.size, options.seconds, options.batch = (96, 128), 0.0, 2
