@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -275,3 +276,10 @@ def test_renamed_and_resized_pictures_are_accepted(make: Any, tmp_path: Path) ->
     one = policy.predict({**observation, "observation.images.top": large})
     two = policy.predict({**observation, "observation.images.top": small})
     assert np.array_equal(one, two)
+
+
+def test_openvino_reports_to_nobody() -> None:
+    """Its wheel brings a package that sends usage over the network."""
+    import koch_policy.runtime.openvino_runtime  # noqa: F401
+
+    assert sys.modules["openvino_telemetry"] is None

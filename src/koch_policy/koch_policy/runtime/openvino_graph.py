@@ -1,12 +1,17 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""How OpenVINO compiles a graph for the CPU."""
+"""How OpenVINO compiles a graph for the CPU; to be imported before OpenVINO."""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
+
+# OpenVINO's converter reports each use over the network where this package is importable, and its
+# wheel brings it along. A robot's computer reports to nobody: as if it were not installed.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 # OpenVINO 2026.4's code generator ("snippets") takes these in and then fails: it refuses a graph
 # with Mish between matrix products, and crashes on group normalisation of small maps at f32.
