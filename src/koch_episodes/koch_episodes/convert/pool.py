@@ -68,7 +68,10 @@ def _in_pool(todo: Sequence[Job], jobs: int, note: Callable[[Job, JobResult], No
     lost: list[Job] = []
     before = set(multiprocessing.active_children())
     with ProcessPoolExecutor(
-        min(jobs, len(todo)), mp_context=context, initializer=_prepare_worker
+        min(jobs, len(todo)),
+        mp_context=context,
+        initializer=_prepare_worker,
+        initargs=(os.getpid(),),
     ) as pool:
         futures: dict[Future[JobResult], Job] = {pool.submit(convert_bag, j): j for j in todo}
         try:
@@ -85,16 +88,20 @@ def _in_pool(todo: Sequence[Job], jobs: int, note: Callable[[Job, JobResult], No
     return lost
 
 
-def _prepare_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when the parent is gone.
+def _prepare_worker(converter: int) -> None:
+    """Leave Ctrl-C to the converter, and end when that is gone.
 
-    A worker that went on after its parent was killed would write into the folders of the next run.
+    A worker that went on after it was killed would write into the folders of the next run. Its
+    parent is the fork server, which ends only after the workers do: so it watches the converter.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(converter,), daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
+def _end_with(converter: int) -> None:
+    while True:
+        try:
+            os.kill(converter, 0)
+        except ProcessLookupError:
+            os._exit(1)
         time.sleep(_WATCH_S)
-    os._exit(1)
