@@ -71,9 +71,10 @@ CASES: dict[str, dict[str, Any]] = {
                     "clip_sample": False, "noise_scheduler_type": "DDIM",
                     "num_inference_steps": 5, "down_dims": [16, 32, 48], "horizon": 24},
     },
-    "act_pictures_alone_of_two_sizes": {
+    "act_pictures_of_two_sizes": {
         "type": "act", "action": 6,
-        "inputs": {"observation.images.low": ["VISUAL", [3, 64, 96]],
+        "inputs": {**STATE,
+                   "observation.images.low": ["VISUAL", [3, 64, 96]],
                    "observation.images.high": ["VISUAL", [3, 96, 64]]},
         "options": {**SMALL, "chunk_size": 9, "n_action_steps": 9, "n_encoder_layers": 2,
                     "n_vae_encoder_layers": 1, "dim_model": 24, "n_heads": 3},
