@@ -13,9 +13,11 @@ import pytest
 
 from koch_episodes.stream import StreamBuffer
 from koch_policy.chunks import StrategyKind
+from koch_policy.errors import UnknownKeysError
 from koch_policy.execution.observation import Vector
 from koch_policy.execution.synthetic import FunctionPolicy
 from koch_policy.offline import Tick, plot, replay
+from koch_policy.offline_cli import replay_settings
 from koch_policy.run_cli import chosen_rig, node_parameters, parse
 from koch_policy.shadow import ShadowMeter, summarize
 from koch_rig.joints import JOINT_NAMES
@@ -151,6 +153,13 @@ def test_the_rig_comes_from_the_environment(
     assert chosen_rig(None) == tmp_path / "mine.yaml"
     monkeypatch.delenv("KOCH_RIG")
     assert chosen_rig(None).name == "rig.yaml"
+
+
+def test_settings_of_a_replay_are_those_that_need_no_node() -> None:
+    found = replay_settings(["precision=bf16", "execution_steps=7", "calibration=a/b"])
+    assert found == {"precision": "bf16", "execution_steps": 7, "calibration": "a/b"}
+    with pytest.raises(UnknownKeysError, match=r"(?s)fade_steps.*execution_steps"):
+        replay_settings(["fade_steps=7"])
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,7 @@ def load_policy(
         engine = TorchEngine(checkpoint, device=chosen, precision=precision, compiles=compiles)
     policy = EnginePolicy(checkpoint, engine, full_horizon=full_horizon)
     warm_up(policy, checkpoint)
+    checkpoint.model.to("meta")  # the engine has weights of its own; these need not stay
     return policy
 
 
