@@ -114,6 +114,7 @@ class FollowerTask:
         *,
         publish: Callable[[Snapshot], None],
         ros_now_s: Callable[[], float],
+        hear: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare.
 
@@ -124,6 +125,7 @@ class FollowerTask:
             config: Settings.
             publish: Receives every cycle, in the loop's thread.
             ros_now_s: ROS time, on which trajectories run.
+            hear: Hands new commands to the guard; called in every cycle before the guard decides.
         """
         self.guard = guard
         self.config = config
@@ -140,6 +142,7 @@ class FollowerTask:
         self._converter = ReadingConverter(units, FOLLOWER_MOTORS)
         self._publish = publish
         self._ros_now_s = ros_now_s
+        self._hear = hear
         self._health: HealthWatch | None = None
         self._goal: tuple[float, ...] | None = None
         self._leaving: Execution | None = None
@@ -183,6 +186,7 @@ class FollowerTask:
             self._offer_trajectory(reading, now_s)
         if state.alerts:
             self._note_errors(state.alerts)
+        self._hear()
         result, written_ns = None, 0
         if self.torque_on:
             result = self.guard.step(now_s, None if reading is None else reading.positions)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import sys
 import time
-from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces import msg as rcl_messages
@@ -30,6 +29,7 @@ from koch_driver.nodes.trajectory_server import TrajectoryServer
 from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.parameters import declare
+from koch_rig.polled import PolledGroup, ignore, take_newest
 from koch_rig.rig import Role
 
 # Sources with a topic; trajectories come in through actions as well, "exit" from nowhere else.
@@ -40,8 +40,8 @@ class FollowerNode(Node):
     """Publishes `joint_states` and `joint_command`; obeys `command/<source>` through the guard.
 
     Services: `torque` (SetBool), `stop`, `resume`, `home` (Trigger). Callbacks run in the
-    executor's single thread; the bus belongs to the control loop's thread, which also publishes
-    the joint messages (rclpy's publishers may be used from any thread).
+    executor's single thread; the bus belongs to the control loop's thread, which also takes the
+    commands, just before it needs them, and publishes the joint messages.
     """
 
     def __init__(self) -> None:
@@ -55,10 +55,13 @@ class FollowerNode(Node):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         self.task = self._make_task()
         self.loop = self._make_loop()
-        for source in _TOPICS:
-            self.create_subscription(
-                JointState, f"command/{source}", partial(self._on_command, source), COMMAND
+        polled = PolledGroup()
+        self._heard = {
+            source: self.create_subscription(
+                JointState, f"command/{source}", ignore, COMMAND, callback_group=polled
             )
+            for source in _TOPICS
+        }
         self.create_service(SetBool, "torque", self._on_torque)
         self.create_service(Trigger, "stop", self._on_stop)
         self.create_service(Trigger, "resume", self._on_resume)
@@ -97,6 +100,7 @@ class FollowerNode(Node):
             config,
             publish=self._publish,
             ros_now_s=self._stamper.now_s,
+            hear=self._take_commands,
         )
 
     def _make_loop(self) -> ControlLoop:
@@ -112,6 +116,19 @@ class FollowerNode(Node):
         return ControlLoop(setup.arm.name, connect, self.task, config, report=self._on_phase)
 
     # -- from the bus thread --------------------------------------------------------------------
+
+    def _take_commands(self) -> None:
+        for source, subscription in self._heard.items():
+            message = take_newest(subscription)
+            if message is None or (source == "trajectory" and self.task.trajectories.active):
+                continue  # while an action is under way, the topic would share its lease
+            self.task.guard.submit(
+                source,
+                message.name,
+                message.position,
+                age_s=self._stamper.age_s(message.header.stamp),
+                now_s=time.monotonic(),
+            )
 
     def _publish(self, snapshot: Snapshot) -> None:
         reading, result = snapshot.reading, snapshot.result
@@ -137,18 +154,6 @@ class FollowerNode(Node):
             logger.error(f"{self._setup.arm.name}: {phase.value}: {reason}")
 
     # -- callbacks ------------------------------------------------------------------------------
-
-    def _on_command(self, source: str, message: JointState) -> None:
-        guard = self.task.guard
-        if source == "trajectory" and self.task.trajectories.active:
-            return  # an action is under way; its lease would be shared otherwise
-        guard.submit(
-            source,
-            message.name,
-            message.position,
-            age_s=self._stamper.age_s(message.header.stamp),
-            now_s=time.monotonic(),
-        )
 
     def _on_torque(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         try:
