@@ -68,6 +68,7 @@ def build_spec(rig: Rig) -> mujoco.MjSpec:
     # Software rendering: multisampling and shadows cost 15 times the frame time.
     spec.visual.quality.offsamples = 0
     spec.visual.quality.shadowsize = 0
+    spec.visual.quality.numquads = 1  # enough under parallel light, and a third cheaper than 4
     spec.visual.map.znear = 0.01
     spec.visual.global_.offwidth = max([c.width for c in rig.cameras.values()] + [640])
     spec.visual.global_.offheight = max([c.height for c in rig.cameras.values()] + [480])
@@ -121,6 +122,8 @@ def _add_table(spec: mujoco.MjSpec) -> None:
     )
     spec.worldbody.add_light(
         name="lamp",
+        # Far away: light that is not parallel would be computed at a face's corners only.
+        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
         pos=[0.2, 0.3, 1.0],
         dir=[-0.05, -0.3, -1.0],
         diffuse=[0.7] * 3,
