@@ -18,7 +18,6 @@ import numpy as np
 
 HEADER = b"\xff\xff\xfd\x00"
 BROADCAST_ID = 0xFE
-MAX_ID = 252
 ALERT_BIT = 0x80
 MAX_LENGTH = 1024
 _MARK = b"\xff\xff\xfd"

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from koch_rig.calibration import (
         Calibration,
         MotorCalibration,
-        lerobot_calibration_path,
         load_calibration,
         save_calibration,
     )
@@ -38,7 +37,6 @@ __all__ = [
     "Role",
     "Units",
     "difference",
-    "lerobot_calibration_path",
     "load_calibration",
     "load_rig",
     "save_calibration",
@@ -48,7 +46,6 @@ _MODULES = {
     "calibration": (
         "Calibration",
         "MotorCalibration",
-        "lerobot_calibration_path",
         "load_calibration",
         "save_calibration",
     ),

@@ -25,8 +25,8 @@ __all__ = ["IkResult", "IkSettings", "Kinematics", "Orientation"]
 class Kinematics:
     """Kinematics of one arm in the frame of its base_link; joints in JOINT_NAMES order.
 
-    Pinocchio is imported and the model built on first use; `tcp_position`, `tip_positions` and
-    `opening` need neither. An instance keeps Pinocchio's work space: use one per thread.
+    Pinocchio is imported and the model built on first use; `tcp_position` and `opening`
+    need neither. An instance keeps Pinocchio's work space: use one per thread.
     """
 
     def __init__(self, role: Role = Role.FOLLOWER, prefix: str = "") -> None:
@@ -98,10 +98,6 @@ class Kinematics:
     def tcp_position(self, q: Sequence[float]) -> Point:
         """Position of the TCP in base_link [m], in plain floats: some 5 us."""
         return self._tips.tcp(q)
-
-    def tip_positions(self, q: Sequence[float]) -> tuple[Point, ...]:
-        """Positions of `koch_rig.tips.TOOL_FRAMES` in base_link [m], in plain floats."""
-        return self._tips.positions(q)
 
     def opening(self, q_gripper: float) -> float:
         """Gap between the finger tips [m] at a gripper angle [rad]."""

@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pinocchio
 
 
@@ -89,15 +88,6 @@ class LinkTree:
             if name in self._index and math.isfinite(value)
         }
         return self._poses([edge for edge in self._edges if edge.joint in known], known)
-
-    def world_poses(self, positions: Mapping[str, float]) -> dict[str, np.ndarray]:
-        """Pose of every link in the root link, 4x4, with absent joints at zero."""
-        self._place({name: v for name, v in positions.items() if name in self._index})
-        frames = self._model.frames
-        return {
-            frames[e.child].name: np.array(self._data.oMf[e.child].homogeneous)
-            for e in self._edges
-        }
 
     def _place(self, positions: Mapping[str, float]) -> None:
         for name, value in positions.items():

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 
 from koch_vla.link_tree import LinkTree
@@ -56,10 +55,3 @@ def test_a_moving_pose_follows_its_joint(tree, angle):
 @pytest.mark.parametrize("positions", [{}, {"turn": math.nan}, {"turn": math.inf}, {"other": 1.0}])
 def test_no_pose_is_invented_for_an_unknown_angle(tree, positions):
     assert tree.moving_poses(positions) == []
-
-
-def test_world_poses_chain_the_neighbours(tree):
-    # Base at (1, 2, 3) turned by 90 degrees: its x is the world's y.
-    pose = tree.world_poses({"turn": math.pi / 2})["a/tip"]
-    np.testing.assert_allclose(pose[:3, 3], [1.0, 2.5, 3.25], atol=1e-12)
-    np.testing.assert_allclose(pose[:3, 0], [-1, 0, 0], atol=1e-12)

@@ -168,10 +168,6 @@ class FirstOrderPhysics:
         """
         self._stops[motor] = (low_rad, high_rad, stiffness)
 
-    def clear_stop(self, motor: int) -> None:
-        """Take the object away."""
-        self._stops[motor] = None
-
     def state(self) -> PhysicsState:
         """Newest state, copied."""
         return PhysicsState(tuple(self._position), tuple(self._velocity), tuple(self._torque))

@@ -42,7 +42,3 @@ class ShaftFrame:
     def to_shaft(self, joint_rad: ArrayLike) -> NDArray[np.float64]:
         """Joint angles [rad], shape (..., 6), to shaft angles [rad]."""
         return np.asarray(joint_rad, dtype=np.float64) * self.direction + self.shift_rad
-
-    def to_joint(self, shaft_rad: ArrayLike) -> NDArray[np.float64]:
-        """Shaft angles [rad], shape (..., 6), to joint angles [rad]."""
-        return (np.asarray(shaft_rad, dtype=np.float64) - self.shift_rad) * self.direction

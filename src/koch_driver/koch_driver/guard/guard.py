@@ -130,11 +130,6 @@ class Guard:
         """True between `stop` and `resume`."""
         return self._stopped
 
-    @property
-    def source_names(self) -> tuple[str, ...]:
-        """Names of the sources, highest priority first."""
-        return tuple(stream.source.name for stream in self._streams)
-
     def counts(self) -> dict[tuple[Rule, str], int]:
         """Interventions since the start, by rule and joint (or source)."""
         with self._lock:
