@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from koch_driver.arm import align_turns, check_drift, mend_registers
 from koch_driver.bus import DynamixelBus
 from koch_driver.calibrate import CalibrationRoutine, zero_offsets
 from koch_driver.console import Console
+from koch_driver.errors import DialogueEnded
 from koch_driver.motors import motors_for
 from koch_driver.rig_offsets import joints_block, write_offsets
 from koch_rig.calibration import load_calibration, save_calibration
@@ -44,10 +46,10 @@ def main(argv: Sequence[str]) -> int:
             if not options.no_zero:
                 zero(bus, rig, arm, console, write=options.write)
     except KochError as exc:
-        print(exc)
+        sys.stderr.write(f"koch calibrate: {exc}\n")
         return 2
     except KeyboardInterrupt:
-        print("calibration stopped: Ctrl-C. The old calibration file is untouched.")
+        sys.stderr.write(f"koch calibrate: {DialogueEnded('Ctrl-C')}\n")
         return 2
     return 0
 

@@ -11,7 +11,7 @@ import termios
 import tty
 from typing import TYPE_CHECKING, TextIO
 
-from koch_driver.errors import CalibrationAborted
+from koch_driver.errors import DialogueEnded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,17 +66,17 @@ class Console:
         """Next key; None when none came in time.
 
         Raises:
-            CalibrationAborted: q, Esc or Ctrl-C was pressed, or the input ended.
+            DialogueEnded: q, Esc or Ctrl-C was pressed, or the input ended.
         """
         ready, _, _ = select.select([self._fd], [], [], wait_s)
         if not ready:
             return None
         data = os.read(self._fd, 1)
         if not data:
-            raise CalibrationAborted("the input ended")
+            raise DialogueEnded("the input ended")
         key = data.decode("latin-1").lower()
         if key in _QUIT:
-            raise CalibrationAborted("you ended it")
+            raise DialogueEnded("you ended it")
         return key
 
     def enter_pressed(self, wait_s: float) -> bool:

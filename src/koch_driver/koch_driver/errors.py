@@ -159,10 +159,17 @@ class CalibrationDrift(DriverError):
 
 
 class CalibrationAborted(DriverError):
-    """The calibration dialogue was ended, or a joint was not moved."""
+    """The calibration was ended, or a joint was not moved."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"calibration stopped: {why}. The old calibration file is untouched.")
+
+
+class DialogueEnded(DriverError):
+    """The person pressed q, Esc or Ctrl-C, or the input ended."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"stopped: {why}. Only what is reported above was changed.")
 
 
 class MotorSetupError(DriverError):

@@ -36,6 +36,17 @@ class FoundMotor:
         return model_name(self.reply.model_number)
 
 
+def check_port(port: str) -> None:
+    """Open a port and close it again, before a person is asked to do anything for it.
+
+    Raises:
+        BusError: It is absent, in use or not a serial port.
+    """
+    bus = DynamixelBus(port, ())
+    bus.open_port()
+    bus.close()
+
+
 def scan(
     port: str,
     bauds: Sequence[int] = SCAN_ORDER,

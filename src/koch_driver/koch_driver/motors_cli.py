@@ -5,14 +5,22 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koch_driver.calibrate_cli import default_rig
 from koch_driver.console import Console
 from koch_driver.control_table import HardwareError
-from koch_driver.errors import BusError, MotorSetupError
-from koch_driver.motor_setup import SCAN_ORDER, FoundMotor, read_registers, scan, set_up_motor
+from koch_driver.errors import BusError, DialogueEnded, MotorSetupError
+from koch_driver.motor_setup import (
+    SCAN_ORDER,
+    FoundMotor,
+    check_port,
+    read_registers,
+    scan,
+    set_up_motor,
+)
 from koch_driver.motors import MotorSpec, motors_for
 from koch_driver.serial_port import list_ports
 from koch_rig.errors import KochError
@@ -30,10 +38,10 @@ def main(argv: Sequence[str]) -> int:
         verbs = {"list": list_motors, "setup": set_up, "read": read}
         return verbs[options.verb](options)
     except KochError as exc:
-        print(exc)
+        sys.stderr.write(f"koch motors: {exc}\n")
         return 2
     except KeyboardInterrupt:
-        print("stopped.")
+        sys.stderr.write(f"koch motors: {DialogueEnded('Ctrl-C')}\n")
         return 2
 
 
@@ -70,7 +78,7 @@ def list_motors(options: argparse.Namespace) -> int:
         try:
             found = scan(port, bauds)
         except BusError as exc:
-            print(f"{port}: {exc}")
+            print(exc)  # names the port
             continue
         any_found = any_found or bool(found)
         print(f"{port}: {_guess(found)}")
@@ -105,6 +113,7 @@ def set_up(options: argparse.Namespace) -> int:
         if not specs:
             names = ", ".join(s.joint for s in motors_for(arm.role))
             raise MotorSetupError(port, options.only, f"one of {names}")
+    check_port(port)
     with Console() as console:
         for spec in specs:
             console.wait_enter(

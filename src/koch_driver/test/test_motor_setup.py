@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -16,9 +16,7 @@ from koch_driver.motor_setup import read_registers, scan, set_up_motor
 from koch_driver.motors import FOLLOWER_MOTORS, LEADER_MOTORS
 from koch_driver.motors_cli import main
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+RIG = str(Path(__file__).parents[3] / "config" / "rig.emulated.yaml")
 FACTORY_BAUD = 1  # 57600
 GRIPPER = FOLLOWER_MOTORS[5]
 
@@ -86,3 +84,12 @@ def test_read_prints_registers(chain: EmulatedChain, capsys: pytest.CaptureFixtu
     assert "Hardware_Error_Status" in out
     assert "overload" in out
     assert main(["read", chain.path, "--id", "9"]) == 2
+
+
+def test_setup_looks_for_the_port_before_it_asks_for_motors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["setup", "follower", "--rig", RIG, "--port", str(tmp_path / "no")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"koch motors: port {tmp_path / 'no'} does not exist")

@@ -102,11 +102,16 @@ def load_calibration(path: Path | str) -> Calibration:
             expected="a LeRobot calibration file",
             hint="Run `koch calibrate ARM`, or copy the file that LeRobot wrote.",
         ) from exc
-    except (OSError, UnicodeDecodeError) as exc:
-        raise CalibrationError(path, got=str(exc), expected="a readable file") from exc
-    except json.JSONDecodeError as exc:
+    except OSError as exc:
         raise CalibrationError(
-            path, key=f"line {exc.lineno}", got=exc.msg, expected="valid JSON"
+            path, got=exc.strerror or str(exc), expected="a readable file"
+        ) from exc
+    except ValueError as exc:  # no UTF-8, or no JSON
+        raise CalibrationError(
+            path,
+            got=f"no JSON ({exc})",
+            expected="a LeRobot calibration file",
+            hint="`koch calibrate ARM --new` makes one.",
         ) from exc
     if not isinstance(data, dict):
         raise CalibrationError(path, got=type(data).__name__, expected="an object, motor by motor")

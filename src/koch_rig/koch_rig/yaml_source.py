@@ -78,8 +78,14 @@ def _read_text(path: Path) -> str:
             expected="a rig file",
             hint="Copy config/rig.yaml, or use config/rig.sim.yaml for the simulated rig.",
         ) from exc
-    except (OSError, UnicodeDecodeError) as exc:
-        raise RigError(path, got=str(exc), expected="a readable UTF-8 text file") from exc
+    except IsADirectoryError as exc:
+        hint = "Name the file in it, such as rig.yaml."
+        raise RigError(path, got="a folder", expected="a rig file", hint=hint) from exc
+    except UnicodeDecodeError as exc:
+        got = f"the byte 0x{exc.object[exc.start]:02x} at {exc.start}"
+        raise RigError(path, got=got, expected="a text file in UTF-8") from exc
+    except OSError as exc:
+        raise RigError(path, got=exc.strerror or str(exc), expected="a readable file") from exc
     if len(text) > _MAX_CHARACTERS:
         raise RigError(path, got=f"{len(text)} characters", expected="a rig file of a few kB")
     return text

@@ -83,7 +83,7 @@ def test_calibrations_compare_by_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", r"line 1: got .*, expected valid JSON"),
+        ("{", r"got no JSON \(.*line 1.*\), expected a LeRobot calibration file.*koch calibrate"),
         ("[]", "got list, expected an object"),
         ("{}", "got the motors none, expected exactly shoulder_pan"),
     ],

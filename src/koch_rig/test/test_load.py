@@ -267,7 +267,7 @@ def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RigError, match=r"none\.yaml: got no such file, expected a rig file. Copy"):
         load_rig(tmp_path / "none.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(RigError, match="expected a readable UTF-8 text file"):
+    with pytest.raises(RigError, match="byte 0xff at 0, expected a text file in UTF-8"):
         load_rig(tmp_path / "binary.yaml")
-    with pytest.raises(RigError, match="expected a readable"):
+    with pytest.raises(RigError, match="got a folder, expected a rig file"):
         load_rig(tmp_path)

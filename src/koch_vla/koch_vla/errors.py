@@ -29,9 +29,26 @@ class NotSimulatedError(GraphError):
 
     def __init__(self, rig_path: object, option: str) -> None:
         super().__init__(
-            f"{option} needs a simulated rig, but {rig_path} has no `simulation` section. "
+            f"--{option} needs a simulated rig, but {rig_path} has no `simulation` section. "
             "Use --rig config/rig.sim.yaml, or leave the option out."
         )
+
+
+class PolicyFolderError(GraphError):
+    """`--policy` names no folder."""
+
+    def __init__(self, folder: object) -> None:
+        super().__init__(
+            f"--policy {folder}: got no such folder, expected a checkpoint, or a training output "
+            "that has checkpoints/last. `koch train` makes one."
+        )
+
+
+class OutputFileError(KochError):
+    """A file that was asked for cannot be written."""
+
+    def __init__(self, option: str, path: object, why: object) -> None:
+        super().__init__(f"{option} {path}: cannot be written ({why}). Choose another place.")
 
 
 class ExecutableNotFoundError(KochError):

@@ -16,6 +16,7 @@ from koch_vla import paths
 from koch_vla.errors import GraphError
 from koch_vla.graph import GraphOptions, NodeSpec, build_graph
 from koch_vla.paths import package_prefix
+from koch_vla.preflight import check_files
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,10 @@ def graph_from_launch(values: Mapping[str, str]) -> tuple[NodeSpec, ...]:
     named = values["rig"]
     sim = values["sim"] == "true"
     path = Path(named).expanduser().resolve() if named else paths.default_rig(sim=sim)
-    return build_graph(load_rig(path), options_from_launch(values))
+    rig = load_rig(path)
+    specs = build_graph(rig, options_from_launch(values))
+    check_files(rig, specs)
+    return specs
 
 
 def node_arguments(spec: NodeSpec) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import argparse
 
 from koch_vla.errors import GraphError
 from koch_vla.graph import build_graph
+from koch_vla.preflight import check_files
 from koch_vla.up import add_graph_arguments, load_chosen_rig, options_from, run_graph
 
 
@@ -25,6 +26,7 @@ def main(argv: list[str]) -> int:
             f"{rig.path}: no leader drives a follower. Give an arm `role: leader, drives: NAME`."
         )
     specs = build_graph(rig, options_from(arguments, teleop=True))
+    check_files(rig, specs)
     from koch_vla.nodes.teleop_watch import TeleopWatch
 
     return run_graph(specs, arguments.log, lambda output: TeleopWatch(rig.arms, output.status))

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koch_vla import paths
+from koch_vla.errors import OutputFileError
 from koch_vla.graph import GraphOptions, NodeSpec, build_graph
 from koch_vla.output import PrefixedOutput
 from koch_vla.paths import package_prefix
+from koch_vla.preflight import check_files
 from koch_vla.supervisor import Supervisor, stop_on_signals
 from koch_vla.terminal import say
 
@@ -102,14 +104,20 @@ def run_graph(
         specs: The nodes.
         log: File that gets the output as well.
         beside: Makes something that runs as long as the nodes do and may write beside them.
+
+    Raises:
+        OutputFileError: The log cannot be written.
     """
     from koch_vla.nodes.process_report import ProcessReport
 
     with contextlib.ExitStack() as stack:
         stream = None
         if log is not None:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            stream = stack.enter_context(log.open("w", encoding="utf-8"))
+            try:
+                log.parent.mkdir(parents=True, exist_ok=True)
+                stream = stack.enter_context(log.open("w", encoding="utf-8"))
+            except OSError as error:
+                raise OutputFileError("--log", log, error.strerror) from error
         output = PrefixedOutput(specs, log=stream)
         processes = stack.enter_context(ProcessReport())
         supervisor = Supervisor(specs, report=output, changed=processes.changed)
@@ -150,4 +158,5 @@ def main(argv: list[str]) -> int:
     if arguments.list:
         say(describe(specs))
         return 0
+    check_files(rig, specs)
     return run_graph(specs, arguments.log)

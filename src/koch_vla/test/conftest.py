@@ -50,6 +50,20 @@ def write_rig(tmp_path: Path):
 
 
 @pytest.fixture
+def calibrated(write_rig, repository: Path):
+    """Return a function that writes a rig file, and the calibrations of its arms beside it."""
+
+    def write(simulation: str = "") -> Path:
+        path = write_rig(simulation)
+        for arm in ("follower", "leader"):
+            source = repository / f"config/calibration/sim_{arm}.json"
+            (path.parent / f"{arm}.json").write_text(source.read_text())
+        return path
+
+    return write
+
+
+@pytest.fixture
 def script(tmp_path: Path):
     """Return a function that makes a node out of Python source."""
 

@@ -168,6 +168,15 @@ def test_senseless_numbers_are_refused(words, capsys):
     assert "expected 1 or more" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["rig.yaml", "rig.emulated.yaml"])
+def test_a_rig_without_a_simulated_table_is_refused(name, repository, tmp_path, capsys):
+    folder = tmp_path / "demo"
+    words = ["demo", "--rig", str(repository / "config" / name), "--folder", str(folder)]
+    assert cli.main(words) == 2
+    assert "never moves real arms" in capsys.readouterr().err
+    assert not folder.exists()
+
+
 def test_two_demos_do_not_share_a_folder(tmp_path):
     with demo.alone(tmp_path), pytest.raises(DemoError, match="another koch demo"):  # noqa: SIM117
         with demo.alone(tmp_path):

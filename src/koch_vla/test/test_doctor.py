@@ -150,6 +150,12 @@ def test_a_folder_that_cannot_be_written_to_is_a_failure(tmp_path, monkeypatch):
     assert "Read-only" in findings["disk speed"].message
 
 
+def test_a_folder_that_is_missing_is_a_failure(tmp_path):
+    findings = found(system.check_disk(tmp_path / "none"))
+    assert findings["disk room"].status is Status.FAIL
+    assert "none: No such file" in findings["disk room"].message
+
+
 def test_a_rig_is_checked_when_given(write_rig):
     path = write_rig()
     findings = found(check_rig(path))
@@ -157,4 +163,6 @@ def test_a_rig_is_checked_when_given(write_rig):
     assert findings["arm follower"].status is Status.FAIL  # it has no calibration
     assert "koch calibrate follower" in findings["arm follower"].fix
     path.write_text("rig: [")
-    assert found(check_rig(path))["rig"].status is Status.FAIL
+    assert found(check_rig(path))["rig"].fix == f"Edit {path}."
+    path.unlink()
+    assert "--rig" in found(check_rig(path))["rig"].fix

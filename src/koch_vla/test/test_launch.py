@@ -51,7 +51,7 @@ CASES = {
         {"record": "true", "record_root": "/data"},
         GraphOptions(record=True, record_root="/data"),
     ),
-    "policy": ({"policy": "/ckpt", "teleop": "false"}, GraphOptions(policy="/ckpt", teleop=False)),
+    "policy": ({"policy": "/tmp", "teleop": "false"}, GraphOptions(policy="/tmp", teleop=False)),
 }
 SIM_CASES = {
     "fast": ({"speed": "2.5", "expert": "true"}, GraphOptions(speed=2.5, expert=True)),
@@ -61,11 +61,11 @@ MUJOCO = "simulation: {physics: mujoco, seed: 5}"
 
 
 @pytest.fixture(params=[*CASES, *SIM_CASES])
-def case(request, write_rig):
+def case(request, calibrated):
     """Return (rig, launch arguments, the same as options)."""
     simulated = request.param in SIM_CASES
     words, options = {**CASES, **SIM_CASES}[request.param]
-    rig = load_rig(write_rig(MUJOCO if simulated else ""))
+    rig = load_rig(calibrated(MUJOCO if simulated else ""))
     return rig, {"rig": str(rig.path), **words}, options
 
 

@@ -54,6 +54,30 @@ def test_a_missing_rig_file_is_named(tmp_path, capsys):
     assert "none.yaml" in capsys.readouterr().err
 
 
+def test_a_missing_calibration_is_said_before_any_node_starts(calibrated, capfd):
+    rig = calibrated(EMULATED)
+    (rig.parent / "leader.json").unlink()
+    assert cli.main(["up", "--rig", str(rig)]) == 2
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert re.search(r"koch up: .*leader\.json: got no such file.*koch calibrate", captured.err)
+
+
+def test_a_missing_checkpoint_is_said_before_any_node_starts(calibrated, capfd, tmp_path):
+    words = ["up", "--rig", str(calibrated(EMULATED)), "--policy", str(tmp_path / "none")]
+    assert cli.main(words) == 2
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert re.search(r"koch up: --policy .*none: got no such folder", captured.err)
+
+
+def test_a_log_that_cannot_be_written_is_named(calibrated, capfd, tmp_path):
+    (tmp_path / "file").touch()
+    words = ["up", "--rig", str(calibrated(EMULATED)), "--log", str(tmp_path / "file" / "log")]
+    assert cli.main(words) == 2
+    assert re.search(r"koch up: --log .*log: cannot be written \(", capfd.readouterr().err)
+
+
 def test_the_rig_comes_from_the_environment_when_none_is_named(monkeypatch, tmp_path, repository):
     monkeypatch.setenv("KOCH_RIG", str(tmp_path / "mine.yaml"))
     assert default_rig() == tmp_path / "mine.yaml"

@@ -71,6 +71,23 @@ def isolate() -> None:
     os.environ.setdefault("KOCH_RUN_DIR", "/tmp/koch_demo")
 
 
+def check_rig(path: Path) -> None:
+    """Refuse a rig that has no simulated table.
+
+    Raises:
+        KochError: The rig file is wrong, or its world is not MuJoCo's.
+    """
+    from koch_rig.load import load_rig
+    from koch_rig.rig import PhysicsKind
+
+    simulation = load_rig(path).simulation
+    if simulation is None or simulation.physics is not PhysicsKind.MUJOCO:
+        raise GraphError(
+            f"--rig {path}: got a rig without a simulated table, expected `simulation: {{physics: "
+            "mujoco}`, as in config/rig.sim.yaml. The demo never moves real arms."
+        )
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Hold a demo's folder for one process.
@@ -104,6 +121,7 @@ def main(argv: list[str]) -> int:
         vision=arguments.vision,
         seed=arguments.seed,
     )
+    check_rig(settings.rig)
     if arguments.fresh and (settings.folder / "steps").is_dir():  # a demo's folder, no other
         shutil.rmtree(settings.folder)
     context = DemoContext(settings, say)

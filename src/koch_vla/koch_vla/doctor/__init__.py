@@ -57,7 +57,8 @@ def check_rig(path: Path) -> Iterator[Finding]:
     try:
         rig = load_rig(path)
     except KochError as error:
-        yield fail("rig", str(error), f"Edit {path}.")
+        remedy = f"Edit {path}." if path.is_file() else "Name a rig file: --rig FILE."
+        yield fail("rig", str(error), remedy)
         return
     yield ok("rig", f"{rig.name}: arms {', '.join(rig.arms)}; cameras {', '.join(rig.cameras)}")
     for arm in rig.arms.values():

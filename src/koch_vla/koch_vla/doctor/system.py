@@ -118,7 +118,13 @@ def check_clock() -> Iterator[Finding]:
 
 def check_disk(folder: Path) -> Iterator[Finding]:
     """Free room and writing speed where episodes go."""
-    free_gb = shutil.disk_usage(folder).free / 1e9
+    try:
+        free_gb = shutil.disk_usage(folder).free / 1e9
+    except OSError as error:
+        yield fail(
+            "disk room", f"{folder}: {error.strerror}", "Make the folder, or name another: --root."
+        )
+        return
     text = f"{free_gb:.1f} GB free in {folder}"
     advice = "Free some room, or record to another disk: koch record --root DIR."
     if free_gb < TIGHT_GB:
