@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -130,3 +131,10 @@ def test_help_imports_nothing_heavy():
         [sys.executable, "-c", source], env=environment, capture_output=True, text=True, check=True
     )
     assert answer.stdout.endswith("loaded: []\n")
+
+
+def test_a_sourced_workspace_has_koch_on_its_path():
+    program = shutil.which("koch")
+    assert program is not None, os.environ["PATH"]
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("koch_vla "), done.stderr
