@@ -3,7 +3,8 @@
 """The OpenVINO engine for CPUs: networks are exported once and kept next to the checkpoint.
 
 Exported parts: `chunk` of single-shot policies; `camera_<i>`, `condition` and `evaluate` of
-iterative ones, so that the observation is encoded once for all denoising steps.
+iterative ones, so that the observation is encoded once for all denoising steps. In float32 ACT's
+backbone is computed by `native` where that can be, and `chunk` begins with its features.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from koch_policy.runtime.calibration import (
     read_action_error,
     sample_observations,
 )
+from koch_policy.runtime.native import native_backbone
 from koch_policy.runtime.openvino_graph import compiled
 
 try:
@@ -42,7 +44,7 @@ except ImportError as exc:
         "openvino", "the package is not installed", "Run `pip install openvino`."
     ) from exc
 
-_EXPORT = "4"  # raise it when the exported graphs change
+_EXPORT = "5"  # raise it when the exported graphs change
 
 
 class _Picture(nn.Module):
@@ -65,7 +67,7 @@ class _Chunk(nn.Module):
     """A single-shot policy with its pictures' scaling; arguments are vectors, then pictures."""
 
     def __init__(
-        self, model: nn.Module, keys: Sequence[str], pictures: Sequence[_Picture]
+        self, model: nn.Module, keys: Sequence[str], pictures: Sequence[nn.Module]
     ) -> None:
         super().__init__()
         self.model = model
@@ -154,6 +156,9 @@ class OpenVinoEngine:
         self._iterative = iterative_model(checkpoint.model)
         self._keys: list[str] = []
         self._core = ov.Core()
+        self._backbone = None
+        if self._iterative is None and precision == "f32":
+            self._backbone = native_backbone(checkpoint, torch.get_num_threads())
         self._graphs: dict[str, Any] = {}
         self._folder = self._exported(calibration)
         self.action_error = read_action_error(self._folder) if precision == "int8" else None
@@ -163,7 +168,8 @@ class OpenVinoEngine:
     def _exported(self, calibration: Calibration) -> Path:
         """Return the folder of the exported graphs, making it if needed."""
         kind = "int8" if self._precision == "int8" else "float"
-        key = export_key(self._checkpoint, _EXPORT, kind, str(ov.__version__))
+        start = "pictures" if self._backbone is None else "features"
+        key = export_key(self._checkpoint, _EXPORT, kind, start, str(ov.__version__))
         folder = cache_root(self._checkpoint) / key
         if not (folder / "whole").is_file():
             frames = self._frames(calibration) if kind == "int8" else []
@@ -210,7 +216,13 @@ class OpenVinoEngine:
         modules: dict[str, nn.Module] = {}
         if self._iterative is None:
             keys = [*recorder.vector_keys, *self._cameras]
-            modules["chunk"] = _Chunk(model, keys, pictures)
+            scales: list[nn.Module] = [*pictures]
+            if self._backbone is not None:
+                first = len(recorder.vector_keys)
+                samples["chunk"][first:] = self._features([p[0] for p in samples["chunk"][first:]])
+                scales = [nn.Identity() for _ in pictures]
+                model.backbone = nn.Identity()
+            modules["chunk"] = _Chunk(model, keys, scales)
         else:
             for index, picture in enumerate(pictures):
                 modules[f"camera_{index}"] = _Camera(model, index, picture)
@@ -257,7 +269,17 @@ class OpenVinoEngine:
     def chunk(self, vectors: dict[str, Tensor], pictures: list[Tensor]) -> Tensor:
         """Run a single-shot policy: normalised horizon (1, T, A)."""
         values = [value.numpy() for value in vectors.values()]
-        return self._run("chunk", [*values, *(picture_values(p) for p in pictures)])
+        if self._backbone is None:
+            return self._run("chunk", [*values, *(picture_values(p) for p in pictures)])
+        uint8 = torch.uint8
+        raw = [p.numpy() if p.dtype == uint8 else picture_values(p)[0] for p in pictures]
+        return self._run("chunk", [*values, *self._features(raw)])
+
+    def _features(self, pictures: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """Return the backbone's features, (1, C, h, w) each, of pictures (H, W, 3) in 0..255."""
+        assert self._backbone is not None  # callers checked
+        features = self._backbone(pictures)  # (N, h, w, C)
+        return [np.ascontiguousarray(each.transpose(2, 0, 1)[None]) for each in features]
 
     def camera(self, index: int, picture: Tensor) -> Tensor:
         """Encode one picture of one camera."""

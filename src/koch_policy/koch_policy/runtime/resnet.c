@@ -1,0 +1,339 @@
+// SPDX-FileCopyrightText: 2026 The koch_vla authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Convolutions of a ResNet in float32 for CPUs; `native.py` compiles this file and drives it.
+//
+// 3x3 convolutions with stride 1 are computed by Winograd's minimal filtering F(4x4, 3x3): 36
+// instead of 144 multiplications per 16 outputs. Lavin and Gray 2015, "Fast Algorithms for
+// Convolutional Neural Networks", section 4.3. All others are sums of matrix products.
+//
+// Maps lie as (image, row, column, channel) with a border of zeros. Weights come packed by panels
+// of PANEL output channels, so that one product keeps a block of results in registers.
+
+#include <pthread.h>
+#include <sched.h>
+
+#if defined(__x86_64__) && !defined(__FMA__)
+#error "Too few registers: OpenVINO's own convolutions are faster."
+#elif defined(__AVX512F__)
+enum { LANES = 16, PER_PANEL = 4 };
+#elif defined(__FMA__)
+enum { LANES = 8, PER_PANEL = 2 };
+#else
+enum { LANES = 4, PER_PANEL = 4 };
+#endif
+enum { PANEL = LANES * PER_PANEL, ROWS = 6, MOST_TILES = 24, TILE = 4, PATCH = TILE + 2 };
+
+typedef float Vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+#define UNROLL _Pragma("GCC unroll 8")
+#define INLINE static inline __attribute__((always_inline))
+
+typedef struct {
+    float *data;
+    long count, height, width, channels, border, rows, columns;  // the last two with the border
+} Map;
+
+enum { PICTURE, DIRECT, WINOGRAD, POOL };
+
+typedef struct {
+    long kind;
+    const Map *in, *out, *residual;  // WINOGRAD adds this before its ReLU; may be `out` itself
+    const float *weight, *bias;      // of PICTURE: scale and shift per channel
+    long side, stride, pad, relu;
+} Layer;
+
+typedef struct {
+    const Layer *layers;
+    long count, threads, scratch_size;  // floats per thread
+    float *scratch;
+    long *taken;  // per layer: pieces of work handed out
+    long arrived;
+} Program;
+
+typedef struct {
+    Program *program;
+    long index, stands_for;  // itself and the threads that could not be started
+} Worker;
+
+long koch_panel(void) { return PANEL; }
+
+INLINE float *pixel(const Map *map, long image, long row, long column) {
+    long line = image * map->rows + row + map->border;
+    return map->data + (line * map->columns + column + map->border) * map->channels;
+}
+
+INLINE Vec load(const float *from) { return *(const Vec *)from; }
+INLINE void store(float *to, Vec value) { *(Vec *)to = value; }
+
+typedef int Mask __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+// The larger of two; NaN in `a` stays, so that it is seen in the end.
+INLINE Vec larger(Vec a, Vec b) {
+    Mask second = b > a;
+    return (Vec)(((Mask)b & second) | ((Mask)a & ~second));
+}
+
+// Add `length` products of `rows` rows of a (`step` apart) with a packed panel.
+INLINE void multiply(long rows, const float *a, long step, long length, const float *panel,
+                     Vec sum[ROWS][PER_PANEL]) {
+    for (long k = 0; k < length; k++, panel += PANEL) {
+        Vec weight[PER_PANEL];
+        UNROLL for (long p = 0; p < PER_PANEL; p++) weight[p] = load(panel + p * LANES);
+        UNROLL for (long r = 0; r < rows; r++) {
+            UNROLL for (long p = 0; p < PER_PANEL; p++) sum[r][p] += a[r * step + k] * weight[p];
+        }
+    }
+}
+
+// -- sums of matrix products --------------------------------------------------------------------
+
+INLINE void direct_pixels(const Layer *layer, long rows, long image, long y, long x, long panel) {
+    const Map *in = layer->in, *out = layer->out;
+    long run = layer->side * in->channels, size = layer->side * run * PANEL;
+    long row = y * layer->stride - layer->pad, column = x * layer->stride - layer->pad;
+    const float *a = pixel(in, image, row, column);
+    const float *weight = layer->weight + panel * size, *bias = layer->bias + panel * PANEL;
+    Vec sum[ROWS][PER_PANEL];
+    UNROLL for (long r = 0; r < rows; r++) {
+        UNROLL for (long p = 0; p < PER_PANEL; p++) sum[r][p] = load(bias + p * LANES);
+    }
+    for (long tap = 0; tap < layer->side; tap++) {
+        multiply(rows, a, layer->stride * in->channels, run, weight, sum);
+        a += in->columns * in->channels;
+        weight += run * PANEL;
+    }
+    float *to = pixel(out, image, y, x) + panel * PANEL;
+    UNROLL for (long r = 0; r < rows; r++) {
+        UNROLL for (long p = 0; p < PER_PANEL; p++) {
+            Vec value = layer->relu ? larger(sum[r][p], (Vec){0}) : sum[r][p];
+            store(to + r * out->channels + p * LANES, value);
+        }
+    }
+}
+
+// Pieces: rows of the output.
+static void direct(const Layer *layer, long piece) {
+    const Map *out = layer->out;
+    long image = piece / out->height, y = piece % out->height;
+    long groups = (out->width + ROWS - 1) / ROWS;
+    for (long panel = 0; panel < out->channels / PANEL; panel++) {
+        for (long group = 0; group < groups; group++) {
+            long x = group * out->width / groups, rows = (group + 1) * out->width / groups - x;
+            switch (rows) {
+                case 1: direct_pixels(layer, 1, image, y, x, panel); break;
+                case 2: direct_pixels(layer, 2, image, y, x, panel); break;
+                case 3: direct_pixels(layer, 3, image, y, x, panel); break;
+                case 4: direct_pixels(layer, 4, image, y, x, panel); break;
+                case 5: direct_pixels(layer, 5, image, y, x, panel); break;
+                default: direct_pixels(layer, 6, image, y, x, panel);
+            }
+        }
+    }
+}
+
+// -- Winograd -----------------------------------------------------------------------------------
+
+INLINE void forward_line(const Vec x[PATCH], Vec y[PATCH]) {
+    Vec even = x[4] - 4 * x[2], odd = x[3] - 4 * x[1], e = x[4] - x[2], o = 2 * (x[3] - x[1]);
+    y[0] = 4 * x[0] - 5 * x[2] + x[4];
+    y[1] = even + odd, y[2] = even - odd;
+    y[3] = e + o, y[4] = e - o;
+    y[5] = 4 * x[1] - 5 * x[3] + x[5];
+}
+
+INLINE void backward_line(const Vec m[PATCH], Vec y[TILE]) {
+    Vec a = m[1] + m[2], b = m[1] - m[2], c = m[3] + m[4], d = m[3] - m[4];
+    y[0] = m[0] + a + c, y[1] = b + 2 * d, y[2] = a + 4 * c, y[3] = b + 8 * d + m[5];
+}
+
+// One 6x6 patch of all channels to its 36 frequencies, `step` floats apart.
+static void forward(const float *from, long pitch, long channels, float *to, long step) {
+    for (long c = 0; c < channels; c += LANES) {
+        Vec half[PATCH][PATCH], line[PATCH], out[PATCH];  // half: [column][frequency]
+        UNROLL for (long x = 0; x < PATCH; x++) {
+            UNROLL for (long y = 0; y < PATCH; y++) {
+                line[y] = load(from + y * pitch + x * channels + c);
+            }
+            forward_line(line, half[x]);
+        }
+        UNROLL for (long y = 0; y < PATCH; y++) {
+            UNROLL for (long x = 0; x < PATCH; x++) line[x] = half[x][y];
+            forward_line(line, out);
+            UNROLL for (long x = 0; x < PATCH; x++) store(to + (y * PATCH + x) * step + c, out[x]);
+        }
+    }
+}
+
+// 36 frequencies to the 4x4 outputs of one tile, of which `height` x `width` exist.
+static void backward(const Layer *layer, const float *from, long step, long image, long top,
+                     long left) {
+    const Map *out = layer->out;
+    long height = out->height - top < TILE ? out->height - top : TILE;
+    long width = out->width - left < TILE ? out->width - left : TILE;
+    for (long c = 0; c < out->channels; c += LANES) {
+        Vec half[PATCH][TILE], line[PATCH], done[TILE], bias = load(layer->bias + c);
+        UNROLL for (long x = 0; x < PATCH; x++) {
+            UNROLL for (long y = 0; y < PATCH; y++) {
+                line[y] = load(from + (y * PATCH + x) * step + c);
+            }
+            backward_line(line, half[x]);
+        }
+        UNROLL for (long y = 0; y < TILE; y++) {
+            if (y >= height) break;
+            UNROLL for (long x = 0; x < PATCH; x++) line[x] = half[x][y];
+            backward_line(line, done);
+            float *to = pixel(out, image, top + y, left) + c;
+            const float *more = 0;
+            if (layer->residual) more = pixel(layer->residual, image, top + y, left) + c;
+            UNROLL for (long x = 0; x < TILE; x++) {
+                if (x >= width) break;
+                Vec value = done[x] + bias;
+                if (more) value += load(more + x * out->channels);
+                store(to + x * out->channels, layer->relu ? larger(value, (Vec){0}) : value);
+            }
+        }
+    }
+}
+
+INLINE void frequency_rows(long rows, const float *a, long inputs, const float *panel, float *to,
+                           long outputs) {
+    Vec sum[ROWS][PER_PANEL];
+    UNROLL for (long r = 0; r < rows; r++) {
+        UNROLL for (long p = 0; p < PER_PANEL; p++) sum[r][p] = (Vec){0};
+    }
+    multiply(rows, a, inputs, inputs, panel, sum);
+    UNROLL for (long r = 0; r < rows; r++) {
+        UNROLL for (long p = 0; p < PER_PANEL; p++) store(to + r * outputs + p * LANES, sum[r][p]);
+    }
+}
+
+// (tiles, inputs) times (inputs, outputs), for one frequency.
+static void product(long tiles, const float *a, long inputs, const float *weight, float *to,
+                    long outputs) {
+    long groups = (tiles + ROWS - 1) / ROWS;
+    for (long panel = 0; panel < outputs; panel += PANEL, weight += inputs * PANEL) {
+        for (long group = 0; group < groups; group++) {
+            long t = group * tiles / groups, rows = (group + 1) * tiles / groups - t;
+            const float *from = a + t * inputs;
+            float *place = to + t * outputs + panel;
+            switch (rows) {
+                case 1: frequency_rows(1, from, inputs, weight, place, outputs); break;
+                case 2: frequency_rows(2, from, inputs, weight, place, outputs); break;
+                case 3: frequency_rows(3, from, inputs, weight, place, outputs); break;
+                case 4: frequency_rows(4, from, inputs, weight, place, outputs); break;
+                case 5: frequency_rows(5, from, inputs, weight, place, outputs); break;
+                default: frequency_rows(6, from, inputs, weight, place, outputs);
+            }
+        }
+    }
+}
+
+static long tiles_of(const Map *map) {
+    return map->count * ((map->height + TILE - 1) / TILE) * ((map->width + TILE - 1) / TILE);
+}
+
+// Pieces: blocks of tiles, about equal, as many for each thread.
+static long blocks_of(const Map *map, long threads) {
+    long blocks = (tiles_of(map) + MOST_TILES - 1) / MOST_TILES;
+    return (blocks + threads - 1) / threads * threads;
+}
+
+static void winograd(const Layer *layer, long piece, long blocks, float *scratch) {
+    const Map *in = layer->in, *out = layer->out;
+    long total = tiles_of(out), first = piece * total / blocks;
+    long tiles = (piece + 1) * total / blocks - first;
+    long across = (out->width + TILE - 1) / TILE, down = (out->height + TILE - 1) / TILE;
+    long step_in = tiles * in->channels, step_out = tiles * out->channels;
+    float *a = scratch, *product_of = scratch + PATCH * PATCH * step_in;
+    for (long t = 0; t < tiles; t++) {
+        long tile = first + t, x = tile % across, y = tile / across % down;
+        const float *from = pixel(in, tile / across / down, y * TILE - 1, x * TILE - 1);
+        forward(from, in->columns * in->channels, in->channels, a + t * in->channels, step_in);
+    }
+    for (long f = 0; f < PATCH * PATCH; f++) {
+        product(tiles, a + f * step_in, in->channels,
+                layer->weight + f * in->channels * out->channels, product_of + f * step_out,
+                out->channels);
+    }
+    for (long t = 0; t < tiles; t++) {
+        long tile = first + t, x = tile % across, y = tile / across % down;
+        const float *from = product_of + t * out->channels;
+        backward(layer, from, step_out, tile / across / down, y * TILE, x * TILE);
+    }
+}
+
+// -- the rest -----------------------------------------------------------------------------------
+
+// Pieces: rows. Values 0..255 to the network's scale.
+static void picture(const Layer *layer, long piece) {
+    const Map *out = layer->out;
+    long image = piece / out->height, y = piece % out->height, size = out->width * out->channels;
+    const float *from = pixel(layer->in, image, y, 0);
+    float *to = pixel(out, image, y, 0);
+    for (long i = 0; i < size; i += out->channels) {
+        for (long c = 0; c < out->channels; c++) {
+            long at = image * out->channels + c;
+            to[i + c] = from[i + c] * layer->weight[at] + layer->bias[at];
+        }
+    }
+}
+
+// Pieces: rows of the output. Largest of 3x3, stride 2; after a ReLU, zeros around are neutral.
+static void pool(const Layer *layer, long piece) {
+    const Map *in = layer->in, *out = layer->out;
+    long image = piece / out->height, y = piece % out->height;
+    long pitch = in->columns * in->channels;
+    for (long x = 0; x < out->width; x++) {
+        const float *from = pixel(in, image, 2 * y - 1, 2 * x - 1);
+        float *to = pixel(out, image, y, x);
+        for (long c = 0; c < out->channels; c += LANES) {
+            Vec best = {0};
+            UNROLL for (long i = 0; i < 9; i++) {
+                best = larger(best, load(from + i / 3 * pitch + i % 3 * in->channels + c));
+            }
+            store(to + c, best);
+        }
+    }
+}
+
+static void *work(void *argument) {
+    const Worker *worker = argument;
+    Program *program = worker->program;
+    float *scratch = program->scratch + worker->index * program->scratch_size;
+    for (long l = 0; l < program->count; l++) {
+        const Layer *layer = program->layers + l;
+        long blocks = blocks_of(layer->out, program->threads);
+        long pieces = layer->kind == WINOGRAD ? blocks : layer->out->count * layer->out->height;
+        long piece;
+        while ((piece = __atomic_fetch_add(program->taken + l, 1, __ATOMIC_RELAXED)) < pieces) {
+            switch (layer->kind) {
+                case PICTURE: picture(layer, piece); break;
+                case DIRECT: direct(layer, piece); break;
+                case WINOGRAD: winograd(layer, piece, blocks, scratch); break;
+                default: pool(layer, piece);
+            }
+        }
+        __atomic_fetch_add(&program->arrived, worker->stands_for, __ATOMIC_ACQ_REL);
+        long all = (l + 1) * program->threads, spins = 0;
+        while (__atomic_load_n(&program->arrived, __ATOMIC_ACQUIRE) < all) {
+            if (++spins > 2000) sched_yield();
+        }
+    }
+    return 0;
+}
+
+// Run all layers.
+void koch_run(Program *program) {
+    Worker workers[program->threads];
+    pthread_t threads[program->threads];
+    long started = 1;
+    program->arrived = 0;
+    for (long l = 0; l < program->count; l++) program->taken[l] = 0;
+    for (; started < program->threads; started++) {
+        workers[started] = (Worker){program, started, 1};
+        if (pthread_create(threads + started, 0, work, workers + started)) break;
+    }
+    workers[0] = (Worker){program, 0, 1 + program->threads - started};
+    work(workers);
+    for (long i = 1; i < started; i++) pthread_join(threads[i], 0);
+}
