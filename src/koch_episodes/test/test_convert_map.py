@@ -257,3 +257,24 @@ def test_plain_bag_is_split_by_its_events(tmp_path: Path) -> None:
     assert abs(float(reader[31]["observation.images.front"].mean()) - 105) < 3
     convert([path], tmp_path / "good", ConvertOptions(map=mapping, outcomes=("success",)))
     assert LeRobotDatasetReader(tmp_path / "good").tasks == ("first",)
+
+
+def test_recorders_bag_ends_with_its_stop_event(
+    write_bag: WriteBag, rig_file: Path, tmp_path: Path
+) -> None:
+    """What still came while a busy recorder closed its bag belongs to no episode."""
+    kind = "koch_interfaces/msg/EpisodeEvent"
+
+    def with_events(messages: list[Any]) -> list[Any]:
+        begin = messages[0][3]
+        for after_s, code in ((0.0, 0), (1.5, 1)):
+            stamp = begin + round(after_s * NS)
+            event = new(kind, header(stamp), code, 0, "t", "", "")
+            data = bytes(STORE.serialize_cdr(event, kind))
+            messages.append(("/episodes/events", kind, stamp, stamp, data))
+        return sorted(messages, key=lambda message: message[2])
+
+    bag = write_bag(seconds=2.0, change=with_events)
+    convert([bag], tmp_path / "out", ConvertOptions(rig=rig_file))
+    last = LeRobotDatasetReader(tmp_path / "out").episodes[-1].length - 1
+    assert last / 30 <= 1.5 < (last + 3) / 30

@@ -50,19 +50,22 @@ class Window:
 def windows_of(bag: Bag) -> list[Window]:
     """Return the episodes of a bag in order of time, discarded ones included.
 
-    A bag written by the episode recorder is one episode. Another one is split by the start and
-    stop events in it; without such events it is one episode too.
+    A bag written by the episode recorder is one episode, to its stop event: what came while the
+    bag was closed is in no other bag's episode either. Another bag is split by the start and stop
+    events in it; without such events it is one episode too.
     """
     found = _said_by_events(bag)
     if "koch.index" in bag.custom:
         number = bag.custom["koch.index"]
         index = int(number) if number.isdigit() else None
+        said = next((window for window in found if window.index == index), Window())
         return [
             Window(
+                end_ns=said.end_ns,
                 task=bag.custom.get("koch.task", ""),
                 outcome=bag.custom.get("koch.outcome", ""),
                 index=index,
-                grid_ns=next((w.grid_ns for w in found if w.index == index), None),
+                grid_ns=said.grid_ns,
             )
         ]
     return found or [Window(task=bag.custom.get("koch.task", ""))]
