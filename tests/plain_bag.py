@@ -25,6 +25,7 @@ from rclpy.signals import SignalHandlerOptions
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from koch_episodes.bag.definitions import Definitions
+from koch_episodes.cdr import header_stamp_ns
 
 _LOOK_S = 0.2
 _DEPTH = 1000
@@ -52,6 +53,7 @@ class PlainBag:
         self._definitions = Definitions()
         self._heard: deque[tuple[str, str, int, bytes]] = deque()
         self._known: dict[str, Any] = {}
+        self._newest: dict[str, bytes] = {}
         self._context = rclpy.Context()
         self._domain_id = domain_id
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -87,6 +89,16 @@ class PlainBag:
         """What is being recorded."""
         return set(self._known)
 
+    def has_heard(self, stamp_ns: int, topics: Collection[str]) -> bool:
+        """Whether each of these topics brought something stamped that late.
+
+        What has not been heard when recording ends is lost, and a busy machine hears late.
+        """
+        newest = dict(self._newest)
+        return all(
+            topic in newest and header_stamp_ns(newest[topic]) >= stamp_ns for topic in topics
+        )
+
     def _run(self) -> None:
         try:
             self._executor.spin()
@@ -116,6 +128,7 @@ class PlainBag:
 
         def hear(data: bytes, info: dict[str, Any]) -> None:
             self._heard.append((name, message_type, int(info["received_timestamp"]), data))
+            self._newest[name] = data
 
         message = getattr(importlib.import_module(f"{package}.msg"), kind)
         self._known[name] = self._node.create_subscription(message, name, hear, qos, raw=True)
