@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -11,6 +13,7 @@ from koch_rig.errors import KochError
 
 P = TypeVar("P")
 _KEY = "parameter"
+_OF_EVERY_NODE = ("use_sim_time", "start_type_description_service")
 
 
 class ParameterError(KochError):
@@ -18,6 +21,19 @@ class ParameterError(KochError):
 
     def __init__(self, name: str, got: object, expected: str) -> None:
         super().__init__(f"parameter {name}: got {got!r}, expected {expected}")
+
+
+class UnknownParameterError(KochError):
+    """A node was given a parameter that it does not have."""
+
+    def __init__(self, name: str, choices: Iterable[str]) -> None:
+        known = list(choices)
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        super().__init__(
+            f"parameter {name}: this node has none of that name, expected one of "
+            f"{', '.join(known)}.{hint}"
+        )
 
 
 class ParameterRefusedError(KochError):
@@ -82,7 +98,13 @@ def declare(node: Any, kind: type[P], messages: Any) -> P:
     Raises:
         ParameterError: A value is not among its choices, or a required one is missing.
         ParameterRefusedError: A value has the wrong type or is out of range.
+        UnknownParameterError: A value was given for a name that is no field. ROS itself would
+            pass over it in silence, and a misspelt parameter keep its default.
     """
+    names = [item.name for item in fields(kind)]  # type: ignore[arg-type]  # as below
+    for name in getattr(node, "_parameter_overrides", ()):  # rclpy has no public way to them
+        if name not in (*names, *_OF_EVERY_NODE) and not name.startswith("qos_overrides."):
+            raise UnknownParameterError(name, names)
     values: dict[str, Any] = {}
     for item in fields(kind):  # type: ignore[arg-type]  # a dataclass by contract
         meta: Described = item.metadata[_KEY]

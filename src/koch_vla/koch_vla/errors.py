@@ -15,13 +15,20 @@ class GraphError(KochError):
 
 
 class UnknownNodeError(GraphError):
-    """`--only` names something that the graph does not hold."""
+    """`--only` or `--set` names something that the graph does not hold."""
 
-    def __init__(self, wanted: str, choices: Iterable[str]) -> None:
+    def __init__(self, option: str, wanted: str, choices: Iterable[str]) -> None:
         super().__init__(
-            f"--only {wanted}: no node, package or group of this graph has that name. "
+            f"{option} {wanted}: no node, package or group of this graph has that name. "
             f"Choose from: {', '.join(choices)}."
         )
+
+
+class SettingError(GraphError):
+    """`--set` does not say which parameter gets which value."""
+
+    def __init__(self, text: str, expected: str) -> None:
+        super().__init__(f"--set {text}: expected {expected}.")
 
 
 class NotSimulatedError(GraphError):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from koch_vla.errors import GraphError, NotSimulatedError, UnknownNodeError
 from koch_vla.node_spec import NodeSpec, ParameterValue
+from koch_vla.settings import Setting, apply_settings
 
 if TYPE_CHECKING:
     from koch_rig.rig import Arm, Rig
@@ -40,6 +41,7 @@ class GraphOptions:
         rviz: Start RViz with config/rviz/koch.rviz.
         rviz_config: The file for it.
         ros_state_publisher: The package robot_state_publisher is installed and is to be used.
+        settings: Parameters of nodes, besides those that the rig and these options decide.
         only: Names of nodes, packages, namespaces or executables to keep; empty keeps all.
     """
 
@@ -55,6 +57,7 @@ class GraphOptions:
     rviz: bool = False
     rviz_config: str = ""
     ros_state_publisher: bool = False
+    settings: tuple[Setting, ...] = ()
     only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -66,7 +69,8 @@ def build_graph(rig: Rig, options: GraphOptions | None = None) -> tuple[NodeSpec
     """Work out the nodes of a rig, in an order in which they can be started.
 
     Raises:
-        GraphError: The options do not fit the rig, or `only` names nothing that exists.
+        GraphError: The options do not fit the rig, or `only` or a setting names nothing that
+            exists.
     """
     options = options or GraphOptions()
     world = _world(rig, options)
@@ -83,6 +87,7 @@ def build_graph(rig: Rig, options: GraphOptions | None = None) -> tuple[NodeSpec
     if options.speed != 1.0:
         clock = {node.full_name for node in world}
         nodes = [node if node.full_name in clock else _on_sim_time(node) for node in nodes]
+    nodes = apply_settings(nodes, options.settings)
     return start_order(_select(nodes, options.only))
 
 
@@ -250,18 +255,11 @@ def _select(nodes: list[NodeSpec], only: Iterable[str]) -> list[NodeSpec]:
     wanted = [name.strip("/") for name in only if name.strip("/")]
     if not wanted:
         return nodes
-    names = {node.full_name: _names(node) for node in nodes}
     for name in wanted:
-        if not any(name in known for known in names.values()):
-            raise UnknownNodeError(name, sorted(set().union(*names.values())))
-    return [node for node in nodes if any(name in names[node.full_name] for name in wanted)]
-
-
-def _names(node: NodeSpec) -> set[str]:
-    """All names that `--only` accepts for a node."""
-    namespace = node.namespace.strip("/")
-    names = {node.label, node.name, node.package, node.executable, namespace}
-    return {name for name in names if name}
+        if not any(name in node.names for node in nodes):
+            known = sorted(set().union(*(node.names for node in nodes)))
+            raise UnknownNodeError("--only", name, known)
+    return [node for node in nodes if not node.names.isdisjoint(wanted)]
 
 
 def start_order(nodes: Iterable[NodeSpec]) -> tuple[NodeSpec, ...]:

@@ -17,6 +17,7 @@ from koch_vla.errors import GraphError
 from koch_vla.graph import GraphOptions, NodeSpec, build_graph
 from koch_vla.paths import package_prefix
 from koch_vla.preflight import check_files
+from koch_vla.settings import parse_setting
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,12 @@ LAUNCH_ARGUMENTS = (
     LaunchArgument("record", "false", "Run the episode recorder.", BOOLEAN),
     LaunchArgument("record_root", "", "Folder of the recorder's episodes."),
     LaunchArgument("policy", "", "Checkpoint folder of a policy to run; empty for none."),
+    LaunchArgument("strategy", "", "Chunk execution of the policy; empty for what suits it."),
+    LaunchArgument("shadow", "false", "The policy computes, but does not command.", BOOLEAN),
     LaunchArgument("expert", "false", "The simulated hand moves the leader.", BOOLEAN),
     LaunchArgument("speed", "1.0", "Simulated seconds per second."),
     LaunchArgument("rviz", "false", "Start RViz.", BOOLEAN),
+    LaunchArgument("set", "", "NODE.PARAMETER=VALUE, as in koch up --set; ; between several."),
     LaunchArgument("only", "", "Run only these nodes, as in koch up --only; comma separated."),
 )
 
@@ -48,7 +52,7 @@ def options_from_launch(values: Mapping[str, str]) -> GraphOptions:
     """Turn the texts of launch arguments into graph options.
 
     Raises:
-        GraphError: The speed is not a number, or out of range.
+        GraphError: The speed is not a number, or out of range; a setting cannot be read.
     """
     try:
         speed = float(values["speed"])
@@ -61,11 +65,14 @@ def options_from_launch(values: Mapping[str, str]) -> GraphOptions:
         record=values["record"] == "true",
         record_root=_absolute(values["record_root"]),
         policy=_absolute(values["policy"]),
+        strategy=values["strategy"],
+        shadow=values["shadow"] == "true",
         expert=values["expert"] == "true",
         speed=speed,
         rviz=values["rviz"] == "true",
         rviz_config=str(rviz_config) if rviz_config else "",
         ros_state_publisher=package_prefix("robot_state_publisher") is not None,
+        settings=tuple(parse_setting(text) for text in values["set"].split(";") if text.strip()),
         only=tuple(name for name in values["only"].split(",") if name),
     )
 

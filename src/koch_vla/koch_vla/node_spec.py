@@ -57,3 +57,9 @@ class NodeSpec:
     def label(self) -> str:
         """The full name without its leading slash, as printed before each output line."""
         return self.full_name[1:]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All names that `--only` and `--set` accept for it, without leading slashes."""
+        names = (self.label, self.name, self.package, self.executable, self.namespace.strip("/"))
+        return frozenset(name for name in names if name)

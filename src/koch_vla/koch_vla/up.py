@@ -17,6 +17,7 @@ from koch_vla.graph import GraphOptions, NodeSpec, build_graph
 from koch_vla.output import PrefixedOutput
 from koch_vla.paths import package_prefix
 from koch_vla.preflight import check_files
+from koch_vla.settings import parse_setting
 from koch_vla.supervisor import Supervisor, stop_on_signals
 from koch_vla.terminal import say
 
@@ -53,6 +54,14 @@ def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
         "--speed", type=float, default=1.0, metavar="X", help="simulated seconds per second"
     )
     parser.add_argument("--rviz", action="store_true", help="start RViz")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="NODE.PARAMETER=VALUE",
+        help="a parameter of a node, such as follower/driver.on_exit=rest (repeatable)",
+    )
     parser.add_argument("--log", type=Path, metavar="FILE", help="write the output there as well")
 
 
@@ -72,6 +81,7 @@ def options_from(arguments: argparse.Namespace, *, teleop: bool) -> GraphOptions
         rviz=arguments.rviz,
         rviz_config=str(rviz_config) if rviz_config else "",
         ros_state_publisher=package_prefix("robot_state_publisher") is not None,
+        settings=tuple(parse_setting(text) for text in arguments.settings),
         only=tuple(name for text in arguments.only for name in text.split(",")),
     )
 

@@ -9,6 +9,7 @@ import pytest
 from koch_rig.load import load_rig
 from koch_vla.errors import GraphError, NotSimulatedError, UnknownNodeError
 from koch_vla.graph import GraphOptions, NodeSpec, build_graph, start_order
+from koch_vla.settings import parse_setting
 
 FIRST_ORDER = "simulation: {physics: first_order, seed: 3}"
 MUJOCO = "simulation: {physics: mujoco, seed: 3}"
@@ -126,6 +127,49 @@ def test_only_keeps_what_its_names_stand_for(rig, only, kept):
 def test_a_wrong_only_lists_the_choices(rig):
     with pytest.raises(UnknownNodeError, match=r"--only gripper.*cameras/above"):
         build_graph(rig, GraphOptions(only=("gripper",)))
+
+
+def test_a_setting_reaches_the_nodes_that_it_names(rig):
+    settings = tuple(
+        parse_setting(text)
+        for text in (
+            "driver.allow_drift=true",
+            "/follower/driver.on_exit=rest",
+            "teleop.threshold=0.5",
+            "teleop.threshold=0.6",
+            "follower/driver.home_pose=[0.0, -0.5, 0.5, 0.0, 0.0, 0.0]",
+        )
+    )
+    nodes = by_name(build_graph(rig, GraphOptions(settings=settings)))
+    follower, leader = nodes["/follower/driver"].parameters, nodes["/leader/driver"].parameters
+    assert follower["allow_drift"] is leader["allow_drift"] is True
+    assert follower["on_exit"] == "rest"
+    assert follower["home_pose"] == (0.0, -0.5, 0.5, 0.0, 0.0, 0.0)
+    assert follower["arm"] == "follower"
+    assert "on_exit" not in leader
+    assert nodes["/follower/teleop"].parameters["threshold"] == 0.6
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("on_exit=rest", "such as follower/driver"),
+        ("driver.on_exit", "such as follower/driver"),
+        ("driver.on_exit=", "a number, a text"),
+        ("driver.on_exit={a: b}", "a number, a text"),
+        ("driver.on_exit=[", "in YAML"),
+        ("driver.move_speed=.nan", "a number"),
+        ("driver.home_pose=[[0.0]]", "a list of them"),
+    ],
+)
+def test_a_setting_that_cannot_be_read_is_refused(text, said):
+    with pytest.raises(GraphError, match=rf"--set .*{said}"):
+        parse_setting(text)
+
+
+def test_a_setting_for_no_node_lists_the_choices(rig):
+    with pytest.raises(UnknownNodeError, match=r"--set arm: no node.*follower/driver"):
+        build_graph(rig, GraphOptions(settings=(parse_setting("arm.on_exit=rest"),)))
 
 
 @pytest.mark.parametrize("options", [{"sim": True}, {"expert": True}, {"speed": 2.0}])

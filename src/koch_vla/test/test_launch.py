@@ -25,6 +25,7 @@ from koch_rig.load import load_rig
 from koch_vla.executables import parameter_text
 from koch_vla.graph import GraphOptions, build_graph
 from koch_vla.launch_nodes import LAUNCH_ARGUMENTS, graph_from_launch, node_arguments
+from koch_vla.settings import Setting
 
 SPY = """#!{python}
 import json, os, signal, sys, time, yaml
@@ -52,6 +53,16 @@ CASES = {
         GraphOptions(record=True, record_root="/data"),
     ),
     "policy": ({"policy": "/tmp", "teleop": "false"}, GraphOptions(policy="/tmp", teleop=False)),
+    "shadow": (
+        {"policy": "/tmp", "shadow": "true", "strategy": "queue"},
+        GraphOptions(policy="/tmp", shadow=True, strategy="queue"),
+    ),
+    "settings": (
+        {"set": "driver.allow_drift=true; teleop.threshold=0.5"},
+        GraphOptions(
+            settings=(Setting("driver", "allow_drift", True), Setting("teleop", "threshold", 0.5))
+        ),
+    ),
 }
 SIM_CASES = {
     "fast": ({"speed": "2.5", "expert": "true"}, GraphOptions(speed=2.5, expert=True)),
@@ -133,6 +144,10 @@ def up_command(options, rig):
     words = [sys.executable, "-m", "koch_vla", "up", "--rig", str(rig.path)]
     words += ["--record", "--record-root", options.record_root] if options.record else []
     words += ["--policy", options.policy] if options.policy else []
+    words += ["--strategy", options.strategy] if options.strategy else []
+    words += ["--shadow"] if options.shadow else []
+    for setting in options.settings:
+        words += ["--set", f"{setting.node}.{setting.parameter}={json.dumps(setting.value)}"]
     words += [] if options.teleop else ["--no-teleop"]
     words += ["--expert"] if options.expert else []
     return [*words, "--speed", str(options.speed)]

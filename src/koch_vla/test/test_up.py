@@ -89,6 +89,21 @@ def test_the_rig_comes_from_the_environment_when_none_is_named(monkeypatch, tmp_
 @pytest.mark.ros
 @pytest.mark.slow
 @pytest.mark.timing
+def test_a_misspelt_parameter_ends_the_graph_with_the_right_name(
+    repository, capfd, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("KOCH_RUN_DIR", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    rig = repository / "config/rig.emulated.yaml"
+    words = ["up", "--rig", str(rig), "--only", "follower/driver"]
+    assert cli.main([*words, "--set", "follower/driver.on_exot=rest"]) == 2
+    captured = capfd.readouterr()
+    assert re.search(r"on_exot: this node has none.*Did you mean 'on_exit'", captured.out)
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+@pytest.mark.timing
 def test_the_emulated_rig_runs_and_ends_with_zero(write_rig, tmp_path, repository):
     log = tmp_path / "up.log"
     process = subprocess.Popen(
