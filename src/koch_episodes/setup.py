@@ -22,6 +22,7 @@ setup(
         "matplotlib",
         "mcap",
         "numpy",
+        "opencv-python-headless",
         "pyarrow",
         "pyyaml",
         "rosbags",

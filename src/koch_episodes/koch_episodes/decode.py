@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,6 +23,10 @@ _JPEG_END = b"\xff\xd9"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 # Start-of-frame markers (ITU-T T.81, table B.1) without DHT (C4), JPG (C8) and DAC (CC).
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SEQUENTIAL_MARKERS = frozenset((0xC0, 0xC1))
+_SCAN_MARKER = 0xDA
+# Inside a scan: FF 00 is a byte of data, FF D0..D7 are restart markers, FF FF is padding.
+_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
 def joint_vector(
@@ -86,6 +91,33 @@ def picture_size(data: bytes) -> tuple[int, int]:
             continue
         place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
     raise DecodeError("JPEG picture", "no frame header")
+
+
+def check_jpeg(data: bytes) -> None:
+    """Check that a JPEG's segments follow one another and that its scan ends with the picture.
+
+    FFmpeg passes over a broken header and paints what it can; libjpeg refuses such a picture.
+
+    Raises:
+        DecodeError: They do not.
+    """
+    place, components = 2, 0
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF:
+            place += 1
+            continue
+        if marker in _SEQUENTIAL_MARKERS and place + 9 < len(data):
+            components = data[place + 9]
+        start = place + 4
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker == _SCAN_MARKER:
+            end = _AFTER_SCAN.search(data, place)
+            # A picture of several scans has markers between them.
+            if components == data[start] and (end is None or end[0] != _JPEG_END):
+                raise DecodeError("JPEG picture", "a marker inside the picture data")
+            return
+    raise DecodeError("JPEG picture", f"no segment at byte {place}")
 
 
 def decode_image(data: bytes) -> Rgb:

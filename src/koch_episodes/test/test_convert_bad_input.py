@@ -19,6 +19,7 @@ import pytest
 from koch_episodes.convert import ConvertOptions, StampFrom, convert
 from koch_episodes.convert.cli import main
 from koch_episodes.dataset import Codec, LeRobotDatasetReader, validate_dataset
+from koch_episodes.dataset.stats import sampled_frames
 from koch_episodes.errors import (
     EpisodeError,
     MessageTypeError,
@@ -229,22 +230,28 @@ def test_picture_of_another_size_does_not_exist(write_bag: WriteBag, tmp_path: P
     assert report["refused"][CAMERA_TOPIC] == {"picture of 32x24 px, not as the others": 2}
 
 
-@pytest.mark.parametrize("kind", ["cut", "garbage inside", "empty"])
+@pytest.mark.parametrize("kind", ["cut", "garbage in the header", "garbage in the scan", "empty"])
 def test_corrupt_picture_does_not_exist(write_bag: WriteBag, tmp_path: Path, kind: str) -> None:
+    """Of 150 pictures 100 enter the statistics; broken ones are found among the others too."""
+    broken = range(20, 140, 10)
+    assert not set(broken) <= set(sampled_frames(150))
+
     def corrupt(number: int, message: Message) -> Message:
         data = bytes(message[4].data)
-        if number not in (20, 33):
+        if number not in broken:
             return message
         if kind == "cut":
             return with_data(message, data[: len(data) // 2])
         if kind == "empty":
             return with_data(message, b"")
-        middle = len(data) // 2
-        return with_data(message, data[:middle] + b"\xff\xc4" + bytes(90) + data[middle + 92 :])
+        scan = data.rindex(b"\xff\xda") + 60
+        place = scan if kind == "garbage in the scan" else len(data) // 2
+        return with_data(message, data[:place] + b"\xff\xc4" + bytes(90) + data[place + 92 :])
 
-    reader, report = converted(write_bag(change=only(CAMERA_TOPIC, corrupt)), tmp_path)
-    assert len(reader) == 60
-    assert sum(report["refused"][CAMERA_TOPIC].values()) == 2
+    bag = write_bag(seconds=5.0, change=only(CAMERA_TOPIC, corrupt))
+    reader, report = converted(bag, tmp_path)
+    assert len(reader) == 150
+    assert sum(report["refused"][CAMERA_TOPIC].values()) == len(broken)
     before, held = (reader.picture(CAMERA, k).astype(int) for k in (19, 20))
     assert np.abs(before - held).mean() < 2.0
 

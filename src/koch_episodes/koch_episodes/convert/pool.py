@@ -64,7 +64,7 @@ def run_jobs(planned: Sequence[Job], jobs: int, progress: Progress | None) -> di
 def _in_pool(todo: Sequence[Job], jobs: int, note: Callable[[Job, JobResult], None]) -> list[Job]:
     """Run jobs in worker processes; returns those that were lost with a crashed worker."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["koch_episodes.convert.worker"])
+    context.set_forkserver_preload(["koch_episodes.convert.worker", "cv2"])
     lost: list[Job] = []
     before = set(multiprocessing.active_children())
     with ProcessPoolExecutor(

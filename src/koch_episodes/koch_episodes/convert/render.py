@@ -14,9 +14,10 @@ import av
 
 from koch_episodes.bag import Bag, RawMessage
 from koch_episodes.convert.plan import Segment
-from koch_episodes.convert.topics import RawPicture, TopicReader, rgb_of, size_of
+from koch_episodes.convert.topics import RawPicture, TopicReader, size_of
 from koch_episodes.dataset.layout import Codec
-from koch_episodes.dataset.stats import PictureStats, Stats, sampled_frames
+from koch_episodes.dataset.planes import sampled_rgb
+from koch_episodes.dataset.stats import PictureStats, Stats, pixel_stride, sampled_frames
 from koch_episodes.dataset.video import JpegDecoder, VideoSettings, VideoWriter
 from koch_episodes.errors import DecodeError, EpisodeError, VideoError
 from koch_episodes.stream import to_ns
@@ -61,6 +62,7 @@ class CameraRenderer:
         self.broken: set[tuple[str, int]] = set()
         self.reader = reader
         self._settings = settings
+        self._copies = settings.codec is Codec.COPY
         self._fps = fps
         self._size = size
         self._jobs = self._plan(segments, folders)
@@ -112,17 +114,16 @@ class CameraRenderer:
         if self.broken:  # this pass is lost; only look for more broken pictures
             self._decode(picture)
             return
-        rgb = rgb_of(picture) if shown or isinstance(picture, RawPicture) else None
-        if self._settings.codec is Codec.COPY:
+        frame = self._decode(picture) if shown or not self._copies else None
+        if frame is None or self._copies:
             assert isinstance(picture, bytes)
             self._video.write_packet(picture, repeats)
-        elif rgb is not None and isinstance(picture, RawPicture):
-            self._video.write(av.VideoFrame.from_ndarray(rgb, format="rgb24"), repeats)
         else:
-            self._video.write(self._decode(picture), repeats)
-        if rgb is not None:
+            self._video.write(frame, repeats)
+        if frame is not None and shown:
+            pixels = sampled_rgb(frame, pixel_stride(*self._size))
             for _ in shown:
-                self._counted.add(rgb)
+                self._counted.add_pixels(pixels)
 
     def _decode(self, picture: Picture) -> av.VideoFrame:
         if isinstance(picture, RawPicture):

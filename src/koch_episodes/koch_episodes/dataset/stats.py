@@ -107,7 +107,10 @@ class PictureStats:
     def add(self, image: npt.NDArray[np.uint8]) -> None:
         """Count one sampled picture: RGB, uint8, shape (H, W, 3), full size."""
         step = pixel_stride(image.shape[0], image.shape[1])
-        pixels = image[::step, ::step]
+        self.add_pixels(image[::step, ::step])
+
+    def add_pixels(self, pixels: npt.NDArray[np.uint8]) -> None:
+        """Count the sampled pixels of one picture: RGB, uint8, shape (H, W, 3)."""
         for channel in range(3):
             self._counts[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
         self._pictures += 1

@@ -24,6 +24,8 @@ import numpy.typing as npt
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from koch_episodes.dataset.layout import Codec
+from koch_episodes.dataset.planes import is_full_range, limited_yuv420p
+from koch_episodes.decode import check_jpeg
 from koch_episodes.errors import DecodeError, VideoError
 
 # mp4 ticks per frame; 512 gives the 1/15360 s of LeRobot's own files at 30 frames/s.
@@ -77,6 +79,8 @@ class JpegDecoder:
             DecodeError: The picture is cut off or broken anywhere.
         """
         name = "png" if data[:4] == b"\x89PNG" else "mjpeg"
+        if name == "mjpeg":
+            check_jpeg(data)
         context = self._contexts.get(name)
         if context is None:
             context = _open_decoder(name)
@@ -211,16 +215,18 @@ class VideoWriter:
             self.frames += 1
 
     def _to_yuv420p(self, frame: av.VideoFrame) -> av.VideoFrame:
-        full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
-        rgb = frame.format.is_rgb
-        source = ColorRange.JPEG if full or rgb else ColorRange.MPEG
+        planes = limited_yuv420p(frame)
+        if planes is not None:
+            return planes
+        full = is_full_range(frame) or frame.format.is_rgb
         planes = self._reformat.reformat(
             frame,
             format="yuv420p",
-            src_color_range=source,
+            src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
             dst_color_range=ColorRange.MPEG,
             src_colorspace=Colorspace.ITU601,
             dst_colorspace=Colorspace.ITU601,
+            threads=1,
         )
         # A decoded JPEG says "I"; the encoder would obey and make every frame a key frame.
         planes.pict_type = _NO_PICTURE_TYPE
