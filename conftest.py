@@ -19,13 +19,15 @@ _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 _modules = itertools.count()
 
 
-def _next_domain() -> str:
-    """A DDS domain that no test module near this one has; 0 is everybody's default.
+# Above 101 the ports of a domain may clash with those that Linux gives to clients; 0 is
+# everybody's default. Runs at the same time have their own, see tests/everything.py.
+_FIRST, _LAST = map(int, os.environ.get("KOCH_TEST_DOMAINS", "1-101").split("-"))
 
-    Above 101 the ports of a domain may clash with those that Linux gives to clients.
-    """
+
+def _next_domain() -> str:
+    """A DDS domain that no test module near this one has."""
     place = int(os.environ["KOCH_TEST_DOMAIN"]) + next(_modules) * _WORKERS + _WORKER
-    return str(1 + place % 101)
+    return str(_FIRST + place % (_LAST - _FIRST + 1))
 
 
 os.environ["ROS_DOMAIN_ID"] = _next_domain()
