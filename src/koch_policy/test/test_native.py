@@ -19,7 +19,13 @@ from koch_policy.models.resnet import Norm, ResNet, fold_batch_norm
 from koch_policy.normalize import Affine
 from koch_policy.runtime import load_policy
 from koch_policy.runtime.base import example_observation
-from koch_policy.runtime.native import NativeResNet, native_library
+from koch_policy.runtime.native import (
+    NativeResNet,
+    native_library,
+    paired,
+    rounded,
+    widened,
+)
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler here")
 
@@ -47,7 +53,7 @@ def test_features_are_torchs(name: str, height: int, width: int, threads: int) -
     draw = np.random.default_rng(0)
     scale, shift = torch.full((3, 1, 1), 4.0), torch.tensor([-1.0, 0.5, 2.0]).view(3, 1, 1)
     affine = Affine(scale, shift, 1 / scale, -shift / scale)
-    native = NativeResNet(network, [affine, None], height, width, threads)
+    native = NativeResNet(network, [affine, None], height, width, "f32", threads)
     for _ in range(2):  # the second time nothing of the first is left over
         pictures = [draw.integers(0, 256, (height, width, 3), np.uint8) for _ in range(2)]
         found = native(pictures)
@@ -60,6 +66,30 @@ def test_features_are_torchs(name: str, height: int, width: int, threads: int) -
         assert largest > 1
         assert np.abs(found - exact.numpy()).max() < 1e-5 * largest
         network.float()
+
+
+@needs_compiler
+@pytest.mark.parametrize(("height", "width"), [(96, 128), (33, 47)])
+def test_bfloat16_errs_as_little_as_torchs(height: int, width: int) -> None:
+    if native_library("bf16") is None:
+        pytest.skip("this processor does not multiply bfloat16, or has faster ways")
+    network = _network("resnet18")
+    native = NativeResNet(network, [None, None], height, width, "bf16", 2)
+    draw = np.random.default_rng(0)
+    pictures = [draw.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(2)]
+    batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255.0
+    exact = network(batch).permute(0, 2, 3, 1).numpy()
+    half = network.to(torch.bfloat16)(batch.to(torch.bfloat16)).permute(0, 2, 3, 1)
+    errors = [np.abs(found - exact).mean() for found in (native(pictures), half.float().numpy())]
+    assert 0 < errors[0] < 3 * errors[1]  # Winograd's transformation doubles rounding or so
+
+
+def test_bfloat16_is_rounded_and_paired_by_hand() -> None:
+    weight = np.arange(6, dtype=np.float32).reshape(3, 2)  # (L, panel)
+    assert widened(paired(weight)).tolist() == [[[0, 2], [1, 3]], [[4, 0], [5, 0]]]
+    values = np.array([1.0, 1.0 + 2**-8, 1.0 + 3 * 2**-8, -3.14159], np.float32)
+    expected = torch.from_numpy(values).to(torch.bfloat16).float().numpy()
+    assert np.array_equal(widened(rounded(values)), expected)
 
 
 @needs_compiler
@@ -109,6 +139,6 @@ def test_a_broken_compiler_is_as_good_as_none(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     native_library.cache_clear()
-    assert native_library() is None
+    assert native_library("f32") is None
     native_library.cache_clear()
     assert not list((tmp_path / "cache").rglob("*.so"))

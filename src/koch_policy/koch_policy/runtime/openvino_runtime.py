@@ -3,8 +3,8 @@
 """The OpenVINO engine for CPUs: networks are exported once and kept next to the checkpoint.
 
 Exported parts: `chunk` of single-shot policies; `camera_<i>`, `condition` and `evaluate` of
-iterative ones, so that the observation is encoded once for all denoising steps. In float32 ACT's
-backbone is computed by `native` where that can be, and `chunk` begins with its features.
+iterative ones, so that the observation is encoded once for all denoising steps. ACT's backbone is
+computed by `native` where that can be, and `chunk` begins with its features.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ except ImportError as exc:
         "openvino", "the package is not installed", "Run `pip install openvino`."
     ) from exc
 
-_EXPORT = "5"  # raise it when the exported graphs change
+_EXPORT = "6"  # raise it when the exported graphs change
 
 
 class _Picture(nn.Module):
@@ -131,7 +131,8 @@ class OpenVinoEngine:
 
     Args:
         checkpoint: What to run.
-        precision: "f32", "bf16", or "int8" (convolutions and large matrix products).
+        precision: "f32", "bf16", or "int8" (convolutions and large matrix products; convolutions
+            that `native` computes in bf16 stay there, where Winograd's are as fast).
         calibration: For int8, when it was not exported before: observations of the dataset, or
             its folder.
 
@@ -157,8 +158,9 @@ class OpenVinoEngine:
         self._keys: list[str] = []
         self._core = ov.Core()
         self._backbone = None
-        if self._iterative is None and precision == "f32":
-            self._backbone = native_backbone(checkpoint, torch.get_num_threads())
+        if self._iterative is None:
+            kind = "f32" if precision == "f32" else "bf16"
+            self._backbone = native_backbone(checkpoint, kind, torch.get_num_threads())
         self._graphs: dict[str, Any] = {}
         self._folder = self._exported(calibration)
         self.action_error = read_action_error(self._folder) if precision == "int8" else None
@@ -218,8 +220,7 @@ class OpenVinoEngine:
             keys = [*recorder.vector_keys, *self._cameras]
             scales: list[nn.Module] = [*pictures]
             if self._backbone is not None:
-                first = len(recorder.vector_keys)
-                samples["chunk"][first:] = self._features([p[0] for p in samples["chunk"][first:]])
+                samples["chunk"] = self._after_backbone(samples["chunk"])
                 scales = [nn.Identity() for _ in pictures]
                 model.backbone = nn.Identity()
             modules["chunk"] = _Chunk(model, keys, scales)
@@ -241,6 +242,8 @@ class OpenVinoEngine:
         policy = EnginePolicy(self._checkpoint, recorder)
         for observation in calibration:
             policy.predict(observation)
+        if self._backbone is not None:
+            recorder.calls["chunk"] = [self._after_backbone(c) for c in recorder.calls["chunk"]]
         for name, model in models.items():
             quantize(model, recorder.calls[name])
 
@@ -280,6 +283,11 @@ class OpenVinoEngine:
         assert self._backbone is not None  # callers checked
         features = self._backbone(pictures)  # (N, h, w, C)
         return [np.ascontiguousarray(each.transpose(2, 0, 1)[None]) for each in features]
+
+    def _after_backbone(self, values: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return the arguments of `chunk` with features for pictures (1, H, W, 3)."""
+        first = len(values) - len(self._cameras)
+        return [*values[:first], *self._features([value[0] for value in values[first:]])]
 
     def camera(self, index: int, picture: Tensor) -> Tensor:
         """Encode one picture of one camera."""

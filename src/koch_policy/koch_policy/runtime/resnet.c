@@ -1,7 +1,10 @@
 // SPDX-FileCopyrightText: 2026 The koch_vla authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Convolutions of a ResNet in float32 for CPUs; `native.py` compiles this file and drives it.
+// Convolutions of a ResNet for CPUs; `native.py` compiles this file and drives it.
+//
+// In float32, or with -DBF16 in bfloat16: maps and factors have 8 bits then, sums and Winograd's
+// transformations remain in float32.
 //
 // 3x3 convolutions with stride 1 are computed by Winograd's minimal filtering F(4x4, 3x3): 36
 // instead of 144 multiplications per 16 outputs. Lavin and Gray 2015, "Fast Algorithms for
@@ -12,6 +15,11 @@
 
 #include <pthread.h>
 #include <sched.h>
+#if defined(BF16) && (!defined(__AVX512BF16__) || defined(__AMX_BF16__))
+#error "No products of bfloat16, or faster ones that OpenVINO knows to use."
+#elif defined(BF16)
+#include <immintrin.h>
+#endif
 
 #if defined(__x86_64__) && !defined(__FMA__)
 #error "Too few registers: OpenVINO's own convolutions are faster."
@@ -25,11 +33,19 @@ enum { LANES = 4, PER_PANEL = 4 };
 enum { PANEL = LANES * PER_PANEL, ROWS = 6, MOST_TILES = 24, TILE = 4, PATCH = TILE + 2 };
 
 typedef float Vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int Mask __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+#ifdef BF16
+typedef unsigned short Element;
+enum { GROUP = 2 };  // factors that are multiplied and added at once; weights lie so
+#else
+typedef float Element;
+enum { GROUP = 1 };
+#endif
 #define UNROLL _Pragma("GCC unroll 8")
 #define INLINE static inline __attribute__((always_inline))
 
 typedef struct {
-    float *data;
+    Element *data;  // float, always, of the raw pictures
     long count, height, width, channels, border, rows, columns;  // the last two with the border
 } Map;
 
@@ -38,7 +54,8 @@ enum { PICTURE, DIRECT, WINOGRAD, POOL };
 typedef struct {
     long kind;
     const Map *in, *out, *residual;  // WINOGRAD adds this before its ReLU; may be `out` itself
-    const float *weight, *bias;      // of PICTURE: scale and shift per channel
+    const Element *weight;
+    const float *bias, *scale;  // scale: of PICTURE
     long side, stride, pad, relu;
 } Layer;
 
@@ -57,7 +74,7 @@ typedef struct {
 
 long koch_panel(void) { return PANEL; }
 
-INLINE float *pixel(const Map *map, long image, long row, long column) {
+INLINE Element *pixel(const Map *map, long image, long row, long column) {
     long line = image * map->rows + row + map->border;
     return map->data + (line * map->columns + column + map->border) * map->channels;
 }
@@ -65,7 +82,25 @@ INLINE float *pixel(const Map *map, long image, long row, long column) {
 INLINE Vec load(const float *from) { return *(const Vec *)from; }
 INLINE void store(float *to, Vec value) { *(Vec *)to = value; }
 
-typedef int Mask __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+#ifdef BF16
+INLINE Vec widen(const Element *from) {
+    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from));
+    return (Vec)_mm512_slli_epi32(wide, 16);
+}
+INLINE void narrow(Element *to, Vec value) {
+    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)value));
+}
+INLINE Vec accumulate(Vec sum, const Element *a, Vec weight) {
+    int pair;
+    __builtin_memcpy(&pair, a, sizeof pair);
+    return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(pair),
+                                 (__m512bh)weight);
+}
+#else
+INLINE Vec widen(const Element *from) { return load(from); }
+INLINE void narrow(Element *to, Vec value) { store(to, value); }
+INLINE Vec accumulate(Vec sum, const Element *a, Vec weight) { return sum + *a * weight; }
+#endif
 
 // The larger of two; NaN in `a` stays, so that it is seen in the end.
 INLINE Vec larger(Vec a, Vec b) {
@@ -74,13 +109,17 @@ INLINE Vec larger(Vec a, Vec b) {
 }
 
 // Add `length` products of `rows` rows of a (`step` apart) with a packed panel.
-INLINE void multiply(long rows, const float *a, long step, long length, const float *panel,
+INLINE void multiply(long rows, const Element *a, long step, long length, const Element *panel,
                      Vec sum[ROWS][PER_PANEL]) {
-    for (long k = 0; k < length; k++, panel += PANEL) {
+    for (long k = 0; k < length; k += GROUP, panel += GROUP * PANEL) {
         Vec weight[PER_PANEL];
-        UNROLL for (long p = 0; p < PER_PANEL; p++) weight[p] = load(panel + p * LANES);
+        UNROLL for (long p = 0; p < PER_PANEL; p++) {
+            weight[p] = *(const Vec *)(panel + p * GROUP * LANES);
+        }
         UNROLL for (long r = 0; r < rows; r++) {
-            UNROLL for (long p = 0; p < PER_PANEL; p++) sum[r][p] += a[r * step + k] * weight[p];
+            UNROLL for (long p = 0; p < PER_PANEL; p++) {
+                sum[r][p] = accumulate(sum[r][p], a + r * step + k, weight[p]);
+            }
         }
     }
 }
@@ -89,10 +128,12 @@ INLINE void multiply(long rows, const float *a, long step, long length, const fl
 
 INLINE void direct_pixels(const Layer *layer, long rows, long image, long y, long x, long panel) {
     const Map *in = layer->in, *out = layer->out;
-    long run = layer->side * in->channels, size = layer->side * run * PANEL;
+    // an odd run takes one more value in, times zero
+    long run = (layer->side * in->channels + GROUP - 1) / GROUP * GROUP;
+    long size = layer->side * run * PANEL;
     long row = y * layer->stride - layer->pad, column = x * layer->stride - layer->pad;
-    const float *a = pixel(in, image, row, column);
-    const float *weight = layer->weight + panel * size, *bias = layer->bias + panel * PANEL;
+    const Element *a = pixel(in, image, row, column), *weight = layer->weight + panel * size;
+    const float *bias = layer->bias + panel * PANEL;
     Vec sum[ROWS][PER_PANEL];
     UNROLL for (long r = 0; r < rows; r++) {
         UNROLL for (long p = 0; p < PER_PANEL; p++) sum[r][p] = load(bias + p * LANES);
@@ -102,11 +143,11 @@ INLINE void direct_pixels(const Layer *layer, long rows, long image, long y, lon
         a += in->columns * in->channels;
         weight += run * PANEL;
     }
-    float *to = pixel(out, image, y, x) + panel * PANEL;
+    Element *to = pixel(out, image, y, x) + panel * PANEL;
     UNROLL for (long r = 0; r < rows; r++) {
         UNROLL for (long p = 0; p < PER_PANEL; p++) {
             Vec value = layer->relu ? larger(sum[r][p], (Vec){0}) : sum[r][p];
-            store(to + r * out->channels + p * LANES, value);
+            narrow(to + r * out->channels + p * LANES, value);
         }
     }
 }
@@ -147,19 +188,21 @@ INLINE void backward_line(const Vec m[PATCH], Vec y[TILE]) {
 }
 
 // One 6x6 patch of all channels to its 36 frequencies, `step` floats apart.
-static void forward(const float *from, long pitch, long channels, float *to, long step) {
+static void forward(const Element *from, long pitch, long channels, Element *to, long step) {
     for (long c = 0; c < channels; c += LANES) {
         Vec half[PATCH][PATCH], line[PATCH], out[PATCH];  // half: [column][frequency]
         UNROLL for (long x = 0; x < PATCH; x++) {
             UNROLL for (long y = 0; y < PATCH; y++) {
-                line[y] = load(from + y * pitch + x * channels + c);
+                line[y] = widen(from + y * pitch + x * channels + c);
             }
             forward_line(line, half[x]);
         }
         UNROLL for (long y = 0; y < PATCH; y++) {
             UNROLL for (long x = 0; x < PATCH; x++) line[x] = half[x][y];
             forward_line(line, out);
-            UNROLL for (long x = 0; x < PATCH; x++) store(to + (y * PATCH + x) * step + c, out[x]);
+            UNROLL for (long x = 0; x < PATCH; x++) {
+                narrow(to + (y * PATCH + x) * step + c, out[x]);
+            }
         }
     }
 }
@@ -182,21 +225,21 @@ static void backward(const Layer *layer, const float *from, long step, long imag
             if (y >= height) break;
             UNROLL for (long x = 0; x < PATCH; x++) line[x] = half[x][y];
             backward_line(line, done);
-            float *to = pixel(out, image, top + y, left) + c;
-            const float *more = 0;
+            Element *to = pixel(out, image, top + y, left) + c;
+            const Element *more = 0;
             if (layer->residual) more = pixel(layer->residual, image, top + y, left) + c;
             UNROLL for (long x = 0; x < TILE; x++) {
                 if (x >= width) break;
                 Vec value = done[x] + bias;
-                if (more) value += load(more + x * out->channels);
-                store(to + x * out->channels, layer->relu ? larger(value, (Vec){0}) : value);
+                if (more) value += widen(more + x * out->channels);
+                narrow(to + x * out->channels, layer->relu ? larger(value, (Vec){0}) : value);
             }
         }
     }
 }
 
-INLINE void frequency_rows(long rows, const float *a, long inputs, const float *panel, float *to,
-                           long outputs) {
+INLINE void frequency_rows(long rows, const Element *a, long inputs, const Element *panel,
+                           float *to, long outputs) {
     Vec sum[ROWS][PER_PANEL];
     UNROLL for (long r = 0; r < rows; r++) {
         UNROLL for (long p = 0; p < PER_PANEL; p++) sum[r][p] = (Vec){0};
@@ -208,13 +251,13 @@ INLINE void frequency_rows(long rows, const float *a, long inputs, const float *
 }
 
 // (tiles, inputs) times (inputs, outputs), for one frequency.
-static void product(long tiles, const float *a, long inputs, const float *weight, float *to,
+static void product(long tiles, const Element *a, long inputs, const Element *weight, float *to,
                     long outputs) {
     long groups = (tiles + ROWS - 1) / ROWS;
     for (long panel = 0; panel < outputs; panel += PANEL, weight += inputs * PANEL) {
         for (long group = 0; group < groups; group++) {
             long t = group * tiles / groups, rows = (group + 1) * tiles / groups - t;
-            const float *from = a + t * inputs;
+            const Element *from = a + t * inputs;
             float *place = to + t * outputs + panel;
             switch (rows) {
                 case 1: frequency_rows(1, from, inputs, weight, place, outputs); break;
@@ -244,10 +287,11 @@ static void winograd(const Layer *layer, long piece, long blocks, float *scratch
     long tiles = (piece + 1) * total / blocks - first;
     long across = (out->width + TILE - 1) / TILE, down = (out->height + TILE - 1) / TILE;
     long step_in = tiles * in->channels, step_out = tiles * out->channels;
-    float *a = scratch, *product_of = scratch + PATCH * PATCH * step_in;
+    Element *a = (Element *)scratch;
+    float *product_of = scratch + PATCH * PATCH * step_in;
     for (long t = 0; t < tiles; t++) {
         long tile = first + t, x = tile % across, y = tile / across % down;
-        const float *from = pixel(in, tile / across / down, y * TILE - 1, x * TILE - 1);
+        const Element *from = pixel(in, tile / across / down, y * TILE - 1, x * TILE - 1);
         forward(from, in->columns * in->channels, in->channels, a + t * in->channels, step_in);
     }
     for (long f = 0; f < PATCH * PATCH; f++) {
@@ -267,13 +311,20 @@ static void winograd(const Layer *layer, long piece, long blocks, float *scratch
 // Pieces: rows. Values 0..255 to the network's scale.
 static void picture(const Layer *layer, long piece) {
     const Map *out = layer->out;
-    long image = piece / out->height, y = piece % out->height, size = out->width * out->channels;
-    const float *from = pixel(layer->in, image, y, 0);
-    float *to = pixel(out, image, y, 0);
-    for (long i = 0; i < size; i += out->channels) {
-        for (long c = 0; c < out->channels; c++) {
-            long at = image * out->channels + c;
-            to[i + c] = from[i + c] * layer->weight[at] + layer->bias[at];
+    long image = piece / out->height, channels = out->channels, size = out->width * channels;
+    const float *from = (const float *)layer->in->data + piece * size;
+    Element *to = pixel(out, image, piece % out->height, 0);
+    for (long i = 0; i < size; i += channels) {
+        for (long c = 0; c < channels; c++) {
+            long at = image * channels + c;
+            float value = from[i + c] * layer->scale[at] + layer->bias[at];
+#ifdef BF16
+            unsigned bits;
+            __builtin_memcpy(&bits, &value, sizeof bits);
+            to[i + c] = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;  // to nearest, ties to even
+#else
+            to[i + c] = value;
+#endif
         }
     }
 }
@@ -284,14 +335,14 @@ static void pool(const Layer *layer, long piece) {
     long image = piece / out->height, y = piece % out->height;
     long pitch = in->columns * in->channels;
     for (long x = 0; x < out->width; x++) {
-        const float *from = pixel(in, image, 2 * y - 1, 2 * x - 1);
-        float *to = pixel(out, image, y, x);
+        const Element *from = pixel(in, image, 2 * y - 1, 2 * x - 1);
+        Element *to = pixel(out, image, y, x);
         for (long c = 0; c < out->channels; c += LANES) {
             Vec best = {0};
             UNROLL for (long i = 0; i < 9; i++) {
-                best = larger(best, load(from + i / 3 * pitch + i % 3 * in->channels + c));
+                best = larger(best, widen(from + i / 3 * pitch + i % 3 * in->channels + c));
             }
-            store(to + c, best);
+            narrow(to + c, best);
         }
     }
 }
