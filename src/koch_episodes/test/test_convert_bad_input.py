@@ -157,7 +157,7 @@ def test_clock_set_back_splits_the_episode(write_bag: WriteBag, tmp_path: Path) 
         middle = messages[0][3] + NS
         return [restamped(m, m[3] - 3600 * NS) if m[3] >= middle else m for m in messages]
 
-    reader, _ = converted(write_bag(change=back), tmp_path)
+    reader, _ = converted(write_bag(change=back), tmp_path, min_seconds=0.5)
     assert len(reader.episodes) == 2
     assert len(reader) >= 56
 

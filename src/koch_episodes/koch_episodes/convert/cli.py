@@ -11,13 +11,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+from koch_episodes.convert.advice import advice
 from koch_episodes.convert.options import ActionFrom, ConvertOptions, StampFrom
 from koch_episodes.convert.report import episode_line
 from koch_episodes.convert.run import ConvertResult, convert
 from koch_episodes.convert.worker import JobResult
-from koch_episodes.dataset.layout import Codec, Version
+from koch_episodes.dataset.layout import REPORT, Codec, Version
 from koch_rig.errors import KochError
 from koch_rig.units import Units
+
+_GAPS_SHOWN = 3  # per bag
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,8 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--min-seconds",
         type=float,
-        default=0.0,
-        help="leave out pieces between gaps that are shorter (default 0: all of two frames)",
+        default=1.0,
+        help="leave out pieces between gaps that are shorter (default 1; 0: all of two frames)",
     )
     parser.add_argument(
         "--stamps",
@@ -132,11 +135,14 @@ class _Progress:
         for topic, reasons in result.report.get("refused", {}).items():
             for why, count in reasons.items():
                 print(f"    refused: {count} of {topic}: {why}", file=sys.stderr)
-        for gap in result.report.get("gaps", []):
+        gaps = result.report.get("gaps", [])
+        for gap in gaps[:_GAPS_SHOWN]:
             print(
                 f"    gap: {gap['duration_s']:.2f} s at {gap['at_s']:.2f} s: {gap['why']}",
                 file=sys.stderr,
             )
+        if len(gaps) > _GAPS_SHOWN:
+            print(f"    and {len(gaps) - _GAPS_SHOWN} more gaps (in {REPORT})", file=sys.stderr)
 
 
 def _summary(result: ConvertResult, out: Path, seconds: float) -> str:
@@ -179,6 +185,9 @@ def main(argv: list[str]) -> int:
             file=sys.stderr,
         )
         return 1
+    splits = (report.get("split", {}) for report in result.reports)
+    for line in advice(splits, args.min_seconds):
+        print(f"koch convert: warning: {line}", file=sys.stderr)
     print(_summary(result, args.out, time.monotonic() - begin))
     return 1 if result.failed else 0
 

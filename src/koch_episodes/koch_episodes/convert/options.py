@@ -45,7 +45,8 @@ class ConvertOptions:
         delta_actions: Store action minus observation.state.
         split_at_gaps: Make one episode of every piece between gaps; False: leave out episodes
             that have a gap.
-        min_seconds: Leave out pieces between gaps that are shorter, [s].
+        min_seconds: Leave out pieces between gaps that are shorter, [s]; episodes without gaps
+            are kept whatever their length.
         stamps: Which clock to believe.
         codec: Video codec.
         crf: Constant rate factor; None: the codec's default.
@@ -65,7 +66,7 @@ class ConvertOptions:
     tcp_pose: bool = False
     delta_actions: bool = False
     split_at_gaps: bool = True
-    min_seconds: float = 0.0
+    min_seconds: float = 1.0
     stamps: StampFrom = StampFrom.AUTO
     codec: Codec = Codec.H264
     crf: int | None = None

@@ -140,6 +140,11 @@ class Planner:
         self._lost: Missing | None = None
         self._dead_ns = _DEAD_NS + max(to_ns(source.max_age_s) for source in self.sources)
 
+    @property
+    def uses(self) -> frozenset[tuple[int, Rule]]:
+        """Source numbers, each with the rule that picks its samples."""
+        return frozenset((int(part.stream), part.rule) for part in self._assembler.features)
+
     def push(self, number: int, stamp_ns: int, value: Any) -> None:
         """Feed one sample: source number, header stamp [ns], vector (None for a picture)."""
         stamp = stamp_ns + self._buffers[number].offset_ns

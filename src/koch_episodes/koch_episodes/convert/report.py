@@ -60,6 +60,7 @@ def bag_report(
     refused: Mapping[str, Mapping[str, int]],
     damage: Sequence[str],
     notes: Sequence[str],
+    split: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what concerns the bag as a whole."""
     return {
@@ -69,6 +70,7 @@ def bag_report(
         "refused": {topic: dict(reasons) for topic, reasons in refused.items() if reasons},
         "gaps": [asdict(gap) for plan in plans for gap in plan.gaps],
         "pieces_too_short": sum(plan.too_short for plan in plans),
+        "split": dict(split),
     }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from koch_episodes.bag import Bag, open_bag
 from koch_episodes.bag.types import TypeDecoder
+from koch_episodes.convert.advice import advice, split_report
 from koch_episodes.convert.choose import choose, why_nothing
 from koch_episodes.convert.columns import dataset_columns, joint_units
 from koch_episodes.convert.events import windows_of
@@ -149,8 +150,11 @@ class _BagConversion:
             self.notes.clear()
             planner, plans = self._plan(broken)
             segments = choose(plans, self.options, self.map.fps, self.notes)
+            split = split_report(planner, plans, self.map.fps)
             if not segments:
-                raise EpisodeError(self.bag.name, why_nothing(planner, plans, self.notes))
+                why = [why_nothing(planner, plans, self.notes)]
+                why += advice([split], self.options.min_seconds)
+                raise EpisodeError(self.bag.name, "; ".join(why))
             folders = [self.job.folder / f"part_{n:04d}" for n in range(len(segments))]
             for folder in folders:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -168,7 +172,7 @@ class _BagConversion:
             plan = by_window[id(segment.window)]
             reports.append(segment_report(segment, plan, tracks, self.map.fps))
         refused = {topic: track.refused for topic, track in tracks.items()}
-        report = bag_report(self.bag.name, plans, refused, self.bag.damage, self.notes)
+        report = bag_report(self.bag.name, plans, refused, self.bag.damage, self.notes, split)
         return JobResult(tuple(folders), {**report, "episodes": reports})
 
     def _readers(self, planner: Planner) -> list[TopicReader]:
