@@ -183,3 +183,10 @@ def test_live_topics_make_a_snapshot(rig):
     assert snapshot.joints["leader"] == POSE
     assert set(snapshot.pictures) == {"above", "wrist"}
     assert 0 <= snapshot.now_ns - snapshot.joint_stamps_ns["follower"] < 2e9
+
+
+def test_a_bag_need_not_hold_arms_that_are_no_stream_of_its_rig(repository, tmp_path, capsys):
+    sample = repository / "docs/sample"  # its leader was not recorded
+    words = [str(sample / "episode_000000"), "--rig", str(sample / "rig.yaml"), "--at", "8"]
+    assert main([*words, "-o", str(tmp_path / "look.png")]) == 0
+    assert capsys.readouterr().err == ""

@@ -41,9 +41,12 @@ def main(argv: list[str]) -> int:
         snapshot = snapshot_at(rig, arguments.bag, arguments.at, arguments.seconds)
     draw(rig, snapshot, arguments.output)
     say(f"{arguments.output}")
-    missing = [f"/{arm}/joint_states" for arm in rig.arms if arm not in snapshot.joints]
-    missing += [f"/cameras/{name}" for name in rig.cameras if name not in snapshot.pictures]
+    missing = [f"{arm}/joint_states" for arm in rig.arms if arm not in snapshot.joints]
+    if arguments.bag is not None:  # a recorder keeps no arm that is no stream of the rig
+        missing = [stream for stream in missing if stream in rig.streams]
+    missing += [f"cameras/{name}" for name in rig.cameras if name not in snapshot.pictures]
     if missing:
         why = "Is `koch up` running?" if arguments.bag is None else f"{arguments.bag} has none."
-        complain(f"koch look: nothing was heard on {', '.join(missing)}. {why}")
+        topics = ", ".join(f"/{stream}" for stream in missing)
+        complain(f"koch look: nothing was heard on {topics}. {why}")
     return 1 if missing else 0
