@@ -24,6 +24,7 @@ from koch_driver.motor_setup import (
 from koch_driver.motors import MotorSpec, motors_for
 from koch_driver.serial_port import list_ports
 from koch_rig.errors import KochError
+from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.rig import Role
 
@@ -57,7 +58,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     setup.add_argument("arm", help="name of the arm in the rig file")
     setup.add_argument("--rig", type=Path, default=None, help="rig file")
     setup.add_argument("--port", help="port, if not the rig's")
-    setup.add_argument("--only", help="only this joint")
+    setup.add_argument("--only", choices=JOINT_NAMES, metavar="JOINT", help="only this joint")
     reading = verbs.add_parser("read", help="all registers of the motors on a port")
     reading.add_argument("port")
     reading.add_argument("--id", type=int, help="only this motor")
@@ -110,9 +111,6 @@ def set_up(options: argparse.Namespace) -> int:
     specs: list[MotorSpec] = list(reversed(motors_for(arm.role)))
     if options.only:
         specs = [s for s in specs if s.joint == options.only]
-        if not specs:
-            names = ", ".join(s.joint for s in motors_for(arm.role))
-            raise MotorSetupError(port, options.only, f"one of {names}")
     check_port(port)
     with Console() as console:
         for spec in specs:

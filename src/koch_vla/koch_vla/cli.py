@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
 import os
@@ -52,6 +53,7 @@ VERBS = (
     Verb("run", "koch_policy.run_cli", "let a trained policy drive the follower"),
     Verb("eval", "koch_sim.evaluate_cli", "measure the success of a policy in simulation"),
 )
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 CAMERA_CALIBRATION = Verb("calibrate camera", "koch_cameras.calibrate_cli", "calibrate a camera")
 
 # Libraries that a set-up may have left out, and what to call to get them.
@@ -166,6 +168,14 @@ def main(argv: Sequence[str]) -> int:
         # The reader of our output has gone; Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.filename is None and error.errno not in DISK_ERRORS:
+            raise  # a device or a socket: not a file that the user named
+        where = f"{error.filename}: " if error.filename is not None else ""
+        complain(
+            f"koch {argv[0]}: {where}{error.strerror}. Name another file or folder, or mend it."
+        )
+        return 2
 
 
 def _call(verb: Verb, arguments: list[str]) -> int:

@@ -138,3 +138,24 @@ def test_a_sourced_workspace_has_koch_on_its_path():
     assert program is not None, os.environ["PATH"]
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     assert done.stdout.startswith("koch_vla "), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "said"),
+    [
+        ("absent", "open('/proc/none/x', 'w')", "/proc/none/x: No such file or directory"),
+        ("full", "raise OSError(28, 'No space left on device')", "No space left on device"),
+    ],
+)
+def test_a_file_that_cannot_be_used_gives_one_message_and_exit_code_2(
+    verb, capsys, name, source, said
+):
+    verb(name, f"def main(argv):\n    {source}\n")
+    assert cli.main([name]) == 2
+    assert capsys.readouterr().err.startswith(f"koch {name}: {said}. Name another")
+
+
+def test_an_error_of_a_device_is_no_mistake_of_the_user(verb):
+    verb("talking", "def main(argv):\n    raise OSError(5, 'Input/output error')\n")
+    with pytest.raises(OSError, match="Input/output"):
+        cli.main(["talking"])
