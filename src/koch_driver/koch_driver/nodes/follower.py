@@ -23,6 +23,7 @@ from koch_driver.nodes.arm_setup import ArmSetup
 from koch_driver.nodes.diagnostics import guard_status, loop_status, motor_statuses
 from koch_driver.nodes.messages import STEADY_CLOCK, RosStamper, joint_state
 from koch_driver.nodes.parameters import FollowerParameters, joint_vector
+from koch_driver.nodes.phase_log import log_phase
 from koch_driver.nodes.qos import COMMAND, DIAGNOSTICS, STATE
 from koch_driver.nodes.run import run_node
 from koch_driver.nodes.trajectory_server import TrajectoryServer
@@ -147,11 +148,7 @@ class FollowerNode(Node):
             )
 
     def _on_phase(self, phase: Phase, reason: str) -> None:
-        logger = self.get_logger()
-        if phase in (Phase.RUNNING, Phase.CLOSED):
-            logger.info(f"{self._setup.arm.name}: {phase.value}")
-        else:
-            logger.error(f"{self._setup.arm.name}: {phase.value}: {reason}")
+        log_phase(self.get_logger(), self._setup, phase, reason)
 
     # -- callbacks ------------------------------------------------------------------------------
 

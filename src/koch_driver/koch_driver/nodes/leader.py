@@ -23,6 +23,7 @@ from koch_driver.nodes.diagnostics import loop_status, motor_statuses
 from koch_driver.nodes.messages import STEADY_CLOCK, RosStamper, joint_state
 from koch_driver.nodes.names import sibling
 from koch_driver.nodes.parameters import LeaderParameters
+from koch_driver.nodes.phase_log import log_phase
 from koch_driver.nodes.qos import DIAGNOSTICS, STATE, STATE_NEWEST
 from koch_driver.nodes.run import run_node
 from koch_driver.reading import Reading
@@ -98,11 +99,7 @@ class LeaderNode(Node):
         )
 
     def _on_phase(self, phase: Phase, reason: str) -> None:
-        logger = self.get_logger()
-        if phase in (Phase.RUNNING, Phase.CLOSED):
-            logger.info(f"{self._setup.arm.name}: {phase.value}")
-        else:
-            logger.error(f"{self._setup.arm.name}: {phase.value}: {reason}")
+        log_phase(self.get_logger(), self._setup, phase, reason)
 
     def _on_follower(self, message: JointState) -> None:
         if not self.task.driven_back or self._follower_map is None:
