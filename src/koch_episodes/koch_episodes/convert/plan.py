@@ -31,7 +31,7 @@ from koch_episodes.frame import (
 from koch_episodes.stream import NS_PER_S, StreamBuffer, to_ns
 
 _CAPACITY = 20_000
-_REORDER_NS = NS_PER_S // 10  # messages of one topic may overtake each other by this much
+_REORDER_NS = NS_PER_S // 2  # messages of one topic may overtake each other by this much
 _DEAD_NS = NS_PER_S  # behind the others by this much (and the longest maximum age)
 _CLOCK_JUMP_NS = NS_PER_S
 
