@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from koch_rig.rig import PhysicsKind, Role
 from koch_vla.errors import GraphError, NotSimulatedError, UnknownNodeError
 from koch_vla.node_spec import NodeSpec, ParameterValue
 from koch_vla.settings import Setting, apply_settings
 
 if TYPE_CHECKING:
-    from koch_rig.rig import Arm, Rig
+    from koch_rig.rig import Rig
 
 __all__ = ["GraphOptions", "NodeSpec", "build_graph", "start_order"]
 
@@ -105,7 +106,7 @@ def _world(rig: Rig, options: GraphOptions) -> list[NodeSpec]:
         return []
     if options.sim is False:
         return []
-    if simulation.physics.value == "first_order":
+    if simulation.physics is PhysicsKind.FIRST_ORDER:
         return [
             NodeSpec(
                 package="koch_driver",
@@ -128,7 +129,7 @@ def _drivers(rig: Rig, needs: tuple[str, ...]) -> list[NodeSpec]:
     return [
         NodeSpec(
             package="koch_driver",
-            executable=_role(arm),
+            executable=arm.role.value,
             name="driver",
             namespace=f"/{arm.name}",
             parameters={"rig": str(rig.path), "arm": arm.name},
@@ -149,7 +150,7 @@ def _teleop(rig: Rig) -> list[NodeSpec]:
             needs=(f"/{arm.drives}/driver", f"/{arm.name}/driver"),
         )
         for arm in rig.arms.values()
-        if _role(arm) == "leader" and arm.drives
+        if arm.role is Role.LEADER and arm.drives
     ]
 
 
@@ -289,8 +290,3 @@ def start_order(nodes: Iterable[NodeSpec]) -> tuple[NodeSpec, ...]:
         done.update(node.full_name for node in ready)
         waiting = [node for node in waiting if node.full_name not in done]
     return tuple(ordered)
-
-
-def _role(arm: Arm) -> str:
-    """The arm's role, which is also the name of its driver's executable."""
-    return str(arm.role.value)

@@ -8,8 +8,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import yaml
-
 from koch_vla.errors import SettingError, UnknownNodeError
 from koch_vla.node_spec import NodeSpec, ParameterValue
 
@@ -35,6 +33,8 @@ def parse_setting(text: str) -> Setting:
     Raises:
         SettingError: It has another form, or the value is not one that a parameter can have.
     """
+    import yaml  # here, because koch doctor runs without it
+
     target, equals, written = text.partition("=")
     node, dot, parameter = target.strip().strip("/").rpartition(".")
     if not (equals and dot and node and parameter):
