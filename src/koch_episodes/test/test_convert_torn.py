@@ -100,7 +100,9 @@ def test_episode_of_fragments_only_is_refused_with_the_advice(
     write_bag: WriteBag, tmp_path: Path
 ) -> None:
     bag = write_bag(seconds=4.0, camera_hz=7.5)
-    with pytest.raises(EpisodeError, match=r"shorter than 1 s left out.*At --fps 15 it would be 1"):
+    with pytest.raises(
+        EpisodeError, match=r"shorter than 1 s left out.*At --fps 15 it would be 1"
+    ):
         convert([bag], tmp_path / "out", ConvertOptions())
     convert([bag], tmp_path / "slow", ConvertOptions(fps=15))
     report = json.loads((tmp_path / "slow/meta/koch_report.json").read_text())[0]

@@ -132,6 +132,8 @@ class McapFile:
 
     def _read_metadata(self, offsets: list[int]) -> None:
         for offset in offsets:
+            if offset + _HEAD.size > self._size:
+                raise ValueError("index leads behind the end")
             self._file.seek(offset)
             kind, size = _HEAD.unpack(self._file.read(_HEAD.size))
             if kind == _METADATA and size < self._size:
@@ -174,14 +176,20 @@ class McapFile:
                 continue
             while heap and heap[0][0] < place.start_ns:
                 yield heapq.heappop(heap)[2]
-            self._file.seek(place.offset)
-            kind, size = _HEAD.unpack(self._file.read(_HEAD.size))
-            body = self._file.read(size) if kind == _CHUNK and size < self._size else b""
+            body = self._chunk_at(place.offset)
             for message in self._open_chunk(body, whole=True, topics=topics):
                 heapq.heappush(heap, (message.log_ns, order, message))
                 order += 1
         while heap:
             yield heapq.heappop(heap)[2]
+
+    def _chunk_at(self, offset: int) -> bytes:
+        """Read the body of a chunk; empty where the index leads to something else."""
+        if offset + _HEAD.size > self._size:
+            return b""
+        self._file.seek(offset)
+        kind, size = _HEAD.unpack(self._file.read(_HEAD.size))
+        return self._file.read(size) if kind == _CHUNK and size < self._size else b""
 
     def _scan(self, topics: frozenset[str] | None) -> Iterator[RawMessage]:
         """Read from the front; None for topics: only learn what there is."""
@@ -198,7 +206,10 @@ class McapFile:
             if kind == _CHUNK:
                 yield from self._open_chunk(body, whole=size <= left, topics=topics)
             elif size <= left:
-                yield from self._take(kind, body, topics)
+                try:
+                    yield from self._take(kind, body, topics)
+                except (struct.error, ValueError) as exc:
+                    self._note(f"{self._path.name}: broken record skipped ({exc})")
 
     def _open_chunk(
         self, body: bytes, *, whole: bool, topics: frozenset[str] | None

@@ -7,8 +7,9 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from koch_episodes.bag.storage import RawMessage, Topic, custom_data
@@ -38,6 +39,9 @@ class SqliteFile:
         self._numbers: dict[int, str] = {}
         try:
             self._base = sqlite3.connect(self._uri(), uri=True)
+            self._base.text_factory = lambda raw: raw.decode("utf-8", "replace")
+            # Nothing is written: this lets SQLite read a file shorter than its header says.
+            self._base.execute("PRAGMA writable_schema=ON")
             self._read_topics()
         except sqlite3.Error as exc:
             raise BagError(path, f"is no readable rosbag2 database ({exc})", "Skip it.") from exc
@@ -57,20 +61,32 @@ class SqliteFile:
         tables = {row[0] for row in self._base.execute("SELECT name FROM sqlite_master")}
         definitions: dict[str, tuple[str, str]] = {}
         if "message_definitions" in tables:
-            rows = self._base.execute(
+            rows = self._rows(
                 "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
             )
-            definitions = {row[0]: (row[1], row[2]) for row in rows}
+            definitions = {str(row[0]): (str(row[1]), str(row[2])) for row in rows}
         for number, name, kind, form in self._base.execute(
             "SELECT id, name, type, serialization_format FROM topics"
         ):
+            if not isinstance(number, int) or not isinstance(name, str):
+                continue
+            kind = str(kind)
             self._numbers[number] = name
             if form == "cdr" and name not in self.topics:
                 encoding, text = definitions.get(kind, ("", ""))
                 self.topics[name] = Topic(name, kind, text, encoding)
         if "metadata" in tables:
-            for (text,) in self._base.execute("SELECT metadata FROM metadata ORDER BY id"):
-                self._read_custom(text)
+            for (text,) in self._rows("SELECT metadata FROM metadata ORDER BY id"):
+                self._read_custom(str(text))
+
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a table that is not needed, as far as they can be read."""
+        rows: list[tuple[Any, ...]] = []
+        try:
+            rows.extend(self._base.execute(query))
+        except sqlite3.Error as exc:
+            self._note(f"{self._path.name}: a table is damaged ({exc})")
+        return rows
 
     def _read_custom(self, text: str) -> None:
         found = custom_data(text)
@@ -79,35 +95,57 @@ class SqliteFile:
         self.custom.update(found or {})
 
     def messages(self, topics: frozenset[str]) -> Iterator[RawMessage]:
-        """Yield the messages of some topics in time order; behind a damage in row order."""
+        """Yield the messages of some topics in time order; of a damaged file in row order."""
+        if self._is_cut_off():
+            # Not through the index, that ends elsewhere: each reading gives the same messages.
+            self._note(f"{self._path.name}: cut off; read as far as it goes")
+            yield from self._rows_from(0, topics)
+            return
         wanted = [number for number, name in self._numbers.items() if name in topics]
         marks = ",".join("?" * len(wanted))
-        last = 0
+        last, newest = 0, -(1 << 63)
         query = (
             "SELECT id, topic_id, timestamp, data FROM messages "
             f"WHERE topic_id IN ({marks}) ORDER BY timestamp"
         )
         try:
-            for row, number, stamp, data in self._base.execute(query, wanted):
-                last = max(last, row)
-                yield RawMessage(self._numbers[number], stamp, bytes(data))
+            for row in self._base.execute(query, wanted):
+                if not isinstance(row[0], int) or not isinstance(row[2], int) or row[2] < newest:
+                    raise sqlite3.DatabaseError("its rows are not in order")
+                last, newest = max(last, row[0]), row[2]
+                yield from self._message(row, topics)
             return
         except (sqlite3.Error, OverflowError) as exc:
             self._note(f"{self._path.name}: damaged ({exc}); reading on row by row")
-        yield from self._rows_from(last + 1, wanted)
+        yield from self._rows_from(last + 1, topics)
 
-    def _rows_from(self, row: int, wanted: list[int]) -> Iterator[RawMessage]:
+    def _message(self, row: Sequence[Any], topics: frozenset[str]) -> Iterator[RawMessage]:
+        """Yield the message of a row, unless damage has made something else of it."""
+        _, number, stamp, data = row
+        name = self._numbers.get(number)
+        if name in topics and isinstance(stamp, int) and isinstance(data, bytes):
+            yield RawMessage(name, stamp, data)
+
+    def _is_cut_off(self) -> bool:
+        """Tell whether the file has fewer pages than its header says."""
+        if self._copy is not None:
+            return False  # the log held the rest
+        with self._path.open("rb") as file:
+            head = file.read(32)
+        page = int.from_bytes(head[16:18], "big")
+        pages = int.from_bytes(head[28:32], "big")
+        return self._path.stat().st_size < pages * (65536 if page == 1 else page)
+
+    def _rows_from(self, row: int, topics: frozenset[str]) -> Iterator[RawMessage]:
         skip = 1
-        marks = ",".join("?" * len(wanted))
-        query = (
-            "SELECT id, topic_id, timestamp, data FROM messages "
-            f"WHERE id >= ? AND topic_id IN ({marks}) ORDER BY id"
-        )
+        query = "SELECT id, topic_id, timestamp, data FROM messages WHERE id >= ? ORDER BY id"
         while skip < _FURTHEST_SKIP:
             try:
-                for found, number, stamp, data in self._base.execute(query, [row, *wanted]):
-                    row, skip = found + 1, 1
-                    yield RawMessage(self._numbers[number], stamp, bytes(data))
+                for found in self._base.execute(query, [row]):
+                    if not isinstance(found[0], int) or found[0] < row:
+                        raise sqlite3.DatabaseError("its rows are not in order")
+                    row, skip = found[0] + 1, 1
+                    yield from self._message(found, topics)
                 return
             except (sqlite3.Error, OverflowError):
                 row, skip = row + skip, skip * 2

@@ -93,6 +93,8 @@ def find_schema(
     Raises:
         KochError: None of them does; the first bag's reason.
     """
+    if options.rig is not None:
+        load_rig(options.rig)  # what is wrong with it is no bag's fault
     reason: KochError | None = None
     for path in bags:
         try:
@@ -100,11 +102,17 @@ def find_schema(
                 rig = rig_of(bag, options)
                 feature_map = map_of(rig, options)
                 return feature_map, _look(bag, feature_map, options, rig), rig
-        except MappingError:
-            raise
         except KochError as exc:
-            reason = reason or exc
+            reason = reason or _of_bag(exc, path)
     raise reason or BagError(Path("."), "no bags", "Give at least one.")
+
+
+def _of_bag(error: KochError, path: Path) -> KochError:
+    """Name the bag in an error that came from what is stored in it."""
+    text = str(error)
+    if path.name not in text and not isinstance(error, MappingError):
+        error.args = (f"Bag {path.name}: {text}",)
+    return error
 
 
 def check_topics(bag: Bag, feature_map: FeatureMap) -> None:
