@@ -3,8 +3,8 @@
 """The OpenVINO engine for CPUs: networks are exported once and kept next to the checkpoint.
 
 Exported parts: `chunk` of single-shot policies; `camera_<i>`, `condition` and `evaluate` of
-iterative ones, so that the observation is encoded once for all denoising steps. ACT's backbone is
-computed by `native` where that can be, and `chunk` begins with its features.
+iterative ones, so that the observation is encoded once for all denoising steps. In f32 and bf16
+ACT's backbone is computed by `native` where that can be, and `chunk` begins with its features.
 """
 
 from __future__ import annotations
@@ -131,8 +131,7 @@ class OpenVinoEngine:
 
     Args:
         checkpoint: What to run.
-        precision: "f32", "bf16", or "int8" (convolutions and large matrix products; convolutions
-            that `native` computes in bf16 stay there, where Winograd's are as fast).
+        precision: "f32", "bf16", or "int8" (convolutions and large matrix products).
         calibration: For int8, when it was not exported before: observations of the dataset, or
             its folder.
 
@@ -158,9 +157,8 @@ class OpenVinoEngine:
         self._keys: list[str] = []
         self._core = ov.Core()
         self._backbone = None
-        if self._iterative is None:
-            kind = "f32" if precision == "f32" else "bf16"
-            self._backbone = native_backbone(checkpoint, kind, torch.get_num_threads())
+        if self._iterative is None and precision != "int8":
+            self._backbone = native_backbone(checkpoint, precision, torch.get_num_threads())
         self._graphs: dict[str, Any] = {}
         self._folder = self._exported(calibration)
         self.action_error = read_action_error(self._folder) if precision == "int8" else None
@@ -242,8 +240,6 @@ class OpenVinoEngine:
         policy = EnginePolicy(self._checkpoint, recorder)
         for observation in calibration:
             policy.predict(observation)
-        if self._backbone is not None:
-            recorder.calls["chunk"] = [self._after_backbone(c) for c in recorder.calls["chunk"]]
         for name, model in models.items():
             quantize(model, recorder.calls[name])
 
