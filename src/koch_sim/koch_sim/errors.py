@@ -2,11 +2,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors of the simulated rig."""
 
+from pathlib import Path
+
 from koch_rig.errors import KochError
+
+_LAST_LINES = 8
 
 
 class SimulationError(KochError):
     """The simulated world cannot do what was asked."""
+
+
+class GraphEndedError(SimulationError):
+    """The graph that was started for rollouts is gone before they were done."""
+
+    def __init__(self, code: int, log: Path) -> None:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        said = "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])
+        super().__init__(
+            f"The graph ended with exit code {code} before the rollouts did. "
+            f"The end of its output, {log}:\n{said}"
+        )
 
 
 class UnreachableError(SimulationError):

@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING
 
 from koch_rig.load import load_rig
 from koch_rig.model import share_folder
+from koch_rig.rig import PhysicsKind
+from koch_sim.errors import GraphEndedError, SimulationError
 from koch_sim.evaluation import Evaluation, Trial, write_contact_sheet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from koch_rig.rig import Rig
     from koch_sim.nodes.evaluator import Evaluator
 
 READY_TIMEOUT_S = 90.0
 GRAPH_STOP_S = 20.0
+_CAMERA = "left"  # sees arm, block and cup
 
 
 def main(argv: list[str]) -> int:
@@ -35,11 +38,13 @@ def main(argv: list[str]) -> int:
     """
     options = _parse(argv)
     rig = load_rig(options.rig)
+    _refuse_unusable(rig, options)
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
-    graph = contextlib.nullcontext() if options.attach else _graph(rig, options)
-    with graph:
-        evaluation = _evaluate(rig, options)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the graph must end
+    graph = contextlib.nullcontext(_nothing) if options.attach else _graph(rig, options)
+    with graph as check:
+        evaluation = _evaluate(rig, options, check)
     (out / "eval.json").write_text(evaluation.to_json() + "\n", encoding="utf-8")
     print(evaluation.table())
     print(f"written to {out}")
@@ -55,7 +60,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("-n", "--rollouts", type=int, default=10)
     parser.add_argument("--seed", type=int, default=100_000, help="of the first rollout")
     parser.add_argument("--timeout-s", type=float, default=30.0, help="longest rollout [s]")
-    parser.add_argument("--camera", default="left", help="whose picture shows the end")
+    parser.add_argument("--camera", help="whose picture shows the end (default: left, or any)")
     parser.add_argument("--out", type=Path, default=Path("outputs/eval"))
     parser.add_argument("--attach", action="store_true", help="use the graph that runs already")
     options = parser.parse_args(argv)
@@ -64,9 +69,36 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     return options
 
 
+def _refuse_unusable(rig: Rig, options: argparse.Namespace) -> None:
+    """Say what cannot work before anything is written or started.
+
+    Raises:
+        SimulationError: The rig is no simulated table, has no such camera, or there is no such
+            policy.
+    """
+    if rig.simulation is None or rig.simulation.physics is not PhysicsKind.MUJOCO:
+        raise SimulationError(
+            f"--rig {rig.path}: got a rig without a simulated table, expected `simulation: "
+            "{physics: mujoco}`, as in config/rig.sim.yaml. koch eval never moves real arms; for "
+            "those, `koch run --policy DIR` and `koch record` with labels."
+        )
+    if options.camera is not None and options.camera not in rig.cameras:
+        known = ", ".join(rig.cameras) or "none"
+        raise SimulationError(f"--camera {options.camera}: not in {rig.path}, which has {known}.")
+    if options.policy is not None and not options.policy.is_dir():
+        raise SimulationError(
+            f"--policy {options.policy}: no such folder. Expected a checkpoint (config.json, "
+            "model.safetensors) or the output of `koch train`."
+        )
+
+
+def _nothing() -> None:
+    """Somebody else's graph is not watched."""
+
+
 @contextlib.contextmanager
-def _graph(rig: Rig, options: argparse.Namespace) -> Iterator[None]:
-    """Run `koch up` beside us; its output goes to a file."""
+def _graph(rig: Rig, options: argparse.Namespace) -> Iterator[Callable[[], None]]:
+    """Run `koch up` beside us, its output in a file; give what checks that it still runs."""
     command = [sys.executable, "-m", "koch_vla", "up", "--rig", str(rig.path)]
     if options.policy is not None:
         command += ["--policy", str(options.policy), "--no-teleop"]
@@ -76,8 +108,14 @@ def _graph(rig: Rig, options: argparse.Namespace) -> Iterator[None]:
             command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
+
+        def check() -> None:
+            code = process.poll()
+            if code is not None:
+                raise GraphEndedError(code, log)
+
         try:
-            yield
+            yield check
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGINT)
@@ -88,15 +126,16 @@ def _graph(rig: Rig, options: argparse.Namespace) -> Iterator[None]:
                 process.wait()
 
 
-def _evaluate(rig: Rig, options: argparse.Namespace) -> Evaluation:
+def _evaluate(rig: Rig, options: argparse.Namespace, check: Callable[[], None]) -> Evaluation:
     """Run all rollouts, printing one line each."""
     from koch_sim.nodes.evaluator import evaluator_node
 
-    camera = options.camera if options.camera in rig.cameras else next(iter(rig.cameras), None)
+    any_camera = _CAMERA if _CAMERA in rig.cameras else next(iter(rig.cameras), None)
+    camera = options.camera or any_camera
     subject = f"policy {options.policy}" if options.policy is not None else "expert"
     evaluation = Evaluation(subject)
     pictures: list[tuple[bytes, bool]] = []
-    with evaluator_node(rig, camera) as evaluator:
+    with evaluator_node(rig, camera, check) as evaluator:
         evaluator.wait_ready(READY_TIMEOUT_S, policy=options.policy is not None)
         for number in range(options.rollouts):
             seed = options.seed + number

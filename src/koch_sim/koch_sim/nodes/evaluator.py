@@ -16,6 +16,7 @@ from koch_interfaces.srv import ResetWorld
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, JointState
 from std_srvs.srv import Trigger
 
@@ -38,10 +39,13 @@ RELAXED = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 @contextlib.contextmanager
-def evaluator_node(rig: Rig, camera: str | None) -> Iterator[Evaluator]:
-    """Bring ROS up for one evaluator and down again."""
-    rclpy.init()
-    evaluator = Evaluator(rig, camera)
+def evaluator_node(rig: Rig, camera: str | None, check: Callable[[], None]) -> Iterator[Evaluator]:
+    """Bring ROS up for one evaluator and down again.
+
+    Signals stay Python's: whoever started a graph has to end it after them.
+    """
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    evaluator = Evaluator(rig, camera, check)
     try:
         yield evaluator
     finally:
@@ -52,14 +56,16 @@ def evaluator_node(rig: Rig, camera: str | None) -> Iterator[Evaluator]:
 class Evaluator(Node):
     """A client of world, driver and policy node."""
 
-    def __init__(self, rig: Rig, camera: str | None) -> None:
+    def __init__(self, rig: Rig, camera: str | None, check: Callable[[], None]) -> None:
         """Subscribe to what tells how a rollout goes.
 
         Args:
             rig: The simulated rig.
             camera: Whose picture shows the end, or None.
+            check: Called while something is waited for; raises when that is in vain.
         """
         super().__init__("evaluator")
+        self._check = check
         self._rig = rig
         self._arm = rig.follower.name
         self.task: TaskState | None = None
@@ -109,7 +115,8 @@ class Evaluator(Node):
         """Let messages in until something holds; say whether it did in time."""
         end = time.monotonic() + timeout_s
         while not done():
-            if time.monotonic() > end or not rclpy.ok():
+            self._check()
+            if time.monotonic() > end:
                 return False
             rclpy.spin_once(self, timeout_sec=0.05)
         return True
