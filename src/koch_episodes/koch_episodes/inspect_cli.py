@@ -89,6 +89,17 @@ def _inspect_bag(args: argparse.Namespace) -> int:
     return 1 if facts.verdict is Verdict.BAD else 0
 
 
+def _refuse_neither(path: Path) -> None:
+    """Raise KochError for what is neither bag nor dataset."""
+    if is_bag(path) or (path / "meta").is_dir():
+        return
+    got = "a folder without either" if path.is_dir() else "a file" if path.exists() else "nothing"
+    raise KochError(
+        f"{path}: got {got}, expected a rosbag2 bag (metadata.yaml, *.mcap or *.db3) or a LeRobot "
+        "dataset (meta/info.json)."
+    )
+
+
 def _print_dataset(reader: LeRobotDatasetReader) -> None:
     info = reader.info
     seconds = len(reader) / reader.fps
@@ -179,6 +190,7 @@ def main(argv: list[str]) -> int:
     """Run `koch inspect`; 0: sound, 1: something is wrong with it, 2: cannot be read."""
     args = _parser().parse_args(argv)
     try:
+        _refuse_neither(args.path)
         if (args.path / "meta" / "info.json").is_file() or not is_bag(args.path):
             return _inspect_dataset(args)
         return _inspect_bag(args)

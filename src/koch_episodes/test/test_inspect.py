@@ -59,4 +59,4 @@ def test_dataset_is_described_and_drawn(
 
 def test_something_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
-    assert "expected a LeRobot dataset folder" in capsys.readouterr().err
+    assert "expected a rosbag2 bag" in capsys.readouterr().err

@@ -83,6 +83,7 @@ def convert(
         progress: Called after every bag: done, total, its result.
 
     Raises:
+        BagError: An input holds no bag.
         OutputExistsError: `out` exists.
         OutputUnwritableError: The disk is full or the folder not writable.
         EpisodeError: Not one episode came out.
@@ -91,9 +92,10 @@ def convert(
     if out.exists() and not append:
         raise OutputExistsError(out)
     work = out.with_name(f".{out.name}.parts")
+    bags = find_bags(inputs)
     try:
         with _locked(out, work):
-            return _convert(inputs, out, work, options, jobs, append, resume, progress)
+            return _convert(bags, out, work, options, jobs, append, resume, progress)
     except OSError as exc:
         raise OutputUnwritableError(out, exc) from exc
 
@@ -114,7 +116,7 @@ def _locked(out: Path, work: Path) -> Iterator[None]:
 
 
 def _convert(
-    inputs: Sequence[Path],
+    bags: Sequence[Path],
     out: Path,
     work: Path,
     options: ConvertOptions,
@@ -123,7 +125,6 @@ def _convert(
     resume: bool,
     progress: Progress | None,
 ) -> ConvertResult:
-    bags = find_bags(inputs)
     identities = {bag: bag_identity(bag) for bag in bags}
     earlier = _read(out / KOCH, dict) if append else {}
     known = dict(earlier.get("bags", {}))
