@@ -15,6 +15,7 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from koch_driver.control_loop import ControlLoop, Phase
@@ -67,7 +68,13 @@ class TrajectoryServer:
         self._limits = dict(zip(JOINT_NAMES, pairs, strict=True))
         # A `__node:=` for the process means the driver; local arguments win over global ones.
         names = ["-r", f"__node:={_NODE}", "-r", f"__ns:={namespace}"]
-        self.node = Node(_NODE, namespace=namespace, cli_args=["--ros-args", *names])
+        self.node = Node(
+            _NODE,
+            namespace=namespace,
+            cli_args=["--ros-args", *names],
+            # The stamper knows simulated time; here /clock would wake four threads at each tick.
+            parameter_overrides=[Parameter("use_sim_time", value=False)],
+        )
         group = ReentrantCallbackGroup()
         self._servers = [
             ActionServer(
