@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 #: State streams: reliable, so that a recorder gets all; readers may relax.
 STATE = QoSProfile(depth=10)
 TRUTH_PERIOD_S = 0.02
-CLOCK_PERIOD_S = 0.005
+CLOCK_PERIOD_S = 0.01  # each tick wakes every node
 
 
 @dataclass(frozen=True)
