@@ -81,6 +81,7 @@ class CameraNode(Node):
         self._gate = FrameGate()
         self._damaged = 0
         self._foreign_clock = False
+        self._awaits_world = rig.simulation is not None
         self._next_look_s = 0.0
         self._sharers = usb_neighbours(self._config.index_or_path)
         self.finished: Future[int] = Future() if finished is None else finished
@@ -105,9 +106,13 @@ class CameraNode(Node):
         """Called by the capture thread at each change."""
         if state.ended:
             self.get_logger().info(state.error)
+        elif state.error and self._awaits_world:
+            # A simulated world opens its cameras some seconds after the nodes have started.
+            self.get_logger().info(f"{self._source_name}: waiting for the simulated camera")
         elif state.error:
             self.get_logger().error(state.error)
         else:
+            self._awaits_world = False
             self.get_logger().info(f"{self._source_name}: streaming {state.mode}")
 
     def _work(self) -> None:
