@@ -21,6 +21,7 @@ from koch_episodes.bag.mcap_file import McapFile
 from koch_episodes.bag.sqlite_file import SqliteFile
 from koch_episodes.bag.storage import RawMessage, StorageFile, Topic
 from koch_episodes.errors import BagError
+from koch_rig.yaml_source import SAFE_LOADER
 
 _SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 _KINDS: dict[str, Callable[[Path, Callable[[str], None]], StorageFile]] = {
@@ -82,7 +83,7 @@ class Bag:
                 self.note("metadata.yaml is missing")
             return {}
         try:
-            raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+            raw = yaml.load(path.read_text(encoding="utf-8"), Loader=SAFE_LOADER)
             found = raw["rosbag2_bagfile_information"]
             if isinstance(found, dict):
                 return found

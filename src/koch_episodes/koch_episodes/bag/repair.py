@@ -18,6 +18,7 @@ from koch_episodes.bag.qos import OfferedQos
 from koch_episodes.bag.storage import Topic
 from koch_episodes.bag.writer import PARTIAL, RECORD, RESERVE, sync_folder
 from koch_episodes.errors import BagError
+from koch_rig.yaml_source import SAFE_LOADER
 
 QUARANTINE = "quarantine"
 
@@ -153,7 +154,7 @@ def _profiles(text: str) -> tuple[OfferedQos, ...]:
                 latched=item["durability"] == "transient_local",
                 depth=int(item["depth"]),
             )
-            for item in yaml.safe_load(text) or []
+            for item in yaml.load(text, Loader=SAFE_LOADER) or []
         )
     except (yaml.YAMLError, TypeError, KeyError, ValueError, struct.error):
         return ()

@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 
 import yaml
 
+from koch_rig.yaml_source import SAFE_LOADER
+
 
 class RawMessage(NamedTuple):
     """One serialised message.
@@ -45,7 +47,7 @@ class Topic:
 def custom_data(text: str) -> dict[str, str] | None:
     """Read the custom data from a bag's metadata (YAML text); None where it is no such text."""
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, Loader=SAFE_LOADER)
         raw = raw.get("rosbag2_bagfile_information", raw)
         return {str(key): str(value) for key, value in (raw.get("custom_data") or {}).items()}
     except (yaml.YAMLError, AttributeError, ValueError):
