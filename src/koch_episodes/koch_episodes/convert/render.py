@@ -11,6 +11,8 @@ from itertools import groupby
 from pathlib import Path
 
 import av
+import numpy as np
+import numpy.typing as npt
 
 from koch_episodes.bag import Bag, RawMessage
 from koch_episodes.convert.plan import Segment
@@ -19,6 +21,7 @@ from koch_episodes.dataset.layout import Codec
 from koch_episodes.dataset.planes import sampled_rgb
 from koch_episodes.dataset.stats import PictureStats, Stats, pixel_stride, sampled_frames
 from koch_episodes.dataset.video import JpegDecoder, VideoSettings, VideoWriter
+from koch_episodes.decode import decode_image
 from koch_episodes.errors import DecodeError, EpisodeError, VideoError
 from koch_episodes.stream import to_ns
 
@@ -114,16 +117,26 @@ class CameraRenderer:
         if self.broken:  # this pass is lost; only look for more broken pictures
             self._decode(picture)
             return
-        frame = self._decode(picture) if shown or not self._copies else None
-        if frame is None or self._copies:
+        frame = None if self._copies else self._decode(picture)
+        pixels = self._sampled_pixels(picture, frame) if shown else None
+        if frame is not None:
+            self._video.write(frame, repeats)
+        else:
             assert isinstance(picture, bytes)
             self._video.write_packet(picture, repeats)
-        else:
-            self._video.write(frame, repeats)
-        if frame is not None and shown:
-            pixels = sampled_rgb(frame, pixel_stride(*self._size))
+        if pixels is not None:
             for _ in shown:
                 self._counted.add_pixels(pixels)
+
+    def _sampled_pixels(
+        self, picture: Picture, frame: av.VideoFrame | None
+    ) -> npt.NDArray[np.uint8]:
+        step = pixel_stride(*self._size)
+        if frame is not None:
+            return sampled_rgb(frame, step)
+        # Nobody wants the planes of a picture that is copied: straight to RGB is half the work.
+        assert isinstance(picture, bytes)
+        return decode_image(picture)[::step, ::step]
 
     def _decode(self, picture: Picture) -> av.VideoFrame:
         if isinstance(picture, RawPicture):

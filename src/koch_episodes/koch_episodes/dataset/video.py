@@ -162,6 +162,8 @@ class VideoWriter:
             stream.pix_fmt = "yuvj422p"
         else:
             name = "libx264" if settings.codec is Codec.H264 else "libsvtav1"
+            # SVT-AV1 writes 25 lines for each video past FFmpeg's log; 1 leaves its errors.
+            os.environ.setdefault("SVT_LOG", "1")
             stream = self._container.add_stream(name, rate=fps, options=self._options())
             stream.pix_fmt = "yuv420p"
             context = stream.codec_context
