@@ -14,6 +14,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
 from koch_episodes.convert.worker import Job, JobResult, convert_bag, finished
+from koch_episodes.dataset.layout import Codec
 from koch_episodes.errors import EpisodeError
 
 Progress = Callable[[int, int, JobResult], None]
@@ -64,7 +65,9 @@ def run_jobs(planned: Sequence[Job], jobs: int, progress: Progress | None) -> di
 def _in_pool(todo: Sequence[Job], jobs: int, note: Callable[[Job, JobResult], None]) -> list[Job]:
     """Run jobs in worker processes; returns those that were lost with a crashed worker."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["koch_episodes.convert.worker", "cv2"])
+    # Imported once, before the workers are forked; copying needs no OpenCV.
+    encodes = any(job.options.codec is not Codec.COPY for job in todo)
+    context.set_forkserver_preload(["koch_episodes.convert.worker", *["cv2"] * encodes])
     lost: list[Job] = []
     before = set(multiprocessing.active_children())
     with ProcessPoolExecutor(
