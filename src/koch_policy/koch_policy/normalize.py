@@ -97,10 +97,6 @@ class Normalizer:
         affine = self.maps.get(key)
         return value if affine is None else value * affine.scale + affine.shift
 
-    def normalize_batch(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Normalise every feature that has a map; the rest is handed on."""
-        return {key: self.normalize(key, value) for key, value in batch.items()}
-
     def restore(self, key: str, value: Tensor) -> Tensor:
         """Undo `normalize` for one feature."""
         affine = self.maps.get(key)

@@ -75,11 +75,6 @@ class ChunkScheduler:
         self._newest_tick: int | None = None
 
     @property
-    def is_inferring(self) -> bool:
-        """True between `begin` and the answer."""
-        return self._pending is not None
-
-    @property
     def observation_tick(self) -> int | None:
         """Tick of the observation behind the newest chunk, None when there is no plan."""
         return self._newest_tick
