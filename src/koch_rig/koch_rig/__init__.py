@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from koch_rig.calibration import (
         Calibration,
         MotorCalibration,
+        lerobot_calibration_path,
         load_calibration,
         save_calibration,
     )
@@ -37,6 +38,7 @@ __all__ = [
     "Role",
     "Units",
     "difference",
+    "lerobot_calibration_path",
     "load_calibration",
     "load_rig",
     "save_calibration",
@@ -46,6 +48,7 @@ _MODULES = {
     "calibration": (
         "Calibration",
         "MotorCalibration",
+        "lerobot_calibration_path",
         "load_calibration",
         "save_calibration",
     ),

@@ -9,6 +9,7 @@ Source: LeRobot 0.4.4, `robots/robot.py` (`_save_calibration`: draccus JSON, ind
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 from koch_rig.errors import CalibrationError
 from koch_rig.files import write_whole
 from koch_rig.joints import JOINT_NAMES
+from koch_rig.rig import Role
 
 TICKS_PER_TURN = 4096
 MIDDLE_TICKS = 2047
@@ -141,3 +143,25 @@ def calibration_text(calibration: Mapping[str, MotorCalibration]) -> str:
 def save_calibration(calibration: Mapping[str, MotorCalibration], path: Path | str) -> None:
     """Write a calibration file, whole or not at all."""
     write_whole(Path(path), calibration_text(calibration))
+
+
+def lerobot_calibration_path(
+    role: Role, arm_id: str, environment: Mapping[str, str] | None = None
+) -> Path:
+    """Where LeRobot keeps the calibration of an arm with this id.
+
+    Args:
+        role: Followers are robots of type koch_follower, leaders teleoperators of koch_leader.
+        arm_id: LeRobot's `--robot.id` or `--teleop.id`.
+        environment: Environment variables; the process's where None. HF_LEROBOT_CALIBRATION,
+            else HF_LEROBOT_HOME/calibration, else HF_HOME/lerobot/calibration decide.
+    """
+    env = os.environ if environment is None else environment
+    hf_home = env.get("HF_HOME") or str(Path(env.get("HOME", "~")) / ".cache" / "huggingface")
+    home = env.get("HF_LEROBOT_HOME") or str(Path(hf_home) / "lerobot")
+    root = Path(env.get("HF_LEROBOT_CALIBRATION") or str(Path(home) / "calibration"))
+    folder = {
+        Role.FOLLOWER: Path("robots") / "koch_follower",
+        Role.LEADER: Path("teleoperators") / "koch_leader",
+    }[role]
+    return root.expanduser() / folder / f"{arm_id}.json"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -179,3 +180,32 @@ def rotation_vector(rotation: ArrayLike) -> Array:
     if sine < 1e-9:
         return 2.0 * vector
     return vector * (2.0 * math.atan2(sine, w) / sine)
+
+
+def project_pinhole(points: ArrayLike, camera_matrix: ArrayLike) -> NDArray[Any]:
+    """Project points of the optical frame onto the picture.
+
+    Args:
+        points: Shape (..., 3), optical frame (z forward, x right, y down) [m].
+        camera_matrix: K, (3, 3) [px].
+
+    Returns:
+        Pixels (u, v), shape (..., 2); NaN where the point is not in front of the camera.
+    """
+    k = _array(camera_matrix, (3, 3), "camera matrix")
+    array = np.asarray(points, dtype=np.float64)
+    if array.shape[-1:] != (3,):
+        raise ShapeError("points", got=array.shape, expected="(..., 3)")
+    depth = array[..., 2]
+    depth = np.where(depth > _TINY, depth, np.nan)
+    u = (k[0, 0] * array[..., 0] + k[0, 1] * array[..., 1]) / depth + k[0, 2]
+    v = k[1, 1] * array[..., 1] / depth + k[1, 2]
+    return np.stack([u, v], axis=-1)
+
+
+def camera_matrix_from_fovy(fovy_rad: float, width: int, height: int) -> Array:
+    """K of an ideal camera with square pixels and this vertical field of view [rad]."""
+    if not 0.0 < fovy_rad < math.pi:
+        raise GeometryError("field of view", got=f"{fovy_rad:g} rad", expected="between 0 and pi")
+    focal_px = 0.5 * height / math.tan(0.5 * fovy_rad)
+    return np.array([[focal_px, 0, 0.5 * width], [0, focal_px, 0.5 * height], [0, 0, 1.0]])

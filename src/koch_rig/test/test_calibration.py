@@ -13,11 +13,13 @@ from koch_rig.calibration import (
     Calibration,
     MotorCalibration,
     calibration_text,
+    lerobot_calibration_path,
     load_calibration,
     save_calibration,
 )
 from koch_rig.errors import CalibrationError
 from koch_rig.joints import JOINT_NAMES
+from koch_rig.rig import Role
 
 CONFIG = Path(__file__).resolve().parents[3] / "config" / "calibration"
 
@@ -135,3 +137,16 @@ def test_calibration_of_another_arm_is_refused(tmp_path: Path) -> None:
     data["wrist_yaw"] = data.pop("wrist_roll")
     with pytest.raises(CalibrationError, match=r"wrist_yaw.*expected exactly.*wrist_roll"):
         load_calibration(write(tmp_path / "c.json", data))
+
+
+def test_lerobot_path_follows_its_environment_variables() -> None:
+    def path(role: Role, **env: str) -> str:
+        return str(lerobot_calibration_path(role, "my_arm", env))
+
+    default = "/home/u/.cache/huggingface/lerobot/calibration/robots/koch_follower/my_arm.json"
+    assert path(Role.FOLLOWER, HOME="/home/u") == default
+    assert path(Role.LEADER, HF_LEROBOT_HOME="/l").startswith("/l/calibration/teleoperators/")
+    assert path(Role.LEADER, HF_LEROBOT_CALIBRATION="/c") == (
+        "/c/teleoperators/koch_leader/my_arm.json"
+    )
+    assert path(Role.FOLLOWER, HF_HOME="/h").startswith("/h/lerobot/calibration/robots/")

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from koch_rig.errors import GeometryError, ShapeError
 from koch_rig.geometry import (
     Array,
+    camera_matrix_from_fovy,
     compose,
     inverse,
     matrix_from_quaternion,
     matrix_from_sixd,
     matrix_to_rpy,
+    project_pinhole,
     quaternion_from_matrix,
     rotation_vector,
     rpy_to_matrix,
@@ -171,3 +173,22 @@ def test_zero_quaternion_and_wrong_shapes_are_refused() -> None:
         inverse(np.eye(3))
     with pytest.raises(ShapeError, match="points"):
         transform_points(np.eye(4), [1, 2])
+
+
+def test_projection_by_hand() -> None:
+    k = [[500, 0, 320], [0, 400, 240], [0, 0, 1]]
+    points = [[0, 0, 2], [1, 0, 2], [0, -1, 4]]
+    np.testing.assert_allclose(project_pinhole(points, k), [[320, 240], [570, 240], [320, 140]])
+
+
+@pytest.mark.parametrize("depth", [0.0, -1e-13, -1.0])
+def test_points_that_are_not_in_front_have_no_pixel(depth: float) -> None:
+    assert np.isnan(project_pinhole([0.1, 0.1, depth], np.eye(3))).all()
+
+
+def test_camera_matrix_sees_the_field_of_view() -> None:
+    k = camera_matrix_from_fovy(math.radians(60), 640, 480)
+    top = project_pinhole([0, -math.tan(math.radians(30)), 1], k)
+    np.testing.assert_allclose(top, [320, 0], atol=1e-9)
+    with pytest.raises(GeometryError, match="between 0 and pi"):
+        camera_matrix_from_fovy(0.0, 640, 480)

@@ -18,7 +18,7 @@ import yaml
 import koch_rig.model
 from koch_rig.calibration import load_calibration
 from koch_rig.errors import ModelError
-from koch_rig.geometry import rpy_to_matrix, transform_from
+from koch_rig.geometry import camera_matrix_from_fovy, rpy_to_matrix, transform_from
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.kinematics import Kinematics
 from koch_rig.load import load_rig
@@ -228,9 +228,7 @@ def test_intrinsics_of_simulated_cameras_agree_with_their_field_of_view() -> Non
         data = yaml.safe_load(camera.intrinsics_path.read_text(encoding="utf-8"))
         size = (data["image_width"], data["image_height"], data["camera_name"])
         assert size == (camera.width, camera.height, camera.name)
-        focal_px = 0.5 * camera.height / math.tan(math.radians(camera.fovy_deg) / 2)
-        half_width, half_height = camera.width / 2, camera.height / 2
-        k = np.array([[focal_px, 0, half_width], [0, focal_px, half_height], [0, 0, 1.0]])
+        k = camera_matrix_from_fovy(math.radians(camera.fovy_deg), camera.width, camera.height)
         np.testing.assert_allclose(data["camera_matrix"]["data"], k.ravel(), atol=1e-6)
         projection = np.reshape(data["projection_matrix"]["data"], (3, 4))
         np.testing.assert_allclose(projection[:, :3], k, atol=1e-6)

@@ -16,7 +16,18 @@ from koch_rig.calibration import Calibration, MotorCalibration
 from koch_rig.errors import ShapeError
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import Arm, JointMount, Mount, Role
-from koch_rig.units import JointUnits, Units, rad_to_ticks, ticks_to_rad
+from koch_rig.units import (
+    JointUnits,
+    Norm,
+    Units,
+    lerobot_to_ticks,
+    norm_of,
+    rad_to_ticks,
+    rad_to_unit,
+    ticks_to_lerobot,
+    ticks_to_rad,
+    unit_to_rad,
+)
 
 
 def make_arm(*, sign: int = 1, offset_rad: float = 0.0, role: Role = Role.FOLLOWER) -> Arm:
@@ -44,7 +55,7 @@ def make_calibration(low: int = 1000, high: int = 3000) -> Calibration:
 
 
 MULTI_TURN = np.arange(-3 * 4096, 4 * 4096)
-ELBOW, GRIPPER = JOINT_NAMES.index("elbow_flex"), JOINT_NAMES.index("gripper")
+MOTOR = MotorCalibration(id=1, drive_mode=0, homing_offset=0, range_min=1000, range_max=3000)
 
 
 def test_tick_2047_is_the_offset_and_a_quarter_turn_is_1024_ticks() -> None:
@@ -68,52 +79,72 @@ def test_truncating_instead_of_rounding_loses_ticks() -> None:
     assert (truncated != MULTI_TURN).any()
 
 
-@pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize(
-    ("ticks", "units", "joint", "value"),
+    ("ticks", "norm", "value"),
     [
-        (1000, Units.LEROBOT, ELBOW, -100.0),
-        (3000, Units.LEROBOT, ELBOW, 100.0),
-        (2500, Units.LEROBOT, ELBOW, 50.0),
-        (999, Units.LEROBOT, ELBOW, -100.0),
-        (3001, Units.LEROBOT, ELBOW, 100.0),
-        (-500, Units.LEROBOT, ELBOW, -100.0),
-        (1000, Units.LEROBOT, GRIPPER, 0.0),
-        (1500, Units.LEROBOT, GRIPPER, 25.0),
-        (5000, Units.LEROBOT, GRIPPER, 100.0),
-        (2000, Units.DEGREES, ELBOW, 0.0),
-        (2000 + 4095, Units.DEGREES, ELBOW, 360.0),
-        (2000 - 2 * 4095, Units.DEGREES, ELBOW, -720.0),
-        (1500, Units.DEGREES, GRIPPER, 25.0),  # 0..100 even in degrees
+        (1000, Norm.RANGE_M100_100, -100.0),
+        (3000, Norm.RANGE_M100_100, 100.0),
+        (2500, Norm.RANGE_M100_100, 50.0),
+        (999, Norm.RANGE_M100_100, -100.0),
+        (3001, Norm.RANGE_M100_100, 100.0),
+        (-500, Norm.RANGE_M100_100, -100.0),
+        (1000, Norm.RANGE_0_100, 0.0),
+        (1500, Norm.RANGE_0_100, 25.0),
+        (5000, Norm.RANGE_0_100, 100.0),
+        (2000, Norm.DEGREES, 0.0),
+        (2000 + 4095, Norm.DEGREES, 360.0),
+        (2000 - 2 * 4095, Norm.DEGREES, -720.0),
     ],
 )
-def test_dataset_units_by_hand(
-    ticks: int, units: Units, joint: int, value: float, sign: int
-) -> None:
-    converter = JointUnits(make_arm(sign=sign, offset_rad=0.3), make_calibration())
-    rad = converter.ticks_to_rad([ticks] * 6)
-    assert converter.rad_to(units, rad)[joint] == pytest.approx(value, abs=1e-9)
+def test_ticks_to_lerobot_by_hand(ticks: int, norm: Norm, value: float) -> None:
+    assert ticks_to_lerobot(ticks, MOTOR, norm) == value
 
 
 @pytest.mark.parametrize(
-    ("value", "units", "joint", "ticks"),
+    ("value", "norm", "ticks"),
     [
-        (0.0, Units.LEROBOT, ELBOW, 2000.0),
-        (0.09, Units.LEROBOT, ELBOW, 2000.9),  # where LeRobot writes 2000
-        (150.0, Units.LEROBOT, ELBOW, 3000.0),
-        (-150.0, Units.LEROBOT, ELBOW, 1000.0),
-        (-5.0, Units.LEROBOT, GRIPPER, 1000.0),
-        (33.33, Units.LEROBOT, GRIPPER, 1666.6),
-        (-360.0, Units.DEGREES, ELBOW, -2095.0),
-        (-180.0, Units.DEGREES, ELBOW, -47.5),
+        (0.0, Norm.RANGE_M100_100, 2000),
+        (0.09, Norm.RANGE_M100_100, 2000),  # 2000.9 is truncated
+        (150.0, Norm.RANGE_M100_100, 3000),
+        (-150.0, Norm.RANGE_M100_100, 1000),
+        (-5.0, Norm.RANGE_0_100, 1000),
+        (33.33, Norm.RANGE_0_100, 1666),  # 1666.6
+        (-360.0, Norm.DEGREES, -2095),
+        (-180.0, Norm.DEGREES, -47),  # -47.5 goes toward zero
     ],
 )
-def test_dataset_values_become_angles_without_truncation(
-    value: float, units: Units, joint: int, ticks: float
+def test_lerobot_to_ticks_truncates_toward_zero(value: float, norm: Norm, ticks: int) -> None:
+    assert lerobot_to_ticks(value, MOTOR, norm) == ticks
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+@pytest.mark.parametrize(("low", "high"), [(0, 4095), (1330, 2764), (7, 8)])
+def test_round_trip_through_lerobot_loses_at_most_one_tick(
+    norm: Norm, low: int, high: int
 ) -> None:
-    converter = JointUnits(make_arm(sign=-1, offset_rad=0.3), make_calibration())
-    rad = converter.to_rad(units, [value] * 6)[joint]
-    assert rad == pytest.approx(float(ticks_to_rad(ticks, sign=-1, offset_rad=0.3)), abs=1e-9)
+    motor = MotorCalibration(1, 1, 0, low, high)  # drive mode 1: LeRobot ignores it here
+    for ticks in range(low, high + 1):
+        back = lerobot_to_ticks(ticks_to_lerobot(ticks, motor, norm), motor, norm)
+        assert 0 <= ticks - back <= 1
+
+
+def test_gripper_is_0_to_100_even_in_degrees() -> None:
+    assert norm_of("gripper", Units.DEGREES) is Norm.RANGE_0_100
+    assert norm_of("elbow_flex", Units.DEGREES) is Norm.DEGREES
+    assert norm_of("elbow_flex", Units.LEROBOT) is Norm.RANGE_M100_100
+
+
+def test_vector_conversion_equals_lerobots_scalar_one_at_whole_ticks() -> None:
+    calibration = make_calibration()
+    units = JointUnits(make_arm(sign=-1, offset_rad=0.3), calibration)
+    for ticks in (500, 1000, 1777, 2999, 3500):
+        rad = units.ticks_to_rad([ticks] * 6)
+        for kind in (Units.LEROBOT, Units.DEGREES):
+            expected = [
+                ticks_to_lerobot(ticks, calibration[name], norm_of(name, kind))
+                for name in JOINT_NAMES
+            ]
+            np.testing.assert_allclose(units.rad_to(kind, rad), expected, atol=1e-9)
 
 
 @given(
@@ -133,6 +164,16 @@ def test_dataset_units_round_trip_within_the_range(
     rad = converter.ticks_to_rad(np.full(6, low + fraction * span))
     back = converter.to_rad(units, converter.rad_to(units, rad))
     np.testing.assert_allclose(back, rad, atol=1e-9)
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+def test_scalar_conversions_are_inverse_of_each_other(norm: Norm) -> None:
+    mount = JointMount(sign=-1, offset_rad=0.7)
+    for ticks in (1000.0, 1234.5, 3000.0):
+        rad = float(ticks_to_rad(ticks, sign=-1, offset_rad=0.7))
+        assert unit_to_rad(rad_to_unit(rad, MOTOR, mount, norm), MOTOR, mount, norm) == (
+            pytest.approx(rad, abs=1e-12)
+        )
 
 
 def test_outside_the_range_lerobot_units_clip_and_degrees_do_not() -> None:
