@@ -42,6 +42,7 @@ import torch  # noqa: E402
 from koch_policy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
 from koch_policy.config_json import config_from_dict  # noqa: E402
 from koch_policy.configs import ACTION, ACTION_IS_PAD, FeatureType, PolicyConfig  # noqa: E402
+from koch_policy.memory import keep_freed_memory  # noqa: E402
 from koch_policy.models.registry import build_model  # noqa: E402
 from koch_policy.normalize import IMAGENET  # noqa: E402
 from koch_policy.runtime.base import EnginePolicy, example_observation  # noqa: E402
@@ -352,6 +353,7 @@ def main() -> None:
     if options.quick:
         options.size, options.seconds, options.batch = (96, 128), 0.0, 2
     torch.set_num_threads(THREADS)
+    keep_freed_memory()  # as `koch train` and the policy node do
     machine = {
         "cpus": os.cpu_count(), "machine": platform.platform(), "threads": THREADS,
         "torch": torch.__version__, "size": list(options.size), "batch": options.batch,

@@ -45,6 +45,7 @@ from koch_policy.execution import (
 from koch_policy.execution.compatibility import policy_units
 from koch_policy.execution.inference import Predict, plain_predict
 from koch_policy.execution.ticker import Ticker
+from koch_policy.memory import keep_freed_memory
 from koch_policy.nodes.inputs import Inputs, stream_topic
 from koch_policy.nodes.outputs import Outputs
 from koch_policy.nodes.parameters import PolicyParameters
@@ -358,6 +359,7 @@ class PolicyNode(Node):
 
 def main() -> int:
     """Entry point."""
+    keep_freed_memory()  # a chunk on torch would wait for the kernel's zeros each time
     code = run_node(PolicyNode)
     if any(thread.name == "inference" for thread in threading.enumerate()):
         # A prediction that hangs would end in std::terminate while the interpreter leaves.

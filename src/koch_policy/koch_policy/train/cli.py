@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from koch_policy.errors import CheckpointError
+from koch_policy.memory import keep_freed_memory
 from koch_policy.models.registry import known_policies
 from koch_policy.train import parallel
 from koch_policy.train.config import Recipe, load_recipe, preset_names, recipe_from_json
@@ -128,6 +129,8 @@ def train(options: argparse.Namespace) -> None:
     data = open_demonstrations(options.dataset, recipe.train, cache=options.cache)
     data, degrees = degrees_per_unit(data, options.units, options.rig)
     device = parallel.start(options.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     try:
         trainer = make_trainer(data, recipe, options.out, device=device, degrees=degrees)
         if not options.threads and not trainer.config.cameras:
