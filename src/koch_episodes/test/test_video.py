@@ -1,16 +1,26 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Encoders: what they leave behind in the process."""
+"""Decoders and encoders: what one picture leaves behind for the next, and in the process."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from koch_episodes.dataset.layout import Codec
-from koch_episodes.dataset.video import VideoSettings, VideoWriter
+from koch_episodes.dataset.video import JpegDecoder, VideoSettings, VideoWriter
+
+
+def test_a_png_shows_itself_whatever_was_decoded_before() -> None:
+    decoder = JpegDecoder()
+    for level in (10, 40, 90):
+        image = np.full((16, 24, 3), level, np.uint8)
+        image[:, :8] = 2 * level
+        frame = decoder.decode(cv2.imencode(".png", image)[1].tobytes())
+        assert np.array_equal(frame.to_ndarray(format="bgr24"), image)
 
 
 def test_av1_leaves_no_thread_with_real_time_priority(tmp_path: Path) -> None:

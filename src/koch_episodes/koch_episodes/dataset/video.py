@@ -85,8 +85,11 @@ class JpegDecoder:
         if context is None:
             context = _open_decoder(name)
             self._contexts[name] = context
+        packet = av.Packet(data)
+        # Without the flag FFmpeg takes a PNG for a difference to the one before and adds them up.
+        packet.is_keyframe = True
         try:
-            frames = context.decode(av.Packet(data))
+            frames = context.decode(packet)
         except (av.FFmpegError, ValueError) as exc:
             del self._contexts[name]
             raise DecodeError(f"{name} picture", str(exc)) from exc
