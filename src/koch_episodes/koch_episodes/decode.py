@@ -18,6 +18,19 @@ from koch_rig.joints import JOINT_NAMES
 Rgb = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float64]
 
+_RAW_CHANNELS = {
+    "rgb8": 3,
+    "bgr8": 3,
+    "8UC3": 3,
+    "rgba8": 4,
+    "bgra8": 4,
+    "mono8": 1,
+    "8UC1": 1,
+    "yuv422_yuy2": 2,  # the two orders of sensor_msgs/image_encodings.hpp, old names and new
+    "yuyv": 2,
+    "yuv422": 2,
+    "uyvy": 2,
+}
 _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -62,13 +75,18 @@ def joint_vector(
     return vector
 
 
+def is_png(data: bytes) -> bool:
+    """Tell whether a compressed picture is a PNG."""
+    return data[:8] == _PNG_START
+
+
 def picture_size(data: bytes) -> tuple[int, int]:
     """Read (height, width) in [px] from a JPEG or PNG header, and check that it is whole.
 
     Raises:
         DecodeError: Not a JPEG or PNG, or cut off.
     """
-    if data[:8] == _PNG_START:
+    if is_png(data):
         if len(data) < 33 or b"IEND" not in data[-12:]:
             raise DecodeError("PNG picture", f"cut off after {len(data)} bytes")
         width, height = struct.unpack(">II", data[16:24])
@@ -157,7 +175,7 @@ def raw_image(encoding: str, height: int, width: int, step: int, data: bytes | m
     """Turn the pixels of a sensor_msgs/Image into RGB.
 
     Args:
-        encoding: ``rgb8 bgr8 rgba8 bgra8 mono8 8UC1 8UC3 yuv422_yuy2 yuyv``.
+        encoding: ``rgb8 bgr8 rgba8 bgra8 mono8 8UC1 8UC3 yuv422_yuy2 yuyv yuv422 uyvy``.
         height: Rows in [px].
         width: Columns in [px].
         step: Bytes per row, padding included.
@@ -169,19 +187,11 @@ def raw_image(encoding: str, height: int, width: int, step: int, data: bytes | m
     Raises:
         DecodeError: Unknown encoding, or too few bytes.
     """
-    channels = {
-        "rgb8": 3,
-        "bgr8": 3,
-        "8UC3": 3,
-        "rgba8": 4,
-        "bgra8": 4,
-        "mono8": 1,
-        "8UC1": 1,
-        "yuv422_yuy2": 2,
-        "yuyv": 2,
-    }.get(encoding)
+    channels = _RAW_CHANNELS.get(encoding)
     if channels is None:
-        raise DecodeError("image", f"encoding {encoding!r} is not supported")
+        raise DecodeError(
+            "image", f"encoding {encoding!r}, expected one of {', '.join(_RAW_CHANNELS)}"
+        )
     flat = np.frombuffer(data, dtype=np.uint8)
     if height < 1 or width < 1 or step < width * channels or flat.size < height * step:
         raise DecodeError(
@@ -199,6 +209,10 @@ def raw_image(encoding: str, height: int, width: int, step: int, data: bytes | m
         return np.repeat(pixels, 3, axis=2)
     import av
 
+    if width % 2:
+        raise DecodeError("image", f"{encoding} of {width} px in a row, expected an even number")
+    if encoding in ("yuv422", "uyvy"):
+        pixels = pixels[..., ::-1]  # chroma first
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="yuyv422")
     return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
 

@@ -26,13 +26,15 @@ from koch_episodes.errors import DecodeError, EpisodeError, VideoError
 from koch_episodes.stream import to_ns
 
 Picture = bytes | RawPicture
+Broken = dict[tuple[str, int], str]
+"""Topic and header stamp [ns] of a picture to what is wrong with it."""
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 class BrokenPicturesError(Exception):
     """Some chosen pictures turned out to be broken; plan again without them."""
 
-    def __init__(self, broken: set[tuple[str, int]]) -> None:
+    def __init__(self, broken: Broken) -> None:
         super().__init__(f"{len(broken)} broken picture(s)")
         self.broken = broken
 
@@ -62,7 +64,7 @@ class CameraRenderer:
     ) -> None:
         self.key = key
         self.stats: list[Stats] = []
-        self.broken: set[tuple[str, int]] = set()
+        self.broken: Broken = {}
         self.reader = reader
         self._settings = settings
         self._copies = settings.codec is Codec.COPY
@@ -99,8 +101,10 @@ class CameraRenderer:
             chosen = self._waiting[stamp] if again else self._waiting.pop(stamp)
             try:
                 self._write(chosen, repeats, path, sampled)
-            except DecodeError:
-                self.broken.add((self.reader.topic.name, stamp - self.offset_ns))
+            except DecodeError as exc:
+                # What is wrong with a JPEG's bytes differs from picture to picture: one reason.
+                why = exc.why if isinstance(chosen, RawPicture) else "picture cannot be decoded"
+                self.broken[self.reader.topic.name, stamp - self.offset_ns] = why
             if last:
                 self._finish_video()
 
@@ -206,7 +210,7 @@ def render(
     finally:
         for camera in cameras:
             camera.close()
-    broken = set().union(*(camera.broken for camera in cameras)) if cameras else set()
+    broken = {place: why for camera in cameras for place, why in camera.broken.items()}
     if broken:
         raise BrokenPicturesError(broken)
     for camera in cameras:

@@ -22,7 +22,7 @@ from koch_episodes.convert.events import windows_of
 from koch_episodes.convert.mapping import FeatureMap, with_names
 from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.plan import Planner, Segment, WindowPlan
-from koch_episodes.convert.render import BrokenPicturesError, render
+from koch_episodes.convert.render import Broken, BrokenPicturesError, Picture, render
 from koch_episodes.convert.report import bag_report, segment_report
 from koch_episodes.convert.schema import Schema, check_kind, check_topics, map_of, rig_of
 from koch_episodes.convert.topics import TopicReader, size_of
@@ -31,6 +31,7 @@ from koch_episodes.dataset.part import EpisodePart
 from koch_episodes.dataset.stats import Stats, column_stats
 from koch_episodes.dataset.video import VideoSettings, video_info
 from koch_episodes.dataset.video_files import probe
+from koch_episodes.decode import is_png
 from koch_episodes.errors import DecodeError, EpisodeError, OutputUnwritableError
 from koch_rig.errors import KochError
 from koch_rig.files import write_whole
@@ -145,7 +146,7 @@ class _BagConversion:
         self.notes: list[str] = []
 
     def run(self) -> JobResult:
-        broken: set[tuple[str, int]] = set()
+        broken: Broken = {}
         while True:
             self.notes.clear()
             planner, plans = self._plan(broken)
@@ -185,7 +186,7 @@ class _BagConversion:
             readers.append(reader)
         return readers
 
-    def _plan(self, broken: set[tuple[str, int]]) -> tuple[Planner, list[WindowPlan]]:
+    def _plan(self, broken: Broken) -> tuple[Planner, list[WindowPlan]]:
         planner = Planner(self.map.features, self.map.fps, windows_of(self.bag))
         readers = self._readers(planner)
         by_topic: dict[str, list[int]] = {}
@@ -197,7 +198,7 @@ class _BagConversion:
                 try:
                     if reader.is_picture:
                         stamp, picture = reader.picture(message)
-                        self._check_picture(message.topic, stamp, size_of(picture), broken)
+                        self._check_picture(message.topic, stamp, picture, broken)
                         planner.push(number, stamp, None)
                     else:
                         planner.push(number, *reader.vector(message))
@@ -208,12 +209,12 @@ class _BagConversion:
                 self.notes.append(f"{reader.topic.name}: timed by the recorder's clock")
         return planner, planner.finish()
 
-    def _check_picture(
-        self, topic: str, stamp: int, size: tuple[int, int], broken: set[tuple[str, int]]
-    ) -> None:
-        if (topic, stamp) in broken:
-            raise DecodeError(topic, "picture cannot be decoded")
-        wanted = self.job.schema.sizes.get(topic)
+    def _check_picture(self, topic: str, stamp: int, picture: Picture, broken: Broken) -> None:
+        if why := broken.get((topic, stamp)):
+            raise DecodeError(topic, why)
+        size, wanted = size_of(picture), self.job.schema.sizes.get(topic)
+        if self.options.codec is Codec.COPY and isinstance(picture, bytes) and is_png(picture):
+            raise DecodeError(topic, "a PNG, which --vcodec copy cannot store (use h264 or av1)")
         if size != wanted:
             raise DecodeError(topic, f"picture of {size[1]}x{size[0]} px, not as the others")
 
@@ -247,6 +248,13 @@ class _BagConversion:
                 "--vcodec copy needs JPEG topics; use h264 or av1.",
             )
         sizes = {key: self.job.schema.sizes[r.topic.name] for key, r in readers.items()}
+        for key, (height, width) in sizes.items():
+            if self.options.codec is not Codec.COPY and (height % 2 or width % 2):
+                raise EpisodeError(
+                    self.bag.name,
+                    f"{key}: pictures of {width}x{height} px, h264 and av1 need even sides",
+                    "Convert JPEG topics with --vcodec copy, or record another size.",
+                )
         return render(self.bag, readers, segments, folders, self._settings(), self.map.fps, sizes)
 
     def _save(self, segment: Segment, folder: Path, pictures: dict[str, Stats]) -> None:
