@@ -84,7 +84,7 @@ def load_checkpoint(path: Path | str, *, zero_range: ZeroRange = ZeroRange.REFUS
     """
     folder = resolve_checkpoint(Path(path))
     config = read_config(folder / CONFIG)
-    tensors = read_tensors(folder / WEIGHTS)
+    tensors = _uncompiled(read_tensors(folder / WEIGHTS))
     if (folder / PREPROCESSOR).is_file():
         processors = read_processors(folder, config)
     else:
@@ -147,6 +147,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             f"not a whole safetensors file ({exc})",
             "Copy it again: it is cut off or damaged.",
         ) from exc
+
+
+def _uncompiled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights under plain names: torch.compile (`compile_model`) puts one of its own in."""
+    return {key.replace("._orig_mod.", "."): value for key, value in tensors.items()}
 
 
 def _refuse_pickle(path: Path) -> None:

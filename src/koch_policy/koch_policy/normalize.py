@@ -39,28 +39,48 @@ _BOUNDS = {
 
 
 class ZeroRange(Enum):
-    """What to do with a dimension that never moved in the dataset."""
+    """What to do with a dimension that never moved in the dataset.
+
+    CONSTANT gives the network what LeRobot gives it for the constant itself (0 by mean and std, -1
+    by bounds), whatever the value is, and restores the constant.
+    """
 
     REFUSE = "refuse"
-    CONSTANT = "constant"  # normalised to zero, restored as the constant
+    CONSTANT = "constant"
 
 
 @dataclass(frozen=True, eq=False)
 class Affine:
     """One feature's map: normalised = x * scale + shift, restored = x * back_scale + back_shift.
 
-    The inverse is kept apart because LeRobot's 1e-8 stands only in the forward direction.
+    The inverse is kept apart because LeRobot's 1e-8 stands only in the forward direction. For
+    vectors normalised = (x - centre) * scale + offset is the exact form: a joint that hardly moves
+    far from zero has a scale so large that x * scale loses the digits that shift takes away again.
     """
 
     scale: Tensor
     shift: Tensor
     back_scale: Tensor
     back_shift: Tensor
+    centre: Tensor | None = None
+    offset: float = 0.0
 
     def to(self, device: torch.device) -> Affine:
         """Return the same map on a device."""
-        parts = (self.scale, self.shift, self.back_scale, self.back_shift)
-        return Affine(*(part.to(device) for part in parts))
+        return Affine(
+            self.scale.to(device),
+            self.shift.to(device),
+            self.back_scale.to(device),
+            self.back_shift.to(device),
+            None if self.centre is None else self.centre.to(device),
+            self.offset,
+        )
+
+    def apply(self, value: Tensor) -> Tensor:
+        """Normalise a value."""
+        if self.centre is None:
+            return value * self.scale + self.shift
+        return (value - self.centre) * self.scale + self.offset
 
 
 class Normalizer:
@@ -95,7 +115,7 @@ class Normalizer:
     def normalize(self, key: str, value: Tensor) -> Tensor:
         """Normalise one feature; the feature's shape is the trailing dimensions of the value."""
         affine = self.maps.get(key)
-        return value if affine is None else value * affine.scale + affine.shift
+        return value if affine is None else affine.apply(value)
 
     def restore(self, key: str, value: Tensor) -> Tensor:
         """Undo `normalize` for one feature."""
@@ -163,21 +183,21 @@ def _affine(
         )
     safe = torch.where(flat, torch.ones_like(spread), spread)
     if mode is NormalizationMode.MEAN_STD:
-        scale, centre, back = 1.0 / (safe + EPS), low, safe
-        shift = -centre * scale
+        scale, back, offset = 1.0 / (safe + EPS), safe, 0.0
         restored = low
     else:
-        scale, back = 2.0 / safe, safe / 2.0
-        shift = -low * scale - 1.0
+        scale, back, offset = 2.0 / safe, safe / 2.0, -1.0
         restored = low + safe / 2.0
     zero = torch.zeros_like(scale)
-    parts = (
-        torch.where(flat, zero, scale),
-        torch.where(flat, zero, shift),
-        torch.where(flat, zero, back),
-        torch.where(flat, low, restored),
+    scale = torch.where(flat, zero, scale)
+    return Affine(
+        scale=scale.float(),
+        shift=(offset - low * scale).float(),
+        back_scale=torch.where(flat, zero, back).float(),
+        back_shift=torch.where(flat, low, restored).float(),
+        centre=low.float(),
+        offset=offset,
     )
-    return Affine(*(part.float() for part in parts))
 
 
 def normalizer_for(

@@ -72,8 +72,12 @@ class ActConfig(PolicyConfig):
             raise self.error("n_action_steps", self.n_action_steps, f"<= {self.chunk_size}")
         if self.temporal_ensemble_coeff is not None and self.n_action_steps != 1:
             raise self.error("n_action_steps", self.n_action_steps, "1 with temporal ensembling")
-        if self.dim_model % self.n_heads or self.dim_model % 4:
-            raise self.error("dim_model", self.dim_model, "a multiple of n_heads and of 4")
+        if self.dim_model % self.n_heads:
+            raise self.error(
+                "dim_model", self.dim_model, f"a multiple of n_heads ({self.n_heads})"
+            )
+        if self.cameras and self.dim_model % 4:
+            raise self.error("dim_model", self.dim_model, "a multiple of 4, as there are cameras")
 
     @property
     def horizon_steps(self) -> int:
@@ -120,7 +124,10 @@ class DenoisingConfig(PolicyConfig):
         super().__post_init__()
         self.require_choice("noise_scheduler_type", ("DDPM", "DDIM"))
         self.require_choice("prediction_type", ("epsilon", "sample"))
-        self.require_choice("beta_schedule", ("linear", "scaled_linear", "squaredcos_cap_v2"))
+        schedules: tuple[str, ...] = ("linear", "scaled_linear", "squaredcos_cap_v2")
+        if self.noise_scheduler_type == "DDPM":  # LeRobot's DDIM has no sigmoid
+            schedules = (*schedules, "sigmoid")
+        self.require_choice("beta_schedule", schedules)
         self.require_positive("num_train_timesteps", "horizon")
         self.require_observation()
         if not self.state_dim:
@@ -187,12 +194,22 @@ class DiffusionConfig(DenoisingConfig):
         """Check the U-Net's shape."""
         super().__post_init__()
         self.require_positive("diffusion_step_embed_dim", "n_groups", "kernel_size")
+        if self.kernel_size % 2 == 0:
+            raise self.error("kernel_size", self.kernel_size, "an odd number")
+        if self.diffusion_step_embed_dim % 2 or self.diffusion_step_embed_dim < 4:
+            got = self.diffusion_step_embed_dim
+            raise self.error("diffusion_step_embed_dim", got, "an even number of 4 or more")
+        if not self.down_dims:
+            raise self.error("down_dims", self.down_dims, "at least one width")
         factor = 2 ** len(self.down_dims)
         if self.horizon % factor:
             raise self.error("horizon", self.horizon, f"a multiple of {factor} (2^len(down_dims))")
-        for width in self.down_dims:
-            if width % self.n_groups or width % 8:
-                raise self.error("down_dims", self.down_dims, "multiples of n_groups and of 8")
+        if any(width < 1 or width % self.n_groups for width in self.down_dims):
+            raise self.error(
+                "down_dims", self.down_dims, f"multiples of n_groups ({self.n_groups})"
+            )
+        if self.down_dims[0] % 8:  # the last convolution has eight groups, as published
+            raise self.error("down_dims", self.down_dims, "a first width that 8 divides")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ _STATE_FILES = {
     POSTPROCESSOR: "policy_postprocessor_step_0_unnormalizer_processor.safetensors",
 }
 _PASSIVE = {"to_batch_processor", "device_processor"}
+_SINGLE = {"float32", "float", None}
 _OLD_PREFIXES = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
 
 
@@ -39,8 +40,13 @@ class Processors:
 
 def _steps(path: Path) -> list[dict[str, Any]]:
     steps = read_json(path).get("steps")
-    if not isinstance(steps, list):
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         raise CheckpointError(path, "has no list `steps`", "Copy the file again.")
+    for step in steps:
+        if step.get("registry_name") == "device_processor":
+            kind = (step.get("config") or {}).get("float_dtype")
+            if kind not in _SINGLE:
+                raise _unlike_ours(path, "float_dtype", kind, "float32")
     return steps
 
 
@@ -63,30 +69,81 @@ def read_processors(folder: Path, config: PolicyConfig) -> Processors:
     """Read both pipelines; actions are scaled back with the post-processor's statistics.
 
     Raises:
-        CheckpointError: A step is none that ACT and Diffusion pipelines have, or a file is bad.
+        CheckpointError: A step is none that ACT and Diffusion pipelines have, does something that
+            ours does not, is missing or there twice; or a file is bad.
         StatisticsError: The two files disagree about the actions.
     """
     rename: dict[str, str] = {}
-    modes: Mapping[str, NormalizationMode] = config.normalization_mapping
-    statistics: dict[str, dict[str, Tensor]] = {}
-    for step in _steps(folder / PREPROCESSOR):
-        name, options = step.get("registry_name"), step.get("config", {})
-        if name == "rename_observations_processor":
-            rename = dict(options.get("rename_map", {}))
-        elif name == "normalizer_processor":
-            modes = _modes(options, folder / PREPROCESSOR)
-            statistics = _load_state(folder, step)
-        elif name not in _PASSIVE:
-            raise _foreign_step(folder / PREPROCESSOR, step)
-    for step in _steps(folder / POSTPROCESSOR):
-        name = step.get("registry_name")
-        if name == "unnormalizer_processor":
-            restored = _load_state(folder, step).get(ACTION, {})
-            _require_same_action(folder, statistics.get(ACTION, {}), restored)
-            statistics[ACTION] = restored
-        elif name not in _PASSIVE:
-            raise _foreign_step(folder / POSTPROCESSOR, step)
+    path = folder / PREPROCESSOR
+    steps = _steps(path)
+    for step in steps:
+        if step.get("registry_name") == "rename_observations_processor":
+            rename |= _options(path, step).get("rename_map", {})
+        elif step.get("registry_name") not in {*_PASSIVE, "normalizer_processor"}:
+            raise _foreign_step(path, step)
+    scaling = _only(path, steps, "normalizer_processor")
+    modes = _modes(_options(path, scaling), path)
+    _require_described(_options(path, scaling), config.input_features, path)
+    statistics = _load_state(folder, scaling)
+
+    path = folder / POSTPROCESSOR
+    steps = _steps(path)
+    for step in steps:
+        if step.get("registry_name") not in {*_PASSIVE, "unnormalizer_processor"}:
+            raise _foreign_step(path, step)
+    scaling = _only(path, steps, "unnormalizer_processor")
+    options = _options(path, scaling)
+    back = _modes(options, path).get("ACTION", NormalizationMode.IDENTITY)
+    into = modes.get("ACTION", NormalizationMode.IDENTITY)
+    if back is not into:
+        raise _unlike_ours(path, "norm_map.ACTION", back.value, f"{into.value}, as {PREPROCESSOR}")
+    restored = _load_state(folder, scaling).get(ACTION, {})
+    _require_same_action(folder, statistics.get(ACTION, {}), restored)
+    statistics[ACTION] = restored
     return Processors(modes, statistics, rename)
+
+
+def _only(path: Path, steps: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Return the one step of a name, which must be there once."""
+    found = [step for step in steps if step.get("registry_name") == name]
+    if len(found) != 1:
+        raise CheckpointError(
+            path, f"has {len(found)} steps {name!r}, expected 1", "Copy the file again."
+        )
+    return found[0]
+
+
+def _options(path: Path, step: dict[str, Any]) -> dict[str, Any]:
+    """Return a step's configuration; what would change values in a way of its own is refused."""
+    options: dict[str, Any] = step.get("config") or {}
+    if options.get("eps", EPS) != EPS:
+        raise _unlike_ours(path, "eps", options["eps"], str(EPS))
+    if options.get("normalize_observation_keys") is not None:
+        keys = options["normalize_observation_keys"]
+        raise _unlike_ours(path, "normalize_observation_keys", keys, "all observations")
+    return options
+
+
+def _require_described(
+    options: Mapping[str, Any], features: Mapping[str, PolicyFeature], path: Path
+) -> None:
+    """Refuse a normaliser that knows a feature as another type than config.json, or not at all."""
+    described = options.get("features")
+    if described is None:
+        return
+    for key, feature in features.items():
+        kind = (described.get(key) or {}).get("type")
+        if kind != feature.type.value:
+            expected = f"{feature.type.value}, as config.json has it"
+            raise _unlike_ours(path, f"features.{key}.type", kind, expected)
+
+
+def _unlike_ours(path: Path, option: str, got: object, expected: str) -> CheckpointError:
+    return CheckpointError(
+        path,
+        f"`{option}` is {got!r}, expected {expected}",
+        'Run this policy with runtime="lerobot" where LeRobot is installed.',
+    )
 
 
 def _foreign_step(path: Path, step: dict[str, Any]) -> CheckpointError:
@@ -151,7 +208,10 @@ def statistics_in_weights(
                 folder, f"{key} belongs to no feature of config.json", "Copy the folder again."
             )
         statistics.setdefault(by_buffer[buffer], {})[name] = value.float()
-    if len(own) == len(tensors):
+    scaled = [
+        config.normalization_mapping.get(feature.type.value) for feature in features.values()
+    ]
+    if len(own) == len(tensors) and set(scaled) - {None, NormalizationMode.IDENTITY}:
         raise CheckpointError(
             folder,
             f"no {PREPROCESSOR} and no statistics among the weights",

@@ -138,6 +138,27 @@ def test_invalid_config_value_is_named(
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kernel_size": 4}, "an odd number"),
+        ({"down_dims": []}, "at least one width"),
+        ({"down_dims": [16, 18]}, "multiples of n_groups (4)"),
+        ({"down_dims": [12, 16]}, "a first width that 8 divides"),
+        ({"diffusion_step_embed_dim": 2}, "an even number of 4 or more"),
+        ({"beta_schedule": "sigmoid"}, "squaredcos_cap_v2"),
+    ],
+)
+def test_unet_that_cannot_be_is_named(
+    changes: dict[str, Any], message: str, make: Any, tmp_path: Path
+) -> None:
+    path = make.checkpoint("diffusion", tmp_path)
+    _edit(path / "config.json", **changes)
+    with pytest.raises(ConfigError) as caught:
+        load_checkpoint(path)
+    assert message in str(caught.value)
+
+
 def test_diffusion_config_of_two_meanings_is_refused(make: Any, tmp_path: Path) -> None:
     path = make.checkpoint("diffusion", tmp_path)
     _edit(path / "config.json", use_group_norm="DROP")
@@ -263,6 +284,86 @@ def test_foreign_processor_step_is_refused(folder: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match="'tokenizer_processor' is none of ours"):
         load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "step", "changes", "message"),
+    [
+        ("pre", 3, {"eps": 1e-3}, r"`eps` is 0\.001, expected 1e-08"),
+        ("pre", 3, {"normalize_observation_keys": ["observation.state"]}, "normalize_observation"),
+        ("pre", 3, {"features": {}}, r"`features\.observation\.\S+\.type` is None, expected"),
+        ("pre", 2, {"float_dtype": "bfloat16"}, "`float_dtype` is 'bfloat16', expected float32"),
+        ("post", 0, {"norm_map": {"ACTION": "MIN_MAX"}}, r"norm_map\.ACTION` is 'MIN_MAX'"),
+        ("post", 0, {"eps": 0.1}, r"policy_postprocessor\.json: `eps` is 0\.1"),
+        ("post", 1, {"float_dtype": "float16"}, "`float_dtype` is 'float16'"),
+    ],
+)
+def test_processors_that_scale_in_another_way_are_refused(
+    file: str, step: int, changes: dict[str, Any], message: str, folder: Path
+) -> None:
+    """Read past, each of these would give other actions than LeRobot, without a word."""
+    path = folder / f"policy_{file}processor.json"
+    content = json.loads(path.read_text())
+    content["steps"][step]["config"] |= changes
+    path.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(("file", "step"), [("pre", 3), ("post", 0)])
+def test_scaling_step_must_be_there_once(file: str, step: int, folder: Path) -> None:
+    path = folder / f"policy_{file}processor.json"
+    content = json.loads(path.read_text())
+    scaling = content["steps"][step]
+    path.write_text(json.dumps({**content, "steps": [*content["steps"], scaling]}))
+    with pytest.raises(CheckpointError, match=r"has 2 steps '\w*normalizer_processor'"):
+        load_checkpoint(folder)
+    content["steps"].remove(scaling)
+    path.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"has 0 steps '\w*normalizer_processor'"):
+        load_checkpoint(folder)
+
+
+def test_float32_device_step_and_renames_are_read(folder: Path) -> None:
+    path = folder / "policy_preprocessor.json"
+    content = json.loads(path.read_text())
+    content["steps"][0]["config"] = {"rename_map": {"observation.images.a": "b"}}
+    content["steps"][2]["config"]["float_dtype"] = "float32"
+    path.write_text(json.dumps(content))
+    assert load_checkpoint(folder).rename_map == {"observation.images.a": "b"}
+
+
+def test_weights_of_a_compiled_network_are_read(make: Any, tmp_path: Path) -> None:
+    """LeRobot's `compile_model` puts `_orig_mod` into every key of the U-Net."""
+    path = make.checkpoint("diffusion", tmp_path)
+    plain = load_checkpoint(path).model.state_dict()
+    tensors = load_file(path / "model.safetensors")
+    renamed = {key.replace(".unet.", ".unet._orig_mod."): v for key, v in tensors.items()}
+    save_file(renamed, path / "model.safetensors")
+    _edit(path / "config.json", compile_model=True)
+    for key, value in load_checkpoint(path).model.state_dict().items():
+        assert torch.equal(value, plain[key]), key
+
+
+def test_half_precision_weights_are_read_as_float32(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    half = {key: value.bfloat16() for key, value in load_file(path).items()}
+    save_file(half, path)
+    for key, value in load_checkpoint(folder).model.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, half[f"model.{key}"].float())
+
+
+def test_lerobot_03_checkpoint_without_scaling_is_read(golden_act: Any, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.mkdir()
+    shutil.copy(golden_act.path / "model.safetensors", old)
+    shutil.copy(golden_act.path / "config.json", old)
+    with pytest.raises(CheckpointError, match="no statistics among the weights"):
+        load_checkpoint(old)
+    identity = dict.fromkeys(("VISUAL", "STATE", "ACTION"), "IDENTITY")
+    _edit(old / "config.json", normalization_mapping=identity)
+    assert load_checkpoint(old).normalizer.maps == {}
 
 
 def test_lerobot_03_checkpoint_is_read(golden_act: Any, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from koch_policy.models.positions import diffusion_step_embedding, sinusoid_1d, 
 from koch_policy.models.pretrained import load_backbones
 from koch_policy.models.resnet import Norm, ResNet, feature_size, fold_batch_norm
 from koch_policy.models.schedule import NoiseSchedule, betas
-from koch_policy.normalize import Normalizer
+from koch_policy.normalize import Normalizer, ZeroRange
 from koch_policy.policy_configs import ActConfig
 from koch_policy.train.augment import AugmentConfig, add_noise, augment_images
 from koch_policy.train.config import TrainConfig
@@ -173,7 +173,7 @@ def test_backbone_weights_are_loaded_by_torchvisions_names(tmp_path: Path) -> No
         load_backbones(model, tmp_path / "resnet.safetensors")
 
 
-@pytest.mark.parametrize("kind", ["linear", "scaled_linear", "squaredcos_cap_v2"])
+@pytest.mark.parametrize("kind", ["linear", "scaled_linear", "sigmoid", "squaredcos_cap_v2"])
 def test_schedule_goes_from_data_to_noise(kind: str) -> None:
     variance = betas(kind, 100, 1e-4, 0.02)
     signal = torch.cumprod(1 - variance, 0)
@@ -213,6 +213,39 @@ def test_normalisation_by_hand_in_every_mode() -> None:
         found = normalizer.normalize("s", torch.tensor([6.0]))
         assert float(found) == pytest.approx(wanted, abs=1e-6), name
         assert float(normalizer.restore("s", found)) == pytest.approx(6.0, abs=1e-5)
+
+
+def _scaled(mode: str, low: float, high: float, **options: Any) -> Normalizer:
+    """A normaliser of one state with a pair of statistics."""
+    names = ("mean", "std") if mode == "MEAN_STD" else ("min", "max")
+    values = dict(zip(names, (torch.tensor([low]), torch.tensor([high])), strict=True))
+    features = {"s": PolicyFeature(FeatureType.STATE, (1,))}
+    modes = {"STATE": NormalizationMode(mode)}
+    return Normalizer(features, modes, {"s": values}, where="test", **options)
+
+
+def test_joint_that_hardly_moves_far_from_zero_keeps_its_digits() -> None:
+    """x * scale + shift would be wrong by 4e-3 here."""
+    value = torch.tensor([95.30615])
+    exact = (float(value) - float(torch.tensor(95.3))) / 0.005
+    found = _scaled("MEAN_STD", 95.3, 0.005).normalize("s", value)
+    assert float(found) == pytest.approx(exact, abs=1e-5)
+    low, high = torch.tensor(95.3), torch.tensor(95.31)
+    exact = 2 * (float(value) - float(low)) / (float(high) - float(low)) - 1
+    found = _scaled("MIN_MAX", 95.3, 95.31).normalize("s", value)
+    assert float(found) == pytest.approx(exact, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mode", "second", "seen"), [("MEAN_STD", 0.0, 0.0), ("MIN_MAX", 7.0, -1.0)]
+)
+def test_constant_is_seen_as_lerobot_shows_it(mode: str, second: float, seen: float) -> None:
+    """LeRobot divides by 1e-8 there, so that the constant itself becomes 0 or -1."""
+    normalizer = _scaled(mode, 7.0, second, zero_range=ZeroRange.CONSTANT)
+    for value in (7.0, 7.5):
+        found = normalizer.normalize("s", torch.tensor([value]))
+        assert float(found) == seen
+        assert float(normalizer.restore("s", found)) == 7.0
 
 
 def test_augmentation_of_strength_zero_changes_nothing_and_is_repeatable() -> None:

@@ -88,7 +88,7 @@ class RgbEncoder(nn.Module):
             return image
         height, width = self.crop_shape
         free_y, free_x = int(image.shape[-2]) - height, int(image.shape[-1]) - width
-        if self.training and self.crop_is_random:
+        if self.training and self.crop_is_random and (free_y or free_x):  # as torchvision draws
             top = int(torch.randint(free_y + 1, (1,)))
             left = int(torch.randint(free_x + 1, (1,)))
         else:

@@ -28,8 +28,8 @@ def betas(schedule: str, count: int, start: float, end: float) -> Tensor:
     """Return the noise variances, float32 (count,).
 
     Args:
-        schedule: "linear", "scaled_linear" (linear in the square root) or "squaredcos_cap_v2"
-            (cosine, which uses neither start nor end; capped at 0.999).
+        schedule: "linear", "scaled_linear" (linear in the square root), "sigmoid", or
+            "squaredcos_cap_v2" (cosine, which uses neither start nor end; capped at 0.999).
         count: Number of training steps.
         start: First variance.
         end: Last variance.
@@ -38,6 +38,9 @@ def betas(schedule: str, count: int, start: float, end: float) -> Tensor:
         return torch.linspace(start, end, count, dtype=torch.float32)
     if schedule == "scaled_linear":
         return torch.linspace(start**0.5, end**0.5, count, dtype=torch.float32) ** 2
+
+    if schedule == "sigmoid":
+        return torch.sigmoid(torch.linspace(-6, 6, count)) * (end - start) + start
 
     def remaining(fraction: float) -> float:
         return math.cos((fraction + 0.008) / 1.008 * math.pi / 2) ** 2
