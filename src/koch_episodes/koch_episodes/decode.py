@@ -260,9 +260,15 @@ VECTOR_TYPES = (*NAMED_TYPES, *_VECTORS)
 def vector_names(message_type: str, message: Any) -> tuple[str, ...]:
     """Name the elements of a vector message (`message` serves types whose names vary)."""
     if message_type in NAMED_TYPES:
-        return tuple(str(name) for name in message.name)
+        values = message.value if hasattr(message, "value") else message.position
+        return given_names(message.name, len(values))
     names, read = _VECTORS[message_type]
-    return names or tuple(f"value_{index}" for index in range(len(read(message))))
+    return given_names(names, len(read(message)))
+
+
+def given_names(names: Sequence[str], count: int) -> tuple[str, ...]:
+    """Return the names of a message's elements: ``value_0`` and so on where it has none."""
+    return tuple(str(name) for name in names) or tuple(f"value_{k}" for k in range(count))
 
 
 def message_vector(
@@ -284,6 +290,8 @@ def message_vector(
     """
     if message_type in NAMED_TYPES:
         values = message.value if hasattr(message, "value") else getattr(message, field)
-        return joint_vector(list(message.name), values, wanted)
+        if not len(values):
+            raise DecodeError("joint state", f"no values of {field}")
+        return joint_vector(given_names(message.name, len(values)), values, wanted)
     names = vector_names(message_type, message)
     return joint_vector(names, _VECTORS[message_type][1](message), wanted)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import yaml
 
 from koch_episodes.convert.options import ActionFrom, ConvertOptions, StampFrom
+from koch_episodes.dataset.layout import DEFAULT_FEATURES
 from koch_episodes.errors import MappingError
 from koch_episodes.frame import Rule
 from koch_rig.joints import JOINT_NAMES
@@ -21,7 +23,11 @@ from koch_rig.units import Units
 ACTION = "action"
 STATE = "observation.state"
 TCP_POSE = "observation.tcp_pose"
+PICTURES = "observation.images."
 _DEFAULT_AGE_S = 0.2
+_KEY = re.compile(r"[^./\s\x00-\x1f\x7f\ud800-\udfff][^/\x00-\x1f\x7f\ud800-\udfff]*")
+_RESERVED = {*DEFAULT_FEATURES, "task", TCP_POSE}
+_LARGEST = 1e9  # of a number in a --map file: a second in nanoseconds, and no infinity
 _SOURCE_KEYS = {"topic", "names", "field", "max_age_ms", "offset_ms", "stamp", "scale"}
 
 
@@ -167,16 +173,21 @@ def map_from_yaml(path: Path, options: ConvertOptions) -> FeatureMap:
     features = []
     for key, entry in entries.items():
         where = f"{path}: features.{key}"
-        if "/" in str(key) or str(key).startswith("observation.tcp_pose"):
-            raise MappingError(where, key, "a key without '/', not reserved")
+        if not isinstance(key, str) or not _KEY.fullmatch(key) or key in _RESERVED:
+            raise MappingError(
+                where,
+                key,
+                "a name of printable characters without '/', not beginning with a dot, none of "
+                + ", ".join(sorted(_RESERVED)),
+            )
         listed = entry if isinstance(entry, list) else [entry]
-        rule = _rule(str(key))
+        rule = _rule(key)
         if len(listed) == 1 and isinstance(listed[0], Mapping) and "rule" in listed[0]:
             rule = _choice(Rule, listed[0]["rule"], f"{where}.rule")
         sources = tuple(_source(part, where, age_s) for part in listed)
         if not sources:
             raise MappingError(where, entry, "a topic")
-        features.append(MappedFeature(str(key), sources, rule))
+        features.append(MappedFeature(key, sources, rule))
     fps = options.fps or top.get("fps")
     if isinstance(fps, bool) or not isinstance(fps, int) or fps < 1:
         raise MappingError(f"{path}: fps", fps, "a whole number above 0 (or --fps)")
@@ -201,8 +212,9 @@ def _object(raw: Any, where: str, known: set[str] | None) -> Mapping[str, Any]:
 
 
 def _number(raw: Any, where: str) -> float:
-    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or raw != raw:
-        raise MappingError(where, raw, "a number")
+    number = isinstance(raw, (int, float)) and not isinstance(raw, bool)
+    if not number or not abs(raw) <= _LARGEST:
+        raise MappingError(where, raw, f"a number of at most {_LARGEST:.0e}")
     return float(raw)
 
 

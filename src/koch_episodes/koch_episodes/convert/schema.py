@@ -5,14 +5,17 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from koch_episodes.bag import Bag, Topic, open_bag
+from koch_episodes.bag import Bag, RawMessage, Topic, open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert.mapping import (
     ACTION,
+    PICTURES,
     STATE,
     TCP_POSE,
     FeatureMap,
@@ -32,10 +35,13 @@ from koch_episodes.errors import (
     MessageTypeError,
     MissingTopicError,
 )
+from koch_episodes.stream import NS_PER_S
 from koch_rig.errors import KochError
 from koch_rig.load import load_rig
 from koch_rig.rig import Rig
 
+_LOOKED_AT = 15  # messages of each topic, or those of the first seconds
+_LOOKED_NS = 5 * NS_PER_S
 _TCP_NAMES = ("x", "y", "z", "r00", "r10", "r20", "r01", "r11", "r21")
 
 
@@ -137,30 +143,62 @@ def _look(bag: Bag, feature_map: FeatureMap, options: ConvertOptions, rig: Rig |
         topic: TopicReader(bag.topics[topic], source, types, StampFrom.RECEIVE)
         for topic, source in feature_map.topics.items()
     }
-    names: dict[str, tuple[str, ...]] = {
-        topic: source.names for topic, source in feature_map.topics.items() if source.names
-    }
-    for topic in names:
-        check_kind(bag.topics[topic], readers[topic], is_picture=False)
-    sizes: dict[str, tuple[int, int]] = {}
-    open_topics = {topic for topic in readers if topic not in names}
-    for message in bag.messages(open_topics):
-        if message.topic not in open_topics:
-            continue
-        reader = readers[message.topic]
-        try:
-            if reader.is_picture:
-                sizes[message.topic] = size_of(reader.picture(message)[1])
+    open_topics = set()
+    for feature in feature_map.features:
+        for source in feature.sources:
+            if source.names:
+                check_kind(bag.topics[source.topic], readers[source.topic], is_picture=False)
             else:
-                names[message.topic] = reader.names(message)
-        except DecodeError:
-            continue
-        open_topics.discard(message.topic)
-        if not open_topics:
+                open_topics.add(source.topic)
+    shapes = _usual_shapes(bag, {topic: readers[topic] for topic in sorted(open_topics)})
+    return Schema(
+        {topic: shape for topic, shape in shapes.items() if not readers[topic].is_picture},
+        {topic: shape for topic, shape in shapes.items() if readers[topic].is_picture},
+        fingerprint(rig) if rig is not None else None,
+    )
+
+
+def _usual_shapes(bag: Bag, readers: Mapping[str, TopicReader]) -> dict[str, Any]:
+    """Return what most of the first messages have: names of a vector, (height, width) [px].
+
+    Not what the very first has: a camera may begin in another mode, a robot with a part.
+
+    Raises:
+        EpisodeError: A topic has no readable message.
+    """
+    seen: dict[str, Counter[Any]] = {topic: Counter() for topic in readers}
+    why: dict[str, str] = {}
+    begin_ns: int | None = None
+    for message in bag.messages(readers):
+        begin_ns = message.log_ns if begin_ns is None else begin_ns
+        reader, found = readers[message.topic], seen[message.topic]
+        if found.total() < _LOOKED_AT:
+            try:
+                found[_shape(reader, message)] += 1
+            except DecodeError as exc:
+                why[message.topic] = exc.why
+        least = 1 if message.log_ns - begin_ns > _LOOKED_NS else _LOOKED_AT
+        if all(found.total() >= least for found in seen.values()):
             break
-    if open_topics:
-        raise EpisodeError(bag.name, f"no readable message on {', '.join(sorted(open_topics))}")
-    return Schema(names, sizes, fingerprint(rig) if rig is not None else None)
+    for topic, found in seen.items():
+        if not found:
+            reason = f" ({why[topic]})" if topic in why else ""
+            raise EpisodeError(bag.name, f"no readable message on {topic}{reason}")
+    return {topic: found.most_common(1)[0][0] for topic, found in seen.items()}
+
+
+def _shape(reader: TopicReader, message: RawMessage) -> tuple[Any, ...]:
+    if reader.is_picture:
+        return size_of(reader.picture(message)[1])
+    names = reader.names(message)
+    if not names:
+        raise DecodeError(reader.topic.name, "a message without elements")
+    return names
+
+
+def _has_kind(key: str) -> bool:
+    """Tell whether policies expect this very key to hold numbers or a picture."""
+    return key in (ACTION, STATE) or key.startswith(PICTURES)
 
 
 def dataset_features(
@@ -169,12 +207,16 @@ def dataset_features(
     """Return the dataset's features in order.
 
     Raises:
-        MappingError: A picture feature has several sources, or an option asks for what is not
-            there.
+        MappingError: A picture feature has several sources, numbers stand for pictures or the
+            reverse, or an option asks for what is not there.
     """
     specs: dict[str, FeatureSpec] = {}
     for feature in feature_map.features:
         pictures = [s.topic for s in feature.sources if s.topic in schema.sizes]
+        if bool(pictures) != feature.key.startswith(PICTURES) and _has_kind(feature.key):
+            got, wanted = ("pictures", "numbers") if pictures else ("numbers", "pictures")
+            where = f"{feature_map.where}: {feature.key}"
+            raise MappingError(where, got, f"a topic of {wanted}")
         if pictures and len(feature.sources) > 1:
             raise MappingError(
                 f"{feature_map.where}: {feature.key}",

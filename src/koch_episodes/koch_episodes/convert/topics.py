@@ -18,6 +18,7 @@ from koch_episodes.decode import (
     IMAGE_TYPES,
     VECTOR_TYPES,
     decode_image,
+    given_names,
     joint_vector,
     message_vector,
     picture_size,
@@ -79,7 +80,7 @@ class TopicReader:
             self._clock = StampFrom.HEADER if stamp else StampFrom.RECEIVE
             return self.stamp_ns(message, parsed)
         if stamp is None or stamp <= 0:
-            raise DecodeError(self.topic.name, "header stamp is zero")
+            raise DecodeError(self.topic.name, "header stamp is zero or negative")
         return stamp
 
     def _header_ns(self, message: RawMessage, parsed: Any) -> int | None:
@@ -106,6 +107,9 @@ class TopicReader:
         if self.topic.type == _JOINTS and cdr.is_little_endian(message.data):
             names, values = self._joints.read(message.data, source.field)
             stamp = self.stamp_ns(message)
+            if not len(values):
+                raise DecodeError(self.topic.name, f"no values of {source.field}")
+            names = names or given_names((), len(values))
             vector = joint_vector(names, values, source.names)  # type: ignore[arg-type]
         else:
             parsed = self._parse(message.data)
