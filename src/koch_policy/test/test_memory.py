@@ -15,11 +15,11 @@ from koch_policy.memory import keep_freed_memory
 if {keep}:
     assert keep_freed_memory()
 def work():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(20):
-        torch.zeros(100 << 18)  # 100 MiB, above what another thread's arena could hold
+    for turn in range(40):
+        if turn == 25:  # the heap has found its shape
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.zeros(70 << 18)  # 70 MiB, above what another thread's arena could hold
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-work()
 thread = threading.Thread(target=lambda: print(work()))
 thread.start()
 thread.join()
@@ -27,7 +27,7 @@ thread.join()
 
 
 def _faults(*, keep: bool) -> int:
-    """Page faults of taking 100 MiB twenty times in a thread, 512 per MiB at most."""
+    """Page faults of taking 70 MiB fifteen times in a thread; a page is 4 KiB."""
     command = [sys.executable, "-c", SCRIPT.format(keep=keep)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     return int(done.stdout)

@@ -50,6 +50,8 @@ class TrainConfig:
         imagenet_statistics: Scale pictures by ImageNet's statistics instead of the dataset's.
         zero_range: "refuse" or "constant": what to do with dimensions that never move.
         pretrained_backbone: safetensors file of torchvision weights to start the backbones from.
+        measure_norms: Without pretrained weights: measure the backbones' frozen batch norms on the
+            dataset's pictures before the first step.
     """
 
     steps: int = 20_000
@@ -74,6 +76,7 @@ class TrainConfig:
     imagenet_statistics: bool = True
     zero_range: str = "refuse"
     pretrained_backbone: str | None = None
+    measure_norms: bool = False
 
     def __post_init__(self) -> None:
         """Check the ranges."""

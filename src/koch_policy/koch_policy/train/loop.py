@@ -40,9 +40,11 @@ from koch_policy.train.metrics import (
     prepare,
     tensorboard_writer,
 )
+from koch_policy.train.norms import measure_norms
 from koch_policy.train.optim import AveragedWeights, make_optimizer, optimize, set_rate
 
 _PREFETCHED = 3
+_MEASURED_ROWS = 32
 
 
 @dataclass
@@ -87,9 +89,18 @@ class Trainer:
             load_backbones(self.model, Path(train.pretrained_backbone))
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.normalizer.to(self.device)
+        if train.measure_norms and train.pretrained_backbone is None:
+            measure_norms(self.model, self._pictures())
         self.optimizer = make_optimizer(self.model, self.config, train)
         self.average = AveragedWeights(self.model, train.ema_decay) if train.ema_decay else None
         self.rank, self.world = parallel.rank_and_world()
+
+    def _pictures(self) -> list[Tensor]:
+        """Normalised pictures (B, 3, H, W) of every camera, from all over the training data."""
+        rows = self.training.rows()
+        picked = np.linspace(0, len(rows) - 1, min(_MEASURED_ROWS, len(rows))).astype(np.int64)
+        batch = prepare(self.training.batch(rows[picked]), self.normalizer, self.device)
+        return [batch[key].flatten(0, -4) for key in self.config.cameras]
 
     def resume(self) -> int:
         """Take up the newest checkpoint of `out`; return its step.
