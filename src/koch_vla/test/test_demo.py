@@ -11,7 +11,7 @@ import re
 import pytest
 
 from koch_vla import cli, demo
-from koch_vla.demo import drive
+from koch_vla.demo import drive, learn
 from koch_vla.demo.report import Picture, rows, text_table, write_html
 from koch_vla.demo.step import DemoContext, DemoSettings, Step, run_steps
 from koch_vla.demo.verb import run_verb
@@ -197,3 +197,25 @@ def test_fresh_removes_a_demos_folder_and_no_other(tmp_path, monkeypatch):
     (precious / "steps").mkdir()
     assert demo.main(["--fresh", "--folder", str(precious)]) == 130
     assert not (precious / "thesis.txt").exists()
+
+
+def test_a_policy_from_cameras_alone_never_sees_the_true_poses(context, monkeypatch):
+    made = context(vision=True)
+    folder = learn.dataset_folder(made.settings)
+    (folder / "meta").mkdir(parents=True)
+    keys = ["observation.state", "observation.images.above", "observation.environment_state"]
+    info = {"features": {key: {} for key in [*keys, "observation.images.wrist", "action"]}}
+    (folder / "meta/info.json").write_text(json.dumps(info))
+    commands = []
+
+    def note(words, log, say):
+        commands.append(words)
+        out = learn.training_folder(made.settings)
+        out.mkdir(parents=True)
+        (out / "loss.csv").write_text("step,loss\n1,0.5\n")
+
+    monkeypatch.setattr(learn, "run_verb", note)
+    assert learn.train(made)["loss"] == 0.5
+    wanted = "observation.state,observation.images.above,observation.images.wrist"
+    assert f"train.inputs=[{wanted}]" in commands[0]
+    assert commands[0][commands[0].index("--preset") + 1] == "tiny-vision"

@@ -14,6 +14,7 @@ from koch_vla.demo.record import finished_episodes
 from koch_vla.demo.step import DemoContext, DemoSettings, Results
 from koch_vla.demo.verb import run_verb
 
+STATE, IMAGES = "observation.state", "observation.images."
 CHECKPOINT = "checkpoints/last/pretrained_model"
 
 
@@ -82,6 +83,11 @@ def train(context: DemoContext) -> Results:
         shutil.rmtree(out, ignore_errors=True)  # began, but saved nothing yet
         preset = "tiny-vision" if settings.vision else "tiny"
         words += ["--preset", preset, "--set", f"train.seed={settings.seed}"]
+        if settings.vision:
+            inputs = ",".join(seen_by_cameras(dataset_folder(settings)))
+            words += ["--set", f"train.inputs=[{inputs}]"]
+    if settings.vision:
+        words += ["--cache", str(settings.folder / "cache")]  # each picture is decoded once
     run_verb(words, settings.folder / "logs" / f"train_{settings.variant}.log", context.say)
     results: Results = {"folder": str(out), "checkpoint": str(out / CHECKPOINT)}
     results |= final_losses(out / "loss.csv")
@@ -90,6 +96,12 @@ def train(context: DemoContext) -> Results:
         results["validation"] = json.loads(errors.read_text(encoding="utf-8"))
     context.say(f"      {', '.join(f'{k} {v:.4g}' for k, v in _numbers(results).items())}")
     return results
+
+
+def seen_by_cameras(dataset: Path) -> list[str]:
+    """The dataset's joint state and cameras: all that a policy without the true poses may see."""
+    features = json.loads((dataset / "meta/info.json").read_text(encoding="utf-8"))["features"]
+    return [key for key in features if key == STATE or key.startswith(IMAGES)]
 
 
 def final_losses(path: Path) -> dict[str, float]:
