@@ -185,14 +185,18 @@ def in_turn(rows: Sequence[Row], seconds: float) -> None:
             row.seconds.append(row.call())
 
 
-def chunk_rows(kind: str, checkpoint: Checkpoint, side: LeRobotSide | None) -> list[Row]:
-    """Load every runtime and compare its actions with the first one's."""
+def chunk_rows(
+    kind: str, checkpoint: Checkpoint, side: LeRobotSide | None, wanted: Sequence[str]
+) -> list[Row]:
+    """Load the wanted runtimes and compare their actions with the first one's."""
     config = checkpoint.config
     frames = [example_observation(checkpoint, seed) for seed in range(CALIBRATION + 2)]
     noise = start_noise(config)
     rows: list[Row] = []
     exact: Any = None
     for runtime, precision in VARIANTS:
+        if f"{runtime}-{precision}" not in wanted:
+            continue
         begin = time.monotonic()
         engine: Any
         if runtime == "torch":
@@ -323,7 +327,7 @@ def measure(kind: str, folder: Path, options: argparse.Namespace) -> list[dict[s
     side = LeRobotSide(python, folder, options.batch) if python and kind != "flow" else None
     found = []
     try:
-        makers = [lambda: chunk_rows(kind, checkpoint, side)]
+        makers = [lambda: chunk_rows(kind, checkpoint, side, options.runtimes)]
         if options.batch:
             makers.append(lambda: training_rows(kind, config, options.batch, side))
         for make in makers:
@@ -344,6 +348,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Policy latency and training speed.")
     parser.add_argument("--lerobot-python", default=os.environ.get("KOCH_LEROBOT_PYTHON", ""))
     parser.add_argument("--policies", nargs="+", choices=list(SIZES), default=list(SIZES))
+    names = [f"{runtime}-{precision}" for runtime, precision in VARIANTS]
+    parser.add_argument(
+        "--runtimes", nargs="+", choices=names, default=names,
+        help="differences are counted from the first",
+    )  # fmt: skip
     parser.add_argument("--seconds", type=float, default=60.0, help="of timing, per table")
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"))
     parser.add_argument("--batch", type=int, default=4, help="of training; 0 leaves it out")

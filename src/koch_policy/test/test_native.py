@@ -18,69 +18,94 @@ from koch_policy.errors import NotFiniteError
 from koch_policy.models.resnet import Norm, ResNet, fold_batch_norm
 from koch_policy.normalize import Affine
 from koch_policy.runtime import load_policy
+from koch_policy.runtime import native_library as native_library_module
 from koch_policy.runtime.base import example_observation
-from koch_policy.runtime.native import (
-    NativeResNet,
-    native_library,
-    paired,
-    rounded,
-    widened,
-)
+from koch_policy.runtime.native import NativeResNet, paired, rounded, widened
+from koch_policy.runtime.native_library import native_library
+from koch_policy.train.data import ArrayFrames
+from koch_policy.train.setup import make_trainer
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler here")
 
 
-def _network(name: str) -> ResNet:
+SIZES = [("resnet18", 96, 128), ("resnet18", 33, 47), ("resnet18", 250, 70), ("resnet34", 64, 65)]
+
+
+def _network(name: str, norm: Norm) -> torch.nn.Sequential:
     torch.manual_seed(0)
-    network = ResNet(name, Norm.BATCH).eval()
+    network = ResNet(name, norm).eval()
     fold_batch_norm(network)
     network.requires_grad_(requires_grad=False)
     for layer in network.modules():
-        if isinstance(layer, torch.nn.Conv2d):
-            assert layer.bias is not None
+        if isinstance(layer, torch.nn.Conv2d) and layer.bias is not None:
             layer.bias.uniform_(-0.5, 0.5)  # a border of zeros is no longer neutral by chance
-    return network
+        if isinstance(layer, torch.nn.GroupNorm):
+            layer.weight.uniform_(-1.0, 2.0)
+            layer.bias.uniform_(-0.5, 0.5)
+    return network.as_sequential()
+
+
+def _affine() -> Affine:
+    scale, shift = torch.full((3, 1, 1), 4.0), torch.tensor([-1.0, 0.5, 2.0]).view(3, 1, 1)
+    return Affine(scale, shift, 1 / scale, -shift / scale)
 
 
 @needs_compiler
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize(
-    ("name", "height", "width"),
-    [("resnet18", 96, 128), ("resnet18", 33, 47), ("resnet18", 250, 70), ("resnet34", 64, 65)],
-)
-def test_features_are_torchs(name: str, height: int, width: int, threads: int) -> None:
-    network = _network(name)
+@pytest.mark.parametrize(("name", "height", "width"), SIZES)
+@pytest.mark.parametrize("norm", [Norm.BATCH, Norm.GROUP])
+def test_features_are_torchs(norm: Norm, name: str, height: int, width: int, threads: int) -> None:
+    network = _network(name, norm)
     draw = np.random.default_rng(0)
-    scale, shift = torch.full((3, 1, 1), 4.0), torch.tensor([-1.0, 0.5, 2.0]).view(3, 1, 1)
-    affine = Affine(scale, shift, 1 / scale, -shift / scale)
-    native = NativeResNet(network, [affine, None], height, width, "f32", threads)
-    for _ in range(2):  # the second time nothing of the first is left over
-        pictures = [draw.integers(0, 256, (height, width, 3), np.uint8) for _ in range(2)]
-        found = native(pictures)
-        first, second = (torch.from_numpy(p).permute(2, 0, 1) / 255.0 for p in pictures)
-        exact = network.double()(
-            torch.stack((first * affine.scale + affine.shift, second)).double()
-        ).permute(0, 2, 3, 1)
+    affine = _affine()
+    native = NativeResNet(network, 3, height, width, "f32", threads)
+    network.double()
+    for maps in ([affine, None], [None], [None, affine, None]):
+        # more or fewer than before, of other scales: nothing is left over
+        pictures = [draw.integers(0, 256, (height, width, 3), np.uint8) for _ in maps]
+        found = native(pictures, maps)
+        batch = [torch.from_numpy(p).permute(2, 0, 1) / 255.0 for p in pictures]
+        for index, each in enumerate(maps):
+            if each is not None:
+                batch[index] = batch[index] * each.scale + each.shift
+        exact = network(torch.stack(batch).double()).permute(0, 2, 3, 1)
         assert found.shape == tuple(exact.shape)
         largest = float(exact.abs().max())
         assert largest > 1
         assert np.abs(found - exact.numpy()).max() < 1e-5 * largest
-        network.float()
+
+
+@needs_compiler
+def test_group_norm_is_exact_far_from_zero() -> None:
+    """A mean that is large beside the deviation must not eat the digits of the variance."""
+    network = _network("resnet18", Norm.GROUP)
+    native = NativeResNet(network, 1, 65, 90, "f32", 2)
+    scale = torch.full((3, 1, 1), 0.01)
+    affine = Affine(scale, torch.full((3, 1, 1), 1.0), 1 / scale, -torch.ones(3, 1, 1) / scale)
+    picture = np.random.default_rng(0).integers(0, 256, (65, 90, 3), dtype=np.uint8)
+    found = native([picture], [affine])
+    batch = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255.0 * affine.scale + affine.shift
+    torchs = network(batch).permute(0, 2, 3, 1).numpy()
+    exact = network.double()(batch.double()).permute(0, 2, 3, 1).numpy()
+    errors = [np.abs(each - exact).max() for each in (found, torchs)]
+    assert errors[0] < 2 * errors[1] + 1e-5
 
 
 @needs_compiler
 @pytest.mark.parametrize(("height", "width"), [(96, 128), (33, 47)])
-def test_bfloat16_errs_as_little_as_torchs(height: int, width: int) -> None:
+@pytest.mark.parametrize("norm", [Norm.BATCH, Norm.GROUP])
+def test_bfloat16_errs_as_little_as_torchs(norm: Norm, height: int, width: int) -> None:
     if native_library("bf16") is None:
         pytest.skip("this processor does not multiply bfloat16, or has faster ways")
-    network = _network("resnet18")
-    native = NativeResNet(network, [None, None], height, width, "bf16", 2)
+    network = _network("resnet18", norm)
+    native = NativeResNet(network, 2, height, width, "bf16", 2)
     draw = np.random.default_rng(0)
     pictures = [draw.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(2)]
     batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255.0
     exact = network(batch).permute(0, 2, 3, 1).numpy()
     half = network.to(torch.bfloat16)(batch.to(torch.bfloat16)).permute(0, 2, 3, 1)
-    errors = [np.abs(found - exact).mean() for found in (native(pictures), half.float().numpy())]
+    own = native(pictures, [None, None])
+    errors = [np.abs(found - exact).mean() for found in (own, half.float().numpy())]
     assert 0 < errors[0] < 3 * errors[1]  # Winograd's transformation doubles rounding or so
 
 
@@ -93,52 +118,134 @@ def test_bfloat16_is_rounded_and_paired_by_hand() -> None:
 
 
 @needs_compiler
-def test_not_a_number_is_not_lost_in_a_relu(make: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layer", [0, 1])  # before the pooling and after it
+def test_not_a_number_is_not_lost_on_the_way(make: Any, tmp_path: Path, layer: int) -> None:
     path = make.checkpoint("act", tmp_path, pictures=True)
     policy: Any = load_policy(path, "openvino")
-    backbone = policy.engine._backbone
-    assert backbone is not None
+    backbone = policy.engine._backbones.networks[0]
     observation = example_observation(load_checkpoint(path))
     policy.predict(observation)
     biases = [kept for kept in backbone._kept if isinstance(kept, np.ndarray) and kept.ndim == 1]
-    biases[1][:] = np.nan
+    biases[layer][:] = np.nan
     with pytest.raises(NotFiniteError):
         policy.predict(observation)
 
 
 @pytest.fixture
-def no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """A computer without `cc`."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    native_library.cache_clear()
-    yield
-    native_library.cache_clear()
+def no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A computer without `cc`; the folder where it would be found."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    forget = (native_library.cache_clear, native_library_module._warn.cache_clear)
+    for each in forget:
+        each()
+    yield folder
+    for each in forget:
+        each()
+
+
+POLICIES: list[tuple[str, dict[str, Any]]] = [
+    ("act", {}),
+    ("flow", {}),
+    ("flow", {"backbone_norm": "frozen"}),
+    ("diffusion", {}),
+    ("diffusion", {"use_group_norm": False}),
+    ("diffusion", {"crop_shape": [41, 50]}),
+    ("diffusion", {"use_film_scale_modulation": False, "num_inference_steps": None}),
+    ("diffusion", {"vision_backbone": "resnet34", "use_separate_rgb_encoder_per_camera": True}),
+    ("diffusion_transformer", {"n_obs_steps": 1}),
+]
+
+
+def _two_cameras(kind: str, options: dict[str, Any], make: Any, out: Path) -> Path:
+    """Write a tiny untrained policy that sees two cameras."""
+    draw = np.random.default_rng(0)
+    frames = {
+        key: ArrayFrames(draw.integers(0, 256, (240, 48, 64, 3), dtype=np.uint8))
+        for key in (make.camera, "observation.images.wrist")
+    }
+    recipe = make.recipe(kind).with_overrides({"policy": options}, "test")
+    make_trainer(make.demonstrations(frames=frames), recipe, out).save()
+    return out / "checkpoints" / "last" / "pretrained_model"
 
 
 @needs_compiler
+@pytest.mark.parametrize(("kind", "options"), POLICIES)
 def test_both_ways_agree_and_are_kept_side_by_side(
-    make: Any, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str,
+    options: dict[str, Any],
+    make: Any,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
-    path = make.checkpoint("act", tmp_path, pictures=True)
-    observation = example_observation(load_checkpoint(path), 5)
+    path = _two_cameras(kind, options, make, tmp_path)
+    ticks = [example_observation(load_checkpoint(path), seed) for seed in range(3)]
+    noise = np.random.default_rng(0).standard_normal((8, 6), np.float32)
     fast: Any = load_policy(path, "openvino")
-    assert fast.engine._backbone is not None
+    backbones = fast.engine._backbones
+    shared = not options.get("use_separate_rgb_encoder_per_camera")
+    assert [network.count for network in backbones.networks] == ([2] if shared else [1, 1])
     request.getfixturevalue("no_compiler")
     plain: Any = load_policy(path, "openvino")
-    assert plain.engine._backbone is None
-    error = np.abs(fast.predict(observation) - plain.predict(observation))
-    assert 0 < error.max() < 1e-4 * np.abs(plain.predict(observation)).max()
+    assert plain.engine._backbones is None
+    exact = load_policy(path, "torch", device="cpu")
+    # the last observation repeats one camera's picture: only the other is encoded
+    ticks.append({**ticks[-1], make.camera: ticks[0][make.camera]})
+    for tick in ticks:
+        chunks = []
+        for policy in (fast, plain, exact):
+            torch.manual_seed(0)  # DDPM draws while it denoises
+            chunks.append(policy.predict(tick, noise=noise))
+        largest = max(np.abs(chunks[2]).max(), 1.0)
+        assert np.abs(chunks[0] - chunks[2]).max() < 5e-5 * largest
+        assert 0 < np.abs(chunks[0] - chunks[1]).max() < 5e-5 * largest
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "options", [{"vision_backbone": "resnet50"}, {"resize_shape": [40, 50], "crop_ratio": 0.9}]
+)
+def test_other_networks_are_openvinos(options: dict[str, Any], make: Any, tmp_path: Path) -> None:
+    path = make.checkpoint("diffusion", tmp_path, pictures=True, **options)
+    policy: Any = load_policy(path, "openvino")
+    assert policy.engine._backbones is None
+    observation, noise = example_observation(load_checkpoint(path)), np.zeros((8, 6), np.float32)
+    exact = load_policy(path, "torch", device="cpu").predict(observation, noise=noise)
+    largest = max(np.abs(exact).max(), 1.0)
+    assert np.abs(policy.predict(observation, noise=noise) - exact).max() < 2e-5 * largest
+
+
+def test_no_compiler_is_said_once(no_compiler: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert native_library("f32") is None
+    assert native_library("bf16") is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "Camera networks run in OpenVINO, slower than they could: there is no C compiler `cc`. "
+        "Install a C compiler, on Debian and Ubuntu by `sudo apt install g++`."
+    ]
 
 
 def test_a_broken_compiler_is_as_good_as_none(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    no_compiler: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    compiler = tmp_path / "cc"
-    compiler.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    native_library.cache_clear()
+    _write_compiler(no_compiler, "echo stdlib.h: No such file >&2; exit 1")
     assert native_library("f32") is None
-    native_library.cache_clear()
     assert not list((tmp_path / "cache").rglob("*.so"))
+    said = caplog.records[0].getMessage()
+    assert "cannot compile resnet.c (stdlib.h: No such file)" in said
+    assert "sudo apt install g++" in said
+
+
+def test_a_processor_that_gains_nothing_is_no_defect(
+    no_compiler: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _write_compiler(no_compiler, "echo 'resnet.h:12: error: #error No products' >&2; exit 1")
+    assert native_library("bf16") is None
+    assert not caplog.records
+
+
+def _write_compiler(folder: Path, command: str) -> None:
+    compiler = folder / "cc"
+    compiler.write_text(f"#!/bin/sh\n{command}\n", encoding="utf-8")
+    compiler.chmod(0o755)

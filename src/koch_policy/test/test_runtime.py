@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from koch_policy.checkpoint import load_checkpoint
+from koch_policy.configs import ACTION
 from koch_policy.errors import (
     DatasetError,
     LayoutError,
@@ -46,6 +47,17 @@ def test_torch_runtime_gives_lerobots_actions(golden: Any) -> None:
     expected = golden.recorded["expected.action_chunk"][0].numpy()
     assert chunk.shape == expected.shape
     assert np.abs(chunk - expected).max() < (1e-4 if noise is None else 5e-3)
+
+
+def test_openvino_gives_lerobots_actions(golden: Any) -> None:
+    """The bound is 1e-5 (ACT) and 1e-4 (Diffusion) of what one unit of the network's output is."""
+    policy: Any = load_policy(golden.path, "openvino")
+    observation, noise = _golden_inputs(golden)
+    chunk = policy.predict(observation, noise=noise)
+    expected = golden.recorded["expected.action_chunk"][0].numpy()
+    affine = policy.normalizer.maps[ACTION]
+    error = np.abs(chunk - expected) * affine.scale.abs().numpy()
+    assert error.max() < (1e-5 if noise is None else 1e-4)
 
 
 @pytest.mark.parametrize("kind", known_policies())

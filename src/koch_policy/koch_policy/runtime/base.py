@@ -39,8 +39,8 @@ class Engine(Protocol):
         """Run a single-shot policy: normalised horizon (1, T, A)."""
         ...
 
-    def camera(self, index: int, picture: Tensor) -> Tensor:
-        """Encode one picture of one camera."""
+    def cameras(self, pictures: Sequence[tuple[int, Tensor]]) -> list[Tensor]:
+        """Encode some (camera, picture) pairs."""
         ...
 
     def condition(self, vectors: dict[str, Tensor], features: list[Tensor]) -> Tensor:
@@ -117,8 +117,7 @@ class EnginePolicy:
         """Take in a tick's observation; an iterative policy encodes its pictures already."""
         read = self.reader.read(observation)
         if self._model is not None:
-            for index, key in enumerate(self.config.cameras):
-                self._feature(index, read[key][-1])
+            self._encoded([(i, read[key][-1]) for i, key in enumerate(self.config.cameras)])
 
     def predict(
         self, observation: Observation, *, noise: NDArray[np.float32] | None = None
@@ -179,29 +178,39 @@ class EnginePolicy:
         }
 
     def _condition(self, read: dict[str, Tensor]) -> Tensor:
-        assert self._model is not None  # callers checked
         vectors = self._vectors(read)
-        if self.config.n_obs_steps > 1:
-            vectors = {key: value.unsqueeze(0) for key, value in vectors.items()}  # (1, O, D)
-        else:
+        cameras = list(enumerate(self.config.cameras))
+        if not isinstance(self.config, DenoisingConfig):  # sees one step, without an axis for it
             vectors = {key: value[-1:] for key, value in vectors.items()}  # (1, D)
-        features = []
-        for index, key in enumerate(self.config.cameras):
-            steps = [self._feature(index, picture) for picture in read[key]]  # O x (1, ...)
-            features.append(torch.stack(steps, 1) if self.config.n_obs_steps > 1 else steps[-1])
-        return self.engine.condition(vectors, features)
+            encoded = self._encoded([(index, read[key][-1]) for index, key in cameras])
+            return self.engine.condition(vectors, encoded)
+        vectors = {key: value.unsqueeze(0) for key, value in vectors.items()}  # (1, O, D)
+        encoded = self._encoded([(i, picture) for i, key in cameras for picture in read[key]])
+        count = self.config.n_obs_steps
+        steps = [encoded[i : i + count] for i in range(0, len(encoded), count)]
+        return self.engine.condition(vectors, [torch.stack(each, 1) for each in steps])
 
-    def _feature(self, index: int, picture: Tensor) -> Tensor:
-        """Return a picture's features, computed once per content."""
-        key = (index, hashlib.blake2b(picture.numpy().data, digest_size=16).digest())
-        known = self._features.pop(key, None)
-        if known is None:
-            known = self.engine.camera(index, picture)
-            self.encoded += 1
-        self._features[key] = known
+    def _encoded(self, pictures: Sequence[tuple[int, Tensor]]) -> list[Tensor]:
+        """Return the features of (camera, picture) pairs, computed once per content."""
+        keys = [
+            (index, hashlib.blake2b(picture.numpy().data, digest_size=16).digest())
+            for index, picture in pictures
+        ]
+        new = {
+            key: each
+            for key, each in zip(keys, pictures, strict=True)
+            if key not in self._features
+        }
+        if new:
+            found = self.engine.cameras(list(new.values()))
+            self._features.update(zip(new, found, strict=True))
+            self.encoded += len(new)
+        for key in keys:
+            self._features.move_to_end(key)
+        result = [self._features[key] for key in keys]
         while len(self._features) > self._room:
             self._features.popitem(last=False)
-        return known
+        return result
 
     def _noise(self, noise: NDArray[np.float32] | None) -> Tensor:
         shape = (1, self.config.horizon_steps, self.config.action_dim)

@@ -9,59 +9,29 @@
 // 3x3 convolutions with stride 1 are computed by Winograd's minimal filtering F(4x4, 3x3): 36
 // instead of 144 multiplications per 16 outputs. Lavin and Gray 2015, "Fast Algorithms for
 // Convolutional Neural Networks", section 4.3. All others are sums of matrix products.
-//
-// Maps lie as (image, row, column, channel) with a border of zeros. Weights come packed by panels
-// of PANEL output channels, so that one product keeps a block of results in registers.
+
+#include "resnet.h"
 
 #include <pthread.h>
 #include <sched.h>
-#if defined(BF16) && (!defined(__AVX512BF16__) || defined(__AMX_BF16__))
-#error "No products of bfloat16, or faster ones that OpenVINO knows to use."
-#elif defined(BF16)
-#include <immintrin.h>
-#endif
 
-#if defined(__x86_64__) && !defined(__FMA__)
-#error "Too few registers: OpenVINO's own convolutions are faster."
-#elif defined(__AVX512F__)
-enum { LANES = 16, PER_PANEL = 4 };
-#elif defined(__FMA__)
-enum { LANES = 8, PER_PANEL = 2 };
-#else
-enum { LANES = 4, PER_PANEL = 4 };
-#endif
-enum { PANEL = LANES * PER_PANEL, ROWS = 6, MOST_TILES = 24, TILE = 4, PATCH = TILE + 2 };
+enum { IN_GROUP = 16 };  // channels that are normalised together
+static const double EPSILON = 1e-5;
 
-typedef float Vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int Mask __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-#ifdef BF16
-typedef unsigned short Element;
-enum { GROUP = 2 };  // factors that are multiplied and added at once; weights lie so
-#else
-typedef float Element;
-enum { GROUP = 1 };
-#endif
-#define UNROLL _Pragma("GCC unroll 8")
-#define INLINE static inline __attribute__((always_inline))
-
-typedef struct {
-    Element *data;  // float, always, of the raw pictures
-    long count, height, width, channels, border, rows, columns;  // the last two with the border
-} Map;
-
-enum { PICTURE, DIRECT, WINOGRAD, POOL };
+enum { PICTURE, DIRECT, WINOGRAD, POOL, MOMENTS, NORMALISE };
 
 typedef struct {
     long kind;
-    const Map *in, *out, *residual;  // WINOGRAD adds this before its ReLU; may be `out` itself
+    const Map *in, *out, *residual;  // added before the ReLU; may be `out` itself
     const Element *weight;
-    const float *bias, *scale;  // scale: of PICTURE
+    const float *bias, *scale;  // scale: of PICTURE and NORMALISE
+    double *moments;            // of MOMENTS and NORMALISE
     long side, stride, pad, relu;
 } Layer;
 
 typedef struct {
     const Layer *layers;
-    long count, threads, scratch_size;  // floats per thread
+    long count, images, threads, scratch_size;  // floats per thread
     float *scratch;
     long *taken;  // per layer: pieces of work handed out
     long arrived;
@@ -73,56 +43,6 @@ typedef struct {
 } Worker;
 
 long koch_panel(void) { return PANEL; }
-
-INLINE Element *pixel(const Map *map, long image, long row, long column) {
-    long line = image * map->rows + row + map->border;
-    return map->data + (line * map->columns + column + map->border) * map->channels;
-}
-
-INLINE Vec load(const float *from) { return *(const Vec *)from; }
-INLINE void store(float *to, Vec value) { *(Vec *)to = value; }
-
-#ifdef BF16
-INLINE Vec widen(const Element *from) {
-    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from));
-    return (Vec)_mm512_slli_epi32(wide, 16);
-}
-INLINE void narrow(Element *to, Vec value) {
-    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)value));
-}
-INLINE Vec accumulate(Vec sum, const Element *a, Vec weight) {
-    int pair;
-    __builtin_memcpy(&pair, a, sizeof pair);
-    return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(pair),
-                                 (__m512bh)weight);
-}
-#else
-INLINE Vec widen(const Element *from) { return load(from); }
-INLINE void narrow(Element *to, Vec value) { store(to, value); }
-INLINE Vec accumulate(Vec sum, const Element *a, Vec weight) { return sum + *a * weight; }
-#endif
-
-// The larger of two; NaN in `a` stays, so that it is seen in the end.
-INLINE Vec larger(Vec a, Vec b) {
-    Mask second = b > a;
-    return (Vec)(((Mask)b & second) | ((Mask)a & ~second));
-}
-
-// Add `length` products of `rows` rows of a (`step` apart) with a packed panel.
-INLINE void multiply(long rows, const Element *a, long step, long length, const Element *panel,
-                     Vec sum[ROWS][PER_PANEL]) {
-    for (long k = 0; k < length; k += GROUP, panel += GROUP * PANEL) {
-        Vec weight[PER_PANEL];
-        UNROLL for (long p = 0; p < PER_PANEL; p++) {
-            weight[p] = *(const Vec *)(panel + p * GROUP * LANES);
-        }
-        UNROLL for (long r = 0; r < rows; r++) {
-            UNROLL for (long p = 0; p < PER_PANEL; p++) {
-                sum[r][p] = accumulate(sum[r][p], a + r * step + k, weight[p]);
-            }
-        }
-    }
-}
 
 // -- sums of matrix products --------------------------------------------------------------------
 
@@ -271,19 +191,20 @@ static void product(long tiles, const Element *a, long inputs, const Element *we
     }
 }
 
-static long tiles_of(const Map *map) {
-    return map->count * ((map->height + TILE - 1) / TILE) * ((map->width + TILE - 1) / TILE);
+static long tiles_of(const Map *map, long images) {
+    return images * ((map->height + TILE - 1) / TILE) * ((map->width + TILE - 1) / TILE);
 }
 
 // Pieces: blocks of tiles, about equal, as many for each thread.
-static long blocks_of(const Map *map, long threads) {
-    long blocks = (tiles_of(map) + MOST_TILES - 1) / MOST_TILES;
-    return (blocks + threads - 1) / threads * threads;
+static long blocks_of(const Map *map, const Program *program) {
+    long blocks = (tiles_of(map, program->images) + MOST_TILES - 1) / MOST_TILES;
+    return (blocks + program->threads - 1) / program->threads * program->threads;
 }
 
-static void winograd(const Layer *layer, long piece, long blocks, float *scratch) {
+static void winograd(const Layer *layer, long piece, const Program *program, float *scratch) {
     const Map *in = layer->in, *out = layer->out;
-    long total = tiles_of(out), first = piece * total / blocks;
+    long total = tiles_of(out, program->images), blocks = blocks_of(out, program);
+    long first = piece * total / blocks;
     long tiles = (piece + 1) * total / blocks - first;
     long across = (out->width + TILE - 1) / TILE, down = (out->height + TILE - 1) / TILE;
     long step_in = tiles * in->channels, step_out = tiles * out->channels;
@@ -306,7 +227,7 @@ static void winograd(const Layer *layer, long piece, long blocks, float *scratch
     }
 }
 
-// -- the rest -----------------------------------------------------------------------------------
+// -- pictures and pooling -------------------------------------------------------------------
 
 // Pieces: rows. Values 0..255 to the network's scale.
 static void picture(const Layer *layer, long piece) {
@@ -347,21 +268,82 @@ static void pool(const Layer *layer, long piece) {
     }
 }
 
+// -- group normalisation ------------------------------------------------------------------------
+
+INLINE double total(Doubles values) {
+    double sum = 0;
+    for (long i = 0; i < LANES / 2; i++) sum += values[i];
+    return sum;
+}
+
+// Pieces: rows. Sum and sum of squares of each group in the row, for `normalise`.
+static void moments(const Layer *layer, long piece) {
+    const Map *in = layer->in;
+    long groups = in->channels / IN_GROUP;
+    double *to = layer->moments + piece * groups * 2;
+    for (long g = 0; g < groups; g++, to += 2) {
+        const Element *from = pixel(in, piece / in->height, piece % in->height, 0) + g * IN_GROUP;
+        Doubles sum[2] = {0}, squares[2] = {0};
+        for (long x = 0; x < in->width; x++, from += in->channels) {
+            UNROLL for (long c = 0; c < IN_GROUP; c += LANES) {
+                Vec value = widen(from + c);
+                HalfVec halves[2];
+                __builtin_memcpy(halves, &value, sizeof value);
+                UNROLL for (long h = 0; h < 2; h++) {
+                    Doubles wide = __builtin_convertvector(halves[h], Doubles);
+                    sum[h] += wide, squares[h] += wide * wide;
+                }
+            }
+        }
+        to[0] = total(sum[0] + sum[1]), to[1] = total(squares[0] + squares[1]);
+    }
+}
+
+// Pieces: rows. Wu and He 2018, "Group Normalization", equations 1 and 6.
+static void normalise(const Layer *layer, long piece) {
+    const Map *in = layer->in, *out = layer->out;
+    long channels = in->channels, groups = channels / IN_GROUP;
+    long image = piece / in->height, y = piece % in->height;
+    float scale[channels], shift[channels];
+    for (long g = 0; g < groups; g++) {
+        const double *row = layer->moments + (image * in->height * groups + g) * 2;
+        double sum = 0, squares = 0, count = (double)in->height * in->width * IN_GROUP;
+        for (long i = 0; i < in->height; i++, row += groups * 2) sum += row[0], squares += row[1];
+        double mean = sum / count, variance = squares / count - mean * mean;
+        double factor = 1 / __builtin_sqrt((variance < 0 ? 0 : variance) + EPSILON);
+        for (long c = g * IN_GROUP; c < (g + 1) * IN_GROUP; c++) {
+            scale[c] = layer->scale[c] * factor;
+            shift[c] = layer->bias[c] - layer->scale[c] * factor * mean;
+        }
+    }
+    const Element *from = pixel(in, image, y, 0), *more = 0;
+    Element *to = pixel(out, image, y, 0);
+    if (layer->residual) more = pixel(layer->residual, image, y, 0);
+    for (long x = 0; x < in->width; x++, from += channels, to += channels) {
+        for (long c = 0; c < channels; c += LANES) {
+            Vec value = widen(from + c) * load(scale + c) + load(shift + c);
+            if (more) value += widen(more + x * channels + c);
+            narrow(to + c, layer->relu ? larger(value, (Vec){0}) : value);
+        }
+    }
+}
+
 static void *work(void *argument) {
     const Worker *worker = argument;
     Program *program = worker->program;
     float *scratch = program->scratch + worker->index * program->scratch_size;
     for (long l = 0; l < program->count; l++) {
         const Layer *layer = program->layers + l;
-        long blocks = blocks_of(layer->out, program->threads);
-        long pieces = layer->kind == WINOGRAD ? blocks : layer->out->count * layer->out->height;
-        long piece;
+        long pieces = program->images * layer->out->height, piece;
+        if (layer->kind == WINOGRAD) pieces = blocks_of(layer->out, program);
         while ((piece = __atomic_fetch_add(program->taken + l, 1, __ATOMIC_RELAXED)) < pieces) {
             switch (layer->kind) {
                 case PICTURE: picture(layer, piece); break;
                 case DIRECT: direct(layer, piece); break;
-                case WINOGRAD: winograd(layer, piece, blocks, scratch); break;
-                default: pool(layer, piece);
+                case WINOGRAD: winograd(layer, piece, program, scratch); break;
+                case POOL: pool(layer, piece); break;
+                case MOMENTS: moments(layer, piece); break;
+                default: normalise(layer, piece);
             }
         }
         __atomic_fetch_add(&program->arrived, worker->stands_for, __ATOMIC_ACQ_REL);
@@ -373,7 +355,7 @@ static void *work(void *argument) {
     return 0;
 }
 
-// Run all layers.
+// Run all layers on the first `images` of each map.
 void koch_run(Program *program) {
     Worker workers[program->threads];
     pthread_t threads[program->threads];

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -96,10 +97,13 @@ class TorchEngine:
         assert self._iterative is not None  # asked of iterative policies only
         return self._iterative
 
-    def camera(self, index: int, picture: Tensor) -> Tensor:
-        """Encode one picture of one camera."""
+    def cameras(self, pictures: Sequence[tuple[int, Tensor]]) -> list[Tensor]:
+        """Encode some (camera, picture) pairs."""
         with self._autocast():
-            return self.iterative.camera_features(index, self._picture(index, picture))
+            return [
+                self.iterative.camera_features(index, self._picture(index, picture))
+                for index, picture in pictures
+            ]
 
     def condition(self, vectors: dict[str, Tensor], features: list[Tensor]) -> Tensor:
         """Return an iterative policy's condition, on the device."""
