@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,16 @@ class RunningGraph:
         pid = self.pids()[node]
         os.kill(pid, signal.SIGKILL)
         return pid
+
+    @contextmanager
+    def hung(self, node: str) -> Iterator[None]:
+        """Let a node's process stand still, as one that hangs; afterwards it goes on."""
+        pid = self.pids()[node]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def wait_respawned(self, node: str, old_pid: int) -> None:
         """Wait until the supervisor has started a node anew."""

@@ -127,6 +127,37 @@ def test_killed_teleop_lets_the_arm_hold(graph: RunningGraph) -> None:
     graph.wait_respawned("/follower/teleop", pid)
 
 
+@pytest.mark.parametrize(
+    ("node", "status", "cause"),
+    [("/follower/teleop", "follower: guard", "teleop"), ("/leader/driver", "teleop", "leader")],
+)
+def test_hung_command_lets_the_arm_hold(
+    graph: RunningGraph, node: str, status: str, cause: str
+) -> None:
+    graph.demonstrate(seed=8)
+    since_s, began_s = time.monotonic(), time.time()
+    with graph.hung(node):
+        wait_still(graph, began_s)
+        graph.wait_diagnosed(since_s, status, cause)
+    wait_for(lambda: graph.hand() != "moving" or graph.speed() > 0.05, "an arm that goes on")
+
+
+def test_hung_follower_driver_goes_on_from_its_last_goal(graph: RunningGraph) -> None:
+    graph.demonstrate(seed=9)
+    with graph.hung("/follower/driver"):
+        time.sleep(1.0)  # what was under way has arrived
+        first = len(graph.watcher.goals) - 1
+        time.sleep(1.0)
+        assert len(graph.watcher.goals) == first + 1, "goals without a driver"
+    wait_for(lambda: len(graph.watcher.goals) > first + 100, "goals")
+    goals = goals_of(graph, first)
+    assert np.diff(goals.stamps_s).max() > 1.0
+    # One cycle's step, however long the driver was away: `promises` checks the rest.
+    period_s = 1.0 / graph.rig.follower.rate_hz
+    steps = np.abs(np.diff(goals.positions, axis=0)).max()
+    assert steps <= graph.rig.limits.max_speed * period_s + 1e-6
+
+
 def test_killed_leader_lets_the_arm_hold(graph: RunningGraph) -> None:
     graph.demonstrate(seed=3)
     killed_s = time.time()

@@ -47,6 +47,27 @@ def rules_of(result: GuardResult) -> set[Rule]:
     return {item.rule for item in result.interventions}
 
 
+def test_a_source_that_falls_silent_is_named_until_another_drives() -> None:
+    bench = Bench()
+    bench.drive("teleop", ZERO, 10)
+    assert bench.guard.silent(bench.now) is None
+    for _ in range(200):
+        bench.cycle()
+    named = bench.guard.silent(bench.now)
+    assert named is not None
+    assert named[0] == "teleop"
+    assert named[1] == pytest.approx(2.0, abs=2 * PERIOD)
+    bench.guard.stop()
+    assert bench.guard.silent(bench.now) is None
+    bench.guard.resume()
+    bench.drive("policy", ZERO, 10)
+    assert bench.guard.silent(bench.now) is None
+    bench.guard.release("policy")  # it said so itself
+    for _ in range(50):
+        bench.cycle()
+    assert bench.guard.silent(bench.now) is None
+
+
 def test_there_is_no_goal_before_a_measurement() -> None:
     guard = Guard(LIMITS, period_s=PERIOD)
     for measured in (None, [math.nan] * 6, [0.0] * 5):

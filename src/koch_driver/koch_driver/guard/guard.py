@@ -116,6 +116,7 @@ class Guard:
         self._stopped = False
         self._restart = True
         self._driver: CommandStream | None = None
+        self._silent: CommandStream | None = None
         self._hold: list[float] | None = None
         self._settling: list[float] = []
         self._settle_cycles = 0
@@ -129,6 +130,14 @@ class Guard:
     def stopped(self) -> bool:
         """True between `stop` and `resume`."""
         return self._stopped
+
+    def silent(self, now_s: float) -> tuple[str, float] | None:
+        """Name a source that drove and went silent without a release, and for how long [s].
+
+        None while a source drives, while stopped, and after a restart.
+        """
+        stream = None if self._stopped else self._silent
+        return None if stream is None else (stream.source.name, stream.age_s(now_s))
 
     def counts(self) -> dict[tuple[Rule, str], int]:
         """Interventions since the start, by rule and joint (or source)."""
@@ -179,13 +188,17 @@ class Guard:
         """End a stop: commands that arrive from now on are obeyed, from the measured pose."""
         if not self._stopped:
             return
+        self._silent = None
         for stream in self._streams:
             stream.clear()
         self._stopped = False
 
     def release(self, source: str) -> None:
         """End a source's lease at once, so that a lower one may take over or the arm holds."""
-        self._by_name[source].clear()
+        stream = self._by_name[source]
+        stream.clear()
+        if stream is self._silent:
+            self._silent = None
 
     def back_off(self, joint: str, lead_rad: float | None) -> None:
         """Let a hot or overloaded joint give way: keep its target this near to the measured pose.
@@ -279,7 +292,7 @@ class Guard:
         if far:
             return False
         self._restart = False
-        self._driver = None
+        self._driver = self._silent = None
         self._hold = list(self._path.pose)
         return True
 
@@ -298,11 +311,14 @@ class Guard:
             return stream, command
         if stream is None and self._driver is not None:
             rule = Rule.STOP if self._stopped else Rule.TIMEOUT
+            released = self._driver.newest is None
+            self._silent = None if self._stopped or released else self._driver
             report.append(Intervention(rule, self._driver.source.name, NAN, NAN))
             self._hold = None
             self._settle_cycles = self._settle_begin = 0
             self._settling = list(self._path.pose)
         elif command is not None:
+            self._silent = None
             self._begin_blend(command, now_s)
         self._driver = stream
         return stream, command

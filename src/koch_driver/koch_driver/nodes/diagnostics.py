@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from koch_driver.health_monitor import HealthMonitor
 from koch_driver.statistics import BusStatistics
 
 _RECENT_S = 2.0  # what happened since the last report or two
+_SILENT_WARNS_S = 10.0  # a source that fell silent
 _SILENT_LOOKS = 3  # in a row: one is a lost packet
 _LEVEL = {
     Phase.CONNECTING: DiagnosticStatus.ERROR,
@@ -126,6 +128,11 @@ def guard_status(name: str, port: str, task: FollowerTask) -> DiagnosticStatus:
         values[f"latency_{source}_p50_ms"] = 1e3 * median
         values[f"latency_{source}_p99_ms"] = 1e3 * p99
     level, message = DiagnosticStatus.OK, "ready"
+    silent = guard.silent(time.monotonic())
+    if silent is not None:
+        # Not for ever: a policy that has done its work falls silent as well.
+        level = DiagnosticStatus.WARN if silent[1] < _SILENT_WARNS_S else DiagnosticStatus.OK
+        message = f"holding: {silent[0]} has sent no command for {silent[1]:.0f} s"
     if not task.torque_on:
         level, message = DiagnosticStatus.WARN, "torque off"
     if guard.stopped:
