@@ -138,12 +138,19 @@ class Planner:
         self._k = 0
         self._run: _Run | None = None
         self._lost: Missing | None = None
+        self._missing: Missing | None = None
         self._dead_ns = _DEAD_NS + max(to_ns(source.max_age_s) for source in self.sources)
 
     @property
     def uses(self) -> frozenset[tuple[int, Rule]]:
         """Source numbers, each with the rule that picks its samples."""
         return frozenset((int(part.stream), part.rule) for part in self._assembler.features)
+
+    @property
+    def missing(self) -> str:
+        """What the last tick without a frame lacked; empty where every tick had one."""
+        reasons = self._missing.reasons if self._missing else ()
+        return "; ".join(self._named(reason) for reason in reasons)
 
     def push(self, number: int, stamp_ns: int, value: Any) -> None:
         """Feed one sample: source number, header stamp [ns], vector (None for a picture)."""
@@ -205,6 +212,7 @@ class Planner:
                 for buffer in self._buffers:
                     buffer.discard_before(tick)
             else:
+                self._missing = found
                 self._close(found)
                 self._k = max(self._k + 1, self._resume_at(self._tick(self._k + 1)))
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from koch_episodes.bag import find_bags
 from koch_episodes.convert.options import ConvertOptions
-from koch_episodes.convert.pool import Progress, run_jobs
+from koch_episodes.convert.pool import Progress, prepare, run_jobs
 from koch_episodes.convert.schema import dataset_features, find_schema
 from koch_episodes.convert.worker import Job
 from koch_episodes.dataset.layout import KOCH, REPORT, DatasetInfo
@@ -134,6 +134,8 @@ def _convert(
         _clear(work)
     if not bags:
         raise EpisodeError(str(out), "every bag is in the dataset already", "Nothing to append.")
+    if jobs > 1 and len(bags) > 1:
+        prepare(options.codec)
     feature_map, schema, rig = find_schema(bags, options)
     features = dataset_features(feature_map, schema, options)
     _check_same_making(out, earlier, _sidecar(options, schema.fingerprint, None, {}))
@@ -192,7 +194,7 @@ def _convert(
 
 
 def _first(failed: dict[str, str]) -> str:
-    return next(iter(failed.values()), "no bags")
+    return next(iter(failed.values()), "no bags").rstrip(".")
 
 
 def _clear(work: Path) -> None:

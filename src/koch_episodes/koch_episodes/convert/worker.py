@@ -7,6 +7,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any
 from koch_episodes.bag import Bag, open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert.advice import advice, split_report
-from koch_episodes.convert.choose import choose, why_nothing
+from koch_episodes.convert.choose import choose, unused_ends, why_nothing
 from koch_episodes.convert.columns import dataset_columns, joint_units
 from koch_episodes.convert.events import windows_of
 from koch_episodes.convert.mapping import FeatureMap, with_names
@@ -151,6 +152,7 @@ class _BagConversion:
             self.notes.clear()
             planner, plans = self._plan(broken)
             segments = choose(plans, self.options, self.map.fps, self.notes)
+            self.notes += unused_ends(planner, plans)
             split = split_report(planner, plans, self.map.fps)
             if not segments:
                 why = [why_nothing(planner, plans, self.notes)]
@@ -167,12 +169,14 @@ class _BagConversion:
                 broken |= exc.broken
         reports = []
         tracks = {s.topic: t for s, t in zip(planner.sources, planner.tracks, strict=True)}
+        refused: dict[str, Counter[str]] = {topic: Counter() for topic in tracks}
+        for source, track in zip(planner.sources, planner.tracks, strict=True):
+            refused[source.topic] |= track.refused  # of several features, the most refused
         by_window = {id(plan.window): plan for plan in plans}
         for segment, folder, stats in zip(segments, folders, pictures, strict=True):
             self._save(segment, folder, stats)
             plan = by_window[id(segment.window)]
             reports.append(segment_report(segment, plan, tracks, self.map.fps))
-        refused = {topic: track.refused for topic, track in tracks.items()}
         report = bag_report(self.bag.name, plans, refused, self.bag.damage, self.notes, split)
         return JobResult(tuple(folders), {**report, "episodes": reports})
 
