@@ -9,6 +9,7 @@ are written only where their value is not the default.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
@@ -74,13 +75,13 @@ def config_from_dict(content: Mapping[str, Any], where: str) -> PolicyConfig:
         if name not in content:
             continue
         value = content[name]
-        if name in ("input_features", "output_features"):
-            value = {k: _feature(v, f"{where}: {name}.{k}") for k, v in value.items()}
-        elif name == "normalization_mapping":
-            value = {k: _mode(v, f"{where}: {name}.{k}") for k, v in value.items()}
+        read = _MAPPINGS.get(name)
+        if read is None:
+            values[name] = _scalar(value, field, where)
+        elif isinstance(value, Mapping):
+            values[name] = {k: read(k, v, f"{where}: {name}.{k}") for k, v in value.items()}
         else:
-            value = _scalar(value, field, where)
-        values[name] = value
+            raise ConfigError(where, name, value, "a mapping")
     for name in ("input_features", "output_features"):
         if name not in values:
             raise ConfigError(where, name, None, "the features of the policy")
@@ -102,19 +103,29 @@ def _refuse_ambiguous(content: Mapping[str, Any], where: str) -> None:
         )
 
 
-def _feature(value: Any, where: str) -> PolicyFeature:
+def _feature(_key: str, value: Any, where: str) -> PolicyFeature:
     try:
         return PolicyFeature(FeatureType(value["type"]), tuple(int(n) for n in value["shape"]))
     except (KeyError, TypeError, ValueError) as exc:
         raise ConfigError(where, "feature", value, '{"type": ..., "shape": [...]}') from exc
 
 
-def _mode(value: Any, where: str) -> NormalizationMode:
+def _mode(key: str, value: Any, where: str) -> NormalizationMode:
+    kinds = [kind.value for kind in FeatureType]
+    if key not in kinds:
+        raise ConfigError(where, "feature type", key, f"one of {', '.join(kinds)}")
     try:
         return NormalizationMode(value)
     except ValueError as exc:
         choices = ", ".join(mode.value for mode in NormalizationMode)
         raise ConfigError(where, "mode", value, f"one of {choices}") from exc
+
+
+_MAPPINGS = {
+    "input_features": _feature,
+    "output_features": _feature,
+    "normalization_mapping": _mode,
+}
 
 
 def _scalar(value: Any, field: Field[Any], where: str) -> Any:
@@ -125,17 +136,28 @@ def _scalar(value: Any, field: Field[Any], where: str) -> Any:
         if not optional:
             raise ConfigError(where, field.name, value, annotation)
         return None
-    if annotation.startswith("tuple"):
-        if not isinstance(value, list | tuple):
-            raise ConfigError(where, field.name, value, f"a list ({annotation})")
-        return tuple(value)
+    kind = annotation.replace(" | None", "")
+    if kind.startswith("tuple"):
+        inner = kind.removeprefix("tuple[").removesuffix("]").split(", ")
+        if not isinstance(value, list | tuple) or (
+            inner[-1] != "..." and len(value) != len(inner)
+        ):
+            raise ConfigError(where, field.name, value, f"a list ({kind})")
+        return tuple(_number(item, inner[0], field.name, where) for item in value)
+    return _number(value, kind, field.name, where)
+
+
+def _number(value: Any, kind: str, name: str, where: str) -> Any:
+    """Check one plain value against the name of its type."""
     kinds: dict[str, tuple[type, ...]] = {
         "bool": (bool,), "int": (int,), "float": (int, float), "str": (str,),
     }  # fmt: skip
-    kind = kinds[annotation.replace(" | None", "")]
-    if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kind):
-        raise ConfigError(where, field.name, value, annotation)
-    return float(value) if isinstance(value, int) and float in kind else value
+    allowed = kinds[kind]
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        raise ConfigError(where, name, value, kind)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(where, name, value, "a finite number")
+    return float(value) if isinstance(value, int) and float in allowed else value
 
 
 def config_to_dict(config: PolicyConfig) -> dict[str, Any]:

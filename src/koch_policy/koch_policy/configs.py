@@ -9,6 +9,7 @@ themselves stand in `koch_policy.policy_configs`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -87,6 +88,7 @@ class PolicyConfig:
             if len(shape) != 3 or shape[0] != 3:
                 raise self.error(f"input_features.{key}", shape, "an RGB image shape (3, H, W)")
         self.require_positive("n_obs_steps", "n_action_steps")
+        self.require_within("optimizer_lr", "optimizer_weight_decay")
 
     def __deepcopy__(self, memo: dict[int, object]) -> PolicyConfig:
         """Return itself: nothing in it can change."""
@@ -101,6 +103,13 @@ class PolicyConfig:
         for name in names:
             if getattr(self, name) <= 0:
                 raise self.error(name, getattr(self, name), "a value above zero")
+
+    def require_within(self, *names: str, below: float = math.inf) -> None:
+        """Raise ConfigError unless each named field is zero or more, and less than a bound."""
+        for name in names:
+            if not 0 <= getattr(self, name) < below:
+                expected = "zero or more" + ("" if below == math.inf else f", below {below:g}")
+                raise self.error(name, getattr(self, name), expected)
 
     def require_choice(self, name: str, choices: tuple[str, ...]) -> None:
         """Raise ConfigError unless the named field holds one of the choices."""

@@ -62,8 +62,12 @@ class ActConfig(PolicyConfig):
         """Check the combinations that ACT allows."""
         super().__post_init__()
         self.require_positive(
-            "chunk_size", "dim_model", "n_heads", "latent_dim", "n_decoder_layers"
-        )
+            "chunk_size", "dim_model", "n_heads", "latent_dim", "n_decoder_layers",
+            "dim_feedforward",
+        )  # fmt: skip
+        self.require_within("n_encoder_layers", "n_vae_encoder_layers", "kl_weight")
+        self.require_within("optimizer_lr_backbone")
+        self.require_within("dropout", below=1)
         self.require_choice("feedforward_activation", ("relu", "gelu"))
         self.require_observation()
         if self.n_obs_steps != 1:
@@ -128,7 +132,10 @@ class DenoisingConfig(PolicyConfig):
         if self.noise_scheduler_type == "DDPM":  # LeRobot's DDIM has no sigmoid
             schedules = (*schedules, "sigmoid")
         self.require_choice("beta_schedule", schedules)
-        self.require_positive("num_train_timesteps", "horizon")
+        self.require_positive(
+            "num_train_timesteps", "horizon", "spatial_softmax_num_keypoints", "clip_sample_range"
+        )
+        self.require_within("drop_n_last_frames")
         self.require_observation()
         if not self.state_dim:
             raise self.error("input_features", list(self.input_features), "observation.state")
@@ -155,6 +162,9 @@ class DenoisingConfig(PolicyConfig):
             raise self.error("input_features", sorted(shapes), "one shape for all cameras")
         source = self.resize_shape or (next(iter(shapes))[1:] if shapes else None)
         crop = self.crop_shape
+        for name in ("crop_shape", "resize_shape"):
+            if getattr(self, name) is not None and min(getattr(self, name)) < 1:
+                raise self.error(name, getattr(self, name), "a height and width of 1 or more")
         if source and crop and (crop[0] > source[0] or crop[1] > source[1]):
             raise self.error("crop_shape", crop, f"no larger than the image {source}")
 
@@ -228,6 +238,7 @@ class DiffusionTransformerConfig(DenoisingConfig):
         """Check the transformer's shape."""
         super().__post_init__()
         self.require_positive("dim_model", "n_heads", "n_layers")
+        self.require_within("dropout", below=1)
         if self.dim_model % self.n_heads or self.dim_model % 2:
             raise self.error("dim_model", self.dim_model, "a multiple of n_heads and of 2")
 
@@ -285,7 +296,14 @@ class FlowConfig(PolicyConfig):
         self.require_choice("solver", ("euler", "midpoint", "heun", "rk4"))
         self.require_choice("backbone_norm", ("group", "frozen", "batch"))
         self.require_choice("task_encoder", ("none", "learned", "minilm"))
-        self.require_positive("chunk_size", "n_layers", "n_heads", "num_inference_steps")
+        self.require_positive(
+            "chunk_size", "n_layers", "n_heads", "num_inference_steps", "dim_model", "dim_expert",
+            "dim_head", "time_alpha", "time_beta", "time_scale", "min_period", "max_period",
+        )  # fmt: skip
+        self.require_within("optimizer_lr_backbone")
+        self.require_within("dropout", "task_dropout", "time_offset", below=1)
+        if self.time_scale + self.time_offset > 1:
+            raise self.error("time_offset", self.time_offset, "<= 1 - time_scale: time ends at 1")
         self.require_observation()
         if self.n_obs_steps != 1:
             raise self.error("n_obs_steps", self.n_obs_steps, "1 (flow sees one observation)")

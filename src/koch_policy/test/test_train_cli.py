@@ -103,6 +103,89 @@ def test_errors_end_with_two_and_one_message(dataset: Path, tmp_path: Path, caps
     assert "Traceback" not in error
 
 
+BAD = {  # setting: what the message must name
+    "policy.dim_model=[": "`policy.dim_model` is '['; expected a value in YAML",
+    "policy.dim_feedforward=0": "`dim_feedforward` is 0; expected a value above zero",
+    "policy.n_encoder_layers=-1": "`n_encoder_layers` is -1; expected zero or more",
+    "policy.dropout=2.0": "`dropout` is 2.0; expected zero or more, below 1",
+    "policy.normalization_mapping=5": "`normalization_mapping` is 5; expected a mapping",
+    "policy.normalization_mapping={STAT: MEAN_STD}": "`feature type` is 'STAT'; expected one of",
+    "policy.input_features=3": "`input_features` is 3; expected a mapping",
+    "policy.optimizer_lr=.nan": "`optimizer_lr` is nan; expected a finite number",
+    "train.inputs=[action]": "action among `inputs`",
+    "train.inputs=[observation.state,timestamp,observation.environment_state]":
+        "`inputs` is 'timestamp'; expected observation.state",
+    "train.parts=[1]": "`parts` is [1]",
+    "train.parts={action: action}": "`parts.action` is 'action'; expected a list",
+    "train.image_size=[3]": "`image_size` is (3,); expected [height, width]",
+    "train.image_size=[0,5]": "`image_size` is (0, 5)",
+    "train.learning_rate=-1.0": "`learning_rate` is -1.0",
+    "train.learning_rate=.nan": "`learning_rate` is nan",
+    "train.warmup_steps=-3": "`warmup_steps` is -3",
+    "train.clip_norm=0.0": "`clip_norm` is 0.0",
+    "train.validation_windows=0": "`validation_windows` is 0",
+    "train.seed=-1": "`seed` is -1",
+    "train.final_rate_fraction=5.0": "`final_rate_fraction` is 5.0",
+    "augment.state_noise=.inf": "`state_noise` is inf",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", BAD)
+def test_bad_setting_is_named(setting: str, dataset: Path, tmp_path: Path, capsys: Any) -> None:
+    """Each of these ended in a traceback, or trained something else than was asked for."""
+    common = ["--dataset", str(dataset), "--out", str(tmp_path / "o"), *SMALL]
+    assert main([*common, "--set", setting]) == 2
+    assert BAD[setting] in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--device", "cuda:99"], "device 'cuda:99' cannot be used"),
+        (["--device", "toaster"], "device 'toaster' cannot be used"),
+        (["--threads", "-1"], "`threads` is -1"),
+        (["--out", "/proc/nowhere/x"], "/proc/nowhere"),
+        (["--out", "/dev/null"], "/dev/null"),
+    ],
+)
+def test_bad_argument_is_named(
+    arguments: list[str], message: str, dataset: Path, tmp_path: Path, capsys: Any
+) -> None:
+    common = ["--dataset", str(dataset), "--out", str(tmp_path / "o")]
+    assert main([*common, *SMALL, *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("policy.optimizer_betas=[0.9]", "expected a list (tuple[float, float])"),
+        ("policy.down_dims=[a, b]", "`down_dims` is 'a'; expected int"),
+        ("policy.crop_shape=[3]", "expected a list (tuple[int, int])"),
+        ("policy.crop_shape=[0, 3]", "expected a height and width of 1 or more"),
+        ("policy.spatial_softmax_num_keypoints=0", "expected a value above zero"),
+    ],
+)
+def test_bad_diffusion_setting_is_named(
+    setting: str, message: str, dataset: Path, tmp_path: Path, capsys: Any
+) -> None:
+    common = ["--dataset", str(dataset), "--out", str(tmp_path / "o"), "--policy", "diffusion"]
+    assert main([*common, "--preset", "tiny", "--set", setting]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "setting", ["policy.time_alpha=-1.0", "policy.dim_head=0", "policy.time_offset=0.5"]
+)
+def test_bad_flow_setting_is_named(
+    setting: str, dataset: Path, tmp_path: Path, capsys: Any
+) -> None:
+    common = ["--dataset", str(dataset), "--out", str(tmp_path / "o"), "--policy", "flow"]
+    assert main([*common, "--preset", "tiny", "--set", setting]) == 2
+    assert setting.partition("=")[0].removeprefix("policy.") in capsys.readouterr().err
+
+
 def test_interrupt_saves(dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [

@@ -55,8 +55,8 @@ class AugmentConfig:
         if not 0.0 <= self.hue <= 0.5:
             raise ConfigError("augment", "hue", self.hue, "turns in [0, 0.5]")
         for name in ("blur_px", "rotate_deg", "action_noise", "state_noise", "environment_noise"):
-            if getattr(self, name) < 0.0:
-                raise ConfigError("augment", name, getattr(self, name), "zero or more")
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise ConfigError("augment", name, getattr(self, name), "zero or more, finite")
 
     @property
     def has_colour(self) -> bool:

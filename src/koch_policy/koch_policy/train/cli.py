@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from koch_policy.errors import CheckpointError
+from koch_policy.errors import CheckpointError, ConfigError
 from koch_policy.memory import keep_freed_memory
 from koch_policy.models.registry import known_policies
 from koch_policy.train import parallel
@@ -124,6 +124,8 @@ def train(options: argparse.Namespace) -> None:
         KochError: Data, recipe or folder do not allow it.
     """
     recipe = _recipe(options)
+    if options.threads < 0:
+        raise ConfigError("--threads", "threads", options.threads, "a number, 0 for the default")
     if options.threads:
         torch.set_num_threads(options.threads)
     data = open_demonstrations(options.dataset, recipe.train, cache=options.cache)
@@ -156,6 +158,9 @@ def main(argv: list[str]) -> int:
         train(parse(argv))
     except KochError as error:
         print(f"koch train: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # its text names the file
+        print(f"koch train: {error}. Check path, permissions and room.", file=sys.stderr)
         return 2
     return 0
 

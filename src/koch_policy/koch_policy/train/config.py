@@ -12,7 +12,7 @@ An override file holds up to four groups, each strict about its keys:
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from koch_policy.errors import CheckpointError, ConfigError, UnknownKeysError
+from koch_policy.files import read_json
 from koch_policy.train.augment import AugmentConfig
 
 PRESETS = Path(__file__).parent / "presets"
@@ -80,19 +81,45 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("steps", "batch_size", "log_every", "validate_every", "save_every"):
+        for name in (
+            "steps", "batch_size", "log_every", "validate_every", "save_every",
+            "validation_windows",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError("train", name, getattr(self, name), "one or more")
+        for name in ("learning_rate", "backbone_learning_rate", "weight_decay", "warmup_steps"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ConfigError("train", name, value, "a finite number, zero or more")
+        if not 0 <= self.seed < 1 << 31:
+            raise ConfigError("train", "seed", self.seed, "0 to 2147483647")
+        if not self.clip_norm > 0:
+            raise ConfigError("train", "clip_norm", self.clip_norm, "a norm above zero")
+        if not 0.0 <= self.final_rate_fraction <= 1.0:
+            raise ConfigError("train", "final_rate_fraction", self.final_rate_fraction, "[0, 1]")
+        self._check_inputs()
         if not 0.0 <= self.validation_fraction < 1.0:
             raise ConfigError("train", "validation_fraction", self.validation_fraction, "[0, 1)")
         if not 0.0 <= self.ema_decay < 1.0:
             raise ConfigError("train", "ema_decay", self.ema_decay, "[0, 1)")
         if self.zero_range not in ("refuse", "constant"):
             raise ConfigError("train", "zero_range", self.zero_range, "refuse or constant")
+
+    def _check_inputs(self) -> None:
+        """Check the lists of features and the picture size."""
         for name in ("inputs", "image_size"):
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
+        lists = {"inputs": self.inputs, **{f"parts.{k}": v for k, v in self.parts.items()}}
+        for name, value in lists.items():
+            if isinstance(value, str) or not all(isinstance(key, str) for key in value):
+                raise ConfigError("train", name, value, "a list of feature names")
+        size = self.image_size
+        if size is not None and (
+            len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size)
+        ):
+            raise ConfigError("train", "image_size", size, "[height, width] in pixels")
 
 
 @dataclass(frozen=True)
@@ -160,9 +187,10 @@ def _check_type(annotation: str, key: str, value: Any, where: str) -> None:
         "bool": (bool,),
         "str": (str,),
     }
-    expected = kinds.get(kind, (list, tuple, dict))
+    expected = kinds.get(kind, (dict,) if kind.startswith("Mapping") else (list, tuple))
     if not isinstance(value, expected) or (isinstance(value, bool) and kind != "bool"):
-        raise ConfigError(where, key, value, annotation, "In YAML write 1.0e-4, not 1e-4.")
+        advice = "In YAML write 1.0e-4, not 1e-4." if kind == "float" else ""
+        raise ConfigError(where, key, value, annotation, advice)
 
 
 def preset_names() -> list[str]:
@@ -191,7 +219,11 @@ def load_recipe(
         group, dot, name = key.partition(".")
         if not equals or not dot:
             raise ConfigError("--set", "setting", setting, "GROUP.KEY=VALUE, e.g. train.steps=100")
-        recipe = recipe.with_overrides({group: {name: yaml.safe_load(text)}}, f"--set {setting}")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as exc:
+            raise ConfigError("--set", key, text, "a value in YAML") from exc
+        recipe = recipe.with_overrides({group: {name: value}}, f"--set {setting}")
     if recipe.policy_type != policy:
         raise ConfigError("policy", "type", recipe.policy_type, f"{policy!r}, as --policy says")
     return recipe
@@ -209,5 +241,4 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
 
 def recipe_from_json(path: Path) -> Recipe:
     """Read the recipe that a training run wrote, to resume it."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return Recipe().with_overrides(content, str(path))
+    return Recipe().with_overrides(read_json(path), str(path))

@@ -10,15 +10,27 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from koch_policy.errors import RuntimeChoiceError
+
 
 def start(device: str) -> torch.device:
     """Join the process group, if there is one, and return this process's device.
 
     Args:
         device: "auto", "cpu" or a CUDA device; auto takes CUDA where it works.
+
+    Raises:
+        RuntimeChoiceError: There is no such device here.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as exc:  # torch asserts where it has no CUDA at all
+        reason = str(exc).partition("\n")[0]
+        raise RuntimeChoiceError(
+            "torch", f"device {device!r} cannot be used ({reason})", "Take --device auto or cpu."
+        ) from exc
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         if device == "cuda":
             device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from koch_policy.config_json import config_from_dict
 from koch_policy.configs import ACTION, ENVIRONMENT, STATE, PolicyConfig
-from koch_policy.errors import DatasetError
+from koch_policy.errors import ConfigError, DatasetError
 from koch_policy.extras import Extras
 from koch_policy.models.text import MINILM_DIM, make_task_encoder
 from koch_policy.normalize import IMAGENET, Statistics, ZeroRange, normalizer_for
@@ -29,12 +29,18 @@ def policy_config(data: Demonstrations, recipe: Recipe) -> PolicyConfig:
     """Describe the dataset's features in a policy configuration.
 
     Raises:
-        ConfigError, UnknownKeysError: The recipe's `policy` group is not valid.
+        ConfigError, UnknownKeysError: The recipe's `policy` group is not valid, or the data hold a
+            vector that no policy reads.
     """
     inputs: dict[str, Any] = {}
     for key, values in data.vectors.items():
+        if key not in (ACTION, *_TYPES):
+            raise ConfigError(
+                "train", "inputs", key, f"{STATE}, {ENVIRONMENT} or a camera",
+                f"Other vectors are joined to these, e.g. parts: {{{STATE}: [{STATE}, {key}]}}.",
+            )  # fmt: skip
         if key != ACTION:
-            inputs[key] = {"type": _TYPES.get(key, "STATE"), "shape": [values.shape[1]]}
+            inputs[key] = {"type": _TYPES[key], "shape": [values.shape[1]]}
     for key, frames in data.frames.items():
         height, width, channels = frames.shape
         inputs[key] = {"type": "VISUAL", "shape": [channels, height, width]}

@@ -62,6 +62,8 @@ def open_demonstrations(
         if key not in train.parts and key not in reader.features:
             del parts[key]
     inputs = list(train.inputs) or [key for key in (STATE, ENVIRONMENT) if key in parts]
+    if ACTION in inputs:
+        raise DatasetError(str(root), "has the action among `inputs`", "Leave it out there.")
     if not train.inputs:
         inputs += list(reader.picture_keys)
     made = _how_made(root)
