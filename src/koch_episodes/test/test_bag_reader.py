@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from koch_episodes.bag import find_bags, open_bag
@@ -66,6 +67,43 @@ def test_split_bag_is_read_in_natural_order(write_bag: WriteBag, tmp_path: Path)
         shutil.copy(part / f"part{number}.mcap", whole / f"split_{number}.mcap")
     assert len(stamps(whole)) == 110
     assert stamps(whole) == sorted(stamps(whole))
+
+
+@pytest.mark.parametrize(
+    ("listed", "damage"),
+    [
+        (["/elsewhere/split_2.mcap", "split_1.mcap", "split_0.mcap"], []),
+        (["split_1.mcap", "nothing.mcap"], ["nothing.mcap is missing"]),
+        (["notes.txt"], ["notes.txt is neither .mcap nor .db3"]),
+        ("split_0.mcap", ["metadata.yaml: relative_file_paths is no list"]),
+        (7, ["metadata.yaml: relative_file_paths is no list"]),
+    ],
+    ids=["backwards", "in part", "other files", "text", "number"],
+)
+def test_list_of_files_that_is_wrong_changes_no_message(
+    write_bag: WriteBag, tmp_path: Path, listed: object, damage: list[str]
+) -> None:
+    whole = tmp_path / "split"
+    whole.mkdir()
+    for number in range(3):
+        start = 1_760_000_000_000_000_000 + number * 100_000_000
+        part = write_bag(f"part{number}", seconds=0.1, start_ns=start)
+        shutil.copy(part / f"part{number}.mcap", whole / f"split_{number}.mcap")
+    (whole / "notes.txt").write_text("none of ours")
+    expected = stamps(whole)
+    content = {"relative_file_paths": listed, "custom_data": ["koch.task"]}
+    raw = yaml.safe_dump({"rosbag2_bagfile_information": content})
+    (whole / "metadata.yaml").write_text(raw)
+    assert stamps(whole) == expected == sorted(expected)
+    with open_bag(whole) as bag:
+        assert bag.damage == [*damage, "metadata.yaml: custom_data is no list of keys and values"]
+
+
+def test_compressed_messages_are_known_without_metadata(write_bag: WriteBag) -> None:
+    path = write_bag(seconds=0.5, compression=CompressionMode.MESSAGE)
+    (path / "metadata.yaml").unlink()
+    with open_bag(path) as bag:
+        assert all(message.data[0] == 0 for message in bag.messages(bag.topics))
 
 
 @pytest.mark.parametrize("compression", [CompressionMode.NONE, CompressionMode.STORAGE])

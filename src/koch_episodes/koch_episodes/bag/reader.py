@@ -28,6 +28,7 @@ _KINDS: dict[str, Callable[[Path, Callable[[str], None]], StorageFile]] = {
     ".mcap": McapFile,
     ".db3": SqliteFile,
 }
+_ZSTD = b"\x28\xb5\x2f\xfd"
 _LARGEST_MESSAGE = 256 * 1024**2
 
 
@@ -54,7 +55,6 @@ class Bag:
         self._files: list[StorageFile] = []
         self._unpacked: tempfile.TemporaryDirectory[str] | None = None
         metadata = self._read_metadata()
-        self._per_message = str(metadata.get("compression_mode", "")).lower() == "message"
         files = self._list_files(metadata)
         if not files:
             raise BagError(path, "holds no .mcap or .db3 file", "Give a rosbag2 folder or file.")
@@ -64,7 +64,10 @@ class Bag:
             self.close()
             raise
         custom = metadata.get("custom_data") or {}
-        self.custom.update({str(key): str(value) for key, value in custom.items()})
+        if isinstance(custom, dict):
+            self.custom.update({str(key): str(value) for key, value in custom.items()})
+        else:
+            self.note("metadata.yaml: custom_data is no list of keys and values")
 
     @property
     def name(self) -> str:
@@ -100,7 +103,14 @@ class Bag:
         present = sorted(
             (p for p in self.path.iterdir() if p.name.endswith(_SUFFIXES)), key=_natural
         )
-        named = [self.path / Path(str(n)).name for n in metadata.get("relative_file_paths") or []]
+        listed = metadata.get("relative_file_paths") or []
+        if not isinstance(listed, list):
+            self.note("metadata.yaml: relative_file_paths is no list")
+            listed = []
+        named = [self.path / Path(str(n)).name for n in listed]
+        for other in (p for p in named if not p.name.endswith(_SUFFIXES)):
+            self.note(f"{other.name} is neither .mcap nor .db3")
+        named = [p for p in named if p.name.endswith(_SUFFIXES)]
         # Metadata of a compressed bag may still name the files without their new suffix.
         named = [p if p.exists() else p.with_name(p.name + ".zstd") for p in named]
         for missing in (p for p in named if not p.exists()):
@@ -123,6 +133,8 @@ class Bag:
             self.custom.update(file.custom)
         if problem is not None and not self._files:
             raise problem
+        if len(self._files) > 1:
+            self._files.sort(key=_first_ns)
 
     def _unpack(self, path: Path) -> Path:
         if self._unpacked is None:
@@ -145,7 +157,7 @@ class Bag:
         wanted = frozenset(topics)
         for file in self._files:
             for message in file.messages(wanted):
-                if self._per_message:
+                if message.data[:4] == _ZSTD:  # CDR begins with a zero
                     data = self._unpack_message(message)
                     if data is None:
                         continue
@@ -181,6 +193,12 @@ class Bag:
     ) -> None:
         """Close the bag."""
         self.close()
+
+
+def _first_ns(file: StorageFile) -> int:
+    """When a file begins [ns]: a bag's list of files may be lost, or in another order."""
+    first = next(file.messages(frozenset(file.topics)), None)
+    return first.log_ns if first is not None else 1 << 63
 
 
 def open_bag(path: Path | str) -> Bag:
