@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from koch_rig.errors import KochError
@@ -53,10 +53,17 @@ class MessageTypeError(KochError):
 class MissingTopicError(KochError):
     """A bag lacks topics that the mapping needs."""
 
-    def __init__(self, path: Path, missing: Iterable[str], present: Iterable[str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        missing: Iterable[str],
+        present: Iterable[str],
+        foreign: Mapping[str, str],
+    ) -> None:
+        topics = [f"{name} ({form} messages, ROS 2 has cdr)" for name, form in foreign.items()]
         super().__init__(
-            f"Bag {path} lacks the topic(s) {_listed(missing)}; it holds {_listed(present)}. "
-            "Record them, or name the right ones with --map."
+            f"Bag {path} lacks the topic(s) {_listed(missing)}; it holds "
+            f"{_listed([*present, *topics])}. Record them, or name the right ones with --map."
         )
 
 

@@ -10,13 +10,15 @@ Source: MCAP format specification, sections Records and Summary Section.
 
 from __future__ import annotations
 
-import heapq
+import io
 import os
 import struct
 import zlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from koch_episodes.bag.storage import RawMessage, Topic, custom_data
 from koch_episodes.errors import BagError
@@ -28,6 +30,7 @@ _MESSAGE_HEAD = struct.Struct("<HIQQ")
 _CHUNK_HEAD = struct.Struct("<QQQI")
 _U16, _U32, _U64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q")
 _LARGEST_CHUNK = 1 << 30
+_LOG_NS = attrgetter("log_ns")
 
 
 class _ChunkPlace(NamedTuple):
@@ -86,8 +89,11 @@ class McapFile:
         self._channels: dict[int, str] = {}
         self.topics: dict[str, Topic] = {}
         self.custom: dict[str, str] = {}
+        self.foreign: dict[str, str] = {}
+        self._buffer = bytearray()
+        self._checked: set[int] = set()  # offsets of chunks whose checksum was right
         try:
-            self._file: BinaryIO = path.open("rb")
+            self._file: io.BufferedReader = path.open("rb")
             self._size = os.fstat(self._file.fileno()).st_size
             magic = self._file.read(len(MAGIC))
         except OSError as exc:
@@ -97,9 +103,17 @@ class McapFile:
             raise BagError(path, f"does not begin like MCAP (got {magic!r})", "Skip it.")
         self._chunks = self._read_summary()
         if self._chunks is None:
-            note(f"{path.name}: not finished; read as far as it goes")
+            if not self._is_finished():
+                note(f"{path.name}: not finished; read as far as it goes")
             for _ in self._scan(None):
                 pass  # collects the topics
+
+    def _is_finished(self) -> bool:
+        """Tell whether the file has its end; a finished one may still have no index."""
+        if self._size < 2 * len(MAGIC):
+            return False
+        self._file.seek(self._size - len(MAGIC))
+        return self._file.read(len(MAGIC)) == MAGIC
 
     def _read_summary(self) -> list[_ChunkPlace] | None:
         """Read the summary section; None where the file has none that is usable."""
@@ -116,7 +130,7 @@ class McapFile:
         chunks: list[_ChunkPlace] = []
         metadata: list[int] = []
         try:
-            for kind, body in _records(summary[: -len(MAGIC)]):
+            for kind, body in _records(memoryview(summary)[: -len(MAGIC)]):
                 if kind == _CHUNK_INDEX:
                     chunks.append(_chunk_place(body))
                 elif kind == 13:  # metadata index: offset, length, name
@@ -150,7 +164,9 @@ class McapFile:
             name, encoding = fields.text(), fields.text()
             message_type, form, definition = self._schemas.get(schema, ("", "", ""))
             self._channels[number] = name
-            if encoding in ("cdr", "") and name not in self.topics:
+            if encoding not in ("cdr", ""):
+                self.foreign[name] = encoding
+            elif name not in self.topics:
                 self.topics[name] = Topic(name, message_type, definition, form)
         elif kind == _METADATA:
             fields = _Fields(body)
@@ -169,27 +185,34 @@ class McapFile:
             yield from self._scan(topics)
             return
         wanted = {number for number, name in self._channels.items() if name in topics}
-        heap: list[tuple[int, int, RawMessage]] = []
-        order = 0
+        waiting: list[RawMessage] = []
         for place in self._chunks:
             if place.channels and not place.channels & wanted:
                 continue
-            while heap and heap[0][0] < place.start_ns:
-                yield heapq.heappop(heap)[2]
-            body = self._chunk_at(place.offset)
-            for message in self._open_chunk(body, whole=True, topics=topics):
-                heapq.heappush(heap, (message.log_ns, order, message))
-                order += 1
-        while heap:
-            yield heapq.heappop(heap)[2]
+            done = bisect_left(waiting, place.start_ns, key=_LOG_NS)
+            yield from waiting[:done]
+            waiting = waiting[done:] + self._chunk_at(place.offset, topics)
+            waiting.sort(key=_LOG_NS)
+        yield from waiting
 
-    def _chunk_at(self, offset: int) -> bytes:
-        """Read the body of a chunk; empty where the index leads to something else."""
+    def _chunk_at(self, offset: int, topics: frozenset[str]) -> list[RawMessage]:
+        """Read a chunk's messages; none where the index leads to something else."""
         if offset + _HEAD.size > self._size:
-            return b""
+            return []
         self._file.seek(offset)
         kind, size = _HEAD.unpack(self._file.read(_HEAD.size))
-        return self._file.read(size) if kind == _CHUNK and size < self._size else b""
+        body = self._read(size) if kind == _CHUNK and size < self._size else memoryview(b"")
+        return self._open_chunk(body, offset, whole=True, topics=topics)
+
+    def _read(self, size: int) -> memoryview:
+        """Read up to `size` bytes, valid until the next call.
+
+        All chunks share one buffer: getting fresh memory for each costs as much as reading it.
+        """
+        if size > len(self._buffer):
+            self._buffer = bytearray(size)
+        view = memoryview(self._buffer)[:size]
+        return view[: self._file.readinto(view)]
 
     def _scan(self, topics: frozenset[str] | None) -> Iterator[RawMessage]:
         """Read from the front; None for topics: only learn what there is."""
@@ -202,62 +225,75 @@ class McapFile:
             left = self._size - self._file.tell()
             if kind == 0 or (kind > 127 and size > left):
                 return
-            body = self._file.read(min(size, left))
+            place = self._file.tell() - _HEAD.size
+            body = self._read(min(size, left))
             if kind == _CHUNK:
-                yield from self._open_chunk(body, whole=size <= left, topics=topics)
+                yield from self._open_chunk(body, place, whole=size <= left, topics=topics)
             elif size <= left:
                 try:
-                    yield from self._take(kind, body, topics)
+                    message = self._take(kind, body, topics)
                 except (struct.error, ValueError) as exc:
                     self._note(f"{self._path.name}: broken record skipped ({exc})")
+                    continue
+                if message is not None:
+                    yield message
 
     def _open_chunk(
-        self, body: bytes, *, whole: bool, topics: frozenset[str] | None
-    ) -> Iterator[RawMessage]:
+        self, body: memoryview, offset: int, *, whole: bool, topics: frozenset[str] | None
+    ) -> list[RawMessage]:
         try:
-            records = self._unpack(body, whole)
+            records = self._unpack(body, offset, whole)
         except (struct.error, ValueError) as exc:
             self._note(f"{self._path.name}: broken chunk skipped ({exc})")
-            return
+            return []
+        messages: list[RawMessage] = []
         try:
             for kind, record in _records(records):
-                yield from self._take(kind, record, topics)
+                message = self._take(kind, record, topics)
+                if message is not None:
+                    messages.append(message)
         except (struct.error, ValueError):
             if whole:
                 self._note(f"{self._path.name}: chunk with broken records, rest of it skipped")
+        return messages
 
-    def _unpack(self, body: bytes, whole: bool) -> bytes:
+    def _unpack(self, body: memoryview, offset: int, whole: bool) -> memoryview:
+        """Return a chunk's records; its checksum is compared at the first reading."""
         _, _, size, crc = _CHUNK_HEAD.unpack_from(body)
         length = _U32.unpack_from(body, _CHUNK_HEAD.size)[0]
         place = _CHUNK_HEAD.size + 4
-        method = body[place : place + length].decode("ascii", "replace")
+        method = bytes(body[place : place + length]).decode("ascii", "replace")
         packed = body[place + length + 8 :]
         if size > _LARGEST_CHUNK:
             raise ValueError(f"chunk of {size} bytes")
         data = _decompress(method, packed, size)
-        if whole and crc and zlib.crc32(data) != crc:
-            raise ValueError("checksum differs")
+        if whole and crc and offset not in self._checked:
+            if zlib.crc32(data) != crc:
+                raise ValueError("checksum differs")
+            self._checked.add(offset)
         return data
 
     def _take(
-        self, kind: int, body: bytes | memoryview, topics: frozenset[str] | None
-    ) -> Iterator[RawMessage]:
+        self, kind: int, body: memoryview, topics: frozenset[str] | None
+    ) -> RawMessage | None:
+        """Return the message of a wanted topic; learn from the other records."""
         if kind != _MESSAGE:
             self._learn(kind, body)
         elif topics is not None:
             channel, _, log_ns, _ = _MESSAGE_HEAD.unpack_from(body)
             name = self._channels.get(channel)
             if name in topics:
-                yield RawMessage(name, log_ns, bytes(body[_MESSAGE_HEAD.size :]))
+                return RawMessage(name, log_ns, bytes(body[_MESSAGE_HEAD.size :]))
+        return None
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-def _records(data: bytes) -> Iterator[tuple[int, memoryview]]:
+def _records(view: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Split a run of records; raises ValueError where the last one is cut off."""
-    view, place, end = memoryview(data), 0, len(data)
+    place, end = 0, len(view)
     while place + _HEAD.size <= end:
         kind, size = _HEAD.unpack_from(view, place)
         place += _HEAD.size
@@ -276,7 +312,7 @@ def _chunk_place(body: memoryview) -> _ChunkPlace:
     return _ChunkPlace(start_ns, end_ns, offset, channels)
 
 
-def _decompress(method: str, packed: bytes, size: int) -> bytes:
+def _decompress(method: str, packed: memoryview, size: int) -> memoryview:
     """Unpack a chunk, or the beginning of one that is cut off."""
     if method == "":
         return packed[:size]
@@ -284,14 +320,14 @@ def _decompress(method: str, packed: bytes, size: int) -> bytes:
         import zstandard
 
         try:
-            return bytes(zstandard.ZstdDecompressor().decompressobj().decompress(packed))
+            return memoryview(zstandard.ZstdDecompressor().decompressobj().decompress(packed))
         except zstandard.ZstdError as exc:
             raise ValueError(str(exc)) from exc
     if method == "lz4":
         import lz4.frame
 
         try:
-            return bytes(lz4.frame.LZ4FrameDecompressor().decompress(packed, size))
+            return memoryview(lz4.frame.LZ4FrameDecompressor().decompress(packed, size))
         except RuntimeError as exc:
             raise ValueError(str(exc)) from exc
     raise ValueError(f"unknown compression {method!r}")

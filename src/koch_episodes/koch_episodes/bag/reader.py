@@ -41,6 +41,7 @@ class Bag:
     Attributes:
         topics: Topic name to description.
         custom: The recorder's custom data, strings.
+        foreign: Topics that are not read because they are no ROS 2 messages, name to encoding.
         damage: One line for everything that could not be read.
 
     Raises:
@@ -51,6 +52,7 @@ class Bag:
         self.path = path
         self.topics: dict[str, Topic] = {}
         self.custom: dict[str, str] = {}
+        self.foreign: dict[str, str] = {}
         self.damage: list[str] = []
         self._files: list[StorageFile] = []
         self._unpacked: tempfile.TemporaryDirectory[str] | None = None
@@ -131,6 +133,7 @@ class Bag:
             self._files.append(file)
             self.topics.update(file.topics)
             self.custom.update(file.custom)
+            self.foreign.update(file.foreign)
         if problem is not None and not self._files:
             raise problem
         if len(self._files) > 1:

@@ -36,6 +36,7 @@ class SqliteFile:
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         self.topics: dict[str, Topic] = {}
         self.custom: dict[str, str] = {}
+        self.foreign: dict[str, str] = {}
         self._numbers: dict[int, str] = {}
         try:
             self._base = sqlite3.connect(self._uri(), uri=True)
@@ -72,7 +73,9 @@ class SqliteFile:
                 continue
             kind = str(kind)
             self._numbers[number] = name
-            if form == "cdr" and name not in self.topics:
+            if form != "cdr":
+                self.foreign[name] = str(form)
+            elif name not in self.topics:
                 encoding, text = definitions.get(kind, ("", ""))
                 self.topics[name] = Topic(name, kind, text, encoding)
         if "metadata" in tables:

@@ -55,10 +55,17 @@ def custom_data(text: str) -> dict[str, str] | None:
 
 
 class StorageFile(Protocol):
-    """One file of a bag."""
+    """One file of a bag.
+
+    Attributes:
+        topics: Topic name to description.
+        custom: The recorder's custom data.
+        foreign: Topics that are not read, name to encoding: ROS 1's, JSON, Protobuf.
+    """
 
     topics: dict[str, Topic]
     custom: dict[str, str]
+    foreign: dict[str, str]
 
     def messages(self, topics: frozenset[str]) -> Iterator[RawMessage]:
         """Yield the messages of some topics in time order."""

@@ -125,7 +125,7 @@ def check_topics(bag: Bag, feature_map: FeatureMap) -> None:
     """Raise MissingTopicError where the bag lacks a topic of the mapping."""
     missing = [topic for topic in feature_map.topics if topic not in bag.topics]
     if missing:
-        raise MissingTopicError(bag.path, missing, bag.topics)
+        raise MissingTopicError(bag.path, missing, bag.topics, bag.foreign)
 
 
 def check_kind(topic: Topic, reader: TopicReader, is_picture: bool) -> None:

@@ -1,0 +1,63 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""MCAP files by the mcap library, as Foxglove, PlotJuggler and people's scripts write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcap.writer import CompressionType, IndexType, Writer
+
+from koch_episodes.bag import open_bag
+from koch_episodes.convert import ConvertOptions, convert
+from koch_episodes.errors import MissingTopicError
+
+CDR = b"\x00\x01\x00\x00" + bytes(12)
+FORMS: dict[str, dict[str, Any]] = {
+    "lz4": {"compression": CompressionType.LZ4},
+    "zstd": {"compression": CompressionType.ZSTD},
+    "no compression": {"compression": CompressionType.NONE},
+    "no chunks": {"use_chunking": False},
+    "no index": {"index_types": IndexType.NONE},
+    "nothing repeated": {"repeat_channels": False, "repeat_schemas": False},
+    "no summary": {
+        "index_types": IndexType.NONE,
+        "repeat_channels": False,
+        "repeat_schemas": False,
+        "use_statistics": False,
+        "use_summary_offsets": False,
+    },
+}
+
+
+def write(path: Path, encoding: str = "cdr", **form: Any) -> Path:
+    with path.open("wb") as file:
+        writer = Writer(file, chunk_size=500, **form)
+        writer.start("ros2" if encoding == "cdr" else "")
+        schema = writer.register_schema("std_msgs/msg/Float64", "ros2msg", b"float64 data")
+        channel = writer.register_channel("/value", encoding, schema)
+        for number in range(50):
+            writer.add_message(channel, 1000 + number, CDR, 1000 + number)
+        writer.finish()
+    return path
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+def test_finished_file_of_any_form_is_read_and_not_called_damaged(
+    tmp_path: Path, form: dict[str, Any]
+) -> None:
+    with open_bag(write(tmp_path / "file.mcap", **form)) as bag:
+        assert [message.log_ns for message in bag.messages({"/value"})] == list(range(1000, 1050))
+        assert bag.topics["/value"].type == "std_msgs/msg/Float64"
+        assert bag.damage == []
+
+
+def test_topic_in_another_encoding_is_named_with_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "file.mcap", encoding="json")
+    mapping = tmp_path / "map.yaml"
+    mapping.write_text("fps: 30\ntask: t\nfeatures: {action: /value}\n")
+    why = r"lacks the topic\(s\) /value; it holds /value \(json messages, ROS 2 has cdr\)"
+    with pytest.raises(MissingTopicError, match=why):
+        convert([path], tmp_path / "out", ConvertOptions(map=mapping))
