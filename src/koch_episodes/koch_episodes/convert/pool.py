@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 
 from koch_episodes.convert.worker import Job, JobResult, convert_bag, finished
 from koch_episodes.dataset.layout import Codec
@@ -19,6 +20,15 @@ from koch_episodes.errors import EpisodeError
 
 Progress = Callable[[int, int, JobResult], None]
 _WATCH_S = 0.2
+
+
+def prepare(codec: Codec) -> None:
+    """Start the process that forks the workers; it imports their code while others still plan."""
+    context = multiprocessing.get_context("forkserver")
+    # Copying needs no OpenCV.
+    encodes = codec is not Codec.COPY
+    context.set_forkserver_preload(["koch_episodes.convert.worker", *["cv2"] * encodes])
+    forkserver.ensure_running()
 
 
 def run_jobs(planned: Sequence[Job], jobs: int, progress: Progress | None) -> dict[Job, JobResult]:
@@ -64,15 +74,11 @@ def run_jobs(planned: Sequence[Job], jobs: int, progress: Progress | None) -> di
 
 def _in_pool(todo: Sequence[Job], jobs: int, note: Callable[[Job, JobResult], None]) -> list[Job]:
     """Run jobs in worker processes; returns those that were lost with a crashed worker."""
-    context = multiprocessing.get_context("forkserver")
-    # Imported once, before the workers are forked; copying needs no OpenCV.
-    encodes = any(job.options.codec is not Codec.COPY for job in todo)
-    context.set_forkserver_preload(["koch_episodes.convert.worker", *["cv2"] * encodes])
     lost: list[Job] = []
     before = set(multiprocessing.active_children())
     with ProcessPoolExecutor(
         min(jobs, len(todo)),
-        mp_context=context,
+        mp_context=multiprocessing.get_context("forkserver"),
         initializer=_prepare_worker,
         initargs=(os.getpid(),),
     ) as pool:
