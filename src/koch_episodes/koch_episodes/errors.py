@@ -74,6 +74,13 @@ class MappingError(KochError):
         super().__init__(f"Mapping {where}: got {got!r}, expected {expected}.")
 
 
+class OptionError(KochError):
+    """An option of a conversion has a value that means nothing."""
+
+    def __init__(self, option: str, got: object, expected: str) -> None:
+        super().__init__(f"{option}: got {got!r}, expected {expected}.")
+
+
 class EpisodeError(KochError):
     """One episode cannot be converted; the others go on."""
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import time
@@ -17,6 +18,7 @@ from koch_episodes.convert.report import episode_line
 from koch_episodes.convert.run import ConvertResult, convert
 from koch_episodes.convert.worker import JobResult
 from koch_episodes.dataset.layout import REPORT, Codec, Version
+from koch_episodes.errors import OptionError
 from koch_rig.errors import KochError
 from koch_rig.units import Units
 
@@ -161,12 +163,15 @@ def _summary(result: ConvertResult, out: Path, seconds: float) -> str:
 def main(argv: list[str]) -> int:
     """Run `koch convert`; 0: all converted, 1: some bags failed, 2: nothing was made."""
     args = _parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name may hold bytes that are no UTF-8
+            stream.reconfigure(errors="backslashreplace")
     begin = time.monotonic()
     try:
         if args.jobs is None:
             args.jobs = min(os.cpu_count() or 1, 2 if args.vcodec == "av1" else 4)
-        if args.jobs < 1 or (args.fps is not None and args.fps < 1):
-            raise KochError("--jobs and --fps must be at least 1.")
+        if args.jobs < 1:
+            raise OptionError("--jobs", args.jobs, "1 or more")
         result = convert(
             args.inputs,
             args.out,

@@ -77,7 +77,8 @@ def dataset_columns(
     if options.tcp_pose:
         assert rig is not None
         columns[TCP_POSE] = tool_poses(segment.columns[STATE][:, :6])
-    return {key: table.astype(np.float32) for key, table in columns.items()}
+    with np.errstate(over="ignore"):  # the caller refuses infinity
+        return {key: table.astype(np.float32) for key, table in columns.items()}
 
 
 def tool_poses(joints_rad: Table) -> Table:

@@ -7,13 +7,22 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from koch_episodes.dataset.layout import Codec, Version
+from koch_episodes.errors import OptionError
 from koch_rig.units import Units
+
+_X264 = "ultrafast superfast veryfast faster fast medium slow slower veryslow placebo"
+# Presets and the largest constant rate factor.
+_ENCODERS: Mapping[Codec, tuple[tuple[str, ...], int]] = {
+    Codec.H264: (tuple(_X264.split()), 51),
+    Codec.AV1: (tuple(str(n) for n in range(14)), 63),
+}
 
 
 class ActionFrom(enum.Enum):
@@ -76,6 +85,37 @@ class ConvertOptions:
     task: str | None = None
     outcomes: tuple[str, ...] = ()
     encoder_threads: int = field(default=1, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check what an encoder or a file would choke on, or silently take for something else.
+
+        Raises:
+            OptionError: A value is out of its range.
+        """
+        if not 0.0 <= self.min_seconds < math.inf:
+            raise OptionError("--min-seconds", self.min_seconds, "seconds, 0 or more")
+        if self.fps is not None and self.fps < 1:
+            raise OptionError("--fps", self.fps, "1 or more")
+        try:
+            (self.task or "").encode()
+        except UnicodeEncodeError as exc:
+            raise OptionError("--task", self.task, "text in UTF-8") from exc
+        self._check_encoder()
+
+    def _check_encoder(self) -> None:
+        given = {"--crf": self.crf, "--gop": self.gop, "--preset": self.preset}
+        if self.codec is Codec.COPY:
+            for option, value in given.items():
+                if value is not None:
+                    raise OptionError(option, value, "nothing: --vcodec copy encodes nothing")
+            return
+        presets, worst = _ENCODERS[self.codec]
+        if self.crf is not None and not 0 <= self.crf <= worst:
+            raise OptionError("--crf", self.crf, f"0 to {worst} for {self.codec.value}")
+        if self.gop is not None and self.gop < 1:
+            raise OptionError("--gop", self.gop, "1 or more")
+        if self.preset is not None and self.preset not in presets:
+            raise OptionError("--preset", self.preset, "one of " + ", ".join(presets))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, without what does not change the content."""

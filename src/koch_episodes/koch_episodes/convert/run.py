@@ -23,11 +23,12 @@ from koch_episodes.convert.worker import Job
 from koch_episodes.dataset.layout import KOCH, REPORT, DatasetInfo
 from koch_episodes.dataset.part import EpisodePart
 from koch_episodes.dataset.validate import validate_dataset
-from koch_episodes.dataset.writer import DatasetWriter
+from koch_episodes.dataset.writer import DatasetWriter, bring_back
 from koch_episodes.errors import (
     DatasetFormatError,
     DatasetWriteError,
     EpisodeError,
+    OptionError,
     OutputExistsError,
     OutputUnwritableError,
 )
@@ -84,17 +85,25 @@ def convert(
 
     Raises:
         BagError: An input holds no bag.
+        OptionError: `out` is no UTF-8, which Arrow cannot open.
         OutputExistsError: `out` exists.
         OutputUnwritableError: The disk is full or the folder not writable.
         EpisodeError: Not one episode came out.
         DatasetFormatError: The finished dataset is not valid (a bug; it is kept aside).
     """
+    try:
+        str(out.absolute()).encode()
+    except UnicodeEncodeError as exc:
+        raise OptionError("--out", str(out), "a path in UTF-8") from exc
     if out.exists() and not append:
         raise OutputExistsError(out)
     work = out.with_name(f".{out.name}.parts")
     bags = find_bags(inputs)
     try:
         with _locked(out, work):
+            bring_back(out)
+            if out.exists() and not append:
+                raise OutputExistsError(out)
             return _convert(bags, out, work, options, jobs, append, resume, progress)
     except OSError as exc:
         raise OutputUnwritableError(out, exc) from exc

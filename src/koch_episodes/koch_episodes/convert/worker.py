@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from koch_episodes.bag import Bag, open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert.advice import advice, split_report
@@ -122,7 +124,7 @@ def _convert_bag(job: Job) -> JobResult:
         "report": result.report,
         "error": result.error,
     }
-    write_whole(job.folder / RESULT, json.dumps(raw, ensure_ascii=False))
+    write_whole(job.folder / RESULT, json.dumps(raw))  # ASCII: a path may be no UTF-8
     return result
 
 
@@ -262,11 +264,17 @@ class _BagConversion:
         return render(self.bag, readers, segments, folders, self._settings(), self.map.fps, sizes)
 
     def _save(self, segment: Segment, folder: Path, pictures: dict[str, Stats]) -> None:
-        task = self.options.task or segment.window.task or self.map.task
-        if not task:
+        given = (self.options.task, segment.window.task, self.map.task)
+        task = next((text for text in given if text and text.strip()), None)
+        if task is None:
             raise EpisodeError(self.bag.name, "no task text in bag or mapping", "Give --task.")
         units = joint_units(self.bag, self.rig, self.map, self.options)
         columns = dataset_columns(segment, self.map, units, self.rig, self.options)
+        for key, values in columns.items():
+            if not np.isfinite(values).all():
+                raise EpisodeError(
+                    self.bag.name, f"{key}: values too large for 32 bits", "Check the 'scale'."
+                )
         stats = {key: column_stats(values) for key, values in columns.items()}
         videos = {key: folder / f"{key}.mp4" for key in pictures}
         settings = self._settings()

@@ -65,6 +65,7 @@ class DatasetWriter:
         video: VideoSettings | None = None,
         append: bool = False,
     ) -> None:
+        bring_back(root)
         if root.exists() and not append:
             raise OutputExistsError(root)
         self.root = root
@@ -208,7 +209,7 @@ class DatasetWriter:
 
     def publish(self) -> None:
         """Move the prepared folder to its place; an older dataset there is replaced."""
-        old = self.root.with_name(f".{self.root.name}.old")
+        old = _aside(self.root)
         shutil.rmtree(old, ignore_errors=True)
         if self.root.exists():
             os.replace(self.root, old)
@@ -241,6 +242,17 @@ class DatasetWriter:
             self.abort()
 
 
+def bring_back(root: Path) -> None:
+    """Undo a replacement that a crash cut in two, when the older dataset stood aside."""
+    old = _aside(root)
+    if old.is_dir() and not root.exists():
+        os.replace(old, root)
+
+
+def _aside(root: Path) -> Path:
+    return root.with_name(f".{root.name}.old")
+
+
 def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
@@ -250,4 +262,6 @@ def _link(source: str, target: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON; a linked original stays as it is."""
-    write_whole(path, json.dumps(content, indent=4, ensure_ascii=False))
+    text = json.dumps(content, indent=4, ensure_ascii=False)
+    # Names of files may be no UTF-8; such bytes become JSON's own escapes.
+    write_whole(path, text.encode("utf-8", "backslashreplace").decode())

@@ -1,0 +1,102 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Options that mean nothing are refused; names and texts that are no UTF-8 stop nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from koch_episodes.convert import ConvertOptions, convert
+from koch_episodes.convert.cli import main
+from koch_episodes.dataset import LeRobotDatasetReader
+from koch_episodes.errors import EpisodeError, OptionError
+
+WriteBag = Callable[..., Path]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("--crf 99", "--crf: got 99, expected 0 to 51 for h264"),
+        ("--crf -1", "--crf: got -1"),
+        ("--vcodec av1 --crf 64", "expected 0 to 63 for av1"),
+        ("--gop 0", "--gop: got 0, expected 1 or more"),
+        ("--preset quick", "--preset: got 'quick', expected one of ultrafast"),
+        ("--vcodec av1 --preset ultrafast", "expected one of 0, 1"),
+        ("--vcodec copy --crf 20", "--crf: got 20, expected nothing: --vcodec copy"),
+        ("--min-seconds nan", "--min-seconds: got nan"),
+        ("--fps 0", "--fps: got 0, expected 1 or more"),
+        ("--jobs 0", "--jobs: got 0, expected 1 or more"),
+        ("--task \udcff", "expected text in UTF-8"),
+    ],
+)
+def test_senseless_option_is_refused_before_anything_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str, why: str
+) -> None:
+    out = tmp_path / "out"
+    assert main([str(tmp_path / "bag"), "--out", str(out), *words.split()]) == 2
+    assert why in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_bag_whose_name_is_no_utf8_is_converted(
+    write_bag: WriteBag, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_bag(seconds=1.0).rename(tmp_path / os.fsdecode(b"bag\xff"))
+    out = tmp_path / "out"
+    assert main([str(bag), "--out", str(out)]) == 0
+    assert list(json.loads((out / "meta/koch.json").read_text())["bags"].values()) == [bag.name]
+    assert main([str(bag), "--out", os.fsdecode(b"out\xfe")]) == 2
+    assert "expected a path in UTF-8" in capsys.readouterr().err
+
+
+def test_blank_task_is_none(write_bag: WriteBag, tmp_path: Path) -> None:
+    convert([write_bag(seconds=1.0)], tmp_path / "out", ConvertOptions(task=" \n"))
+    assert LeRobotDatasetReader(tmp_path / "out").tasks == ("Pick up the block.",)
+
+
+def test_values_too_large_cost_their_bag_only(write_bag: WriteBag, tmp_path: Path) -> None:
+    def huge(messages: list[Any]) -> list[Any]:
+        for message in messages:
+            if message[0] == "/follower/joint_states":
+                message[4].position = message[4].position + 1e39
+        return messages
+
+    mapping = tmp_path / "map.yaml"
+    mapping.write_text("fps: 30\ntask: t\nfeatures: {action: /follower/joint_states}\n")
+    bags = [write_bag("huge", seconds=1.0, change=huge), write_bag("good", seconds=1.0)]
+    result = convert(bags, tmp_path / "out", ConvertOptions(map=mapping))
+    assert result.info.total_episodes == 1
+    assert "action: values too large for 32 bits" in result.failed["huge"]
+
+
+def test_dataset_is_brought_back_when_appending_was_cut_off(
+    write_bag: WriteBag, tmp_path: Path
+) -> None:
+    """Between two renames of the end the dataset stands aside, and nothing in its place."""
+    out, bags = tmp_path / "out", [write_bag(f"b{k}", seconds=1.0 + k) for k in range(2)]
+    convert(bags[:1], out, ConvertOptions())
+    out.rename(tmp_path / ".out.old")
+    result = convert(bags, out, ConvertOptions(), append=True)
+    assert result.skipped == ["b0"]
+    assert result.info.total_episodes == 2
+    assert not (tmp_path / ".out.old").exists()
+
+
+def test_option_is_refused_in_python_too() -> None:
+    with pytest.raises(OptionError, match="--gop"):
+        ConvertOptions(gop=-3)
+
+
+def test_bag_without_task_says_what_to_give(write_bag: WriteBag, tmp_path: Path) -> None:
+    mapping = tmp_path / "map.yaml"
+    mapping.write_text("fps: 30\nfeatures: {action: /follower/joint_states}\n")
+    bag = write_bag(seconds=1.0, custom={})
+    with pytest.raises(EpisodeError, match="Give --task"):
+        convert([bag], tmp_path / "out", ConvertOptions(map=mapping))
