@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from koch_policy.configs import FeatureType, NormalizationMode, PolicyFeature
 from koch_policy.errors import CheckpointError, ConfigError, WeightsMismatchError
-from koch_policy.models.act import Act, Attention
+from koch_policy.models.act import Act, Attention, EncoderLayer
 from koch_policy.models.denoiser import SpatialSoftmax
 from koch_policy.models.minilm import MiniLm, WordPieces
 from koch_policy.models.positions import diffusion_step_embedding, sinusoid_1d, sinusoid_2d
@@ -64,6 +64,19 @@ def test_attention_equals_torchs(tmp_path: Path) -> None:
     assert torch.allclose(found, expected, atol=1e-6)
     expected, _ = reference(q, q, q)
     assert torch.allclose(ours(q, q, q), expected, atol=1e-6)
+
+
+def test_act_drops_what_a_sequence_first_layer_drops() -> None:
+    """LeRobot's layers hold tokens as (N, B, D); the same seed must drop the same values here."""
+    ours = EncoderLayer(_act_config(dropout=0.3)).train()
+    theirs = torch.nn.TransformerEncoderLayer(16, 2, 16, 0.3).train()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(3, 5, 16)
+    torch.manual_seed(4)
+    expected = theirs(x.transpose(0, 1)).transpose(0, 1)
+    torch.manual_seed(4)
+    assert torch.allclose(ours(x, torch.zeros(1, 5, 16)), expected, atol=1e-5)
+    assert not torch.allclose(ours(x, torch.zeros(1, 5, 16)), expected, atol=1e-1)
 
 
 def test_act_ignores_padded_actions() -> None:

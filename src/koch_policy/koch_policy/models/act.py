@@ -68,6 +68,26 @@ class Attention(nn.Module):
         return x.view(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
 
 
+class Dropout(nn.Module):
+    """Dropout on (B, N, D) whose mask is drawn as (N, B, D), the order of LeRobot's layers.
+
+    The same seed then drops the same values there and here, so that loss curves can be compared.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop while training."""
+        if not self.training or self.probability == 0.0:
+            return x
+        kept = 1.0 - self.probability
+        count, tokens, dim = x.shape
+        mask = x.new_empty((tokens, count, dim)).bernoulli_(kept).div_(kept)
+        return x * mask.transpose(0, 1)
+
+
 class Layer(nn.Module):
     """What encoder and decoder layers share: self-attention and feed-forward."""
 
@@ -81,7 +101,7 @@ class Layer(nn.Module):
         self.linear2 = nn.Linear(config.dim_feedforward, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout)
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """Apply the two linear layers to (B, N, D)."""
