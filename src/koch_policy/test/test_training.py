@@ -126,6 +126,7 @@ def test_run_writes_table_plot_and_errors_in_degrees(make: Any, tmp_path: Path) 
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["2", "4"]
     assert float(rows[-1]["error"]) > 0
+    assert float(rows[-1]["samples_per_s"]) > 0
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
     errors = json.loads((tmp_path / "validation.json").read_text())
     assert set(errors) == {
@@ -192,6 +193,23 @@ def test_windows_repeat_the_last_row_and_mark_it(make: Any, tmp_path: Path) -> N
     states = trainer.training.data.vectors["observation.state"]
     assert np.array_equal(batch["observation.state"][1], states[[38, 39]])
     assert np.array_equal(batch["observation.state"][2], states[[40, 40]])
+
+
+def test_processes_draw_noise_of_their_own(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two halves of a batch under the same noise would be as good as half the batch."""
+    monkeypatch.setattr("koch_policy.train.parallel.average_gradients", lambda *_: None)
+
+    def loss(rank: int) -> float:
+        recipe = make.recipe("diffusion")
+        trainer = make_trainer(make.demonstrations(), recipe, tmp_path / str(rank))
+        trainer.rank, trainer.world = rank, 2
+        raw = trainer.training.batch(trainer.training.rows()[:8])
+        return float(trainer._optimise(raw)[0]["loss"])
+
+    assert loss(0) == loss(0)
+    assert loss(0) != loss(1)
 
 
 def test_batches_follow_from_seed_and_step() -> None:

@@ -139,21 +139,22 @@ class Trainer:
         )
         board = tensorboard_writer(self.out) if self.rank == 0 else None
         self.model.train()
-        mark, count = time.monotonic(), 0
+        mark, count, samples = time.monotonic(), 0, 0
         sums: dict[str, Tensor] = {}
         batches = _prefetch(self.training, self._row_batches())
         try:
             for batch in batches:
                 parts, norm = self._optimise(batch)
                 count += 1
+                samples += len(batch[ACTION]) * self.world
                 for name, value in parts.items():
                     sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
                 self.step += 1
                 ends = self.step == train.steps or parallel.any_true(self.stop.is_set())
                 if self.step % train.log_every == 0 or ends:
-                    speed = count * train.batch_size / (time.monotonic() - mark)
+                    speed = samples / (time.monotonic() - mark)
                     row = self._row(sums, count, norm, speed)
-                    mark, count, sums = time.monotonic(), 0, {}
+                    mark, count, samples, sums = time.monotonic(), 0, 0, {}
                     if self.step % train.validate_every == 0 or self.step == train.steps:
                         row |= self._validate()
                     self._record(row, board)
@@ -182,6 +183,8 @@ class Trainer:
         train = self.recipe.train
         set_rate(self.optimizer, self.step, train)
         batch = self._augmented(raw)
+        if self.world > 1:  # else all processes would draw the same noise, times and dropout
+            torch.manual_seed(self._draws())
         parts, norm = optimize(
             self.model,
             self.optimizer,
@@ -201,8 +204,7 @@ class Trainer:
     def _augmented(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Scale, normalise and augment a batch; the draws follow from seed and step."""
         config = self.recipe.augment
-        seed = (self.recipe.train.seed << 32) + self.step * self.world + self.rank
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(self._draws())
         batch = {}
         for key, value in raw.items():
             moved = value.to(self.device, non_blocking=True)
@@ -212,6 +214,10 @@ class Trainer:
             moved = self.normalizer.normalize(key, moved)
             batch[key] = add_noise(moved, noise_of(key, config), generator)
         return batch
+
+    def _draws(self) -> int:
+        """Return the seed of what this process draws at this step."""
+        return (self.recipe.train.seed << 32) + self.step * self.world + self.rank
 
     def _row(
         self, sums: Mapping[str, Tensor], count: int, norm: Tensor, speed: float
