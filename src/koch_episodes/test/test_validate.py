@@ -29,12 +29,13 @@ EPISODES = "meta/episodes/chunk-000/file-000.parquet"
 def root(tmp_path: Path) -> Path:
     features = {
         "action": FeatureSpec("float32", (2,), ("a", "b")),
+        "next.done": FeatureSpec("bool", (1,)),
         CAMERA: FeatureSpec("video", (32, 48, 3), ("height", "width", "channels")),
     }
     with DatasetWriter(tmp_path / "data", features, fps=10) as writer:
         for length in (6, 8):
             writer.add_episode(
-                {"action": np.ones((length, 2))},
+                {"action": np.ones((length, 2)), "next.done": np.arange(length) == length - 1},
                 {CAMERA: [np.full((32, 48, 3), 9 * k, np.uint8) for k in range(length)]},
                 "t",
             )
@@ -128,6 +129,64 @@ def remove(file: str) -> Callable[[Path], None]:
     return lambda root: (root / file).unlink()
 
 
+def feature(key: str, **changes: Any) -> Callable[[Path], None]:
+    def apply(root: Path) -> None:
+        path = root / "meta/info.json"
+        raw = json.loads(path.read_text())
+        raw["features"].setdefault(key, {}).update(changes)
+        path.write_text(json.dumps(raw))
+
+    return apply
+
+
+def null_video_path(root: Path) -> None:
+    path = root / "meta/info.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "video_path": None}))
+
+
+def extra_feature(root: Path) -> None:
+    feature("observation.images.none", dtype="image", shape=[4, 4, 3], names=["h", "w", "c"])(root)
+
+
+def ragged(root: Path) -> None:
+    table = pq.read_table(root / DATA)
+    rows = [[1.0] * {3: 1, 4: 3}.get(k, 2) for k in range(len(table))]
+    values = pa.array(rows, pa.list_(pa.float32()))
+    place = table.column_names.index("action")
+    pq.write_table(table.set_column(place, "action", values), root / DATA)
+
+
+def drop(key: str) -> Callable[[Path], None]:
+    def apply(root: Path) -> None:
+        pq.write_table(pq.read_table(root / DATA).drop_columns([key]), root / DATA)
+
+    return apply
+
+
+def tasks_changed(*, reverse: bool = False, pandas: bool = True) -> Callable[[Path], None]:
+    def apply(root: Path) -> None:
+        path = root / "meta/tasks.parquet"
+        table = pq.read_table(path)
+        more = pa.table({"task_index": [1], "task": ["u"]}, schema=table.schema)
+        table = pa.concat_tables([table, more])
+        table = table.take([1, 0]) if reverse else table
+        pq.write_table(table if pandas else table.replace_schema_metadata(None), path)
+        info(total_tasks=2)(root)
+
+    return apply
+
+
+HARMLESS = (
+    "no stats",
+    "no quantiles",
+    "splits",
+    "names",
+    "task texts",
+    "place",
+    "far off",
+    "count",
+)
+"""Warnings: LeRobot loads the dataset, something else will miss it."""
 MISTAKES: list[tuple[str, Callable[[Path], None], str]] = [
     ("total_frames", info(total_frames=15), "total_frames is 15, found 14"),
     ("total_episodes", info(total_episodes=3), "total_episodes is 3, found 2"),
@@ -161,6 +220,37 @@ MISTAKES: list[tuple[str, Callable[[Path], None], str]] = [
     ("stats shape", stats(lambda s: s[CAMERA].update(mean=[0.1, 0.2, 0.3])), "shape"),
     ("stats range", stats(lambda s: s[CAMERA].update(max=[[[255]]] * 3)), "not in 0..1"),
     ("no stats", remove("meta/stats.json"), "missing; loading works, training does not"),
+    ("chunks_size", info(chunks_size=0), "chunks_size is 0"),
+    ("null video_path", null_video_path, "video_path is null"),
+    ("other video_path", info(video_path="v/{video_key}.mp4"), "missing; LeRobot would"),
+    ("senseless video_path", info(video_path="{what}"), "video_path '{what}'"),
+    ("splits", info(splits={"train": "0:1"}), "LeRobot writes 0:2"),
+    ("features list", info(features=[]), "expected an object"),
+    ("dtype", feature("action", dtype="floaty"), "dtype 'floaty', no number's name"),
+    ("kind", feature("action", dtype="int64"), "'action' holds float32, declared is int64"),
+    ("names", feature("action", names=["a"]), "'action' has 1 names, shape [2]"),
+    ("picture column", extra_feature, "no column 'observation.images.none'"),
+    ("ragged rows", ragged, "rows of 2, 1, 3 elements"),
+    ("task order", tasks_changed(reverse=True), "rows in the order [1, 0]"),
+    ("task index", tasks_changed(pandas=False), "the text is no pandas index"),
+    ("task texts", column("tasks", lambda _: [["x"], ["t"]], EPISODES), "names the tasks ['x']"),
+    ("place", column("data/file_index", shift(5), EPISODES), "names data/chunk-000/file-005"),
+    (
+        "one picture early",
+        column(f"videos/{CAMERA}/from_timestamp", lambda v: v - [0.0, 0.1], EPISODES),
+        "would show another's pictures",
+    ),
+    (
+        "from time NaN",
+        column(f"videos/{CAMERA}/from_timestamp", shift(float("nan")), EPISODES),
+        "from_timestamp nan of episode 0",
+    ),
+    ("missing column", drop("index"), "no column(s) ['index']"),
+    ("std", stats(lambda s: s["action"].update(std=[-1.0, 1.0])), "std is negative"),
+    ("order", stats(lambda s: s["action"].update(min=[9.0, 9.0])), "not in this order"),
+    ("far off", stats(lambda s: s["action"].update(max=[5.0, 1.0])), "the data have 1"),
+    ("count", stats(lambda s: s["action"].update(count=[3])), "there are 14 frames"),
+    ("stats list", lambda root: (root / "meta/stats.json").write_text("[]"), "no object of stat"),
     ("no quantiles", stats(lambda s: s["action"].pop("q01")), "'action' has no q01"),
 ]
 
@@ -178,7 +268,21 @@ def test_mistake_is_found(
     report = validate_dataset(root)
     assert any(text in str(f) for f in report.findings), [str(f) for f in report.findings]
     assert name
-    assert report.ok == (name in ("no stats", "no quantiles"))
+    assert report.ok == (name in HARMLESS)
+
+
+def test_several_axes_as_lerobot_writes_them_are_no_mistake(root: Path) -> None:
+    """LeRobot 0.4 and later keep one statistic for each element of the last axis."""
+    grid = np.arange(12, dtype=np.float32).reshape(3, 4)
+    table = pq.read_table(root / DATA)
+    values = pa.array([grid.tolist()] * len(table), pa.list_(pa.list_(pa.float32())))
+    pq.write_table(table.append_column("observation.grid", values), root / DATA)
+    feature("observation.grid", dtype="float32", shape=[3, 4], names=None)(root)
+    rows = dict.fromkeys(("mean", "q01", "q10", "q50", "q90", "q99"), grid.mean(axis=0).tolist())
+    ends = {"min": grid.min(axis=0).tolist(), "max": grid.max(axis=0).tolist()}
+    spread = {"std": grid.std(axis=0).tolist(), "count": [14]}
+    stats(lambda s: s.update({"observation.grid": {**rows, **ends, **spread}}))(root)
+    assert not validate_dataset(root, decode=True).findings
 
 
 def test_nan_is_found(root: Path) -> None:

@@ -130,9 +130,19 @@ def next_file(chunk: int, file: int) -> tuple[int, int]:
     return chunk, file + 1
 
 
+def video_template(version: Version) -> str:
+    """Return the `video_path` that this layout's datasets usually have."""
+    return _V30_VIDEO if version is Version.V30 else _V21_VIDEO
+
+
 @dataclass(frozen=True)
 class DatasetInfo:
-    """The contents of info.json."""
+    """The contents of info.json.
+
+    Attributes:
+        video_template: ``video_path``, by which LeRobot finds the files; read only, new datasets
+            have that of their layout.
+    """
 
     version: Version
     fps: int
@@ -144,6 +154,7 @@ class DatasetInfo:
     chunks_size: int = CHUNKS_SIZE
     data_mb: int = 100
     video_mb: int = 200
+    video_template: str | None = _V30_VIDEO
 
     @property
     def video_keys(self) -> tuple[str, ...]:
@@ -218,6 +229,8 @@ def load_info(root: Path) -> DatasetInfo:
         raise DatasetFormatError(path, "no such file", "a LeRobot dataset folder") from exc
     except (OSError, ValueError) as exc:
         raise DatasetFormatError(path, f"unreadable file ({exc})", "JSON") from exc
+    if not isinstance(raw, dict):
+        raise DatasetFormatError(path, type(raw).__name__, "a JSON object")
     missing = [key for key in ("codebase_version", "fps", "features") if key not in raw]
     if missing:
         raise DatasetFormatError(path, f"no {', '.join(missing)}", "all three of them")
@@ -231,6 +244,8 @@ def load_info(root: Path) -> DatasetInfo:
     fps = raw["fps"]
     if not isinstance(fps, (int, float)) or fps <= 0 or fps != int(fps):
         raise DatasetFormatError(path, f"fps {fps!r}", "a whole number above 0")
+    if not isinstance(raw["features"], dict):
+        raise DatasetFormatError(path, f"features: {raw['features']!r}", "an object")
     features = {key: parse_feature(key, entry, path) for key, entry in raw["features"].items()}
     return DatasetInfo(
         version,
@@ -243,4 +258,5 @@ def load_info(root: Path) -> DatasetInfo:
         int(raw.get("chunks_size", CHUNKS_SIZE)),
         int(raw.get("data_files_size_in_mb", 100)),
         int(raw.get("video_files_size_in_mb", 200)),
+        raw.get("video_path", video_template(version)),
     )

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from koch_episodes.dataset import layout
@@ -122,17 +124,23 @@ def _episode(root: Path, info: DatasetInfo, row: Mapping[str, Any]) -> Episode:
     start, end = row["dataset_from_index"], row["dataset_to_index"]
     videos = {}
     for key in info.video_keys:
-        name = layout.video_path(
-            Version.V30,
-            key,
-            episode=0,
-            chunk=row[f"videos/{key}/chunk_index"],
-            file=row[f"videos/{key}/file_index"],
+        path = _video_file(
+            root,
+            info,
+            video_key=key,
+            chunk_index=row[f"videos/{key}/chunk_index"],
+            file_index=row[f"videos/{key}/file_index"],
         )
         from_s = row[f"videos/{key}/from_timestamp"]
+        if not math.isfinite(from_s):
+            raise DatasetFormatError(
+                episode_files(root)[0],
+                f"videos/{key}/from_timestamp {from_s} of episode {row['episode_index']}",
+                "seconds",
+            )
         to_s = row.get(f"videos/{key}/to_timestamp")
         videos[key] = VideoPlace(
-            root / name, from_s, from_s + (end - start) / info.fps if to_s is None else to_s
+            path, from_s, from_s + (end - start) / info.fps if to_s is None else to_s
         )
     length = row.get("length")
     return Episode(
@@ -145,26 +153,45 @@ def _episode(root: Path, info: DatasetInfo, row: Mapping[str, Any]) -> Episode:
     )
 
 
-def _json_lines(path: Path) -> list[dict[str, Any]]:
+def _video_file(root: Path, info: DatasetInfo, **place: Any) -> Path:
+    """Return the mp4 that info.json's template names, which is where LeRobot looks."""
+    try:
+        return root / str(info.video_template).format(**place)
+    except (KeyError, IndexError, ValueError) as exc:
+        expected = layout.video_template(info.version)
+        raise DatasetFormatError(
+            root / layout.INFO, f"video_path {info.video_template!r}", expected
+        ) from exc
+
+
+def json_lines(path: Path, *keys: str) -> list[dict[str, Any]]:
+    """Read one JSON object per line.
+
+    Raises:
+        DatasetFormatError: Unreadable, or one of the keys is missing in a line.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.strip()]
+        rows = [json.loads(line) for line in lines if line.strip()]
     except (OSError, ValueError) as exc:
         raise DatasetFormatError(path, f"unreadable file ({exc})", "JSON lines") from exc
+    for number, row in enumerate(rows):
+        lacking = [key for key in keys if not isinstance(row, dict) or key not in row]
+        if lacking:
+            raise DatasetFormatError(path, f"line {number + 1} without {lacking}", "all of them")
+    return rows
 
 
 def _load_episodes_v21(root: Path, info: DatasetInfo) -> list[Episode]:
     episodes, start = [], 0
-    for row in _json_lines(root / layout.V21_EPISODES):
+    for row in json_lines(root / layout.V21_EPISODES, "episode_index", "length"):
         index, length = int(row["episode_index"]), int(row["length"])
-        videos = {
-            key: VideoPlace(
-                root / layout.video_path(Version.V21, key, episode=index, chunk=0, file=0),
-                0.0,
-                length / info.fps,
-            )
+        chunk = index // max(1, info.chunks_size)
+        paths = {
+            key: _video_file(root, info, video_key=key, episode_chunk=chunk, episode_index=index)
             for key in info.video_keys
         }
+        videos = {key: VideoPlace(path, 0.0, length / info.fps) for key, path in paths.items()}
         episodes.append(
             Episode(index, length, start, start + length, tuple(row.get("tasks", ())), videos)
         )
@@ -176,7 +203,10 @@ def load_tasks(root: Path, info: DatasetInfo) -> list[str]:
     """Read the task texts in index order."""
     if info.version is Version.V30:
         return read_tasks(root / layout.TASKS)
-    rows = {int(row["task_index"]): row["task"] for row in _json_lines(root / layout.V21_TASKS)}
+    rows = {
+        int(row["task_index"]): row["task"]
+        for row in json_lines(root / layout.V21_TASKS, "task_index", "task")
+    }
     if sorted(rows) != list(range(len(rows))):
         raise DatasetFormatError(root / layout.V21_TASKS, sorted(rows), f"0..{len(rows) - 1}")
     return [rows[index] for index in range(len(rows))]
@@ -195,14 +225,25 @@ def load_stats(root: Path, info: DatasetInfo) -> dict[str, Stats] | None:
     path = root / layout.V21_STATS
     if not path.exists():
         return None
-    parts = [stats_from_json(row["stats"]) for row in _json_lines(path)]
-    return {key: aggregate([part[key] for part in parts]) for key in parts[0]} if parts else None
+    parts = [stats_from_json(row["stats"]) for row in json_lines(path, "episode_index", "stats")]
+    shared = set(parts[0]).intersection(*parts) if parts else set()
+    found = {key: [part[key] for part in parts] for key in parts[0] if key in shared}
+    try:
+        return {key: aggregate(same) for key, same in found.items()} or None
+    except (KeyError, ValueError) as exc:
+        raise DatasetFormatError(
+            path, f"statistics that differ in kind or shape ({exc})", "all alike"
+        ) from exc
 
 
 def column_array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """Turn a frame table column into an array of shape (T,) for scalars, (T, *shape) else."""
     array = column.combine_chunks()
     count = len(array)
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        sizes = pc.unique(pc.list_value_length(array)).to_pylist()
+        if len(sizes) > 1:
+            raise ValueError(f"rows of {', '.join(map(str, sizes))} elements")
     while (
         pa.types.is_list(array.type)
         or pa.types.is_fixed_size_list(array.type)
@@ -228,12 +269,14 @@ def load_columns(root: Path, info: DatasetInfo) -> dict[str, npt.NDArray[Any]]:
     pieces: dict[str, list[npt.NDArray[Any]]] = {key: [] for key in keys}
     for path in files:
         try:
+            present = pq.read_schema(path).names
+            missing = [key for key in keys if key not in present]
+            if missing:
+                raise DatasetFormatError(path, f"no column(s) {missing}", "all declared features")
             table = pq.read_table(path, columns=keys)
         except (OSError, pa.ArrowException) as exc:
             raise DatasetFormatError(path, f"({exc})", f"the columns {keys}") from exc
         for key in keys:
-            if key not in table.column_names:
-                raise DatasetFormatError(path, f"no column {key!r}", "every declared feature")
             try:
                 pieces[key].append(column_array(table[key], info.features[key].shape))
             except ValueError as exc:

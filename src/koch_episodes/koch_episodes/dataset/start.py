@@ -65,6 +65,9 @@ def start_of(root: Path, wanted: DatasetInfo) -> Start:
     ):
         if got != expected:
             raise DatasetWriteError(f"{root} (append), {name}", got, f"{expected} as it has")
+    usual = layout.video_template(info.version)
+    if info.video_keys and info.video_template != usual:
+        raise DatasetWriteError(f"{root} (append), video_path", usual, f"{info.video_template}")
     for key in {**info.features, **wanted.features}:
         new, old = wanted.features.get(key), info.features.get(key)
         if new is None or old is None or new != old:

@@ -170,7 +170,13 @@ def stats_to_json(stats: Mapping[str, Stats]) -> dict[str, dict[str, Any]]:
 
 
 def stats_from_json(raw: Mapping[str, Mapping[str, Any]]) -> dict[str, Stats]:
-    """Read nested lists back into arrays."""
+    """Read nested lists back into arrays.
+
+    Raises:
+        ValueError: It is no object of objects.
+    """
+    if not isinstance(raw, Mapping) or not all(isinstance(v, Mapping) for v in raw.values()):
+        raise ValueError("no object of statistics by feature")
     return {
         key: {name: np.atleast_1d(np.asarray(value)) for name, value in feature.items()}
         for key, feature in raw.items()

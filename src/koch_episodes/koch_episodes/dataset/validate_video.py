@@ -99,6 +99,16 @@ def _check_episodes(
         report.error(where, f"{facts.frames} frames, its episodes have {total} rows")
     if not facts.frames:
         return
+    begin = 0
+    for episode in sorted(shown, key=lambda one: one.videos[key].from_s):
+        off_s = abs(episode.videos[key].from_s - begin / info.fps)
+        if facts.frames == total and off_s > _TOLERANCE_S:
+            report.error(
+                where,
+                f"episode {episode.index} begins at {episode.videos[key].from_s:.4f} s, the one "
+                f"before ends at {begin / info.fps:.4f} s; it would show another's pictures",
+            )
+        begin += episode.length
     for episode in shown:
         place = episode.videos[key]
         if abs(place.to_s - place.from_s - episode.length / info.fps) > _TOLERANCE_S:

@@ -1,0 +1,218 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The validator's rules about what tables say of one another: tasks, places, types, statistics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from koch_episodes.dataset import layout
+from koch_episodes.dataset.layout import DatasetInfo, FeatureSpec, Version
+from koch_episodes.dataset.load import Episode, data_files, episode_files, json_lines
+from koch_episodes.dataset.stats import Stats
+
+if TYPE_CHECKING:
+    from koch_episodes.dataset.validate import Report
+
+Columns = Mapping[str, npt.NDArray[Any]]
+_PLACE_KEYS = ("data/chunk_index", "data/file_index")
+
+
+def check_declarations(report: Report, info: DatasetInfo) -> None:
+    """Check what info.json says of itself: types, names, templates, splits."""
+    for key, spec in info.features.items():
+        if spec.is_numeric:
+            _check_numeric(report, key, spec)
+    if info.video_keys and info.video_template is None:
+        report.error(layout.INFO, "video_path is null, but there are videos")
+    if info.chunks_size < 1:
+        report.error(layout.INFO, f"chunks_size is {info.chunks_size}, expected 1 or more")
+    raw = json.loads((report.root / layout.INFO).read_text(encoding="utf-8"))
+    splits = raw.get("splits")
+    if splits is not None and splits != {"train": f"0:{info.total_episodes}"}:
+        report.warning(layout.INFO, f"splits {splits}, LeRobot writes 0:{info.total_episodes}")
+    if info.version is Version.V21:
+        for name, count in (
+            ("total_videos", info.total_episodes * len(info.video_keys)),
+            ("total_chunks", -(-info.total_episodes // max(1, info.chunks_size))),
+        ):
+            if raw.get(name) != count:
+                report.warning(layout.INFO, f"{name} is {raw.get(name)}, expected {count}")
+
+
+def _check_numeric(report: Report, key: str, spec: FeatureSpec) -> None:
+    if _number(spec.dtype) is None:
+        report.error(layout.INFO, f"feature {key!r} has dtype {spec.dtype!r}, no number's name")
+    if spec.names is not None and len(spec.shape) == 1 and len(spec.names) != spec.shape[0]:
+        report.warning(
+            layout.INFO, f"feature {key!r} has {len(spec.names)} names, shape {list(spec.shape)}"
+        )
+
+
+def check_stored_types(report: Report, info: DatasetInfo) -> None:
+    """Check that every declared column is there and that its numbers are of the declared kind."""
+    for path in data_files(report.root):
+        try:
+            schema, where = pq.read_schema(path), path.relative_to(report.root)
+        except (OSError, pa.ArrowException):
+            continue  # reported already
+        for key, spec in info.features.items():
+            if spec.is_video:
+                continue
+            if key not in schema.names:
+                report.error(where, f"no column {key!r}, which info.json declares")
+            elif spec.is_numeric:
+                kind, wanted = _element(schema.field(key).type), _number(spec.dtype)
+                if kind is None or wanted is None or kind == wanted:
+                    continue
+                add = report.warning if kind.kind == wanted.kind else report.error
+                add(where, f"column {key!r} holds {kind}, declared is {wanted}")
+
+
+def _number(name: Any) -> np.dtype[Any] | None:
+    try:
+        kind: np.dtype[Any] = np.dtype(name)
+        return kind
+    except TypeError:
+        return None
+
+
+def _element(kind: pa.DataType) -> np.dtype[Any] | None:
+    while hasattr(kind, "value_type"):
+        kind = kind.value_type
+    try:
+        return _number(kind.to_pandas_dtype())
+    except NotImplementedError:
+        return None
+
+
+def check_tasks(report: Report, info: DatasetInfo) -> None:
+    """Check the task table: LeRobot takes row i for task i and the text from the pandas index."""
+    if info.version is Version.V21:
+        rows = json_lines(report.root / layout.V21_TASKS, "task_index", "task")
+        texts = [row["task"] for row in rows]
+    else:
+        table = pq.read_table(report.root / layout.TASKS)
+        pandas = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))
+        if not {"task", "__index_level_0__"} & set(map(str, pandas.get("index_columns", []))):
+            report.error(
+                layout.TASKS,
+                "the text is no pandas index; LeRobot would hand out numbers as tasks",
+            )
+        indices = table["task_index"].to_pylist()
+        if indices != list(range(len(indices))):
+            report.error(
+                layout.TASKS, f"rows in the order {indices[:9]}; LeRobot takes row i for task i"
+            )
+        name = "task" if "task" in table.column_names else "__index_level_0__"
+        texts = table[name].to_pylist()
+    if len(set(texts)) < len(texts):
+        report.warning(layout.TASKS, "two tasks have the same text")
+
+
+def check_task_texts(
+    report: Report, episodes: list[Episode], columns: Columns, tasks: list[str]
+) -> None:
+    """Check that an episode's row names the tasks that its frames carry."""
+    for episode in episodes:
+        numbers = np.unique(columns["task_index"][episode.from_index : episode.to_index])
+        if len(numbers) and (numbers[0] < 0 or numbers[-1] >= len(tasks)):
+            continue  # reported already
+        carried = {tasks[int(number)] for number in numbers}
+        if episode.tasks and set(episode.tasks) != carried:
+            report.warning(
+                f"episode {episode.index}",
+                f"its row names the tasks {sorted(episode.tasks)}, its frames {sorted(carried)}",
+            )
+
+
+def check_places(report: Report, episodes: list[Episode]) -> None:
+    """Check the files that the v3.0 episode table names; tools that edit datasets follow it."""
+    if any(_unreadable(path) for path in [*data_files(report.root), *episode_files(report.root)]):
+        return  # reported already
+    ends, place = [], 0
+    for path in data_files(report.root):
+        place += pq.read_metadata(path).num_rows
+        ends.append((place, path))
+    rows: list[dict[str, Any]] = []
+    for path in episode_files(report.root):
+        names, where = pq.read_schema(path).names, path.relative_to(report.root)
+        for key in ("length", "tasks"):
+            if key not in names:
+                report.warning(where, f"no column {key!r}")
+        if not any(name.startswith("stats/") for name in names):
+            report.warning(where, "no statistics of the episodes (columns stats/...)")
+        if not set(_PLACE_KEYS) <= set(names):
+            report.warning(where, "no data/chunk_index and data/file_index")
+            return
+        rows += pq.read_table(path, columns=list(_PLACE_KEYS)).to_pylist()
+    for episode, row in zip(episodes, rows, strict=True):
+        name = layout.data_path(
+            Version.V30, episode=0, chunk=row[_PLACE_KEYS[0]], file=row[_PLACE_KEYS[1]]
+        )
+        found = next((path for end, path in ends if episode.from_index < end), None)
+        if found is not None and found != report.root / name:
+            stands = _relative(found, report.root)
+            report.warning(
+                f"episode {episode.index}", f"its row names {name}, its frames are in {stands}"
+            )
+
+
+def _unreadable(path: Path) -> bool:
+    try:
+        pq.read_metadata(path)
+    except (OSError, pa.ArrowException):
+        return True
+    return False
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def check_stat_values(
+    report: Report, where: str, key: str, stats: Stats, values: npt.NDArray[Any] | None
+) -> None:
+    """Check one feature's statistics against one another and against its column.
+
+    Args:
+        report: Where findings go.
+        where: File of the statistics.
+        key: Feature.
+        stats: Its statistics.
+        values: Its column, or None.
+    """
+    found = {name: np.asarray(value, np.float64) for name, value in stats.items()}
+    low, high = found.get("min"), found.get("max")  # LeRobot's of a bool feature are bool
+    mean, std = found.get("mean"), found.get("std")
+    if std is not None and (std < 0).any():
+        report.error(where, f"{key!r} std is negative")
+    if low is None or high is None or mean is None:
+        return
+    slack = 1e-4 * np.maximum(1e-3, high - low)
+    if (low > high).any() or (mean < low - slack).any() or (mean > high + slack).any():
+        report.error(where, f"{key!r} min, mean and max are not in this order")
+        return
+    if values is None or values.dtype.kind not in "fiu" or not len(values) or values.ndim > 2:
+        return
+    table = values.reshape(len(values), -1).astype(np.float64)
+    for name, got, real in (("min", low, table.min(axis=0)), ("max", high, table.max(axis=0))):
+        off = np.abs(got.reshape(-1) - real)
+        if (off > slack.reshape(-1) + 1e-5 * np.abs(real)).any():
+            worst = int(off.argmax())
+            report.warning(
+                where,
+                f"{key!r} {name} is {float(got.reshape(-1)[worst]):g}, the data have "
+                f"{float(real[worst]):g} (element {worst})",
+            )
+    count = int(np.ravel(stats["count"])[0]) if "count" in stats else len(table)
+    if count != len(table):
+        report.warning(where, f"{key!r} count is {count}, there are {len(table)} frames")
