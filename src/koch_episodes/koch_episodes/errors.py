@@ -85,7 +85,7 @@ class EpisodeError(KochError):
     """One episode cannot be converted; the others go on."""
 
     def __init__(self, episode: str, why: str, advice: str = "") -> None:
-        super().__init__(f"Episode {episode}: {why}. {advice}".rstrip())
+        super().__init__(f"Episode {episode}: {why.rstrip('.')}. {advice}".rstrip())
 
 
 class DatasetFormatError(KochError):

@@ -4,18 +4,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from koch_episodes.convert import ConvertOptions, convert
 from koch_episodes.convert.cli import main
 from koch_episodes.dataset import LeRobotDatasetReader
-from koch_episodes.errors import EpisodeError, OptionError
+from koch_episodes.errors import EpisodeError, OptionError, OutputUnwritableError
+from koch_rig.errors import KochError
 
 WriteBag = Callable[..., Path]
 
@@ -87,6 +90,44 @@ def test_dataset_is_brought_back_when_appending_was_cut_off(
     assert result.skipped == ["b0"]
     assert result.info.total_episodes == 2
     assert not (tmp_path / ".out.old").exists()
+
+
+def test_what_does_not_fit_is_refused_before_it_is_converted(
+    write_bag: WriteBag, tmp_path: Path
+) -> None:
+    bags, done = [write_bag(f"b{k}", seconds=1.0 + k) for k in range(2)], []
+    convert(bags[:1], tmp_path / "out", ConvertOptions())
+
+    def note(*_: object) -> None:
+        done.append(1)
+
+    for out, options in ((tmp_path / "out", ConvertOptions(fps=15)), (tmp_path, ConvertOptions())):
+        with pytest.raises(KochError, match=r"expected 30 as it has|expected a LeRobot dataset"):
+            convert(bags, out, options, append=True, progress=note)
+    assert done == []
+
+
+def test_present_folder_is_a_place_like_any_other(
+    write_bag: WriteBag, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bags = [write_bag(f"b{k}", seconds=1.0 + k) for k in range(2)]
+    convert(bags[:1], tmp_path / "out", ConvertOptions())
+    monkeypatch.chdir(tmp_path / "out")
+    assert convert(bags, Path(), ConvertOptions(), append=True).info.total_episodes == 2
+    monkeypatch.chdir(tmp_path)
+    assert LeRobotDatasetReader(tmp_path / "out").info.total_episodes == 2
+
+
+def test_disk_that_is_full_while_videos_are_joined_is_named(
+    write_bag: WriteBag, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise av.error.OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("koch_episodes.dataset.video_files._append", full)
+    bags = [write_bag(f"b{k}", seconds=1.0 + k) for k in range(2)]
+    with pytest.raises(OutputUnwritableError, match="No space left on device"):
+        convert(bags, tmp_path / "out", ConvertOptions())
 
 
 def test_option_is_refused_in_python_too() -> None:

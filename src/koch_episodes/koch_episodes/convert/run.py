@@ -20,8 +20,9 @@ from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.pool import Progress, prepare, run_jobs
 from koch_episodes.convert.schema import dataset_features, find_schema
 from koch_episodes.convert.worker import Job
-from koch_episodes.dataset.layout import KOCH, REPORT, DatasetInfo
+from koch_episodes.dataset.layout import DEFAULT_FEATURES, KOCH, REPORT, DatasetInfo
 from koch_episodes.dataset.part import EpisodePart
+from koch_episodes.dataset.start import start_of
 from koch_episodes.dataset.validate import validate_dataset
 from koch_episodes.dataset.writer import DatasetWriter, bring_back
 from koch_episodes.errors import (
@@ -91,8 +92,9 @@ def convert(
         EpisodeError: Not one episode came out.
         DatasetFormatError: The finished dataset is not valid (a bug; it is kept aside).
     """
+    out = Path(os.path.abspath(out))  # "." has no name to put the hidden folders beside
     try:
-        str(out.absolute()).encode()
+        str(out).encode()
     except UnicodeEncodeError as exc:
         raise OptionError("--out", str(out), "a path in UTF-8") from exc
     if out.exists() and not append:
@@ -148,6 +150,11 @@ def _convert(
     feature_map, schema, rig = find_schema(bags, options)
     features = dataset_features(feature_map, schema, options)
     _check_same_making(out, earlier, _sidecar(options, schema.fingerprint, None, {}))
+    if append:  # what does not fit is no reason to convert first
+        wanted = {**features, **DEFAULT_FEATURES}
+        start_of(
+            out, DatasetInfo(options.version, feature_map.fps, wanted, feature_map.robot_type)
+        )
     threads = max(1, (os.cpu_count() or 1) // max(1, min(jobs, len(bags))))
     options = replace(options, encoder_threads=threads)
     contents = {

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from koch_episodes.errors import VideoError
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _CANONICAL = {"libdav1d": "av1", "libsvtav1": "av1", "libx264": "h264", "libx265": "hevc"}
 
 
@@ -129,7 +131,8 @@ def join(parts: Sequence[Path], frames: Sequence[int], out: Path) -> None:
         out: File to create; with one part, the part is moved there.
 
     Raises:
-        VideoError: Reading or writing failed.
+        OSError: The disk is full.
+        VideoError: Reading or writing failed otherwise.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     if len(parts) == 1:
@@ -148,6 +151,9 @@ def join(parts: Sequence[Path], frames: Sequence[int], out: Path) -> None:
                     _append(target, stream, source, shown, count)
                 shown += count
     except (av.FFmpegError, OSError, ValueError) as exc:
+        code = getattr(exc, "errno", None)
+        if code in DISK_ERRORS:
+            raise OSError(code, os.strerror(code)) from exc
         raise VideoError(out, f"cannot be joined: {exc}") from exc
 
 
