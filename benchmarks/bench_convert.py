@@ -33,9 +33,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src" / name) for name in ("koch_rig", "koch_episodes")]
 
 import numpy as np  # noqa: E402
-import simplejpeg  # noqa: E402
-from rosbags.rosbag2 import StoragePlugin, Writer  # noqa: E402
-from rosbags.typesys import Stores, get_typestore  # noqa: E402
 
 from koch_episodes.convert import ConvertOptions, convert  # noqa: E402
 from koch_episodes.dataset.layout import Codec  # noqa: E402
@@ -119,6 +116,11 @@ def picture(k: int, base: np.ndarray[Any, Any], noise: np.ndarray[Any, Any]) -> 
 
 def make_bag(path: Path, seconds: float, seed: int) -> int:
     """Write one episode; returns the bytes of its pictures."""
+    # Not at the top: the workers of a conversion import this file too.
+    import simplejpeg
+    from rosbags.rosbag2 import StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_typestore
+
     store = get_typestore(Stores.ROS2_JAZZY)
     new = store.types
     rng = np.random.default_rng(seed)
@@ -254,6 +256,8 @@ def _share(queue: Any) -> None:
 
 def pure_encoding_s(codec: Codec, work: Path, frames: int, episodes: int, jobs: int) -> float:
     """Wall time of encoding alone with as many processes as the conversion has."""
+    import simplejpeg
+
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 4, (HEIGHT + 400, WIDTH + 400, 1))
     base = background(0)
