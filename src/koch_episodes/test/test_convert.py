@@ -135,6 +135,41 @@ def test_every_codec_and_layout_is_valid(
         assert picture_number(reader.picture(CAMERA, index), inside) == inside
 
 
+TWO_CAMERAS = """
+fps: 30
+task: Nothing.
+features:
+  observation.state: {topic: /follower/joint_states, max_age_ms: 50}
+  observation.images.above: {topic: /cameras/above/image_raw/compressed, max_age_ms: 80}
+  observation.images.again: {topic: /cameras/above/image_raw/compressed, max_age_ms: 80}
+  action: {topic: /follower/joint_command, max_age_ms: 50}
+"""
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_broken_picture_is_left_out_of_every_camera(
+    write_bag: WriteBag, tmp_path: Path, codec: Codec
+) -> None:
+    """Of the second camera too, whether it is encoded beside the first or (AV1) behind it."""
+
+    def broken(messages: list[Any]) -> list[Any]:
+        pictures = [m for m in messages if m[0].startswith("/cameras")]
+        image = pictures[20][4]
+        image.data = image.data.copy()
+        image.data[-60:-58] = (0xFF, 0xC4)  # a marker inside the scan
+        return messages
+
+    mapping = tmp_path / "map.yaml"
+    mapping.write_text(TWO_CAMERAS)
+    bag = write_bag(seconds=2.0, change=broken)
+    convert([bag], tmp_path / "out", ConvertOptions(map=mapping, codec=codec))
+    assert not validate_dataset(tmp_path / "out", decode=True).findings
+    reader = LeRobotDatasetReader(tmp_path / "out")
+    for camera in (CAMERA, "observation.images.again"):
+        shown = [picture_number(reader.picture(camera, k), k) for k in (19, 20, 21, 40)]
+        assert shown == [19, 19, 21, 40]
+
+
 def test_units_action_source_and_computed_features(
     write_bag: WriteBag, rig_file: Path, tmp_path: Path
 ) -> None:

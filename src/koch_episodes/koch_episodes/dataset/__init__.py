@@ -2,11 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """LeRobot datasets without LeRobot: write, read, validate."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from koch_episodes.dataset.layout import Codec, DatasetInfo, FeatureSpec, Version, load_info
-from koch_episodes.dataset.reader import LeRobotDatasetReader
-from koch_episodes.dataset.validate import validate_dataset
 from koch_episodes.dataset.video import VideoSettings
-from koch_episodes.dataset.writer import DatasetWriter
+
+if TYPE_CHECKING:
+    from koch_episodes.dataset.reader import LeRobotDatasetReader
+    from koch_episodes.dataset.validate import validate_dataset
+    from koch_episodes.dataset.writer import DatasetWriter
 
 __all__ = [
     "Codec",
@@ -19,3 +26,16 @@ __all__ = [
     "load_info",
     "validate_dataset",
 ]
+
+_WITH_ARROW = {
+    "DatasetWriter": "writer",
+    "LeRobotDatasetReader": "reader",
+    "validate_dataset": "validate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs pyarrow when it is asked for; the workers of a conversion do not."""
+    if name not in _WITH_ARROW:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WITH_ARROW[name]}"), name)
