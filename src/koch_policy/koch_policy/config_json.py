@@ -153,6 +153,10 @@ def _number(value: Any, kind: str, name: str, where: str) -> Any:
         "bool": (bool,), "int": (int,), "float": (int, float), "str": (str,),
     }  # fmt: skip
     allowed = kinds[kind]
+    if kind == "bool" and value in (0, 1):
+        # LeRobot calls ACT's replace_final_stride_with_dilation an int: what it has read and
+        # written again (a resumed or fine-tuned policy) says 0.
+        return bool(value)
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise ConfigError(where, name, value, kind)
     if isinstance(value, float) and not math.isfinite(value):

@@ -103,6 +103,18 @@ def test_keys_of_newer_lerobot_are_read_past(folder: Path) -> None:
     assert load_checkpoint(folder).config.type == "act"
 
 
+def test_config_that_lerobot_has_read_and_written_again_is_read(folder: Path) -> None:
+    """Of ACT's fields one is an int there that we and its default call false."""
+    plain = load_checkpoint(folder).config
+    _edit(folder / "config.json", replace_final_stride_with_dilation=0)
+    assert load_checkpoint(folder).config == plain
+    _edit(folder / "config.json", use_vae=1)
+    assert load_checkpoint(folder).config.use_vae is True  # type: ignore[attr-defined]
+    _edit(folder / "config.json", use_vae=2)
+    with pytest.raises(ConfigError, match="`use_vae` is 2; expected bool"):
+        load_checkpoint(folder)
+
+
 def test_unknown_config_key_is_refused(folder: Path) -> None:
     _edit(folder / "config.json", dim_modell=64)
     with pytest.raises(UnknownKeysError, match="dim_modell"):
