@@ -204,7 +204,8 @@ def test_a_policy_from_cameras_alone_never_sees_the_true_poses(context, monkeypa
     folder = learn.dataset_folder(made.settings)
     (folder / "meta").mkdir(parents=True)
     keys = ["observation.state", "observation.images.above", "observation.environment_state"]
-    info = {"features": {key: {} for key in [*keys, "observation.images.wrist", "action"]}}
+    keys += ["observation.images.left", "observation.images.wrist", "action"]
+    info = {"features": {key: {} for key in keys}}
     (folder / "meta/info.json").write_text(json.dumps(info))
     commands = []
 
@@ -219,3 +220,17 @@ def test_a_policy_from_cameras_alone_never_sees_the_true_poses(context, monkeypa
     wanted = "observation.state,observation.images.above,observation.images.wrist"
     assert f"train.inputs=[{wanted}]" in commands[0]
     assert commands[0][commands[0].index("--preset") + 1] == "tiny-vision"
+
+
+def test_cameras_of_another_rig_are_all_seen(tmp_path):
+    (tmp_path / "meta").mkdir()
+    features = {"observation.state": {}, "observation.images.front": {}, "action": {}}
+    (tmp_path / "meta/info.json").write_text(json.dumps({"features": features}))
+    seen = learn.seen_by_cameras(tmp_path)
+    assert seen == ["observation.state", "observation.images.front"]
+
+
+def test_a_policy_that_has_to_look_gets_more_demonstrations():
+    assert demo.parse([]).episodes == 20
+    assert demo.parse(["--vision"]).episodes == 40
+    assert demo.parse(["--vision", "--episodes", "7"]).episodes == 7

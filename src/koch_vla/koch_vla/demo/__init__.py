@@ -19,6 +19,7 @@ from koch_vla.terminal import complain, say
 __all__ = ["main"]
 
 POLICIES = ("act", "diffusion", "flow")
+EPISODES, VISION_EPISODES = 20, 40  # what is to be seen takes more examples than what is known
 ENOUGH = 0.8  # share of rollouts that is called a success
 
 
@@ -49,15 +50,24 @@ def parse(argv: list[str]) -> argparse.Namespace:
         description="The whole loop without hardware: record, convert, train, run, report. "
         "Interrupted and started again, it goes on where it was.",
     )
-    parser.add_argument("--episodes", type=int, default=20, help="demonstrations to record")
+    parser.add_argument(
+        "--episodes",
+        type=int,
+        metavar="N",
+        help=f"demonstrations to record (default: {EPISODES}, with --vision {VISION_EPISODES})",
+    )
     parser.add_argument("--rollouts", type=int, default=10, help="runs of the trained policy")
     parser.add_argument("--policy", choices=POLICIES, default="act")
-    parser.add_argument("--vision", action="store_true", help="see the cameras only (longer)")
+    parser.add_argument(
+        "--vision", action="store_true", help="see the cameras only (three times as long)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("outputs/demo"), metavar="DIR")
     parser.add_argument("--rig", type=Path, metavar="FILE", help="default: config/rig.sim.yaml")
     parser.add_argument("--fresh", action="store_true", help="forget what an earlier demo did")
     arguments = parser.parse_args(argv)
+    if arguments.episodes is None:
+        arguments.episodes = VISION_EPISODES if arguments.vision else EPISODES
     for name in ("episodes", "rollouts"):
         if getattr(arguments, name) < 1:
             raise GraphError(f"--{name} {getattr(arguments, name)}: expected 1 or more.")
