@@ -120,7 +120,8 @@ class TopicReader:
     def names(self, message: RawMessage) -> tuple[str, ...]:
         """Return the element names of a vector message."""
         if self.topic.type == _JOINTS and cdr.is_little_endian(message.data):
-            return self._joints.read(message.data)[0]
+            names, values = self._joints.read(message.data)
+            return given_names(names, len(values))
         return vector_names(self.topic.type, self._parse(message.data))
 
     def picture(self, message: RawMessage) -> tuple[int, bytes | RawPicture]:
