@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import enum
 from array import array
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +45,7 @@ class TopicFacts:
         type: ROS type.
         stamps_ns: Header stamps (log times where there is no header), int64.
         stream: Measures of the stamps.
-        broken: Messages that could not be read.
+        broken: Why messages could not be read, to how many.
         detail: Picture size or element names.
         names: Element names of a JointState or NamedVector.
         values: Its values over time, float64, shape (n, len(names)).
@@ -54,7 +55,7 @@ class TopicFacts:
     type: str
     stamps_ns: npt.NDArray[np.int64]
     stream: StreamFacts
-    broken: int = 0
+    broken: Mapping[str, int] = field(default_factory=dict)
     detail: str = ""
     names: tuple[str, ...] = ()
     values: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
@@ -83,7 +84,7 @@ class _Collector:
         self.values = array("d")
         self.names: tuple[str, ...] = ()
         self.detail = ""
-        self.broken = 0
+        self.broken: Counter[str] = Counter()
         self._kept: list[tuple[int, bytes]] = []
         self._seen = 0
         self._stride = 1
@@ -101,8 +102,8 @@ class _Collector:
                 self._take_picture(self._reader, message)
             else:
                 self._take_vector(self._reader, message)
-        except DecodeError:
-            self.broken += 1
+        except DecodeError as exc:
+            self.broken[exc.why] += 1
 
     def _take_picture(self, reader: TopicReader, message: RawMessage) -> None:
         stamp, picture = reader.picture(message)
@@ -129,6 +130,7 @@ class _Collector:
         """Measure what was collected."""
         stamps = np.array(self.stamps, dtype=np.int64)
         values = np.array(self.values).reshape(-1, max(1, len(self.names)))
+        pictures = self._thumbnails()  # finds broken ones too
         return TopicFacts(
             self._topic.type,
             stamps,
@@ -137,7 +139,7 @@ class _Collector:
             self.detail,
             self.names,
             values,
-            self._thumbnails(),
+            pictures,
         )
 
     def _thumbnails(self) -> list[npt.NDArray[np.uint8]]:
@@ -149,8 +151,8 @@ class _Collector:
             message = RawMessage(self._topic.name, 0, self._kept[place][1])
             try:
                 found.append(rgb_of(self._reader.picture(message)[1]))
-            except DecodeError:
-                self.broken += 1
+            except DecodeError as exc:
+                self.broken[exc.why] += 1
         return found
 
 
@@ -172,6 +174,10 @@ def inspect_bag(path: Path) -> BagFacts:
             bag.note(str(exc))
             windows = []
         verdict, reasons = judge(topics, bag.damage)
+        reasons += [
+            f"{name}: {form} messages, not ROS 2's (cdr); not read"
+            for name, form in bag.foreign.items()
+        ]
         return BagFacts(
             path, topics, windows, dict(bag.custom), list(bag.damage), reasons, verdict
         )
@@ -183,7 +189,8 @@ def judge(topics: Mapping[str, TopicFacts], damage: list[str]) -> tuple[Verdict,
     for name, facts in topics.items():
         stream = facts.stream
         if facts.broken:
-            bad.append(f"{name}: {facts.broken} unreadable message(s)")
+            why = max(facts.broken, key=lambda reason: facts.broken[reason])
+            bad.append(f"{name}: {sum(facts.broken.values())} unreadable message(s) ({why})")
         if facts.type not in (*IMAGE_TYPES, *NAMED_TYPES):
             continue  # events and parameters have no rate
         if stream.count < 2:

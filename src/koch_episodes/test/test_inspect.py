@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from koch_episodes.convert import ConvertOptions, convert
@@ -42,6 +44,24 @@ def test_gap_makes_a_bad_verdict(write_bag: WriteBag, tmp_path: Path) -> None:
     assert any("above" in reason and "gap of" in reason for reason in facts.reasons)
     assert main([str(bag), "--no-png"]) == 1
     assert len(facts.topics["/cameras/above/image_raw/compressed"].pictures) == 4
+
+
+def test_pictures_that_nobody_can_show_are_bad_with_the_reason(
+    write_bag: WriteBag, tmp_path: Path
+) -> None:
+    """Their headers are sound; only decoding finds them."""
+
+    def broken(messages: list[Any]) -> list[Any]:
+        for message in messages:
+            if "above" in message[0]:
+                data = bytearray(bytes(message[4].data))
+                data[len(data) // 2 : -2] = b"\xff\xc4" * ((len(data) - 1 - len(data) // 2) // 2)
+                message[4].data = np.frombuffer(bytes(data), np.uint8)
+        return messages
+
+    facts = inspect_bag(write_bag(seconds=1.0, change=broken))
+    assert facts.verdict is Verdict.BAD
+    assert any("above" in r and "unreadable message(s) (" in r for r in facts.reasons)
 
 
 def test_dataset_is_described_and_drawn(
