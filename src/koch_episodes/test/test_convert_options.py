@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,13 @@ import pytest
 
 from koch_episodes.convert import ConvertOptions, convert
 from koch_episodes.convert.cli import main
-from koch_episodes.dataset import LeRobotDatasetReader
-from koch_episodes.errors import EpisodeError, OptionError, OutputUnwritableError
+from koch_episodes.dataset import Codec, LeRobotDatasetReader
+from koch_episodes.errors import (
+    DatasetWriteError,
+    EpisodeError,
+    OptionError,
+    OutputUnwritableError,
+)
 from koch_rig.errors import KochError
 
 WriteBag = Callable[..., Path]
@@ -105,6 +111,22 @@ def test_what_does_not_fit_is_refused_before_it_is_converted(
         with pytest.raises(KochError, match=r"expected 30 as it has|expected a LeRobot dataset"):
             convert(bags, out, options, append=True, progress=note)
     assert done == []
+
+
+def test_copy_of_a_bag_is_converted_once(write_bag: WriteBag, tmp_path: Path) -> None:
+    bags = [write_bag("first", seconds=1.0), write_bag("other", seconds=2.0)]
+    copy = tmp_path / "copy"
+    shutil.copytree(bags[0], copy)
+    result = convert([bags[0], bags[1], copy], tmp_path / "out", ConvertOptions(), jobs=1)
+    assert result.skipped == ["copy"]
+    assert [report["bag"] for report in result.reports] == ["first", "other"]
+
+
+def test_other_codec_is_not_appended(write_bag: WriteBag, tmp_path: Path) -> None:
+    bags = [write_bag(f"b{k}", seconds=1.0 + k) for k in range(2)]
+    convert(bags[:1], tmp_path / "out", ConvertOptions())
+    with pytest.raises(DatasetWriteError, match="vcodec: got copy, expected h264 as it has"):
+        convert(bags, tmp_path / "out", ConvertOptions(codec=Codec.COPY), append=True)
 
 
 def test_present_folder_is_a_place_like_any_other(

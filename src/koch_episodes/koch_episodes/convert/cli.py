@@ -154,7 +154,7 @@ def _summary(result: ConvertResult, out: Path, seconds: float) -> str:
         f"LeRobot {info.version.value}, valid; took {seconds:.1f} s"
     )
     if result.skipped:
-        text += f"\n{len(result.skipped)} bag(s) were in the dataset already"
+        text += f"\n{len(result.skipped)} bag(s) were in the dataset already, or given twice"
     if result.failed:
         text += f"\n{len(result.failed)} bag(s) failed: {', '.join(result.failed)}"
     return text

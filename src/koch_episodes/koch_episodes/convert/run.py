@@ -43,7 +43,7 @@ class ConvertResult:
         info: The dataset's info.json.
         reports: One per bag, in order.
         failed: Bag name to reason.
-        skipped: Bags that the dataset held already (--append).
+        skipped: Bags that the dataset held already (--append), and copies of others.
     """
 
     info: DatasetInfo
@@ -139,8 +139,12 @@ def _convert(
     identities = {bag: bag_identity(bag) for bag in bags}
     earlier = _read(out / KOCH, dict) if append else {}
     known = dict(earlier.get("bags", {}))
-    skipped = [bag.name for bag in bags if identities[bag] in known]
-    bags = [bag for bag in bags if identities[bag] not in known]
+    firsts: dict[str, Path] = {}
+    for bag, number in identities.items():
+        if number not in known:
+            firsts.setdefault(number, bag)
+    skipped = [bag.name for bag in bags if firsts.get(identities[bag]) != bag]
+    bags = list(firsts.values())
     if not resume:
         _clear(work)
     if not bags:
@@ -229,8 +233,11 @@ def _read(path: Path, kind: type[Any]) -> Any:
 
 
 def _check_same_making(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Refuse to append numbers of another meaning; LeRobot's files cannot tell them apart."""
-    for key in ("fingerprint", "units", "action_from", "delta_actions"):
+    """Refuse to append numbers of another meaning, or pictures of another codec.
+
+    LeRobot's files cannot tell the first apart; info.json names one codec for all.
+    """
+    for key in ("fingerprint", "units", "action_from", "delta_actions", "vcodec"):
         if key in old and old[key] != new[key]:
             raise DatasetWriteError(f"{out} (append), {key}", new[key], f"{old[key]} as it has")
 
