@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from mcap.writer import CompressionType, IndexType, Writer
 
-from koch_episodes.bag import open_bag
+from koch_episodes.bag import Topic, open_bag
+from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert import ConvertOptions, convert
-from koch_episodes.errors import MissingTopicError
+from koch_episodes.errors import MessageTypeError, MissingTopicError
 
 CDR = b"\x00\x01\x00\x00" + bytes(12)
 FORMS: dict[str, dict[str, Any]] = {
@@ -61,3 +62,11 @@ def test_topic_in_another_encoding_is_named_with_it(tmp_path: Path) -> None:
     why = r"lacks the topic\(s\) /value; it holds /value \(json messages, ROS 2 has cdr\)"
     with pytest.raises(MissingTopicError, match=why):
         convert([path], tmp_path / "out", ConvertOptions(map=mapping))
+
+
+def test_type_that_the_bag_does_not_define_is_looked_up_where_it_is_installed() -> None:
+    """Bags of Humble carry no definitions; our events in one must still split it."""
+    types = TypeDecoder()
+    types.add(Topic("/episodes/events", "koch_interfaces/msg/EpisodeEvent"))
+    with pytest.raises(MessageTypeError, match="neither defined in the bag nor installed"):
+        types.add(Topic("/thing", "nobody_msgs/msg/Thing"))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from koch_episodes.bag.definitions import Definitions
 from koch_episodes.bag.storage import Topic
 from koch_episodes.errors import DecodeError, MessageTypeError
 
@@ -17,10 +18,10 @@ class TypeDecoder:
         self._store: Any = None
 
     def add(self, topic: Topic) -> None:
-        """Learn a topic's type.
+        """Learn a topic's type: a standard one, as the bag defines it, or as it is installed.
 
         Raises:
-            MessageTypeError: The type is not a standard one and the bag does not define it.
+            MessageTypeError: The type is none of these.
         """
         from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
@@ -28,9 +29,13 @@ class TypeDecoder:
             self._store = get_typestore(Stores.LATEST)
         if topic.type in self._store.fielddefs:
             return
+        if not topic.definition:  # sqlite3 bags before Iron have none
+            topic, _ = Definitions().topic(topic.name, topic.type)
         if not topic.definition:
             raise MessageTypeError(
-                topic.name, f"{topic.type} without a definition in the bag", "a known type"
+                topic.name,
+                f"{topic.type}, neither defined in the bag nor installed",
+                "a known type",
             )
         try:
             if topic.form == "ros2idl":
