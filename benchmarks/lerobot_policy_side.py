@@ -4,6 +4,7 @@
 
     make SPECS.json FOLDER              write checkpoints and what they answer
     run FOLDER...                       answer to io.safetensors in each checkpoint's folder
+    again FOLDER...                     load and save into FOLDER/again, as fine-tuning does
     select FOLDER...                    act tick by tick on ticks.safetensors
     serve FOLDER BATCH                  answer lines on stdin: `chunk` and `train` by the seconds
                                         of one chunk or step, `answer` as `run` does
@@ -275,6 +276,11 @@ def main(arguments: list[str]) -> None:
     if verb == "run":
         for folder in map(Path, arguments[1:]):
             save_answer(folder, answer(*load(folder), load_file(folder / IO)))
+        return
+    if verb == "again":
+        for folder in map(Path, arguments[1:]):
+            for part in load(folder):
+                part.save_pretrained(folder / "again")
         return
     if verb == "select":
         for folder in map(Path, arguments[1:]):

@@ -145,6 +145,20 @@ def test_what_was_trained_here_acts_alike_in_lerobot(
             assert error < limit, f"{name}: {key} {error:.1e}"
 
 
+def test_what_lerobot_saved_again_is_read(lerobot: Any, trained: dict[str, Path]) -> None:
+    """Fine-tuning there writes our configuration, processors and weights anew."""
+    if lerobot.version < (0, 4):
+        pytest.skip("0.3 cannot read checkpoints whose statistics lie in processor files")
+    lerobot.side("again", *trained.values())
+    for name, folder in trained.items():
+        ours, theirs = load_checkpoint(folder), load_checkpoint(folder / "again")
+        assert theirs.config == ours.config, name
+        for key, value in ours.model.state_dict().items():
+            assert torch.equal(theirs.model.state_dict()[key], value), (name, key)
+        for key, affine in ours.normalizer.maps.items():
+            assert torch.equal(theirs.normalizer.maps[key].shift, affine.shift), (name, key)
+
+
 def _flat(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """A raw batch as LeRobot's data loader gives it: pictures 0..1."""
     return {

@@ -135,6 +135,41 @@ def test_run_writes_table_plot_and_errors_in_degrees(make: Any, tmp_path: Path) 
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("policy", ["act", "diffusion"])
+def test_validation_error_by_hand(policy: str, make: Any, tmp_path: Path) -> None:
+    """Mean |action - prediction| over the executed steps inside the held-out episode, degrees."""
+    degrees = np.array([1.0, 2.0, 0.5, 1.0, 1.0, np.nan])
+    recipe = make.recipe(policy, batch_size=7).with_overrides(
+        {"policy": {"n_action_steps": 3}}, "test"
+    )
+    trainer = make_trainer(make.demonstrations(), recipe, tmp_path, degrees=degrees)
+    trainer.run()
+    seen = iter(torch.randn(9, 7, 8, 6, generator=torch.Generator().manual_seed(0)))
+
+    def predict(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return next(seen)[: len(batch["observation.state"])]
+
+    trainer.model.forward = predict  # type: ignore[method-assign]
+    trainer._validate()
+
+    assert trainer.validation is not None
+    [episode] = trainer.validation.episodes
+    first = 40 * episode
+    truth = trainer.training.data.vectors["action"][first : first + 40].astype(np.float64)
+    rows = len(trainer.validation.rows())
+    horizon = torch.randn(9, 7, 8, 6, generator=torch.Generator().manual_seed(0)).flatten(0, 1)
+    start = trainer.config.n_obs_steps - 1  # the horizon begins at the oldest observation
+    errors = []
+    for row in range(rows):
+        for step in range(3):
+            if row + step < 40:
+                action = trainer.normalizer.restore("action", horizon[row, start + step])
+                errors.append(np.abs(action.numpy() - truth[row + step]))
+    wanted = np.mean(errors, axis=0) * np.where(np.isnan(degrees), 1.0, degrees)
+    found = list(trainer.history.errors.values())
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
 def test_error_without_degrees_is_in_dataset_units(make: Any, tmp_path: Path) -> None:
     unknown = np.full(6, np.nan)
     trainer = make_trainer(make.demonstrations(), make.recipe("act"), tmp_path, degrees=unknown)
