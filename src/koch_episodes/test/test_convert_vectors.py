@@ -116,3 +116,19 @@ def test_what_cannot_fill_a_feature_is_named(
 ) -> None:
     with pytest.raises(error, match=why):
         read(write_bag(), text)
+
+
+def test_difference_of_unlike_elements_is_refused(write_bag: WriteBag) -> None:
+    def permuted(_: int, message: Any) -> None:
+        message.name, message.position = message.name[::-1], message.position[::-1].copy()
+
+    bag = write_bag(change=changed("/follower/joint_command", permuted))
+    mapping = bag.parent / "map.yaml"
+    mapping.write_text(WHOLE)
+    with pytest.raises(MappingError, match=r"--delta-actions.*the same elements in one order"):
+        convert([bag], bag.parent / "out", ConvertOptions(map=mapping, delta_actions=True))
+    ordered = f"{{topic: /follower/joint_command, names: [{', '.join(JOINTS)}]}}"
+    mapping.write_text(WHOLE.replace("/follower/joint_command", ordered))
+    convert([bag], bag.parent / "out", ConvertOptions(map=mapping, delta_actions=True))
+    actions = LeRobotDatasetReader(bag.parent / "out").column("action")
+    assert np.abs(actions).max() < 0.05

@@ -27,6 +27,7 @@ from koch_episodes.convert.mapping import (
 from koch_episodes.convert.options import ConvertOptions, StampFrom
 from koch_episodes.convert.topics import TopicReader, size_of
 from koch_episodes.dataset.layout import FeatureSpec
+from koch_episodes.decode import given_names
 from koch_episodes.errors import (
     BagError,
     DecodeError,
@@ -196,6 +197,17 @@ def _shape(reader: TopicReader, message: RawMessage) -> tuple[Any, ...]:
     return names
 
 
+def _check_same_elements(action: tuple[str, ...], state: tuple[str, ...]) -> None:
+    """Refuse the difference of unlike elements; arrays without names are taken as they come."""
+    nameless = given_names((), len(action))
+    if action != state and nameless not in (action, state):
+        raise MappingError(
+            "--delta-actions",
+            f"action {', '.join(action)} and observation.state {', '.join(state)}",
+            "the same elements in one order ('names' of a source sets it)",
+        )
+
+
 def _has_kind(key: str) -> bool:
     """Tell whether policies expect this very key to hold numbers or a picture."""
     return key in (ACTION, STATE) or key.startswith(PICTURES)
@@ -244,4 +256,5 @@ def dataset_features(
             raise MappingError(
                 "--delta-actions", f"shapes {shapes}", "action and observation.state of one length"
             )
+        _check_same_elements(specs[ACTION].names or (), specs[STATE].names or ())
     return specs
