@@ -76,6 +76,17 @@ def test_features_are_torchs(norm: Norm, name: str, height: int, width: int, thr
 
 
 @needs_compiler
+@pytest.mark.parametrize("stages", [0, 2])
+def test_the_first_stages_alone(stages: int) -> None:
+    network = _network("resnet18", Norm.GROUP)
+    native = NativeResNet(network, 1, 33, 47, "f32", 2, stages)
+    picture = np.random.default_rng(0).integers(0, 256, (33, 47, 3), dtype=np.uint8)
+    batch = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255.0
+    exact = network[: 4 + stages](batch).permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(native([picture], [None]), exact, atol=2e-5)
+
+
+@needs_compiler
 def test_group_norm_is_exact_far_from_zero() -> None:
     """A mean that is large beside the deviation must not eat the digits of the variance."""
     network = _network("resnet18", Norm.GROUP)
@@ -104,7 +115,7 @@ def test_bfloat16_errs_as_little_as_torchs(norm: Norm, height: int, width: int) 
     batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255.0
     exact = network(batch).permute(0, 2, 3, 1).numpy()
     half = network.to(torch.bfloat16)(batch.to(torch.bfloat16)).permute(0, 2, 3, 1)
-    own = native(pictures, [None, None])
+    own = widened(native(pictures, [None, None]))
     errors = [np.abs(found - exact).mean() for found in (own, half.float().numpy())]
     assert 0 < errors[0] < 3 * errors[1]  # Winograd's transformation doubles rounding or so
 

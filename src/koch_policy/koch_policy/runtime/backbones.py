@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from koch_policy.checkpoint import Checkpoint
 from koch_policy.models.denoiser import Denoiser, RgbEncoder
 from koch_policy.models.resnet import ResNet, fold_batch_norm
 from koch_policy.normalize import Affine
-from koch_policy.runtime.native import NativeResNet, can_run
+from koch_policy.runtime.native import FIRST_STAGE, NativeResNet, can_run
 from koch_policy.runtime.native_library import native_library
 
 Picture = NDArray[Any]
@@ -39,20 +39,22 @@ class Backbones:
     """Computes features of pictures; those that share a network go through it together.
 
     Attributes:
+        stages: How many of a network's four stages are computed.
         networks: Each distinct one.
         places: Per camera: which of them.
         windows: Per camera: what is cut out of its pictures first.
         maps: Per camera: how its values in 0..1 are scaled.
     """
 
+    stages: int
     networks: list[NativeResNet]
     places: list[int]
     windows: list[_Window]
     maps: list[Affine | None]
 
-    def __call__(self, pictures: Sequence[tuple[int, Picture]]) -> list[NDArray[np.float32]]:
-        """Return features (1, C, h, w) of some (camera, picture) pairs."""
-        found: dict[int, NDArray[np.float32]] = {}
+    def __call__(self, pictures: Sequence[tuple[int, Picture]]) -> list[NDArray[Any]]:
+        """Return features (1, h, w, C) of some (camera, picture) pairs; bfloat16 as uint16."""
+        found: dict[int, NDArray[Any]] = {}
         for place, network in enumerate(self.networks):
             mine = [i for i, (camera, _) in enumerate(pictures) if self.places[camera] == place]
             for begin in range(0, len(mine), network.count):
@@ -62,7 +64,7 @@ class Backbones:
                     [self.maps[pictures[i][0]] for i in part],
                 )  # (N, h, w, C)
                 for i, one in zip(part, features, strict=True):
-                    found[i] = np.ascontiguousarray(one.transpose(2, 0, 1)[None])
+                    found[i] = np.ascontiguousarray(one[None])
         return [found[i] for i in range(len(pictures))]
 
     def _cut(self, camera: int, picture: Picture) -> Picture:
@@ -70,7 +72,9 @@ class Backbones:
         return picture[top : top + height, left : left + width]
 
 
-def native_backbones(checkpoint: Checkpoint, precision: str, threads: int) -> Backbones | None:
+def native_backbones(
+    checkpoint: Checkpoint, precision: str, threads: int, stages: int
+) -> Backbones | None:
     """Return the networks of all cameras, or None where `native` cannot run them."""
     config = checkpoint.config
     cameras = list(config.cameras)
@@ -89,10 +93,11 @@ def native_backbones(checkpoint: Checkpoint, precision: str, threads: int) -> Ba
     places = [next(i for i, e in enumerate(distinct) if e is encoder) for encoder in encoders]
     known = [window for window in windows if window is not None]
     return Backbones(
+        stages=stages,
         networks=[
             NativeResNet(
                 network, places.count(i), known[places.index(i)].height,
-                known[places.index(i)].width, precision, threads,
+                known[places.index(i)].width, precision, threads, stages,
             )
             for i, network in enumerate(folded)
         ],
@@ -102,15 +107,25 @@ def native_backbones(checkpoint: Checkpoint, precision: str, threads: int) -> Ba
     )  # fmt: skip
 
 
-def remove_backbones(model: nn.Module) -> None:
-    """Let a network take its backbones' features for pictures, in place."""
+class _ChannelsFirst(nn.Module):
+    def forward(self, features: Tensor) -> Tensor:
+        return features.permute(0, 3, 1, 2)
+
+
+def shorten_backbones(model: nn.Module, stages: int) -> None:
+    """Let a network take features after some stages, (B, h, w, C), for pictures, in place."""
+
+    def rest(network: nn.Sequential) -> nn.Sequential:
+        return nn.Sequential(_ChannelsFirst(), *list(network)[FIRST_STAGE + stages :])
+
     if isinstance(model, Denoiser):
         encoder = model.rgb_encoder
         for each in encoder if isinstance(encoder, nn.ModuleList) else [encoder]:
             assert isinstance(each, RgbEncoder)
-            each.backbone, each.crop_shape = nn.Sequential(), None
+            each.backbone, each.crop_shape = rest(each.backbone), None
     else:
-        model.backbone = nn.Identity()
+        assert isinstance(model.backbone, ResNet)
+        model.backbone = rest(model.backbone.as_sequential())
 
 
 def _encoders(model: nn.Module, count: int) -> list[ResNet | RgbEncoder]:

@@ -35,6 +35,8 @@ _FORWARD = np.array(
      [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]
 )  # fmt: skip
 
+FIRST_STAGE, STAGES = 4, 4  # of `ResNet.as_sequential`
+
 Array = NDArray[np.float32]
 
 
@@ -107,7 +109,7 @@ def can_run(network: nn.Sequential) -> bool:
 
 
 def _blocks(network: nn.Sequential) -> list[nn.Module]:
-    return [block for stage in list(network)[4:] for block in stage.children()]
+    return [block for stage in list(network)[FIRST_STAGE:] for block in stage.children()]
 
 
 class NativeResNet:
@@ -119,6 +121,10 @@ class NativeResNet:
         height, width: Of each picture.
         precision: "f32" or "bf16"; `native_library` has it.
         threads: How many to compute with.
+        stages: Stop after so many of the four stages; with 0, after the pooling.
+
+    Attributes:
+        count: As given.
     """
 
     def __init__(
@@ -129,6 +135,7 @@ class NativeResNet:
         width: int,
         precision: str,
         threads: int,
+        stages: int = STAGES,
     ) -> None:
         library = native_library(precision)
         assert library is not None  # the caller asked
@@ -142,11 +149,13 @@ class NativeResNet:
         self._threads = threads
         self.count = count
         self._scale, self._shift = (self._keep(np.zeros((count, 3), np.float32)) for _ in "ab")
-        self._build(network, height, width)
+        self._build(nn.Sequential(*list(network)[: FIRST_STAGE + stages]), height, width)
         self._finish()
 
-    def __call__(self, pictures: Sequence[NDArray[Any]], maps: Sequence[Affine | None]) -> Array:
-        """Return features (N, h, w, C) of pictures.
+    def __call__(
+        self, pictures: Sequence[NDArray[Any]], maps: Sequence[Affine | None]
+    ) -> NDArray[Any]:
+        """Return features (N, h, w, C) of pictures; bfloat16 ones as uint16.
 
         Args:
             pictures: N, at most `count`, of (H, W, 3), uint8 or float32 in 0..255.
@@ -159,8 +168,7 @@ class NativeResNet:
             self._shift[index] = 0.0 if affine is None else affine.shift.numpy().reshape(3)
         self._program.images = len(pictures)
         self._library.koch_run(ctypes.byref(self._program))
-        found = self._out.inside[: len(pictures)]
-        return widened(found) if self._half else found
+        return self._out.inside[: len(pictures)]
 
     # -- building -------------------------------------------------------------------------------
 

@@ -29,8 +29,9 @@ from koch_policy.models.registry import iterative_model, policy_model
 from koch_policy.models.resnet import fold_batch_norm
 from koch_policy.normalize import Affine
 from koch_policy.policy import Observation
-from koch_policy.runtime.backbones import Backbones, remove_backbones
+from koch_policy.runtime.backbones import Backbones, shorten_backbones
 from koch_policy.runtime.base import Engine, EnginePolicy, example_observation
+from koch_policy.runtime.native import widened
 from koch_policy.runtime.quantize import quantize
 from koch_policy.runtime.torch_runtime import TorchEngine
 
@@ -212,7 +213,7 @@ def _parts(
     cameras, calls = list(checkpoint.config.cameras), recorder.calls
     scales: list[nn.Module] = [_Picture(checkpoint.normalizer.maps.get(key)) for key in cameras]
     if backbones is not None:
-        remove_backbones(model)
+        shorten_backbones(model, backbones.stages)
         scales = [nn.Identity() for _ in cameras]
         calls = _after_backbones(calls, backbones)
     if iterative_model(model) is None:
@@ -245,18 +246,22 @@ def _parts(
 def _after_backbones(
     calls: dict[str, list[Values]], backbones: Backbones
 ) -> dict[str, list[Values]]:
-    """Return calls with features for pictures (1, H, W, 3)."""
+    """Return calls with features (1, h, w, C) for pictures (1, H, W, 3)."""
+
+    def features(pairs: list[tuple[int, NDArray[Any]]]) -> Values:
+        found = backbones([(camera, picture[0]) for camera, picture in pairs])
+        return [widened(each) if each.dtype == np.uint16 else each for each in found]
+
     count = len(backbones.places)
     result = dict(calls)
     for name, values in calls.items():
         if name == "chunk":
             result[name] = [
-                [*call[:-count], *backbones([(i, p[0]) for i, p in enumerate(call[-count:])])]
-                for call in values
+                [*call[:-count], *features(list(enumerate(call[-count:])))] for call in values
             ]
         elif name.startswith("camera_"):
             camera = int(name.removeprefix("camera_"))
-            result[name] = [backbones([(camera, call[0][0])]) for call in values]
+            result[name] = [features([(camera, call[0])]) for call in values]
     return result
 
 
