@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from koch_policy.config_json import config_to_dict, read_config
 from koch_policy.configs import PolicyConfig
 from koch_policy.errors import CheckpointError, PickleRefusedError, WeightsMismatchError
-from koch_policy.extras import Extras, read_extras, write_extras
+from koch_policy.extras import EXTRAS, Extras, read_extras, write_extras
 from koch_policy.files import write_folder, write_json
 from koch_policy.models.registry import build_model, policy_model
 from koch_policy.normalize import Normalizer, Statistics, ZeroRange
@@ -89,7 +89,7 @@ def load_checkpoint(path: Path | str, *, zero_range: ZeroRange = ZeroRange.REFUS
         processors = read_processors(folder, config)
     else:
         tensors, processors = statistics_in_weights(folder, config, tensors)
-    model = build_model(config)
+    model = _built(config, folder / CONFIG)
     load_weights(model, tensors, folder / WEIGHTS)
     model.eval()
     features = {**config.input_features, **config.output_features}
@@ -100,6 +100,14 @@ def load_checkpoint(path: Path | str, *, zero_range: ZeroRange = ZeroRange.REFUS
         where=str(folder),
         zero_range=zero_range,
     )
+    extras = read_extras(folder)
+    for key, names in extras.names.items():
+        if key in features and len(names) != features[key].shape[0]:
+            raise CheckpointError(
+                folder / EXTRAS,
+                f"`names.{key}` has {len(names)} names, the feature has {features[key].shape}",
+                "Copy the whole checkpoint folder.",
+            )
     return Checkpoint(
         path=folder,
         config=config,
@@ -107,7 +115,7 @@ def load_checkpoint(path: Path | str, *, zero_range: ZeroRange = ZeroRange.REFUS
         normalizer=normalizer,
         statistics=processors.statistics,
         rename_map=processors.rename_map,
-        extras=read_extras(folder),
+        extras=extras,
     )
 
 
@@ -137,6 +145,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         for other in sorted(path.parent.iterdir()) if path.parent.is_dir() else []:
             if other.suffix in _PICKLE_SUFFIXES:
                 raise PickleRefusedError(other)
+        if (path.parent / "adapter_model.safetensors").is_file():
+            raise CheckpointError(
+                path, "no such file: this is a PEFT adapter (`use_peft`)", "Merge it with LeRobot."
+            )
         raise CheckpointError(path, "no such file", "Copy the whole checkpoint folder.")
     _refuse_pickle(path)
     try:
@@ -146,6 +158,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             path,
             f"not a whole safetensors file ({exc})",
             "Copy it again: it is cut off or damaged.",
+        ) from exc
+
+
+def _built(config: PolicyConfig, path: Path) -> nn.Module:
+    """Build the network; sizes that no memory holds are the configuration's fault."""
+    try:
+        return build_model(config)
+    except (RuntimeError, MemoryError) as exc:
+        reason = str(exc).partition("\n")[0]
+        raise CheckpointError(
+            path, f"describes a network that cannot be built ({reason})", "Check its sizes."
         ) from exc
 
 
@@ -180,6 +203,10 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> No
     if missing or unexpected or shapes:
         raise WeightsMismatchError(path, missing, unexpected, shapes)
     for key, value in tensors.items():
+        if value.is_floating_point() != expected[key].is_floating_point():
+            raise CheckpointError(
+                path, f"{key} is {value.dtype}, expected {expected[key].dtype}", "Copy it again."
+            )
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise CheckpointError(path, f"{key} holds NaN or infinity", "The training diverged.")
     own = {key: tensors[prefix + key].to(value.dtype) for key, value in model.state_dict().items()}

@@ -105,6 +105,8 @@ def _refuse_ambiguous(content: Mapping[str, Any], where: str) -> None:
 
 def _feature(_key: str, value: Any, where: str) -> PolicyFeature:
     try:
+        if not isinstance(value["shape"], list | tuple):
+            raise TypeError(value["shape"])
         return PolicyFeature(FeatureType(value["type"]), tuple(int(n) for n in value["shape"]))
     except (KeyError, TypeError, ValueError) as exc:
         raise ConfigError(where, "feature", value, '{"type": ..., "shape": [...]}') from exc

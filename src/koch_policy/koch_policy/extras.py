@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from koch_policy.errors import UnknownKeysError
+from koch_policy.errors import CheckpointError, UnknownKeysError
 from koch_policy.files import read_json, write_json
 
 EXTRAS = "koch.json"
@@ -51,7 +51,12 @@ def write_extras(folder: Path, extras: Extras) -> None:
 
 
 def read_extras(folder: Path) -> Extras:
-    """Read koch.json; a folder without it (LeRobot's own) gives empty extras."""
+    """Read koch.json; a folder without it (LeRobot's own) gives empty extras.
+
+    Raises:
+        CheckpointError: It has another format, or an entry of another kind.
+        UnknownKeysError: It holds keys that we do not know.
+    """
     path = folder / EXTRAS
     if not path.is_file():
         return Extras()
@@ -60,4 +65,22 @@ def read_extras(folder: Path) -> Extras:
     unknown = set(content) - known - {"format"}
     if unknown:
         raise UnknownKeysError(str(path), unknown, known)
+    if content.get("format") != _FORMAT:
+        raise CheckpointError(
+            path,
+            f"has format {content.get('format')!r}, expected {_FORMAT}",
+            "Update koch_policy.",
+        )
+    mappings = ("rig", "names", "parts", "training", "runtime")
+    for key in mappings:
+        if not isinstance(content.get(key, {}), dict):
+            raise CheckpointError(
+                path, f"`{key}` is {content[key]!r}, no mapping", "Copy it again."
+            )
+    for key in ("names", "parts"):
+        for feature, names in content.get(key, {}).items():
+            if not isinstance(names, list):
+                raise CheckpointError(
+                    path, f"`{key}.{feature}` is {names!r}, no list of names", "Copy it again."
+                )
     return Extras(**{key: value for key, value in content.items() if key in known})

@@ -78,7 +78,7 @@ def read_processors(folder: Path, config: PolicyConfig) -> Processors:
     steps = _steps(path)
     for step in steps:
         if step.get("registry_name") == "rename_observations_processor":
-            rename |= _options(path, step).get("rename_map", {})
+            rename |= _renames(path, _options(path, step))
         elif step.get("registry_name") not in {*_PASSIVE, "normalizer_processor"}:
             raise _foreign_step(path, step)
     scaling = _only(path, steps, "normalizer_processor")
@@ -116,12 +116,24 @@ def _only(path: Path, steps: list[dict[str, Any]], name: str) -> dict[str, Any]:
 def _options(path: Path, step: dict[str, Any]) -> dict[str, Any]:
     """Return a step's configuration; what would change values in a way of its own is refused."""
     options: dict[str, Any] = step.get("config") or {}
+    if not isinstance(options, dict):
+        raise CheckpointError(path, f"`config` is {options!r}, no mapping", "Copy it again.")
     if options.get("eps", EPS) != EPS:
         raise _unlike_ours(path, "eps", options["eps"], str(EPS))
     if options.get("normalize_observation_keys") is not None:
         keys = options["normalize_observation_keys"]
         raise _unlike_ours(path, "normalize_observation_keys", keys, "all observations")
     return options
+
+
+def _renames(path: Path, options: dict[str, Any]) -> dict[str, str]:
+    """Return the map of a renaming step, {name outside: name inside}."""
+    found: dict[str, str] = options.get("rename_map") or {}
+    if not isinstance(found, dict) or not all(isinstance(new, str) for new in found.values()):
+        raise CheckpointError(
+            path, f"`rename_map` is {found!r}, no mapping of names", "Copy the file again."
+        )
+    return found
 
 
 def _require_described(
@@ -131,6 +143,8 @@ def _require_described(
     described = options.get("features")
     if described is None:
         return
+    if not isinstance(described, dict):
+        raise CheckpointError(path, f"`features` is {described!r}, no mapping", "Copy it again.")
     for key, feature in features.items():
         kind = (described.get(key) or {}).get("type")
         if kind != feature.type.value:
@@ -159,7 +173,7 @@ def _load_state(folder: Path, step: dict[str, Any]) -> dict[str, dict[str, Tenso
     name = step.get("state_file")
     if name is None:
         return {}
-    if Path(name).name != name:
+    if not isinstance(name, str) or Path(name).name != name:
         raise CheckpointError(folder, f"state file {name!r} lies outside", "Do not use this file.")
     return _statistics(folder / name)
 
@@ -167,7 +181,7 @@ def _load_state(folder: Path, step: dict[str, Any]) -> dict[str, dict[str, Tenso
 def _modes(options: dict[str, Any], path: Path) -> dict[str, NormalizationMode]:
     try:
         return {k: NormalizationMode(v) for k, v in options.get("norm_map", {}).items()}
-    except ValueError as exc:
+    except (ValueError, AttributeError) as exc:
         raise CheckpointError(
             path, f"unknown normalisation ({exc})", "Copy the file again."
         ) from exc
