@@ -82,11 +82,6 @@ CASES: dict[str, dict[str, Any]] = {
         "options": {**UNET, "beta_schedule": "sigmoid", "noise_scheduler_type": "DDPM",
                     "down_dims": [24, 20], "num_inference_steps": 9},
     },
-    "diffusion_compiled": {
-        "type": "diffusion", "action": 6, "since": (0, 4, 4),
-        "inputs": {**STATE, "observation.environment_state": ["ENV", [2]]},
-        "options": {**UNET, "compile_model": True, "num_inference_steps": 3},
-    },
     "act_pictures_of_two_sizes": {
         "type": "act", "action": 6,
         "inputs": {**STATE,
