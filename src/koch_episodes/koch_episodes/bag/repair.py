@@ -45,15 +45,24 @@ class Repaired:
 def repair_all(root: Path, trash: Path) -> list[Repaired]:
     """Repair every ``*.partial`` folder in a root folder; what cannot be goes to quarantine.
 
-    Nobody may be writing into them: the caller holds the root's lock.
+    What only the disk prevents (full, read-only) stays where it is, for the next time. Nobody may
+    be writing into them: the caller holds the root's lock.
     """
     results = []
     for folder in sorted(path for path in root.glob(f"*{PARTIAL}") if path.is_dir()):
         try:
-            results.append(repair(folder))
-        except (BagError, OSError) as exc:
-            results.append(quarantine(folder, trash / QUARANTINE, str(exc)))
+            results.append(_repair_or_quarantine(folder, trash / QUARANTINE))
+        except OSError as exc:
+            why = f"{folder.name} cannot be repaired: {exc.strerror or exc}; it stays as it is"
+            results.append(Repaired(folder, folder, False, 0, why))
     return results
+
+
+def _repair_or_quarantine(folder: Path, where: Path) -> Repaired:
+    try:
+        return repair(folder)
+    except BagError as exc:
+        return quarantine(folder, where, str(exc))
 
 
 def repair(folder: Path) -> Repaired:

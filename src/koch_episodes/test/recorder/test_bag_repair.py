@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import shutil
 from pathlib import Path
@@ -109,6 +110,33 @@ def test_nothing_to_save_is_quarantined_with_the_reason(
     assert "does not begin like MCAP" in (short.path / "reason.txt").read_text()
     assert "holds no .mcap file" in (empty.path / "reason.txt").read_text()
     assert sorted(path.name for path in root.iterdir()) == ["episode_000000", "trash"]
+
+
+@pytest.mark.parametrize("full_at", ["flush", "finish", "metadata"])
+def test_full_disk_leaves_the_bag_for_the_next_start(
+    crashed: tuple[Path, list[int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    full_at: str,
+) -> None:
+    root = tmp_path / "root"
+    _cut(crashed[0], root, crashed[1][3] + 5)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        if full_at == "metadata":
+            disk.setattr("koch_episodes.bag.metadata.write", full)
+        else:
+            disk.setattr(f"koch_episodes.bag.mcap_writer.McapWriter.{full_at}", full)
+        (left,) = repair_all(root, root / "trash")
+    assert not left.whole
+    assert "No space left on device; it stays as it is" in left.detail
+    assert [path.name for path in root.iterdir()] == ["episode_000003.partial"]
+    (done,) = repair_all(root, root / "trash")
+    assert done.whole
+    assert done.messages >= 200
 
 
 def test_finished_but_not_renamed_bag_is_only_renamed(tmp_path: Path, fill: Any) -> None:
