@@ -12,6 +12,7 @@ An episode's number is never used twice, so that undo always finds its place fre
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -79,9 +80,9 @@ class EpisodeStore:
             owner = self._lock.read().strip()
             self._lock.close()
             raise RootInUseError(root, owner) from exc
-        self._lock.truncate(0)
-        self._lock.write(f"pid {os.getpid()}\n")
-        self._lock.flush()
+        with contextlib.suppress(OSError):  # for messages only; a full disk is told later
+            os.ftruncate(self._lock.fileno(), 0)
+            os.write(self._lock.fileno(), f"pid {os.getpid()}\n".encode())
         self._next = 1 + max((number for _, number in self._numbered()), default=-1)
 
     def close(self) -> None:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -310,6 +312,18 @@ def test_shutdown_keeps_the_episode(bench: Bench) -> None:
     bench.tick()
     assert bench.session.shelf.last_verdict == "amber: the recorder was shut down"
     assert Path(bench.session.shelf.last_path) == bench.store.folder(0)
+
+
+def test_recorder_starts_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It then refuses to record, and says why; a start that fails would hide the reason."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    store = EpisodeStore(tmp_path)
+    assert store.next_index == 0
+    store.close()
 
 
 def test_folder_belongs_to_one_recorder(bench: Bench) -> None:
