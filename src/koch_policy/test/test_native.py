@@ -215,6 +215,19 @@ def test_both_ways_agree_and_are_kept_side_by_side(
 
 
 @needs_compiler
+@pytest.mark.parametrize("kind", ["act", "diffusion", "flow"])
+def test_bfloat16_features_reach_openvino(kind: str, make: Any, tmp_path: Path) -> None:
+    path = _two_cameras(kind, {}, make, tmp_path)
+    observation = example_observation(load_checkpoint(path))
+    noise = np.random.default_rng(0).standard_normal((8, 6), np.float32)
+    half: Any = load_policy(path, "openvino", precision="bf16")
+    assert (half.engine._backbones is None) == (native_library("bf16") is None)
+    exact = load_policy(path, "torch", device="cpu").predict(observation, noise=noise)
+    error = np.abs(half.predict(observation, noise=noise) - exact).max()
+    assert 0 < error < 0.05 * np.abs(exact).max()
+
+
+@needs_compiler
 @pytest.mark.parametrize(
     "options", [{"vision_backbone": "resnet50"}, {"resize_shape": [40, 50], "crop_ratio": 0.9}]
 )
