@@ -15,6 +15,7 @@ from koch_policy.configs import FeatureType, PolicyFeature
 from koch_policy.errors import ConfigError
 from koch_policy.models.flow import Flow, block_mask
 from koch_policy.models.ode import EVALUATIONS, integrate
+from koch_policy.models.positions import flow_time_embedding
 from koch_policy.policy_configs import FlowConfig
 
 ORDERS = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}
@@ -156,6 +157,35 @@ def test_prefix_does_not_see_the_state_but_the_state_sees_the_task() -> None:
     assert not torch.equal(one[-1, ..., 1:, :], moved[-1, ..., 1:, :])
     told = dict(batch, task_embedding=batch["task_embedding"].flip(1))
     assert not torch.equal(one[-1, ..., 1:, :], model.condition(told)[-1, ..., 1:, :])
+
+
+def test_cached_prefix_equals_attention_over_all_tokens_under_the_block_mask() -> None:
+    torch.manual_seed(3)
+    model = Flow(_config(task_encoder="learned", task_dim=2)).eval()
+    batch = _batch()
+    noisy, time = torch.randn(3, 4, 2), torch.tensor([0.9, 0.5, 0.1])
+    cached = model.evaluate(noisy, time, model.condition(batch))
+
+    observed = torch.stack(
+        (
+            model.task_in(batch["task_embedding"]),
+            model.state_in(batch["observation.state"]),
+            model.environment_in(batch["observation.environment_state"]),
+        ),
+        dim=1,
+    )  # (B, 3, D)
+    embedding = flow_time_embedding(time, model.config.dim_expert).unsqueeze(1)
+    acting = model.action_in(noisy) + model.action_position  # (B, T, E)
+    acting = model.time_mlp(torch.cat((acting, embedding.expand_as(acting)), dim=-1))
+    mask = block_mask(torch.tensor([0, 1, 1, 2, 2, 2, 2]))  # task | state, environment | actions
+    for one, other in zip(model.prefix, model.expert, strict=True):
+        first, second = one.project(observed), other.project(acting)
+        keys = torch.cat((first[1], second[1]), dim=2)
+        values = torch.cat((first[2], second[2]), dim=2)
+        observed = one.finish(observed, first[0], keys, values, mask[:3])
+        acting = other.finish(acting, second[0], keys, values, mask[3:])
+    assert torch.allclose(cached, model.action_out(model.norm(acting)), atol=1e-5)
+    assert float(cached.std()) > 1e-2
 
 
 def test_guidance_of_one_is_no_guidance_and_two_extrapolates() -> None:
