@@ -70,3 +70,24 @@ def test_type_that_the_bag_does_not_define_is_looked_up_where_it_is_installed() 
     types.add(Topic("/episodes/events", "koch_interfaces/msg/EpisodeEvent"))
     with pytest.raises(MessageTypeError, match="neither defined in the bag nor installed"):
         types.add(Topic("/thing", "nobody_msgs/msg/Thing"))
+
+
+@pytest.mark.parametrize("chunks", [True, False])
+def test_disorder_is_mended_by_the_index_and_told_without_one(
+    tmp_path: Path, chunks: bool
+) -> None:
+    """Scripts that convert other logs write one topic after the other."""
+    path = tmp_path / "file.mcap"
+    with path.open("wb") as file:
+        writer = Writer(file, chunk_size=500, use_chunking=chunks)
+        writer.start("ros2")
+        schema = writer.register_schema("std_msgs/msg/Float64", "ros2msg", b"float64 data")
+        for name in ("/a", "/b"):
+            channel = writer.register_channel(name, "cdr", schema)
+            for number in range(50):
+                writer.add_message(channel, number * 100_000_000, CDR, 0)
+        writer.finish()
+    with open_bag(path) as bag:
+        times = [message.log_ns for message in bag.messages({"/a", "/b"})]
+        assert (times == sorted(times)) == chunks
+        assert ["not in the order of time" in line for line in bag.damage] == [True] * (not chunks)

@@ -30,6 +30,7 @@ _MESSAGE_HEAD = struct.Struct("<HIQQ")
 _CHUNK_HEAD = struct.Struct("<QQQI")
 _U16, _U32, _U64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q")
 _LARGEST_CHUNK = 1 << 30
+_DISORDER_NS = 500_000_000
 _LOG_NS = attrgetter("log_ns")
 
 
@@ -182,7 +183,7 @@ class McapFile:
     def messages(self, topics: frozenset[str]) -> Iterator[RawMessage]:
         """Yield the messages of some topics in log time order (unfinished: in file order)."""
         if self._chunks is None:
-            yield from self._scan(topics)
+            yield from self._in_order(self._scan(topics))
             return
         wanted = {number for number, name in self._channels.items() if name in topics}
         waiting: list[RawMessage] = []
@@ -194,6 +195,18 @@ class McapFile:
             waiting = waiting[done:] + self._chunk_at(place.offset, topics)
             waiting.sort(key=_LOG_NS)
         yield from waiting
+
+    def _in_order(self, messages: Iterator[RawMessage]) -> Iterator[RawMessage]:
+        """Note messages far out of order: without an index they cannot be put into it."""
+        newest = 0
+        for message in messages:
+            if message.log_ns < newest - _DISORDER_NS:
+                self._note(
+                    f"{self._path.name}: messages are not in the order of time, and there is no "
+                    "index; 'mcap sort' writes a file that has both"
+                )
+            newest = max(newest, message.log_ns)
+            yield message
 
     def _chunk_at(self, offset: int, topics: frozenset[str]) -> list[RawMessage]:
         """Read a chunk's messages; none where the index leads to something else."""
