@@ -242,6 +242,22 @@ def test_diffusion_encodes_each_picture_once(make: Any, tmp_path: Path) -> None:
                        fresh.predict(stacked(3, 3), noise=noise), atol=1e-5)  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["act", "diffusion"])
+def test_one_step_with_its_dimension_is_that_step(kind: str, make: Any, tmp_path: Path) -> None:
+    options = {} if kind == "act" else {"n_obs_steps": 1}
+    path = make.checkpoint(kind, tmp_path, pictures=True, **options)
+    policy: Any = load_policy(path, "torch", device="cpu")
+    frame = example_observation(load_checkpoint(path))
+    noise = np.zeros((8, 6), np.float32)
+    with_steps = {
+        key: value[None] if isinstance(value, np.ndarray) else value
+        for key, value in frame.items()
+    }
+    one = policy.predict(frame, noise=noise)
+    policy.reset()
+    assert np.array_equal(one, policy.predict(with_steps, noise=noise))
+
+
 def test_observing_ahead_changes_no_action(make: Any, tmp_path: Path) -> None:
     path = make.checkpoint("diffusion", tmp_path, pictures=True)
     checkpoint = load_checkpoint(path)

@@ -107,7 +107,9 @@ class ObservationReader:
             )
         if not np.isfinite(value).all():
             raise ObservationError(key, "NaN or infinity", "finite numbers")
-        has_steps = self.config.n_obs_steps > 1 and value.shape == steps
+        has_steps = value.shape == steps
+        if has_steps and self.config.n_obs_steps == 1:
+            value, has_steps = value[0], False
         return torch.from_numpy(np.array(value, dtype=np.float32)), has_steps
 
     def _picture(
