@@ -217,6 +217,11 @@ class Rig:
     text: str = field(repr=False, compare=False)
 
     @property
+    def has_simulated_table(self) -> bool:
+        """Whether the world is MuJoCo's: arms that are no arms, a block and a cup."""
+        return self.simulation is not None and self.simulation.physics is PhysicsKind.MUJOCO
+
+    @property
     def follower(self) -> Arm:
         """The only follower.
 

@@ -102,6 +102,8 @@ def test_simulated_rigs_say_which_physics() -> None:
         simulation = load_rig(CONFIG / name, {}).simulation
         kinds.append(None if simulation is None else simulation.physics)
     assert kinds == [None, PhysicsKind.MUJOCO, PhysicsKind.FIRST_ORDER]
+    tables = [load_rig(CONFIG / name, {}).has_simulated_table for name in FILES]
+    assert tables == [False, True, False]
 
 
 FAULTS = [

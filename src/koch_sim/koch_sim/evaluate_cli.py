@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from koch_rig.load import load_rig
 from koch_rig.model import share_folder
-from koch_rig.rig import PhysicsKind
 from koch_sim.errors import GraphEndedError, SimulationError
 from koch_sim.evaluation import Evaluation, Trial, write_contact_sheet
 
@@ -76,7 +75,7 @@ def _refuse_unusable(rig: Rig, options: argparse.Namespace) -> None:
         SimulationError: The rig is no simulated table, has no such camera, or there is no such
             policy.
     """
-    if rig.simulation is None or rig.simulation.physics is not PhysicsKind.MUJOCO:
+    if not rig.has_simulated_table:
         raise SimulationError(
             f"--rig {rig.path}: got a rig without a simulated table, expected `simulation: "
             "{physics: mujoco}`, as in config/rig.sim.yaml. koch eval never moves real arms; for "

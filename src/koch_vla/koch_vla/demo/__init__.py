@@ -88,10 +88,8 @@ def check_rig(path: Path) -> None:
         KochError: The rig file is wrong, or its world is not MuJoCo's.
     """
     from koch_rig.load import load_rig
-    from koch_rig.rig import PhysicsKind
 
-    simulation = load_rig(path).simulation
-    if simulation is None or simulation.physics is not PhysicsKind.MUJOCO:
+    if not load_rig(path).has_simulated_table:
         raise GraphError(
             f"--rig {path}: got a rig without a simulated table, expected `simulation: {{physics: "
             "mujoco}`, as in config/rig.sim.yaml. The demo never moves real arms."
