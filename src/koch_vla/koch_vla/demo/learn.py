@@ -15,7 +15,8 @@ from koch_vla.demo.step import DemoContext, DemoSettings, Results
 from koch_vla.demo.verb import run_verb
 
 STATE, IMAGES = "observation.state", "observation.images."
-LOOKS = ("above", "wrist")  # a third camera costs half as much time again and shows nothing new
+# Not "left": it sees the leader, whose pose is the action, and which rests when the policy drives.
+LOOKS = ("above", "wrist")
 CHECKPOINT = "checkpoints/last/pretrained_model"
 
 
