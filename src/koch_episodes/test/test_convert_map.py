@@ -224,7 +224,8 @@ def test_wrong_map_says_what_is_wrong(tmp_path: Path, text: str, match: str) -> 
         map_from_yaml(path, ConvertOptions(map=path))
 
 
-def test_plain_bag_is_split_by_its_events(tmp_path: Path) -> None:
+@pytest.mark.parametrize("odd", ["", "out of order", "without stamps"])
+def test_plain_bag_is_split_by_its_events(tmp_path: Path, odd: str) -> None:
     path = tmp_path / "session"
     events = [
         (0.5, 0, 0, "first", ""),
@@ -235,6 +236,9 @@ def test_plain_bag_is_split_by_its_events(tmp_path: Path) -> None:
         (4.2, 1, 2, "", "failure"),
     ]
     kind = "koch_interfaces/msg/EpisodeEvent"
+    received = [t for t, *_ in events]
+    if odd == "out of order":
+        received[1:3] = [2.1, 2.0]
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         connections: dict[str, Any] = {}
         steps = [
@@ -244,12 +248,20 @@ def test_plain_bag_is_split_by_its_events(tmp_path: Path) -> None:
         ]
         steps += [
             (
-                BEGIN + round(t * NS),
+                BEGIN + round(at * NS),
                 "/episodes/events",
                 kind,
-                new(kind, header(BEGIN + round(t * NS)), code, index, task, outcome, ""),
+                new(
+                    kind,
+                    header(0 if odd == "without stamps" else BEGIN + round(t * NS)),
+                    code,
+                    index,
+                    task,
+                    outcome,
+                    "",
+                ),
             )
-            for t, code, index, task, outcome in events
+            for at, (t, code, index, task, outcome) in zip(received, events, strict=True)
         ]
         for stamp, topic, type_, message in sorted(steps, key=lambda step: step[0]):
             if topic not in connections:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from koch_episodes.dataset import DatasetWriter, FeatureSpec, VideoSettings, validate_dataset
-from koch_episodes.dataset.layout import DEFAULT_FEATURES
+from koch_episodes.dataset.layout import DEFAULT_FEATURES, Version
 from koch_episodes.dataset.video import VideoWriter
 from koch_episodes.inspect_cli import main
 
@@ -294,3 +294,17 @@ def test_nan_is_found(root: Path) -> None:
     )
     assert any("NaN" in str(f) for f in validate_dataset(root).findings)
     assert set(DEFAULT_FEATURES) < set(table.column_names)
+
+
+def test_v21_statistics_of_another_episode(tmp_path: Path) -> None:
+    features = {"action": FeatureSpec("float32", (2,), ("a", "b"))}
+    root = tmp_path / "old"
+    with DatasetWriter(root, features, fps=10, version=Version.V21) as writer:
+        for _ in range(2):
+            writer.add_episode({"action": np.ones((6, 2))}, {}, "t")
+    assert not validate_dataset(root).findings
+    path = root / "meta/episodes_stats.jsonl"
+    path.write_text(path.read_text().replace('"episode_index": 1', '"episode_index": 4'))
+    found = validate_dataset(root)
+    assert found.ok  # its loader merges whatever is there
+    assert "none of [1], some of [4]" in str(found.findings[0])

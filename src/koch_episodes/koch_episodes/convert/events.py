@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 from koch_episodes.bag import Bag
@@ -77,19 +78,26 @@ def _said_by_events(bag: Bag) -> list[Window]:
     if not topics:
         return []
     types = TypeDecoder()
-    found: list[Window] = []
     for topic in topics:
         types.add(topic)
+    events: list[tuple[int, Any]] = []
     for message in bag.messages([topic.name for topic in topics]):
         try:
-            _apply(found, types.decode(EVENTS_TYPE, message.data))
+            event = types.decode(EVENTS_TYPE, message.data)
         except DecodeError as exc:
             bag.note(f"{message.topic}: {exc}")
+            continue
+        stamp = int(event.header.stamp.sec) * NS_PER_S + int(event.header.stamp.nanosec)
+        if stamp == 0:
+            bag.note(f"{message.topic}: timed by the recorder's clock")
+        events.append((stamp or message.log_ns, event))
+    found: list[Window] = []
+    for stamp, event in sorted(events, key=itemgetter(0)):  # several senders overtake each other
+        _apply(found, stamp, event)
     return found
 
 
-def _apply(windows: list[Window], event: Any) -> None:
-    stamp = int(event.header.stamp.sec) * NS_PER_S + int(event.header.stamp.nanosec)
+def _apply(windows: list[Window], stamp: int, event: Any) -> None:
     if event.kind == START:
         if windows and windows[-1].end_ns > stamp:
             windows[-1] = replace(windows[-1], end_ns=stamp - 1)

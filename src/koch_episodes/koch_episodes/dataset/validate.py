@@ -31,6 +31,7 @@ from koch_episodes.dataset.stats import QUANTILES, STAT_NAMES, expected_shape
 from koch_episodes.dataset.validate_tables import (
     check_declarations,
     check_places,
+    check_stat_rows,
     check_stat_values,
     check_stored_types,
     check_task_texts,
@@ -128,6 +129,8 @@ def validate_dataset(root: Path | str, *, videos: bool = True, decode: bool = Fa
                 _try(report, lambda: check_task_texts(report, episodes, columns, tasks))
         if info.version is Version.V30:
             _try(report, lambda: check_places(report, episodes))
+        else:
+            _try(report, lambda: check_stat_rows(report, episodes))
         if videos:
             _try(report, lambda: check_videos(report, info, episodes, decode=decode))
     if stats is not None:

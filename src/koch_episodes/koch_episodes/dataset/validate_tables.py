@@ -118,6 +118,22 @@ def check_tasks(report: Report, info: DatasetInfo) -> None:
         report.warning(layout.TASKS, "two tasks have the same text")
 
 
+def check_stat_rows(report: Report, episodes: list[Episode]) -> None:
+    """Check that v2.1 has one row of statistics per episode; converters to v3.0 go by number."""
+    if not (report.root / layout.V21_STATS).exists():
+        return  # reported already
+    rows = json_lines(report.root / layout.V21_STATS, "episode_index")
+    found = sorted(int(row["episode_index"]) for row in rows)
+    wanted = sorted(episode.index for episode in episodes)
+    if found != wanted:
+        lacking, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+        report.warning(
+            layout.V21_STATS,
+            f"{len(found)} rows for {len(wanted)} episodes; none of {lacking[:9]}, "
+            f"some of {extra[:9]}, which do not exist",
+        )
+
+
 def check_task_texts(
     report: Report, episodes: list[Episode], columns: Columns, tasks: list[str]
 ) -> None:
