@@ -9,6 +9,7 @@ beforehand, through `add_frame` and `save_episode` with its default settings. It
 given by --lerobot-python (or KOCH_LEROBOT_PYTHON).
 
     python benchmarks/bench_convert.py --lerobot-python /path/to/lerobot/bin/python
+    python benchmarks/bench_convert.py --episodes 1 --seconds 7200 --distinct 60  # memory
 
 Rates are frames/s of the dataset: a frame is one row with one picture of each of the two cameras.
 """
@@ -26,6 +27,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ sys.path[:0] = [str(ROOT / "src" / name) for name in ("koch_rig", "koch_episodes
 
 import numpy as np  # noqa: E402
 
+from koch_episodes.bag import open_bag  # noqa: E402
 from koch_episodes.convert import ConvertOptions, convert  # noqa: E402
 from koch_episodes.dataset.layout import Codec  # noqa: E402
 from koch_episodes.dataset.video import JpegDecoder, VideoSettings, VideoWriter  # noqa: E402
@@ -114,8 +117,9 @@ def picture(k: int, base: np.ndarray[Any, Any], noise: np.ndarray[Any, Any]) -> 
     return np.clip(noisy, 0, 255).astype(np.uint8)
 
 
-def make_bag(path: Path, seconds: float, seed: int) -> int:
-    """Write one episode; returns the bytes of its pictures."""
+def make_bag(path: Path, seconds: float, seed: int, distinct: int = 0) -> int:
+    """Write one episode; returns the bytes of its pictures. Of those, `distinct` (0: all) differ,
+    and come again and again: hours are written in a minute so."""
     # Not at the top: the workers of a conversion import this file too.
     import simplejpeg
     from rosbags.rosbag2 import StoragePlugin, Writer
@@ -127,6 +131,7 @@ def make_bag(path: Path, seconds: float, seed: int) -> int:
     noise = rng.normal(0, 4, (HEIGHT + 400, WIDTH + 400, 1))
     bases = {camera: background(seed + n) for n, camera in enumerate(CAMERAS)}
     start, total = 1_760_000_000 * NS, 0
+    known: dict[tuple[str, int], bytes] = {}
 
     def header(stamp: int) -> Any:
         return new["std_msgs/msg/Header"](
@@ -149,11 +154,14 @@ def make_bag(path: Path, seconds: float, seed: int) -> int:
         for stamp, topic, k in sorted(messages):
             if topic.startswith("/cameras"):
                 kind = "sensor_msgs/msg/CompressedImage"
-                jpeg = simplejpeg.encode_jpeg(
-                    picture(k, bases[topic.split("/")[2]], noise),
+                shown = (topic, k % distinct if distinct else k)
+                jpeg = known.get(shown) or simplejpeg.encode_jpeg(
+                    picture(shown[1], bases[topic.split("/")[2]], noise),
                     quality=85,
                     colorsubsampling="422",
                 )
+                if distinct:
+                    known[shown] = jpeg
                 total += len(jpeg)
                 message = new[kind](header(stamp), "jpeg", np.frombuffer(jpeg, np.uint8))
             else:
@@ -182,12 +190,19 @@ class Watch(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
+        look_again = 0.0
         while not self._over.wait(0.05):
-            self._look()
+            family = _family(os.getpid())
+            self._count_cpu(family)
+            if (begin := time.perf_counter()) >= look_again:
+                self._weigh(family)
+                # The kernel walks all pages for it; the cores are the conversion's.
+                look_again = begin + 100 * (time.perf_counter() - begin)
 
-    def _look(self) -> None:
-        family = _family(os.getpid())
+    def _weigh(self, family: list[int]) -> None:
         self.peak_mb = max(self.peak_mb, sum(_pss_mb(pid) for pid in family))
+
+    def _count_cpu(self, family: list[int]) -> None:
         for pid in family:
             now = _cpu_s(pid)
             first = self._cpu_s.get(pid, (now if pid == os.getpid() else 0.0, 0.0))[0]
@@ -197,7 +212,7 @@ class Watch(threading.Thread):
         """Return peak memory [MB] and CPU time [s]."""
         self._over.set()
         self.join()
-        self._look()
+        self._count_cpu(_family(os.getpid()))
         return self.peak_mb, sum(last - first for first, last in self._cpu_s.values())
 
 
@@ -230,56 +245,58 @@ def _pss_mb(pid: int) -> float:
     return 0.0
 
 
-def encode_only(task: tuple[str, list[bytes], int, str]) -> None:
-    """Encode one camera's pictures of one episode, decoded before the clock starts."""
-    codec, jpegs, frames, path = task
-    decoder = JpegDecoder()
-    pictures = [decoder.decode(jpeg) for jpeg in jpegs]
+_MOST = 600  # decoded pictures in memory
+
+
+def encode_only(task: tuple[str, str, str]) -> float:
+    """Encode one camera's pictures of one bag, read and decoded before the clock starts; [s]."""
+    codec, bag, path = task
     settings = VideoSettings.for_codec(Codec(codec))
-    begin = time.perf_counter()
-    with VideoWriter(Path(path), settings, FPS, HEIGHT, WIDTH) as video:
-        for k in range(frames):
+    decoder, spent = JpegDecoder(), 0.0
+    for camera in CAMERAS:
+        jpegs = jpegs_of(Path(bag), f"/cameras/{camera}/image_raw/compressed")
+        count = len(jpegs)
+        jpegs = jpegs[:_MOST]
+        pictures = [decoder.decode(jpeg) for jpeg in jpegs]
+        begin = time.perf_counter()
+        with VideoWriter(Path(path), settings, FPS, HEIGHT, WIDTH) as video:
             if settings.codec is Codec.COPY:
-                video.write_packet(jpegs[k % len(jpegs)])
+                for jpeg in jpegs:
+                    video.write_packet(jpeg)
             else:
-                video.write(pictures[k % len(pictures)])
-    _ENCODED.put(time.perf_counter() - begin)
+                for frame in pictures:
+                    video.write(frame)
+        spent += (time.perf_counter() - begin) * count / len(jpegs)
+    return spent
 
 
-_ENCODED: Any = None
+def jpegs_of(bag: Path, topic: str) -> list[bytes]:
+    """Return one topic's JPEGs."""
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS2_JAZZY)
+    with open_bag(bag) as opened:
+        return [
+            store.deserialize_cdr(m.data, "sensor_msgs/msg/CompressedImage").data.tobytes()
+            for m in opened.messages([topic])
+        ]
 
 
-def _share(queue: Any) -> None:
-    global _ENCODED
-    _ENCODED = queue
+def pure_encoding_s(codec: Codec, work: Path, bags: Sequence[Path], jobs: int) -> float:
+    """Wall time of encoding the bags' pictures, with as many processes as the conversion has."""
+    tasks = [(codec.value, str(bag), str(work / f"pure{n}.mp4")) for n, bag in enumerate(bags)]
+    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+        return sum(pool.map(encode_only, tasks, chunksize=1)) / jobs
 
 
-def pure_encoding_s(codec: Codec, work: Path, frames: int, episodes: int, jobs: int) -> float:
-    """Wall time of encoding alone with as many processes as the conversion has."""
-    import simplejpeg
-
-    rng = np.random.default_rng(0)
-    noise = rng.normal(0, 4, (HEIGHT + 400, WIDTH + 400, 1))
-    base = background(0)
-    jpegs = [
-        simplejpeg.encode_jpeg(picture(k, base, noise), quality=85, colorsubsampling="422")
-        for k in range(60)
-    ]
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    tasks = [(codec.value, jpegs, frames, str(work / f"pure{n}.mp4")) for n in range(jobs)]
-    with context.Pool(jobs, _share, (queue,)) as pool:
-        pool.map(encode_only, tasks, chunksize=1)
-        spent = [queue.get() for _ in tasks]
-    return sum(spent) / len(spent) * episodes * len(CAMERAS) / jobs
-
-
-def measure(codec: Codec, bags: Path, work: Path, frames: int, jobs: int) -> dict[str, Any]:
+def measure(codec: Codec, bags: Path, work: Path, jobs: int) -> dict[str, Any]:
     """Convert all bags with one codec."""
     out = work / f"out_{codec.value}"
     mapping = work / "map.yaml"
     mapping.write_text(MAP)
-    episodes = len(list(bags.iterdir()))
+    paths = sorted(bags.iterdir())
+    # Half of it before and half after: the machine's speed changes within minutes.
+    pure = pure_encoding_s(codec, work, paths[0::2], jobs)
     watch = Watch()
     watch.start()
     begin = time.perf_counter()
@@ -287,7 +304,7 @@ def measure(codec: Codec, bags: Path, work: Path, frames: int, jobs: int) -> dic
     wall = time.perf_counter() - begin
     peak, cpu = watch.stop()
     size = sum(p.stat().st_size for p in out.rglob("*.mp4"))
-    pure = pure_encoding_s(codec, work, frames, episodes, jobs)
+    pure += pure_encoding_s(codec, work, paths[1::2], jobs)
     shutil.rmtree(out)
     return {
         "codec": codec.value,
@@ -342,6 +359,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument(
+        "--distinct",
+        type=int,
+        default=0,
+        help="pictures per camera and episode that differ (default: all); for memory over hours",
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--codec", action="append", choices=[c.value for c in Codec])
     parser.add_argument(
@@ -356,7 +379,7 @@ def main() -> None:
         work = Path(folder)
         (work / "bags").mkdir()
         size = sum(
-            make_bag(work / "bags" / f"episode_{n:06d}", args.seconds, n)
+            make_bag(work / "bags" / f"episode_{n:06d}", args.seconds, n, args.distinct)
             for n in range(args.episodes)
         )
         print(
@@ -370,7 +393,7 @@ def main() -> None:
         print(f"{kind}: {base:.1f} frames/s")
         rows = []
         for codec in [Codec(c) for c in args.codec or [c.value for c in Codec]]:
-            row = measure(codec, work / "bags", work, frames, args.jobs)
+            row = measure(codec, work / "bags", work, args.jobs)
             row["times_lerobot"], row["target"] = row["frames_per_s"] / base, TARGETS[codec]
             rows.append(row)
             print(
