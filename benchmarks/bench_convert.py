@@ -274,7 +274,7 @@ def jpegs_of(bag: Path, topic: str) -> list[bytes]:
     """Return one topic's JPEGs."""
     from rosbags.typesys import Stores, get_typestore
 
-    store = get_typestore(Stores.ROS2_JAZZY)
+    store: Any = get_typestore(Stores.ROS2_JAZZY)
     with open_bag(bag) as opened:
         return [
             store.deserialize_cdr(m.data, "sensor_msgs/msg/CompressedImage").data.tobytes()

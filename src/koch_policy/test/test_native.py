@@ -120,6 +120,91 @@ def test_bfloat16_errs_as_little_as_torchs(norm: Norm, height: int, width: int) 
     assert 0 < errors[0] < 3 * errors[1]  # Winograd's transformation doubles rounding or so
 
 
+def _around(*levels: float) -> Affine:
+    """A scaling that makes zero of some bytes."""
+    scale = torch.tensor([4.0, 0.5, 2.0]).view(3, 1, 1)
+    shift = -scale * torch.tensor(levels).view(3, 1, 1) / 255
+    return Affine(scale, shift, 1 / scale, -shift / scale)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("height", "width"), [(96, 128), (33, 47)])
+@pytest.mark.parametrize("norm", [Norm.BATCH, Norm.GROUP])
+def test_int8_rounds_the_first_weights_and_nothing_else(
+    norm: Norm, height: int, width: int
+) -> None:
+    library = native_library("bf16")
+    if library is None or not library.koch_has_bytes():
+        pytest.skip("this processor does not multiply bytes")
+    network = _network("resnet18", norm)
+    native = NativeResNet(network, 2, height, width, "bf16", 2, 0, int8=True)
+    conv, exact_weight = network[0], network[0].weight.clone()
+    draw = np.random.default_rng(0)
+    for maps in ([_around(64, 0, 255)], [None, _around(7, 100, 31)], [_around(1, 2, 3), None]):
+        pictures = [draw.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in maps]
+        found = widened(native(pictures, maps))
+        for picture, affine, own in zip(pictures, maps, found, strict=True):
+            factor = torch.ones(3, 1, 1) if affine is None else affine.scale
+            weight = exact_weight * factor
+            step = weight.abs().amax(dim=(1, 2, 3), keepdim=True) / 127
+            conv.weight = torch.nn.Parameter((weight / step).round() * step / factor)
+            values = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255.0
+            if affine is not None:
+                values = values * affine.scale + affine.shift
+            exact = network[:4](values).permute(0, 2, 3, 1).detach().numpy()[0]
+            # what is stored has 8 bits; group norm reads that and stores once more
+            np.testing.assert_allclose(own, exact, rtol=2**-7, atol=2**-8 * np.abs(exact).max())
+
+
+@needs_compiler
+def test_int8_leaves_pictures_that_are_no_bytes_alone() -> None:
+    """Floats, and scalings in which no byte stands for the zeros around a picture."""
+    if native_library("bf16") is None:
+        pytest.skip("this processor does not multiply bfloat16, or has faster ways")
+    network = _network("resnet18", Norm.BATCH)
+    half, whole = (
+        NativeResNet(network, 1, 33, 47, "bf16", 1, 0, int8=stem) for stem in (False, True)
+    )
+    picture = np.random.default_rng(0).integers(0, 256, (33, 47, 3), dtype=np.uint8)
+    for shown, affine in ((picture.astype(np.float32), None), (picture, _around(0, 256, 9))):
+        assert np.array_equal(half([shown], [affine]), whole([shown], [affine]))
+
+
+@needs_compiler
+@pytest.mark.parametrize("norm", [Norm.BATCH, Norm.GROUP])
+def test_int8_errs_little(norm: Norm) -> None:
+    """Little more than bfloat16, and the same for a picture whatever was computed before it."""
+    if native_library("bf16") is None:
+        pytest.skip("this processor does not multiply bfloat16, or has faster ways")
+    network = _network("resnet18", norm)
+    native, half = (
+        NativeResNet(network, 2, 120, 160, "bf16", 2, int8=int8) for int8 in (True, False)
+    )
+    draw = np.random.default_rng(0)
+    first: list[np.ndarray[Any, Any]] = []
+    for level in (256, 40, 256, 1, 256):
+        pictures = [draw.integers(0, level, (120, 160, 3), dtype=np.uint8) for _ in range(2)]
+        first = first or pictures
+        found, other = (widened(each(pictures, [None, None])) for each in (native, half))
+        batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255.0
+        exact = network(batch).permute(0, 2, 3, 1).numpy()
+        assert ((found - exact) ** 2).mean() < 5 * ((other - exact) ** 2).mean()
+    alone = NativeResNet(network, 2, 120, 160, "bf16", 2, int8=True)
+    assert np.array_equal(native(first, [None, None]), alone(first, [None, None]))
+
+
+@needs_compiler
+def test_int8_shows_what_is_not_finite() -> None:
+    if native_library("bf16") is None:
+        pytest.skip("this processor does not multiply bfloat16, or has faster ways")
+    network = _network("resnet18", Norm.BATCH)
+    broken = network[4][1].conv2.bias
+    broken[3] = torch.nan
+    native = NativeResNet(network, 1, 64, 64, "bf16", 1, int8=True)
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    assert np.isnan(widened(native([picture], [None]))).any()
+
+
 def test_bfloat16_is_rounded_and_paired_by_hand() -> None:
     weight = np.arange(6, dtype=np.float32).reshape(3, 2)  # (L, panel)
     assert widened(paired(weight)).tolist() == [[[0, 2], [1, 3]], [[4, 0], [5, 0]]]

@@ -18,7 +18,7 @@ from koch_policy.checkpoint import Checkpoint
 from koch_policy.models.denoiser import Denoiser, RgbEncoder
 from koch_policy.models.resnet import ResNet, fold_batch_norm
 from koch_policy.normalize import Affine
-from koch_policy.runtime.native import FIRST_STAGE, NativeResNet, can_run
+from koch_policy.runtime.native import NativeResNet, can_run
 from koch_policy.runtime.native_library import native_library
 
 Picture = NDArray[Any]
@@ -39,14 +39,12 @@ class Backbones:
     """Computes features of pictures; those that share a network go through it together.
 
     Attributes:
-        stages: How many of a network's four stages are computed.
         networks: Each distinct one.
         places: Per camera: which of them.
         windows: Per camera: what is cut out of its pictures first.
         maps: Per camera: how its values in 0..1 are scaled.
     """
 
-    stages: int
     networks: list[NativeResNet]
     places: list[int]
     windows: list[_Window]
@@ -73,9 +71,14 @@ class Backbones:
 
 
 def native_backbones(
-    checkpoint: Checkpoint, precision: str, threads: int, stages: int
+    checkpoint: Checkpoint, precision: str, threads: int, *, int8: bool = False
 ) -> Backbones | None:
-    """Return the networks of all cameras, or None where `native` cannot run them."""
+    """Return the networks of all cameras, or None where `native` cannot run them.
+
+    Args:
+        checkpoint: The policy.
+        precision, threads, int8: As for `NativeResNet`.
+    """
     config = checkpoint.config
     cameras = list(config.cameras)
     sizes = {config.input_features[key].shape[1:] for key in cameras}
@@ -93,11 +96,10 @@ def native_backbones(
     places = [next(i for i, e in enumerate(distinct) if e is encoder) for encoder in encoders]
     known = [window for window in windows if window is not None]
     return Backbones(
-        stages=stages,
         networks=[
             NativeResNet(
                 network, places.count(i), known[places.index(i)].height,
-                known[places.index(i)].width, precision, threads, stages,
+                known[places.index(i)].width, precision, threads, int8=int8,
             )
             for i, network in enumerate(folded)
         ],
@@ -112,20 +114,16 @@ class _ChannelsFirst(nn.Module):
         return features.permute(0, 3, 1, 2)
 
 
-def shorten_backbones(model: nn.Module, stages: int) -> None:
-    """Let a network take features after some stages, (B, h, w, C), for pictures, in place."""
-
-    def rest(network: nn.Sequential) -> nn.Sequential:
-        return nn.Sequential(_ChannelsFirst(), *list(network)[FIRST_STAGE + stages :])
-
+def leave_out_backbones(model: nn.Module) -> None:
+    """Let a network take features (B, h, w, C) for pictures, in place."""
     if isinstance(model, Denoiser):
         encoder = model.rgb_encoder
         for each in encoder if isinstance(encoder, nn.ModuleList) else [encoder]:
             assert isinstance(each, RgbEncoder)
-            each.backbone, each.crop_shape = rest(each.backbone), None
+            each.backbone, each.crop_shape = nn.Sequential(_ChannelsFirst()), None
     else:
         assert isinstance(model.backbone, ResNet)
-        model.backbone = rest(model.backbone.as_sequential())
+        model.backbone = nn.Sequential(_ChannelsFirst())
 
 
 def _encoders(model: nn.Module, count: int) -> list[ResNet | RgbEncoder]:

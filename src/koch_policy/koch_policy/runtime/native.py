@@ -19,6 +19,7 @@ from torch import nn
 
 from koch_policy.models.resnet import BasicBlock
 from koch_policy.normalize import Affine
+from koch_policy.runtime.int8_weights import ByteStem, packed_weight, rounded_weight
 from koch_policy.runtime.native_library import (
     LayerDescription,
     MapDescription,
@@ -27,7 +28,9 @@ from koch_policy.runtime.native_library import (
 )
 
 # As in the C file, like all below.
-_PICTURE, _DIRECT, _WINOGRAD, _POOL, _MOMENTS, _NORMALISE = range(6)
+(
+    _PICTURE, _DIRECT, _WINOGRAD, _POOL, _MOMENTS, _NORMALISE, _BYTES, _PEAK, _QUANTISE,
+) = range(9)  # fmt: skip
 _MOST_TILES, _PATCH, _TILE = 24, 6, 4
 _IN_GROUP, _EPSILON = 16, 1e-5
 _FORWARD = np.array(
@@ -35,16 +38,20 @@ _FORWARD = np.array(
      [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]
 )  # fmt: skip
 
-FIRST_STAGE, STAGES = 4, 4  # of `ResNet.as_sequential`
+_FIRST_STAGE, _STAGES = 4, 4  # of `ResNet.as_sequential`
 
 Array = NDArray[np.float32]
 
 
 class _Plane(NamedTuple):
-    """A map (N, rows, columns, C) with its border of zeros, and its description for C."""
+    """A map (N, rows, columns, C) with its border of zeros, and its description for C.
+
+    One of bytes has `peaks`, (N, rows): the largest number of each row that they were made of.
+    """
 
     data: NDArray[Any]
     map: MapDescription
+    peaks: NDArray[np.float64] | None = None
 
     @property
     def inside(self) -> NDArray[Any]:
@@ -109,7 +116,7 @@ def can_run(network: nn.Sequential) -> bool:
 
 
 def _blocks(network: nn.Sequential) -> list[nn.Module]:
-    return [block for stage in list(network)[FIRST_STAGE:] for block in stage.children()]
+    return [block for stage in list(network)[_FIRST_STAGE:] for block in stage.children()]
 
 
 class NativeResNet:
@@ -122,6 +129,8 @@ class NativeResNet:
         precision: "f32" or "bf16"; `native_library` has it.
         threads: How many to compute with.
         stages: Stop after so many of the four stages; with 0, after the pooling.
+        int8: Round weights and inputs of the convolutions that are not Winograd's to 8 bits, those
+            of the first one only if pictures are bytes; with "bf16", where processors gain by it.
 
     Attributes:
         count: As given.
@@ -135,7 +144,9 @@ class NativeResNet:
         width: int,
         precision: str,
         threads: int,
-        stages: int = STAGES,
+        stages: int = _STAGES,
+        *,
+        int8: bool = False,
     ) -> None:
         library = native_library(precision)
         assert library is not None  # the caller asked
@@ -143,14 +154,19 @@ class NativeResNet:
         self._panel = int(library.koch_panel())
         self._half = precision == "bf16"
         self._kept: list[Any] = []  # what the C structures point to
-        self._spare: dict[tuple[int, ...], list[_Plane]] = {}
+        self._spare: dict[tuple[int, int, int, int, str], list[_Plane]] = {}
         self._layers: list[LayerDescription] = []
         self._scratch_size = 0
         self._threads = threads
         self.count = count
         self._scale, self._shift = (self._keep(np.zeros((count, 3), np.float32)) for _ in "ab")
-        self._build(nn.Sequential(*list(network)[: FIRST_STAGE + stages]), height, width)
-        self._finish()
+        self._int8 = int8 and bool(library.koch_has_bytes())
+        self._build(nn.Sequential(*list(network)[: _FIRST_STAGE + stages]), height, width)
+        self._program = self._assembled(self._layers)
+        self._first = LayerDescription.from_address(self._program.layers)
+        self._stem: ByteStem | None = None
+        if self._int8:
+            self._add_stem(network[0], height, width)
 
     def __call__(
         self, pictures: Sequence[NDArray[Any]], maps: Sequence[Affine | None]
@@ -161,41 +177,76 @@ class NativeResNet:
             pictures: N, at most `count`, of (H, W, 3), uint8 or float32 in 0..255.
             maps: Scaling of each one's values in 0..1; None leaves them.
         """
+        program = self._program
+        if self._stem and ByteStem.takes(maps) and all(p.dtype == np.uint8 for p in pictures):
+            program = self._byte_program
+            for index, (picture, affine) in enumerate(zip(pictures, maps, strict=True)):
+                around = self._stem.use(index, affine)
+                if around is not None:
+                    self._bytes.data[index] = around
+                np.copyto(self._bytes.inside[index], picture)
+        else:
+            self._take(pictures, maps)
+        program.images = len(pictures)
+        self._library.koch_run(ctypes.byref(program))
+        return self._out.inside[: len(pictures)]
+
+    def _take(self, pictures: Sequence[NDArray[Any]], maps: Sequence[Affine | None]) -> None:
+        are_bytes = all(picture.dtype == np.uint8 for picture in pictures)
+        raw = self._raw[are_bytes]
+        self._first.input, self._first.side = ctypes.addressof(raw.map), are_bytes
         for index, (picture, affine) in enumerate(zip(pictures, maps, strict=True)):
-            np.copyto(self._pictures[index], picture)
+            np.copyto(raw.data[index], picture)
             scale = 1.0 if affine is None else affine.scale.numpy().reshape(3)
             self._scale[index] = scale / np.float32(255.0)
             self._shift[index] = 0.0 if affine is None else affine.shift.numpy().reshape(3)
-        self._program.images = len(pictures)
-        self._library.koch_run(ctypes.byref(self._program))
-        return self._out.inside[: len(pictures)]
 
     # -- building -------------------------------------------------------------------------------
 
     def _build(self, network: nn.Sequential, height: int, width: int) -> None:
-        raw = self._plane(height, width, 3, 0, np.float32)
-        self._pictures = raw.inside
+        self._raw = [self._plane(height, width, 3, 0, kind) for kind in (np.float32, np.uint8)]
         scaled = self._plane(height, width, 3, 3)
-        self._add(_PICTURE, raw, scaled, bias=self._shift, scale=self._scale)
-        x = self._normed(network[0], network[1], scaled, relu=True)
-        pooled = self._plane((x.map.height + 1) // 2, (x.map.width + 1) // 2, 64, 1)
-        self._add(_POOL, x, pooled)
-        x = pooled
+        self._add(_PICTURE, self._raw[0], scaled, bias=self._shift, scale=self._scale)
+        x = self._plane((height + 3) // 4, (width + 3) // 4, 64, 1)
+        if isinstance(network[1], nn.GroupNorm):
+            self._add(_POOL, self._normed(network[0], network[1], scaled, relu=True), x)
+        else:
+            self._scratch_size = 3 * ((width + 1) // 2 + 2) * 64
+            self._convolution(network[0], scaled, relu=True, onto=x, pooled=True)
         for block in _blocks(network):
             assert isinstance(block, BasicBlock)  # `can_run` said so
-            middle = self._normed(block.conv1, block.bn1, x, relu=True)
+            source = x
+            if block.downsample is not None and self._int8:
+                source = self._quantised(x)
+            middle = self._normed(block.conv1, block.bn1, source, relu=True)
             if block.downsample is not None:
-                x = self._normed(block.downsample[0], block.downsample[1], x, relu=False)
+                x = self._normed(block.downsample[0], block.downsample[1], source, relu=False)
             self._normed(block.conv2, block.bn2, middle, relu=True, onto=x)
             self._give_back(middle)
         self._out = x
+
+    def _add_stem(self, conv: nn.Module, height: int, width: int) -> None:
+        """Add a second way into the network, for bytes: one layer in place of the first two."""
+        assert isinstance(conv, nn.Conv2d)  # by the network's layout
+        bias = None if conv.bias is None else conv.bias.detach().numpy()
+        self._stem = ByteStem(conv.weight.detach().numpy(), bias, self.count, self._panel)
+        self._bytes = self._plane(height, width, 3, int(conv.padding[0]), np.uint8)
+        first = self._layers[1]
+        self._byte_program = self._assembled([
+            LayerDescription(
+                _BYTES, ctypes.addressof(self._bytes.map), first.output, None,
+                self._stem.packed.ctypes.data, self._stem.bias.ctypes.data,
+                self._stem.scale.ctypes.data, None,
+                first.side, first.stride, first.pad, first.relu, first.pooled,
+            ),
+            *self._layers[2:],
+        ])  # fmt: skip
 
     def _normed(
         self, conv: nn.Module, norm: nn.Module, source: _Plane, *, relu: bool,
         onto: _Plane | None = None,
     ) -> _Plane:  # fmt: skip
         """Add a convolution and its norm; `onto` is added to the result, then replaced by it."""
-        assert isinstance(conv, nn.Conv2d)  # by the network's layout
         if not isinstance(norm, nn.GroupNorm):
             return self._convolution(conv, source, relu=relu, onto=onto)
         x = self._convolution(conv, source, relu=False)
@@ -212,9 +263,22 @@ class NativeResNet:
             self._give_back(x)
         return target
 
+    def _quantised(self, source: _Plane) -> _Plane:
+        """Add what makes bytes of a map without negative numbers, its largest 255."""
+        one = source.map
+        peaks = self._keep(np.zeros((self.count, one.height), np.float64))
+        self._add(_PEAK, source, source, moments=peaks)
+        plane = self._plane(one.height, one.width, one.channels, one.border, np.uint8)
+        plane = plane._replace(peaks=peaks)
+        self._add(_QUANTISE, source, plane, moments=peaks)
+        return plane
+
     def _convolution(
-        self, layer: nn.Conv2d, source: _Plane, *, relu: bool, onto: _Plane | None = None
-    ) -> _Plane:
+        self, layer: nn.Module, source: _Plane, *, relu: bool, onto: _Plane | None = None,
+        pooled: bool = False,
+    ) -> _Plane:  # fmt: skip
+        """Add a convolution; what is pooled goes `onto` a map, else that is added to it."""
+        assert isinstance(layer, nn.Conv2d)  # by the network's layout
         side, stride, pad = layer.kernel_size[0], layer.stride[0], int(layer.padding[0])
         weight = layer.weight.detach().numpy()
         bias = torch.zeros(layer.out_channels) if layer.bias is None else layer.bias.detach()
@@ -225,17 +289,26 @@ class NativeResNet:
                 for length in (source.map.height, source.map.width)
             )
             target = self._plane(high, wide, layer.out_channels, 1)
-        if (side, stride, pad) == (3, 1, 1):
-            packed = winograd_weight(weight, self._panel)
-            size = _PATCH**2 * _MOST_TILES * (layer.in_channels + layer.out_channels)
-            self._scratch_size = max(self._scratch_size, size)
-            kind = _WINOGRAD
+        scale = None
+        packed: NDArray[Any]
+        if source.peaks is not None:
+            kind = _BYTES
+            rounded_ones, steps = rounded_weight(weight)
+            packed = packed_weight(rounded_ones, self._panel)
+            scale = self._keep(steps.astype(np.float32))
         else:
-            packed, kind = direct_weight(weight, self._panel), _DIRECT
+            kind, pack = _DIRECT, direct_weight
+            if (side, stride, pad) == (3, 1, 1):
+                kind, pack = _WINOGRAD, winograd_weight
+                size = _PATCH**2 * _MOST_TILES * (layer.in_channels + layer.out_channels)
+                self._scratch_size = max(self._scratch_size, size)
+            packed = pack(weight, self._panel)
+            if self._half:
+                packed = paired(packed)
         self._add(
-            kind, source, target, (side, stride, pad, int(relu)), residual=onto,
-            weight=self._keep(paired(packed) if self._half else packed),
-            bias=self._keep(bias.numpy()),
+            kind, source, target, (side, stride, pad, int(relu), int(pooled)),
+            residual=None if pooled else onto, weight=self._keep(packed),
+            bias=self._keep(bias.numpy()), scale=scale, moments=source.peaks,
         )  # fmt: skip
         return target
 
@@ -262,13 +335,13 @@ class NativeResNet:
         self, height: int, width: int, channels: int, border: int, dtype: Any = None
     ) -> _Plane:
         """Return a map; with a border, so large that whole tiles can be read."""
-        spare = self._spare.get((height, width, channels, border))
+        kind = np.dtype(dtype or (np.uint16 if self._half else np.float32))
+        spare = self._spare.get((height, width, channels, border, kind.str))
         if spare:
             return spare.pop()
         rows, columns = height, width
         if border:
             rows, columns = (-(-side // _TILE) * _TILE + 2 * border for side in (height, width))
-        kind = dtype or (np.uint16 if self._half else np.float32)
         data = _aligned((self.count, rows, columns, channels), kind)
         plane = _Plane(data, MapDescription(
             data.ctypes.data, height, width, channels, border, rows, columns,
@@ -279,16 +352,16 @@ class NativeResNet:
     def _give_back(self, plane: _Plane) -> None:
         """Let later layers use a map that no layer reads any more: it is in the cache still."""
         one = plane.map
-        key = (one.height, one.width, one.channels, one.border)
+        key = (one.height, one.width, one.channels, one.border, plane.data.dtype.str)
         self._spare.setdefault(key, []).append(plane)
 
-    def _finish(self) -> None:
-        count = len(self._layers)
-        layers = (LayerDescription * count)(*self._layers)
+    def _assembled(self, described: Sequence[LayerDescription]) -> Program:
+        count = len(described)
+        layers = (LayerDescription * count)(*described)
         scratch = _aligned((self._threads, self._scratch_size))
         taken = np.zeros(count, np.dtype(ctypes.c_long))
         self._kept += [layers, scratch, taken]
-        self._program = Program(
+        return Program(
             ctypes.addressof(layers), count, 0, self._threads, self._scratch_size,
             scratch.ctypes.data, taken.ctypes.data, 0,
         )  # fmt: skip

@@ -22,7 +22,7 @@ from typing import Any
 
 _LOGGER = logging.getLogger(__name__)
 _SOURCE = Path(__file__).with_name("resnet.c")
-_HEADER = Path(__file__).with_name("resnet.h")
+_HEADERS = [_SOURCE.with_name(name) for name in ("resnet.h", "direct.h", "winograd.h")]
 _FLAGS = (
     "-O3", "-march=native", "-fno-math-errno", "-Wno-psabi", "-shared", "-fPIC", "-pthread",
 )  # fmt: skip
@@ -47,7 +47,7 @@ class LayerDescription(ctypes.Structure):
         ("kind", ctypes.c_long),
         *((name, _Pointer) for name in (
             "input", "output", "residual", "weight", "bias", "scale", "moments")),
-        *((name, ctypes.c_long) for name in ("side", "stride", "pad", "relu")),
+        *((name, ctypes.c_long) for name in ("side", "stride", "pad", "relu", "pooled")),
     )  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def native_library(precision: str) -> Any | None:
     except (OSError, subprocess.SubprocessError) as exc:
         _warn(f"{_SOURCE.name} cannot be compiled and loaded ({exc})")
         return None
-    library.koch_panel.restype = ctypes.c_long
+    library.koch_panel.restype = library.koch_has_bytes.restype = ctypes.c_long
     library.koch_run.restype = None
     return library
 
@@ -107,7 +107,9 @@ def _warn(reason: str) -> None:
 
 def _machine_key(flags: Sequence[str]) -> str:
     """Return a hash of the source, the flags and what the processor can do."""
-    digest = hashlib.sha256(_SOURCE.read_bytes() + _HEADER.read_bytes() + repr(flags).encode())
+    digest = hashlib.sha256(repr(flags).encode())
+    for file in (_SOURCE, *_HEADERS):
+        digest.update(file.read_bytes())
     digest.update(platform.machine().encode())
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []

@@ -29,7 +29,7 @@ from koch_policy.models.registry import iterative_model, policy_model
 from koch_policy.models.resnet import fold_batch_norm
 from koch_policy.normalize import Affine
 from koch_policy.policy import Observation
-from koch_policy.runtime.backbones import Backbones, shorten_backbones
+from koch_policy.runtime.backbones import Backbones, leave_out_backbones
 from koch_policy.runtime.base import Engine, EnginePolicy, example_observation
 from koch_policy.runtime.native import widened
 from koch_policy.runtime.quantize import quantize
@@ -213,7 +213,7 @@ def _parts(
     cameras, calls = list(checkpoint.config.cameras), recorder.calls
     scales: list[nn.Module] = [_Picture(checkpoint.normalizer.maps.get(key)) for key in cameras]
     if backbones is not None:
-        shorten_backbones(model, backbones.stages)
+        leave_out_backbones(model)
         scales = [nn.Identity() for _ in cameras]
         calls = _after_backbones(calls, backbones)
     if iterative_model(model) is None:

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The OpenVINO engine for CPUs: networks are exported once and kept next to the checkpoint.
 
-In f32 and bf16 ResNets are computed by `native` where that can be, and the graphs begin with their
-features; in int8 three of their four stages are.
+ResNets are computed by `native` where that can be, and the graphs begin with their features.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ from koch_policy.runtime.calibration import (
     read_action_error,
     sample_observations,
 )
-from koch_policy.runtime.native import STAGES
 from koch_policy.runtime.openvino_graph import compiled
 
 try:
@@ -42,10 +40,7 @@ except ImportError as exc:
 
 from koch_policy.runtime.openvino_export import export, picture_values
 
-_EXPORT = "8"  # raise it when the exported graphs change
-# Beside int8, `native` computes three of a ResNet's four stages: Winograd in bfloat16 is faster
-# than OpenVINO's int8 and errs no more. The last one would cost half as much error again.
-_INT8_STAGES = 3
+_EXPORT = "9"  # raise it when the exported graphs change
 
 
 class OpenVinoEngine:
@@ -53,7 +48,8 @@ class OpenVinoEngine:
 
     Args:
         checkpoint: What to run.
-        precision: "f32", "bf16", or "int8" (convolutions and large matrix products).
+        precision: "f32", "bf16", or "int8" (large matrix products and convolutions; Winograd's
+            are in bfloat16 then).
         calibration: For int8, when it was not exported before: observations of the dataset, or
             its folder.
 
@@ -79,7 +75,7 @@ class OpenVinoEngine:
             checkpoint,
             "f32" if precision == "f32" else "bf16",
             torch.get_num_threads(),
-            _INT8_STAGES if precision == "int8" else STAGES,
+            int8=precision == "int8",
         )
         self._has_steps = isinstance(checkpoint.model, Diffusion)
         self._steps: dict[int, Tensor] = {}  # each denoising step's share of the modulation
@@ -92,7 +88,7 @@ class OpenVinoEngine:
     def _exported(self, calibration: Calibration) -> Path:
         """Return the folder of the exported graphs, making it if needed."""
         kind = "int8" if self._precision == "int8" else "float"
-        start = "pictures" if self._backbones is None else f"stage {self._backbones.stages}"
+        start = "pictures" if self._backbones is None else "features"
         key = export_key(self._checkpoint, _EXPORT, kind, start, str(ov.__version__))
         folder = cache_root(self._checkpoint) / key
         if not (folder / "whole").is_file():
