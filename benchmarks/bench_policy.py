@@ -11,9 +11,10 @@ difference of an action from this project's torch f32 result, in standard deviat
 
 These machines are noisy, so both sides are measured in turn within one run: every round times each
 runtime once, LeRobot in a process of its own, and figures are taken over the rounds, as many as
-fit into `--seconds` per table (three at least). Diffusion is timed as it runs on an arm: each tick
-brings one new picture per camera, and the other step's features are known; `cold` has nothing to
-reuse. Training: forward, backward, clipping and optimiser on one batch in memory.
+fit into `--seconds` per table (three at least). Before each call all rest for 50 ms. Diffusion is
+timed as it runs on an arm: each tick brings one new picture per camera, and the other step's
+features are known; `cold` has nothing to reuse. Training: forward, backward, clipping and
+optimiser on one batch in memory.
 
 Fixed seed, two threads, warm-up, CPU only. Run it on an idle machine; it takes ten minutes.
 """
@@ -69,6 +70,9 @@ VARIANTS = (
 )  # fmt: skip
 COLD = ("openvino", "f32")  # the runtime that is also timed with nothing to reuse
 LEAST, MOST = 3, 60  # rounds
+# Before each call: the threads of the one before still spin for some milliseconds, in case that
+# more work comes. An arm asks for a chunk once or twice a second.
+REST_S = 0.05
 CALIBRATION = 4  # frames
 
 
@@ -182,6 +186,7 @@ def in_turn(rows: Sequence[Row], seconds: float) -> None:
         if done >= LEAST and time.monotonic() > end:
             return
         for row in rows:
+            time.sleep(REST_S)
             row.seconds.append(row.call())
 
 
