@@ -267,6 +267,7 @@ def encode_only(task: tuple[str, str, str]) -> float:
                 for frame in pictures:
                     video.write(frame)
         spent += (time.perf_counter() - begin) * count / len(jpegs)
+        Path(path).unlink()
     return spent
 
 
@@ -297,6 +298,7 @@ def measure(codec: Codec, bags: Path, work: Path, jobs: int) -> dict[str, Any]:
     paths = sorted(bags.iterdir())
     # Half of it before and half after: the machine's speed changes within minutes.
     pure = pure_encoding_s(codec, work, paths[0::2], jobs)
+    os.sync()  # what was written before is no part of the conversion
     watch = Watch()
     watch.start()
     begin = time.perf_counter()
