@@ -269,7 +269,10 @@ def test_plain_bag_is_split_by_its_events(tmp_path: Path, odd: str) -> None:
             writer.write(connections[topic], stamp, STORE.serialize_cdr(message, type_))
     mapping = tmp_path / "map.yaml"
     mapping.write_text(MAP)
-    convert([path], tmp_path / "out", ConvertOptions(map=mapping))
+    result = convert([path], tmp_path / "out", ConvertOptions(map=mapping))
+    told = "/episodes/events: timed by the recorder's clock" in result.reports[0]["notes"]
+    assert told == (odd == "without stamps")
+    assert result.reports[0]["damage"] == []
     reader = LeRobotDatasetReader(tmp_path / "out")
     assert [(e.tasks, e.length) for e in reader.episodes] == [(("first",), 31), (("third",), 22)]
     assert reader[0]["observation.state"][0] == 15

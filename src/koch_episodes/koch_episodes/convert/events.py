@@ -48,14 +48,18 @@ class Window:
         return self.grid_ns + round(ticks * NS_PER_S / fps)
 
 
-def windows_of(bag: Bag) -> list[Window]:
+def windows_of(bag: Bag, notes: list[str] | None = None) -> list[Window]:
     """Return the episodes of a bag in order of time, discarded ones included.
 
     A bag written by the episode recorder is one episode, to its stop event: what came while the
     bag was closed is in no other bag's episode either. Another bag is split by the start and stop
     events in it; without such events it is one episode too.
+
+    Args:
+        bag: The bag.
+        notes: Where to tell of events that are no damage, but not as usual.
     """
-    found = _said_by_events(bag)
+    found = _said_by_events(bag, [] if notes is None else notes)
     if "koch.index" in bag.custom:
         number = bag.custom["koch.index"]
         index = int(number) if number.isdigit() else None
@@ -72,7 +76,7 @@ def windows_of(bag: Bag) -> list[Window]:
     return found or [Window(task=bag.custom.get("koch.task", ""))]
 
 
-def _said_by_events(bag: Bag) -> list[Window]:
+def _said_by_events(bag: Bag, notes: list[str]) -> list[Window]:
     """The episodes that start and stop events of a bag tell of."""
     topics = [topic for topic in bag.topics.values() if topic.type == EVENTS_TYPE]
     if not topics:
@@ -88,8 +92,9 @@ def _said_by_events(bag: Bag) -> list[Window]:
             bag.note(f"{message.topic}: {exc}")
             continue
         stamp = int(event.header.stamp.sec) * NS_PER_S + int(event.header.stamp.nanosec)
-        if stamp == 0:
-            bag.note(f"{message.topic}: timed by the recorder's clock")
+        note = f"{message.topic}: timed by the recorder's clock"
+        if stamp == 0 and note not in notes:
+            notes.append(note)
         events.append((stamp or message.log_ns, event))
     found: list[Window] = []
     for stamp, event in sorted(events, key=itemgetter(0)):  # several senders overtake each other

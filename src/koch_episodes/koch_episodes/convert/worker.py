@@ -193,7 +193,7 @@ class _BagConversion:
         return readers
 
     def _plan(self, broken: Broken) -> tuple[Planner, list[WindowPlan]]:
-        planner = Planner(self.map.features, self.map.fps, windows_of(self.bag))
+        planner = Planner(self.map.features, self.map.fps, windows_of(self.bag, self.notes))
         readers = self._readers(planner)
         by_topic: dict[str, list[int]] = {}
         for number, reader in enumerate(readers):
