@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -232,6 +234,24 @@ def test_output_is_the_same_whatever_the_jobs(write_bag: WriteBag, tmp_path: Pat
         for n in ("one", "two")
     )
     assert one == two
+
+
+def test_workers_do_not_run_the_script_that_converts(write_bag: WriteBag, tmp_path: Path) -> None:
+    """No `if __name__ == "__main__"`: each worker would convert everything, and so on."""
+    bags = [str(write_bag(f"episode_{k}", seconds=0.7)) for k in range(2)]
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from koch_episodes.convert import ConvertOptions, convert\n"
+        "print('running')\n"
+        f"bags = [Path(bag) for bag in {bags!r}]\n"
+        f"convert(bags, Path({str(tmp_path / 'out')!r}), ConvertOptions(), jobs=2)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "running\n", "")
+    assert len(LeRobotDatasetReader(tmp_path / "out").episodes) == 2
 
 
 def test_resume_does_not_redo_finished_bags(
