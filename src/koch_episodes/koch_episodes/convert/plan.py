@@ -12,7 +12,7 @@ import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +83,13 @@ class WindowPlan:
     too_short: int = 0
 
 
+class _Awaited(NamedTuple):
+    """What the present tick waits for: the slowest stream, or that it counts as dead."""
+
+    number: int
+    dead_ns: int
+
+
 class _Run:
     """Frames of a segment that is being built."""
 
@@ -136,6 +143,8 @@ class Planner:
         self._place = 0
         self._t0: int | None = None
         self._k = 0
+        self._present_ns = self._past_ns = 0  # ticks k and k - 1
+        self._awaited: _Awaited | None = None
         self._run: _Run | None = None
         self._lost: Missing | None = None
         self._missing: Missing | None = None
@@ -158,12 +167,19 @@ class Planner:
         track = self.tracks[number]
         if track.newest_ns is not None and stamp < track.newest_ns - _CLOCK_JUMP_NS:
             self._restart()
-        if self._t0 is not None and stamp < self._tick(self._k - 1):
+        if self._t0 is not None and stamp < self._past_ns:
             track.late += 1
         track.take(stamp)
         self._buffers[number].push(stamp_ns, value)
-        if self._t0 is None or stamp >= self._tick(self._k):
+        if self._t0 is None or self._may_decide(number, stamp):
             self._advance(flush=False)
+
+    def _may_decide(self, number: int, stamp: int) -> bool:
+        """Tell whether this sample can end the wait for the present tick; most cannot."""
+        if stamp < self._present_ns:
+            return False
+        awaited = self._awaited
+        return awaited is None or number == awaited.number or stamp >= awaited.dead_ns
 
     def finish(self) -> list[WindowPlan]:
         """Decide the remaining ticks and return what became of every window."""
@@ -183,6 +199,11 @@ class Planner:
     def _tick(self, k: int) -> int:
         return (self._t0 or 0) + round(k * NS_PER_S / self._fps)
 
+    def _go_to(self, k: int) -> None:
+        self._k = k
+        self._past_ns, self._present_ns = self._tick(k - 1), self._tick(k)
+        self._awaited = None
+
     def _begin(self) -> bool:
         """Find the first tick of the present window, where every stream has begun."""
         firsts = [track.first_ns for track in self.tracks]
@@ -190,14 +211,14 @@ class Planner:
         if len(known) < len(firsts):
             return False
         self._t0 = self.plans[self._place].window.first_tick(max(known), self._fps)
-        self._k = 0
+        self._go_to(0)
         return True
 
     def _advance(self, *, flush: bool) -> None:
         while self._place < len(self.plans):
             if self._t0 is None and not self._begin():
                 return
-            tick = self._tick(self._k)
+            tick = self._present_ns
             if tick > self.plans[self._place].window.end_ns:
                 self._close(None)
                 self._lost, self._t0 = None, None
@@ -208,21 +229,24 @@ class Planner:
             found = self._assembler.assemble(tick)
             if isinstance(found, Frame):
                 self._take(found)
-                self._k += 1
+                self._go_to(self._k + 1)
                 for buffer in self._buffers:
                     buffer.discard_before(tick)
             else:
                 self._missing = found
                 self._close(found)
-                self._k = max(self._k + 1, self._resume_at(self._tick(self._k + 1)))
+                self._go_to(max(self._k + 1, self._resume_at(self._tick(self._k + 1))))
 
     def _decidable(self, tick: int, *, flush: bool) -> bool:
         newest = [track.newest_ns or 0 for track in self.tracks]
-        if min(newest) >= tick + (0 if flush else _REORDER_NS):
+        slowest = min(newest)
+        if slowest >= tick + (0 if flush else _REORDER_NS):
             return True
-        if self._run is None:
-            return False
-        return max(newest) >= tick + (0 if flush else self._dead_ns)
+        dead = tick + (0 if flush else self._dead_ns)
+        if self._run is not None and max(newest) >= dead:
+            return True
+        self._awaited = _Awaited(newest.index(slowest), dead)
+        return False
 
     def _take(self, frame: Frame) -> None:
         if self._run is None:
