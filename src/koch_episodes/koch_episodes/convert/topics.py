@@ -115,7 +115,7 @@ class TopicReader:
             parsed = self._parse(message.data)
             stamp = self.stamp_ns(message, parsed)
             vector = message_vector(self.topic.type, parsed, source.names, source.field)
-        return stamp, vector * source.scale
+        return stamp, vector if source.scale == 1.0 else vector * source.scale
 
     def names(self, message: RawMessage) -> tuple[str, ...]:
         """Return the element names of a vector message."""

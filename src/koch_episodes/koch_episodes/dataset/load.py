@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from koch_episodes.dataset import layout
 from koch_episodes.dataset.layout import DatasetInfo, Version
 from koch_episodes.dataset.stats import Stats, aggregate, stats_from_json
-from koch_episodes.dataset.tables import read_tasks
+from koch_episodes.dataset.tables import read_parquet, read_tasks
 from koch_episodes.errors import DatasetFormatError
 
 # What pyarrow, json and arithmetic raise on files that were tampered with.
@@ -78,7 +78,7 @@ def _rows(paths: list[Path], columns: list[str] | None = None) -> list[dict[str,
         try:
             names = pq.read_schema(path).names
             wanted = [name for name in names if columns is None or name in columns]
-            rows.extend(pq.read_table(path, columns=wanted).to_pylist())
+            rows.extend(read_parquet(path, columns=wanted).to_pylist())
         except (OSError, pa.ArrowException) as exc:
             raise DatasetFormatError(path, f"unreadable file ({exc})", "a parquet file") from exc
     return rows
@@ -273,7 +273,7 @@ def load_columns(root: Path, info: DatasetInfo) -> dict[str, npt.NDArray[Any]]:
             missing = [key for key in keys if key not in present]
             if missing:
                 raise DatasetFormatError(path, f"no column(s) {missing}", "all declared features")
-            table = pq.read_table(path, columns=keys)
+            table = read_parquet(path, columns=keys)
         except (OSError, pa.ArrowException) as exc:
             raise DatasetFormatError(path, f"({exc})", f"the columns {keys}") from exc
         for key in keys:

@@ -112,7 +112,9 @@ class PictureStats:
     def add_pixels(self, pixels: npt.NDArray[np.uint8]) -> None:
         """Count the sampled pixels of one picture: RGB, uint8, shape (H, W, 3)."""
         for channel in range(3):
-            self._counts[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
+            # In the type that bincount counts in: it would copy once more.
+            values = pixels[..., channel].astype(np.intp).ravel()
+            self._counts[channel] += np.bincount(values, minlength=256)
         self._pictures += 1
 
     def result(self) -> Stats:

@@ -22,6 +22,7 @@ from koch_episodes.dataset.part import EpisodePart
 from koch_episodes.dataset.start import Start
 from koch_episodes.dataset.stats import QUANTILES, Stats, stats_to_json
 from koch_episodes.dataset.tables import (
+    LOCAL,
     frame_schema,
     frame_table,
     write_episodes,
@@ -168,8 +169,9 @@ class V30Storage:
             name = layout.data_path(Version.V30, episode=0, chunk=chunk, file=file)
             self._data_file = self._root / name
             self._data_file.parent.mkdir(parents=True, exist_ok=True)
+            schema = frame_schema(info.features)
             self._data = pq.ParquetWriter(
-                self._data_file, frame_schema(info.features), compression="snappy"
+                self._data_file, schema, compression="snappy", filesystem=LOCAL
             )
         self._data.write_table(table, row_group_size=table.num_rows)
         self._data_frames += table.num_rows

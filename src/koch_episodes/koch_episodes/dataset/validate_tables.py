@@ -18,6 +18,7 @@ from koch_episodes.dataset import layout
 from koch_episodes.dataset.layout import DatasetInfo, FeatureSpec, Version
 from koch_episodes.dataset.load import Episode, data_files, episode_files, json_lines
 from koch_episodes.dataset.stats import Stats
+from koch_episodes.dataset.tables import read_parquet
 
 if TYPE_CHECKING:
     from koch_episodes.dataset.validate import Report
@@ -100,7 +101,7 @@ def check_tasks(report: Report, info: DatasetInfo) -> None:
         rows = json_lines(report.root / layout.V21_TASKS, "task_index", "task")
         texts = [row["task"] for row in rows]
     else:
-        table = pq.read_table(report.root / layout.TASKS)
+        table = read_parquet(report.root / layout.TASKS)
         pandas = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))
         if not {"task", "__index_level_0__"} & set(map(str, pandas.get("index_columns", []))):
             report.error(
@@ -169,7 +170,7 @@ def check_places(report: Report, episodes: list[Episode]) -> None:
         if not set(_PLACE_KEYS) <= set(names):
             report.warning(where, "no data/chunk_index and data/file_index")
             return
-        rows += pq.read_table(path, columns=list(_PLACE_KEYS)).to_pylist()
+        rows += read_parquet(path, _PLACE_KEYS).to_pylist()
     for episode, row in zip(episodes, rows, strict=True):
         name = layout.data_path(
             Version.V30, episode=0, chunk=row[_PLACE_KEYS[0]], file=row[_PLACE_KEYS[1]]
