@@ -1,29 +1,22 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled ResNet gives torch's features; without a compiler OpenVINO does its work."""
+"""The compiled ResNet gives torch's features."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
-from koch_policy.checkpoint import load_checkpoint
-from koch_policy.errors import NotFiniteError
 from koch_policy.models.resnet import Norm, ResNet, fold_batch_norm
 from koch_policy.normalize import Affine
-from koch_policy.runtime import load_policy
-from koch_policy.runtime import native_library as native_library_module
-from koch_policy.runtime.base import example_observation
-from koch_policy.runtime.native import NativeResNet, paired, rounded, widened
+from koch_policy.runtime.float_weights import paired, rounded, widened
+from koch_policy.runtime.native import NativeResNet
 from koch_policy.runtime.native_library import native_library
-from koch_policy.train.data import ArrayFrames
-from koch_policy.train.setup import make_trainer
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler here")
 
@@ -171,26 +164,76 @@ def test_int8_leaves_pictures_that_are_no_bytes_alone() -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("norm", [Norm.BATCH, Norm.GROUP])
-def test_int8_errs_little(norm: Norm) -> None:
-    """Little more than bfloat16, and the same for a picture whatever was computed before it."""
+@pytest.mark.parametrize(("norm", "most"), [(Norm.BATCH, 0.05), (Norm.GROUP, 0.08)])
+def test_int8_errs_little(norm: Norm, most: float) -> None:
+    """By a few percent, and the same for a picture whatever was computed before it."""
     if native_library("bf16") is None:
         pytest.skip("this processor does not multiply bfloat16, or has faster ways")
     network = _network("resnet18", norm)
-    native, half = (
-        NativeResNet(network, 2, 120, 160, "bf16", 2, int8=int8) for int8 in (True, False)
-    )
+    native = NativeResNet(network, 2, 120, 160, "bf16", 2, int8=True)
     draw = np.random.default_rng(0)
     first: list[np.ndarray[Any, Any]] = []
     for level in (256, 40, 256, 1, 256):
         pictures = [draw.integers(0, level, (120, 160, 3), dtype=np.uint8) for _ in range(2)]
         first = first or pictures
-        found, other = (widened(each(pictures, [None, None])) for each in (native, half))
+        found = widened(native(pictures, [None, None]))
         batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255.0
         exact = network(batch).permute(0, 2, 3, 1).numpy()
-        assert ((found - exact) ** 2).mean() < 5 * ((other - exact) ** 2).mean()
+        assert np.sqrt(((found - exact) ** 2).mean()) < most * exact.std()
     alone = NativeResNet(network, 2, 120, 160, "bf16", 2, int8=True)
     assert np.array_equal(native(first, [None, None]), alone(first, [None, None]))
+
+
+def _steps(values: torch.Tensor, axis: int) -> torch.Tensor:
+    """Round to 127 steps of the largest along an axis."""
+    step = values.abs().amax(axis, keepdim=True).clamp_min(1e-30) / 127
+    return (values / step).round() * step
+
+
+def _winograd_in_bytes(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Convolve (N, C, H, W), sides divisible by 4, as Toom and Cook do, each factor rounded."""
+    points = np.array([0, -1, 1, -2, 2]) / np.sqrt([1, 2, 2, 2, 2])
+    forward, back, kernel = np.zeros((6, 6)), np.zeros((4, 6)), np.zeros((6, 3))
+    for i, point in enumerate(points):
+        others = np.delete(points, i)
+        forward[i, :5] = np.polynomial.polynomial.polyfromroots(others)
+        kernel[i] = point ** np.arange(3) / np.prod(point - others)
+        back[:, i] = point ** np.arange(4)
+    forward[5] = np.polynomial.polynomial.polyfromroots(points)
+    kernel[5, 2] = back[3, 5] = 1
+    b, g, a = (torch.from_numpy(each) for each in (forward, kernel, back))
+    patches = F.pad(x.double(), (1, 1, 1, 1)).unfold(2, 6, 4).unfold(3, 6, 4)
+    seen = _steps(torch.einsum("ij,bchwjk,lk->bchwil", b, patches, b), 1)
+    factors = _steps(torch.einsum("ij,kcjl,ml->kcim", g, weight.double(), g), 1)
+    sums = torch.einsum("bchwil,kcil->bkhwil", seen, factors)
+    tiles = torch.einsum("ij,bkhwjl,ml->bkhiwm", a, sums, a)
+    return tiles.reshape(x.shape[0], weight.shape[0], *x.shape[2:])
+
+
+@needs_compiler
+def test_int8_rounds_winograds_factors_to_the_largest_of_each() -> None:
+    library = native_library("bf16")
+    if library is None or not library.koch_has_bytes():
+        pytest.skip("this processor does not multiply bytes")
+    network = _network("resnet18", Norm.BATCH)
+    for conv in (network[4][1].conv1, network[4][1].conv2):  # hands its input on
+        conv.weight.zero_()
+        conv.bias.zero_()
+    pictures = [np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)]
+    start, found = (
+        widened(NativeResNet(network, 1, 64, 96, "bf16", 2, stages, int8=True)(pictures, [None]))
+        for stages in (0, 1)
+    )
+    rounded_one = torch.from_numpy(start).permute(0, 3, 1, 2)
+    exact = network[4](rounded_one).permute(0, 2, 3, 1).numpy()
+    block = network[4][0]
+    middle = _winograd_in_bytes(rounded_one, block.conv1.weight) + block.conv1.bias[:, None, None]
+    middle = middle.relu().bfloat16()
+    x = _winograd_in_bytes(middle, block.conv2.weight) + block.conv2.bias[:, None, None]
+    x = (x + rounded_one).relu().bfloat16().double()
+    same = x.permute(0, 2, 3, 1).numpy()
+    error, difference = (np.abs(each - same).mean() for each in (exact, found))
+    assert difference < error / 10  # ties that fall to the other side
 
 
 @needs_compiler
@@ -211,150 +254,3 @@ def test_bfloat16_is_rounded_and_paired_by_hand() -> None:
     values = np.array([1.0, 1.0 + 2**-8, 1.0 + 3 * 2**-8, -3.14159], np.float32)
     expected = torch.from_numpy(values).to(torch.bfloat16).float().numpy()
     assert np.array_equal(widened(rounded(values)), expected)
-
-
-@needs_compiler
-@pytest.mark.parametrize("layer", [0, 1])  # before the pooling and after it
-def test_not_a_number_is_not_lost_on_the_way(make: Any, tmp_path: Path, layer: int) -> None:
-    path = make.checkpoint("act", tmp_path, pictures=True)
-    policy: Any = load_policy(path, "openvino")
-    backbone = policy.engine._backbones.networks[0]
-    observation = example_observation(load_checkpoint(path))
-    policy.predict(observation)
-    biases = [kept for kept in backbone._kept if isinstance(kept, np.ndarray) and kept.ndim == 1]
-    biases[layer][:] = np.nan
-    with pytest.raises(NotFiniteError):
-        policy.predict(observation)
-
-
-@pytest.fixture
-def no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """A computer without `cc`; the folder where it would be found."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    forget = (native_library.cache_clear, native_library_module._warn.cache_clear)
-    for each in forget:
-        each()
-    yield folder
-    for each in forget:
-        each()
-
-
-POLICIES: list[tuple[str, dict[str, Any]]] = [
-    ("act", {}),
-    ("flow", {}),
-    ("flow", {"backbone_norm": "frozen"}),
-    ("diffusion", {}),
-    ("diffusion", {"use_group_norm": False}),
-    ("diffusion", {"crop_shape": [41, 50]}),
-    ("diffusion", {"use_film_scale_modulation": False, "num_inference_steps": None}),
-    ("diffusion", {"vision_backbone": "resnet34", "use_separate_rgb_encoder_per_camera": True}),
-    ("diffusion_transformer", {"n_obs_steps": 1}),
-]
-
-
-def _two_cameras(kind: str, options: dict[str, Any], make: Any, out: Path) -> Path:
-    """Write a tiny untrained policy that sees two cameras."""
-    draw = np.random.default_rng(0)
-    frames = {
-        key: ArrayFrames(draw.integers(0, 256, (240, 48, 64, 3), dtype=np.uint8))
-        for key in (make.camera, "observation.images.wrist")
-    }
-    recipe = make.recipe(kind).with_overrides({"policy": options}, "test")
-    make_trainer(make.demonstrations(frames=frames), recipe, out).save()
-    return out / "checkpoints" / "last" / "pretrained_model"
-
-
-@needs_compiler
-@pytest.mark.parametrize(("kind", "options"), POLICIES)
-def test_both_ways_agree_and_are_kept_side_by_side(
-    kind: str,
-    options: dict[str, Any],
-    make: Any,
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
-) -> None:
-    path = _two_cameras(kind, options, make, tmp_path)
-    ticks = [example_observation(load_checkpoint(path), seed) for seed in range(3)]
-    noise = np.random.default_rng(0).standard_normal((8, 6), np.float32)
-    fast: Any = load_policy(path, "openvino")
-    backbones = fast.engine._backbones
-    shared = not options.get("use_separate_rgb_encoder_per_camera")
-    assert [network.count for network in backbones.networks] == ([2] if shared else [1, 1])
-    request.getfixturevalue("no_compiler")
-    plain: Any = load_policy(path, "openvino")
-    assert plain.engine._backbones is None
-    exact = load_policy(path, "torch", device="cpu")
-    # the last observation repeats one camera's picture: only the other is encoded
-    ticks.append({**ticks[-1], make.camera: ticks[0][make.camera]})
-    for tick in ticks:
-        chunks = []
-        for policy in (fast, plain, exact):
-            torch.manual_seed(0)  # DDPM draws while it denoises
-            chunks.append(policy.predict(tick, noise=noise))
-        largest = max(np.abs(chunks[2]).max(), 1.0)
-        assert np.abs(chunks[0] - chunks[2]).max() < 5e-5 * largest
-        assert 0 < np.abs(chunks[0] - chunks[1]).max() < 5e-5 * largest
-
-
-@needs_compiler
-@pytest.mark.parametrize("kind", ["act", "diffusion", "flow"])
-def test_bfloat16_features_reach_openvino(kind: str, make: Any, tmp_path: Path) -> None:
-    path = _two_cameras(kind, {}, make, tmp_path)
-    observation = example_observation(load_checkpoint(path))
-    noise = np.random.default_rng(0).standard_normal((8, 6), np.float32)
-    half: Any = load_policy(path, "openvino", precision="bf16")
-    assert (half.engine._backbones is None) == (native_library("bf16") is None)
-    exact = load_policy(path, "torch", device="cpu").predict(observation, noise=noise)
-    error = np.abs(half.predict(observation, noise=noise) - exact).max()
-    assert 0 < error < 0.05 * np.abs(exact).max()
-
-
-@needs_compiler
-@pytest.mark.parametrize(
-    "options", [{"vision_backbone": "resnet50"}, {"resize_shape": [40, 50], "crop_ratio": 0.9}]
-)
-def test_other_networks_are_openvinos(options: dict[str, Any], make: Any, tmp_path: Path) -> None:
-    path = make.checkpoint("diffusion", tmp_path, pictures=True, **options)
-    policy: Any = load_policy(path, "openvino")
-    assert policy.engine._backbones is None
-    observation, noise = example_observation(load_checkpoint(path)), np.zeros((8, 6), np.float32)
-    exact = load_policy(path, "torch", device="cpu").predict(observation, noise=noise)
-    largest = max(np.abs(exact).max(), 1.0)
-    assert np.abs(policy.predict(observation, noise=noise) - exact).max() < 2e-5 * largest
-
-
-def test_no_compiler_is_said_once(no_compiler: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert native_library("f32") is None
-    assert native_library("bf16") is None
-    assert [record.getMessage() for record in caplog.records] == [
-        "Camera networks run in OpenVINO, slower than they could: there is no C compiler `cc`. "
-        "Install a C compiler, on Debian and Ubuntu by `sudo apt install g++`."
-    ]
-
-
-def test_a_broken_compiler_is_as_good_as_none(
-    no_compiler: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    _write_compiler(no_compiler, "echo stdlib.h: No such file >&2; exit 1")
-    assert native_library("f32") is None
-    assert not list((tmp_path / "cache").rglob("*.so"))
-    said = caplog.records[0].getMessage()
-    assert "cannot compile resnet.c (stdlib.h: No such file)" in said
-    assert "sudo apt install g++" in said
-
-
-def test_a_processor_that_gains_nothing_is_no_defect(
-    no_compiler: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    _write_compiler(no_compiler, "echo 'resnet.h:12: error: #error No products' >&2; exit 1")
-    assert native_library("bf16") is None
-    assert not caplog.records
-
-
-def _write_compiler(folder: Path, command: str) -> None:
-    compiler = folder / "cc"
-    compiler.write_text(f"#!/bin/sh\n{command}\n", encoding="utf-8")
-    compiler.chmod(0o755)

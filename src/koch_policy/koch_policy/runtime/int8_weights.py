@@ -22,7 +22,7 @@ from koch_policy.normalize import Affine
 
 Array = NDArray[np.float32]
 
-_LARGEST = 127
+_LARGEST, _BYTE_ZERO = 127, 128
 _NOTHING = object()
 
 
@@ -40,6 +40,29 @@ def packed_weight(rounded: NDArray[np.int8], panel: int) -> NDArray[np.int8]:
     rows[..., : wide * channels] = rounded.transpose(0, 2, 3, 1).reshape(outputs, high, -1)
     split = rows.reshape(outputs // panel, panel, high, run, 4)
     return np.ascontiguousarray(split.transpose(0, 2, 3, 1, 4))
+
+
+def winograd_bytes(transformed: Array) -> NDArray[np.uint8]:
+    """Return Winograd's weights in 8 bits, as `winograd.h` takes them.
+
+    Args:
+        transformed: (36, K / panel, C, panel), C a multiple of 4.
+
+    Returns:
+        (36, K / panel, bytes): int8 (C / 4, panel, 4), then int32 (panel,), what the inputs' 128
+        for zero adds to each sum, negative, then float32 (panel,), what one step is worth.
+    """
+    scale = np.maximum(np.abs(transformed).max(axis=2) / _LARGEST, np.float32(1e-30))
+    rounded = np.rint(transformed / scale[:, :, None]).astype(np.int8)
+    offset = -_BYTE_ZERO * rounded.sum(axis=2, dtype=np.int32)
+    frequencies, panels, inputs, panel = rounded.shape
+    fours = rounded.reshape(frequencies, panels, inputs // 4, 4, panel).swapaxes(-1, -2)
+    parts = (fours, offset.astype(np.int32), scale.astype(np.float32))
+    flat = [
+        np.ascontiguousarray(part).reshape(frequencies, panels, -1).view(np.uint8)
+        for part in parts
+    ]
+    return np.concatenate(flat, axis=2)
 
 
 class ByteStem:

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """ResNet-18 and -34 on a CPU in float32 or bfloat16, by `resnet.c`: Winograd's convolutions.
 
-A 3x3 convolution takes a quarter of the multiplications there, which neither OpenVINO nor oneDNN
-offers. Batch norms are folded into the convolutions; group norms are computed.
+A 3x3 convolution takes a quarter of the multiplications there, about half with stride 2, which
+neither OpenVINO nor oneDNN offers. Batch norms are folded into the convolutions; group norms are
+computed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ from torch import nn
 
 from koch_policy.models.resnet import BasicBlock
 from koch_policy.normalize import Affine
-from koch_policy.runtime.int8_weights import ByteStem, packed_weight, rounded_weight
+from koch_policy.runtime.float_weights import direct_weight, paired, winograd_weight
+from koch_policy.runtime.int8_weights import (
+    ByteStem,
+    packed_weight,
+    rounded_weight,
+    winograd_bytes,
+)
 from koch_policy.runtime.native_library import (
     LayerDescription,
     MapDescription,
@@ -30,14 +37,11 @@ from koch_policy.runtime.native_library import (
 # As in the C file, like all below.
 (
     _PICTURE, _DIRECT, _WINOGRAD, _POOL, _MOMENTS, _NORMALISE, _BYTES, _PEAK, _QUANTISE,
-) = range(9)  # fmt: skip
-_MOST_TILES, _PATCH, _TILE = 24, 6, 4
+    _WINOGRAD_BYTES,
+) = range(10)  # fmt: skip
+_TILE = 4
+_MOST_TILES, _PATCH = {1: 24, 2: 12}, {1: 6, 2: 9}  # by stride
 _IN_GROUP, _EPSILON = 16, 1e-5
-_FORWARD = np.array(
-    [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
-     [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]
-)  # fmt: skip
-
 _FIRST_STAGE, _STAGES = 4, 4  # of `ResNet.as_sequential`
 
 Array = NDArray[np.float32]
@@ -58,41 +62,6 @@ class _Plane(NamedTuple):
         """The values without the border, (N, H, W, C)."""
         edge, high, wide = self.map.border, self.map.height, self.map.width
         return self.data[:, edge : edge + high, edge : edge + wide]
-
-
-def winograd_weight(weight: Array, panel: int) -> Array:
-    """Return (36, K / panel, C, panel) of a kernel (K, C, 3, 3)."""
-    outputs, inputs = weight.shape[:2]
-    flat = weight.astype(np.float64).transpose(2, 3, 1, 0).reshape(9, -1)  # (9, C K)
-    wide = np.kron(_FORWARD, _FORWARD) @ flat  # (36, C K)
-    order = wide.astype(np.float32).reshape(36, inputs, outputs // panel, panel)
-    return np.ascontiguousarray(order.transpose(0, 2, 1, 3))
-
-
-def direct_weight(weight: Array, panel: int) -> Array:
-    """Return (K / panel, h, w C, panel) of a kernel (K, C, h, w)."""
-    outputs, inputs, high, wide = weight.shape
-    order = weight.reshape(outputs // panel, panel, inputs, high, wide).transpose(0, 3, 4, 2, 1)
-    return np.ascontiguousarray(order.reshape(outputs // panel, high, wide * inputs, panel))
-
-
-def paired(weight: Array) -> NDArray[np.uint16]:
-    """Return bfloat16 (..., L / 2, panel, 2) of (..., L, panel); an odd L gets a zero."""
-    *outer, length, panel = weight.shape
-    even = np.zeros((*outer, (length + 1) // 2, 2, panel), np.float32)
-    even.reshape(*outer, -1, panel)[..., :length, :] = weight
-    return rounded(np.ascontiguousarray(even.swapaxes(-1, -2)))
-
-
-def rounded(values: Array) -> NDArray[np.uint16]:
-    """Return the upper halves of float32 values, to nearest and ties to even."""
-    bits = values.view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-
-
-def widened(values: NDArray[np.uint16]) -> Array:
-    """Return bfloat16 values as float32."""
-    return (values.astype(np.uint32) << 16).view(np.float32)
 
 
 def can_run(network: nn.Sequential) -> bool:
@@ -129,8 +98,8 @@ class NativeResNet:
         precision: "f32" or "bf16"; `native_library` has it.
         threads: How many to compute with.
         stages: Stop after so many of the four stages; with 0, after the pooling.
-        int8: Round weights and inputs of the convolutions that are not Winograd's to 8 bits, those
-            of the first one only if pictures are bytes; with "bf16", where processors gain by it.
+        int8: Round what is multiplied to 8 bits, by Winograd's convolutions once it is transformed,
+            by the first one only if pictures are bytes; with "bf16", where processors gain by it.
 
     Attributes:
         count: As given.
@@ -297,13 +266,17 @@ class NativeResNet:
             packed = packed_weight(rounded_ones, self._panel)
             scale = self._keep(steps.astype(np.float32))
         else:
-            kind, pack = _DIRECT, direct_weight
-            if (side, stride, pad) == (3, 1, 1):
-                kind, pack = _WINOGRAD, winograd_weight
-                size = _PATCH**2 * _MOST_TILES * (layer.in_channels + layer.out_channels)
+            kind = _WINOGRAD if (side, pad) == (3, 1) else _DIRECT
+            if kind == _WINOGRAD:
+                packed = winograd_weight(weight, self._panel, stride)
+                tiles = _PATCH[stride] ** 2 * _MOST_TILES[stride]
+                size = tiles * (layer.in_channels + layer.out_channels)
                 self._scratch_size = max(self._scratch_size, size)
-            packed = pack(weight, self._panel)
-            if self._half:
+            else:
+                packed = direct_weight(weight, self._panel)
+            if self._int8 and kind == _WINOGRAD:
+                kind, packed = _WINOGRAD_BYTES, winograd_bytes(packed)
+            elif self._half:
                 packed = paired(packed)
         self._add(
             kind, source, target, (side, stride, pad, int(relu), int(pooled)),
@@ -341,7 +314,9 @@ class NativeResNet:
             return spare.pop()
         rows, columns = height, width
         if border:
-            rows, columns = (-(-side // _TILE) * _TILE + 2 * border for side in (height, width))
+            rows, columns = (
+                -(-side // _TILE // 2) * _TILE * 2 + 2 * border for side in (height, width)
+            )
         data = _aligned((self.count, rows, columns, channels), kind)
         plane = _Plane(data, MapDescription(
             data.ctypes.data, height, width, channels, border, rows, columns,

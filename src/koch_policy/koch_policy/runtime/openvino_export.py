@@ -31,7 +31,7 @@ from koch_policy.normalize import Affine
 from koch_policy.policy import Observation
 from koch_policy.runtime.backbones import Backbones, leave_out_backbones
 from koch_policy.runtime.base import Engine, EnginePolicy, example_observation
-from koch_policy.runtime.native import widened
+from koch_policy.runtime.float_weights import widened
 from koch_policy.runtime.quantize import quantize
 from koch_policy.runtime.torch_runtime import TorchEngine
 

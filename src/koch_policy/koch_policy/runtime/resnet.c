@@ -6,7 +6,7 @@
 // In float32, or with -DBF16 in bfloat16: maps and factors have 8 bits then, sums and Winograd's
 // transformations remain in float32.
 //
-// 3x3 convolutions with stride 1 are those of `winograd.h`, all others those of `direct.h`.
+// 3x3 convolutions are those of `winograd.h`, all others those of `direct.h`.
 
 #include "direct.h"
 #include "resnet.h"
@@ -179,7 +179,9 @@ static void normalise(const Layer *layer, long piece) {
 }
 
 static long pieces_of(const Layer *layer, const Program *program) {
-    if (layer->kind == WINOGRAD) return blocks_of(layer->out, program->images, program->threads);
+    if (layer->kind == WINOGRAD || layer->kind == WINOGRAD_BYTES) {
+        return blocks_of(layer, program->images, program->threads);
+    }
     return program->images * (layer->pooled ? chunks_of(layer->out) : layer->out->height);
 }
 
@@ -194,6 +196,7 @@ static void *work(void *argument) {
             switch (layer->kind) {
                 case PICTURE: picture(layer, piece); break;
                 case WINOGRAD:
+                case WINOGRAD_BYTES:
                     winograd(layer, piece, program->images, program->threads, scratch);
                     break;
                 case POOL: pool(layer, piece); break;

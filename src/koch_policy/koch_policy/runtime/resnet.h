@@ -39,7 +39,7 @@ enum { GROUP = 2 };  // factors that are multiplied and added at once; weights l
 typedef float Element;
 enum { GROUP = 1 };
 #endif
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL _Pragma("GCC unroll 9")
 #define INLINE static inline __attribute__((always_inline))
 
 typedef struct {
@@ -47,7 +47,8 @@ typedef struct {
     long height, width, channels, border, rows, columns;  // the last two with the border
 } Map;
 
-enum { PICTURE, DIRECT, WINOGRAD, POOL, MOMENTS, NORMALISE, BYTES, PEAK, QUANTISE };
+enum { PICTURE, DIRECT, WINOGRAD, POOL, MOMENTS, NORMALISE, BYTES, PEAK, QUANTISE,
+       WINOGRAD_BYTES };
 
 typedef struct {
     long kind;
@@ -155,3 +156,20 @@ INLINE void multiply(long rows, const Element *a, long step, long length, const 
         }
     }
 }
+
+#ifdef BYTE_PRODUCTS
+// The same of bytes, and sums of integers.
+INLINE void multiply_bytes(long rows, const unsigned char *a, long step, long length,
+                           const signed char *panel, const char *ahead,
+                           Ints sum[ROWS][PER_PANEL]) {
+    for (long k = 0; k < length; k += 4, panel += 4 * PANEL) {
+        __builtin_prefetch(ahead, 0, 2);
+        ahead += CACHE_LINE;
+        UNROLL for (long r = 0; r < rows; r++) {
+            UNROLL for (long p = 0; p < PER_PANEL; p++) {
+                sum[r][p] = add_bytes(sum[r][p], a + r * step + k, panel + p * 4 * LANES);
+            }
+        }
+    }
+}
+#endif
