@@ -98,7 +98,7 @@ class NativeResNet:
         precision: "f32" or "bf16"; `native_library` has it.
         threads: How many to compute with.
         stages: Stop after so many of the four stages; with 0, after the pooling.
-        int8: Round what is multiplied to 8 bits, by Winograd's convolutions once it is transformed,
+        int8: Round what is multiplied to 8 bits, in Winograd's convolutions once transformed,
             by the first one only if pictures are bytes; with "bf16", where processors gain by it.
 
     Attributes:
