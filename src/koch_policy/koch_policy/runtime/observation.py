@@ -92,6 +92,8 @@ class ObservationReader:
 
     def _with_history(self, single: dict[str, Tensor]) -> dict[str, Tensor]:
         """Append one step; the first one of an episode is repeated."""
+        if self.config.n_obs_steps == 1:
+            return {key: value.unsqueeze(0) for key, value in single.items()}
         self._past.append(single)
         steps = list(self._past)
         steps = [steps[0]] * (self.config.n_obs_steps - len(steps)) + steps
