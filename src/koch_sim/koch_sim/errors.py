@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors of the simulated rig."""
 
+import re
 from pathlib import Path
 
 from koch_rig.errors import KochError
 
 _LAST_LINES = 8
+_FAILED = re.compile(r"^(.+?) +\| (?:ended with exit code [1-9]|was ended by )", re.MULTILINE)
 
 
 class SimulationError(KochError):
@@ -17,11 +19,17 @@ class GraphEndedError(SimulationError):
     """The graph that was started for rollouts is gone before they were done."""
 
     def __init__(self, code: int, log: Path) -> None:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        text = log.read_text(encoding="utf-8", errors="replace")
+        # The first that failed knows why; the others' last words say only that they stopped.
+        failed = _FAILED.search(text)
+        lines = text.splitlines()
+        if failed:
+            lines = [line for line in lines if line.startswith(f"{failed[1]} ")]
         said = "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])
+        what = f"what {failed[1]} said" if failed else "its output"
         super().__init__(
             f"The graph ended with exit code {code} before the rollouts did. "
-            f"The end of its output, {log}:\n{said}"
+            f"The end of {what}, {log}:\n{said}"
         )
 
 

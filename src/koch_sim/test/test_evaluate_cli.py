@@ -30,6 +30,23 @@ def test_what_cannot_work_is_refused_and_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_the_process_that_failed_is_quoted_not_those_that_stopped_with_it(tmp_path: Path) -> None:
+    log = tmp_path / "graph.log"
+    policy = "policy                | "
+    others = [f"follower/driver       | [INFO] line {k}" for k in range(20)]
+    failed = [
+        policy + "/x/config.json: missing",
+        *others,
+        policy + "ended with exit code 2; it stays",
+    ]
+    log.write_text("\n".join([*others, *failed, *others]) + "\n")
+    said = str(GraphEndedError(2, log))
+    assert "config.json" in said
+    assert "follower" not in said
+    log.write_text("\n".join(others) + "\n")
+    assert "line 19" in str(GraphEndedError(1, log))
+
+
 @pytest.mark.ros
 @pytest.mark.slow
 def test_graph_that_ends_is_noticed_and_quoted(tmp_path: Path) -> None:
