@@ -13,7 +13,7 @@ given by --lerobot-python (or KOCH_LEROBOT_PYTHON).
 
 Rates are frames/s of the dataset: a frame is one row with one picture of each of the two cameras.
 Both sides are timed once their code is loaded: LeRobot from its first frame on, the conversion
-after one of a few bags.
+after one of a few seconds.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ def measure(codec: Codec, bags: Path, work: Path, jobs: int) -> dict[str, Any]:
     # Half of it before and half after: the machine's speed changes within minutes.
     pure = pure_encoding_s(codec, work, paths[0::2], jobs)
     options = ConvertOptions(map=mapping, codec=codec)
-    convert(paths[:jobs], out, options, jobs=jobs)  # loads the code
+    convert([work / "short"], out, options, jobs=jobs)  # loads the code
     shutil.rmtree(out)
     os.sync()  # what was written before is no part of the conversion
     watch = Watch()
@@ -319,7 +319,10 @@ def main() -> None:
     frames = round(args.seconds * FPS)
     with tempfile.TemporaryDirectory(prefix="koch_bench_") as folder:
         work = Path(folder)
-        (work / "bags").mkdir()
+        for name in ("bags", "short"):
+            (work / name).mkdir()
+        for n in range(args.jobs):
+            make_bag(work / "short" / f"episode_{n:06d}", 1.0, n)
         size = sum(
             make_bag(work / "bags" / f"episode_{n:06d}", args.seconds, n, args.distinct)
             for n in range(args.episodes)

@@ -109,7 +109,11 @@ def test_both_ways_agree_and_are_kept_side_by_side(
         largest = max(np.abs(chunks[2]).max(), 1.0)
         for way in chunks[:2]:
             assert np.abs(way - chunks[2]).max() < 5e-5 * largest
-        assert (chunks[0] != chunks[1]).any()
+        apart = np.abs(chunks[0] - chunks[1]).max()
+        assert apart > 0
+        # A hundred steps of noise carry either's error far, and not to the same side.
+        if "num_inference_steps" not in options:
+            assert apart < 5e-5 * largest
 
 
 @needs_compiler

@@ -8,7 +8,10 @@ from pathlib import Path
 from koch_rig.errors import KochError
 
 _LAST_LINES = 8
-_FAILED = re.compile(r"^(.+?) +\| (?:ended with exit code [1-9]|was ended by )", re.MULTILINE)
+# As `koch up` tells of the process that ends the graph; others may have been started anew before.
+_FAILED = re.compile(
+    r"^(.+?) +\| (?:ended with exit code [1-9]\d*|was ended by \w+); it stays down", re.MULTILINE
+)
 
 
 class SimulationError(KochError):
@@ -20,7 +23,7 @@ class GraphEndedError(SimulationError):
 
     def __init__(self, code: int, log: Path) -> None:
         text = log.read_text(encoding="utf-8", errors="replace")
-        # The first that failed knows why; the others' last words say only that they stopped.
+        # The one that failed knows why; the others' last words say only that they stopped.
         failed = _FAILED.search(text)
         lines = text.splitlines()
         if failed:

@@ -34,10 +34,11 @@ def test_the_process_that_failed_is_quoted_not_those_that_stopped_with_it(tmp_pa
     log = tmp_path / "graph.log"
     policy = "policy                | "
     others = [f"follower/driver       | [INFO] line {k}" for k in range(20)]
+    others.append("follower/driver       | ended with exit code 1; new start in 1.0 s")
     failed = [
         policy + "/x/config.json: missing",
         *others,
-        policy + "ended with exit code 2; it stays",
+        policy + "ended with exit code 2; it stays down",
     ]
     log.write_text("\n".join([*others, *failed, *others]) + "\n")
     said = str(GraphEndedError(2, log))

@@ -261,33 +261,14 @@ class McapFile:
             return []
         messages: list[RawMessage] = []
         try:
-            self._take_all(records, topics or frozenset(), messages)
+            for kind, record in _records(records):
+                message = self._take(kind, record, topics)
+                if message is not None:
+                    messages.append(message)
         except (struct.error, ValueError):
             if whole:
                 self._note(f"{self._path.name}: chunk with broken records, rest of it skipped")
         return messages
-
-    def _take_all(
-        self, records: memoryview, topics: frozenset[str], messages: list[RawMessage]
-    ) -> None:
-        """Append the messages of wanted topics; nearly all records of a bag pass through here."""
-        place, end, channels = 0, len(records), self._channels
-        while place + _HEAD.size <= end:
-            kind, size = _HEAD.unpack_from(records, place)
-            start = place + _HEAD.size
-            place = start + size
-            if place > end:
-                raise ValueError("record cut off")
-            if kind != _MESSAGE:
-                self._learn(kind, records[start:place])
-                continue
-            if size < _MESSAGE_HEAD.size:
-                raise ValueError("message cut off")
-            channel, _, log_ns, _ = _MESSAGE_HEAD.unpack_from(records, start)
-            name = channels.get(channel)
-            if name in topics:
-                data = bytes(records[start + _MESSAGE_HEAD.size : place])
-                messages.append(RawMessage(name, log_ns, data))
 
     def _unpack(self, body: memoryview, offset: int, whole: bool) -> memoryview:
         """Return a chunk's records; its checksum is compared at the first reading."""
