@@ -28,7 +28,7 @@ COMMENTED = {
     ".yaml",
     ".yml",
 }
-MAX_LINES = 400
+MAX_LINES = 600
 # A function that runs text or bytes from outside.
 FORBIDDEN_CALLS = {"eval", "exec", "os.system", "torch.load", "pickle.load", "pickle.loads"}
 FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "shelve"}
