@@ -6,13 +6,24 @@ from __future__ import annotations
 
 import math
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from koch_driver.guard import Guard, GuardLimits, GuardResult, GuardState, Workspace
+from koch_driver.guard import (
+    Guard,
+    GuardLimits,
+    GuardResult,
+    GuardState,
+    Workspace,
+    workspace_from_rig,
+)
 from koch_rig.joints import JOINT_NAMES
+
+if TYPE_CHECKING:
+    from koch_rig.rig import Rig
 
 PERIOD_S = 0.01
 LIMITS = GuardLimits(
@@ -167,6 +178,41 @@ class Fuzzer:
 def test_promises_hold_for_seeded_sequences(seed: int) -> None:
     workspace = make_workspace() if seed % 2 else None
     assert Fuzzer(seed, workspace).run(1000) > 0
+
+
+class Swinger(Fuzzer):
+    """A leader that swings every joint across table, walls and edges, with all that can happen."""
+
+    def __init__(self, seed: int, workspace: Workspace) -> None:
+        super().__init__(seed, workspace)
+        rng = self.rng
+        while workspace.room(self.arm.pose) < 0.0 and seed % 3:  # every third wakes up outside
+            self.arm.pose = list(map(rng.uniform, LIMITS.lower, LIMITS.upper))
+        self.center = list(self.arm.pose)
+        self.waves = [
+            (rng.uniform(0.0, 1.2), rng.uniform(0.5, 8.0), rng.uniform(0.0, 6.3)) for _ in range(6)
+        ]
+
+    def event(self) -> None:
+        draw, guard = self.rng.random(), self.guard
+        if draw < 0.004:
+            self.rng.choice([guard.stop, guard.resume, guard.resume, guard.restart])()
+        self.target = [
+            middle + reach * math.sin(rate * self.now + phase)
+            for middle, (reach, rate, phase) in zip(self.center, self.waves, strict=True)
+        ]
+        if self.rng.random() < 0.9:
+            self.command()
+
+
+@pytest.mark.parametrize("seed", range(18))
+def test_promises_hold_while_the_goals_slide_along_the_faces(rig: Rig, seed: int) -> None:
+    arm = workspace_from_rig(rig.limits, rig.arms["follower"])
+    assert arm is not None
+    side = 0.1 + 0.02 * (seed % 5)
+    walls = ((0.02, -side, -1.0), (0.30, side, 0.05 * (2 + seed % 4)))
+    room = Workspace(arm.tcp_position, arm.lever_arms, *walls, table_z=TABLE_Z)
+    assert Swinger(seed, room).run(700) > 0
 
 
 VALUE = st.one_of(

@@ -82,6 +82,9 @@ class Guard:
     * The TCP of every goal is inside the workspace, and stays there while braking. If the arm woke
       up outside, the depth of the TCP outside never exceeds that of the first goal; the bound
       shrinks with the depth and does not grow again.
+    * At a face of the workspace only the part of a motion that would cross it is taken away: a
+      joint that does not move the TCP towards the face (above a table the base and, but for
+      millimetres, the roll of the wrist) follows as if there were none.
     * Targets, before speed limiting, are never more than `lead_rad` (or what `back_off` set) from
       the measured pose.
     * A source drives only while no source of higher priority has sent an accepted command in the

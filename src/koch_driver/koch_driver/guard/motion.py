@@ -47,6 +47,17 @@ def stopping_speed(distance: float, step: float, period_s: float) -> float:
     return step * (room + 0.5 * cycles * (cycles + 1)) / (cycles + 1)
 
 
+def reach(velocity: float, step: float, period_s: float) -> float:
+    """Way of a joint from this cycle on until it has braked to rest, signed, in [rad]."""
+    speed = abs(velocity)
+    return copysign(speed * period_s + stopping_distance(speed, step, period_s), velocity)
+
+
+def velocity_for(way: float, step: float, period_s: float) -> float:
+    """Velocity of this cycle in [rad/s] of which `way` is the `reach`."""
+    return copysign(stopping_speed(abs(way), step, period_s), way)
+
+
 def brake(velocity: float, step: float) -> float:
     """Velocity of the next cycle when braking as hard as allowed; ends at exactly zero."""
     if abs(velocity) <= step:
@@ -67,6 +78,25 @@ class JointMotion:
     max_speed: float
     step: float
     period_s: float
+
+    def velocity_range(
+        self, position: float, velocity: float, lower: float, upper: float
+    ) -> tuple[float, float]:
+        """Velocities of the next cycle that all bounds allow, in [rad/s].
+
+        Args:
+            position: Goal of the last cycle in [rad].
+            velocity: Velocity of the last cycle in [rad/s].
+            lower: Smallest goal in [rad].
+            upper: Greatest goal in [rad].
+        """
+        step, period = self.step, self.period_s
+        down = -stopping_speed(position - lower, step, period)
+        up = stopping_speed(upper - position, step, period)
+        return (
+            min(up, max(down, velocity - step, -self.max_speed)),
+            max(down, min(up, velocity + step, self.max_speed)),
+        )
 
     def velocity_towards(
         self,

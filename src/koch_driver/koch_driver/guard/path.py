@@ -4,19 +4,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from koch_driver.guard import rules
 from koch_driver.guard.limits import GuardLimits
-from koch_driver.guard.motion import JointMotion, brake, stopping_distance
+from koch_driver.guard.motion import JointMotion, brake, reach, stopping_distance, velocity_for
 from koch_driver.guard.rules import Intervention, Rule
+from koch_driver.guard.slide import Face, nearest_inside
 from koch_driver.guard.workspace import Workspace
 from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
 
 # Targets outside the room are moved this far inside, which leaves the joints' own (not straight)
-# way there some air; a near target is at most this far in any joint, where the way is straight.
+# way there some air.
 _SPARE_M = 0.001
-_NEAR_RAD = 0.1
+# A way that slides is planned this far from a face, so that the exact test after it passes.
+_MARGIN_M = 1e-4
+# Faces are curved in joint angles: plans along the plane that touches one, each from the last.
+_PLANS = 4
+# A joint whose turn by one radian moves the TCP less towards a face leaves it where it is.
+_UNMOVED_M = 1e-6
 _RESTING = 0.0
 
 
@@ -107,7 +113,7 @@ class Path:
         velocity = self._towards(target, speeds, report)
         pose = self._advance(velocity)
         if workspace is not None and not self._stops_inside(workspace, pose, velocity):
-            pose, velocity = self._evade(workspace, target, report)
+            pose, velocity = self._slide(workspace, velocity, target, report)
         self._accept(pose, velocity)
 
     def _target_velocity(self, target: list[float]) -> list[float]:
@@ -123,7 +129,7 @@ class Path:
         self,
         target: Sequence[float],
         speeds: Sequence[float],
-        report: list[Intervention] | None,
+        report: list[Intervention],
     ) -> list[float]:
         """Velocity of each joint towards the target under its own bounds."""
         choose = self._motion.velocity_towards
@@ -138,7 +144,7 @@ class Path:
                 self.upper[index],
             )
             result.append(velocity)
-            if report is not None and (fast or hasty):
+            if fast or hasty:
                 rule = Rule.SPEED if fast else Rule.ACCELERATION
                 goal = position + velocity * self._period_s
                 report.append(Intervention(rule, JOINT_NAMES[index], target[index], goal))
@@ -148,29 +154,93 @@ class Path:
         period = self._period_s
         return [a + b * period for a, b in zip(self.pose, velocity, strict=True)]
 
-    def _evade(
-        self, workspace: Workspace, target: Sequence[float], report: list[Intervention]
+    def _slide(
+        self,
+        workspace: Workspace,
+        wanted: Sequence[float],
+        target: list[float],
+        report: list[Intervention],
     ) -> tuple[list[float], list[float]]:
-        """The way to the target leads outside: go for a near point of it that is inside, or brake.
+        """The wanted velocities lead outside: take away only what would cross a face.
 
-        Going for the near point lets the arm slide along the table instead of sticking to it.
+        Whole ways until rest are planned, not velocities: a joint may still go as fast as it can
+        brake before the face. The plan is exact for a flat face and repeated where it turns out
+        curved; what it proposes is taken only if it is proven to stop inside. Otherwise the joints
+        that move the TCP towards the face brake, and at last all: that was proven a cycle ago.
         """
-        near = [
-            position + min(_NEAR_RAD, max(-_NEAR_RAD, wanted - position))
-            for position, wanted in zip(self.pose, target, strict=True)
+        step, period = self._step, self._period_s
+        bounds = [
+            self._motion.velocity_range(*state)
+            for state in zip(self.pose, self.velocity, self.lower, self.upper, strict=True)
         ]
-        near = workspace.project(near, _SPARE_M)
-        velocity = self._towards(near, [_RESTING] * JOINT_COUNT, None)
+        low = [reach(value, step, period) for value, _ in bounds]
+        high = [reach(value, step, period) for _, value in bounds]
+        asked = [reach(value, step, period) for value in wanted]
+        faces: dict[int, Face] = {}
+        velocity = list(wanted)
+        for _ in range(_PLANS):
+            self._add_faces(workspace, velocity, faces)
+            ways = nearest_inside(asked, low, high, list(faces.values()))
+            velocity = [velocity_for(way, step, period) for way in ways]
+            if self._stops_inside(workspace, self._advance(velocity), velocity):
+                break
+        else:
+            velocity = self._brake_towards(workspace, wanted, faces)
         pose = self._advance(velocity)
-        if not self._stops_inside(workspace, pose, velocity):
-            velocity = [brake(value, self._step) for value in self.velocity]
-            pose = self._advance(velocity)
-        for index, wanted in enumerate(target):
-            if abs(wanted - pose[index]) > 1e-6:
-                report.append(
-                    Intervention(Rule.WORKSPACE, JOINT_NAMES[index], wanted, pose[index])
-                )
+        for index, joint in enumerate(JOINT_NAMES):
+            if abs(velocity[index] - wanted[index]) > 1e-6:
+                report.append(Intervention(Rule.WORKSPACE, joint, target[index], pose[index]))
         return pose, velocity
+
+    def _add_faces(
+        self, workspace: Workspace, velocity: Sequence[float], faces: dict[int, Face]
+    ) -> None:
+        """Note each face that a way crosses as the plane that touches it where it is crossed most.
+
+        A face once noted stays. On the way to that point a joint has gone a certain share of its
+        whole way; the slopes are weighted with it, so that they speak of whole ways.
+        """
+        whole = [reach(value, self._step, self._period_s) for value in velocity]
+        deepest: dict[int, tuple[float, list[float]]] = {}
+        for pose in self._way(self._advance(velocity), velocity):
+            distances = workspace.distances(workspace.tcp_position(pose))
+            for face, distance in enumerate(distances):
+                if face not in deepest or distance < deepest[face][0]:
+                    deepest[face] = (distance, pose)
+        for face, (distance, pose) in deepest.items():
+            room = distance + self._depth_m - _MARGIN_M
+            if room >= 0.0 and face not in faces:
+                continue
+            row = workspace.slopes(pose)[face // 2]
+            sign = 1.0 if face % 2 == 0 else -1.0
+            slope, gone = [], 0.0
+            for way, here, begin, value in zip(whole, pose, self.pose, row, strict=True):
+                share = (here - begin) / way if abs(way) > 1e-9 else 1.0
+                slope.append(sign * value * share)
+                gone += slope[-1] * way
+            faces[face] = Face(slope, gone - room)
+
+    def _brake_towards(
+        self, workspace: Workspace, wanted: Sequence[float], faces: dict[int, Face]
+    ) -> list[float]:
+        """Brake the joints that move the TCP towards a face; all where that does not suffice."""
+        braking = [brake(value, self._step) for value in self.velocity]
+        moves = [
+            any(abs(face.slope[index]) > _UNMOVED_M for face in faces.values())
+            for index in range(JOINT_COUNT)
+        ]
+        some = [a if moved else b for a, b, moved in zip(braking, wanted, moves, strict=True)]
+        if self._stops_inside(workspace, self._advance(some), some):
+            return some
+        return braking
+
+    def _way(self, pose: list[float], velocity: Sequence[float]) -> Iterator[list[float]]:
+        """This pose and those of braking from it until rest."""
+        yield pose
+        while any(velocity):
+            velocity = [brake(value, self._step) for value in velocity]
+            pose = [a + b * self._period_s for a, b in zip(pose, velocity, strict=True)]
+            yield pose
 
     def _stops_inside(
         self, workspace: Workspace, pose: Sequence[float], velocity: Sequence[float]
@@ -205,13 +275,7 @@ class Path:
         self, workspace: Workspace, pose: Sequence[float], velocity: Sequence[float]
     ) -> float:
         """Smallest room at this pose and anywhere on the way of braking from it in [m]."""
-        worst = workspace.room(pose)
-        pose, velocity = list(pose), list(velocity)
-        while any(velocity):
-            velocity = [brake(value, self._step) for value in velocity]
-            pose = [a + b * self._period_s for a, b in zip(pose, velocity, strict=True)]
-            worst = min(worst, workspace.room(pose))
-        return worst
+        return min(workspace.room(at) for at in self._way(list(pose), velocity))
 
     def _accept(self, pose: list[float], velocity: list[float]) -> None:
         self.velocity = velocity

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf, sqrt
+from operator import mul
 
 from koch_driver.guard.errors import GuardConfigError
 
@@ -14,6 +15,7 @@ TcpPosition = Callable[[Sequence[float]], Sequence[float]]
 
 _DIFFERENCE_RAD = 1e-4
 _NEWTON_STEPS = 4
+_NEWTON_RAD = 0.3  # longest step of a joint
 # A target this near to a face is on it.
 _ON_FACE_M = 3e-4
 
@@ -57,11 +59,34 @@ class Workspace:
 
     def room(self, joints: Sequence[float]) -> float:
         """Distance of the TCP to the nearest enforced face in [m]; negative outside."""
-        x, y, z = self.tcp_position(joints)
+        return float(min(self.distances(self.tcp_position(joints))))
+
+    def distances(self, point: Sequence[float]) -> tuple[float, ...]:
+        """Distances of a point to the six enforced faces in [m], negative outside.
+
+        Face 2 * axis bounds that axis from below, face 2 * axis + 1 from above.
+        """
+        x, y, z = point
         low, high = self._low, self._high
-        return float(
-            min(x - low[0], high[0] - x, y - low[1], high[1] - y, z - low[2], high[2] - z)
-        )
+        return (x - low[0], high[0] - x, y - low[1], high[1] - y, z - low[2], high[2] - z)
+
+    def slopes(self, joints: Sequence[float]) -> tuple[list[float], list[float], list[float]]:
+        """Jacobian of the TCP's x, y and z in [m/rad], each of length J, by differences."""
+        pose = [float(value) for value in joints]
+        x, y, z = self.tcp_position(pose)
+        rows: tuple[list[float], list[float], list[float]] = ([], [], [])
+        for index, arm in enumerate(self.lever_arms):
+            slope = (0.0, 0.0, 0.0)
+            if arm > 0.0:
+                kept = pose[index]
+                pose[index] = kept + _DIFFERENCE_RAD
+                a, b, c = self.tcp_position(pose)
+                pose[index] = kept
+                rate = 1.0 / _DIFFERENCE_RAD
+                slope = ((a - x) * rate, (b - y) * rate, (c - z) * rate)
+            for row, value in zip(rows, slope, strict=True):
+                row.append(value)
+        return rows
 
     def travel(self, distances: Sequence[float]) -> float:
         """Upper bound on the way of the TCP in [m] when joint i turns by distances[i] in [rad]."""
@@ -95,7 +120,16 @@ class Workspace:
             length = sqrt(sum(value * value for value in push))
             if length < _ON_FACE_M:
                 return pose
-            self._newton_step(pose, point, push, length)
+            slopes = self.slopes(pose)
+            gradient = [
+                sum(map(mul, column, push)) / length for column in zip(*slopes, strict=True)
+            ]
+            norm = sum(value * value for value in gradient)
+            if norm < 1e-6:
+                return pose
+            scale = length / norm
+            for index, slope in enumerate(gradient):
+                pose[index] += min(_NEWTON_RAD, max(-_NEWTON_RAD, scale * slope))
         return pose
 
     def _add_violated(
@@ -108,27 +142,3 @@ class Workspace:
                 faces[axis] = low
             elif point[axis] > high:
                 faces[axis] = high
-
-    def _newton_step(
-        self, pose: list[float], point: Sequence[float], push: Sequence[float], length: float
-    ) -> None:
-        """Turn the joints in place along the gradient of the way `push` in [m]."""
-        gradient = []
-        for index, arm in enumerate(self.lever_arms):
-            if arm <= 0.0:
-                gradient.append(0.0)
-                continue
-            kept = pose[index]
-            pose[index] = kept + _DIFFERENCE_RAD
-            moved = self.tcp_position(pose)
-            pose[index] = kept
-            slope = sum((m - p) * d for m, p, d in zip(moved, point, push, strict=True)) / (
-                length * _DIFFERENCE_RAD
-            )
-            gradient.append(slope)
-        norm = sum(value * value for value in gradient)
-        if norm < 1e-6:
-            return
-        scale = length / norm
-        for index, slope in enumerate(gradient):
-            pose[index] += min(0.3, max(-0.3, scale * slope))
