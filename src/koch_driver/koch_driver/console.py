@@ -8,17 +8,21 @@ import os
 import select
 import sys
 import termios
+import time
 import tty
+from collections import deque
 from typing import TYPE_CHECKING, TextIO
 
 from koch_driver.errors import DialogueEnded
+from koch_rig.keys import ESCAPE, KeyDecoder, forget_typed, read_available
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
 _ENTER = ("\n", "\r")
-_QUIT = ("q", "\x03", "\x1b")
+_QUIT = ("q", "\x03", ESCAPE)
+_LOOK_S = 0.1  # so soon an Esc key is told from the beginning of an arrow
 
 
 class Console:
@@ -32,6 +36,8 @@ class Console:
         self._out = out or sys.stdout
         self._saved: list[object] | None = None
         self._drawn = 0
+        self._decoder = KeyDecoder()
+        self._waiting: deque[str] = deque()
 
     def __enter__(self) -> Console:
         if os.isatty(self._fd):
@@ -68,16 +74,28 @@ class Console:
         Raises:
             DialogueEnded: q, Esc or Ctrl-C was pressed, or the input ended.
         """
-        ready, _, _ = select.select([self._fd], [], [], wait_s)
-        if not ready:
-            return None
-        data = os.read(self._fd, 1)
-        if not data:
-            raise DialogueEnded("the input ended")
-        key = data.decode("latin-1").lower()
+        end_s = None if wait_s is None else time.monotonic() + wait_s
+        while not self._waiting:
+            left_s = _LOOK_S if end_s is None else min(_LOOK_S, max(0.0, end_s - time.monotonic()))
+            ready, _, _ = select.select([self._fd], [], [], left_s)
+            data = read_available(self._fd) if ready else b""
+            self._decoder.feed(data)
+            self._waiting.extend(self._decoder.keys(at_end=bool(ready) and not data))
+            if ready and not data and not self._waiting:
+                raise DialogueEnded("the input ended")
+            if end_s is not None and not self._waiting and time.monotonic() >= end_s:
+                return None
+        key = self._waiting.popleft().lower()
         if key in _QUIT:
             raise DialogueEnded("you ended it")
         return key
+
+    def forget(self) -> None:
+        """Forget keys typed before a question is asked: they answer another one."""
+        forget_typed(self._fd)
+        if os.isatty(self._fd):
+            self._decoder.clear()
+            self._waiting.clear()
 
     def enter_pressed(self, wait_s: float) -> bool:
         """Whether ENTER comes within the time; other keys are passed over."""
@@ -86,12 +104,14 @@ class Console:
 
     def wait_enter(self, text: str) -> None:
         """Say something and wait for ENTER."""
+        self.forget()
         self.say(text)
         while not self.enter_pressed(3600.0):
             continue
 
     def choose(self, text: str, keys: str) -> str:
         """Say something and wait for one of `keys`; ENTER is the first of them."""
+        self.forget()
         self.say(text)
         while True:
             key = self.key(None)

@@ -311,6 +311,29 @@ def test_the_whole_dialogue_on_a_terminal(rig: Rig, tmp_path: Path) -> None:
     assert joints["wrist_flex"]["offset_rad"] == pytest.approx(-0.25, abs=2e-3)
 
 
+@pytest.mark.parametrize("arrow", [b"\x1b[A", b"\x1b[D", b"\x1b[3~"])
+def test_an_arrow_does_not_end_the_dialogue(arrow: bytes) -> None:
+    read_fd, write_fd = os.pipe()
+    os.write(write_fd, arrow + b"s")
+    os.close(write_fd)
+    assert Console(read_fd, io.StringIO()).choose("Which?", "es") == "s"
+    os.close(read_fd)
+
+
+def test_enter_typed_before_the_question_is_no_answer() -> None:
+    master, slave = pty.openpty()
+    with Console(slave, io.StringIO()) as console:
+        os.write(master, b"\n\n")
+        while not select.select([slave], [], [], 0.1)[0]:
+            continue
+        console.forget()
+        assert not console.enter_pressed(0.2)
+        os.write(master, b"\n")
+        assert console.enter_pressed(5.0)
+    os.close(slave)
+    os.close(master)
+
+
 def test_problems_end_with_a_message_and_code_two(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

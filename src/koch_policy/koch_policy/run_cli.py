@@ -179,6 +179,7 @@ def _one_run(client: RunClient, options: argparse.Namespace, keyboard: Keyboard)
 def _watch(client: RunClient, keyboard: Keyboard) -> str:
     """Show the run until it ends; the label that a key gave."""
     outcome, periods, is_paused = "", 0, False
+    keyboard.forget()  # typed while the policy loaded
     while client.result() is None:
         client.spin(_PERIOD_S)
         periods += 1
@@ -213,6 +214,7 @@ def _show(client: RunClient, periods: int) -> None:
 
 def _again(keyboard: Keyboard, client: RunClient) -> bool:
     """Ask whether to run once more."""
+    keyboard.forget()  # a second space, meant for the run that has ended, would move the arm
     print("space: run again, q: quit", flush=True)
     while True:
         client.spin(_PERIOD_S)

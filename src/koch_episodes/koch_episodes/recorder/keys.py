@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import os
-import select
 import sys
 import termios
 import tty
@@ -13,35 +11,31 @@ from types import TracebackType
 from typing import Any
 
 from koch_episodes.recorder.plan import Key
+from koch_rig.keys import ESCAPE, LEFT, RIGHT, KeyDecoder, forget_typed, read_available
 
-_SEQUENCES = {b"\x1b[C": Key.NEXT, b"\x1bOC": Key.NEXT, b"\x1b[D": Key.AGAIN, b"\x1bOD": Key.AGAIN}
-_LETTERS = {
-    b"n": Key.NEXT,
-    b" ": Key.NEXT,
-    b"r": Key.AGAIN,
-    b"q": Key.QUIT,
-    b"s": Key.SUCCESS,
-    b"f": Key.FAILURE,
-    b"u": Key.UNDO,
-    b"\x1b": Key.QUIT,
+_MEANINGS = {
+    RIGHT: Key.NEXT,
+    "n": Key.NEXT,
+    " ": Key.NEXT,
+    LEFT: Key.AGAIN,
+    "r": Key.AGAIN,
+    ESCAPE: Key.QUIT,
+    "q": Key.QUIT,
+    "s": Key.SUCCESS,
+    "f": Key.FAILURE,
+    "u": Key.UNDO,
 }
 
 
 def parse(data: bytes) -> list[Key]:
-    """Turn what a terminal sent into keys; what means nothing is left out."""
-    keys = []
-    while data:
-        if data[:3] in _SEQUENCES:
-            keys.append(_SEQUENCES[data[:3]])
-            data = data[3:]
-        elif data[:2] in (b"\x1b[", b"\x1bO"):
-            data = data[3:]  # another arrow or function key; not the Esc key
-        else:
-            key = _LETTERS.get(data[:1].lower())
-            if key is not None:
-                keys.append(key)
-            data = data[1:]
-    return keys
+    """Turn all that a terminal sent into keys; what means nothing is left out."""
+    decoder = KeyDecoder()
+    decoder.feed(data)
+    return _meanings(decoder.keys(at_end=True))
+
+
+def _meanings(names: list[str]) -> list[Key]:
+    return [_MEANINGS[name.lower()] for name in names if name.lower() in _MEANINGS]
 
 
 class Keyboard:
@@ -50,6 +44,7 @@ class Keyboard:
     def __init__(self) -> None:
         self._file = sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else -1
         self._saved: list[Any] = []
+        self._decoder = KeyDecoder()
 
     @property
     def present(self) -> bool:
@@ -57,10 +52,10 @@ class Keyboard:
         return self._file >= 0
 
     def __enter__(self) -> Keyboard:
-        """Switch the terminal to single keys."""
+        """Switch the terminal to single keys; what was typed before is forgotten."""
         if self.present:
             self._saved = termios.tcgetattr(self._file)
-            tty.setcbreak(self._file)
+            tty.setcbreak(self._file, termios.TCSAFLUSH)
         return self
 
     def __exit__(
@@ -69,12 +64,19 @@ class Keyboard:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Put the terminal back."""
+        """Put the terminal back; keys that were meant for this program do not reach the shell."""
         if self._saved:
-            termios.tcsetattr(self._file, termios.TCSADRAIN, self._saved)
+            termios.tcsetattr(self._file, termios.TCSAFLUSH, self._saved)
 
     def read(self) -> list[Key]:
         """Return the keys pressed since the last call, without waiting."""
-        if not self.present or not select.select([self._file], [], [], 0.0)[0]:
+        if not self.present:
             return []
-        return parse(os.read(self._file, 64))
+        self._decoder.feed(read_available(self._file))
+        return _meanings(self._decoder.keys())
+
+    def forget(self) -> None:
+        """Forget keys that were pressed while nobody listened: they answer another question."""
+        if self.present:
+            forget_typed(self._file)
+            self._decoder.clear()

@@ -65,6 +65,40 @@ class PlanSettings:
     tries: int = 3
 
 
+# A held key repeats every 30 ms, and a second tap comes within half a second.
+_REPEAT_S = 0.5
+
+
+class Presses:
+    """Lets each press of a key count once, in the phase that the person saw.
+
+    A key that is held down or tapped twice goes on arriving after the phase has changed. There it
+    would skip the reset pause, end the next episode or discard the last one.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[Key, Phase, float] | None = None
+
+    def meant(self, keys: list[Key], phase: Phase, now_s: float) -> list[Key]:
+        """Return the keys without repeats of one that was pressed for an earlier phase.
+
+        Args:
+            keys: Pressed since the last call.
+            phase: Shown while they were pressed.
+            now_s: Time [s].
+        """
+        found = []
+        for key in keys:
+            seen = phase
+            if self._last is not None and self._last[0] is key:
+                _, before, at_s = self._last
+                seen = before if now_s - at_s < _REPEAT_S else phase
+            if seen is phase:
+                found.append(key)
+            self._last = key, seen, now_s
+        return found
+
+
 class RecordPlan:
     """Decides from the recorder's phase and the keys what to ask for next.
 
@@ -80,6 +114,7 @@ class RecordPlan:
         self._held = settings.wait
         self._failures = 0
         self._skip_pause = False
+        self._starting = self._cancel = False
         self.done = False
         self.failed = False
 
@@ -94,6 +129,8 @@ class RecordPlan:
 
     def start_failed(self) -> None:
         """A start was refused: some stream is dead."""
+        if self._quit:
+            return
         self._failures += 1
         if not self.settings.retry:
             self._held = True
@@ -108,8 +145,15 @@ class RecordPlan:
             saved: Episodes that it says it has saved.
             keys: Pressed since the last call.
         """
+        step = self._decide(phase, saved, keys)
+        self._starting = step is not None and step.verb is Verb.START
+        return step
+
+    def _decide(self, phase: Phase, saved: int, keys: list[Key]) -> Step | None:
+        cancel, self._cancel = self._cancel, False
         if phase is Phase.RECORDING:
-            return self._recording(keys)
+            # Cancelled while it waited, but the start was quicker.
+            return Step(Verb.DISCARD) if cancel else self._recording(keys)
         if phase is Phase.WAITING:
             if Key.QUIT in keys:
                 self._quit = True
@@ -120,13 +164,27 @@ class RecordPlan:
             return None
         return self._between(phase, saved, keys)
 
+    def meanwhile(self, phase: Phase, keys: list[Key]) -> Step | None:
+        """Return a request that may overtake the one under way, or None.
+
+        Whoever presses a key now has not seen what the request brings, so that keys are not kept
+        for the phase that follows. Only the wish to quit holds in every phase: it cancels a start
+        that waits for streams.
+        """
+        if Key.QUIT in keys:
+            self._quit = True
+            self._cancel = self._starting
+        if not self._cancel or phase is not Phase.WAITING:
+            return None
+        self._cancel = False
+        return Step(Verb.STOP)
+
     def _recording(self, keys: list[Key]) -> Step | None:
         self._failures = 0
         self._held = self.settings.wait
         self._skip_pause = False
         for key in keys:
             if key is Key.AGAIN:
-                self._skip_pause = not self.settings.wait
                 return Step(Verb.DISCARD)
             if key is Key.QUIT:
                 self._quit = True

@@ -8,13 +8,14 @@ import argparse
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koch_episodes.recorder import screen as view
 from koch_episodes.recorder.keys import Keyboard
-from koch_episodes.recorder.plan import Key, PlanSettings, RecordPlan, Verb
+from koch_episodes.recorder.plan import Key, PlanSettings, Presses, RecordPlan, Step, Verb
 from koch_episodes.recorder.session import Phase
 from koch_rig.errors import KochError
 
@@ -142,21 +143,20 @@ class Recording:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         self._screen = view.Screen(options.num_episodes, colour=colour)
         self._phase = Phase(client.status.phase)
+        self._presses = Presses()
         self._verb = Verb.START
 
     def run(self) -> int:
         """Record until the plan is done."""
-        client, plan, keys = self._client, self._plan, []
+        client, plan = self._client, self._plan
         with self._terminal():
             while not plan.done:
+                pressed = self._keyboard.read()
+                keys = self._presses.meant(pressed, self._phase, time.monotonic())
+                self._next(keys)
                 client.spin(_PERIOD_S)
                 client.check()
-                keys += self._keyboard.read()
                 self._show()
-                if client.busy:
-                    self._take_answer()
-                else:
-                    keys = self._next(keys)
         saved = self._saved()
         self._say(f"{saved} episode(s) saved")
         return 0 if not plan.failed and saved >= self._options.num_episodes else 1
@@ -165,19 +165,28 @@ class Recording:
         assert self._client.status is not None
         return self._plan.recorded(self._client.status.episodes_saved)
 
-    def _next(self, keys: list[Key]) -> list[Key]:
-        status, options = self._client.status, self._options
+    def _next(self, keys: list[Key]) -> None:
+        """Do what the plan and the keys ask for, which were pressed in the phase on the screen."""
+        status = self._client.status
         assert status is not None
-        step = self._plan.next(Phase(status.phase), status.episodes_saved, keys)
+        if self._client.busy:
+            step = self._plan.meanwhile(Phase(status.phase), keys)
+            if step is None:
+                self._take_answer()
+        else:
+            step = self._plan.next(Phase(status.phase), status.episodes_saved, keys)
         if step is not None:
-            self._verb = step.verb
-            self._client.ask(
-                step,
-                task=options.task,
-                duration_s=options.episode_time_s,
-                start_timeout_s=options.start_timeout_s,
-            )
-        return []
+            self._ask(step)
+
+    def _ask(self, step: Step) -> None:
+        options = self._options
+        self._verb = step.verb
+        self._client.ask(
+            step,
+            task=options.task,
+            duration_s=options.episode_time_s,
+            start_timeout_s=options.start_timeout_s,
+        )
 
     def _take_answer(self) -> None:
         reply = self._client.answer()

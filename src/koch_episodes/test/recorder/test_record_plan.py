@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from koch_episodes.recorder.keys import parse
-from koch_episodes.recorder.plan import Key, PlanSettings, RecordPlan, Step, Verb
+from koch_episodes.recorder.plan import Key, PlanSettings, Presses, RecordPlan, Step, Verb
 from koch_episodes.recorder.screen import Screen, big, clock
 from koch_episodes.recorder.session import Phase
 
@@ -62,10 +62,66 @@ def test_next_ends_the_pause() -> None:
     assert plan.next(Phase.RESETTING, 1, [Key.NEXT]) == START
 
 
-def test_again_records_without_a_pause() -> None:
-    plan = RecordPlan(PlanSettings(3))
+@pytest.mark.parametrize("wait", [False, True])
+def test_again_pauses_as_after_every_episode(wait: bool) -> None:
+    plan = RecordPlan(PlanSettings(3, wait=wait))
     assert plan.next(Phase.RECORDING, 0, [Key.AGAIN]) == Step(Verb.DISCARD)
-    assert plan.next(Phase.RESETTING, 0, []) == START
+    assert plan.next(Phase.RESETTING, 0, []) is None
+    assert plan.next(Phase.IDLE, 0, [Key.NEXT] if wait else []) == START
+
+
+@pytest.mark.parametrize("key", [each for each in Key if each is not Key.QUIT])
+@pytest.mark.parametrize("phase", [Phase.IDLE, Phase.WAITING, Phase.SAVING])
+def test_keys_while_a_request_is_under_way_mean_nothing_afterwards(key: Key, phase: Phase) -> None:
+    plan = RecordPlan(PlanSettings(3))
+    assert plan.next(Phase.IDLE, 0, []) == START
+    assert plan.meanwhile(phase, [key, key]) is None
+    assert plan.next(Phase.RECORDING, 0, []) is None
+    assert plan.next(Phase.RESETTING, 1, []) is None
+
+
+def test_quit_cancels_a_start_that_waits() -> None:
+    plan = RecordPlan(PlanSettings(3))
+    plan.next(Phase.IDLE, 0, [])
+    assert plan.meanwhile(Phase.IDLE, [Key.QUIT]) is None  # the request is not there yet
+    assert plan.meanwhile(Phase.WAITING, []) == Step(Verb.STOP)
+    assert plan.meanwhile(Phase.WAITING, []) is None
+    assert plan.next(Phase.IDLE, 0, []) is None
+    assert plan.done
+
+
+def test_quit_discards_an_episode_that_began_in_the_meantime() -> None:
+    plan = RecordPlan(PlanSettings(3))
+    plan.next(Phase.IDLE, 0, [])
+    assert plan.meanwhile(Phase.IDLE, [Key.QUIT]) is None
+    assert plan.next(Phase.RECORDING, 0, []) == Step(Verb.DISCARD)
+    assert plan.next(Phase.IDLE, 0, []) is None
+    assert plan.done
+
+
+def test_quit_while_saving_does_not_touch_the_next_request() -> None:
+    plan = RecordPlan(PlanSettings(3))
+    assert plan.next(Phase.RECORDING, 0, [Key.NEXT]) == Step(Verb.STOP)
+    assert plan.meanwhile(Phase.SAVING, [Key.QUIT]) is None
+    assert plan.next(Phase.RESETTING, 1, []) is None
+    assert plan.done
+
+
+@pytest.mark.parametrize(("apart_s", "counts"), [(0.1, False), (0.45, False), (0.6, True)])
+def test_a_second_tap_does_not_reach_the_next_phase(apart_s: float, counts: bool) -> None:
+    presses = Presses()
+    assert presses.meant([Key.NEXT], Phase.RECORDING, 10.0) == [Key.NEXT]
+    second = presses.meant([Key.NEXT], Phase.RESETTING, 10.0 + apart_s)
+    assert second == ([Key.NEXT] if counts else [])
+
+
+def test_a_held_key_counts_in_its_own_phase_only() -> None:
+    presses = Presses()
+    found = [presses.meant([Key.AGAIN], Phase.RECORDING, 0.03 * k) for k in range(10)]
+    assert found == [[Key.AGAIN]] * 10
+    for k in range(10, 100):
+        assert presses.meant([Key.AGAIN], Phase.RESETTING, 0.03 * k) == []
+    assert presses.meant([Key.UNDO], Phase.RESETTING, 3.0) == [Key.UNDO]
 
 
 @pytest.mark.parametrize(

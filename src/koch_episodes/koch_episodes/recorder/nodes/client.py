@@ -128,7 +128,7 @@ class RecorderClient:
             raise RecorderGoneError(f"no status for {silent_s:.0f} s")
 
     def ask(self, step: Step, *, task: str, duration_s: float, start_timeout_s: float) -> None:
-        """Send a request; `answer` gets its reply later."""
+        """Send a request; `answer` gets its reply later, and no longer that of an earlier one."""
         request: Any
         if step.verb is Verb.START:
             request = StartEpisode.Request(
