@@ -149,6 +149,11 @@ class PolicyConfig:
         """Offset of the horizon's first step from the newest observation, in steps (<= 0)."""
         return 0
 
+    @property
+    def has_step_axis(self) -> bool:
+        """Whether the network's inputs carry an axis for the observation steps, (B, O, ...)."""
+        return False
+
     def observation_offsets(self) -> range:
         """Offsets of the observation steps from the newest one."""
         return range(1 - self.n_obs_steps, 1)

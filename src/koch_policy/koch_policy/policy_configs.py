@@ -179,6 +179,11 @@ class DenoisingConfig(PolicyConfig):
         return 1 - self.n_obs_steps
 
     @property
+    def has_step_axis(self) -> bool:
+        """Always, even for a single observation step, as in LeRobot."""
+        return True
+
+    @property
     def encoded_image_shape(self) -> tuple[int, int] | None:
         """Height and width that enter the backbone, None without cameras."""
         if not self.cameras:

@@ -185,6 +185,40 @@ def test_each_command_is_its_chunks_row_of_that_tick() -> None:
     assert len(stage.sink.chunks) >= 8
 
 
+@pytest.mark.parametrize("delay_s", [0.0, 0.04, 0.2, 0.7])
+@pytest.mark.parametrize("kind", [StrategyKind.QUEUE, StrategyKind.BLEND, StrategyKind.RTC])
+def test_the_first_chunk_begins_with_its_first_row(delay_s: float, kind: StrategyKind) -> None:
+    stage = Stage()
+    stage.worker.delay_s = delay_s
+    stage.run.scheduler.strategy = Fading(kind, 10, 5 if kind is StrategyKind.BLEND else 0)
+    stage.go(2.0)
+    executed = [action[0] for _, action in stage.sink.commands[:8]]
+    np.testing.assert_allclose(executed, ramp(0, None)[:8, 0], atol=1e-7)
+
+
+def test_the_chunk_after_a_pause_begins_with_its_first_row() -> None:
+    stage = Stage()
+    stage.worker.delay_s = 0.1
+    stage.go(1.0)
+    stage.run.pause()
+    stage.go(0.5)
+    before, chunks = len(stage.stamps), len(stage.sink.chunks)
+    stage.run.resume()
+    stage.go(1.0)
+    _, rows, entry = stage.sink.chunks[chunks]
+    np.testing.assert_array_equal(stage.sink.commands[before][1], rows[0])
+    np.testing.assert_array_equal(stage.sink.commands[before + 1][1], rows[entry + 1])
+    assert rows[entry + 1][0] == pytest.approx(rows[0][0] + 0.001)
+
+
+def test_in_shadow_mode_the_first_chunk_keeps_its_time() -> None:
+    stage = Stage(is_shadow=True).go(0.5)
+    request, rows, entry = stage.sink.chunks[0]
+    assert len(rows) == 30
+    assert entry == 2
+    assert request.tick + entry == 3
+
+
 def test_a_dead_stream_stops_the_commands_at_once_and_then_ends_the_run() -> None:
     stage = Stage().go(1.0)
     stage.states_alive = False

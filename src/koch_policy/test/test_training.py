@@ -71,6 +71,25 @@ def test_trained_checkpoint_loads_and_predicts(policy: str, make: Any, tmp_path:
         assert torch.equal(checkpoint.model.state_dict()[key], value)
 
 
+@pytest.mark.parametrize("pictures", [False, True])
+@pytest.mark.parametrize("policy", ["diffusion", "diffusion_transformer"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_any_number_of_observation_steps_trains_and_predicts(
+    policy: str, steps: int, pictures: bool, make: Any, tmp_path: Path
+) -> None:
+    overrides = {"policy": {"n_obs_steps": steps, "horizon": 8}, "train": {"steps": 2}}
+    recipe = make.recipe(policy).with_overrides(overrides, "test")
+    data = make.demonstrations(pictures=pictures)
+    trainer = make_trainer(data, recipe, tmp_path)
+    trainer.run()
+    assert np.isfinite(trainer.history.rows[-1]["validation_loss"])
+    loaded = load_policy(tmp_path, "torch")
+    observation = {key: data.vectors[key][0] for key in data.vectors if key != "action"}
+    observation |= {key: frames.read(np.array([0]))[0] for key, frames in data.frames.items()}
+    chunk = loaded.predict(observation)
+    assert chunk.shape == (trainer.config.n_action_steps, 6)
+
+
 @pytest.mark.parametrize(("ema_decay", "pictures"), [(0.0, False), (0.9, False), (0.9, True)])
 def test_resumed_run_ends_with_the_same_bits(
     ema_decay: float, pictures: bool, make: Any, tmp_path: Path

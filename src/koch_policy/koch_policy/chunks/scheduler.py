@@ -6,6 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from koch_policy.chunks.chunk import Arrival, Chunk, RawRows, Request, Rows
 from koch_policy.chunks.delay import DelayQuantile
@@ -56,10 +60,19 @@ class ChunkScheduler:
         delay: Estimator, shared between runs.
         grid: The ticks.
         clock: Time now [ns], in the clock of the grid.
+        is_still: The arm stands still while there is no plan, so that the first chunk begins with
+            its first row however long it took. Not so where something else moves the arm: a
+            recording that is replayed, or a human in shadow mode.
     """
 
     def __init__(
-        self, strategy: Strategy, delay: DelayQuantile, grid: Grid, clock: Callable[[], int]
+        self,
+        strategy: Strategy,
+        delay: DelayQuantile,
+        grid: Grid,
+        clock: Callable[[], int],
+        *,
+        is_still: bool = False,
     ) -> None:
         self.strategy = strategy
         self.delay = delay
@@ -69,6 +82,7 @@ class ChunkScheduler:
         self.starved = 0  # ticks after the first action for which nobody had predicted one
         self.expired = 0  # chunks that came when all their steps were over
         self._clock = clock
+        self._is_still = is_still
         self._pending: Request | None = None
         self._count = 0
         self._last_tick: int | None = None
@@ -119,14 +133,18 @@ class ChunkScheduler:
         chunk = Chunk(request.tick, rows, raw)
         entry = tick - request.tick
         if self._pending is not request:  # cleared in the meantime
-            return Arrival(entry, usable=False, delay_s=delay_s)
+            return Arrival(entry, rows, usable=False, delay_s=delay_s)
         self._pending = None
         if tick >= chunk.end:
             self.expired += 1
-            return Arrival(entry, usable=False, delay_s=delay_s)
+            return Arrival(entry, rows, usable=False, delay_s=delay_s)
+        if self._is_still and self._newest_tick is None:
+            # Rows 0 to entry - 1 were due while the arm could not move. It starts where the
+            # policy began, and not with a jump to what should have been reached by now.
+            chunk = Chunk(request.tick, _begun_late(rows, entry), _begun_late(raw, entry))
         self.strategy.accept(chunk, tick)
         self._newest_tick = request.tick
-        return Arrival(entry, usable=True, delay_s=delay_s)
+        return Arrival(entry, chunk.rows, usable=True, delay_s=delay_s)
 
     def owns(self, request: Request) -> bool:
         """Whether this is the inference that is waited for."""
@@ -162,3 +180,8 @@ class ChunkScheduler:
         self._pending = None
         self._last_tick = None
         self._newest_tick = None
+
+
+def _begun_late(rows: NDArray[Any], steps: int) -> NDArray[Any]:
+    """Repeat the first row, so that what followed it comes `steps` later."""
+    return np.concatenate([np.repeat(rows[:1], steps, axis=0), rows])

@@ -105,7 +105,8 @@ class PolicyRun:
     ) -> None:
         self.settings = settings
         self.grid = grid
-        self.scheduler = ChunkScheduler(strategy, delay, grid, clock)
+        is_still = not settings.is_shadow  # the guard holds the pose until the first command
+        self.scheduler = ChunkScheduler(strategy, delay, grid, clock, is_still=is_still)
         self.end: End | None = None
         self.ended = threading.Event()
         self.refusals = 0
@@ -334,4 +335,5 @@ class PolicyRun:
         request = answer.request
         arrival = self.scheduler.arrive(request, rows, raw, tick, answer.finished_ns)
         if arrival.usable:
-            self._sink.chunk(request, rows, arrival.entry, self._observed_ns)
+            shown = arrival.rows[: len(rows)]  # a chunk that begins late is longer
+            self._sink.chunk(request, shown, arrival.entry, self._observed_ns)

@@ -154,7 +154,10 @@ class Windows:
         return np.concatenate(parts)
 
     def batch(self, rows: IntArray) -> dict[str, Tensor]:
-        """Return the windows around rows; pictures stay uint8 (B, [O,] 3, H, W)."""
+        """Return the windows around rows; pictures stay uint8 (B, [O,] 3, H, W).
+
+        The axis of the observation steps is there where the network has one.
+        """
         starts = self.data.starts
         episode = np.searchsorted(starts, rows, side="right") - 1
         first = starts[episode][:, None]  # (B, 1)
@@ -166,7 +169,7 @@ class Windows:
             ACTION: torch.from_numpy(self.data.vectors[ACTION][np.clip(done, first, last)]),
             ACTION_IS_PAD: torch.from_numpy((done < first) | (done > last)),
         }
-        history = self.config.n_obs_steps > 1
+        history = self.config.has_step_axis
         for key in self.config.input_features:
             if key in self.data.vectors:
                 values = self.data.vectors[key][seen]  # (B, O, D)
