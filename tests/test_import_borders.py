@@ -18,6 +18,7 @@ from repository import (
 MAY_IMPORT = {
     "koch_vla": set(PACKAGES),
     "koch_moveit_config": {"koch_rig"},
+    "koch_ros2_control": {"koch_rig"},
     "koch_sim": {"koch_driver", "koch_rig"},
     "koch_policy": {"koch_episodes", "koch_rig"},
     "koch_episodes": {"koch_rig"},
@@ -54,8 +55,8 @@ def may_use_ros(path: Path) -> bool:
 
 
 def serves_launch(path: Path) -> bool:
-    """MoveIt exists in a sourced ROS only, and so does everything that configures it."""
-    return package_of(path) == "koch_moveit_config"
+    """MoveIt and ros2_control exist in a sourced ROS only, and so does what configures them."""
+    return package_of(path) in ("koch_moveit_config", "koch_ros2_control")
 
 
 def sources() -> list[Path]:

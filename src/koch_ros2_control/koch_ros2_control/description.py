@@ -1,0 +1,51 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The robot description that controller_manager reads, and its controllers' file and names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from koch_rig.model import process_xacro, robot_urdf
+
+if TYPE_CHECKING:
+    from koch_rig.rig import Rig
+
+ACTIVE_CONTROLLERS = ("joint_trajectory_controller",)
+"""Controllers that drive from the start; they hold the measured pose until told otherwise."""
+LOADED_CONTROLLERS = ("forward_position_controller",)
+"""Controllers to switch to; they claim the same joints."""
+
+
+def config_folder() -> Path:
+    """Return the folder of xacro and YAML: in the source tree, else in the install."""
+    source = Path(__file__).resolve().parents[1] / "config"
+    if source.is_dir():
+        return source
+    from ament_index_python.packages import get_package_share_directory
+
+    return Path(get_package_share_directory("koch_ros2_control")) / "config"
+
+
+def controllers_file() -> Path:
+    """Return the parameters of controller_manager and of its controllers."""
+    return config_folder() / "controllers.yaml"
+
+
+def robot_description(rig: Rig, arm: str, namespace: str = "/") -> str:
+    """Return the URDF of an arm of the rig, with the ros2_control tag.
+
+    Args:
+        rig: The rig.
+        arm: Name of a follower.
+        namespace: In which the rig's nodes run, absolute; the arm's topics are below it.
+    """
+    tag = process_xacro(
+        config_folder() / "koch.ros2_control.xacro",
+        {"arm": arm, "namespace": f"{namespace.rstrip('/')}/{arm}"},
+    )
+    robot = ElementTree.fromstring(robot_urdf(rig, arm))
+    robot.extend(ElementTree.fromstring(tag))
+    return ElementTree.tostring(robot, encoding="unicode", xml_declaration=True)
