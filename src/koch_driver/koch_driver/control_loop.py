@@ -202,6 +202,11 @@ class ControlLoop:
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(self.config.leave_s + 2.0)
 
+    @property
+    def phase(self) -> Phase:
+        """What it is doing."""
+        return self._phase
+
     def status(self) -> LoopStatus:
         """Snapshot for diagnostics, from any thread."""
         return LoopStatus(

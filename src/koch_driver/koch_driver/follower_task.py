@@ -22,6 +22,7 @@ from koch_driver.grip import Grip
 from koch_driver.guard import Guard, GuardResult, GuardState
 from koch_driver.health import HealthWatch
 from koch_driver.health_monitor import HealthMonitor
+from koch_driver.latch import SafetyLatch, StopCause
 from koch_driver.motor_errors import UNKNOWN, in_words, pending_errors, reboot_motors
 from koch_driver.motors import FOLLOWER_MOTORS
 from koch_driver.moves import EXIT_SOURCE, move_to
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from koch_rig.units import JointUnits
 
 _HEALTH_PERIOD_S = 0.1
+_WORDS_S = 0.1  # by when the reason of a shutdown is known
 # Holds a full cup, and leaves an egg whole; far below the servo's overload.
 GRIP_CURRENT_A = 0.45
 
@@ -115,6 +117,7 @@ class FollowerTask:
         publish: Callable[[Snapshot], None],
         ros_now_s: Callable[[], float],
         hear: Callable[[], None] = lambda: None,
+        latch: SafetyLatch | None = None,
     ) -> None:
         """Prepare.
 
@@ -126,8 +129,10 @@ class FollowerTask:
             publish: Receives every cycle, in the loop's thread.
             ros_now_s: ROS time, on which trajectories run.
             hear: Hands new commands to the guard; called in every cycle before the guard decides.
+            latch: What earlier processes were told: stops and a released torque stay.
         """
         self.guard = guard
+        self.latch = latch or SafetyLatch()
         self.config = config
         self.trajectories = TrajectorySource()
         self.monitor = HealthMonitor(JOINT_NAMES)
@@ -136,7 +141,9 @@ class FollowerTask:
         self.torque_on = False
         self.errors: dict[str, str] = {}
         self.reading: Reading | None = None
-        self._wants_torque = config.torque_on_start
+        self._wants_torque = config.torque_on_start and not self.latch.state.released
+        if self.latch.state.stops:
+            guard.stop()
         self._units = units
         self._calibration = calibration
         self._converter = ReadingConverter(units, FOLLOWER_MOTORS)
@@ -147,6 +154,7 @@ class FollowerTask:
         self._goal: tuple[float, ...] | None = None
         self._leaving: Execution | None = None
         self._configured = False
+        self._known_by_s = 0.0
 
     # -- ArmTask ------------------------------------------------------------------------------
 
@@ -161,7 +169,8 @@ class FollowerTask:
         if self.errors:
             # A servo that has shut down refuses torque; the others keep theirs, and the arm
             # waits for the torque service. Without any torque there is nothing to write.
-            self.stop()
+            for joint, error in self.errors.items():
+                self.stop(StopCause.HARDWARE_ERROR, f"{joint} has shut down: {error}", joint)
             self._configured = False
             self.torque_on = bool(bus.read_all("Torque_Enable").any())
             if GRIPPER not in self.errors:
@@ -174,6 +183,7 @@ class FollowerTask:
         else:
             self.grip.apply(bus)
             self.torque_on = True
+            self.latch.hold()  # somebody gave the torque back without us
         self.guard.restart()
 
     def cycle(self, bus: DynamixelBus, state: MotorState) -> None:
@@ -233,7 +243,8 @@ class FollowerTask:
         """
         self._wants_torque = on
         if not on:
-            self.trajectories.abort("torque was switched off")
+            self.latch.release("the torque was switched off by the torque service")
+            self.trajectories.abort("the torque was switched off by the torque service")
             bus.write_all("Torque_Enable", 0)
             self.torque_on = False
             self._goal = None
@@ -245,11 +256,30 @@ class FollowerTask:
                 self._configured = True
             self._torque_on(bus)
             self.guard.restart()
+        self.latch.hold()
 
-    def stop(self) -> None:
-        """Brake and hold until `resume`."""
-        self.guard.stop()
-        self.trajectories.abort("stopped")
+    def stop(self, cause: StopCause, text: str, joint: str = "") -> None:
+        """Brake and hold until `resume`, in this process and in those after it.
+
+        Args:
+            cause: Kind of the reason.
+            text: The reason for people: what happened.
+            joint: The joint concerned, empty for the whole arm.
+        """
+        self.guard.stop()  # first: the file may take its time
+        self.latch.stop(cause, text, joint)
+        if cause is StopCause.HARDWARE_ERROR:
+            self.trajectories.release()  # what is under way is aborted once the reason is known
+        else:
+            self.trajectories.abort(f"stopped: {text}")
+
+    @property
+    def why_still(self) -> str:
+        """Why the arm obeys nobody although it is connected; empty when it does."""
+        reasons = [stop.text for stop in self.latch.state.stops]
+        if not self.torque_on:
+            reasons.append(self.latch.state.released or "there is no torque")
+        return "; ".join(reasons)
 
     def resume(self) -> None:
         """Obey commands again.
@@ -259,6 +289,7 @@ class FollowerTask:
         """
         if self.errors:
             raise HardwareErrorPending(self.errors)
+        self.latch.resume()
         self.guard.resume()
 
     def home(self, _bus: DynamixelBus) -> None:
@@ -268,9 +299,9 @@ class FollowerTask:
             MoveImpossible: The arm is stopped, or has no torque.
         """
         if self.guard.stopped:
-            raise MoveImpossible("the arm is stopped; call resume first")
+            raise MoveImpossible(f"the arm is stopped ({self.why_still}); call resume first")
         if not self.torque_on:
-            raise MoveImpossible("the torque is off; call torque with true first")
+            raise MoveImpossible(f"{self.why_still}; call torque with true first")
         if self.guard.others_live("trajectory", time.monotonic()):
             raise MoveImpossible("another source is driving; open the clutch or end the policy")
         self._move(self.config.home)
@@ -303,15 +334,17 @@ class FollowerTask:
             self.trajectories.release()
             guard.release(source)
             return
-        if self.torque_on:
+        if self.torque_on and not guard.stopped:
             guard.submit(source, JOINT_NAMES, target, age_s=0.0, now_s=now_s)
 
     def _settle_trajectory(self, result: GuardResult) -> None:
-        """Abort a trajectory that somebody else pushed aside."""
+        """Abort a trajectory that a stop or somebody else pushed aside, and say why."""
         if not self.trajectories.active or self._leaving is not None:
             return
         if result.state is GuardState.STOPPED:
-            self.trajectories.abort("stopped")
+            # The reason of a shutdown is read one or two cycles after its sign.
+            if UNKNOWN not in self.errors.values() or time.monotonic() > self._known_by_s:
+                self.trajectories.abort(f"stopped: {self.why_still}")
         elif result.source not in (None, "trajectory"):
             self.trajectories.abort(f"{result.source} took over")
 
@@ -324,15 +357,19 @@ class FollowerTask:
         """A servo reports a hardware error: stop for good, and ask it which."""
         known = {spec.joint: spec.id for spec in FOLLOWER_MOTORS if spec.id in alerts}
         for joint in known.keys() - self.errors.keys():
-            self.stop()
             self.errors = {**self.errors, joint: UNKNOWN}
+            self._known_by_s = time.monotonic() + _WORDS_S
+            self.stop(StopCause.HARDWARE_ERROR, f"{joint} has shut down", joint)
             if self._health is not None:
                 self._health.hurry(known[joint])
 
     def _look_at_a_motor(self, state: MotorState) -> None:
         motor = None if self._health is None else self._health.step(state)
         if motor is not None and motor.hardware_error and motor.joint in self.errors:
-            self.errors = {**self.errors, motor.joint: in_words(motor.hardware_error)}
+            words = in_words(motor.hardware_error)
+            self.errors = {**self.errors, motor.joint: words}
+            text = f"{motor.joint} has shut down: {words}"
+            self.latch.explain(StopCause.HARDWARE_ERROR, text, motor.joint)
 
     def _clear_errors(self, bus: DynamixelBus) -> None:
         if not self.errors:

@@ -68,7 +68,18 @@ class LeaderTask:
         config: LeaderConfig,
         *,
         publish: Callable[[Reading], None],
+        hear: Callable[[], None] = lambda: None,
     ) -> None:
+        """Prepare.
+
+        Args:
+            units: Conversions of this arm.
+            calibration: To find turn offsets again after a servo's reboot.
+            guard: The leader's own guard; its source is `back_drive`.
+            config: Settings.
+            publish: Receives every reading, in the loop's thread.
+            hear: Hands the follower's pose to the guard; called in every cycle.
+        """
         self.guard = guard
         self.monitor = HealthMonitor(JOINT_NAMES)
         self.reading: Reading | None = None
@@ -80,6 +91,7 @@ class LeaderTask:
         self._calibration = calibration
         self._converter = ReadingConverter(units, LEADER_MOTORS)
         self._publish = publish
+        self._hear = hear
         self._health: HealthWatch | None = None
         numbers = np.zeros(len(JOINT_NAMES))
         numbers[_GRIPPER] = config.gripper_open
@@ -121,6 +133,7 @@ class LeaderTask:
         elif self.errors and now_s >= self._recover_s:
             self.connected(bus)
             self.guard.restart()
+        self._hear()
         if self.driven_back:
             result = self.guard.step(now_s, None if reading is None else reading.positions)
             if result.goal is not None:

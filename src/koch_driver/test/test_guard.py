@@ -307,3 +307,32 @@ def test_limits_that_cannot_hold_are_refused_at_construction() -> None:
         GuardLimits(lower=(1.0,) * 6, upper=(-1.0,) * 6)
     with pytest.raises(GuardConfigError, match="max_speed"):
         GuardLimits(lower=(-1.0,) * 6, upper=(1.0,) * 6, max_speed=0.0)
+
+
+def test_refusals_say_who_why_and_how_often() -> None:
+    bench = Bench()
+    for _ in range(3):
+        bench.guard.submit("policy", JOINT_NAMES[:5], ZERO[:5], age_s=0.0, now_s=1.0, sender="a")
+    bench.guard.submit("policy", JOINT_NAMES, ZERO, age_s=1.8e9, now_s=2.0, sender="b")
+    names, age = bench.guard.refusals.all()
+    assert (names.source, names.rule, names.count, names.senders) == (
+        "policy",
+        Rule.NAMES,
+        3,
+        frozenset({"a"}),
+    )
+    assert "gripper" in names.text
+    assert (age.rule, age.time_s) == (Rule.AGE, 2.0)
+    assert "no stamp" in age.text
+
+
+@pytest.mark.parametrize("source", ["teleop", "policy"])
+def test_rival_senders_are_refused_and_the_source_loses_the_arm_at_once(source: str) -> None:
+    bench = Bench()
+    target = (0.5, *ZERO[1:])
+    bench.drive(source, target, 50)
+    assert bench.cycle().source == source
+    bench.guard.refuse_senders(source, ["a", "b"], bench.now)
+    assert bench.cycle().source is None
+    refusal = bench.guard.refusals.all()[-1]
+    assert (refusal.rule, refusal.senders) == (Rule.SENDER, frozenset({"a", "b"}))

@@ -31,11 +31,8 @@ class ArmFigures:
     guard_changes: int | None = None
     complaint: str = ""
 
-    def take_status(self, kind: str, level: int, message: str, values: Mapping[str, str]) -> None:
-        """Take one diagnostic status of this arm; `kind` is its name behind the arm's."""
-        if kind == "guard":
-            counts = [value for key, value in values.items() if "/" in key]
-            self.guard_changes = sum(int(value) for value in counts if value.isdigit())
+    def take_status(self, kind: str, level: int, message: str) -> None:
+        """Take one diagnostic status of this arm, to show; `kind` is its name behind the arm's."""
         if level not in QUIET_LEVELS:
             self.complaint = f"{kind}: {message}"
         elif self.complaint.startswith(f"{kind}:"):

@@ -70,14 +70,15 @@ def test_the_status_line_tells_rates_tracking_guard_and_complaints():
         commands=100,
         goals={"a": 0.0, "b": 1.0 + math.radians(3.0)},
     )
-    follower.take_status("guard", 0, "ready", {"torque": "on", "speed/a": "3", "age/": "4"})
-    follower.take_status("bus", 2, "unplugged", {})
+    follower.guard_changes = 7
+    follower.take_status("guard", 0, "ready")
+    follower.take_status("bus", 2, "unplugged")
     line = status_line({"follower": follower, "leader": ArmFigures(states=202)}, 2.0)
     assert line == (
         "follower 100 Hz, commands 50 Hz, behind by 3.0 deg (b), guard changed 7, "
         "! bus: unplugged  |  leader 101 Hz"
     )
-    follower.take_status("bus", 0, "running", {})
+    follower.take_status("bus", 0, "running")
     assert "unplugged" not in status_line({"follower": follower}, 1.0)
     assert follower.states == 0  # each line counts anew
 

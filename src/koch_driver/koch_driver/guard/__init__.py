@@ -5,6 +5,7 @@
 from koch_driver.guard.errors import GuardConfigError
 from koch_driver.guard.guard import Guard, GuardResult, GuardState
 from koch_driver.guard.limits import GuardLimits, workspace_from_rig
+from koch_driver.guard.refusals import Refusal
 from koch_driver.guard.rules import Intervention, Rule
 from koch_driver.guard.sources import DEFAULT_SOURCES, Command, Source
 from koch_driver.guard.workspace import Workspace
@@ -18,6 +19,7 @@ __all__ = [
     "GuardResult",
     "GuardState",
     "Intervention",
+    "Refusal",
     "Rule",
     "Source",
     "Workspace",

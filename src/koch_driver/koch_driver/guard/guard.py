@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from enum import Enum
 from math import isfinite
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from typing import NamedTuple
 from koch_driver.guard import rules
 from koch_driver.guard.limits import GuardLimits
 from koch_driver.guard.path import Path
+from koch_driver.guard.refusals import RefusalLog
 from koch_driver.guard.rules import NAN, Intervention, Rule
 from koch_driver.guard.sources import DEFAULT_SOURCES, Command, CommandStream, Source, choose
 from koch_driver.guard.workspace import Workspace
@@ -115,6 +116,8 @@ class Guard:
         self._lead = list(limits.lead_rad)
         self._lock = threading.Lock()
         self._counts: Counter[tuple[Rule, str]] = Counter()
+        #: Who was refused and why, per source.
+        self.refusals = RefusalLog()
         self._measured: list[float] | None = None
         self._stopped = False
         self._restart = True
@@ -155,6 +158,7 @@ class Guard:
         *,
         age_s: float,
         now_s: float,
+        sender: Hashable = None,
     ) -> tuple[Intervention, ...]:
         """Hand in a command.
 
@@ -164,6 +168,7 @@ class Guard:
             positions: Joint angles in [rad], one per name.
             age_s: Time since the command's stamp, on the clock of the stamp.
             now_s: Time on the clock that `step` uses (monotonic).
+            sender: Whoever sent it, for the record of refusals; None where unknown.
 
         Returns:
             Why the command was refused; empty when it was accepted. A refusal by PRIORITY alone
@@ -180,8 +185,24 @@ class Guard:
                 refusals.append(Intervention(Rule.STOP, source, NAN, None))
             elif ruling is not stream:
                 refusals.append(Intervention(Rule.PRIORITY, source, NAN, None))
-        self._count(refusals)
+        self._refuse(source, refusals, (sender,), now_s)
         return tuple(refusals)
+
+    def refuse_senders(self, source: str, senders: Iterable[Hashable], now_s: float) -> None:
+        """Refuse a command because several publishers send for one source; none is obeyed."""
+        self.release(source)
+        self._refuse(source, [Intervention(Rule.SENDER, source, NAN, None)], senders, now_s)
+
+    def _refuse(
+        self,
+        source: str,
+        refusals: Sequence[Intervention],
+        senders: Iterable[Hashable],
+        now_s: float,
+    ) -> None:
+        self._count(refusals)
+        if refusals:
+            self.refusals.add(source, refusals, [s for s in senders if s is not None], now_s)
 
     def stop(self) -> None:
         """Brake and hold until `resume`, whatever is commanded."""

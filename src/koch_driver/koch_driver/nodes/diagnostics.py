@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from koch_driver.control_loop import LoopStatus, Phase
 from koch_driver.follower_task import FollowerTask
+from koch_driver.guard import Guard, Refusal, Rule
 from koch_driver.health_monitor import HealthMonitor
 from koch_driver.statistics import BusStatistics
 
@@ -118,8 +119,28 @@ def motor_statuses(
     return statuses
 
 
-def guard_status(name: str, port: str, task: FollowerTask) -> DiagnosticStatus:
-    """What the guard does and has changed, and how old commands are when they are written."""
+def _refused_now(guard: Guard) -> list[Refusal]:
+    """Refusals of the last seconds that are somebody's fault, newest last."""
+    since_s = time.monotonic() - _RECENT_S
+    recent = [
+        refusal
+        for refusal in guard.refusals.all()
+        if refusal.time_s > since_s and refusal.rule not in (Rule.PRIORITY, Rule.STOP)
+    ]
+    return sorted(recent, key=lambda refusal: refusal.time_s)
+
+
+def guard_status(
+    name: str, port: str, task: FollowerTask, senders: Callable[[Refusal], Iterable[str]]
+) -> DiagnosticStatus:
+    """What the guard does and has changed, and how old commands are when they are written.
+
+    Args:
+        name: The arm's name.
+        port: Its port.
+        task: What the guard belongs to.
+        senders: Names the nodes behind a refusal.
+    """
     guard = task.guard
     values: dict[str, Any] = {"torque": "on" if task.torque_on else "off"}
     for (rule, joint), count in sorted(guard.counts().items(), key=lambda item: -item[1]):
@@ -133,11 +154,21 @@ def guard_status(name: str, port: str, task: FollowerTask) -> DiagnosticStatus:
         # Not for ever: a policy that has done its work falls silent as well.
         level = DiagnosticStatus.WARN if silent[1] < _SILENT_WARNS_S else DiagnosticStatus.OK
         message = f"holding: {silent[0]} has sent no command for {silent[1]:.0f} s"
+    for refusal in _refused_now(guard):
+        level = DiagnosticStatus.WARN
+        who = ", ".join(senders(refusal)) or "unknown sender"
+        message = f"commands of {refusal.source} are refused (from {who}): {refusal.text}"
     if not task.torque_on:
         level, message = DiagnosticStatus.WARN, "torque off"
+        if task.latch.state.released:
+            message = f"torque off: {task.latch.state.released}; call torque with true"
     if guard.stopped:
-        level, message = DiagnosticStatus.WARN, "stopped: call resume"
+        reasons = "; ".join(stop.text for stop in task.latch.state.stops) or "no reason is known"
+        level, message = DiagnosticStatus.WARN, f"stopped: call resume ({reasons})"
     if task.errors:
         joints = ", ".join(task.errors)
         level, message = DiagnosticStatus.ERROR, f"stopped by a hardware error of {joints}"
+    if task.latch.unsaved:
+        level = max(level, DiagnosticStatus.WARN)
+        message += f"; a stop would not survive this process: {task.latch.unsaved}"
     return status(f"{name}: guard", port, level, message, values)

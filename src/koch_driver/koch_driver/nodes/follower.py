@@ -18,9 +18,12 @@ from koch_driver.bus import DynamixelBus
 from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
 from koch_driver.follower_task import FollowerConfig, FollowerTask, OnExit, Snapshot
 from koch_driver.guard import Guard, workspace_from_rig
+from koch_driver.latch import LatchState, SafetyLatch, StopCause, latch_path
 from koch_driver.moves import DRIVER_SOURCES
 from koch_driver.nodes.arm_setup import ArmSetup
+from koch_driver.nodes.command_topics import ControlTopic
 from koch_driver.nodes.diagnostics import guard_status, loop_status, motor_statuses
+from koch_driver.nodes.guard_report import LOOK_S, GuardReport
 from koch_driver.nodes.messages import STEADY_CLOCK, RosStamper, joint_state
 from koch_driver.nodes.parameters import FollowerParameters, joint_vector
 from koch_driver.nodes.phase_log import log_phase
@@ -30,7 +33,6 @@ from koch_driver.nodes.trajectory_server import TrajectoryServer
 from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.parameters import declare
-from koch_rig.polled import PolledGroup, ignore, take_newest
 from koch_rig.rig import Role
 
 # Sources with a topic; trajectories come in through actions as well, "exit" from nowhere else.
@@ -56,22 +58,31 @@ class FollowerNode(Node):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         self.task = self._make_task()
         self.loop = self._make_loop()
-        polled = PolledGroup()
-        self._heard = {
-            source: self.create_subscription(
-                JointState, f"command/{source}", ignore, COMMAND, callback_group=polled
-            )
+        self._topics = {
+            source: ControlTopic(self, JointState, f"command/{source}", COMMAND)
             for source in _TOPICS
         }
+        self._guard_report = GuardReport(self, self.task, self._topics, self._report)
+        self._guard_report.watch(self.loop)
         self.create_service(SetBool, "torque", self._on_torque)
         self.create_service(Trigger, "stop", self._on_stop)
         self.create_service(Trigger, "resume", self._on_resume)
         self.create_service(Trigger, "home", self._on_home)
         self.create_timer(1.0, self._report, clock=STEADY_CLOCK)
+        self.create_timer(LOOK_S, self._guard_report.tick, clock=STEADY_CLOCK)
         self._server = TrajectoryServer(
             self.task, self.loop, self._stamper, self._settings, self.get_namespace()
         )
+        self._say_what_is_kept(self.task.latch.state)
         self.loop.start()
+
+    def _say_what_is_kept(self, kept: LatchState) -> None:
+        """Name what holds the arm still since before this process, and what lifts it."""
+        for stop in kept.stops:
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stop.time_ns * 1e-9))
+            self.get_logger().warning(f"stopped since {since}: {stop.text}; call resume")
+        if kept.released:
+            self.get_logger().warning(f"no torque: {kept.released}; call torque with true")
 
     def close(self) -> None:
         """Leave the arm as `on_exit` says; idempotent."""
@@ -102,6 +113,7 @@ class FollowerNode(Node):
             publish=self._publish,
             ros_now_s=self._stamper.now_s,
             hear=self._take_commands,
+            latch=SafetyLatch(latch_path(setup.arm.port)),
         )
 
     def _make_loop(self) -> ControlLoop:
@@ -119,16 +131,22 @@ class FollowerNode(Node):
     # -- from the bus thread --------------------------------------------------------------------
 
     def _take_commands(self) -> None:
-        for source, subscription in self._heard.items():
-            message = take_newest(subscription)
-            if message is None or (source == "trajectory" and self.task.trajectories.active):
+        for source, topic in self._topics.items():
+            heard = topic.take()
+            if heard is None or (source == "trajectory" and self.task.trajectories.active):
                 continue  # while an action is under way, the topic would share its lease
+            now_s = time.monotonic()
+            if not heard.obeyed:
+                self.task.guard.refuse_senders(source, topic.rivals, now_s)
+                continue
+            message = heard.message
             self.task.guard.submit(
                 source,
                 message.name,
                 message.position,
                 age_s=self._stamper.age_s(message.header.stamp),
-                now_s=time.monotonic(),
+                now_s=now_s,
+                sender=heard.sender,
             )
 
     def _publish(self, snapshot: Snapshot) -> None:
@@ -146,9 +164,11 @@ class FollowerNode(Node):
             self._commands.publish(
                 joint_state(self._stamper.stamp(snapshot.written_ns), result.goal, result.velocity)
             )
+        self._guard_report.cycle(result)
 
     def _on_phase(self, phase: Phase, reason: str) -> None:
         log_phase(self.get_logger(), self._setup, phase, reason)
+        self._guard_report.changed()
 
     # -- callbacks ------------------------------------------------------------------------------
 
@@ -162,13 +182,15 @@ class FollowerNode(Node):
         return response
 
     def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self.task.stop()
+        self.task.stop(StopCause.REQUEST, "the stop service was called")
+        self._guard_report.changed()
         response.success, response.message = True, "stopped; call resume to go on"
         return response
 
     def _on_resume(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
             self.task.resume()
+            self._guard_report.changed()
             response.success, response.message = True, "commands are obeyed again"
         except KochError as exc:
             response.success, response.message = False, str(exc)
@@ -191,7 +213,7 @@ class FollowerNode(Node):
         statistics = None if bus is None else bus.statistics.snapshot()
         message.status = [
             loop_status(name, port, self.loop.status(), statistics),
-            guard_status(name, port, task),
+            guard_status(name, port, task, self._guard_report.senders),
             *motor_statuses(name, port, task.monitor, currents, task.errors),
         ]
         self._diagnostics.publish(message)

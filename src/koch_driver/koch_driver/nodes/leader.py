@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray
+from koch_interfaces.msg import GuardStatus
 from rcl_interfaces import msg as rcl_messages
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
@@ -19,12 +21,13 @@ from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
 from koch_driver.guard import Guard
 from koch_driver.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, LeaderTask
 from koch_driver.nodes.arm_setup import ArmSetup
+from koch_driver.nodes.command_topics import ControlTopic
 from koch_driver.nodes.diagnostics import loop_status, motor_statuses
 from koch_driver.nodes.messages import STEADY_CLOCK, RosStamper, joint_state
 from koch_driver.nodes.names import sibling
 from koch_driver.nodes.parameters import LeaderParameters
 from koch_driver.nodes.phase_log import log_phase
-from koch_driver.nodes.qos import DIAGNOSTICS, STATE, STATE_NEWEST
+from koch_driver.nodes.qos import DIAGNOSTICS, LATCHED, STATE, STATE_NEWEST
 from koch_driver.nodes.run import run_node
 from koch_driver.reading import Reading
 from koch_driver.teleop_map import PoseMap
@@ -33,9 +36,19 @@ from koch_rig.joints import JOINT_NAMES
 from koch_rig.parameters import declare
 from koch_rig.rig import Role
 
+_LOOK_S = 0.2
+_HUMAN = "teleop"
+# A teleop that has just been told of the drive back needs a moment, and its source the time-out.
+_YIELD_S = 1.0
+
 
 class LeaderNode(Node):
     """Publishes `joint_states`; service `drive_back` (SetBool) makes it follow its follower.
+
+    The leader follows its follower, or the follower its leader, never both at once: two arms under
+    torque that follow each other drift off together. This node decides which. It drives back only
+    while the human does not drive (the follower's `guard_status`), and says so in its own
+    `guard_status`, at which teleop opens its clutch and keeps it open.
 
     Callbacks run in the executor's single thread, the bus belongs to the control loop's thread.
     """
@@ -53,7 +66,12 @@ class LeaderNode(Node):
         )
         config = LeaderConfig(parameters.gripper_open, parameters.gripper_current)
         self.task = LeaderTask(
-            setup.units, setup.calibration, guard, config, publish=self._publish
+            setup.units,
+            setup.calibration,
+            guard,
+            config,
+            publish=self._publish,
+            hear=self._follow,
         )
 
         def connect() -> DynamixelBus:
@@ -69,9 +87,16 @@ class LeaderNode(Node):
             LoopConfig.at(setup.arm.rate_hz),
             report=self._on_phase,
         )
+        self._guard_status = self.create_publisher(GuardStatus, "guard_status", LATCHED)
+        self._said: tuple[object, ...] = ()
+        self._follower_states: ControlTopic[JointState] | None = None
+        self._human_drives = False
+        self._both_since_s = float("inf")
+        self._rivals: tuple[str, ...] = ()
         self._follower_map = self._watch_follower()
         self.create_service(SetBool, "drive_back", self._on_drive_back)
         self.create_timer(1.0, self._report, clock=STEADY_CLOCK)
+        self.create_timer(_LOOK_S, self._look, clock=STEADY_CLOCK)
         self.loop.start()
 
     def close(self) -> None:
@@ -85,7 +110,9 @@ class LeaderNode(Node):
             return None
         other = ArmSetup.load(str(setup.rig.path), setup.arm.drives, Role.FOLLOWER)
         topic = sibling(self, other.arm.name, "joint_states")
-        self.create_subscription(JointState, topic, self._on_follower, STATE_NEWEST)
+        self._follower_states = ControlTopic(self, JointState, topic, STATE_NEWEST)
+        topic = sibling(self, other.arm.name, "guard_status")
+        self.create_subscription(GuardStatus, topic, self._on_follower_guard, LATCHED)
         return PoseMap(other.units, setup.units)
 
     def _publish(self, reading: Reading) -> None:
@@ -101,9 +128,15 @@ class LeaderNode(Node):
     def _on_phase(self, phase: Phase, reason: str) -> None:
         log_phase(self.get_logger(), self._setup, phase, reason)
 
-    def _on_follower(self, message: JointState) -> None:
-        if not self.task.driven_back or self._follower_map is None:
+    def _follow(self) -> None:
+        """Hand the follower's newest pose to the guard; called in the bus thread."""
+        heard = None if self._follower_states is None else self._follower_states.take()
+        if heard is None or not self.task.driven_back or self._follower_map is None:
             return
+        if not heard.obeyed:
+            self.task.guard.release(BACK_DRIVE)
+            return
+        message = heard.message
         known = dict(zip(message.name, message.position, strict=False))
         if not all(joint in known for joint in JOINT_NAMES):
             return
@@ -116,6 +149,39 @@ class LeaderNode(Node):
             now_s=time.monotonic(),
         )
 
+    def _on_follower_guard(self, message: GuardStatus) -> None:
+        drives = message.mode in (GuardStatus.BLENDING, GuardStatus.DRIVING)
+        self._human_drives = drives and message.source == _HUMAN
+
+    def _look(self) -> None:
+        """Say what the leader does, and end a drive back during which a human drives."""
+        if self._follower_states is not None:
+            self._rivals = self._follower_states.look()
+        if not self.task.driven_back or not self._human_drives:
+            self._both_since_s = float("inf")
+        elif self._both_since_s == float("inf"):
+            self._both_since_s = time.monotonic()
+        elif time.monotonic() - self._both_since_s > _YIELD_S:
+            self.get_logger().error(
+                "the drive back ends: commands of teleop drive the follower at the same time"
+            )
+            with contextlib.suppress(KochError):  # the arm is lost, and free with it
+                self.loop.call(lambda bus: self.task.drive_back(bus, False))
+        self._say()
+
+    def _say(self) -> None:
+        """Publish `guard_status` when it is no longer what was published."""
+        back = self.task.driven_back
+        running = self.loop.phase is Phase.RUNNING
+        mode = GuardStatus.OFF if running else GuardStatus.DISCONNECTED
+        state = (GuardStatus.DRIVING if back else mode, BACK_DRIVE if back else "", back)
+        if state != self._said:
+            self._said = state
+            message = GuardStatus(mode=state[0], source=state[1], torque=state[2])
+            message.header.stamp = self.get_clock().now().to_msg()
+            message.reason = "" if back else "the leader is free: drive_back gives it torque"
+            self._guard_status.publish(message)
+
     def _on_drive_back(
         self, request: SetBool.Request, response: SetBool.Response
     ) -> SetBool.Response:
@@ -123,10 +189,20 @@ class LeaderNode(Node):
             response.success = False
             response.message = "the rig says of no follower that this leader drives"
             return response
+        if request.data and (self._human_drives or self._rivals):
+            response.success = False
+            response.message = (
+                "a human drives the follower: open the clutch of teleop first"
+                if self._human_drives
+                else f"the follower's joint states come from several publishers "
+                f"({', '.join(self._rivals)}): stop all but one"
+            )
+            return response
         try:
             self.loop.call(lambda bus: self.task.drive_back(bus, request.data))
             response.success = True
             response.message = "following the follower" if request.data else "free"
+            self._say()
         except KochError as exc:
             response.success, response.message = False, str(exc)
         return response

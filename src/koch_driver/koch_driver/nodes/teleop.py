@@ -8,29 +8,33 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from koch_interfaces.msg import GuardStatus
 from rcl_interfaces import msg as rcl_messages
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 
 from koch_driver.nodes.arm_setup import ArmSetup
+from koch_driver.nodes.command_topics import ControlTopic
 from koch_driver.nodes.diagnostics import status
 from koch_driver.nodes.messages import STEADY_CLOCK, RosStamper, joint_state
 from koch_driver.nodes.names import sibling
 from koch_driver.nodes.parameters import TeleopParameters
-from koch_driver.nodes.qos import COMMAND, DIAGNOSTICS, STATE_NEWEST
+from koch_driver.nodes.qos import COMMAND, DIAGNOSTICS, LATCHED, STATE_NEWEST
 from koch_driver.nodes.run import run_node
 from koch_driver.schedule import quantile
 from koch_driver.teleop_map import Engagement, PoseMap, engage
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.parameters import ParameterError, declare
-from koch_rig.polled import PolledGroup, ignore, take_newest
 from koch_rig.rig import Role
+from koch_rig.senders import SoleSender, publishers, sender_of
 
 _SILENT_S = 0.5
+_LOOK_S = 0.2
 
 
 class TeleopNode(Node):
@@ -63,17 +67,25 @@ class TeleopNode(Node):
         self._delays: deque[float] = deque(maxlen=1000)
         self._commands = self.create_publisher(JointState, "command/teleop", COMMAND)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
-        topic = sibling(self, leader.name, "joint_states")
-        self.create_subscription(JointState, topic, self._on_leader, STATE_NEWEST)
-        self._follower_states = self.create_subscription(
-            JointState, "joint_states", ignore, STATE_NEWEST, callback_group=PolledGroup()
-        )
+        self._leader_topic = sibling(self, leader.name, "joint_states")
+        self._leader_sender = SoleSender()
+        self.create_subscription(JointState, self._leader_topic, self._on_leader, STATE_NEWEST)
+        self._follower_states = ControlTopic(self, JointState, "joint_states", STATE_NEWEST)
+        self._rivals: tuple[str, ...] = ()
+        self._stop_count: int | None = None
+        self._still = ""  # why the follower obeys nobody
+        self._driven_back = False
+        self.create_subscription(GuardStatus, "guard_status", self._on_guard, LATCHED)
+        back = sibling(self, leader.name, "guard_status")
+        self.create_subscription(GuardStatus, back, self._on_leader_guard, LATCHED)
         self.create_service(SetBool, "~/clutch", self._on_clutch)
         self.create_timer(1.0, self._report, clock=STEADY_CLOCK)
+        self.create_timer(_LOOK_S, self._look, clock=STEADY_CLOCK)
 
-    def _on_leader(self, message: JointState) -> None:
+    def _on_leader(self, message: JointState, info: Mapping[str, Any]) -> None:
         positions = _by_name(message)
-        if positions is None:
+        obeyed = self._leader_sender.hears(sender_of(info), time.monotonic())
+        if positions is None or not obeyed:
             return
         self._heard_s[self._ends[0]] = time.monotonic()
         self._leader = self._map.map(positions)
@@ -88,10 +100,51 @@ class TeleopNode(Node):
         self._delays.append(self._stamper.age_s(message.header.stamp))
 
     def _look_at_follower(self) -> None:
-        message = take_newest(self._follower_states)
-        if message is not None:
-            self._follower = _by_name(message)
+        heard = self._follower_states.take()
+        if heard is not None and heard.obeyed:
+            self._follower = _by_name(heard.message)
             self._heard_s[self._ends[1]] = time.monotonic()
+
+    def _look(self) -> None:
+        """See whether a joint state comes from two publishers, and name them at once."""
+        rivals = self._follower_states.look()
+        if self._leader_sender.rivals:
+            known = publishers(self, self._leader_topic)
+            self._leader_sender.look(known, time.monotonic())
+            rivals += tuple(sorted(known.get(r, "?") for r in self._leader_sender.rivals))
+        if rivals == self._rivals:
+            return
+        self._rivals = rivals
+        if rivals:
+            self.get_logger().warning(f"the human does not drive: {self._rivals_text()}")
+        self._report()
+
+    def _rivals_text(self) -> str:
+        who = ", ".join(dict.fromkeys(self._rivals))
+        return f"joint states come from several publishers ({who}): stop all but one"
+
+    # -- who decides the hand-over: the guard of the follower, and the leader's driver ----------
+
+    def _on_guard(self, message: GuardStatus) -> None:
+        """A stop or a release ends the human's drive, also where a resume followed at once."""
+        stopped = self._stop_count not in (None, message.stop_count)
+        self._stop_count = message.stop_count
+        still = message.mode in (GuardStatus.STOPPED, GuardStatus.OFF)
+        self._still = message.reason or "the arm is stopped" if still else ""
+        if self._still or stopped:
+            self._disengage(self._still or "the arm was stopped")
+
+    def _on_leader_guard(self, message: GuardStatus) -> None:
+        """A leader that is driven back follows the follower: it is nobody's hand."""
+        self._driven_back = message.torque
+        if message.torque:
+            self._disengage("the leader is driven back to the follower's pose")
+
+    def _disengage(self, why: str) -> None:
+        if self._engaged or self._wanted:
+            self.get_logger().warning(f"the human does not drive any more: {why}")
+            self._message = f"the clutch was opened: {why}; close it to drive again"
+        self._wanted = self._engaged = False
 
     def _on_clutch(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if request.data and not self._engaged:
@@ -106,12 +159,15 @@ class TeleopNode(Node):
 
     def _engage(self) -> Engagement:
         self._look_at_follower()
-        answer = engage(
-            self._leader,
-            self._follower,
-            threshold_rad=self._settings.threshold,
-            refuse=self._settings.on_mismatch == "refuse",
-        )
+        if obstacle := self._obstacle():
+            answer = Engagement(False, obstacle)
+        else:
+            answer = engage(
+                self._leader,
+                self._follower,
+                threshold_rad=self._settings.threshold,
+                refuse=self._settings.on_mismatch == "refuse",
+            )
         self._wanted = False
         self._engaged, self._message = answer.engaged, answer.message
         if answer.engaged:
@@ -119,6 +175,14 @@ class TeleopNode(Node):
         else:
             self.get_logger().warning(f"the human does not drive: {answer.message}")
         return answer
+
+    def _obstacle(self) -> str:
+        """Why the human may not drive now; empty when nothing is in the way."""
+        if self._still:
+            return f"{self._still}; lift that first (services resume, torque)"
+        if self._driven_back:
+            return "the leader is driven back; call its drive_back with false first"
+        return self._rivals_text() if self._rivals else ""
 
     def _report(self) -> None:
         self._look_at_follower()
@@ -132,6 +196,8 @@ class TeleopNode(Node):
         level, text = DiagnosticStatus.OK, self._message
         if silent := silent_arms(self._ends, self._heard_s, time.monotonic()):
             level, text = DiagnosticStatus.WARN, f"{silent}; {text}"
+        if self._rivals:
+            level, text = DiagnosticStatus.WARN, self._rivals_text()
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         message.status = [status(f"teleop: {self._name}", "", level, text, values)]

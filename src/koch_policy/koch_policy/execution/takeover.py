@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Who else commands the arm: everything with a topic has priority over the policy."""
+"""Who else commands the arm: every other source has priority over the policy."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ import threading
 import time
 from collections.abc import Callable
 
+POLICY = "policy"
 HUMAN = "teleop"
 OTHERS = ("trajectory", "replay")
 LEASE_S = 0.5
-"""The guard's: so long after its last command a source keeps the arm."""
+"""The guard's source timeout: so long after its last command a source keeps the arm."""
+# A guard says its state once a second; one that is silent for longer has died.
+_GUARD_SILENT_S = 3.0
 
 
 class Takeover:
-    """Remembers when each other source was last heard; safe between threads.
+    """Remembers who drives; safe between threads.
+
+    The guard decides that, and its word counts while it is there. Without one (an older driver, a
+    test without an arm) every other source counts that was heard on its topic a moment ago.
 
     Args:
         lease_s: How long a source counts after its last command [s].
@@ -28,6 +34,7 @@ class Takeover:
         self._lease_s = lease_s
         self._monotonic = monotonic
         self._heard: dict[str, tuple[float, int]] = {}
+        self._guard: tuple[float, str, int] = (float("-inf"), "", 0)
         self._lock = threading.Lock()
 
     def heard(self, source: str, stamp_ns: int) -> None:
@@ -35,10 +42,18 @@ class Takeover:
         with self._lock:
             self._heard[source] = (self._monotonic(), stamp_ns)
 
+    def guard_says(self, source: str, stamp_ns: int) -> None:
+        """The guard follows this source now, or nobody where it is empty."""
+        with self._lock:
+            self._guard = (self._monotonic(), source, stamp_ns)
+
     def driver(self) -> tuple[str, int] | None:
         """The source that drives now and its newest stamp [ns]; None: the arm is free."""
         now = self._monotonic()
         with self._lock:
+            at, source, stamp_ns = self._guard
+            if now - at <= _GUARD_SILENT_S:
+                return (source, stamp_ns) if source not in ("", POLICY) else None
             for source in (HUMAN, *OTHERS):
                 at, stamp_ns = self._heard.get(source, (float("-inf"), 0))
                 if now - at <= self._lease_s:

@@ -4,23 +4,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from koch_interfaces.msg import NamedVector
+from koch_interfaces.msg import GuardRefusal, GuardStatus, NamedVector
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, JointState
 
-from koch_episodes.nodes.qos import COMMAND, DIAGNOSTICS, NEWEST
+from koch_episodes.nodes.qos import COMMAND, LATCHED, NEWEST
 from koch_episodes.stream import StreamBuffer
+from koch_policy.execution.guard_watch import GuardWatch, GuardWord
 from koch_policy.execution.observation import CAMERAS, ObservationBuilder, Vector
-from koch_policy.execution.takeover import HUMAN, OTHERS, Takeover
+from koch_policy.execution.takeover import HUMAN, OTHERS, POLICY, Takeover
 from koch_policy.nodes.outputs import stamp_ns
 from koch_rig.rig import Rig
+from koch_rig.senders import SoleSender, publishers, sender_of
 
-_REFUSALS = ("age", "finite", "names", "source")
+# Refusals that are a fault of the sender; the others say who drives, or that the arm is stopped.
+_FAULTS = (GuardRefusal.NAMES, GuardRefusal.FINITE, GuardRefusal.AGE, GuardRefusal.SENDER)
+_LOOK_S = 0.2
 
 
 def stream_topic(rig: Rig, stream: str) -> str:
@@ -38,6 +43,7 @@ class Inputs:
         builder: Takes the observations.
         takeover: Takes other commanders.
         actions: Takes what is really commanded, for shadow mode; None otherwise.
+        on_guard: Called with the reason when the guard ends a run.
     """
 
     def __init__(
@@ -48,10 +54,15 @@ class Inputs:
         builder: ObservationBuilder,
         takeover: Takeover,
         actions: StreamBuffer | None,
+        on_guard: Callable[[str], None],
     ) -> None:
-        self._arm = arm
-        self._refused: dict[str, int] = {}
-        self.on_guard: Callable[[str], None] = lambda reason: None
+        self._node = node
+        self._takeover = takeover
+        self._on_end = on_guard
+        self._senders: dict[str, SoleSender] = {}
+        #: Which streams have two publishers; empty when none has.
+        self.rivals = ""
+        self.guard = GuardWatch(arm, on_guard)
         for stream in builder.streams:
             push = partial(builder.push, stream)
             self._subscribe(node, rig, stream, push)
@@ -61,63 +72,57 @@ class Inputs:
             node.create_subscription(
                 JointState, f"{arm}/command/{source}", _heard(takeover, source), COMMAND
             )
-        node.create_subscription(
-            DiagnosticArray, "/diagnostics", self._on_diagnostics, DIAGNOSTICS
-        )
+        node.create_subscription(GuardStatus, f"{arm}/guard_status", self._on_guard, LATCHED)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # a simulated clock may stand still
+        node.create_timer(_LOOK_S, self._look, clock=steady)
 
     def _subscribe(
         self, node: Node, rig: Rig, stream: str, push: Callable[[int, Any], None]
     ) -> None:
-        topic, folder = stream_topic(rig, stream), stream.partition("/")[0]
-        if stream.startswith(CAMERAS):
-            node.create_subscription(
-                CompressedImage,
-                topic,
-                lambda message: push(stamp_ns(message.header.stamp), message.data),
-                NEWEST,
-            )
-        elif folder in rig.arms:
-            node.create_subscription(
-                JointState,
-                topic,
-                lambda message: push(
-                    stamp_ns(message.header.stamp), Vector(message.name, message.position)
-                ),
-                NEWEST,
-            )
-        else:
-            node.create_subscription(
-                NamedVector,
-                topic,
-                lambda message: push(
-                    stamp_ns(message.header.stamp), Vector(message.name, message.value)
-                ),
-                NEWEST,
-            )
+        kind, value = _kind_of(rig, stream)
+        sole = SoleSender()
 
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            if status.name == f"{self._arm}: guard":
-                self._on_guard_status(status)
+        def hear(message: Any, info: Mapping[str, Any]) -> None:
+            if sole.hears(sender_of(info), time.monotonic()):
+                push(stamp_ns(message.header.stamp), value(message))
 
-    def _on_guard_status(self, status: DiagnosticStatus) -> None:
-        """Report why the guard does not obey: stopped, torque off, or refusing our messages."""
-        if status.level != DiagnosticStatus.OK and (
-            "stopped" in status.message or "torque off" in status.message
-        ):
-            self.on_guard(f"{self._arm}: {status.message}")
-        for pair in status.values:
-            rule, _, subject = pair.key.partition("/")
-            if rule not in _REFUSALS or (rule in ("age", "source") and subject != "policy"):
-                continue
-            count = int(pair.value)
-            more = count - self._refused.get(pair.key, count)
-            self._refused[pair.key] = count
-            if more >= 15:  # half of a second's commands
-                self.on_guard(
-                    f"the guard refused {more} commands in a second by its rule {pair.key}"
-                    + (": the clocks of the two computers differ" if rule == "age" else "")
-                )
+        subscription = node.create_subscription(kind, stream_topic(rig, stream), hear, NEWEST)
+        self._senders[subscription.topic_name] = sole
+
+    def _look(self) -> None:
+        """See whether a stream comes from two publishers, which are not obeyed, and name them."""
+        found = []
+        for topic, sole in self._senders.items():
+            if sole.rivals:
+                known = publishers(self._node, topic)
+                sole.look(known, time.monotonic())
+                names = ", ".join(sorted(known.get(rival, "?") for rival in sole.rivals))
+                if names:
+                    found.append(f"{topic} is sent by {names}: stop all but one")
+        self.rivals = "; ".join(found)
+        if found:
+            self._on_end(self.rivals)
+
+    def _on_guard(self, message: GuardStatus) -> None:
+        drives = message.mode in (GuardStatus.BLENDING, GuardStatus.DRIVING)
+        self._takeover.guard_says(message.source if drives else "", stamp_ns(message.header.stamp))
+        refused = tuple(
+            (f"{item.text} (from {', '.join(item.senders) or 'unknown sender'})", item.count)
+            for item in message.refusals
+            if item.source == POLICY and item.reason in _FAULTS
+        )
+        still = message.mode in (GuardStatus.OFF, GuardStatus.STOPPED)
+        word = GuardWord(message.reason if still else "", int(message.stop_count), refused)
+        self.guard.take(word)
+
+
+def _kind_of(rig: Rig, stream: str) -> tuple[type[Any], Callable[[Any], Any]]:
+    """Message type of a stream, and how its value is taken out."""
+    if stream.startswith(CAMERAS):
+        return CompressedImage, lambda message: message.data
+    if stream.partition("/")[0] in rig.arms:
+        return JointState, lambda message: Vector(message.name, message.position)
+    return NamedVector, lambda message: Vector(message.name, message.value)
 
 
 def _heard(takeover: Takeover, source: str) -> Callable[[JointState], None]:

@@ -145,8 +145,9 @@ class PolicyNode(Node):
         self._builder = ObservationBuilder(self._policy, rig, units)
         self._meter = self._make_meter(rig) if settings.shadow else None
         actions = None if self._meter is None else self._actions
-        self._inputs = Inputs(self, rig, self._arm.name, self._builder, self.takeover, actions)
-        self._inputs.on_guard = self._on_guard
+        self._inputs = Inputs(
+            self, rig, self._arm.name, self._builder, self.takeover, actions, self._on_guard
+        )
         self.delay = DelayQuantile(initial_s=self._worker.warm_up_s)
         self.outputs = Outputs(self, self._arm, self._fps, settings.ghost_ahead, self.now_ns)
         self.outputs.meter = self._meter
@@ -288,8 +289,13 @@ class PolicyNode(Node):
 
     def _on_guard(self, reason: str) -> None:
         run = self.run
-        if run is not None and run.first_command_ns is not None and not run.settings.is_shadow:
+        if run is not None and not run.settings.is_shadow:
             run.request_end(Cause.REFUSED, reason)
+
+    @property
+    def blocked(self) -> str:
+        """Why no run may begin now; empty when one may, and in shadow mode."""
+        return "" if self.settings.shadow else self._inputs.rivals or self._inputs.guard.blocked
 
     def shadow_summary(self) -> str:
         """Errors against the human, for people; empty outside shadow mode."""

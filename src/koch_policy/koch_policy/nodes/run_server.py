@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _POLL_S = 0.05
 _FEEDBACK_S = 0.5
 _CLUTCH_S = 2.0
+_RESUME_S = 0.5
 
 
 class RunServer:
@@ -86,6 +87,9 @@ class RunServer:
         if goal.max_duration_s < 0.0:
             handle.abort()
             return _result(None, End(Cause.REFUSED, "max_duration_s is negative"))
+        if not self._may_begin():
+            handle.abort()
+            return _result(None, End(Cause.REFUSED, policy.blocked))
         if not policy.settings.shadow and policy.settings.open_clutch:
             self._open_clutch()
         try:
@@ -113,6 +117,13 @@ class RunServer:
                 handle.publish_feedback(RunPolicy.Feedback(status=self._policy.status.message()))
         assert run.end is not None  # ended
         return run.end
+
+    def _may_begin(self) -> bool:
+        """Whether the guard obeys; a resume just before may take a moment to be heard here."""
+        end = time.monotonic() + _RESUME_S
+        while self._policy.blocked and time.monotonic() < end:
+            time.sleep(_POLL_S)
+        return not self._policy.blocked
 
     def _open_clutch(self) -> None:
         """Take the arm from the leader, where there is one; a failure shows as a pause."""

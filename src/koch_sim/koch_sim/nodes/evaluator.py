@@ -9,13 +9,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
 from koch_interfaces.action import RunPolicy
-from koch_interfaces.msg import PolicyStatus, TaskState
+from koch_interfaces.msg import GuardStatus, PolicyStatus, TaskState
 from koch_interfaces.srv import ResetWorld
 from rclpy.action import ActionClient
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, JointState
 from std_srvs.srv import Trigger
@@ -36,6 +35,7 @@ STILL_SPEED = 0.05
 HOME_STILL_S = 0.5
 HOME_TIMEOUT_S = 15.0
 RELAXED = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 @contextlib.contextmanager
@@ -75,7 +75,7 @@ class Evaluator(Node):
         self._still_since: float | None = None
         self.create_subscription(TaskState, "sim/task_state", self._on_task, 10)
         self.create_subscription(JointState, f"{self._arm}/joint_states", self._on_joints, RELAXED)
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self.create_subscription(GuardStatus, f"{self._arm}/guard_status", self._on_guard, LATCHED)
         self.create_subscription(PolicyStatus, "policy/status", self._on_policy, 10)
         if camera is not None:
             topic = f"cameras/{camera}/image_raw/compressed"
@@ -104,10 +104,8 @@ class Evaluator(Node):
         elif self._still_since is None:
             self._still_since = time.monotonic()
 
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            if self._arm in status.name and status.name.endswith(": guard"):
-                self.guard = {v.key: int(v.value) for v in status.values if "/" in v.key}
+    def _on_guard(self, message: GuardStatus) -> None:
+        self.guard = {f"{item.rule}/{item.joint}": item.count for item in message.changes}
 
     # -- what is done -------------------------------------------------------------------------
 

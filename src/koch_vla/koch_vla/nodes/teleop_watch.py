@@ -7,13 +7,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
+from koch_interfaces.msg import GuardStatus
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 
-from koch_episodes.nodes.qos import DIAGNOSTICS, NEWEST
+from koch_episodes.nodes.qos import DIAGNOSTICS, LATCHED, NEWEST
 from koch_episodes.nodes.session import Session
 from koch_vla.teleop_figures import ArmFigures, status_line
 
@@ -62,6 +64,9 @@ class TeleopWatch:
             for topic in ("joint_states", "joint_command"):
                 hear = self._count(arm, topic, figures)
                 node.create_subscription(JointState, f"/{arm}/{topic}", hear, NEWEST, raw=True)
+            node.create_subscription(
+                GuardStatus, f"/{arm}/guard_status", partial(self._on_guard, figures), LATCHED
+            )
         node.create_subscription(
             DiagnosticArray, "/diagnostics", self._on_diagnostics, DIAGNOSTICS
         )
@@ -86,10 +91,13 @@ class TeleopWatch:
                 self._arms[arm].goals = values
         self._newest.clear()
 
+    def _on_guard(self, figures: ArmFigures, message: GuardStatus) -> None:
+        if message.changes:  # a leader that is not driven back has none
+            figures.guard_changes = sum(item.count for item in message.changes)
+
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             arm, _, kind = status.name.partition(": ")
             if arm in self._arms:
-                values = {pair.key: pair.value for pair in status.values}
                 level = int.from_bytes(status.level, "little")
-                self._arms[arm].take_status(kind, level, status.message, values)
+                self._arms[arm].take_status(kind, level, status.message)

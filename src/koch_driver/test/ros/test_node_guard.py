@@ -1,0 +1,154 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The guard as a message: what it says, what it remembers beyond its process, whom it obeys."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import rclpy
+from koch_interfaces.msg import GuardRefusal, GuardStatus, GuardStop
+from sensor_msgs.msg import JointState
+
+from koch_driver.nodes.qos import COMMAND, LATCHED
+from koch_rig.joints import JOINT_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from koch_driver.emulator import EmulatedChain
+
+pytestmark = [pytest.mark.ros, pytest.mark.timing]
+
+
+class Said:
+    """The guard's words with the time of their arrival."""
+
+    def __init__(self, node: Any) -> None:
+        self.words: list[tuple[float, GuardStatus]] = []
+        node.create_subscription(GuardStatus, "guard_status", self._take, LATCHED)
+
+    def _take(self, message: GuardStatus) -> None:
+        self.words.append((time.monotonic(), message))
+
+    @property
+    def last(self) -> GuardStatus:
+        return self.words[-1][1]
+
+    def refusal(self, source: str, reason: int) -> GuardRefusal | None:
+        found = [r for r in self.last.refusals if (r.source, r.reason) == (source, reason)]
+        return found[0] if found else None
+
+
+@pytest.fixture(scope="module")
+def said(session_probe: Any) -> Said:
+    words = Said(session_probe)
+    assert session_probe.wait(lambda: words.words)
+    return words
+
+
+@pytest.fixture
+def other(session_probe: Any) -> Iterator[Any]:
+    """Somebody else in the domain."""
+    node = rclpy.create_node("other_student", namespace="/elsewhere")
+    yield node
+    node.destroy_node()
+
+
+def test_a_stop_is_heard_at_once_and_counts_where_a_resume_follows(probe, said) -> None:
+    before, begin = said.last.stop_count, time.monotonic()
+    assert probe.ask("stop").success
+    assert probe.ask("resume").success
+    assert probe.wait(lambda: said.last.stop_count == before + 1, 0.3)
+    stopped = [at for at, m in said.words if at > begin and m.stop_count == before + 1]
+    assert stopped[0] - begin < 0.2
+    assert probe.wait(lambda: said.last.mode == GuardStatus.HOLDING)
+
+
+def test_the_one_who_drives_is_named(probe, said) -> None:
+    pose = probe.pose
+    for source in ("policy", "teleop"):
+        probe.drive(lambda t: [pose[0] + 0.1 * t, *pose[1:]], 0.6, source=source)
+        assert any(m.source == source and m.mode == GuardStatus.BLENDING for _, m in said.words)
+        assert probe.wait(lambda: said.last.source == "")
+
+
+def test_stop_and_released_torque_survive_a_killed_driver(
+    probe, said, processes, arm: EmulatedChain
+) -> None:
+    def respawn() -> None:
+        processes.running[-1].kill()
+        processes.running[-1].wait(5.0)
+        states = len(probe.states)
+        processes.start("follower", "follower", arm="follower")
+        assert probe.wait(lambda: len(probe.states) > states + 10, 15.0)
+
+    assert probe.ask("stop").success
+    respawn()
+    assert probe.wait(lambda: said.last.mode == GuardStatus.STOPPED)
+    assert [stop.cause for stop in said.last.stops] == [GuardStop.REQUEST]
+    pose = probe.pose
+    probe.drive(lambda t: [pose[0] + 0.4, *pose[1:]], 0.5)
+    assert probe.pose == pytest.approx(pose, abs=0.02)
+    assert probe.ask("resume").success
+    assert probe.ask("torque", False).success
+    count = said.last.stop_count
+    respawn()
+    assert probe.wait(lambda: said.last.mode == GuardStatus.OFF)
+    assert "torque service" in said.last.reason
+    assert said.last.stop_count >= count
+    assert not any(arm.servo(i).get("Torque_Enable") for i in range(1, 7))
+    assert probe.ask("torque", True).success
+    assert probe.wait(lambda: said.last.mode == GuardStatus.HOLDING)
+
+
+@pytest.mark.parametrize(("source", "joint"), [("teleop", 0), ("policy", 2)])
+def test_of_two_senders_neither_is_obeyed_until_one_has_gone(
+    probe, said, bounds, other, source: str, joint: int
+) -> None:
+    home = probe.pose
+    far = list(home)
+    far[joint] += 0.8
+    second = other.create_publisher(JointState, f"/follower/command/{source}", COMMAND)
+    probe.drive(lambda t: home, 0.5, source=source)
+    begin = time.monotonic()
+
+    def both(t: float) -> list[float]:
+        message = JointState(name=list(JOINT_NAMES), position=far)
+        message.header.stamp = other.get_clock().now().to_msg()
+        second.publish(message)
+        return home
+
+    probe.drive(both, 1.5, source=source)
+    assert probe.pose == pytest.approx(home, abs=0.05)
+    refusal = said.refusal(source, GuardRefusal.SENDER)
+    assert refusal is not None
+    assert refusal.senders == ["/elsewhere/other_student", "/follower/probe"]
+    named = [at for at, m in said.words if at > begin and any(
+        r.source == source and "/elsewhere/other_student" in r.senders for r in m.refusals
+    )]  # fmt: skip
+    assert named[0] - begin < 1.0
+    level, text, _ = probe.diagnostics["follower: guard"]
+    assert level == b"\x01"
+    assert "/elsewhere/other_student" in text
+    other.destroy_publisher(second)
+    goal = [home[0] - math.copysign(0.2, home[0]), *home[1:]]
+    probe.drive_to(goal, source=source)
+    assert probe.pose == pytest.approx(goal, abs=0.05)
+    bounds.check(probe.commands)
+
+
+def test_a_refused_command_names_reason_and_sender(probe, said) -> None:
+    for names, positions, age, reason, word in (
+        (JOINT_NAMES[:1], [0.1], 0.0, GuardRefusal.NAMES, "gripper"),
+        (JOINT_NAMES, [math.nan] * 6, 0.0, GuardRefusal.FINITE, "shoulder_pan is nan"),
+        (JOINT_NAMES, [0.0] * 6, time.time(), GuardRefusal.AGE, "no stamp"),
+    ):
+        probe.send(positions, names=names, age=age, source="teleop")
+        assert probe.wait(lambda r=reason: said.refusal("teleop", r), 1.0)
+        found = said.refusal("teleop", reason)
+        assert word in found.text
+        assert list(found.senders) == ["/follower/probe"]
