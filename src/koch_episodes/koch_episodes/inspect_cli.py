@@ -164,7 +164,7 @@ def _draw_dataset(reader: LeRobotDatasetReader, number: int, out: Path) -> None:
 def _print_report(report: Report) -> None:
     for finding in report.findings:
         print(f"  {finding}")
-    errors = sum(finding.severity.value == "error" for finding in report.findings)
+    errors = sum(1 + f.more for f in report.findings if f.severity.value == "error")
     print("valid: LeRobot can load it" if report.ok else f"not valid: {errors} error(s)")
 
 

@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from koch_episodes.dataset import (
+    Codec,
     DatasetWriter,
     FeatureSpec,
     LeRobotDatasetReader,
     Version,
+    VideoSettings,
     validate_dataset,
 )
 from koch_episodes.dataset.frames import resize_rgb
@@ -166,6 +168,55 @@ def test_files_roll_over_at_their_size(tmp_path: Path, monkeypatch: pytest.Monke
     assert abs(float(reader.picture(CAMERA, 17).mean()) - shade(2, 5)) < 2.5
 
 
+def quantiles_of(root: Path, key: str) -> dict[str, Any]:
+    stats = json.loads((root / "meta/stats.json").read_text())[key]
+    return {name: np.ravel(stats[name]) for name in ("q01", "q10", "q50", "q90", "q99")}
+
+
+@pytest.mark.parametrize("order", [(40, 6, 17), (6, 40, 17)])
+@pytest.mark.parametrize("appended", [0, 1, 2])
+def test_quantiles_over_unlike_episodes_are_quantiles(
+    tmp_path: Path, order: tuple[int, ...], appended: int
+) -> None:
+    """A long episode at rest in the dark, a short one that moves in the light."""
+    root, features = tmp_path / "data", {key: FEATURES[key] for key in ("action", CAMERA)}
+    tables = [np.arange(n)[:, None] * [1.0, 0.1] + 300 * (n < 10) for n in order]
+    for number, table in enumerate(tables):
+        if number == 0 or number > 2 - appended:
+            writer = DatasetWriter(root, features, fps=10, append=number > 0)
+        shades = [250 if len(table) < 10 else k for k in range(len(table))]
+        images = [np.full((32, 48, 3), shade, np.uint8) for shade in shades]
+        writer.add_episode({"action": table}, {CAMERA: images}, "t")
+        if number >= 2 - appended:
+            writer.finalize()
+    shades_shown = np.concatenate([np.full(n, 250) if n < 10 else np.arange(n) for n in order])
+    found, shown = quantiles_of(root, "action"), quantiles_of(root, CAMERA)
+    stored = LeRobotDatasetReader(root).column("action").astype(np.float64)
+    for name, share in (("q01", 0.01), ("q10", 0.1), ("q50", 0.5), ("q90", 0.9), ("q99", 0.99)):
+        np.testing.assert_allclose(found[name], np.quantile(stored, share, axis=0), rtol=1e-9)
+        wanted = np.quantile(shades_shown, share) / 255
+        np.testing.assert_allclose(shown[name], wanted, atol=1.5 / 255)
+    assert quantiles_of(root, "index")["q50"][0] == (sum(order) - 1) / 2
+
+
+def test_counts_of_images_that_others_added_are_not_used(tmp_path: Path) -> None:
+    root, features = tmp_path / "data", {CAMERA: FEATURES[CAMERA], "action": FEATURES["action"]}
+    with DatasetWriter(root, features, fps=10) as writer:
+        add_shade(writer, 0)
+    stats = json.loads((root / "meta/stats.json").read_text())
+    stats[CAMERA]["count"] = [99]  # as if LeRobot had recorded more episodes
+    (root / "meta/stats.json").write_text(json.dumps(stats))
+    with DatasetWriter(root, features, fps=10, append=True) as writer:
+        add_shade(writer, 200)
+    assert not (root / "meta/koch_levels.json").exists()
+    assert 0.0 < quantiles_of(root, CAMERA)["q50"][0] < 0.2
+
+
+def add_shade(writer: DatasetWriter, shade: int) -> None:
+    images = [np.full((32, 48, 3), shade, np.uint8)] * 5
+    writer.add_episode({"action": np.zeros((5, 2))}, {CAMERA: images}, "t")
+
+
 def test_table_has_lerobots_types(tmp_path: Path) -> None:
     root = tmp_path / "data"
     with DatasetWriter(root, FEATURES, fps=10) as writer:
@@ -221,6 +272,26 @@ def test_append_refuses_what_does_not_fit(
         DatasetWriter(root, FEATURES, append=True, **{**plain, **change})
     with pytest.raises(DatasetWriteError, match="feature action"):
         DatasetWriter(root, {"action": FeatureSpec("float32", (3,))}, append=True, **plain)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("version", list(Version))
+@pytest.mark.parametrize("info", [True, False])
+def test_append_of_another_codec_is_refused(tmp_path: Path, version: Version, info: bool) -> None:
+    """Told by the files, where a foreign dataset says nothing about its codec."""
+    root, video = tmp_path / "data", VideoSettings(Codec.H264)
+    with DatasetWriter(root, FEATURES, fps=10, version=version, video=video) as writer:
+        add(writer, 0, 5)
+    if not info:
+        raw = json.loads((root / "meta/info.json").read_text())
+        raw["features"][CAMERA].pop("info")
+        (root / "meta/info.json").write_text(json.dumps(raw))
+    more = {"fps": 10, "version": version, "append": True}
+    av1 = VideoSettings.for_codec(Codec.AV1)
+    with pytest.raises(DatasetWriteError, match=r"codec of .*front.*av1.*h264 as it has"):
+        DatasetWriter(root, FEATURES, **more, video=av1)  # type: ignore[arg-type]
+    with DatasetWriter(root, FEATURES, **more, video=video) as writer:  # type: ignore[arg-type]
+        add(writer, 1, 5)
+    assert validate_dataset(root).ok
 
 
 @pytest.mark.parametrize(

@@ -271,6 +271,40 @@ def test_mistake_is_found(
     assert report.ok == (name in HARMLESS)
 
 
+@pytest.mark.parametrize("resting", [-137.3, 0.1, 2048.7, 1e-3])
+@pytest.mark.parametrize("frames", [900, 20000])
+def test_joint_that_never_moved_is_no_mistake(tmp_path: Path, resting: float, frames: int) -> None:
+    """LeRobot sums float32 row by row: the mean of equal numbers is then none of them."""
+    features = {"action": FeatureSpec("float32", (2,), ("a", "b"))}
+    values = np.stack([np.full(frames, resting), np.arange(frames)], 1).astype(np.float32)
+    with DatasetWriter(tmp_path / "data", features, fps=10) as writer:
+        writer.add_episode({"action": values}, {}, "t")
+    mean = values.mean(axis=0)  # along the first axis numpy adds one row after the other
+    stats(lambda s: s["action"].update(mean=mean.tolist()))(tmp_path / "data")
+    assert not validate_dataset(tmp_path / "data").findings
+    stats(lambda s: s["action"].update(mean=[resting * 1.05, 5.0]))(tmp_path / "data")
+    assert not validate_dataset(tmp_path / "data").ok
+
+
+def test_what_is_found_often_is_one_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The sets of LeRobot's converter to v3.0 have no quantiles: five of every feature."""
+
+    def without(raw: dict[str, Any]) -> None:
+        for feature_stats in raw.values():
+            for name in ("q01", "q10", "q50", "q90", "q99"):
+                feature_stats.pop(name)
+
+    stats(without)(root)
+    column("data/file_index", shift(3), EPISODES)(root)
+    column("frame_index", shift(1))(root)
+    found = [str(finding) for finding in validate_dataset(root).findings]
+    assert len(found) == 5, found  # two of them: what the statistics of frame_index say
+    assert sum("has no q01 (and 39 more like it)" in line for line in found) == 1
+    assert sum("file-003.parquet" in line and "(and 1 more" in line for line in found) == 1
+    assert main([str(root), "--validate", "--no-png"]) == 1
+    assert "not valid: 2 error(s)" in capsys.readouterr().out
+
+
 def test_several_axes_as_lerobot_writes_them_are_no_mistake(root: Path) -> None:
     """LeRobot 0.4 and later keep one statistic for each element of the last axis."""
     grid = np.arange(12, dtype=np.float32).reshape(3, 4)

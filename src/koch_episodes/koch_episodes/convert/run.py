@@ -156,9 +156,8 @@ def _convert(
     _check_same_making(out, earlier, _sidecar(options, schema.fingerprint, None, {}))
     if append:  # what does not fit is no reason to convert first
         wanted = {**features, **DEFAULT_FEATURES}
-        start_of(
-            out, DatasetInfo(options.version, feature_map.fps, wanted, feature_map.robot_type)
-        )
+        made = DatasetInfo(options.version, feature_map.fps, wanted, feature_map.robot_type)
+        start_of(out, made, options.codec)
     threads = max(1, (os.cpu_count() or 1) // max(1, min(jobs, len(bags))))
     options = replace(options, encoder_threads=threads)
     contents = {

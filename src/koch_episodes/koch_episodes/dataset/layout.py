@@ -41,15 +41,18 @@ class FeatureSpec:
 
     Attributes:
         dtype: NumPy dtype name, ``string``, ``image`` or ``video``.
-        shape: Per-frame shape; scalars are (1,), pictures (H, W, 3).
-        names: One name per element, the axes of a picture, or None.
+        shape: Per-frame shape; scalars are (1,), images (H, W, 3).
+        names: One name per element, the axes of an image, or None.
         info: Video facts of a camera feature.
+        channels_first: Whether info.json declares an image as (3, H, W). openpi's converter and
+            others do; LeRobot takes both for the same, and so the order here is always H, W, 3.
     """
 
     dtype: str
     shape: tuple[int, ...]
     names: tuple[str, ...] | None = None
     info: Mapping[str, Any] | None = field(default=None, compare=False)
+    channels_first: bool = field(default=False, compare=False)
 
     @property
     def is_video(self) -> bool:
@@ -67,12 +70,12 @@ class FeatureSpec:
         return self.dtype not in ("video", "image", "string", "language")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the info.json entry."""
-        entry: dict[str, Any] = {
-            "dtype": self.dtype,
-            "shape": list(self.shape),
-            "names": None if self.names is None else list(self.names),
-        }
+        """Return the info.json entry, a foreign order of axes as it was."""
+        shape, names = list(self.shape), None if self.names is None else list(self.names)
+        if self.channels_first:
+            shape = [shape[-1], *shape[:-1]]
+            names = [names[-1], *names[:-1]] if names else names
+        entry: dict[str, Any] = {"dtype": self.dtype, "shape": shape, "names": names}
         if self.info is not None:
             entry["info"] = dict(self.info)
         return entry
@@ -100,6 +103,7 @@ V21_EPISODES = "meta/episodes.jsonl"
 V21_STATS = "meta/episodes_stats.jsonl"
 KOCH = "meta/koch.json"
 REPORT = "meta/koch_report.json"
+KOCH_LEVELS = "meta/koch_levels.json"  # counts of pixel values by camera, for a later --append
 
 
 def data_path(version: Version, *, episode: int, chunk: int, file: int) -> str:
@@ -142,6 +146,7 @@ class DatasetInfo:
     Attributes:
         video_template: ``video_path``, by which LeRobot finds the files; read only, new datasets
             have that of their layout.
+        data_template: ``data_path``, likewise; of use in v2.1 only.
     """
 
     version: Version
@@ -155,6 +160,7 @@ class DatasetInfo:
     data_mb: int = 100
     video_mb: int = 200
     video_template: str | None = _V30_VIDEO
+    data_template: str = _V21_DATA
 
     @property
     def video_keys(self) -> tuple[str, ...]:
@@ -212,8 +218,24 @@ def parse_feature(key: str, entry: Any, where: Path) -> FeatureSpec:
     shape = entry.get("shape")
     if not isinstance(shape, list) or not all(isinstance(n, int) for n in shape):
         raise DatasetFormatError(where, f"feature {key!r}: shape {shape!r}", "a list of integers")
-    info = entry.get("info") or entry.get("video_info")
-    return FeatureSpec(entry["dtype"], tuple(shape), _names(entry.get("names")), info)
+    info, names = entry.get("info") or entry.get("video_info"), _names(entry.get("names"))
+    spec = FeatureSpec(entry["dtype"], tuple(shape), names, info)
+    if not spec.is_picture or not _channels_first(spec):
+        return spec
+    names = (*names[1:], names[0]) if names else names
+    return replace(spec, shape=(*shape[1:], shape[0]), names=names, channels_first=True)
+
+
+def _channels_first(spec: FeatureSpec) -> bool:
+    """Tell whether an image is declared as (3, H, W): its names decide, without them its sizes."""
+    if len(spec.shape) != 3:
+        return False
+    if spec.names is not None and len(spec.names) == 3:
+        named = [name in ("channel", "channels", "c") for name in spec.names]
+        if any(named):
+            return named[0]
+    channels = (1, 3, 4)
+    return spec.shape[0] in channels and spec.shape[2] not in channels
 
 
 def load_info(root: Path) -> DatasetInfo:
@@ -259,4 +281,5 @@ def load_info(root: Path) -> DatasetInfo:
         int(raw.get("data_files_size_in_mb", 100)),
         int(raw.get("video_files_size_in_mb", 200)),
         raw.get("video_path", video_template(version)),
+        str(raw.get("data_path", _V21_DATA)),
     )

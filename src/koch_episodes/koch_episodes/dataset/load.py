@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -153,15 +153,17 @@ def _episode(root: Path, info: DatasetInfo, row: Mapping[str, Any]) -> Episode:
     )
 
 
-def _video_file(root: Path, info: DatasetInfo, **place: Any) -> Path:
-    """Return the mp4 that info.json's template names, which is where LeRobot looks."""
+def _named_file(root: Path, key: str, template: str | None, usual: str, **place: Any) -> Path:
+    """Return the file that a template of info.json names, which is where LeRobot looks."""
     try:
-        return root / str(info.video_template).format(**place)
+        return root / str(template).format(**place)
     except (KeyError, IndexError, ValueError) as exc:
-        expected = layout.video_template(info.version)
-        raise DatasetFormatError(
-            root / layout.INFO, f"video_path {info.video_template!r}", expected
-        ) from exc
+        raise DatasetFormatError(root / layout.INFO, f"{key} {template!r}", usual) from exc
+
+
+def _video_file(root: Path, info: DatasetInfo, **place: Any) -> Path:
+    usual = layout.video_template(info.version)
+    return _named_file(root, "video_path", info.video_template, usual, **place)
 
 
 def json_lines(path: Path, *keys: str) -> list[dict[str, Any]]:
@@ -256,13 +258,96 @@ def column_array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> npt.NDArray
     return values if shape == (1,) else values.reshape(count, *shape)
 
 
-def load_columns(root: Path, info: DatasetInfo) -> dict[str, npt.NDArray[Any]]:
-    """Read all columns that are not pictures, over the whole dataset.
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The frames of a dataset, each with the episode that it says it belongs to.
+
+    Attributes:
+        episodes: In the order of their numbers; from_index and to_index count in `columns`.
+        columns: Feature key to values over all frames of these episodes.
+        files: The frame tables they were read from, in order.
+        places: Place of each frame in those tables, one after the other; int64, shape (N,).
+    """
+
+    episodes: tuple[Episode, ...]
+    columns: dict[str, npt.NDArray[Any]]
+    files: tuple[Path, ...]
+    places: npt.NDArray[np.int64]
+
+
+def load_rows(root: Path, info: DatasetInfo) -> Rows:
+    """Read the episodes and their frames.
+
+    A frame belongs to the episode that its own ``episode_index`` names, and an episode is as long
+    as it has frames, whatever the episode table says of places and lengths: people and tools that
+    edit datasets take a line out of one file and forget another. What no episode claims is left
+    out.
+
+    Raises:
+        DatasetFormatError: As `load_episodes` and `load_columns`; or an episode has no frames,
+            some of them twice or not all.
+    """
+    listed = sorted(load_episodes(root, info), key=lambda episode: episode.index)
+    files = data_files(root)
+    if info.version is Version.V21:
+        files = [_v21_data_file(root, info, episode.index) for episode in listed]
+    columns = load_columns(root, info, files)
+    owners, steps = columns["episode_index"], columns["frame_index"]
+    order = np.argsort(owners, kind="stable")
+    numbers = [episode.index for episode in listed]
+    begins = np.searchsorted(owners[order], numbers, side="left")
+    ends = np.searchsorted(owners[order], numbers, side="right")
+    episodes: list[Episode] = []
+    parts = [np.empty(0, np.int64)]
+    start = 0
+    for episode, begin, end in zip(listed, begins.tolist(), ends.tolist(), strict=True):
+        part = order[begin:end]
+        length = len(part)
+        if episodes and episodes[-1].index == episode.index:
+            raise DatasetFormatError(root, f"episode {episode.index} twice", "each once")
+        if not length or not np.array_equal(steps[part], np.arange(length)):
+            shown = ", ".join(map(str, steps[part][:6]))
+            raise DatasetFormatError(
+                root,
+                f"{length} rows of episode {episode.index} (frame_index {shown or 'none'}, ...)",
+                "its frames 0, 1, 2, ..., each once and in order",
+            )
+        videos = {
+            key: replace(place, to_s=place.from_s + length / info.fps)
+            for key, place in episode.videos.items()
+        }
+        found = replace(
+            episode, length=length, from_index=start, to_index=start + length, videos=videos
+        )
+        episodes.append(found)
+        parts.append(part)
+        start += length
+    places = np.concatenate(parts)
+    if not np.array_equal(places, np.arange(len(owners))):
+        columns = {key: values[places] for key, values in columns.items()}
+    return Rows(tuple(episodes), columns, tuple(files), places)
+
+
+def _v21_data_file(root: Path, info: DatasetInfo, index: int) -> Path:
+    place = {"episode_chunk": index // max(1, info.chunks_size), "episode_index": index}
+    usual = DatasetInfo.data_template
+    return _named_file(root, "data_path", info.data_template, usual, **place)
+
+
+def load_columns(
+    root: Path, info: DatasetInfo, files: Sequence[Path] | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """Read all columns that are not images.
+
+    Args:
+        root: Dataset folder.
+        info: What it declares.
+        files: Frame tables to read; None: all there are.
 
     Raises:
         DatasetFormatError: No tables, an unreadable one, or a declared column is missing.
     """
-    files = data_files(root)
+    files = data_files(root) if files is None else files
     if not files:
         raise DatasetFormatError(root / "data", "no parquet files", "the frame tables")
     keys = [key for key, spec in info.features.items() if not spec.is_picture]

@@ -6,12 +6,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import tempfile
+import weakref
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from koch_episodes.dataset.frames import FrameCache, Rgb, VideoFrames, resize_rgb
@@ -19,15 +24,105 @@ from koch_episodes.dataset.layout import FeatureSpec, load_info
 from koch_episodes.dataset.load import (
     MALFORMED,
     Episode,
-    data_files,
-    load_columns,
-    load_episodes,
+    load_rows,
     load_stats,
     load_tasks,
 )
+from koch_episodes.decode import decode_image
 from koch_episodes.errors import DatasetFormatError
 
 Item = dict[str, Any]
+_OPEN_ROW_GROUPS = 64
+_ROWS_AT_ONCE = 64  # bounds the memory in which a row group is unpacked
+
+
+class StoredImages:
+    """Images that are stored as encoded files inside the frame tables, one at a time.
+
+    Parquet hands out no single value: it unpacks a whole row group, an episode, for each. So each
+    row group is unpacked once, into a temporary file that is memory-mapped; LeRobot does so with
+    all of a dataset when it opens it. Processes forked from this one share the files.
+
+    Args:
+        files: Frame tables in order.
+        folder: Where the temporary files go; None: where the system has them.
+    """
+
+    def __init__(self, files: Sequence[Path], folder: Path | None = None) -> None:
+        self._files = tuple(files)
+        self._parent = folder
+        self._folder: Path | None = None
+        self._groups: list[tuple[Path, int]] = []
+        self._ends: npt.NDArray[np.int64] | None = None
+        self._open: OrderedDict[tuple[str, int], pa.ipc.RecordBatchFileReader] = OrderedDict()
+
+    def prepare(self) -> None:
+        """Note where rows are and make the folder, before other processes need it."""
+        if self._parent is not None:
+            self._parent.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="koch_images_", dir=self._parent))
+        weakref.finalize(self, _remove, self._folder, os.getpid())
+        counts = []
+        for path in self._files:
+            metadata = pq.read_metadata(path)
+            for group in range(metadata.num_row_groups):
+                self._groups.append((path, group))
+                counts.append(metadata.row_group(group).num_rows)
+        self._ends = np.cumsum(counts)
+
+    def encoded(self, key: str, row: int) -> bytes:
+        """Return the image of a row (counted over all tables) as a PNG or JPEG file's bytes.
+
+        Raises:
+            DatasetFormatError: The cell holds none.
+        """
+        if self._ends is None:
+            self.prepare()
+        assert self._ends is not None
+        number = int(np.searchsorted(self._ends, row, side="right"))
+        place = row - (int(self._ends[number - 1]) if number else 0)
+        batches = self._unpacked(key, number)
+        batch = 0
+        while place >= (rows := batches.get_batch(batch)).num_rows:
+            place, batch = place - rows.num_rows, batch + 1
+        cell = rows.column(0)[place].as_py()
+        data = cell.get("bytes") if isinstance(cell, dict) else cell
+        if not isinstance(data, bytes):
+            path = self._groups[number][0]
+            raise DatasetFormatError(path, f"no bytes in {key!r} of row {row}", "a PNG or JPEG")
+        return data
+
+    def _unpacked(self, key: str, number: int) -> pa.ipc.RecordBatchFileReader:
+        found = self._open.pop((key, number), None)
+        if found is None:
+            assert self._folder is not None
+            path = self._folder / f"{key}.{number}.arrow"
+            if not path.exists():
+                self._unpack(key, number, path)
+            found = pa.ipc.open_file(pa.memory_map(str(path)))
+        self._open[key, number] = found
+        if len(self._open) > _OPEN_ROW_GROUPS:
+            self._open.popitem(last=False)
+        return found
+
+    def _unpack(self, key: str, number: int, path: Path) -> None:
+        table, group = self._groups[number]
+        draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        with pq.ParquetFile(table) as file:
+            kind = file.schema_arrow.field(key)
+            with pa.ipc.new_file(str(draft), pa.schema([kind])) as target:
+                for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=[key]):
+                    target.write_batch(batch.select([key]))
+        draft.replace(path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Send places, not open files, to another process."""
+        return {**self.__dict__, "_open": OrderedDict()}
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class LeRobotDatasetReader:
@@ -56,29 +151,20 @@ class LeRobotDatasetReader:
         try:
             self.info = load_info(self.root)
             self.tasks = tuple(load_tasks(self.root, self.info))
-            self.episodes = tuple(load_episodes(self.root, self.info))
             self.stats = load_stats(self.root, self.info)
-            self._columns = load_columns(self.root, self.info)
-            self._check_rows()
+            self._rows = load_rows(self.root, self.info)
         except MALFORMED as exc:
             got = f"malformed files ({type(exc).__name__}: {exc})"
             raise DatasetFormatError(self.root, got, "a LeRobot dataset") from exc
+        self.episodes = self._rows.episodes
+        self._columns = self._rows.columns
+        self._ends = np.array([episode.to_index for episode in self.episodes])
         self._size = picture_size
         self._videos = VideoFrames()
-        self._row_groups: tuple[tuple[Path, int, int], ...] = ()
+        self._stored = StoredImages(self._rows.files, cache)
+        if any(not self.features[key].is_video for key in self.picture_keys):
+            self._stored.prepare()
         self._caches = self._open_caches(cache) if cache else {}
-
-    def _check_rows(self) -> None:
-        count = len(self._columns["index"])
-        ends = [0, *(episode.to_index for episode in self.episodes)]
-        for start, episode in zip(ends, self.episodes, strict=False):
-            if episode.from_index != start or episode.to_index > count:
-                raise DatasetFormatError(
-                    self.root,
-                    f"episode {episode.index} in rows {episode.from_index}..{episode.to_index}",
-                    f"rows from {start}, at most {count}",
-                )
-        self._ends = np.array(ends[1:])
 
     @property
     def features(self) -> Mapping[str, FeatureSpec]:
@@ -96,8 +182,22 @@ class LeRobotDatasetReader:
         return tuple(key for key, spec in self.features.items() if spec.is_picture)
 
     def episode(self, index: int) -> Episode:
-        """Return an episode's table row."""
+        """Return an episode by its place among those that are there; see `episode_numbered`."""
         return self.episodes[index]
+
+    def episode_numbered(self, number: int) -> Episode:
+        """Return the episode whose ``episode_index`` is this; edited datasets have holes.
+
+        Raises:
+            DatasetFormatError: There is none.
+        """
+        for episode in self.episodes:
+            if episode.index == number:
+                return episode
+        numbers = [episode.index for episode in self.episodes]
+        whole = numbers == list(range(len(numbers)))
+        known = f"0..{len(numbers) - 1}" if whole else ", ".join(map(str, numbers))
+        raise DatasetFormatError(self.root, f"no episode {number}", f"one of {known}")
 
     def column(self, key: str) -> npt.NDArray[Any]:
         """Return a numeric column over all frames, shape (N,) or (N, D); do not change it."""
@@ -202,25 +302,11 @@ class LeRobotDatasetReader:
 
     def _decode(self, key: str, index: int) -> Rgb:
         if not self.features[key].is_video:
-            return self._stored_picture(key, index)
+            return decode_image(self._stored.encoded(key, int(self._rows.places[index])))
         episode = self.episodes[int(np.searchsorted(self._ends, index, side="right"))]
         place = episode.videos[key]
         time_s = place.from_s + (index - episode.from_index) / self.fps
         return self._videos.rgb(place.path, time_s, 0.25 / self.fps)
-
-    def _stored_picture(self, key: str, index: int) -> Rgb:
-        """Read a picture that is stored as a file inside the frame table."""
-        from koch_episodes.decode import decode_image
-
-        if not self._row_groups:
-            self._row_groups = tuple(_row_groups(self.root))
-        row = index
-        for path, group, count in self._row_groups:
-            if row < count:
-                cell = pq.ParquetFile(path).read_row_group(group, columns=[key])[key][row].as_py()
-                return decode_image(cell["bytes"] if isinstance(cell, dict) else cell)
-            row -= count
-        raise DatasetFormatError(self.root, f"{index} rows", f"more than {index}")
 
     def _open_caches(self, folder: Path) -> dict[str, FrameCache]:
         stamp = os.stat(self.root / "meta/info.json")
@@ -230,10 +316,3 @@ class LeRobotDatasetReader:
             key: FrameCache(place, key, len(self), *(self._size or self.features[key].shape[:2]))
             for key in self.picture_keys
         }
-
-
-def _row_groups(root: Path) -> Iterator[tuple[Path, int, int]]:
-    for path in data_files(root):
-        metadata = pq.ParquetFile(path).metadata
-        for group in range(metadata.num_row_groups):
-            yield path, group, metadata.row_group(group).num_rows

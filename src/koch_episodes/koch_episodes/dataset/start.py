@@ -10,10 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from koch_episodes.dataset import layout
-from koch_episodes.dataset.layout import CHUNKS_SIZE, DatasetInfo, Version, load_info, next_file
-from koch_episodes.dataset.stats import Stats, stats_from_json
+from koch_episodes.dataset.layout import (
+    CHUNKS_SIZE,
+    Codec,
+    DatasetInfo,
+    Version,
+    load_info,
+    next_file,
+)
+from koch_episodes.dataset.stats import Stats, pixel_stride, stats_from_json
 from koch_episodes.dataset.tables import read_tasks
+from koch_episodes.dataset.video_files import probe
 from koch_episodes.errors import DatasetFormatError, DatasetWriteError
 
 _PLACE = re.compile(r"chunk-(\d+)/file-(\d+)\.\w+$")
@@ -27,6 +38,7 @@ class Start:
         info: Totals, features and sizes so far.
         tasks: Known task texts in index order.
         stats: Statistics so far.
+        levels: Counts of pixel values behind the statistics of cameras, where they are known.
         data: First free (chunk, file) of the frame tables.
         episodes: First free (chunk, file) of the episode tables.
         videos: First free (chunk, file) of each camera.
@@ -35,6 +47,7 @@ class Start:
     info: DatasetInfo
     tasks: tuple[str, ...] = ()
     stats: Mapping[str, Stats] = field(default_factory=dict)
+    levels: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     data: tuple[int, int] = (0, 0)
     episodes: tuple[int, int] = (0, 0)
     videos: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -49,8 +62,49 @@ def _free(folder: Path, suffix: str) -> tuple[int, int]:
     return next_file(*max(places)) if places else (0, 0)
 
 
-def start_of(root: Path, wanted: DatasetInfo) -> Start:
+def _levels(
+    root: Path, info: DatasetInfo, stats: Mapping[str, Stats]
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Read the counts of pixel values that an earlier conversion left beside the statistics.
+
+    Another program may have added episodes since: only counts of all images are of use.
+    """
+    path = root / layout.KOCH_LEVELS
+    raw = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found = {key: np.asarray(raw[key], np.int64) for key in info.video_keys if key in raw}
+    whole = {}
+    for key, levels in found.items():
+        height, width = info.features[key].shape[:2]
+        step = pixel_stride(height, width)
+        pixels = -(-height // step) * -(-width // step) * int(stats[key]["count"][0])
+        if levels.shape == (3, 256) and (levels.sum(axis=1) == pixels).all():
+            whole[key] = levels
+    return whole
+
+
+# As info.json and FFmpeg call what `Codec` names.
+_CODEC_NAMES = {Codec.H264: "h264", Codec.AV1: "av1", Codec.COPY: "mjpeg"}
+
+
+def _check_codec(root: Path, info: DatasetInfo, wanted: Codec) -> None:
+    """Refuse images of another codec: info.json names one for all, and tools go by it."""
+    for key in info.video_keys:
+        declared = (info.features[key].info or {}).get("video.codec")
+        files = sorted((root / "videos").glob(f"{key}/*/*.mp4"))
+        files += sorted((root / "videos").glob(f"*/{key}/*.mp4"))
+        found = probe(files[0]).codec if files else declared
+        name = _CODEC_NAMES[wanted]
+        for codec in {found, declared} - {None, name}:
+            raise DatasetWriteError(f"{root} (append), codec of {key}", name, f"{codec} as it has")
+
+
+def start_of(root: Path, wanted: DatasetInfo, codec: Codec | None = None) -> Start:
     """Read where to continue an existing dataset.
+
+    Args:
+        root: Dataset folder.
+        wanted: Features, rate and layout of what is to be appended.
+        codec: Of its videos; None where it is not known yet.
 
     Raises:
         DatasetFormatError: The dataset cannot be read.
@@ -72,6 +126,8 @@ def start_of(root: Path, wanted: DatasetInfo) -> Start:
         new, old = wanted.features.get(key), info.features.get(key)
         if new is None or old is None or new != old:
             raise DatasetWriteError(f"{root} (append), feature {key}", new, f"{old} as it has")
+    if codec is not None:
+        _check_codec(root, info, codec)
     if info.version is Version.V21:
         lines = (root / layout.V21_TASKS).read_text(encoding="utf-8").splitlines()
         return Start(info, tuple(json.loads(line)["task"] for line in lines))
@@ -79,10 +135,12 @@ def start_of(root: Path, wanted: DatasetInfo) -> Start:
         raw = json.loads((root / layout.STATS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
         raise DatasetFormatError(root / layout.STATS, f"({exc})", "statistics") from exc
+    stats = stats_from_json(raw)
     return Start(
         replace(info, features=dict(info.features)),
         tuple(read_tasks(root / layout.TASKS)),
-        stats_from_json(raw),
+        stats,
+        _levels(root, info, stats),
         _free(root / "data", "parquet"),
         _free(root / "meta/episodes", "parquet"),
         {key: _free(root / "videos" / key, "mp4") for key in info.video_keys},

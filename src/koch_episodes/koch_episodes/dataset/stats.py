@@ -3,8 +3,10 @@
 """Dataset statistics by LeRobot's definitions, in bounded memory.
 
 Per episode: min, max, mean, population standard deviation, count, and quantiles from a histogram
-of 5000 bins. Pictures: a sample of frames and pixels, per channel, in 0..1. Over episodes:
-count-weighted mean, pooled variance, count-weighted mean of quantiles.
+of 5000 bins. Images: a sample of frames and pixels, per channel, in 0..1. Over episodes:
+count-weighted mean and pooled variance. The quantiles over episodes are those of all values
+(`exact_quantiles`, `level_quantiles`), not LeRobot's count-weighted mean of the episodes'
+quantiles: for a long episode at rest and a short one that moves, that mean is no quantile at all.
 
 Pictures are counted by value (256 levels), which is exact; LeRobot sums float32 numbers and is off
 by its rounding errors.
@@ -27,6 +29,10 @@ Stats = dict[str, Array]
 
 QUANTILES: Mapping[str, float] = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 STAT_NAMES = ("min", "max", "mean", "std", "count", *QUANTILES)
+LEVELS = "levels"
+"""Not one of LeRobot's statistics: how often an image has each of its 256 values, int64, shape
+(3, 256). Between a worker and the dataset writer it travels with an episode's statistics, since
+the counts of episodes add up and their quantiles do not."""
 _BINS = 5000
 _SAMPLED_SIDE_PX = 150
 _SAMPLE_ABOVE_PX = 300
@@ -97,6 +103,35 @@ def column_stats(values: Array) -> Stats:
     return stats
 
 
+def exact_quantiles(values: Array) -> Stats:
+    """Compute each of QUANTILES of a numeric feature, from all its values.
+
+    Args:
+        values: Shape (T,) or (T, N), T >= 1, finite.
+
+    Returns:
+        Quantile name to float64, shape (N,); linear between neighbouring values.
+    """
+    table = np.asarray(values).reshape(len(values), -1)
+    shares = list(QUANTILES.values())
+    # Column by column: a whole table in float64 is the largest array of a conversion.
+    rows = [np.quantile(table[:, i].astype(np.float64), shares) for i in range(table.shape[1])]
+    return {name: np.array([row[k] for row in rows]) for k, name in enumerate(QUANTILES)}
+
+
+def level_quantiles(levels: Array) -> Stats:
+    """Compute each of QUANTILES of an image feature, (3, 1, 1) in 0..1, from its LEVELS."""
+    values = np.arange(256, dtype=np.float64)
+    rows = []
+    for counts in levels:
+        present = np.flatnonzero(counts)
+        rows.append(_quantiles(values, counts, float(present[0]), float(present[-1])))
+    return {
+        name: np.array([row[k] for row in rows]).reshape(3, 1, 1) / 255.0
+        for k, name in enumerate(QUANTILES)
+    }
+
+
 class PictureStats:
     """Counts pixel values of an episode's sampled pictures; 6 KiB whatever the length."""
 
@@ -118,23 +153,20 @@ class PictureStats:
         self._pictures += 1
 
     def result(self) -> Stats:
-        """Return the statistics: each (3, 1, 1) in 0..1, ``count`` the number of pictures."""
+        """Return the statistics: each (3, 1, 1) in 0..1, ``count`` of images, and LEVELS."""
         levels = np.arange(256, dtype=np.float64)
-        columns: dict[str, list[float]] = {name: [] for name in STAT_NAMES if name != "count"}
+        columns: dict[str, list[float]] = {name: [] for name in ("min", "max", "mean", "std")}
         for counts in self._counts:
             present = np.flatnonzero(counts)
             total = counts.sum()
             mean = float((counts * levels).sum() / total)
-            low, high = float(present[0]), float(present[-1])
-            columns["min"].append(low)
-            columns["max"].append(high)
+            columns["min"].append(float(present[0]))
+            columns["max"].append(float(present[-1]))
             columns["mean"].append(mean)
             columns["std"].append(float(np.sqrt((counts * (levels - mean) ** 2).sum() / total)))
-            for name, value in zip(QUANTILES, _quantiles(levels, counts, low, high), strict=True):
-                columns[name].append(value)
         stats = {name: np.array(v).reshape(3, 1, 1) / 255.0 for name, v in columns.items()}
         stats["count"] = np.array([self._pictures], dtype=np.int64)
-        return stats
+        return {**stats, **level_quantiles(self._counts), LEVELS: self._counts}
 
 
 def aggregate(parts: Sequence[Stats]) -> Stats:

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from koch_episodes.dataset.validate_video import check_videos
 from koch_rig.errors import KochError
 
 TOLERANCE_S = 1e-4
+_PARTICULARS = re.compile(r"'[^']*'|\[[^]]*\]|\S*[\d/]\S*")
 
 
 class Severity(enum.Enum):
@@ -58,15 +60,23 @@ class Finding:
         severity: How bad.
         where: File, feature or episode.
         text: What was found and what was expected.
+        more: How often the same was found elsewhere.
     """
 
     severity: Severity
     where: str
     text: str
+    more: int = 0
 
     def __str__(self) -> str:
         """Return one line."""
-        return f"{self.severity.value}: {self.where}: {self.text}"
+        also = f" (and {self.more} more like it)" if self.more else ""
+        return f"{self.severity.value}: {self.where}: {self.text}{also}"
+
+    @property
+    def kind(self) -> tuple[Severity, str]:
+        """What findings of one rule share: the text without numbers, names and lists."""
+        return self.severity, _PARTICULARS.sub("", f"{self.where}: {self.text}")
 
 
 @dataclass
@@ -89,6 +99,15 @@ class Report:
         """Add a warning."""
         self.findings.append(Finding(Severity.WARNING, str(where), text))
 
+    def fold(self) -> None:
+        """Leave the first finding of each kind, with the count of the others."""
+        found: dict[tuple[Severity, str], Finding] = {}
+        for finding in self.findings:
+            first = found.setdefault(finding.kind, finding)
+            if first is not finding:
+                found[finding.kind] = replace(first, more=first.more + 1)
+        self.findings = list(found.values())
+
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
@@ -102,12 +121,18 @@ def validate_dataset(root: Path | str, *, videos: bool = True, decode: bool = Fa
         decode: Also decode the first and last frame of every episode.
 
     Returns:
-        Everything that was found; never raises for a bad dataset.
+        Everything that was found, each kind once; never raises for a bad dataset.
     """
     report = Report(Path(root))
+    _check(report, videos=videos, decode=decode)
+    report.fold()
+    return report
+
+
+def _check(report: Report, *, videos: bool, decode: bool) -> None:
     info = _try(report, lambda: load_info(report.root))
     if info is None:
-        return report
+        return
     _try(report, lambda: _check_info(report, info))
     _try(report, lambda: check_declarations(report, info))
     _try(report, lambda: _check_footers(report))
@@ -135,7 +160,6 @@ def validate_dataset(root: Path | str, *, videos: bool = True, decode: bool = Fa
             _try(report, lambda: check_videos(report, info, episodes, decode=decode))
     if stats is not None:
         _try(report, lambda: _check_stats(report, info, stats, columns or {}))
-    return report
 
 
 def _try(report: Report, load: Callable[[], Any]) -> Any:

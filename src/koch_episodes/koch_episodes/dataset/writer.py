@@ -18,13 +18,17 @@ import numpy.typing as npt
 
 from koch_episodes.dataset import layout
 from koch_episodes.dataset.layout import DEFAULT_FEATURES, DatasetInfo, FeatureSpec, Version
+from koch_episodes.dataset.load import load_columns
 from koch_episodes.dataset.part import EpisodePart
 from koch_episodes.dataset.start import Start, start_of
 from koch_episodes.dataset.stats import (
+    LEVELS,
     PictureStats,
     Stats,
     aggregate,
     column_stats,
+    exact_quantiles,
+    level_quantiles,
     sampled_frames,
     stats_to_json,
 )
@@ -73,7 +77,8 @@ class DatasetWriter:
         self._video = video or VideoSettings()
         user = {key: spec for key, spec in features.items() if key not in DEFAULT_FEATURES}
         self.info = DatasetInfo(version, fps, {**user, **DEFAULT_FEATURES}, robot_type)
-        self._start = start_of(root, self.info) if append else Start(self.info)
+        codec = video.codec if video else None
+        self._start = start_of(root, self.info, codec) if append else Start(self.info)
         self.info = self._start.info
         self._stage = root.with_name(f".{root.name}.writing")
         self._parts = root.with_name(f".{root.name}.writing-parts")
@@ -86,6 +91,7 @@ class DatasetWriter:
         self._storage: Storage = kind(self._stage, self._start)
         self._tasks = list(self._start.tasks)
         self._stats: dict[str, list[Stats]] = {}
+        self._levels = {key: [levels] for key, levels in self._start.levels.items()}
         self._frames = self.info.total_frames
         self._episodes = self.info.total_episodes
 
@@ -104,7 +110,10 @@ class DatasetWriter:
                 f"columns {sorted(part.columns)} and videos {sorted(part.videos)}",
                 f"all of {sorted(self.info.features)}",
             )
-        stats = {key: part.stats[key] for key in self.info.features if key in part.stats}
+        stats = {key: dict(part.stats[key]) for key in self.info.features if key in part.stats}
+        for key in stats:
+            if (levels := stats[key].pop(LEVELS, None)) is not None:
+                self._levels.setdefault(key, []).append(levels)
         stats.update({key: column_stats(columns[key]) for key in DEFAULT_FEATURES})
         if self._episodes == 0:
             self._note_video_info(part)
@@ -195,17 +204,36 @@ class DatasetWriter:
         if self._episodes == 0:
             raise DatasetWriteError(str(self.root), "no episodes", "at least one")
         self.info = self.info.with_totals(self._episodes, self._frames, len(self._tasks))
-        merged = dict(self._start.stats)
-        for key, parts in self._stats.items():
-            merged[key] = aggregate([merged[key], *parts] if key in merged else parts)
         self._storage.finish(self.info, self._tasks)
         shutil.rmtree(self._parts, ignore_errors=True)
         if self.info.version is Version.V30:
-            write_json(self._stage / layout.STATS, stats_to_json(merged))
+            self._write_stats()
         for name, content in (extra or {}).items():
             write_json(self._stage / name, content)
         write_json(self._stage / layout.INFO, self.info.to_json())
         return self._stage
+
+    def _write_stats(self) -> None:
+        """Write the statistics over all episodes, those of an appended-to dataset included."""
+        merged = dict(self._start.stats)
+        for key, parts in self._stats.items():
+            merged[key] = aggregate([merged[key], *parts] if key in merged else parts)
+        for key, values in load_columns(self._stage, self.info).items():
+            if key in merged and self.info.features[key].is_numeric:
+                merged[key] = {**merged[key], **exact_quantiles(values)}
+        levels = {
+            key: np.sum(parts, axis=0)
+            for key, parts in self._levels.items()
+            if key in self._start.levels or not self._start.stats
+        }
+        for key, counts in levels.items():
+            merged[key] = {**merged[key], **level_quantiles(counts)}
+        write_json(self._stage / layout.STATS, stats_to_json(merged))
+        if levels:
+            text = json.dumps({key: counts.tolist() for key, counts in levels.items()})
+            write_whole(self._stage / layout.KOCH_LEVELS, text)
+        else:
+            (self._stage / layout.KOCH_LEVELS).unlink(missing_ok=True)
 
     def publish(self) -> None:
         """Move the prepared folder to its place; an older dataset there is replaced."""

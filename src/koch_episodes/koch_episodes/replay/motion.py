@@ -163,15 +163,13 @@ def _from_dataset(
     from koch_episodes.dataset import LeRobotDatasetReader
 
     reader = LeRobotDatasetReader(path)
-    if not 0 <= episode < len(reader.episodes):
-        raise EpisodeError(f"{path} {episode}", f"only 0..{len(reader.episodes) - 1} exist")
+    row = reader.episode_numbered(episode)
     name = f"{path.name}, episode {episode}"
     names = [str(item) for item in (reader.features["action"].names or ())]
     columns = [_column(name, names, joint) for joint in JOINT_NAMES]
     sidecar = _sidecar(path)
     if sidecar.get("delta_actions"):
         raise EpisodeError(name, "holds delta actions", "Replay the bag it was made of.")
-    row = reader.episode(episode)
     part = slice(row.from_index, row.to_index)
     values = np.asarray(reader.column("action")[part], dtype=np.float64)[:, columns]
     chosen = units or Units(str(sidecar.get("units") or "lerobot"))
