@@ -165,10 +165,10 @@ def decode_image(data: bytes) -> Rgb:
 
 
 def _decode_with_ffmpeg(data: bytes) -> Rgb:
+    from koch_episodes.dataset.planes import rgb_of_frame
     from koch_episodes.dataset.video import decode_packet
 
-    frame = decode_packet(data)
-    return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+    return rgb_of_frame(decode_packet(data))
 
 
 def raw_image(encoding: str, height: int, width: int, step: int, data: bytes | memoryview) -> Rgb:

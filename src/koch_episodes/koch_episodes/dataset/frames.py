@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from koch_episodes.dataset.planes import rgb_of_frame
 from koch_episodes.errors import VideoError
 
 Rgb = npt.NDArray[np.uint8]
@@ -114,8 +115,7 @@ class VideoFrames:
         self._open[path] = video
         if len(self._open) > self._limit:
             self._open.popitem(last=False)[1].close()
-        frame = video.frame_at(time_s, tolerance_s)
-        return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+        return rgb_of_frame(video.frame_at(time_s, tolerance_s))
 
     def close(self) -> None:
         """Close all files."""
