@@ -26,6 +26,7 @@ from koch_cameras.source import SourceConfig
 from koch_rig.errors import KochError
 from koch_rig.load import load_rig
 from koch_rig.rig import Camera, ColorMode
+from koch_rig.terminal import Part, StatusLine, complain
 
 if TYPE_CHECKING:
     from koch_cameras.calibration import IntrinsicSession, Verdict
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except KochError as exc:
-        print(exc, file=sys.stderr)
+        complain(str(exc))
         return 2
     except KeyboardInterrupt:
         print("\nstopped; nothing was written", file=sys.stderr)
@@ -85,27 +86,31 @@ def _collect(
     seconds: float,
 ) -> None:
     """Take views until they suffice, the source ends, or time is up."""
-    end_s = time.monotonic() + seconds
+    end_s, line = time.monotonic() + seconds, StatusLine()
     for grey in pictures:
         verdict = session.add(grey)
         lacks = session.missing(views)
-        print(_progress(session, verdict, lacks), end="", flush=True)
+        line.show(_progress(session, verdict, lacks))
         if not lacks:
             break
         if time.monotonic() > end_s:
-            print(f"\ntime is up; going on without {'; '.join(lacks)}")
+            line.end()
+            print(f"time is up; going on without {'; '.join(lacks)}")
             break
-    print()
+    line.end()
 
 
-def _progress(session: IntrinsicSession, verdict: Verdict, lacks: list[str]) -> str:
+def _progress(session: IntrinsicSession, verdict: Verdict, lacks: list[str]) -> list[Part]:
     """One line: the coverage map row by row, what just happened, and what is missing."""
     rows = [
         "".join(_SHADES[min(len(_SHADES) - 1, int(np.ceil(count / 8)))] for count in row)
         for row in session.coverage()
     ]
-    text = f"[{'|'.join(rows)}] {session.views} views, {verdict.value}; needs {'; '.join(lacks)}"
-    return f"\r{text:<100.100}"
+    return [
+        Part(f"[{'|'.join(rows)}]", 1),
+        Part(f"{session.views} views, {verdict.value}", 0, f"{session.views} views"),
+        *([Part(f"needs {'; '.join(lacks)}", 2, f"needs {lacks[0]}")] if lacks else []),
+    ]
 
 
 def _grey_pictures(

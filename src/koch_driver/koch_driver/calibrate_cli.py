@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from koch_driver.rig_offsets import joints_block, write_offsets
 from koch_rig.calibration import load_calibration, save_calibration
 from koch_rig.errors import CalibrationError, KochError
 from koch_rig.load import load_rig
+from koch_rig.terminal import complain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,10 +46,10 @@ def main(argv: Sequence[str]) -> int:
             if not options.no_zero:
                 zero(bus, rig, arm, console, write=options.write)
     except KochError as exc:
-        sys.stderr.write(f"koch calibrate: {exc}\n")
+        complain(f"koch calibrate: {exc}")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write(f"koch calibrate: {DialogueEnded('Ctrl-C')}\n")
+        complain(f"koch calibrate: {DialogueEnded('Ctrl-C')}")
         return 2
     return 0
 
@@ -118,7 +118,7 @@ def _routine(bus: DynamixelBus, arm: Arm, console: Console) -> Calibration:
     console.say(view.RANGE_STEP)
     while True:
         rows = routine.observe()
-        console.draw(view.bars(rows))
+        console.draw(view.bars(rows, console.columns))
         if console.enter_pressed(_PERIOD_S):
             still = [r.joint for r in rows if not r.moved]
             if not still:

@@ -7,13 +7,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from koch_driver.control_table import TICKS_PER_TURN
+from koch_rig.terminal import clip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from koch_driver.calibrate import JointRange
 
-BAR_WIDTH = 48
+BAR_WIDTH, SHORTEST_BAR = 48, 8
+_FIGURES = 47  # columns beside the bar
 
 MIDDLE_POSE = """\
 Step 1, the middle pose. Torque is off: hold the arm.
@@ -43,6 +45,11 @@ Step 3, the zero pose. Bring the arm into this pose, seen from its left side:
 A book corner helps with the right angle. Press ENTER there (s skips, q ends)."""
 
 
+def bar_width(columns: int) -> int:
+    """How long a bar may be in a terminal of so many columns."""
+    return max(SHORTEST_BAR, min(BAR_WIDTH, columns - 1 - _FIGURES))
+
+
 def bar(row: JointRange, width: int = BAR_WIDTH) -> str:
     """One joint's line: name, bounds, a bar over one turn, a mark at the present position."""
     cells = ["."] * width
@@ -58,10 +65,11 @@ def bar(row: JointRange, width: int = BAR_WIDTH) -> str:
     )
 
 
-def bars(rows: Sequence[JointRange]) -> list[str]:
+def bars(rows: Sequence[JointRange], columns: int) -> list[str]:
     """All lines of the range step."""
-    head = f"{'joint':<14}{'min':>6} {'0 .. 4095':^{BAR_WIDTH + 2}} {'max':<6}{'now':>6}"
-    return [head, *(bar(row) for row in rows)]
+    width = bar_width(columns)
+    head = f"{'joint':<14}{'min':>6} {'0 .. 4095':^{width + 2}} {'max':<6}{'now':>6}"
+    return [clip(line, columns - 1) for line in (head, *(bar(row, width) for row in rows))]
 
 
 def _cell(ticks: int, width: int) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from koch_driver.errors import DialogueEnded
 from koch_rig.keys import ESCAPE, KeyDecoder, forget_typed, read_available
+from koch_rig.terminal import columns, fold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,9 +56,16 @@ class Console:
             termios.tcsetattr(self._fd, termios.TCSADRAIN, self._saved)  # type: ignore[arg-type]
             self._saved = None
 
+    @property
+    def columns(self) -> int:
+        """How many characters a line holds."""
+        return columns(self._out)
+
     def say(self, text: str) -> None:
-        """Print a paragraph below everything drawn so far."""
+        """Print a paragraph below everything drawn so far; long lines break between words."""
         self._drawn = 0
+        if self._out.isatty():
+            text = fold(text, self.columns)
         self._out.write(text + "\n")
         self._out.flush()
 

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.rig import Role
+from koch_rig.terminal import complain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,10 +39,10 @@ def main(argv: Sequence[str]) -> int:
         verbs = {"list": list_motors, "setup": set_up, "read": read}
         return verbs[options.verb](options)
     except KochError as exc:
-        sys.stderr.write(f"koch motors: {exc}\n")
+        complain(f"koch motors: {exc}")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write(f"koch motors: {DialogueEnded('Ctrl-C')}\n")
+        complain(f"koch motors: {DialogueEnded('Ctrl-C')}")
         return 2
 
 
@@ -114,17 +114,32 @@ def set_up(options: argparse.Namespace) -> int:
     check_port(port)
     with Console() as console:
         for spec in specs:
-            console.wait_enter(
-                f"Connect only the motor of {spec.joint} ({spec.model.name}) to the board and "
-                "press ENTER (q ends)."
-            )
-            found = set_up_motor(port, spec)
+            found = _set_up_with_person(console, port, spec)
             console.say(
                 f"{spec.joint}: was id {found.reply.id} at {found.baud} baud, "
                 f"is id {spec.id} at 1000000 baud."
             )
     print("Done. Connect the whole chain; 'koch motors list' should show six motors.")
     return 0
+
+
+def _set_up_with_person(console: Console, port: str, spec: MotorSpec) -> FoundMotor:
+    """Ask for one motor until it is there: a slip of the hand costs no second round.
+
+    Raises:
+        DialogueEnded: The person ended it.
+    """
+    again = ""
+    while True:
+        console.wait_enter(
+            f"{again}Connect only the motor of {spec.joint} ({spec.model.name}) to the board and "
+            "press ENTER (q ends)."
+        )
+        try:
+            return set_up_motor(port, spec)
+        except (BusError, MotorSetupError) as exc:
+            console.say(str(exc))
+            again = "Once more. "
 
 
 def read(options: argparse.Namespace) -> int:

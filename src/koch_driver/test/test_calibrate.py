@@ -11,7 +11,6 @@ import pty
 import re
 import select
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import yaml
+from narrow_terminal import NarrowTerminal
 
 from koch_driver import calibrate_view as view
 from koch_driver.arm import check_drift, connect_arm
@@ -233,39 +233,19 @@ def test_bars_show_range_and_position() -> None:
     assert view.bar(JointRange("wrist_roll", 0, 4095, -9999, False)).endswith("full turn")
 
 
-class Terminal:
+@pytest.mark.parametrize("columns", [60, 80, 100, 200])
+def test_bars_fit_the_terminal(columns: int) -> None:
+    rows = [JointRange(name, 0, 4095, -99999, False) for name in JOINT_NAMES]
+    lines = view.bars(rows, columns)
+    assert max(map(len, lines)) < columns
+    assert len(lines[1]) == min(columns - 1, 47 + view.BAR_WIDTH)
+
+
+def koch_calibrate(*arguments: str) -> NarrowTerminal:
     """'koch calibrate' on a terminal of its own."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.master, slave = pty.openpty()
-        code = (
-            "import sys; from koch_driver.calibrate_cli import main; sys.exit(main(sys.argv[1:]))"
-        )
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
-            stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )  # fmt: skip
-        os.close(slave)
-        self.seen = ""
-
-    def expect(self, text: str, seconds: float = 15.0) -> None:
-        """Read until a text shows up after the last one."""
-        end = time.monotonic() + seconds
-        while text not in self.seen:
-            ready, _, _ = select.select([self.master], [], [], 0.1)
-            if ready:
-                try:
-                    self.seen += os.read(self.master, 65536).decode(errors="replace")
-                except OSError:
-                    pytest.fail(f"the program ended before {text!r}:\n{self.seen}")
-            elif time.monotonic() > end:
-                pytest.fail(f"no {text!r} in:\n{self.seen}")
-        self.seen = self.seen[self.seen.index(text) + len(text) :]
-
-    def press(self, keys: str) -> None:
-        """Type."""
-        os.write(self.master, keys.encode())
+    code = "import sys; from koch_driver.calibrate_cli import main; sys.exit(main(sys.argv[1:]))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return NarrowTerminal([sys.executable, "-c", code, *arguments], environment)
 
 
 def test_the_whole_dialogue_on_a_terminal(rig: Rig, tmp_path: Path) -> None:
@@ -285,26 +265,31 @@ def test_the_whole_dialogue_on_a_terminal(rig: Rig, tmp_path: Path) -> None:
     servos = [EmulatedServo(spec.model, spec.id) for spec in motors]
     physics = FirstOrderPhysics([s.model for s in motors], MIDDLE.tolist())
     link = tmp_path / "follower"
-    with EmulatedChain(servos, physics, link_path=link, joints=JOINT_NAMES) as chain:
-        terminal = Terminal("follower", "--rig", str(rig_path), "--new", "--write")
-        terminal.expect("middle pose")
+    with (
+        EmulatedChain(servos, physics, link_path=link, joints=JOINT_NAMES) as chain,
+        koch_calibrate("follower", "--rig", str(rig_path), "--new", "--write") as terminal,
+    ):
+        terminal.wait_for("middle pose")
         terminal.press("\n")
-        terminal.expect("the ranges")
-        terminal.expect("move it")
+        terminal.wait_for("the ranges")
+        terminal.wait_for("move it")
         terminal.press("\n")  # too early
-        terminal.expect("Not moved yet: shoulder_lift")
+        terminal.wait_for("Not moved yet: shoulder_lift")
         hand = threading.Thread(target=move, args=(chain, -0.6, 0.5, 0.0))
         hand.start()
         hand.join()
-        terminal.expect("ok")
+        terminal.wait_for(
+            lambda: "  ok" in terminal.text and "move it" not in terminal.text[-600:]
+        )
         terminal.press("\n")
-        terminal.expect("Saved")
-        terminal.expect("the zero pose")
+        terminal.wait_for("Saved")
+        terminal.wait_for("the zero pose")
         chain.hold("wrist_flex", MIDDLE[3] + 0.25)
         time.sleep(0.3)
         terminal.press("\n")
-        terminal.expect("Zero offsets written")
-        assert terminal.process.wait(5) == 0
+        terminal.wait_for("Zero offsets written")
+        assert terminal.end() == 0
+        terminal.check()
     made = load_calibration(folder / "calibration" / "sim_follower.json")
     assert made["gripper"].range_max - made["gripper"].range_min == pytest.approx(717, abs=6)
     joints = yaml.safe_load(rig_path.read_text())["arms"]["follower"]["joints"]

@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
+from narrow_terminal import NarrowTerminal
 
 from koch_driver.bus import DynamixelBus
 from koch_driver.control_table import XL330_M077, XL330_M288
@@ -93,3 +96,22 @@ def test_setup_looks_for_the_port_before_it_asks_for_motors(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith(f"koch motors: port {tmp_path / 'no'} does not exist")
+
+
+def test_a_slip_of_the_hand_is_said_and_the_same_motor_asked_for_again(tmp_path: Path) -> None:
+    code = "import sys; from koch_driver.motors_cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "setup", "follower", "--rig", RIG]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with single(tmp_path, EmulatedServo(XL330_M077, 1)) as wrong:
+        terminal = NarrowTerminal([*command, "--port", wrong.path], environment)
+        terminal.wait_for("Connect only the motor of gripper")
+        terminal.press("\n")
+        terminal.wait_for("Once more. Connect only the motor of gripper")
+    with single(tmp_path, EmulatedServo(XL330_M288, 1)), terminal:
+        terminal.press("\n")
+        terminal.wait_for("gripper: was id 1")
+        terminal.wait_for("the motor of wrist_roll")
+        terminal.press("q")
+        assert terminal.end() == 2
+        terminal.check()
+    assert "found xl330-m077" in " ".join(terminal.text.split())

@@ -142,6 +142,16 @@ class NoAnswerError(KochError):
         )
 
 
+class ClockSilentError(KochError):
+    """The nodes of the graph live by /clock, which stands still."""
+
+    def __init__(self, waited_s: float) -> None:
+        super().__init__(
+            f"The nodes of this graph follow /clock, but nothing was published there for "
+            f"{waited_s:.0f} s. Does the simulation run that gives them their time?"
+        )
+
+
 class RefusedError(KochError):
     """A service of a running graph answered that it could not."""
 

@@ -17,8 +17,19 @@ from koch_episodes.inspect_bag import THUMBNAILS, BagFacts, Verdict, inspect_bag
 from koch_episodes.inspect_plot import Curve, draw
 from koch_episodes.stream import NS_PER_S
 from koch_rig.errors import KochError
+from koch_rig.terminal import Column, clip, complain, fold, limit, table
 
 _MOST_EPISODES = 20
+_TOPIC_COLUMNS = (
+    Column("topic"),
+    Column("count", 1, right=True),
+    Column("Hz", 0, right=True),
+    Column("gap ms", 3, right=True),
+    Column("max ms", 2, right=True),
+    Column("jitter", 4, right=True),
+    Column("type", 6),
+    Column("what", 5),
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,21 +58,25 @@ def _print_bag(facts: BagFacts) -> None:
             print(f"  {key.removeprefix('koch.')}: {facts.custom[key]}")
     if len(facts.windows) > 1:
         print(f"  episodes by its events: {len(facts.windows)}")
-    width = max((len(name) for name in facts.topics), default=5)
-    print(
-        f"  {'topic':{width}s} {'count':>7s} {'Hz':>7s} {'gap ms':>8s} {'max ms':>8s} "
-        f"{'jitter':>7s}  type"
-    )
+    rows = []
     for name, topic in facts.topics.items():
         s = topic.stream
-        print(
-            f"  {name:{width}s} {s.count:7d} {s.rate_hz:7.2f} {s.median_gap_s * 1e3:8.2f} "
-            f"{s.max_gap_s * 1e3:8.2f} {s.jitter_s * 1e3:7.2f}  {topic.type} "
-            f"{topic.detail}".rstrip()
+        gaps = (f"{1e3 * gap:.2f}" for gap in (s.median_gap_s, s.max_gap_s, s.jitter_s))
+        rows.append(
+            [
+                name,
+                str(s.count),
+                f"{s.rate_hz:.2f}",
+                *gaps,
+                topic.type.split("/")[-1],
+                topic.detail,
+            ]
         )
+    for line in table(_TOPIC_COLUMNS, rows, limit()):
+        print(line)
     for line in facts.damage:
-        print(f"  damage: {line}")
-    print(f"verdict: {facts.verdict.value}" + "".join(f"\n  {r}" for r in facts.reasons))
+        print(_folded(f"  damage: {line}"))
+    print(_folded(f"verdict: {facts.verdict.value}" + "".join(f"\n  {r}" for r in facts.reasons)))
 
 
 def _inspect_bag(args: argparse.Namespace) -> int:
@@ -114,10 +129,8 @@ def _print_dataset(reader: LeRobotDatasetReader) -> None:
     for key, spec in reader.features.items():
         codec = (spec.info or {}).get("video.codec", "")
         names = "" if spec.is_picture or not spec.names else " ".join(spec.names)
-        print(
-            f"  {key:32s} {spec.dtype:8s} {'x'.join(map(str, spec.shape)):12s} "
-            f"{codec}{names}".rstrip()
-        )
+        shape = "x".join(map(str, spec.shape))
+        print(_clipped(f"  {key:32s} {spec.dtype:8s} {shape:12s} {codec}{names}".rstrip()))
     for task in reader.tasks:
         print(f"  task: {task!r}")
     for episode in reader.episodes[:_MOST_EPISODES]:
@@ -161,9 +174,21 @@ def _draw_dataset(reader: LeRobotDatasetReader, number: int, out: Path) -> None:
     )
 
 
+def _folded(text: str) -> str:
+    """A text that breaks between words where a terminal is too narrow."""
+    width = limit()
+    return text if width is None else fold(text, width, "  ")
+
+
+def _clipped(line: str) -> str:
+    """A line that a terminal shows as one."""
+    width = limit()
+    return line if width is None else clip(line, width)
+
+
 def _print_report(report: Report) -> None:
     for finding in report.findings:
-        print(f"  {finding}")
+        print(_folded(f"  {finding}"))
     errors = sum(1 + f.more for f in report.findings if f.severity.value == "error")
     print("valid: LeRobot can load it" if report.ok else f"not valid: {errors} error(s)")
 
@@ -195,10 +220,10 @@ def main(argv: list[str]) -> int:
             return _inspect_dataset(args)
         return _inspect_bag(args)
     except KochError as exc:
-        print(f"koch inspect: {exc}", file=sys.stderr)
+        complain(f"koch inspect: {exc}")
         return 2
     except OSError as exc:
-        print(f"koch inspect: {args.png or 'picture'}: {exc}", file=sys.stderr)
+        complain(f"koch inspect: {args.png or 'picture'}: {exc}")
         return 1
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from pathlib import Path
 
 from koch_episodes.replay.motion import load_motion
@@ -91,8 +90,7 @@ def main(argv: list[str]) -> int:
         if sys.stdin.isatty() and not options.yes:
             for left in range(_COUNTDOWN_S, 0, -1):
                 _say(f"the arm moves in {left} s (Ctrl-C stops)")
-                time.sleep(1.0)
-            player.wait_for_arm()
+                player.pause(1.0)
         player.release_teleop()
         _say("approaching the first pose")
         player.approach(motion.at(0.0))

@@ -25,7 +25,7 @@ def test_bag_is_measured_and_drawn(
     png = tmp_path / "out.png"
     assert main([str(bag), "-o", str(png)]) == 0
     text = capsys.readouterr().out
-    assert "/cameras/above/image_raw/compressed      60   30.00    33.33" in text
+    assert "/cameras/above/image_raw/compressed     60   30.00   33.33" in text
     assert "64x48" in text
     assert "task: Pick up the block." in text
     assert "verdict: good" in text

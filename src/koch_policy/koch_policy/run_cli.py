@@ -9,13 +9,13 @@ import contextlib
 import json
 import os
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koch_episodes.recorder.keys import Keyboard
 from koch_episodes.recorder.plan import Key
+from koch_rig.terminal import Part, StatusLine
 
 if TYPE_CHECKING:
     from koch_policy.nodes.run_client import RunClient
@@ -24,7 +24,6 @@ _STATES = ("loading", "idle", "running", "paused", "shadow", "aborted")
 _LOAD_S = 300.0
 _FIND_S = 5.0
 _PERIOD_S = 0.1
-_LINE_EVERY = 20  # periods, where lines are not overwritten
 KEYS = "space pause, q end, s/f end with success/failure"
 
 
@@ -100,7 +99,8 @@ def main(argv: Sequence[str]) -> int:
     with _terminates(), RunClient() as client, Keyboard() as keyboard:
         try:
             if options.policy is not None:
-                process = PolicyProcess(node_parameters(options))
+                parameters = {"use_sim_time": client.follows_clock(_FIND_S)}
+                process = PolicyProcess({**parameters, **node_parameters(options)})
             client.wait_for_node(_LOAD_S if process else _FIND_S, process)
             while True:
                 results.append(_one_run(client, options, keyboard))
@@ -160,7 +160,7 @@ def _one_run(client: RunClient, options: argparse.Namespace, keyboard: Keyboard)
     while (result := client.result()) is None:
         client.spin(_PERIOD_S)
     names = ("finished", "cancelled", "stale stream", "policy error", "mismatch", "refused")
-    print(f"\n{names[result.code]}: {result.reason}")
+    print(f"{names[result.code]}: {result.reason}")
     print(f"{result.steps} actions in {result.duration_s:.1f} s")
     verdict = client.stop_episode(outcome or options.label) if options.record else ""
     if verdict:
@@ -178,38 +178,37 @@ def _one_run(client: RunClient, options: argparse.Namespace, keyboard: Keyboard)
 
 def _watch(client: RunClient, keyboard: Keyboard) -> str:
     """Show the run until it ends; the label that a key gave."""
-    outcome, periods, is_paused = "", 0, False
+    outcome, is_paused, line = "", False, StatusLine()
     keyboard.forget()  # typed while the policy loaded
-    while client.result() is None:
-        client.spin(_PERIOD_S)
-        periods += 1
-        _show(client, periods)
-        for key in keyboard.read():
-            if key is Key.NEXT:
-                is_paused = not is_paused
-                print(f"\n{client.switch('pause' if is_paused else 'resume')}")
-            elif key in (Key.QUIT, Key.SUCCESS, Key.FAILURE):
-                outcome = {Key.SUCCESS: "success", Key.FAILURE: "failure"}.get(key, "")
-                client.cancel()
+    try:
+        while client.result() is None:
+            client.spin(_PERIOD_S)
+            if client.status is not None:
+                line.show(status_parts(client.status))
+            for key in keyboard.read():
+                if key is Key.NEXT:
+                    is_paused = not is_paused
+                    line.end()
+                    print(client.switch("pause" if is_paused else "resume"))
+                elif key in (Key.QUIT, Key.SUCCESS, Key.FAILURE):
+                    outcome = {Key.SUCCESS: "success", Key.FAILURE: "failure"}.get(key, "")
+                    client.cancel()
+    finally:
+        line.end()
     return outcome
 
 
-def _show(client: RunClient, periods: int) -> None:
-    """One status line, overwritten on a terminal."""
-    status = client.status
-    is_terminal = sys.stdout.isatty()
-    if status is None or not (is_terminal or periods % _LINE_EVERY == 1):
-        return
-    line = (
-        f"{_STATES[status.state]:8} {status.rate_hz:5.1f} Hz  {status.steps_executed:5} actions  "
-        f"delay {1e3 * status.delay_p50_s:.0f}/{1e3 * status.delay_p95_s:.0f} ms  "
-        f"{status.strategy} {status.runtime}  {status.reason}"
-    )
-    if is_terminal:
-        sys.stdout.write(f"\r\033[K{line[:110]}")
-        sys.stdout.flush()
-    else:
-        print(line, flush=True)
+def status_parts(status: Any) -> list[Part]:
+    """What a run's status line says, and what of it a narrow terminal keeps."""
+    p50_ms, p95_ms = 1e3 * status.delay_p50_s, 1e3 * status.delay_p95_s
+    return [
+        Part(f"{_STATES[status.state]:8}", 0, _STATES[status.state]),
+        Part(f"{status.rate_hz:5.1f} Hz", 2),
+        Part(f"{status.steps_executed:5} actions", 3),
+        Part(f"delay {p50_ms:.0f}/{p95_ms:.0f} ms", 4, f"{p50_ms:.0f}/{p95_ms:.0f} ms"),
+        Part(f"{status.strategy} {status.runtime}", 5, str(status.strategy)),
+        *([Part(str(status.reason), 1, str(status.reason)[:40])] if status.reason else []),
+    ]
 
 
 def _again(keyboard: Keyboard, client: RunClient) -> bool:

@@ -2,16 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors of the simulated rig."""
 
-import re
 from pathlib import Path
 
 from koch_rig.errors import KochError
 
 _LAST_LINES = 8
-# As `koch up` tells of the process that ends the graph; others may have been started anew before.
-_FAILED = re.compile(
-    r"^(.+?) +\| (?:ended with exit code [1-9]\d*|was ended by \w+); it stays down", re.MULTILINE
-)
+_CAUSE = "koch up: "  # begins what `koch up` writes last when it fails
 
 
 class SimulationError(KochError):
@@ -23,16 +19,11 @@ class GraphEndedError(SimulationError):
 
     def __init__(self, code: int, log: Path) -> None:
         text = log.read_text(encoding="utf-8", errors="replace")
-        # The one that failed knows why; the others' last words say only that they stopped.
-        failed = _FAILED.search(text)
-        lines = text.splitlines()
-        if failed:
-            lines = [line for line in lines if line.startswith(f"{failed[1]} ")]
-        said = "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])
-        what = f"what {failed[1]} said" if failed else "its output"
+        cause = text.rpartition(f"\n{_CAUSE}" if f"\n{_CAUSE}" in text else _CAUSE)[2].strip()
+        said = "\n".join(cause.splitlines()[-_LAST_LINES:]) or "It said nothing."
         super().__init__(
-            f"The graph ended with exit code {code} before the rollouts did. "
-            f"The end of {what}, {log}:\n{said}"
+            f"The graph ended with exit code {code} before the rollouts did; its output is in "
+            f"{log}.\n{said}"
         )
 
 

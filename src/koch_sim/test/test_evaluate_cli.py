@@ -32,17 +32,13 @@ def test_what_cannot_work_is_refused_and_leaves_nothing(
 
 def test_the_process_that_failed_is_quoted_not_those_that_stopped_with_it(tmp_path: Path) -> None:
     log = tmp_path / "graph.log"
-    policy = "policy                | "
-    others = [f"follower/driver       | [INFO] line {k}" for k in range(20)]
-    others.append("follower/driver       | ended with exit code 1; new start in 1.0 s")
-    failed = [
-        policy + "/x/config.json: missing",
-        *others,
-        policy + "ended with exit code 2; it stays down",
-    ]
-    log.write_text("\n".join([*others, *failed, *others]) + "\n")
+    others = [f"12:00:00 follower/driver line {k}" for k in range(20)]
+    others.append("12:00:00 follower/driver ended with exit code 1; new start in 1.0 s")
+    cause = "koch up: policy ended with exit code 2: /x/config.json: missing"
+    log.write_text("\n".join([*others, cause, "  Make one."]) + "\n")
     said = str(GraphEndedError(2, log))
     assert "config.json" in said
+    assert said.endswith("missing\n  Make one.")
     assert "follower" not in said
     log.write_text("\n".join(others) + "\n")
     assert "line 19" in str(GraphEndedError(1, log))

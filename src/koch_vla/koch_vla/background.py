@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,6 @@ from koch_vla.node_spec import NodeSpec
 from koch_vla.output import PrefixedOutput
 from koch_vla.supervisor import Supervisor
 
-KEPT_LINES = 12
 END_TIMEOUT_S = 30.0
 
 
@@ -33,7 +31,6 @@ class BackgroundGraph:
     def __init__(self, specs: Sequence[NodeSpec], log: Path) -> None:
         self._specs = tuple(specs)
         self._log = log
-        self._last: deque[str] = deque(maxlen=KEPT_LINES)
         self._code: int | None = None
         self._error: BaseException | None = None
         self._stream: TextIO | None = None
@@ -44,12 +41,7 @@ class BackgroundGraph:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._stream = self._log.open("a", encoding="utf-8")
         output = PrefixedOutput(self._specs, stream=self._stream)
-
-        def report(spec: NodeSpec, line: str) -> None:
-            self._last.append(f"{spec.label} | {line}")
-            output(spec, line)
-
-        self._supervisor = Supervisor(self._specs, report=report)
+        self._supervisor = Supervisor(self._specs, report=output)
         self._thread.start()
         return self
 
@@ -69,12 +61,13 @@ class BackgroundGraph:
         """Say so when the graph has ended by itself.
 
         Raises:
-            GraphEndedError: It has; the message holds its last lines.
+            GraphEndedError: It has; the message says which node failed and why.
         """
         if self._error is not None:
             raise self._error
         if self._code is not None:
-            raise GraphEndedError(self._code, self._log, list(self._last))
+            assert self._supervisor is not None
+            raise GraphEndedError(self._code, self._log, self._supervisor.cause)
 
     def _run(self) -> None:
         assert self._supervisor is not None

@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from koch_rig.terminal import complain, say
 from koch_vla.errors import BenchmarksNotFoundError
 from koch_vla.machine import machine, versions
 from koch_vla.paths import find_shared
-from koch_vla.terminal import complain, say
 
 BUSY_LOAD = 0.5
 

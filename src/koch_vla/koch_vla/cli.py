@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from koch_vla.terminal import complain, say
+from koch_rig.terminal import complain, say
 
 
 @dataclass(frozen=True)

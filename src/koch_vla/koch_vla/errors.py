@@ -118,10 +118,10 @@ class BagMomentError(KochError):
 class GraphEndedError(KochError):
     """A node graph that was to run in the background has ended."""
 
-    def __init__(self, code: int, log: object, lines: Iterable[str]) -> None:
+    def __init__(self, code: int, log: object, cause: str) -> None:
         super().__init__(
-            f"the node graph ended with exit code {code}. Its whole output is in {log}; the end:\n"
-            + "\n".join(f"  {line}" for line in lines)
+            f"the node graph ended with exit code {code}. Its whole output is in {log}.\n"
+            f"{cause or 'No node failed: something asked it to end.'}"
         )
 
 

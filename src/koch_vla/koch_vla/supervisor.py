@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from types import TracebackType
 
 from koch_vla import executables, guardian
 from koch_vla.child import Child, describe_end, exit_code
+from koch_vla.log_line import last_message
 from koch_vla.node_spec import NodeSpec
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -92,6 +94,8 @@ class Supervisor:
         self._hurry = 0
         self._asked: dict[str, tuple[int, float]] = {}  # full name -> (signals sent, when)
         self._code = 0
+        self._cause = ""
+        self._said = {spec.full_name: deque[str](maxlen=_KEPT_LINES) for spec in self._specs}
         self._group = 0
 
     def stop(self) -> None:
@@ -123,6 +127,11 @@ class Supervisor:
                 self._wake_write.close()
         return self._code
 
+    @property
+    def cause(self) -> str:
+        """Which node failed first for good, how, and what it said last; empty for none."""
+        return self._cause
+
     def _step(self) -> None:
         for key, _ in self._selector.select(self._patience_s()):
             key.data()
@@ -151,7 +160,7 @@ class Supervisor:
         except OSError as error:
             self._report(child.spec, f"could not be started: {error}")
             child.restart_s = None
-            self._fail(1)
+            self._fail(1, f"{child.spec.label} could not be started: {error}")
             return
         self._changed(child.spec, "")
         assert child.process is not None
@@ -171,6 +180,7 @@ class Supervisor:
             self._selector.unregister(child.process.stdout)
             child.process.stdout.close()
             lines = child.last_words()
+        self._said[child.spec.full_name].extend(lines)
         for line in lines:
             self._report(child.spec, line)
         return bool(lines)
@@ -198,7 +208,9 @@ class Supervisor:
         if delay_s is not None:
             return
         if returncode != 0:
-            self._fail(exit_code(returncode))
+            words = last_message(self._said[child.spec.full_name])
+            how = f"{child.spec.label} {describe_end(returncode)}"
+            self._fail(exit_code(returncode), f"{how}: {words}" if words else how)
 
     def _report_stop(self, child: Child, returncode: int) -> None:
         child.restart_s = None
@@ -207,9 +219,10 @@ class Supervisor:
             self._report(child.spec, describe_end(returncode))
             self._code = self._code or exit_code(returncode)
 
-    def _fail(self, code: int) -> None:
+    def _fail(self, code: int, cause: str) -> None:
         """Remember the first failure and end the graph."""
         self._code = self._code or code
+        self._cause = self._cause or cause
         self._begin_stop()
 
     def _woken(self) -> None:
@@ -254,6 +267,7 @@ class Supervisor:
         return (0.0, self._stop_times.interrupt_s, self._stop_times.terminate_s)[sent]
 
 
+_KEPT_LINES = 40  # of each node, to tell what it said last
 _LADDER = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
 

@@ -9,7 +9,13 @@ import argparse
 from koch_vla.errors import GraphError
 from koch_vla.graph import build_graph
 from koch_vla.preflight import check_files
-from koch_vla.up import add_graph_arguments, load_chosen_rig, options_from, run_graph
+from koch_vla.up import (
+    add_graph_arguments,
+    images_hint,
+    load_chosen_rig,
+    options_from,
+    run_graph,
+)
 
 
 def main(argv: list[str]) -> int:
@@ -29,4 +35,9 @@ def main(argv: list[str]) -> int:
     check_files(rig, specs)
     from koch_vla.nodes.teleop_watch import TeleopWatch
 
-    return run_graph(specs, arguments.log, lambda output: TeleopWatch(rig.arms, output.status))
+    return run_graph(
+        specs,
+        arguments.log,
+        lambda output: TeleopWatch(rig.arms, output.status),
+        hint=images_hint(rig, specs),
+    )

@@ -8,6 +8,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from koch_rig.terminal import Part
+
 QUIET_LEVELS = (0, 3)  # diagnostic_msgs: OK, STALE
 
 
@@ -48,25 +50,32 @@ def tracking_error(
     return worst, distances.get(worst, math.nan)
 
 
-def status_line(arms: Mapping[str, ArmFigures], elapsed_s: float) -> str:
-    """Write the line and begin a new count.
+def status_line(arms: Mapping[str, ArmFigures], elapsed_s: float) -> list[Part]:
+    """Make the parts of the line and begin a new count.
+
+    What a narrow terminal keeps longest: complaints, the rates of the arms, the distance.
 
     Args:
         arms: Figures by arm name.
         elapsed_s: Time since the last line [s].
     """
-    parts = []
+    parts: list[Part] = []
     for name, figures in arms.items():
-        words = [f"{name} {figures.states / elapsed_s:.0f} Hz"]
+        begin = "| " if parts else ""
+        parts.append(Part(f"{begin}{name} {figures.states / elapsed_s:.0f} Hz"))
+        if figures.complaint:
+            short = figures.complaint.partition(". ")[0]
+            parts.append(Part(f"! {figures.complaint}", 1, f"! {short[:40]}"))
         if figures.commands:
-            words.append(f"commands {figures.commands / elapsed_s:.0f} Hz")
             joint, distance = tracking_error(figures.goals, figures.positions)
             if joint:
-                words.append(f"behind by {math.degrees(distance):.1f} deg ({joint})")
+                behind = f"{math.degrees(distance):.1f} deg"
+                parts.append(Part(f"behind by {behind} ({joint})", 2, behind))
         if figures.guard_changes is not None:
-            words.append(f"guard changed {figures.guard_changes}")
-        if figures.complaint:
-            words.append(f"! {figures.complaint}")
-        parts.append(", ".join(words))
+            parts.append(
+                Part(f"guard changed {figures.guard_changes}", 3, f"guard {figures.guard_changes}")
+            )
+        if figures.commands:
+            parts.append(Part(f"commands {figures.commands / elapsed_s:.0f} Hz", 4))
         figures.states = figures.commands = 0
-    return "  |  ".join(parts)
+    return parts

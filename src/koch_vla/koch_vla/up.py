@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from koch_rig.terminal import complain, say
 from koch_vla import paths
 from koch_vla.errors import OutputFileError
 from koch_vla.graph import GraphOptions, NodeSpec, build_graph
@@ -19,7 +20,6 @@ from koch_vla.paths import package_prefix
 from koch_vla.preflight import check_files
 from koch_vla.settings import parse_setting
 from koch_vla.supervisor import Supervisor, stop_on_signals
-from koch_vla.terminal import say
 
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
@@ -107,6 +107,7 @@ def run_graph(
     specs: tuple[NodeSpec, ...],
     log: Path | None = None,
     beside: Callable[[PrefixedOutput], AbstractContextManager[object]] | None = None,
+    hint: str = "",
 ) -> int:
     """Run nodes in the foreground until they end or a signal comes; returns the exit code.
 
@@ -114,6 +115,7 @@ def run_graph(
         specs: The nodes.
         log: File that gets the output as well.
         beside: Makes something that runs as long as the nodes do and may write beside them.
+        hint: What to say of a graph that is ready.
 
     Raises:
         OutputFileError: The log cannot be written.
@@ -129,12 +131,26 @@ def run_graph(
             except OSError as error:
                 raise OutputFileError("--log", log, error.strerror) from error
         output = PrefixedOutput(specs, log=stream)
-        processes = stack.enter_context(ProcessReport())
+        processes = stack.enter_context(ProcessReport(specs, output.say, hint))
         supervisor = Supervisor(specs, report=output, changed=processes.changed)
         stack.enter_context(stop_on_signals(supervisor))
         if beside is not None:
             stack.enter_context(beside(output))
-        return supervisor.run()
+        code = supervisor.run()
+    # Behind what the other nodes said while they ended: the cause is what is read last.
+    if supervisor.cause:
+        complain(f"koch up: {supervisor.cause}")
+    return code
+
+
+def images_hint(rig: Rig, specs: tuple[NodeSpec, ...]) -> str:
+    """Where a browser shows what the simulated cameras see; empty where nobody serves it."""
+    sources = [str(camera.source) for camera in rig.cameras.values()]
+    served = any(spec.package == "koch_sim" for spec in specs)
+    if not (served and sources and "//" in sources[0]):
+        return ""
+    scheme, _, rest = sources[0].partition("//")
+    return f"camera images: {scheme}//{rest.partition('/')[0]}/"
 
 
 def describe(specs: tuple[NodeSpec, ...]) -> str:
@@ -169,4 +185,4 @@ def main(argv: list[str]) -> int:
         say(describe(specs))
         return 0
     check_files(rig, specs)
-    return run_graph(specs, arguments.log)
+    return run_graph(specs, arguments.log, hint=images_hint(rig, specs))

@@ -6,14 +6,28 @@ from __future__ import annotations
 
 import io
 import math
+import time
 
 import pytest
 
+from koch_rig.terminal import CLEAR_LINE, Part, fit, width_of
+from koch_vla.log_line import last_message, parse
 from koch_vla.node_spec import NodeSpec
-from koch_vla.output import CLEAR_LINE, PrefixedOutput
+from koch_vla.output import PrefixedOutput
 from koch_vla.teleop_figures import ArmFigures, status_line, tracking_error
 
 NODES = [NodeSpec("p", "x", "driver", "/arm"), NodeSpec("p", "y", "world")]
+NOON = 1764504000.0
+ROS = "[{}] [1764504221.123456789] [arm.driver]: {}"
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 class Terminal(io.StringIO):
@@ -23,11 +37,51 @@ class Terminal(io.StringIO):
 
 def test_lines_carry_their_nodes_name_at_one_width():
     stream, log = io.StringIO(), io.StringIO()
-    output = PrefixedOutput(NODES, stream, log)
+    output = PrefixedOutput(NODES, stream, log, clock=lambda: NOON)
     output(NODES[0], "one")
     output(NODES[1], "two")
-    assert stream.getvalue() == "arm/driver | one\nworld      | two\n"
+    output.say("three")
+    assert stream.getvalue() == (
+        "12:00:00 arm/driver one\n12:00:00 world      two\n12:00:00 koch up    three\n"
+    )
     assert log.getvalue() == stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("level", "words"),
+    [("INFO", "fault: x"), ("WARN", "WARN fault: x"), ("ERROR", "ERROR fault: x"),
+     ("FATAL", "FATAL fault: x")],
+)  # fmt: skip
+def test_ros_own_prefix_becomes_time_and_level(level, words):
+    stream = io.StringIO()
+    output = PrefixedOutput(NODES, stream, clock=lambda: NOON)
+    output(NODES[0], ROS.format(level, "fault: x"))
+    output(NODES[0], f"\033[31m{ROS.format(level, 'fault: x')}\033[0m")
+    assert stream.getvalue() == f"12:03:41 arm/driver {words}\n" * 2
+
+
+def test_what_only_looks_like_a_prefix_stays():
+    for line in ("[INFO] no time", "[WARN] [x] [y]: z", "", "[3/5] episodes"):
+        assert parse(line).words == line
+
+
+def test_long_lines_break_between_words_on_a_terminal_only(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    terminal, pipe = Terminal(), io.StringIO()
+    for stream in (terminal, pipe):
+        PrefixedOutput(NODES, stream, clock=lambda: NOON)(NODES[0], "word " * 12)
+    assert all(width_of(line) <= 40 for line in terminal.getvalue().splitlines())
+    assert terminal.getvalue().splitlines()[1].startswith(" " * 9 + "word")
+    assert len(pipe.getvalue().splitlines()) == 1
+
+
+def test_the_last_message_is_whole_and_without_prefix():
+    lines = [ROS.format("INFO", "a"), ROS.format("ERROR", "not connected: try"), "  one", "  two"]
+    assert last_message(lines) == "not connected: try\n  one\n  two"
+    trace = ["Traceback (most recent call last):", '  File "x"', "ValueError: bad", ""]
+    assert last_message([*lines, *trace]) == "ValueError: bad"
+    assert last_message([]) == ""
 
 
 def test_a_terminal_gets_colours_and_a_log_does_not(monkeypatch):
@@ -46,12 +100,12 @@ def test_a_terminal_gets_colours_and_a_log_does_not(monkeypatch):
 def test_the_status_stays_the_last_line_of_a_terminal(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     stream = Terminal()
-    output = PrefixedOutput(NODES, stream)
-    output.status("100 Hz")
+    output = PrefixedOutput(NODES, stream, clock=lambda: NOON)
+    output.status([Part("100 Hz")])
     output(NODES[1], "two")
-    output.status("")
+    output.status(())
     assert stream.getvalue() == (
-        f"{CLEAR_LINE}100 Hz{CLEAR_LINE}world      | two\n100 Hz{CLEAR_LINE}"
+        f"{CLEAR_LINE}100 Hz{CLEAR_LINE}12:00:00 world      two\n100 Hz{CLEAR_LINE}"
     )
 
 
@@ -59,7 +113,7 @@ def test_a_pipe_gets_each_new_status_once():
     stream = io.StringIO()
     output = PrefixedOutput(NODES, stream)
     for text in ("a", "a", "b", ""):
-        output.status(text)
+        output.status([Part(text)] if text else ())
     assert stream.getvalue() == "a\nb\n"
 
 
@@ -73,13 +127,15 @@ def test_the_status_line_tells_rates_tracking_guard_and_complaints():
     follower.guard_changes = 7
     follower.take_status("guard", 0, "ready")
     follower.take_status("bus", 2, "unplugged")
-    line = status_line({"follower": follower, "leader": ArmFigures(states=202)}, 2.0)
-    assert line == (
-        "follower 100 Hz, commands 50 Hz, behind by 3.0 deg (b), guard changed 7, "
-        "! bus: unplugged  |  leader 101 Hz"
+    parts = status_line({"follower": follower, "leader": ArmFigures(states=202)}, 2.0)
+    assert fit(parts, None) == (
+        "follower 100 Hz  ! bus: unplugged  behind by 3.0 deg (b)  guard changed 7  "
+        "commands 50 Hz  | leader 101 Hz"
     )
+    narrow = fit(parts, 79)
+    assert narrow == ("follower 100 Hz  ! bus: unplugged  behind by 3.0 deg (b)  | leader 101 Hz")
     follower.take_status("bus", 0, "running")
-    assert "unplugged" not in status_line({"follower": follower}, 1.0)
+    assert "unplugged" not in fit(status_line({"follower": follower}, 1.0), None)
     assert follower.states == 0  # each line counts anew
 
 

@@ -10,12 +10,16 @@ from typing import Any
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
-from koch_episodes.errors import NoAnswerError, RefusedError
+from koch_episodes.errors import ClockSilentError, NoAnswerError, RefusedError
 
 ANSWER_TIMEOUT_S = 20.0
+CLOCK = "/clock"
+_CLOCK_TIMEOUT_S = 10.0
 _PERIOD_S = 0.1
+_SETTLE_S = 0.5
 
 
 def _nothing() -> None:
@@ -51,6 +55,42 @@ class Session:
         self.executor.shutdown(timeout_sec=1.0)
         self.node.destroy_node()
         self._context.try_shutdown()
+
+    def meet_graph(self, timeout_s: float) -> bool:
+        """Wait until another node is seen, and its topics with it; False when there is none.
+
+        Discovery took more than 3 s in one of three tries on a machine at load 10.
+        """
+        if not self.spin_until(lambda: len(self.node.get_node_names()) > 1, timeout_s):
+            return False
+        self.spin(_SETTLE_S)
+        return True
+
+    @property
+    def follows_clock(self) -> bool:
+        """This node takes its time from /clock."""
+        return bool(self.node.get_clock().ros_time_is_active)
+
+    def follow_graph_clock(self) -> bool:
+        """Take the time from /clock where the nodes of the graph do; say whether they do.
+
+        To be called when some node of the graph was heard, since its subscriptions are known by
+        then. Not the publishers count but the subscribers: a bag that plays a /clock beside a
+        real arm changes nobody's time.
+
+        Raises:
+            ClockSilentError: They do, and nobody publishes it.
+        """
+        if self.follows_clock or not self.node.count_subscribers(CLOCK):
+            return self.follows_clock
+        self.node.set_parameters([Parameter("use_sim_time", value=True)])
+        if not self.spin_until(lambda: self.now_s() > 0.0, _CLOCK_TIMEOUT_S):
+            raise ClockSilentError(_CLOCK_TIMEOUT_S)
+        return True
+
+    def now_s(self) -> float:
+        """Time of the graph, [s]: since 1970, or as /clock has it. Only for differences."""
+        return float(self.node.get_clock().now().nanoseconds) / 1e9
 
     def spin(self, seconds: float) -> None:
         """Handle what comes in for some time, at least what is there already."""

@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections import deque
 from typing import Any
 
 from koch_episodes.recorder.quality import Light
 from koch_episodes.recorder.session import Phase
+from koch_rig.terminal import Part, clip, columns, fit, fold, rows
 
 CLEAR, HOME, CLEAN_LINE, CLEAN_BELOW = "\033[2J", "\033[H", "\033[K", "\033[J"
 HIDE_CURSOR, SHOW_CURSOR = "\033[?25l", "\033[?25h"
@@ -40,6 +40,9 @@ _DIGITS = {
     " ": ("  ", "  ", "  ", "  ", "  "),
 }
 KEYS = "n → next    r ← again    s success    f failure    u undo    q Esc stop"
+SHORT_KEYS = "n next  r again  s success  f failure  u undo  q stop"
+_KEPT_LINES = 6  # about finished episodes
+_MESSAGE_LINES = 3
 
 
 def big(text: str) -> list[str]:
@@ -65,7 +68,7 @@ class Screen:
     def __init__(self, goal: int, *, colour: bool = True) -> None:
         self._goal = goal
         self._colour = colour
-        self.history: deque[str] = deque(maxlen=6)
+        self.history: deque[str] = deque(maxlen=_KEPT_LINES)
         self.message = ""
 
     def remember(self, line: str) -> None:
@@ -75,43 +78,83 @@ class Screen:
     def _paint(self, text: str, code: str) -> str:
         return f"{code}{text}{_PLAIN}" if self._colour else text
 
-    def lines(self, status: Any, recorded: int, *, waits: bool, width: int = 80) -> list[str]:
-        """The view as lines.
+    def lines(
+        self, status: Any, recorded: int, *, waits: bool, width: int = 80, height: int = 24
+    ) -> list[str]:
+        """The view as lines that fit a terminal.
 
         Args:
             status: koch_interfaces/EpisodeStatus.
             recorded: Episodes of this run that are saved.
             waits: The next episode needs a key.
             width: Columns of the terminal.
+            height: Its lines. Where they are too few, what is past goes first, then the empty
+                lines, then the big clock becomes a small one; keys and complaints stay.
         """
+        blocks = self._blocks(status, recorded, waits=waits, width=width)
+        for spare in ("history", "gaps", "clock"):
+            if sum(map(len, blocks.values())) <= height:
+                break
+            blocks = _without(blocks, spare, clock(self._left_s(status)), height)
+        shown = [line for block in blocks.values() for line in block]
+        return [clip(line, width) for line in shown][:height]
+
+    def _left_s(self, status: Any) -> float:
+        return float(status.remaining_s if status.remaining_s >= 0.0 else status.elapsed_s)
+
+    def _blocks(
+        self, status: Any, recorded: int, *, waits: bool, width: int
+    ) -> dict[str, list[str]]:
+        """The parts of the view from top to bottom."""
         phase, light = Phase(status.phase), Light(status.light)
         goal = f"/{self._goal}" if self._goal else ""
         word = "PRESS n TO RECORD" if waits and phase is Phase.IDLE else phase.name
         title = f" {word}   episode {status.episode_index}   {recorded}{goal} saved"
-        left = status.remaining_s if status.remaining_s >= 0.0 else status.elapsed_s
-        result = [self._paint(title.ljust(width), _INVERSE[phase]), ""]
-        result += ["    " + row for row in big(clock(left))]
-        result += ["", f" {status.task}"[:width], ""]
         lamp = self._paint(f"● {light.name}", _COLOUR[light])
-        result += [f" {lamp}  {status.reason}"[: width + 12], ""]
-        result += [self._stream(item) for item in status.streams]
         minutes = status.disk_minutes_left
         room = f"{minutes:.0f} min of recording left" if minutes >= 0.0 else "unknown"
-        result += ["", f" disk: {room}", ""]
-        result += [f" {line}"[:width] for line in self.history]
-        if self.message:
-            result += ["", f" {self.message}"[: 3 * width]]
-        return [*result, "", f" {KEYS}"]
+        message = fold(self.message, width - 1).split("\n")[:_MESSAGE_LINES]
+        return {
+            "title": [self._paint(clip(title, width).ljust(width), _INVERSE[phase])],
+            "gap 1": [""],
+            "clock": ["    " + row for row in big(clock(self._left_s(status)))],
+            "gap 2": [""],
+            "task": [f" {status.task}"],
+            "light": [f" {lamp}  {status.reason}"],
+            "streams": [self._stream(item, width) for item in status.streams],
+            "disk": [f" disk: {room}"],
+            "history": ["", *(f" {line}" for line in self.history)],
+            "message": ["", *(f" {line}" for line in message)] if self.message else [],
+            "keys": ["", f" {KEYS}" if width > len(KEYS) + 1 else f" {SHORT_KEYS}"],
+        }
 
-    def _stream(self, item: Any) -> str:
+    def _stream(self, item: Any, width: int) -> str:
         lamp = self._paint("●", _COLOUR[Light(item.light)])
         wanted = f"/{item.expected_hz:.0f}" if item.expected_hz else ""
-        lost = f"  lost {item.lost}" if item.lost else ""
-        gap = f"{item.max_gap_s * 1e3:5.0f} ms gap"
-        return f"  {lamp} {item.name:<28} {item.rate_hz:6.1f}{wanted:<4} Hz {gap}{lost}"
+        parts = [
+            Part(f"  {lamp} {item.name:<28}", 0, f"  {lamp} {item.name}"),
+            Part(f"{item.rate_hz:6.1f}{wanted:<4} Hz"),
+            Part(f"{item.max_gap_s * 1e3:5.0f} ms gap", 2),
+        ]
+        if item.lost:
+            parts.append(Part(f"lost {item.lost}", 1))
+        return fit(parts, width, " ")
 
     def draw(self, status: Any, recorded: int, *, waits: bool) -> str:
         """The view with escape sequences that put it in the place of the last one."""
-        width = shutil.get_terminal_size().columns
-        lines = self.lines(status, recorded, waits=waits, width=width)
+        # A line break behind the last line would scroll the first one away.
+        lines = self.lines(status, recorded, waits=waits, width=columns(), height=rows() - 1)
         return HOME + "".join(f"{line}{CLEAN_LINE}\r\n" for line in lines) + CLEAN_BELOW
+
+
+def _without(
+    blocks: dict[str, list[str]], spare: str, small_clock: str, height: int
+) -> dict[str, list[str]]:
+    """The view with less of what can be spared."""
+    if spare == "clock":
+        return {**blocks, "clock": [f"    {small_clock}"]}
+    if spare == "gaps":
+        return {name: [line for line in block if line] for name, block in blocks.items()}
+    over = sum(map(len, blocks.values())) - height
+    history = blocks["history"]
+    return {**blocks, "history": [history[0], *history[1 + over :]]}

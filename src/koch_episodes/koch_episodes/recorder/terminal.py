@@ -117,7 +117,9 @@ def _find_recorder(
     rig = options.rig or (Path(os.environ["KOCH_RIG"]) if os.environ.get("KOCH_RIG") else None)
     if rig is None:
         raise RigNeededError
-    own = stack.enter_context(OwnRecorder(rig, options.root))
+    # The search has met the other nodes: a recorder must take its time from where they do.
+    clock = client.follow_graph_clock()
+    own = stack.enter_context(OwnRecorder(rig, options.root, use_sim_time=clock))
     if not client.wait(_OWN_START_S, own.check):
         raise RecorderGoneError("it did not start")
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from narrow_terminal import Glass
 
 from koch_episodes.recorder.keys import parse
 from koch_episodes.recorder.plan import Key, PlanSettings, Presses, RecordPlan, Step, Verb
@@ -248,7 +249,28 @@ def test_screen_asks_for_the_key_it_waits_for() -> None:
     assert "PRESS n TO RECORD" in lines[0]
 
 
-def test_drawing_fits_the_terminal_in_place() -> None:
-    drawn = Screen(1).draw(_status(task="x" * 500), 0, waits=False)
-    assert drawn.startswith("\033[H")
-    assert "x" * 200 not in drawn
+@pytest.mark.parametrize("columns", [30, 56, 80, 120])
+@pytest.mark.parametrize("lines", [12, 24, 50])
+@pytest.mark.parametrize("streams", [1, 7, 14])
+def test_drawing_fits_the_terminal_in_place(
+    monkeypatch: pytest.MonkeyPatch, columns: int, lines: int, streams: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("LINES", str(lines))
+    status = _status(task="x" * 500, reason="a long reason " * 9)
+    status.streams = status.streams * streams
+    screen = Screen(1)
+    for index in range(9):
+        screen.remember(f"episode_{index:06d}: red: {'lost ' * 30}")
+    screen.message = "refused: " + "too long for a line " * 20
+    glass = Glass(columns, lines)
+    for _ in range(3):
+        drawn = screen.draw(status, 0, waits=False)
+        assert drawn.startswith("\033[H")
+        glass.write(drawn)
+    assert glass.wrapped == []
+    assert glass.scrolled == []
+    assert "RECORDING" in glass.lines[0]
+    if streams == 7 and lines == 24:
+        assert any("s success" in line for line in glass.lines), "the keys stay"
+        assert any("refused: too long" in line for line in glass.lines), "complaints stay"

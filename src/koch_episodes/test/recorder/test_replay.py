@@ -114,24 +114,44 @@ def test_dry_run_says_what_would_be_played(bag: Any, capsys: pytest.CaptureFixtu
 
 
 class FakeArm:
-    """A follower in the same process: obeys command/replay at once, publishes joint states."""
+    """A follower in the same process: obeys command/replay at once, publishes joint states.
 
-    def __init__(self, name: str, *, obeys: bool) -> None:
+    Args:
+        name: Namespace.
+        obeys: It goes where commands tell it.
+        speed: With a number it lives by a /clock of that speed, which it publishes itself.
+    """
+
+    def __init__(self, name: str, *, obeys: bool, speed: float | None = None) -> None:
         import rclpy
+        from rclpy.clock import Clock, ClockType
         from rclpy.executors import SingleThreadedExecutor
+        from rclpy.parameter import Parameter
+        from rosgraph_msgs.msg import Clock as Tick
         from sensor_msgs.msg import JointState
 
         self._kind = JointState
         self.context = rclpy.Context()
         rclpy.init(args=[], context=self.context)
         self._rclpy = rclpy
-        self.node = rclpy.create_node("driver", namespace=name, context=self.context)
+        self.node = rclpy.create_node(
+            "driver",
+            namespace=name,
+            context=self.context,
+            parameter_overrides=[Parameter("use_sim_time", value=speed is not None)],
+        )
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        if speed is not None:
+            self._speed, self._start_s, self._tick = speed, time.monotonic(), Tick
+            self._ticks = self.node.create_publisher(Tick, "/clock", 5)
+            self.node.create_timer(0.01, self._publish_clock, clock=steady)
+        self.ages_s: list[float] = []
         self.obeys = obeys
         self.pose = [0.5] * 6
         self.commands: list[list[float]] = []
         self._states = self.node.create_publisher(JointState, "joint_states", 5)
         self.node.create_subscription(JointState, "command/replay", self._on_command, 1)
-        self.node.create_timer(0.01, self._publish)
+        self.node.create_timer(0.01, self._publish, clock=steady)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
@@ -139,10 +159,18 @@ class FakeArm:
 
     def _on_command(self, message: Any) -> None:
         assert list(message.name) == list(JOINT_NAMES)
-        assert message.header.stamp.sec > 0
+        stamp = message.header.stamp
+        now = self.node.get_clock().now().nanoseconds
+        self.ages_s.append((now - stamp.sec * NS - stamp.nanosec) / NS)
         self.commands.append(list(message.position))
         if self.obeys:
             self.pose = list(message.position)
+
+    def _publish_clock(self) -> None:
+        passed_ns = round(self._speed * (time.monotonic() - self._start_s) * NS)
+        message = self._tick()
+        message.clock.sec, message.clock.nanosec = divmod(100 * NS + passed_ns, NS)
+        self._ticks.publish(message)
 
     def _publish(self) -> None:
         message = self._kind(name=list(JOINT_NAMES), position=self.pose)
@@ -161,8 +189,8 @@ def make_arm() -> Iterator[Callable[..., FakeArm]]:
     """Build fake arms."""
     arms: list[FakeArm] = []
 
-    def make(name: str, *, obeys: bool = True) -> FakeArm:
-        arms.append(FakeArm(name, obeys=obeys))
+    def make(name: str, *, obeys: bool = True, speed: float | None = None) -> FakeArm:
+        arms.append(FakeArm(name, obeys=obeys, speed=speed))
         return arms[-1]
 
     yield make
@@ -205,6 +233,23 @@ def test_arm_is_led_slowly_to_the_start_and_then_played(make_arm: Any, make_play
     while arm.commands[-1][0] < 0.4 - 1e-9 and time.monotonic() < deadline:
         time.sleep(0.02)  # the last command is still on its way
     np.testing.assert_allclose(arm.commands[-1], 0.4, atol=1e-9)
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("speed", [None, 0.5, 2.0, 3.0])
+def test_an_arm_without_teleop_is_played_in_the_time_that_it_lives_by(
+    make_arm: Any, make_player: Any, speed: float | None
+) -> None:
+    arm, motion = make_arm("alone_arm", speed=speed), _motion()
+    player = make_player("alone_arm")
+    player.wait_for_arm()
+    player.release_teleop()  # looks for a service that nobody offers
+    player.approach(motion.at(0.0))
+    begin = time.monotonic()
+    player.play(motion, 1.0)
+    took_s = (time.monotonic() - begin) * (speed or 1.0)
+    assert motion.duration_s - 0.05 < took_s < 1.6 * motion.duration_s + 0.1
+    assert np.abs(arm.ages_s).max() < 0.3, "stamps of another time"
 
 
 @pytest.mark.ros

@@ -84,6 +84,11 @@ class RunClient:
         """Handle what comes in for some time."""
         self.session.spin(seconds)
 
+    def follows_clock(self, timeout_s: float) -> bool:
+        """Whether the graph lives by /clock; waits until its nodes are seen."""
+        self.session.meet_graph(timeout_s)
+        return self.session.follow_graph_clock()
+
     def wait_for_node(self, timeout_s: float, process: PolicyProcess | None = None) -> None:
         """Wait until a policy node serves the action.
 

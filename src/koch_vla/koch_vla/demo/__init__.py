@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from koch_rig.terminal import complain, say
 from koch_vla.demo.step import DemoContext, DemoSettings, Step, run_steps
 from koch_vla.errors import DemoError, GraphError
-from koch_vla.terminal import complain, say
 
 __all__ = ["main"]
 

@@ -11,12 +11,12 @@ from koch_episodes.errors import RefusedError
 from koch_episodes.nodes.session import Session
 from koch_episodes.recorder.nodes.client import EpisodeControl
 from koch_rig.load import load_rig
+from koch_rig.terminal import Progress
 from koch_vla.background import BackgroundGraph
 from koch_vla.demo.step import DemoContext, Results
 from koch_vla.errors import DemoError
 from koch_vla.graph import GraphOptions, build_graph
 from koch_vla.nodes.clients import WorldClient
-from koch_vla.terminal import Progress
 
 DEMONSTRATION_S = 60.0
 START_S = 60.0

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from koch_rig.files import write_whole
+from koch_rig.terminal import duration
 from koch_vla.demo.step import DemoContext, Results
 from koch_vla.machine import machine, versions
-from koch_vla.terminal import duration
 
 SHEET = "contact_sheet.png"
 STYLE = """

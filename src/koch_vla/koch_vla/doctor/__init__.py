@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from koch_rig.terminal import paint, say, wants_colour
 from koch_vla.doctor import devices, graphics, ros, system
 from koch_vla.doctor.finding import Finding, Status, fail, ok
-from koch_vla.terminal import paint, say, wants_colour
 
 __all__ = ["Finding", "Status", "examine", "main"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from koch_vla.terminal import complain, say
+from koch_rig.terminal import complain, say
 
 __all__ = ["main"]
 

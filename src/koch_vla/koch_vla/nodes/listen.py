@@ -38,6 +38,7 @@ def listen(rig: Rig, duration_s: float, timeout_s: float) -> Snapshot:
             opened.node.create_subscription(TYPES[kind], topic, _hear(builder, topic), NEWEST)
         # Discovery takes a second or two; the path begins when the first arm is heard.
         opened.spin_until(lambda: builder.started, timeout_s)
+        opened.follow_graph_clock()
         opened.spin(duration_s)
         opened.spin_until(lambda: builder.complete, timeout_s)
         now_ns = opened.node.get_clock().now().nanoseconds

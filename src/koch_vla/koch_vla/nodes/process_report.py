@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Tells /diagnostics which processes of the graph run, and why one does not.
+"""Tells /diagnostics which processes of the graph run, and its user when all of it is ready.
 
 A node that was killed cannot say so itself.
 """
@@ -9,16 +9,24 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 import rclpy
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rosgraph_msgs.msg import Clock
 
-from koch_driver.nodes.qos import DIAGNOSTICS
+from koch_driver.nodes.qos import DIAGNOSTICS, STATE_NEWEST
+from koch_rig.polled import PolledGroup, ignore, take_newest
 from koch_vla.node_spec import NodeSpec
+from koch_vla.nodes.ready_watch import ReadyWatch
 
 _PERIOD_S = 1.0
+_LOOK_S = 0.25  # until all is ready
+_REMIND_S = 15.0
 _RECENT_S = 60.0  # a node that came back is marked for so long
 
 
@@ -48,9 +56,17 @@ class ProcessReport:
 
     A context manager. It has a thread of its own: the supervisor never waits for DDS, and its
     nodes start before this one is there.
+
+    Args:
+        specs: The nodes of the graph.
+        say: Told when all of them work, and from time to time which do not yet.
+        hint: What to say of a graph that is ready.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, specs: Sequence[NodeSpec], say: Callable[[str], None], hint: str = ""
+    ) -> None:
+        self._specs, self._say, self._hint = tuple(specs), say, hint
         self._processes: dict[str, _Process] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -87,14 +103,58 @@ class ProcessReport:
         rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
         node = rclpy.create_node("koch_up", context=context, start_parameter_services=False)
         publisher = node.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
+        now = self._clock(node)
+        look = self._ready_look(node)
+        told_s = 0.0
         while not self._closing:
-            message = DiagnosticArray(status=self._statuses())
-            message.header.stamp = node.get_clock().now().to_msg()
-            publisher.publish(message)
-            self._wake.wait(_PERIOD_S)
-            self._wake.clear()
+            if time.monotonic() - told_s >= _PERIOD_S or self._wake.is_set():
+                told_s = time.monotonic()
+                self._wake.clear()
+                message = DiagnosticArray(status=self._statuses())
+                message.header.stamp = now()
+                publisher.publish(message)
+            self._wake.wait(_PERIOD_S if look() else _LOOK_S)
         node.destroy_node()
         context.try_shutdown()
+
+    def _clock(self, node: Node) -> Callable[[], Time]:
+        """The time for stamps: the graph's /clock where its nodes live by it."""
+        if not any(spec.parameters.get("use_sim_time") for spec in self._specs):
+            return lambda: node.get_clock().now().to_msg()
+        ticks = node.create_subscription(
+            Clock, "/clock", ignore, STATE_NEWEST, callback_group=PolledGroup()
+        )
+        newest = Clock()
+
+        def now() -> Time:
+            nonlocal newest
+            newest = take_newest(ticks) or newest
+            return newest.clock
+
+        return now
+
+    def _ready_look(self, node: Node) -> Callable[[], bool]:
+        """What looks whether all is ready, says so once, and knows it from then on."""
+        watch = ReadyWatch(node, self._specs)
+        begun_s = reminded_s = time.monotonic()
+        ready = False
+
+        def look() -> bool:
+            nonlocal ready, reminded_s
+            if ready:
+                return True
+            missing = watch.missing()
+            now_s = time.monotonic()
+            if not missing:
+                ready = True
+                took = f"{now_s - begun_s:.0f} s"
+                self._say(f"all is ready after {took}{self._hint and f'; {self._hint}'}")
+            elif now_s - reminded_s > _REMIND_S:
+                reminded_s = now_s
+                self._say(f"waiting for {', '.join(missing)}")
+            return ready
+
+        return look
 
     def _statuses(self) -> list[DiagnosticStatus]:
         now_s = time.monotonic()

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -17,6 +17,7 @@ from sensor_msgs.msg import JointState
 
 from koch_episodes.nodes.qos import DIAGNOSTICS, LATCHED, NEWEST
 from koch_episodes.nodes.session import Session
+from koch_rig.terminal import Part
 from koch_vla.teleop_figures import ArmFigures, status_line
 
 PERIOD_S = 1.0
@@ -32,7 +33,7 @@ class TeleopWatch:
         show: Receives the line.
     """
 
-    def __init__(self, arms: Iterable[str], show: Callable[[str], None]) -> None:
+    def __init__(self, arms: Iterable[str], show: Callable[[Sequence[Part]], None]) -> None:
         self._show = show
         self._arms = {name: ArmFigures() for name in arms}
         self._newest: dict[tuple[str, str], bytes] = {}
@@ -57,7 +58,7 @@ class TeleopWatch:
                 self._read_newest()
                 self._show(status_line(self._arms, now_s - last_s))
                 last_s = now_s
-        self._show("")
+        self._show(())
 
     def _subscribe(self, node: Node) -> None:
         for arm, figures in self._arms.items():

@@ -117,6 +117,10 @@ class RecorderClient:
 
         return self._session.spin_until(there, timeout_s, check)
 
+    def follow_graph_clock(self) -> bool:
+        """Take the time from the graph's /clock, see Session; say whether there is one."""
+        return self._session.follow_graph_clock()
+
     def check(self) -> None:
         """Notice a recorder that died.
 
@@ -183,10 +187,11 @@ class OwnRecorder(NodeProcess):
     Args:
         rig: Rig file.
         root: Folder of the episodes, None for the recorder's default.
+        use_sim_time: The graph lives by /clock.
     """
 
-    def __init__(self, rig: Path, root: Path | None) -> None:
-        parameters = {"rig": str(rig.resolve())}
+    def __init__(self, rig: Path, root: Path | None, *, use_sim_time: bool) -> None:
+        parameters: dict[str, Any] = {"rig": str(rig.resolve()), "use_sim_time": use_sim_time}
         if root is not None:
             parameters["root"] = str(root.resolve())
         super().__init__(

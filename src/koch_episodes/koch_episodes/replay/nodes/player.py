@@ -26,10 +26,12 @@ _SHORTEST_APPROACH_S = 1.0
 _SETTLE_S = 5.0
 _REACHED_RAD = 0.12
 _STATE_TIMEOUT_S = 5.0
+_CLUTCH_FIND_S = 1.0
 _CLUTCH_S = 3.0
 _HEAR_S = 0.05
 _STALE_S = 0.5
 _LONGEST_STEPS = 2.0
+_CLOCK_STEP_S = 0.05  # a tick of /clock, at up to five times the real speed
 _ARM = slice(0, -1)  # without the gripper, which an object may hold open
 
 
@@ -49,7 +51,7 @@ class Tracking:
 
 
 class Player:
-    """Publishes commands of one arm at a steady rate.
+    """Publishes commands of one arm at a steady rate, in the time that the graph lives by.
 
     Args:
         arm: Name of the arm.
@@ -68,6 +70,7 @@ class Player:
         self._measured: Array | None = None
         self._heard_s = 0.0
         self._due = 0.0
+        self._longest_s = _LONGEST_STEPS * self._period_s
 
     def _on_state(self, message: JointState) -> None:
         try:
@@ -88,7 +91,8 @@ class Player:
             ReplayError: It does not open.
         """
         client = self._session.node.create_client(SetBool, f"{self._arm}/teleop/clutch")
-        if not client.wait_for_service(1.0):
+        # Spinning: the pose must not grow old while a service is looked for that may not exist.
+        if not self._session.spin_until(client.service_is_ready, _CLUTCH_FIND_S):
             return
         try:
             reply = self._session.call(client, SetBool.Request(data=False), _CLUTCH_S)
@@ -97,10 +101,7 @@ class Player:
             is_open, why = False, "no answer"
         if not is_open:
             raise ReplayError(self._arm, f"the teleop clutch stays closed ({why})", "Open it.")
-        self._say(
-            f"teleoperation is off; on again with: ros2 service call /{self._arm}"
-            "/teleop/clutch std_srvs/srv/SetBool '{data: true}'"
-        )
+        self._say("teleoperation is off until `koch up` is started again")
 
     def wait_for_arm(self) -> Array:
         """Return the measured pose.
@@ -114,6 +115,8 @@ class Player:
 
         self._session.spin(_HEAR_S)  # what was heard before a countdown is old by now
         if self._session.spin_until(there, _STATE_TIMEOUT_S):
+            if self._session.follow_graph_clock():
+                self._longest_s = max(self._longest_s, _CLOCK_STEP_S)
             return self._state()
         self._state()
         raise ReplayError(self._arm, "its driver takes no replay commands", "Is it a follower?")
@@ -129,10 +132,22 @@ class Player:
 
         When this process was held up the motion pauses, where catching up would be a jump.
         """
-        begin = time.monotonic()
+        begin = self._session.now_s()
         self._due = max(self._due + self._period_s, begin)
-        self._session.spin(self._due - begin)
-        return min(time.monotonic() - begin, _LONGEST_STEPS * self._period_s)
+
+        def is_due() -> bool:
+            return self._session.now_s() >= self._due
+
+        if self._session.follows_clock:
+            if not self._session.spin_until(is_due, _STALE_S):
+                raise ReplayError(self._arm, "/clock stands still", "Does the simulation run?")
+        else:
+            self._session.spin(self._due - begin)
+        return min(self._session.now_s() - begin, self._longest_s)
+
+    def pause(self, seconds: float) -> None:
+        """Wait, hearing the arm meanwhile."""
+        self._session.spin(seconds)
 
     def approach(self, pose: Array) -> None:
         """Go slowly from where the arm is to a pose.
