@@ -29,6 +29,8 @@ class Extras:
         robot_type: The dataset's robot type.
         tasks: Task texts of the dataset; their order is the index of learned embeddings.
         parts: {feature: dataset keys that it joins}, for vectors put together from several.
+        crops: {camera feature: box that is cut out of its images}, before their size is changed:
+            left, top, width, height as fractions of the image.
         training: Step, dataset, validation figures and the like, for people.
         runtime: Hints for runtimes, for example the measured choice.
     """
@@ -41,6 +43,7 @@ class Extras:
     robot_type: str = ""
     tasks: list[str] = field(default_factory=list)
     parts: Mapping[str, list[str]] = field(default_factory=dict)
+    crops: Mapping[str, list[float]] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     runtime: Mapping[str, Any] = field(default_factory=dict)
 
@@ -71,7 +74,7 @@ def read_extras(folder: Path) -> Extras:
             f"has format {content.get('format')!r}, expected {_FORMAT}",
             "Update koch_policy.",
         )
-    mappings = ("rig", "names", "parts", "training", "runtime")
+    mappings = ("rig", "names", "parts", "crops", "training", "runtime")
     for key in mappings:
         if not isinstance(content.get(key, {}), dict):
             raise CheckpointError(
@@ -83,4 +86,20 @@ def read_extras(folder: Path) -> Extras:
                 raise CheckpointError(
                     path, f"`{key}.{feature}` is {names!r}, no list of names", "Copy it again."
                 )
+    for feature, box in content.get("crops", {}).items():
+        if not is_crop(box):
+            raise CheckpointError(
+                path, f"`crops.{feature}` is {box!r}, no box in an image", "Copy it again."
+            )
     return Extras(**{key: value for key, value in content.items() if key in known})
+
+
+def is_crop(box: object) -> bool:
+    """Say whether a value is left, top, width, height of a box inside an image, as fractions."""
+    if not isinstance(box, list | tuple) or len(box) != 4:
+        return False
+    if not all(isinstance(value, int | float) and 0.0 <= value <= 1.0 for value in box):
+        return False
+    left, top, width, height = box
+    inside = left + width <= 1.0 + 1e-9 and top + height <= 1.0 + 1e-9
+    return bool(width > 0.0 and height > 0.0 and inside)

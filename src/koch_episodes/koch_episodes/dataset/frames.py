@@ -25,7 +25,26 @@ from koch_episodes.dataset.planes import rgb_of_frame
 from koch_episodes.errors import VideoError
 
 Rgb = npt.NDArray[np.uint8]
+Crop = tuple[float, float, float, float]
+"""A box in an image: left, top, width, height as fractions of the whole, whatever its size."""
+
 _OPEN_FILES = 8
+
+
+def crop_rgb(image: Rgb, crop: Crop) -> Rgb:
+    """Cut a box out of an RGB image (..., H, W, 3), the same way live and in training."""
+    rows, columns = crop_slices(image.shape[-3], image.shape[-2], crop)
+    return image[..., rows, columns, :]
+
+
+def crop_slices(height: int, width: int, crop: Crop) -> tuple[slice, slice]:
+    """Return the rows and columns of a box; at least one pixel each."""
+    left, top, wide, high = crop
+    first_row = min(round(top * height), height - 1)
+    first_column = min(round(left * width), width - 1)
+    last_row = max(first_row + 1, round((top + high) * height))
+    last_column = max(first_column + 1, round((left + wide) * width))
+    return slice(first_row, last_row), slice(first_column, last_column)
 
 
 def resize_rgb(image: Rgb, height: int, width: int) -> Rgb:

@@ -19,7 +19,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from koch_episodes.dataset.frames import FrameCache, Rgb, VideoFrames, resize_rgb
+from koch_episodes.dataset.frames import (
+    Crop,
+    FrameCache,
+    Rgb,
+    VideoFrames,
+    crop_rgb,
+    crop_slices,
+    resize_rgb,
+)
 from koch_episodes.dataset.layout import FeatureSpec, load_info
 from koch_episodes.dataset.load import (
     MALFORMED,
@@ -134,6 +142,7 @@ class LeRobotDatasetReader:
     Args:
         root: Dataset folder.
         picture_size: (height, width) in [px] of the pictures handed out; None: as stored.
+        crops: Box per camera feature that is cut out before the size is changed.
         cache: Folder for decoded pictures; None: decode each time.
 
     Raises:
@@ -145,6 +154,7 @@ class LeRobotDatasetReader:
         root: Path | str,
         *,
         picture_size: tuple[int, int] | None = None,
+        crops: Mapping[str, Crop] | None = None,
         cache: Path | None = None,
     ) -> None:
         self.root = Path(root)
@@ -160,6 +170,7 @@ class LeRobotDatasetReader:
         self._columns = self._rows.columns
         self._ends = np.array([episode.to_index for episode in self.episodes])
         self._size = picture_size
+        self._crops = dict(crops or {})
         self._videos = VideoFrames()
         self._stored = StoredImages(self._rows.files, cache)
         if any(not self.features[key].is_video for key in self.picture_keys):
@@ -260,6 +271,16 @@ class LeRobotDatasetReader:
         item["task"] = self._task(index)
         return item
 
+    def picture_shape(self, key: str) -> tuple[int, int]:
+        """Return height and width in [px] of the pictures handed out."""
+        if self._size is not None:
+            return self._size
+        height, width = self.features[key].shape[:2]
+        if key not in self._crops:
+            return height, width
+        rows, columns = crop_slices(height, width, self._crops[key])
+        return rows.stop - rows.start, columns.stop - columns.start
+
     def picture(self, key: str, index: int) -> Rgb:
         """Return one camera picture, from the cache if it is there.
 
@@ -276,6 +297,8 @@ class LeRobotDatasetReader:
             if known is not None:
                 return known
         image = self._decode(key, index)
+        if key in self._crops:
+            image = crop_rgb(image, self._crops[key])
         if self._size is not None:
             image = resize_rgb(image, *self._size)
         if cache is not None:
@@ -311,8 +334,10 @@ class LeRobotDatasetReader:
     def _open_caches(self, folder: Path) -> dict[str, FrameCache]:
         stamp = os.stat(self.root / "meta/info.json")
         text = f"{self.root.resolve()} {stamp.st_mtime_ns} {len(self)}"
+        if self._crops:
+            text += f" {sorted(self._crops.items())}"
         place = folder / f"{self.root.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         return {
-            key: FrameCache(place, key, len(self), *(self._size or self.features[key].shape[:2]))
+            key: FrameCache(place, key, len(self), *self.picture_shape(key))
             for key in self.picture_keys
         }

@@ -147,7 +147,10 @@ def _camera(policy: Policy, key: str, shape: tuple[int, ...], stream: str, rig: 
         return [f"{key}: its stream {stream} is not a camera of the rig"]
     camera = rig.cameras[name]
     wanted = (shape[2], shape[1])
-    if policy.extras.runtime.get("resize") or wanted == (camera.width, camera.height):
+    same_size = wanted == (camera.width, camera.height)
+    if key in policy.extras.crops and same_size:  # an image of that size counts as cropped
+        return [f"{key}: the policy sees a part of the image, camera {name} gives no more pixels"]
+    if same_size or policy.extras.runtime.get("resize"):
         return []
     return [
         f"{key}: the policy was trained with {wanted[0]}x{wanted[1]} pictures, "

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from koch_episodes.dataset.frames import crop_rgb, resize_rgb
 from koch_policy.checkpoint import Checkpoint
 from koch_policy.configs import ENVIRONMENT, STATE, TASK, TASK_EMBEDDING, FeatureType
 from koch_policy.errors import LayoutError, ObservationError
@@ -31,6 +32,7 @@ class ObservationReader:
         self.config = checkpoint.config
         self.rename = dict(checkpoint.rename_map)
         self.resize = bool(checkpoint.extras.runtime.get("resize", False))
+        self.crops = dict(checkpoint.extras.crops)
         self._names = checkpoint.extras.names
         self._past: deque[dict[str, Tensor]] = deque(maxlen=self.config.n_obs_steps)
         self._tasks: TaskEncoder | None = None
@@ -118,8 +120,13 @@ class ObservationReader:
         self, key: str, value: NDArray[Any], shape: tuple[int, ...]
     ) -> tuple[Tensor, bool]:
         channels, height, width = shape
-        if self.resize and value.dtype == np.uint8 and value.shape[-3:-1] != (height, width):
-            value = _resized(value, height, width)
+        # An image of the policy's own size is prepared already: it comes from a dataset's reader.
+        if value.dtype == np.uint8 and value.shape[-3:-1] != (height, width):
+            if key in self.crops and value.ndim >= 3:
+                left, top, wide, high = self.crops[key]
+                value = crop_rgb(value, (left, top, wide, high))
+            if self.resize and value.shape[-3:-1] != (height, width):
+                value = _resized(value, height, width)
         last, first = (height, width, channels), (channels, height, width)
         expected = last if value.dtype == np.uint8 else first
         if value.dtype not in (np.uint8, np.float32) or value.shape[-3:] != expected:
@@ -150,8 +157,6 @@ class ObservationReader:
 
 def _resized(value: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Reduce (..., H, W, 3) the way training did."""
-    from koch_episodes.dataset.frames import resize_rgb
-
     if value.ndim == 3:
         return resize_rgb(value, height, width)
     return np.stack([resize_rgb(picture, height, width) for picture in value])

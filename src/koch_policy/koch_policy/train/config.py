@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from koch_policy.errors import CheckpointError, ConfigError, UnknownKeysError
+from koch_policy.extras import is_crop
 from koch_policy.files import read_json
 from koch_policy.train.augment import AugmentConfig
 
@@ -48,6 +49,8 @@ class TrainConfig:
         inputs: Features the policy sees; empty = state, environment state, all cameras.
         parts: {feature: dataset keys}: join several vectors into one, e.g. two arms.
         image_size: (height, width) pictures are reduced to; None keeps the camera's.
+        crops: {camera feature: [left, top, width, height]}: the box of its images that the policy
+            sees, as fractions of the image. Pixels then go where the work is.
         imagenet_statistics: Scale pictures by ImageNet's statistics instead of the dataset's.
         zero_range: "refuse" or "constant": what to do with dimensions that never move.
         pretrained_backbone: safetensors file of torchvision weights to start the backbones from.
@@ -74,6 +77,7 @@ class TrainConfig:
     inputs: tuple[str, ...] = ()
     parts: Mapping[str, list[str]] = field(default_factory=dict)
     image_size: tuple[int, int] | None = None
+    crops: Mapping[str, list[float]] = field(default_factory=dict)
     imagenet_statistics: bool = True
     zero_range: str = "refuse"
     pretrained_backbone: str | None = None
@@ -115,6 +119,11 @@ class TrainConfig:
         for name, value in lists.items():
             if isinstance(value, str) or not all(isinstance(key, str) for key in value):
                 raise ConfigError("train", name, value, "a list of feature names")
+        for key, box in self.crops.items():
+            if not is_crop(box):
+                raise ConfigError(
+                    "train", f"crops.{key}", box, "[left, top, width, height], fractions of 0 to 1"
+                )
         size = self.image_size
         if size is not None and (
             len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size)

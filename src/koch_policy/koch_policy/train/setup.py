@@ -126,6 +126,7 @@ def make_trainer(
         robot_type=data.robot_type,
         tasks=list(data.tasks),
         parts={key: list(value) for key, value in train.parts.items()},
+        crops={key: list(box) for key, box in train.crops.items() if key in data.frames},
         runtime={} if train.image_size is None else {"resize": True},
     )
     tasks = task_vectors(config, data)

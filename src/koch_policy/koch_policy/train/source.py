@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from koch_policy.train.config import TrainConfig
 from koch_policy.train.data import Demonstrations, Frames, IntArray
 
 if TYPE_CHECKING:
+    from koch_episodes.dataset.frames import Crop
     from koch_episodes.dataset.reader import LeRobotDatasetReader
 
 
@@ -56,7 +57,12 @@ def open_demonstrations(
     """
     from koch_episodes.dataset.reader import LeRobotDatasetReader
 
-    reader = LeRobotDatasetReader(root, picture_size=train.image_size, cache=cache)
+    crops = {key: _box(box) for key, box in train.crops.items()}
+    reader = LeRobotDatasetReader(root, picture_size=train.image_size, crops=crops, cache=cache)
+    for key in crops:
+        if key not in reader.picture_keys:
+            known = ", ".join(reader.picture_keys) or "no cameras"
+            raise DatasetError(str(root), f"has no camera {key!r} to crop", f"It has {known}.")
     parts = {STATE: [STATE], ENVIRONMENT: [ENVIRONMENT], ACTION: [ACTION], **train.parts}
     for key in (STATE, ENVIRONMENT):
         if key not in train.parts and key not in reader.features:
@@ -73,8 +79,7 @@ def open_demonstrations(
     frames: dict[str, Frames] = {}
     for key in inputs:
         if key in reader.picture_keys:
-            height, width = train.image_size or reader.features[key].shape[:2]
-            frames[key] = ReaderFrames(reader, key, (height, width))
+            frames[key] = ReaderFrames(reader, key, reader.picture_shape(key))
     return Demonstrations(
         name=str(root),
         fps=float(reader.fps),
@@ -88,6 +93,11 @@ def open_demonstrations(
         units=str(made.get("units") or ""),
         fingerprint=str(made.get("fingerprint") or ""),
     )
+
+
+def _box(values: Sequence[float]) -> Crop:
+    left, top, width, height = values
+    return left, top, width, height
 
 
 def _how_made(root: Path) -> dict[str, Any]:
