@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "koch_vla": set(PACKAGES),
     "koch_moveit_config": {"koch_rig"},
     "koch_ros2_control": {"koch_rig"},
-    "koch_sim": {"koch_driver", "koch_rig"},
+    "koch_sim": {"koch_driver", "koch_episodes", "koch_policy", "koch_rig"},
     "koch_policy": {"koch_episodes", "koch_rig"},
     "koch_episodes": {"koch_rig"},
     "koch_cameras": {"koch_rig"},
@@ -29,9 +29,13 @@ MAY_IMPORT = {
 }
 # The arm computer installs neither; nobody else may need them.
 ONLY_IN = {"torch": "koch_policy", "openvino": "koch_policy", "mujoco": "koch_sim"}
-# Register addresses and motor constants stand once, in the driver; the simulation must not reach
-# for its bus, guard or nodes, which it is there to test.
+# Register addresses and motor constants stand once, in the driver. The simulated rig must not
+# reach for its bus or nodes, which it is there to test; lockstep takes what decides.
 SIMULATION_MAY_USE = (
+    "koch_driver.arm",
+    "koch_driver.follower_task",
+    "koch_driver.guard",
+    "koch_driver.teleop_map",
     "koch_driver.control_table",
     "koch_driver.emulator",
     "koch_driver.motors",

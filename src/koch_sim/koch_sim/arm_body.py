@@ -69,15 +69,18 @@ class ArmBody:
         self._dof = np.array([joint.dofadr[0] for joint in joints])
         self._actuator = np.array([model.actuator(f"{arm.name}/{n}").id for n in JOINT_NAMES])
         servos = [motor.model for motor in motors_for(arm.role)]
-        self._stall_nm = np.array([servo.stall_torque_nm for servo in servos])
-        self._damping = self._stall_nm / np.array([servo.no_load_speed for servo in servos])
+        self._stall_nm = [servo.stall_torque_nm for servo in servos]
+        self._damping = [servo.stall_torque_nm / servo.no_load_speed for servo in servos]
         for dof, stall in zip(self._dof, self._stall_nm, strict=True):
             model.dof_armature[dof] = next(a for low, a in ARMATURE_BY_STALL_NM if stall >= low)
             model.dof_frictionloss[dof] = FRICTION_FRACTION * stall
         self._direction, self._shift = frame.direction, frame.shift_rad
-        self._torque_nm = np.zeros(len(JOINT_NAMES))
+        self._duty_nm = np.zeros(len(JOINT_NAMES))
+        self._torque_nm = [0.0] * len(JOINT_NAMES)
+        self._powered = [True] * len(JOINT_NAMES)
         self.in_process = InProcessLink(self._shift.tolist())
         self.link: ServoLink = self.in_process
+        self.switch_off()
 
     @property
     def is_leader(self) -> bool:
@@ -94,6 +97,14 @@ class ArmBody:
         data.qvel[self._dof] = 0.0
         self.sense(data)
 
+    def switch_off(self) -> None:
+        """Let the motors forget what they did: as before the servos get their power."""
+        self.in_process.advance(0.0, ())
+        self._duty_nm[:] = 0.0
+        self._torque_nm = [0.0] * len(JOINT_NAMES)
+        for index in range(len(JOINT_NAMES)):
+            self._set_powered(index, powered=False)
+
     def actuate(self, data: mujoco.MjData, stiffness_scale: float) -> None:
         """Turn what the servos want into torques on the joints.
 
@@ -101,19 +112,29 @@ class ArmBody:
         it would be unstable at the light wrist.
         """
         drives = self.link.drives()
+        position, velocity = self._shafts(data)
+        for index, drive in enumerate(drives):
+            duty = drive.duty(position[index], velocity[index]) * stiffness_scale
+            self._duty_nm[index] = self._stall_nm[index] * min(1.0, max(-1.0, duty))
+            powered = drive.torque_enabled
+            back_emf_nm = self._damping[index] * velocity[index] if powered else 0.0
+            self._torque_nm[index] = self._duty_nm[index] - back_emf_nm
+            if powered != self._powered[index]:
+                self._set_powered(index, powered)
+        data.ctrl[self._actuator] = self._direction * self._duty_nm
+
+    def _shafts(self, data: mujoco.MjData) -> tuple[list[float], list[float]]:
+        """Return angles [rad] and speeds [rad/s] at the servos' output shafts."""
         position = self._direction * data.qpos[self._qpos] + self._shift
         velocity = self._direction * data.qvel[self._dof]
-        duty = np.zeros(len(JOINT_NAMES))
-        powered = np.zeros(len(JOINT_NAMES), dtype=bool)
-        for index, drive in enumerate(drives):
-            powered[index] = drive.torque_enabled
-            duty[index] = drive.duty(float(position[index]), float(velocity[index]))
-        np.clip(duty * stiffness_scale, -1.0, 1.0, out=duty)
-        self._torque_nm = self._stall_nm * duty - np.where(powered, self._damping * velocity, 0.0)
-        self._model.dof_damping[self._dof] = np.where(
-            powered, self._damping, COASTING_FRACTION * self._damping
-        )
-        data.ctrl[self._actuator] = self._direction * self._stall_nm * duty
+        # Lists: servos compute with one number at a time, and numpy's would cost ten times more.
+        return position.tolist(), velocity.tolist()
+
+    def _set_powered(self, index: int, powered: bool) -> None:
+        """Let a motor brake by its back-EMF, or turn freely but for its gears."""
+        self._powered[index] = powered
+        factor = 1.0 if powered else COASTING_FRACTION
+        self._model.dof_damping[self._dof[index]] = factor * self._damping[index]
 
     def push_to(self, data: mujoco.MjData, q_rad: NDArray[np.float64]) -> None:
         """Let the hand push this arm's joints towards a pose, on top of the servos' torques."""
@@ -123,11 +144,7 @@ class ArmBody:
 
     def sense(self, data: mujoco.MjData) -> None:
         """Publish position, velocity and motor torque to the servos."""
+        position, velocity = self._shafts(data)
         self.link.publish(
-            PhysicsState(
-                (self._direction * data.qpos[self._qpos] + self._shift).tolist(),
-                (self._direction * data.qvel[self._dof]).tolist(),
-                self._torque_nm.tolist(),
-            ),
-            float(data.time),
+            PhysicsState(position, velocity, list(self._torque_nm)), float(data.time)
         )

@@ -4,12 +4,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING
-
-# Must be chosen before MuJoCo's bindings first look; a display is neither needed nor used.
-os.environ.setdefault("MUJOCO_GL", "egl")
 
 import mujoco
 import simplejpeg

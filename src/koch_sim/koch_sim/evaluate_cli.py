@@ -10,13 +10,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koch_rig.load import load_rig
-from koch_rig.model import share_folder
 from koch_sim.errors import GraphEndedError, SimulationError
 from koch_sim.evaluation import Evaluation, Trial, write_contact_sheet
+from koch_sim.expert import STYLES
+from koch_sim.lockstep import LockstepSettings, over_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
 READY_TIMEOUT_S = 90.0
 GRAPH_STOP_S = 20.0
 _CAMERA = "left"  # sees arm, block and cup
+_LOCKSTEP_ONLY = (
+    "spread", "randomise", "jobs", "style", "execution_steps", "denoising_steps", "delay_s",
+    "runtime",
+)  # fmt: skip
 
 
 def main(argv: list[str]) -> int:
@@ -41,9 +48,15 @@ def main(argv: list[str]) -> int:
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the graph must end
+    if options.lockstep:
+        return _finish(_evaluate_lockstep(options), out)
     graph = contextlib.nullcontext(_nothing) if options.attach else _graph(rig, options)
     with graph as check:
         evaluation = _evaluate(rig, options, check)
+    return _finish(evaluation, out)
+
+
+def _finish(evaluation: Evaluation, out: Path) -> int:
     (out / "eval.json").write_text(evaluation.to_json() + "\n", encoding="utf-8")
     print(evaluation.table())
     print(f"written to {out}")
@@ -52,7 +65,7 @@ def main(argv: list[str]) -> int:
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="koch eval", description=__doc__)
-    parser.add_argument("--rig", type=Path, default=share_folder() / "config" / "rig.sim.yaml")
+    LockstepSettings.add_arguments(parser)
     parser.add_argument("--policy", type=Path, help="checkpoint folder; without it the expert")
     parser.add_argument("--strategy", default="", help="chunk execution of the policy")
     parser.add_argument("--task", default="", help="task text; the rig's if absent")
@@ -61,10 +74,29 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--timeout-s", type=float, default=30.0, help="longest rollout [s]")
     parser.add_argument("--camera", help="whose picture shows the end (default: left, or any)")
     parser.add_argument("--out", type=Path, default=Path("outputs/eval"))
+    parser.add_argument(
+        "--lockstep",
+        action="store_true",
+        help="in one process and the world's own time, without graph: many seeds, same result "
+        "on every machine",
+    )
+    parser.add_argument("--style", choices=sorted(STYLES), default="smooth", help="of the expert")
+    parser.add_argument("--execution-steps", type=int, default=0, help="steps between two chunks")
+    parser.add_argument("--denoising-steps", type=int, default=0, help="of iterative policies")
+    parser.add_argument(
+        "--delay-s", type=float, default=0.05, help="time of an inference in lockstep [s]"
+    )
+    parser.add_argument(
+        "--runtime", choices=("torch", "openvino", "auto"), default="torch", help="in lockstep"
+    )
     parser.add_argument("--attach", action="store_true", help="use the graph that runs already")
     options = parser.parse_args(argv)
     if options.rollouts < 1:
         parser.error(f"--rollouts {options.rollouts}: expected at least 1")
+    if not options.lockstep:
+        for name in _LOCKSTEP_ONLY:
+            if getattr(options, name) != parser.get_default(name):
+                parser.error(f"--{name.replace('_', '-')} needs --lockstep")
     return options
 
 
@@ -89,6 +121,45 @@ def _refuse_unusable(rig: Rig, options: argparse.Namespace) -> None:
             f"--policy {options.policy}: no such folder. Expected a checkpoint (config.json, "
             "model.safetensors) or the output of `koch train`."
         )
+
+
+def _evaluate_lockstep(options: argparse.Namespace) -> Evaluation:
+    """Run all rollouts in lockstep, in several processes."""
+    from koch_sim.rollout import ExpertRollouts, PolicyRollouts, PolicySettings
+
+    settings = LockstepSettings.of(options)
+    settings.check()
+    evaluation = Evaluation(_subject(options))
+    make: Callable[[], Callable[[int], Trial]]
+    if options.policy is None:
+        make = partial(ExpertRollouts, settings, options.timeout_s)
+    else:
+        policy = PolicySettings(
+            options.policy, options.runtime, options.strategy, options.execution_steps,
+            options.denoising_steps, options.delay_s, options.task,
+        )  # fmt: skip
+        make = partial(PolicyRollouts, settings, policy, options.timeout_s)
+    begin = time.monotonic()
+    seeds = range(options.seed, options.seed + options.rollouts)
+    for trial in over_processes(make, seeds, options.jobs):
+        _add(evaluation, trial, options.rollouts)
+    evaluation.policy = {"wall_s": time.monotonic() - begin}
+    return evaluation
+
+
+def _subject(options: argparse.Namespace) -> str:
+    return f"policy {options.policy}" if options.policy is not None else "expert"
+
+
+def _add(evaluation: Evaluation, trial: Trial, total: int) -> None:
+    """Count a rollout and say how it ended."""
+    evaluation.trials.append(trial)
+    print(
+        f"[{len(evaluation.trials)}/{total}] seed {trial.seed}: "
+        f"{'success' if trial.success else 'failure'} after {trial.duration_s:.1f} s "
+        f"({trial.reason})",
+        flush=True,
+    )
 
 
 def _nothing() -> None:
@@ -131,23 +202,16 @@ def _evaluate(rig: Rig, options: argparse.Namespace, check: Callable[[], None]) 
 
     any_camera = _CAMERA if _CAMERA in rig.cameras else next(iter(rig.cameras), None)
     camera = options.camera or any_camera
-    subject = f"policy {options.policy}" if options.policy is not None else "expert"
-    evaluation = Evaluation(subject)
+    evaluation = Evaluation(_subject(options))
     pictures: list[tuple[bytes, bool]] = []
     with evaluator_node(rig, camera, check) as evaluator:
         evaluator.wait_ready(READY_TIMEOUT_S, policy=options.policy is not None)
         for number in range(options.rollouts):
             seed = options.seed + number
             trial = _trial(evaluator, rig, options, seed)
-            evaluation.trials.append(trial)
+            _add(evaluation, trial, options.rollouts)
             if evaluator.picture is not None:
                 pictures.append((evaluator.picture, trial.success))
-            print(
-                f"[{number + 1}/{options.rollouts}] seed {seed}: "
-                f"{'success' if trial.success else 'failure'} after {trial.duration_s:.1f} s "
-                f"({trial.reason})",
-                flush=True,
-            )
         evaluation.guard = dict(evaluator.guard)
         evaluation.policy = evaluator.policy_figures() if options.policy is not None else {}
     if pictures:

@@ -1,10 +1,18 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""A scripted hand: moves the leader through a demonstration as a person would."""
+"""The scripted expert: moves the leader through a demonstration, in one of two styles.
+
+A policy learns from what can be seen. A hand that rests shows the same image before and after the
+end of its rest, and nothing tells the policy which of the two it is: loss falls and success does
+not rise (docs/learning.md). The style `smooth` therefore never rests: each motion begins before
+the one before has ended, and pace and path follow from where things are. The style `human` keeps
+what people do: rests of up to half a second, a first aim beside the block, uneven pace.
+"""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,22 +46,47 @@ class ExpertPhase(enum.Enum):
 
 
 @dataclass(frozen=True)
-class HumanStyle:
-    """How unlike a machine the hand moves.
+class Style:
+    """How the hand moves.
 
     Attributes:
-        pace: Range of the factor on all durations.
+        pace: Range of the factor on all durations of a demonstration.
+        unevenness: Each duration varies by this fraction besides.
         tremor_rad: Amplitude of the slow wander around the planned path, [rad].
+        blends: Each motion begins before the one before has ended; else the hand rests between.
         pause_s: Longest extra rest at a waypoint, [s].
         correction_fraction: Share of demonstrations that first aim beside the block, 0..1.
         correction_rad: How far beside, [rad].
     """
 
-    pace: tuple[float, float] = (0.9, 1.15)
+    pace: tuple[float, float] = (1.0, 1.0)
+    unevenness: float = 0.0
     tremor_rad: float = 0.006
-    pause_s: float = 0.2
-    correction_fraction: float = 0.2
+    blends: bool = True
+    pause_s: float = 0.0
+    correction_fraction: float = 0.0
     correction_rad: float = 0.08
+
+
+SMOOTH = Style(pace=(0.95, 1.1))
+HUMAN = Style(
+    pace=(0.9, 1.15), unevenness=0.08, blends=False, pause_s=0.2, correction_fraction=0.2
+)
+STYLES = {"smooth": SMOOTH, "human": HUMAN}
+
+
+@dataclass(frozen=True, eq=False)
+class _Motion:
+    """A motion of minimum jerk on its way; poses of motions that overlap add up."""
+
+    waypoint: Waypoint
+    change_rad: NDArray[np.float64]
+    begin_s: float
+
+    @property
+    def over_s(self) -> float:
+        """When the hand has arrived and rested."""
+        return self.begin_s + self.waypoint.duration_s + self.waypoint.settle_s
 
 
 class Expert:
@@ -62,25 +95,24 @@ class Expert:
     All poses are follower joints in JOINT_NAMES order, [rad]; the world maps them to the leader.
     """
 
-    def __init__(self, planner: GraspPlanner, style: HumanStyle | None = None) -> None:
+    def __init__(self, planner: GraspPlanner, style: Style | None = None) -> None:
         self.planner = planner
-        self._style = style or HumanStyle()
+        self.style = style or SMOOTH
+        self.attempts = 0
+        self.phase = ExpertPhase.IDLE
+        self.reason = ""
         self._rng = np.random.default_rng(0)
-        self._path: list[Waypoint] = []
+        self._motions: list[_Motion] = []
         self._start = HOME_RAD.copy()
         self._lean = np.zeros(JOINT_COUNT)
         self._clock_s = 0.0
-        self._segment_s = 0.0
-        self._attempts = 0
         self._tremor_phase = np.zeros((2, JOINT_COUNT))
         self._tremor_hz = np.zeros((2, JOINT_COUNT))
-        self.phase = ExpertPhase.IDLE
-        self.reason = ""
 
     @property
     def step(self) -> str:
         """Name of the waypoint that the hand is on its way to."""
-        return self._path[0].name if self._path else self.phase.value
+        return self._motions[0].waypoint.name if self._motions else self.phase.value
 
     def start(self, path: list[Waypoint], q_now: NDArray[np.float64], seed: int) -> None:
         """Begin a demonstration along a planned path.
@@ -91,51 +123,75 @@ class Expert:
             seed: Draws pace, tremor, rests and corrections.
         """
         self._rng = np.random.default_rng([seed, 2])
-        self._attempts = 1
+        self.attempts = 1
         self._start = np.array(q_now)
         self._lean = np.zeros(JOINT_COUNT)
-        self._clock_s = self._segment_s = 0.0
+        self._clock_s = 0.0
         self._tremor_phase = self._rng.uniform(0.0, 2.0 * np.pi, (2, JOINT_COUNT))
         self._tremor_hz = self._rng.uniform(0.2, 0.9, (2, JOINT_COUNT))
-        self._path = self._humanised(path)
+        self._motions = []
+        self._append(self._styled(path))
         self.phase, self.reason = ExpertPhase.MOVING, ""
 
     def stop(self) -> None:
         """Let the hand rest where it is."""
-        self._path = []
+        self._motions = []
         self.phase = ExpertPhase.IDLE
 
     def update(
-        self, dt_s: float, truth: TaskTruth, q_follower: NDArray[np.float64]
+        self, dt_s: float, truth: Callable[[], TaskTruth], q_follower: NDArray[np.float64]
     ) -> NDArray[np.float64] | None:
-        """Advance by dt and return the reference pose, or None when the hand rests."""
+        """Advance by dt and return the reference pose, or None when the hand rests.
+
+        Args:
+            dt_s: Time since the last update, [s].
+            truth: Looks at the table; asked only where the hand has to decide.
+            q_follower: Where the follower is, [rad].
+        """
         if self.phase is not ExpertPhase.MOVING:
             return None
         self._clock_s += dt_s
-        self._segment_s += dt_s
-        target = self._path[0]
-        fraction = min(1.0, self._segment_s / target.duration_s)
-        planned = self._start + (target.q_rad - self._start) * minimum_jerk(fraction)
+        planned = self._start.copy()
+        for motion in self._motions:
+            done = (self._clock_s - motion.begin_s) / motion.waypoint.duration_s
+            if done > 0.0:
+                planned += motion.change_rad * minimum_jerk(min(1.0, done))
         self._watch(dt_s, planned, q_follower)
-        if self._segment_s >= target.duration_s + target.settle_s:
-            self._arrive(target, truth)
         reference: NDArray[np.float64] = planned + self._lean
         reference[:-1] += self._tremor()[:-1]
+        if self._clock_s >= self._motions[0].over_s:
+            self._arrive(truth)
         return reference
 
-    def _arrive(self, reached: Waypoint, truth: TaskTruth) -> None:
+    def _arrive(self, truth: Callable[[], TaskTruth]) -> None:
         """Go on to the next waypoint; a lost block is gripped again, as a person would."""
-        self._start = reached.q_rad
-        self._segment_s = 0.0
-        self._path = self._path[1:]
-        lost = reached.name == "lift" and truth.block_xyz_m[2] < LIFTED_HEIGHT_M
-        if lost and self._attempts < MAX_ATTEMPTS:
-            self._attempts += 1
-            self._path = self._humanised(self.planner.plan(truth))
-        elif lost:
-            self.phase, self.reason = ExpertPhase.FAILED, "the block slipped three times"
-        elif not self._path:
+        arrived = self._motions.pop(0)
+        self._start = self._start + arrived.change_rad
+        if arrived.waypoint.name == "lift":
+            seen = truth()
+            if seen.block_xyz_m[2] < LIFTED_HEIGHT_M:
+                self._retry(seen)
+                return
+        if not self._motions:
             self.phase = ExpertPhase.DONE
+
+    def _retry(self, seen: TaskTruth) -> None:
+        """Plan again from here; what has begun is finished, what has not is dropped."""
+        if self.attempts >= MAX_ATTEMPTS:
+            self.phase, self.reason = ExpertPhase.FAILED, "the block slipped three times"
+            return
+        self.attempts += 1
+        self._motions = [m for m in self._motions if m.begin_s < self._clock_s]
+        self._append(self._styled(self.planner.plan(seen)))
+
+    def _append(self, path: list[Waypoint]) -> None:
+        """Line up a path behind the motions that are under way."""
+        pose = self._start + sum(m.change_rad for m in self._motions)
+        begin_s = self._clock_s
+        for waypoint in path:
+            self._motions.append(_Motion(waypoint, waypoint.q_rad - pose, begin_s))
+            pose = waypoint.q_rad
+            begin_s = self._motions[-1].over_s - waypoint.blend_s
 
     def _watch(
         self, dt_s: float, planned: NDArray[np.float64], q_follower: NDArray[np.float64]
@@ -151,32 +207,32 @@ class Expert:
         # Starts and ends in nothing, so that the hand does not jump.
         window = min(1.0, self._clock_s)
         wander: NDArray[np.float64] = np.sin(angle).sum(axis=0)
-        return wander * (0.5 * self._style.tremor_rad * window)
+        return wander * (0.5 * self.style.tremor_rad * window)
 
-    def _humanised(self, path: list[Waypoint]) -> list[Waypoint]:
-        """Vary pace and rests; sometimes aim beside the block first and correct."""
-        style, rng = self._style, self._rng
+    def _styled(self, path: list[Waypoint]) -> list[Waypoint]:
+        """Give a path the style's pace, its blends or rests, and now and then a correction."""
+        style, rng = self.style, self._rng
         pace = rng.uniform(*style.pace)
-        varied = [
-            Waypoint(
-                w.name,
-                w.q_rad,
-                w.duration_s * pace * rng.uniform(0.92, 1.08),
-                w.settle_s + rng.uniform(0.0, style.pause_s),
-            )
-            for w in path
-        ]
+        styled = []
+        for w in path:
+            factor = pace * (1.0 + style.unevenness * rng.uniform(-1.0, 1.0))
+            rest_s = 0.0 if style.blends else w.settle_s + rng.uniform(0.0, style.pause_s)
+            blend_s = w.blend_s * pace if style.blends else 0.0
+            styled.append(Waypoint(w.name, w.q_rad, w.duration_s * factor, rest_s, blend_s))
         if rng.uniform() < style.correction_fraction:
-            first = varied[0]
+            first = styled[0]
             beside = first.q_rad.copy()
             beside[:4] += rng.uniform(-1.0, 1.0, 4) * style.correction_rad
-            varied.insert(0, Waypoint("aim", beside, first.duration_s, 0.1))
-            varied[1] = Waypoint(first.name, first.q_rad, 0.5 * first.duration_s, first.settle_s)
-        return varied
+            styled.insert(0, Waypoint("aim", beside, first.duration_s, 0.1))
+            styled[1] = Waypoint(first.name, first.q_rad, 0.5 * first.duration_s, first.settle_s)
+        return styled
 
 
 def minimum_jerk(fraction: float) -> float:
     """Return the way done after a fraction of the time, both 0..1.
+
+    Motions that overlap add up to one without a rest, as people's do: Flash and Henis (1991),
+    Arm trajectory modifications during reaching towards visual targets.
 
     Source: Flash and Hogan (1985), The coordination of arm movements, eq. 3.
     """

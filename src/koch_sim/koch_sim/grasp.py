@@ -52,13 +52,15 @@ class Waypoint:
         name: What the hand does on the way to it.
         q_rad: Follower joints in JOINT_NAMES order, shape (6,).
         duration_s: Time to get there at the hand's normal pace.
-        settle_s: Time to rest there.
+        settle_s: Time to rest there, for a hand that rests.
+        blend_s: The next motion begins this long before this one ends, for a hand that does not.
     """
 
     name: str
     q_rad: Array
     duration_s: float
     settle_s: float = 0.0
+    blend_s: float = 0.0
 
 
 class GraspPlanner:
@@ -84,16 +86,19 @@ class GraspPlanner:
         cup_xy = truth.cup_xyz_m[:2]
         carry = self._keeping_roll("The place over the cup", cup_xy, CARRY_HEIGHT_M, lift)
         release = self._keeping_roll("The cup", cup_xy, RELEASE_HEIGHT_M, carry)
+        # Blends are as long as what follows allows: the fingers are over the block before they
+        # go down, at its sides before they close, and closed before they lift.
+        opened, closed = GRIPPER_OPEN_RAD, GRIPPER_CLOSED_RAD
         return [
-            Waypoint("reach", _with_gripper(above, GRIPPER_OPEN_RAD), 1.3, 0.1),
-            Waypoint("descend", _with_gripper(grasp, GRIPPER_OPEN_RAD), 0.9, 0.2),
-            Waypoint("grasp", _with_gripper(grasp, GRIPPER_CLOSED_RAD), 0.6, 0.3),
-            Waypoint("lift", _with_gripper(lift, GRIPPER_CLOSED_RAD), 0.9, 0.0),
-            Waypoint("carry", _with_gripper(carry, GRIPPER_CLOSED_RAD), 1.3, 0.1),
-            Waypoint("lower", _with_gripper(release, GRIPPER_CLOSED_RAD), 0.5, 0.2),
-            Waypoint("release", _with_gripper(release, GRIPPER_OPEN_RAD), 0.5, 0.2),
-            Waypoint("retreat", _with_gripper(carry, GRIPPER_OPEN_RAD), 0.6, 0.0),
-            Waypoint("home", HOME_RAD.copy(), 1.2, 0.2),
+            Waypoint("reach", _with_gripper(above, opened), 1.3, settle_s=0.1, blend_s=0.4),
+            Waypoint("descend", _with_gripper(grasp, opened), 0.9, settle_s=0.2, blend_s=0.2),
+            Waypoint("grasp", _with_gripper(grasp, closed), 0.6, settle_s=0.3, blend_s=0.18),
+            Waypoint("lift", _with_gripper(lift, closed), 0.9, blend_s=0.35),
+            Waypoint("carry", _with_gripper(carry, closed), 1.3, settle_s=0.1, blend_s=0.4),
+            Waypoint("lower", _with_gripper(release, closed), 0.5, settle_s=0.2, blend_s=0.15),
+            Waypoint("release", _with_gripper(release, opened), 0.5, settle_s=0.2, blend_s=0.2),
+            Waypoint("retreat", _with_gripper(carry, opened), 0.6, blend_s=0.35),
+            Waypoint("home", HOME_RAD.copy(), 1.2, settle_s=0.2),
         ]
 
     def _grasp_pose(self, block_xy: Array, yaw: float) -> tuple[Array, Array, Array]:

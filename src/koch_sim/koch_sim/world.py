@@ -16,7 +16,7 @@ from koch_rig.rig import Role
 from koch_rig.units import Units
 from koch_sim.arm_body import ArmBody
 from koch_sim.errors import SimulationError
-from koch_sim.expert import Expert, ExpertPhase, HumanStyle
+from koch_sim.expert import Expert, ExpertPhase, Style
 from koch_sim.grasp import HOME_RAD, GraspPlanner
 from koch_sim.randomisation import Randomisation, WorldSetup, draw
 from koch_sim.scene import FINGER_BODIES, TIMESTEP_S, build_spec
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
 #: Servo loops and the hand are computed once in this many physics steps.
 STEPS_PER_CONTROL = 2
-#: The expert looks and decides at 100 Hz, [s].
-EXPERT_PERIOD_S = 0.010
+CONTROL_PERIOD_S = STEPS_PER_CONTROL * TIMESTEP_S
 
 
 class World:
@@ -43,7 +42,7 @@ class World:
         *,
         seed: int,
         randomisation: Randomisation | None = None,
-        style: HumanStyle | None = None,
+        style: Style | None = None,
     ) -> None:
         """Build the model and put both arms into the home pose.
 
@@ -71,12 +70,9 @@ class World:
         self._leader = self._only(Role.LEADER)
         kinematics = Kinematics.for_arm()
         self.expert = Expert(GraspPlanner(kinematics, self._follower.arm.base), style)
-        self._expert_due_s = 0.0
         self.setup = draw(self.randomisation, seed, len(rig.cameras))
-        for body in self.arms.values():
-            body.place(self.data, HOME_RAD)
         self._hold = self._to_leader(HOME_RAD)
-        self.reset(seed)
+        self.restart(seed)
 
     def _only(self, role: Role) -> ArmBody:
         bodies = [body for body in self.arms.values() if body.arm.role is role]
@@ -100,6 +96,19 @@ class World:
             self._variation.apply(self.data, self.setup)
             return self.setup
 
+    def restart(self, seed: int) -> WorldSetup:
+        """Begin again as a new world would: time zero, both arms at home, motors off."""
+        with self.lock:
+            mujoco.mj_resetData(self.model, self.data)
+            for body in self.arms.values():
+                body.switch_off()
+                body.place(self.data, self._home_of(body))
+            self._hold = self._to_leader(HOME_RAD)
+            return self.reset(seed)
+
+    def _home_of(self, body: ArmBody) -> NDArray[np.float64]:
+        return self._to_leader(HOME_RAD) if body.is_leader else HOME_RAD
+
     def demonstrate(self) -> None:
         """Let the hand show the task from the follower's present pose.
 
@@ -122,13 +131,12 @@ class World:
                     body.sense(self.data)
 
     def _move_hand(self) -> None:
-        if self.time_s >= self._expert_due_s:
-            self._expert_due_s = self.time_s + EXPERT_PERIOD_S
-            reference = self.expert.update(
-                EXPERT_PERIOD_S, self.truth(), self._follower.joints(self.data)
-            )
-            if reference is not None:
-                self._hold = self._to_leader(reference)
+        # In every control step, so that the motion's clock is the world's.
+        reference = self.expert.update(
+            CONTROL_PERIOD_S, self.truth, self._follower.joints(self.data)
+        )
+        if reference is not None:
+            self._hold = self._to_leader(reference)
         self._leader.push_to(self.data, self._hold)
 
     def _to_leader(self, q_follower: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -177,6 +185,3 @@ class World:
         """Return a copy of the generalised positions, for drawing elsewhere."""
         with self.lock:
             return np.array(self.data.qpos)
-
-
-CONTROL_PERIOD_S = STEPS_PER_CONTROL * TIMESTEP_S

@@ -2,13 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The simulated rig, as it stands in config/."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-os.environ.setdefault("MUJOCO_GL", "egl")
 
 from koch_rig.load import load_rig
 from koch_rig.rig import Rig

@@ -9,8 +9,8 @@ import pytest
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.kinematics import Kinematics
 from koch_rig.model import JOINT_LIMITS
-from koch_sim.bench_arm import BenchArm
 from koch_sim.grasp import HOME_RAD
+from koch_sim.lockstep import Lockstep
 from koch_sim.randomisation import FULL, Randomisation, draw
 from koch_sim.task import TaskTruth, block_in_cup, folded_yaw, is_success
 
@@ -73,17 +73,15 @@ def test_hand_holds_the_leader_at_home(world):
     np.testing.assert_allclose(leader, world._to_leader(HOME_RAD), atol=0.03)
 
 
-def test_unpowered_follower_falls_and_powered_one_does_not(world):
+def test_unpowered_follower_falls_and_powered_one_does_not(world, rig):
     start = world.arms["follower"].joints(world.data)
     world.advance(125)
     fallen = world.arms["follower"].joints(world.data)
     assert np.abs(fallen - start).max() > 0.3
-    world.arms["follower"].place(world.data, HOME_RAD)
-    bench = BenchArm(world)
-    for _ in range(60):
-        bench.cycle()
-    held = world.arms["follower"].joints(world.data)
-    assert np.abs(held - HOME_RAD).max() < 0.15
+    lockstep = Lockstep(rig)
+    lockstep.run(0.5)
+    assert np.abs(lockstep.joints() - HOME_RAD).max() < 0.15
+    lockstep.close()
 
 
 @pytest.mark.parametrize(("yaw", "folded"), [(0.3, 0.3), (3.0, 3.0 - np.pi), (-2.0, np.pi - 2.0)])

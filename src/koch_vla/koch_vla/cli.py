@@ -55,6 +55,7 @@ VERBS = (
 )
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 CAMERA_CALIBRATION = Verb("calibrate camera", "koch_cameras.calibrate_cli", "calibrate a camera")
+LOCKSTEP_RECORD = Verb("record --lockstep", "koch_sim.record_cli", "record the scripted expert")
 
 # Libraries that a set-up may have left out, and what to call to get them.
 OPTIONAL = {
@@ -92,6 +93,8 @@ def find_verb(argv: Sequence[str]) -> tuple[Verb, list[str]]:
     name, *rest = argv
     if name == "calibrate" and rest[:1] == ["camera"]:
         return CAMERA_CALIBRATION, rest[1:]
+    if name == "record" and "--lockstep" in rest:
+        return LOCKSTEP_RECORD, rest
     for verb in VERBS:
         if verb.name == name:
             return verb, rest

@@ -3,7 +3,7 @@
 """Running a policy on a rig, without ROS: observations, inference thread, one run's decisions."""
 
 from koch_policy.execution.compatibility import check_policy, differences
-from koch_policy.execution.inference import Answer, InferenceWorker
+from koch_policy.execution.inference import Answer, InferenceWorker, LockstepWorker, Worker
 from koch_policy.execution.observation import ObservationBuilder
 from koch_policy.execution.outcome import Cause, End
 from koch_policy.execution.run import PolicyRun, RunSettings, Sink
@@ -14,11 +14,13 @@ __all__ = [
     "Cause",
     "End",
     "InferenceWorker",
+    "LockstepWorker",
     "ObservationBuilder",
     "PolicyRun",
     "RunSettings",
     "Sink",
     "Takeover",
+    "Worker",
     "check_policy",
     "differences",
 ]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -71,6 +72,61 @@ def example(policy: Policy, task: str) -> dict[str, object]:
         elif feature.type in (FeatureType.STATE, FeatureType.ENV):
             made[key] = np.zeros(feature.shape, np.float32)
     return made
+
+
+class Worker(Protocol):
+    """Computes one chunk at a time, beside the run that asks for it."""
+
+    @property
+    def busy_s(self) -> float:
+        """How long the present inference has taken [s], 0 while idle."""
+        ...
+
+    def submit(self, request: Request, observation: Observation, predict: Predict) -> None:
+        """Begin an inference; the caller waits for the answer before the next one."""
+
+    def poll(self) -> Answer | None:
+        """The answer, if there is one."""
+        ...
+
+
+class LockstepWorker:
+    """A worker without a thread: it computes at once and answers when a set time has passed.
+
+    Args:
+        policy: Loaded.
+        clock: Time in the world [ns].
+        delay_s: How long an inference takes in the world [s].
+    """
+
+    def __init__(self, policy: Policy, clock: Callable[[], int], delay_s: float) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._delay_ns = round(delay_s * 1e9)
+        self._answer: Answer | None = None
+
+    @property
+    def busy_s(self) -> float:
+        """How long the present inference has taken in the world [s], 0 while idle."""
+        answer = self._answer
+        if answer is None:
+            return 0.0
+        return max(1e-9, (self._clock() - answer.finished_ns + self._delay_ns) * 1e-9)
+
+    def submit(self, request: Request, observation: Observation, predict: Predict) -> None:
+        """Compute; the answer is there after the delay."""
+        begin = time.monotonic()
+        raw = checked(self._policy, predict(self._policy, observation, request))
+        duration_s = time.monotonic() - begin
+        self._answer = Answer(request, raw, None, self._clock() + self._delay_ns, duration_s)
+
+    def poll(self) -> Answer | None:
+        """The answer, once its time has come."""
+        answer = self._answer
+        if answer is None or self._clock() < answer.finished_ns:
+            return None
+        self._answer = None
+        return answer
 
 
 class InferenceWorker:

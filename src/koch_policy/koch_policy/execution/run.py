@@ -20,7 +20,7 @@ import numpy as np
 from koch_episodes.frame import Missing
 from koch_policy.chunks import ChunkScheduler, DelayQuantile, Grid, Request, Strategy
 from koch_policy.chunks.chunk import RawRows, Rows
-from koch_policy.execution.inference import Answer, InferenceWorker, Predict
+from koch_policy.execution.inference import Answer, Predict, Worker
 from koch_policy.execution.observation import ObservationBuilder
 from koch_policy.execution.outcome import Cause, End
 from koch_policy.execution.takeover import HUMAN, Takeover
@@ -96,7 +96,7 @@ class PolicyRun:
         strategy: Strategy,
         delay: DelayQuantile,
         clock: Callable[[], int],
-        worker: InferenceWorker,
+        worker: Worker,
         builder: ObservationBuilder,
         to_rad: Callable[[RawRows], Rows],
         predict: Predict,

@@ -83,11 +83,8 @@ def _wants_gradients(parameters: PolicyParameters) -> bool:
 
 def load_from(parameters: PolicyParameters) -> Policy:
     """Load the checkpoint that the parameters name, all steps of its horizon."""
-    import torch
-
     from koch_policy.runtime import load_policy
 
-    torch.set_num_threads(parameters.num_threads)
     policy = load_policy(
         parameters.checkpoint,
         "torch" if _wants_gradients(parameters) else parameters.runtime,
@@ -95,6 +92,7 @@ def load_from(parameters: PolicyParameters) -> Policy:
         device=parameters.device,
         full_horizon=True,
         calibration=parameters.calibration or None,
+        threads=parameters.num_threads,
     )
     steps = getattr(policy, "set_steps", None)
     if parameters.denoising_steps and steps is not None:

@@ -33,6 +33,7 @@ def load_policy(
     full_horizon: bool = False,
     zero_range: ZeroRange = ZeroRange.REFUSE,
     calibration: Calibration = None,
+    threads: int | None = None,
 ) -> Policy:
     """Load a checkpoint and warm it up.
 
@@ -45,6 +46,7 @@ def load_policy(
         compiles: For torch: torch.compile.
         full_horizon: Hand out all steps of a denoised horizon, not just n_action_steps.
         zero_range: What to do with features that never moved in training.
+        threads: CPU threads of torch in this process; None leaves them as they are.
         calibration: For int8, the first time: the dataset's folder, or observations of it.
 
     Raises:
@@ -56,6 +58,8 @@ def load_policy(
     ):
         if value not in known:
             raise RuntimeChoiceError(value, f"no such {name}", f"Known: {', '.join(known)}.")
+    if threads is not None:
+        torch.set_num_threads(threads)
     if runtime == "lerobot":
         from koch_policy.runtime.lerobot_runtime import LeRobotPolicy
 

@@ -1,0 +1,452 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The lockstep simulation: the rig in one process and in the world's own time, for experiments.
+
+World, servo chains, teleop map, guard and cameras are those of the graph; what lies between them
+there (ptys, DDS, the wall clock) is left out. A run is a function of its seed: no thread, no
+sleep, no clock but the world's. Processes share nothing, so N of them run N times as many.
+
+    arms:     leader -> PoseMap -> guard -> follower, at the follower's bus rate
+    cameras:  an image of every frame time, drawn only when somebody asks for its bytes
+    streams:  the rig's names, handed to listeners: ObservationBuilder.push, a bag's writer
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import mujoco
+import numpy as np
+import simplejpeg
+
+from koch_driver.arm import ELBOW_GAINS
+from koch_driver.control_table import VELOCITY_UNIT_RPM
+from koch_driver.emulator import build_chain
+from koch_driver.follower_task import GRIP_CURRENT_A
+from koch_driver.guard import Guard, GuardLimits, GuardResult, workspace_from_rig
+from koch_driver.teleop_map import PoseMap
+from koch_rig.joints import GRIPPER, JOINT_NAMES
+from koch_rig.load import load_rig
+from koch_rig.model import share_folder
+from koch_sim.camera_renderer import JPEG_QUALITY
+from koch_sim.errors import SimulationError
+from koch_sim.expert import STYLES, ExpertPhase
+from koch_sim.randomisation import FULL, Randomisation
+from koch_sim.task import ENVIRONMENT_NAMES
+from koch_sim.world import World
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import Queue
+
+    from numpy.typing import NDArray
+
+    from koch_rig.rig import Rig
+    from koch_sim.arm_body import ArmBody
+    from koch_sim.expert import Style
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_NS = 1_000_000_000
+#: Stamps begin here: zero would mean "no stamp" to whoever reads a bag, [s].
+START_S = 1000.0
+#: The arm comes to rest at home before anything begins, [s].
+SETTLE_S = 0.6
+#: Ground truth goes out as the world node sends it, [s].
+TRUTH_PERIOD_S = 0.02
+_SPEED_PER_UNIT = VELOCITY_UNIT_RPM * 2.0 * np.pi / 60.0
+_SLACK_S = 1e-6  # sums of control periods are not exact
+
+Listener = Callable[[str, int, Any], None]
+"""Takes stream name, stamp [ns] and value: a `NamedValues` or a `CameraImage`."""
+
+
+class NamedValues(NamedTuple):
+    """Joint positions [rad] with speeds [rad/s] where measured, or another named vector."""
+
+    names: Sequence[str]
+    values: Sequence[float]
+    speeds: Sequence[float] = ()
+
+
+class Cameras:
+    """Draws the rig's cameras of remembered instants."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._data = mujoco.MjData(world.model)
+        self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
+
+    def close(self) -> None:
+        """Let the graphics memory go; may be called twice."""
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
+
+    def draw(
+        self, camera: str, qpos: NDArray[np.float64], height: int, width: int
+    ) -> NDArray[np.uint8]:
+        """Draw one camera, RGB (height, width, 3); sizes as the rig's cameras are cheapest."""
+        model, data = self._world.model, self._data
+        data.qpos[:] = qpos
+        # Only what an image needs: poses of bodies, cameras and lights.
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_camlight(model, data)
+        size = (height, width)
+        if size not in self._renderers:
+            self._renderers[size] = mujoco.Renderer(model, *size)
+        renderer = self._renderers[size]
+        renderer.update_scene(data, camera)
+        image: NDArray[np.uint8] = renderer.render()
+        return image
+
+
+class CameraImage:
+    """One camera at one instant; drawn and compressed, as the graph's, when asked for its bytes.
+
+    Most images are never looked at: a policy that plans two seconds ahead asks twice a second.
+    """
+
+    def __init__(self, cameras: Cameras, rig: Rig, name: str, qpos: NDArray[np.float64]) -> None:
+        self._cameras, self._camera, self._qpos = cameras, rig.cameras[name], qpos
+        self._jpeg = b""
+
+    def rgb(self, height: int = 0, width: int = 0) -> NDArray[np.uint8]:
+        """Draw it, RGB (H, W, 3), in the camera's size unless told otherwise."""
+        camera = self._camera
+        return self._cameras.draw(
+            camera.name, self._qpos, height or camera.height, width or camera.width
+        )
+
+    def __bytes__(self) -> bytes:
+        """Return the JPEG that the camera server would send."""
+        if not self._jpeg:
+            self._jpeg = simplejpeg.encode_jpeg(
+                self.rgb(),
+                quality=JPEG_QUALITY,
+                colorspace="RGB",
+                colorsubsampling="420",
+                fastdct=True,
+            )
+        return self._jpeg
+
+
+class Lockstep:
+    """The simulated rig in lockstep. One thread.
+
+    A person's (or the expert's) hand drives while `teleop` is set; otherwise `command` does.
+    """
+
+    def __init__(
+        self,
+        rig: Rig,
+        *,
+        seed: int = 0,
+        randomisation: Randomisation | None = None,
+        style: Style | None = None,
+    ) -> None:
+        """Build the world and switch the arms on.
+
+        Args:
+            rig: A rig with a simulated table.
+            seed: Of the first set-up.
+            randomisation: What varies between set-ups.
+            style: How the expert's hand moves.
+
+        Raises:
+            SimulationError: The rig has no follower or no leader.
+        """
+        self.rig = rig
+        self.world = World(rig, seed=seed, randomisation=randomisation, style=style)
+        self.cameras = Cameras(self.world)
+        self.listeners: list[Listener] = []
+        self.teleop = False
+        follower, leader = rig.follower, rig.leader_of(rig.follower.name)
+        assert leader is not None  # the world has checked
+        self._body, self._leader_body = (
+            self.world.arms[follower.name],
+            self.world.arms[leader.name],
+        )
+        self._names = follower.name, leader.name
+        self._map = PoseMap(self._leader_body.units, self._body.units)
+        self._limits = _limits(rig, self._body)
+        self._workspace = workspace_from_rig(rig.limits, follower)
+        self._period_s = 1.0 / follower.rate_hz
+        self._frame_s = {name: 1.0 / camera.fps for name, camera in rig.cameras.items()}
+        self.restart(seed)
+
+    def close(self) -> None:
+        """Let the graphics memory go; may be called twice."""
+        self.cameras.close()
+
+    def restart(self, seed: int) -> None:
+        """Begin again on a seed's set-up: the arm at home and at rest, nobody drives."""
+        self.world.restart(seed)
+        self.guard = Guard(self._limits, period_s=self._period_s, workspace=self._workspace)
+        self.result: GuardResult | None = None
+        self._chains = {
+            name: build_chain(self.rig, name, physics=body.in_process, clock=self._clock)
+            for name, body in self.world.arms.items()
+        }
+        for joint in JOINT_NAMES:
+            self._write(joint, "Torque_Enable", 1)
+        for register, value in ELBOW_GAINS.items():
+            self._write("elbow_flex", register, value)
+        self._write(GRIPPER, "Goal_Current", round(GRIP_CURRENT_A * 1e3))
+        self._cycle_s = self._truth_s = 0.0
+        self._next_frame_s = dict.fromkeys(self._frame_s, 0.0)
+        self.teleop = False
+        self._cycle()
+        listeners, self.listeners = self.listeners, []
+        self.run(SETTLE_S)
+        self.listeners = listeners
+
+    # -- time ---------------------------------------------------------------------------------
+
+    def _clock(self) -> float:
+        return self.world.time_s
+
+    @property
+    def time_ns(self) -> int:
+        """The time in the world as stamps tell it, [ns]."""
+        return round((START_S + self.world.time_s) * _NS)
+
+    def run(self, duration_s: float) -> None:
+        """Let time pass."""
+        self.run_until(self.time_ns + round(duration_s * _NS))
+
+    def run_until(self, time_ns: int) -> None:
+        """Let time pass until a stamp."""
+        while self.time_ns < time_ns:
+            self.world.advance()
+            now_s = self.world.time_s + _SLACK_S
+            if now_s >= self._cycle_s + self._period_s:
+                self._cycle_s += self._period_s
+                self._cycle()
+            for name, due_s in self._next_frame_s.items():
+                if now_s >= due_s:
+                    self._next_frame_s[name] = due_s + self._frame_s[name]
+                    self._look(name)
+            if now_s >= self._truth_s:
+                self._truth_s += TRUTH_PERIOD_S
+                values = self.world.truth().environment_state().tolist()
+                self._tell("sim/environment_state", NamedValues(ENVIRONMENT_NAMES, values))
+
+    # -- the arms -----------------------------------------------------------------------------
+
+    def command(self, source: str, positions: Sequence[float], stamp_ns: int) -> None:
+        """Hand a command to the guard, joint angles in JOINT_NAMES order, [rad]."""
+        age_s = (self.time_ns - stamp_ns) / _NS
+        self.guard.submit(source, JOINT_NAMES, positions, age_s=age_s, now_s=self.world.time_s)
+
+    def joints(self) -> NDArray[np.float64]:
+        """Return the follower's angles as its servos measure them, (6,), [rad]."""
+        ticks = self._chains[self._names[0]].positions_ticks()
+        return np.asarray(self._body.units.ticks_to_rad(ticks))
+
+    def _cycle(self) -> None:
+        """One bus cycle: read both arms, ask the guard, write the goal, tell the listeners."""
+        follower, leader = self._names
+        if self.teleop or self.listeners:
+            lead = self._measured(leader, self._leader_body)
+            self._tell(f"{leader}/joint_states", lead)
+            if self.teleop:
+                self.command("teleop", self._map.map(lead.values), self.time_ns)
+        state = self._measured(follower, self._body)
+        self._tell(f"{follower}/joint_states", state)
+        self.result = self.guard.step(self.world.time_s, state.values)
+        goal = self.result.goal
+        if goal is None:
+            return
+        for joint, ticks in zip(JOINT_NAMES, self._body.units.rad_to_ticks(goal), strict=True):
+            self._write(joint, "Goal_Position", int(ticks))
+        self._chains[follower].refresh()
+        self._tell(f"{follower}/joint_command", NamedValues(JOINT_NAMES, goal))
+
+    def _measured(self, arm: str, body: ArmBody) -> NamedValues:
+        chain = self._chains[arm]
+        positions = body.units.ticks_to_rad(chain.positions_ticks())
+        if not self.listeners:
+            return NamedValues(JOINT_NAMES, positions.tolist())
+        units = np.array([servo.get("Present_Velocity") for servo in chain.servos])
+        speeds = body.units.sign * units * _SPEED_PER_UNIT
+        return NamedValues(JOINT_NAMES, positions.tolist(), speeds.tolist())
+
+    def _write(self, joint: str, register: str, value: int) -> None:
+        """Write a register of the follower as a packet would, with all its effects."""
+        servo = self._chains[self._names[0]].servo(joint)
+        entry = servo.model.register(register)
+        servo.write(entry.address, entry.encode(value))
+
+    # -- what is seen -------------------------------------------------------------------------
+
+    def _look(self, name: str) -> None:
+        if self.listeners:
+            self._tell(f"cameras/{name}", self.image(name))
+
+    def image(self, name: str) -> CameraImage:
+        """Return what a camera sees now."""
+        return CameraImage(self.cameras, self.rig, name, self.world.qpos())
+
+    def _tell(self, stream: str, value: Any) -> None:
+        stamp_ns = self.time_ns
+        for listener in self.listeners:
+            listener(stream, stamp_ns, value)
+
+    # -- the expert ---------------------------------------------------------------------------
+
+    def demonstrate(self, timeout_s: float = 40.0, rest_s: float = 0.5) -> bool:
+        """Let the expert show the task once; the block then comes to rest.
+
+        Listeners hear the motion alone, not the rest behind it.
+
+        Returns:
+            Whether the block rests in the cup.
+
+        Raises:
+            UnreachableError: Block or cup lie out of reach.
+        """
+        self.teleop = True
+        listeners, self.listeners = self.listeners, []
+        self.run(2.0 * self.guard.limits.blend_min_s)  # the guard takes over softly, at home
+        self.listeners = listeners
+        self.world.demonstrate()
+        end_s = self.world.time_s + timeout_s
+        moving = ExpertPhase.MOVING
+        while self.world.demonstration_phase() is moving and self.world.time_s < end_s:
+            self.run(self._period_s)
+        self.listeners = []
+        self.run(rest_s)
+        self.listeners = listeners
+        self.teleop = False
+        return self.world.succeeded()
+
+
+def _limits(rig: Rig, body: ArmBody) -> GuardLimits:
+    """The rig's limits, narrowed by the calibrated ranges, as the driver's."""
+    lower, upper = body.units.range_rad()
+    ranges = zip(JOINT_NAMES, lower.tolist(), upper.tolist(), strict=True)
+    calibrated = {joint: (low, high) for joint, low, high in ranges}
+    return GuardLimits.from_rig(rig.limits, calibrated=calibrated)
+
+
+@dataclass(frozen=True)
+class LockstepSettings:
+    """Which simulation to open, as a command line tells it.
+
+    Attributes:
+        rig: The rig file.
+        spread: Part of the reachable area over which things lie, 0..1; None takes the rig's.
+        randomise: Vary looks, friction and servos too, not only poses.
+        style: How the expert's hand moves, a key of STYLES.
+    """
+
+    rig: Path
+    spread: float | None = None
+    randomise: bool = False
+    style: str = "smooth"
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Declare the options of every command that opens a lockstep simulation."""
+        parser.add_argument("--rig", type=Path, default=share_folder() / "config/rig.sim.yaml")
+        parser.add_argument("--spread", type=float, help="part of the reachable area, 0 to 1")
+        parser.add_argument(
+            "--randomise", action="store_true", help="vary looks, friction and servos too"
+        )
+        parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> LockstepSettings:
+        """Take the options of a command line."""
+        style = getattr(options, "style", "smooth")
+        return cls(options.rig, options.spread, options.randomise, style)
+
+    def check(self) -> Rig:
+        """Load the rig.
+
+        Raises:
+            RigError: It cannot be read.
+            SimulationError: It has no simulated table, or the spread is no fraction.
+        """
+        rig = load_rig(self.rig)
+        if not rig.has_simulated_table or rig.simulation is None:
+            raise SimulationError(
+                f"--rig {rig.path}: got a rig without a simulated table, expected `simulation: "
+                "{physics: mujoco}`, as in config/rig.sim.yaml."
+            )
+        if self.spread is None:
+            return rig
+        if not 0.0 <= self.spread <= 1.0:
+            raise SimulationError(f"--spread {self.spread}: expected a number from 0 to 1.")
+        return replace(rig, simulation=replace(rig.simulation, spread_fraction=self.spread))
+
+    def open(self) -> Lockstep:
+        """Build the simulation."""
+        return Lockstep(
+            self.check(),
+            randomisation=FULL if self.randomise else Randomisation(),
+            style=STYLES[self.style],
+        )
+
+
+def over_processes(
+    make: Callable[[], Callable[[Job], Result]], jobs: Sequence[Job], processes: int
+) -> Iterator[Result]:
+    """Do jobs in several processes; results come in the order of the jobs.
+
+    Args:
+        make: Makes what does a job, once in each process; picklable.
+        jobs: Picklable.
+        processes: How many; 1 works in this process.
+
+    Raises:
+        Exception: What a job raised; the other processes are ended.
+    """
+    processes = max(1, min(processes, len(jobs)))
+    if processes == 1:
+        yield from map(make(), jobs)
+        return
+    context = multiprocessing.get_context("spawn")  # EGL and torch do not survive a fork
+    asked: Queue[tuple[int, Job] | None] = context.Queue()
+    answered: Queue[tuple[int, Any]] = context.Queue()
+    for item in (*enumerate(jobs), *[None] * processes):
+        asked.put(item)
+    workers = [
+        context.Process(target=_work, args=(make, asked, answered), daemon=True)
+        for _ in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    try:
+        early: dict[int, Any] = {}
+        for number in range(len(jobs)):
+            while number not in early:
+                place, result = answered.get()
+                early[place] = result
+                if isinstance(result, BaseException):
+                    raise result
+            yield early.pop(number)
+    finally:
+        for worker in workers:
+            worker.terminate()
+
+
+def _work(
+    make: Callable[[], Callable[[Job], Result]],
+    asked: Queue[tuple[int, Job] | None],
+    answered: Queue[tuple[int, Any]],
+) -> None:
+    place = -1
+    try:
+        work = make()
+        while (item := asked.get()) is not None:
+            place, job = item
+            answered.put((place, work(job)))
+    except Exception as exc:  # handed on to the process that asked
+        answered.put((place, exc))

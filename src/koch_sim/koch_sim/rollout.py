@@ -1,0 +1,212 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Rollouts in the lockstep simulation: the expert's, or a policy's with the node's own parts.
+
+Observations come from `ObservationBuilder`, decisions from `PolicyRun`, chunks from its scheduler
+and strategy, as on the graph. An inference takes a set time in the world, however long it takes
+here, so that a result does not depend on the machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from koch_policy.chunks import DelayQuantile, Grid, StrategyKind, make_strategy
+from koch_policy.chunks.guided import predict_continuing
+from koch_policy.chunks.strategies import strategy_kind
+from koch_policy.execution import (
+    LockstepWorker,
+    ObservationBuilder,
+    PolicyRun,
+    RunSettings,
+    Takeover,
+    check_policy,
+)
+from koch_policy.execution.compatibility import policy_units
+from koch_policy.execution.inference import Predict
+from koch_policy.execution.observation import Vector
+from koch_policy.runtime import load_policy
+from koch_rig.joints import JOINT_NAMES
+from koch_sim.errors import UnreachableError
+from koch_sim.evaluation import Trial
+from koch_sim.lockstep import CameraImage, Lockstep, LockstepSettings
+
+if TYPE_CHECKING:
+    from koch_policy.chunks.chunk import RawRows, Request, Rows
+    from koch_policy.policy import Observation, Policy
+
+#: Success is asked for as often as the world node tells it, in ticks of 30 Hz.
+_ASK_EVERY = 3
+#: After success or the end the world gets this long to come to rest, [s].
+REST_S = 0.5
+#: The gripper is not averaged over chunks: half open drops things.
+_GRIPPER = JOINT_NAMES.index("gripper")
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """How a policy is loaded and executed; names and defaults are the policy node's.
+
+    Attributes:
+        checkpoint: Its folder, or a training output.
+        runtime: What computes.
+        strategy: Chunk execution; empty takes what suits the policy.
+        execution_steps: Steps of a chunk to execute before the next; 0 takes the policy's.
+        denoising_steps: Of iterative policies; 0 takes the checkpoint's.
+        delay_s: How long an inference takes in the world, [s].
+        task: Task text; empty takes the rig's.
+    """
+
+    checkpoint: Path
+    runtime: str = "torch"
+    strategy: str = ""
+    execution_steps: int = 0
+    denoising_steps: int = 0
+    delay_s: float = 0.05
+    task: str = ""
+
+
+class ExpertRollouts:
+    """Lets the expert show the task, seed by seed."""
+
+    def __init__(self, settings: LockstepSettings, timeout_s: float) -> None:
+        self.lockstep = settings.open()
+        self._timeout_s = timeout_s
+
+    def __call__(self, seed: int) -> Trial:
+        """Demonstrate once."""
+        lockstep = self.lockstep
+        lockstep.restart(seed)
+        begin_s = lockstep.world.time_s
+        try:
+            success = lockstep.demonstrate(self._timeout_s)
+        except UnreachableError as exc:
+            return Trial(seed, False, 0.0, str(exc))
+        expert = lockstep.world.expert
+        reason = expert.reason or f"{expert.phase.value} after {expert.attempts} grip(s)"
+        return Trial(seed, success, lockstep.world.time_s - begin_s, reason)
+
+
+class PolicyRollouts:
+    """Lets a policy try the task, seed by seed."""
+
+    def __init__(
+        self, settings: LockstepSettings, policy: PolicySettings, timeout_s: float
+    ) -> None:
+        """Open the simulation and load the policy.
+
+        Raises:
+            KochError: The policy cannot be loaded, or does not fit the rig.
+        """
+        self.lockstep = settings.open()
+        self.settings = policy
+        self._timeout_s = timeout_s
+        self._policy = _load(policy)
+        rig = self.lockstep.rig
+        check_policy(self._policy, rig, str(policy.checkpoint))
+        units = {name: body.units for name, body in self.lockstep.world.arms.items()}
+        self._builder = ObservationBuilder(self._policy, rig, units)
+        self._to_rad = partial(units[rig.follower.name].to_rad, policy_units(self._policy))
+        self._kind = strategy_kind(policy.strategy, self._policy.config)
+
+    def __call__(self, seed: int) -> Trial:
+        """Try once, from the home pose."""
+        lockstep = self.lockstep
+        lockstep.restart(seed)
+        for buffer in self._builder.buffers.values():
+            buffer.clear()
+        self._policy.reset()
+        lockstep.listeners = [self._hear]
+        run = self._begin(seed)
+        begin_s, tick = lockstep.world.time_s, 0
+        while run.end is None and not (tick % _ASK_EVERY == 0 and lockstep.world.succeeded()):
+            tick += 1
+            lockstep.run_until(run.grid.time_ns(tick))
+            run.step(tick)
+        duration_s = lockstep.world.time_s - begin_s
+        lockstep.listeners = []
+        lockstep.run(REST_S)
+        success = lockstep.world.succeeded()
+        reason = "the task is done" if run.end is None else run.end.reason
+        return Trial(seed, success, duration_s, reason)
+
+    def _begin(self, seed: int) -> PolicyRun:
+        """Begin a run as the policy node does."""
+        settings, lockstep = self.settings, self.lockstep
+        grid = Grid(lockstep.time_ns, float(lockstep.rig.fps))
+        return PolicyRun(
+            RunSettings(
+                task=settings.task or lockstep.rig.task,
+                max_duration_s=self._timeout_s,
+                quiet_s=lockstep.rig.limits.command_timeout_s + 0.1,
+            ),
+            grid=grid,
+            strategy=make_strategy(
+                self._kind,
+                self._policy.config,
+                execution_steps=settings.execution_steps,
+                gripper=_GRIPPER,
+            ),
+            delay=DelayQuantile(initial_s=settings.delay_s),
+            clock=lambda: lockstep.time_ns,
+            worker=LockstepWorker(self._policy, lambda: lockstep.time_ns, settings.delay_s),
+            builder=self._builder,
+            to_rad=self._to_rad,
+            predict=self._predict(seed),
+            takeover=Takeover(monotonic=lambda: lockstep.world.time_s),
+            sink=_Commands(lockstep),
+        )
+
+    def _predict(self, seed: int) -> Predict:
+        """How to call the policy; what it draws follows from the seed."""
+        rng = np.random.default_rng([seed, 3])
+        config = self._policy.config
+        steps = self.settings.denoising_steps or None
+
+        def predict(policy: Policy, observation: Observation, request: Request) -> RawRows:
+            shape = (config.horizon_steps, config.action_dim)
+            noise = rng.standard_normal(shape, dtype=np.float32)
+            if self._kind is StrategyKind.RTC:
+                return predict_continuing(policy, observation, request, steps=steps, noise=noise)
+            return policy.predict(observation, noise=noise)
+
+        return predict
+
+    def _hear(self, stream: str, stamp_ns: int, value: Any) -> None:
+        if stream in self._builder.buffers:
+            is_image = isinstance(value, CameraImage)
+            sample = value if is_image else Vector(value.names, value.values)
+            self._builder.push(stream, stamp_ns, sample)
+
+
+class _Commands:
+    """The sink of a run: commands go to the guard, all else is for people to see."""
+
+    def __init__(self, lockstep: Lockstep) -> None:
+        self._lockstep = lockstep
+
+    def command(self, time_ns: int, action: Rows) -> None:
+        """Command the arm."""
+        self._lockstep.command("policy", action.tolist(), time_ns)
+
+    def chunk(self, request: Request, rows: Rows, entry: int, observed_ns: int) -> None:
+        """Nobody looks."""
+
+    def predicted(self, tick: int, action: Rows, preview: Rows | None) -> None:
+        """Nobody looks."""
+
+    def intervention(self, stamp_ns: int, source: str, *, begins: bool) -> None:
+        """Nobody takes over."""
+
+
+def _load(settings: PolicySettings) -> Policy:
+    policy = load_policy(settings.checkpoint, settings.runtime, full_horizon=True, threads=1)
+    steps = getattr(policy, "set_steps", None)
+    if settings.denoising_steps and steps is not None:
+        steps(settings.denoising_steps)
+    return policy
