@@ -127,16 +127,21 @@ def save_checkpoint(
     extras: Extras | None = None,
 ) -> None:
     """Write a checkpoint folder whole or not at all (temporary folder, then rename)."""
-    prefix = policy_model(model).state_dict_prefix
-    tensors = {
-        prefix + key: value.detach().to("cpu").contiguous().clone()
-        for key, value in model.state_dict().items()
-    }
+    tensors = policy_tensors(model)
     with write_folder(Path(path)) as folder:
         write_json(folder / CONFIG, config_to_dict(config))
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         write_processors(folder, config, Processors(config.normalization_mapping, statistics, {}))
         write_extras(folder, extras or Extras())
+
+
+def policy_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return a network's weights on the CPU under the names that checkpoints use."""
+    prefix = policy_model(model).state_dict_prefix
+    return {
+        prefix + key: value.detach().to("cpu").contiguous().clone()
+        for key, value in model.state_dict().items()
+    }
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

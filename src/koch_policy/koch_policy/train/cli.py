@@ -19,14 +19,21 @@ from koch_policy.errors import CheckpointError, ConfigError
 from koch_policy.memory import keep_freed_memory
 from koch_policy.models.registry import known_policies
 from koch_policy.train import parallel
-from koch_policy.train.config import Recipe, load_recipe, preset_names, recipe_from_json
+from koch_policy.train.config import (
+    RECIPE,
+    Recipe,
+    load_recipe,
+    preset_names,
+    recipe_from_json,
+)
 from koch_policy.train.degrees import degrees_per_unit
+from koch_policy.train.lerobot_keys import honoured
+from koch_policy.train.resume import ResumeError, recipe_differences
 from koch_policy.train.setup import make_trainer
 from koch_policy.train.source import open_demonstrations
 from koch_policy.train.state import MODEL_FOLDER
 from koch_rig.errors import KochError
 
-_RECIPE = "koch_train_config.json"
 _SECOND_SIGNAL_S = 3.0
 
 
@@ -38,7 +45,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         epilog=f"Presets: {', '.join(preset_names())} (POLICY-PRESET).",
     )
     parser.add_argument("--dataset", type=Path, required=True, help="LeRobot dataset folder")
-    parser.add_argument("--policy", choices=known_policies(), default="act")
+    parser.add_argument("--policy", choices=known_policies(), help="default: act")
     parser.add_argument("--out", type=Path, required=True, help="output folder")
     parser.add_argument("--preset", help="shipped override file, e.g. tiny")
     parser.add_argument("--config", type=Path, action="append", default=[], help="override file")
@@ -63,33 +70,40 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def _recipe(options: argparse.Namespace) -> Recipe:
     """Return the recipe of the arguments, or, to resume, the one the run was started with."""
     if options.resume:
-        path = options.out / "checkpoints" / "last" / MODEL_FOLDER / _RECIPE
-        if not path.is_file():
-            raise CheckpointError(path, "nothing to resume", "Start without --resume.")
-        recipe = recipe_from_json(path)
-        for setting in options.settings:  # more steps, another logging interval
-            group, _, _ = setting.partition(".")
-            if group != "train":
-                raise CheckpointError(
-                    path, f"{group!r} cannot change in a resumed run", "Start a new one."
-                )
-        return _with_settings(recipe, options)
+        return _resumed(options)
     if (options.out / "checkpoints" / "last").exists():
         raise CheckpointError(
             options.out, "holds a training run already", "Add --resume or choose another --out."
         )
-    recipe = load_recipe(options.policy, options.preset, options.config, options.settings)
-    if options.zero_range is not None:
-        recipe = recipe.with_overrides(
-            {"train": {"zero_range": options.zero_range}}, "--zero-range"
-        )
-    return recipe
+    recipe = load_recipe(options.policy or "act", options.preset, options.config, options.settings)
+    return honoured(_zero_range(recipe, options))
 
 
-def _with_settings(recipe: Recipe, options: argparse.Namespace) -> Recipe:
-    base = load_recipe(recipe.policy_type, None, [], options.settings).to_dict()["train"]
-    keys = {setting.partition("=")[0].partition(".")[2] for setting in options.settings}
-    return recipe.with_overrides({"train": {key: base[key] for key in keys}}, "--set")
+def _zero_range(recipe: Recipe, options: argparse.Namespace) -> Recipe:
+    if options.zero_range is None:
+        return recipe
+    return recipe.with_overrides({"train": {"zero_range": options.zero_range}}, "--zero-range")
+
+
+def _resumed(options: argparse.Namespace) -> Recipe:
+    """Return the recipe of the run in OUT with what may change; all else must be as it was."""
+    path = options.out / "checkpoints" / "last" / MODEL_FOLDER / RECIPE
+    if not path.is_file():
+        raise CheckpointError(path, "nothing to resume", "Start without --resume.")
+    stored = recipe_from_json(path)
+    for setting in options.settings:  # more steps, another logging interval
+        group, _, _ = setting.partition(".")
+        if group != "train":
+            raise CheckpointError(
+                path, f"{group!r} cannot change in a resumed run", "Start a new one."
+            )
+    kind = options.policy or stored.policy_type
+    if kind != stored.policy_type:
+        raise ResumeError(options.out, [f"policy.type: {stored.policy_type!r} -> {kind!r}"])
+    named = _zero_range(load_recipe(kind, options.preset, options.config, [], stored), options)
+    if lines := recipe_differences(stored, named, everything=True):
+        raise ResumeError(options.out, lines)
+    return honoured(load_recipe(kind, None, [], options.settings, stored))
 
 
 @contextlib.contextmanager
@@ -130,11 +144,13 @@ def train(options: argparse.Namespace) -> None:
         torch.set_num_threads(options.threads)
     data = open_demonstrations(options.dataset, recipe.train, cache=options.cache)
     data, degrees = degrees_per_unit(data, options.units, options.rig)
-    device = parallel.start(options.device)
+    device = parallel.start(_device(options.device, recipe))
     if device.type == "cpu":
         keep_freed_memory()
     try:
-        trainer = make_trainer(data, recipe, options.out, device=device, degrees=degrees)
+        trainer = make_trainer(
+            data, recipe, options.out, device=device, degrees=degrees, is_new=not options.resume
+        )
         if not options.threads and not trainer.config.cameras:
             # Small matrices gain nothing from a second thread, and one that waits for a core
             # which another program has holds up both: 1800 samples/s become 32.
@@ -150,6 +166,11 @@ def train(options: argparse.Namespace) -> None:
     for name, value in errors.items():
         print(f"open-loop error {name}: {value:.3f}")
     print(f"saved {options.out}/checkpoints/last/{MODEL_FOLDER} at step {trainer.step}")
+
+
+def _device(option: str, recipe: Recipe) -> str:
+    """Join --device and LeRobot's `policy.device`; `make_trainer` refuses a contradiction."""
+    return str(recipe.policy.get("device") or option) if option == "auto" else option
 
 
 def main(argv: list[str]) -> int:

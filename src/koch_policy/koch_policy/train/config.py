@@ -25,6 +25,7 @@ from koch_policy.extras import is_crop
 from koch_policy.files import read_json
 from koch_policy.train.augment import AugmentConfig
 
+RECIPE = "koch_train_config.json"  # beside the checkpoint's config.json
 PRESETS = Path(__file__).parent / "presets"
 _GROUPS = {"about", "train", "augment", "policy"}
 
@@ -53,6 +54,8 @@ class TrainConfig:
             sees, as fractions of the image. Pixels then go where the work is.
         imagenet_statistics: Scale pictures by ImageNet's statistics instead of the dataset's.
         zero_range: "refuse" or "constant": what to do with dimensions that never move.
+        pretrained_policy: Checkpoint (folder or training output) whose weights the policy starts
+            from, for fine-tuning; the statistics are those of the new data.
         pretrained_backbone: safetensors file of torchvision weights to start the backbones from.
         measure_norms: Without pretrained weights: measure the backbones' frozen batch norms on the
             dataset's pictures before the first step.
@@ -80,6 +83,7 @@ class TrainConfig:
     crops: Mapping[str, list[float]] = field(default_factory=dict)
     imagenet_statistics: bool = True
     zero_range: str = "refuse"
+    pretrained_policy: str | None = None
     pretrained_backbone: str | None = None
     measure_norms: bool = False
 
@@ -106,8 +110,18 @@ class TrainConfig:
             raise ConfigError("train", "validation_fraction", self.validation_fraction, "[0, 1)")
         if not 0.0 <= self.ema_decay < 1.0:
             raise ConfigError("train", "ema_decay", self.ema_decay, "[0, 1)")
+        if self.pretrained_policy is not None and self.pretrained_backbone is not None:
+            raise ConfigError(
+                "train", "pretrained_backbone", self.pretrained_backbone, "nothing",
+                "train.pretrained_policy brings its backbones along.",
+            )  # fmt: skip
         if self.zero_range not in ("refuse", "constant"):
             raise ConfigError("train", "zero_range", self.zero_range, "refuse or constant")
+
+    @property
+    def pretrained(self) -> str | None:
+        """What weights come from; None where all of them are drawn at random."""
+        return self.pretrained_policy or self.pretrained_backbone
 
     def _check_inputs(self) -> None:
         """Check the lists of features and the picture size."""
@@ -208,14 +222,18 @@ def preset_names() -> list[str]:
 
 
 def load_recipe(
-    policy: str, preset: str | None, files: Sequence[Path], settings: Sequence[str]
+    policy: str,
+    preset: str | None,
+    files: Sequence[Path],
+    settings: Sequence[str],
+    base: Recipe | None = None,
 ) -> Recipe:
-    """Build a recipe: defaults, preset, override files, then `group.key=value` settings.
+    """Build a recipe: defaults or `base`, preset, override files, `group.key=value` settings.
 
     Raises:
         ConfigError: The preset, a file or a setting is not valid.
     """
-    recipe = Recipe(policy={"type": policy})
+    recipe = Recipe(policy={"type": policy}) if base is None else base
     if preset is not None:
         name = f"{policy}-{preset}"
         if name not in preset_names():

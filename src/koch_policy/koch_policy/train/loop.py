@@ -22,7 +22,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from koch_policy.checkpoint import load_checkpoint, save_checkpoint
+from koch_policy.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    load_weights,
+    policy_tensors,
+    save_checkpoint,
+)
 from koch_policy.configs import ACTION, PolicyConfig
 from koch_policy.errors import CheckpointError, NotFiniteError
 from koch_policy.extras import Extras
@@ -31,8 +37,9 @@ from koch_policy.models.registry import build_model, policy_model
 from koch_policy.normalize import Normalizer, Statistics
 from koch_policy.train import parallel, state
 from koch_policy.train.augment import add_noise, augment_images, noise_of
-from koch_policy.train.config import Recipe
+from koch_policy.train.config import RECIPE, Recipe, recipe_from_json
 from koch_policy.train.data import Windows, shuffled_batches
+from koch_policy.train.lerobot_keys import honoured
 from koch_policy.train.metrics import (
     History,
     Progress,
@@ -42,6 +49,13 @@ from koch_policy.train.metrics import (
 )
 from koch_policy.train.norms import measure_norms
 from koch_policy.train.optim import AveragedWeights, make_optimizer, optimize, set_rate
+from koch_policy.train.resume import (
+    ResumeError,
+    data_differences,
+    data_identity,
+    recipe_differences,
+    statistics_differences,
+)
 
 _PREFETCHED = 3
 _MEASURED_ROWS = 32
@@ -61,6 +75,8 @@ class Trainer:
         out: Output folder.
         device: Where the network lives.
         degrees: Factor from dataset units to degrees per action element, NaN where unknown.
+        show_progress: Write a progress line.
+        is_new: Start from pretrained weights where the recipe names some.
     """
 
     recipe: Recipe
@@ -74,6 +90,7 @@ class Trainer:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     degrees: NDArray[np.float64] | None = None
     show_progress: bool = True
+    is_new: bool = True
 
     def __post_init__(self) -> None:
         """Build network and optimiser from the seed."""
@@ -83,17 +100,26 @@ class Trainer:
         self.step = 0
         self.history = History()
         self.model: nn.Module = build_model(self.config)
-        if train.pretrained_backbone is not None:
-            from koch_policy.models.pretrained import load_backbones
-
-            load_backbones(self.model, Path(train.pretrained_backbone))
+        if self.is_new:
+            self._start_from_pretrained()
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.normalizer.to(self.device)
-        if train.measure_norms and train.pretrained_backbone is None:
+        if self.is_new and train.measure_norms and train.pretrained is None:
             measure_norms(self.model, self._pictures())
         self.optimizer = make_optimizer(self.model, self.config, train)
         self.average = AveragedWeights(self.model, train.ema_decay) if train.ema_decay else None
         self.rank, self.world = parallel.rank_and_world()
+
+    def _start_from_pretrained(self) -> None:
+        train = self.recipe.train
+        if train.pretrained_policy is not None:
+            start = load_checkpoint(Path(train.pretrained_policy), zero_range=self._zero_range())
+            where = Path(train.pretrained_policy)
+            load_weights(self.model, policy_tensors(start.model), where)
+        elif train.pretrained_backbone is not None:
+            from koch_policy.models.pretrained import load_backbones
+
+            load_backbones(self.model, Path(train.pretrained_backbone))
 
     def _pictures(self) -> list[Tensor]:
         """Normalised pictures (B, 3, H, W) of every camera, from all over the training data."""
@@ -116,12 +142,28 @@ class Trainer:
             raise CheckpointError(
                 folder, "was made with another policy configuration", "Start anew."
             )
+        if lines := self._differences(checkpoint):
+            raise ResumeError(self.out, lines)
         self.model.load_state_dict(checkpoint.model.state_dict())
         self.step, history = state.load_state(
             folder / state.STATE_FOLDER, self.model, self.optimizer, self.average
         )
         self.history = History(**history)
         return self.step
+
+    def _differences(self, checkpoint: Checkpoint) -> list[str]:
+        """What differs from the run's beginning in data, recipe, split and statistics."""
+        training = checkpoint.extras.training
+        lines = data_differences(training.get("data", {}), self.training.data)
+        stored = recipe_from_json(checkpoint.path / RECIPE)
+        lines += recipe_differences(honoured(stored), self.recipe)
+        if training.get("validation_episodes", self._held_out()) != self._held_out():
+            before, now = training["validation_episodes"], self._held_out()
+            lines.append(f"episodes held out for validation: {before} -> {now}")
+        return lines + statistics_differences(checkpoint.statistics, self.statistics)
+
+    def _held_out(self) -> list[int]:
+        return [] if self.validation is None else [int(each) for each in self.validation.episodes]
 
     def _zero_range(self) -> Any:
         from koch_policy.normalize import ZeroRange
@@ -297,12 +339,14 @@ class Trainer:
         training = {
             "step": self.step,
             "dataset": self.training.data.name,
+            "data": data_identity(self.training.data),
+            "validation_episodes": self._held_out(),
             "open_loop_error": self.history.errors,
         }
         extras = Extras(**{**self.extras.__dict__, "training": training})
         inner = folder / state.MODEL_FOLDER
         save_checkpoint(inner, self.config, self.model, self.statistics, extras)
-        write_json(inner / "koch_train_config.json", self.recipe.to_dict())
+        write_json(inner / RECIPE, self.recipe.to_dict())
         if kept is not None:
             self.model.load_state_dict(kept)
         history = {"rows": self.history.rows, "errors": self.history.errors}

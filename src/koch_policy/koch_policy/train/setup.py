@@ -20,6 +20,7 @@ from koch_policy.normalize import IMAGENET, Statistics, ZeroRange, normalizer_fo
 from koch_policy.policy_configs import DiffusionConfig, FlowConfig
 from koch_policy.train.config import Recipe
 from koch_policy.train.data import Demonstrations, Windows, split_episodes, vector_statistics
+from koch_policy.train.lerobot_keys import WHERE, honoured
 from koch_policy.train.loop import Trainer
 
 _TYPES = {STATE: "STATE", ENVIRONMENT: "ENV"}
@@ -45,7 +46,7 @@ def policy_config(data: Demonstrations, recipe: Recipe) -> PolicyConfig:
         height, width, channels = frames.shape
         inputs[key] = {"type": "VISUAL", "shape": [channels, height, width]}
     action = {"type": "ACTION", "shape": [data.vectors[ACTION].shape[1]]}
-    policy = dict(recipe.policy)
+    policy = {key: value for key, value in honoured(recipe).policy.items() if key != "device"}
     if policy.get("type") == "diffusion":
         policy = {
             name: getattr(DiffusionConfig, name)
@@ -54,9 +55,11 @@ def policy_config(data: Demonstrations, recipe: Recipe) -> PolicyConfig:
         } | policy  # fmt: skip
     encoder = policy.get("task_encoder", "none")
     if encoder != "none":
-        policy["task_dim"] = MINILM_DIM if encoder == "minilm" else len(data.tasks)
+        width = MINILM_DIM if encoder == "minilm" else len(data.tasks)
+        if policy.setdefault("task_dim", width) != width:
+            raise ConfigError(WHERE, "task_dim", policy["task_dim"], f"{width}, or left out")
     content = {"input_features": inputs, "output_features": {ACTION: action}, **policy}
-    return config_from_dict(content, "recipe: policy")
+    return config_from_dict(content, WHERE)
 
 
 def dataset_statistics(data: Demonstrations, recipe: Recipe) -> Statistics:
@@ -103,13 +106,28 @@ def make_trainer(
     device: torch.device | None = None,
     degrees: NDArray[np.float64] | None = None,
     show_progress: bool = True,
+    is_new: bool = True,
 ) -> Trainer:
     """Check data and recipe against each other and build the trainer.
+
+    Args:
+        data: The demonstrations.
+        recipe: What to do with them.
+        out: Output folder.
+        device: Where the network lives; the CPU where none is given.
+        degrees: Factor from dataset units to degrees per action element.
+        show_progress: Write a progress line.
+        is_new: The run begins: pretrained weights are loaded. False where `resume` follows.
 
     Raises:
         DatasetError, StatisticsError, ConfigError: They do not go together.
     """
+    recipe = honoured(recipe)
     train = recipe.train
+    device = device or torch.device("cpu")
+    asked = recipe.policy.get("device")
+    if asked not in (None, device.type, str(device)):
+        raise ConfigError(WHERE, "device", asked, f"{device}, as --device says", "Leave one out.")
     config = policy_config(data, recipe)
     statistics = dataset_statistics(data, recipe)
     normalizer = normalizer_for(
@@ -139,7 +157,8 @@ def make_trainer(
         statistics=statistics,
         extras=extras,
         out=out,
-        device=device or torch.device("cpu"),
+        device=device,
         degrees=degrees,
         show_progress=show_progress,
+        is_new=is_new,
     )
