@@ -276,7 +276,8 @@ class FollowerTask:
     @property
     def why_still(self) -> str:
         """Why the arm obeys nobody although it is connected; empty when it does."""
-        reasons = [stop.text for stop in self.latch.state.stops]
+        stops = "; ".join(stop.text for stop in self.latch.state.stops)
+        reasons = [f"stopped: {stops}"] if stops else []
         if not self.torque_on:
             reasons.append(self.latch.state.released or "there is no torque")
         return "; ".join(reasons)
@@ -299,7 +300,7 @@ class FollowerTask:
             MoveImpossible: The arm is stopped, or has no torque.
         """
         if self.guard.stopped:
-            raise MoveImpossible(f"the arm is stopped ({self.why_still}); call resume first")
+            raise MoveImpossible(f"{self.why_still}; call resume first")
         if not self.torque_on:
             raise MoveImpossible(f"{self.why_still}; call torque with true first")
         if self.guard.others_live("trajectory", time.monotonic()):
@@ -344,7 +345,7 @@ class FollowerTask:
         if result.state is GuardState.STOPPED:
             # The reason of a shutdown is read one or two cycles after its sign.
             if UNKNOWN not in self.errors.values() or time.monotonic() > self._known_by_s:
-                self.trajectories.abort(f"stopped: {self.why_still}")
+                self.trajectories.abort(self.why_still)
         elif result.source not in (None, "trajectory"):
             self.trajectories.abort(f"{result.source} took over")
 

@@ -15,7 +15,9 @@ from typing import Any
 
 from koch_vla.node_spec import NodeSpec
 
-CONFIGURATION_ERROR = 2  # exit code of a node whose rig or parameters are wrong
+# Exit codes after which a node is not started again. 0: somebody asked it to end, with a signal of
+# their own; a driver that came back would take the arm again. 2: its rig or parameters are wrong.
+STAYS_DOWN = (0, 2)
 STEADY_S = 20.0  # a process that lived longer than this failed anew, not again
 LONGEST_DELAY_S = 30.0
 LONGEST_LINE_BYTES = 64 * 1024
@@ -100,9 +102,9 @@ class Child:
 
         Returns:
             The delay in [s], doubling with each quick failure; None when the node stays down:
-            it is not to be respawned, or it said that its configuration is wrong.
+            it is not to be respawned, or its exit code says so.
         """
-        if not self.spec.respawn or code == CONFIGURATION_ERROR:
+        if not self.spec.respawn or code in STAYS_DOWN:
             return None
         quick = now_s - self.started_s < STEADY_S
         self.quick_failures = self.quick_failures + 1 if quick else 1

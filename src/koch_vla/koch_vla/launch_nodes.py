@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from koch_vla import paths
+from koch_vla.child import STAYS_DOWN
 from koch_vla.errors import GraphError
 from koch_vla.graph import GraphOptions, NodeSpec, build_graph
 from koch_vla.paths import package_prefix
@@ -94,6 +95,21 @@ def graph_from_launch(values: Mapping[str, str]) -> tuple[NodeSpec, ...]:
     return specs
 
 
+def stay_down(event: Any, _context: Any) -> list[Any] | None:
+    """What launch does when a node's process ends: after some exit codes it stays down.
+
+    Launch itself starts a respawned node again whatever its exit code. It waits for the delay
+    first, and a node that is shut down meanwhile is not started.
+    """
+    if event.returncode not in STAYS_DOWN:
+        return None
+    from launch.actions import EmitEvent
+    from launch.events import matches_action
+    from launch.events.process import ShutdownProcess
+
+    return [EmitEvent(event=ShutdownProcess(process_matcher=matches_action(event.action)))]
+
+
 def node_arguments(spec: NodeSpec) -> dict[str, Any]:
     """Return the keyword arguments of launch_ros.actions.Node for one node of the graph."""
     return {
@@ -108,6 +124,7 @@ def node_arguments(spec: NodeSpec) -> dict[str, Any]:
         "arguments": list(spec.arguments),
         "respawn": spec.respawn,
         "respawn_delay": spec.respawn_delay_s,
+        "on_exit": stay_down,
         "output": "screen",
         "emulate_tty": True,
     }

@@ -163,10 +163,8 @@ def test_koch_up_starts_the_nodes_of_the_graph(case, spies):
     assert notes == expected(specs, spies.parent / "prefix")
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("launch_ros"), reason="needs ROS's launch")
-def test_the_launch_file_starts_the_nodes_of_the_graph(case, spies, repository):
-    rig, words, options = case
-    specs = build_graph(rig, options)
+def launched(repository, words):
+    """Start the launch file in a process, with launch arguments."""
     runner = (
         "import sys; from launch import LaunchService\n"
         "from launch.actions import IncludeLaunchDescription as Include\n"
@@ -178,7 +176,7 @@ def test_the_launch_file_starts_the_nodes_of_the_graph(case, spies, repository):
         "    [Include(Source(sys.argv[1]), launch_arguments=words)]))\n"
         "sys.exit(service.run())"
     )
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [
             sys.executable,
             "-c",
@@ -190,8 +188,61 @@ def test_the_launch_file_starts_the_nodes_of_the_graph(case, spies, repository):
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("launch_ros"), reason="needs ROS's launch")
+def test_the_launch_file_starts_the_nodes_of_the_graph(case, spies, repository):
+    rig, words, options = case
+    specs = build_graph(rig, options)
+    process = launched(repository, words)
     notes = noted(spies, len(specs), process)
     assert notes == expected(specs, spies.parent / "prefix")
+
+
+LIVES = """#!{python}
+import os, signal, sys, time
+signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+name = [w for w in sys.argv if w.startswith("__node:=")][0][8:]
+with open({folder!r} + "/" + name, "a") as file:
+    file.write("x")
+time.sleep(0.1)
+codes = {{"above": 2, "robot_state_publisher": 1, "wrist": 0}}
+if name in codes:
+    sys.exit(codes[name])
+time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("launch_ros"), reason="needs ROS's launch")
+def test_under_launch_too_only_a_failed_node_starts_again(
+    calibrated, tmp_path, monkeypatch, repository
+):
+    rig = load_rig(calibrated(""))
+    specs = build_graph(rig, GraphOptions())
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for spec in specs:
+        package = tmp_path / "prefix/share/ament_index/resource_index/packages" / spec.package
+        program = tmp_path / "prefix/lib" / spec.package / spec.executable
+        for path in (package, program):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        package.touch()
+        program.write_text(LIVES.format(python=sys.executable, folder=str(folder)))
+        program.chmod(0o755)
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path / "prefix"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    process = launched(repository, {"rig": str(rig.path)})
+    lives = lambda name: len((folder / name).read_text())  # noqa: E731
+    deadline = time.monotonic() + 30.0
+    while not (folder / "robot_state_publisher").exists() or lives("robot_state_publisher") < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    found = {path.name: lives(path.name) for path in folder.iterdir() if path.name != "driver"}
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    assert found.pop("robot_state_publisher") >= 3
+    assert set(found.values()) == {1}, found
 
 
 def test_launch_arguments_and_up_options_make_the_same_graph(case, monkeypatch, spies):

@@ -212,6 +212,15 @@ def test_a_configuration_error_is_not_tried_again(script):
     assert not any("new start" in line for _, line in run.lines)
 
 
+def test_a_node_that_ended_well_stays_down_and_the_others_go_on(script):
+    run = Run([script("a", "exit(0)", respawn=True, respawn_delay_s=0.05), script("b", OBEDIENT)])
+    run.wait_for("a", "it stays down")
+    run.wait_for("b", "up")
+    run.supervisor.stop()
+    assert run.join() == 0
+    assert not any("new start" in line for _, line in run.lines)
+
+
 def test_a_grandchild_that_holds_the_pipe_does_not_hold_the_supervisor(script):
     source = "import subprocess; subprocess.Popen(['sleep', '60']); print('done')"
     run = Run([script("a", source)])
