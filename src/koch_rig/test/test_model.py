@@ -206,7 +206,7 @@ def test_cameras_stand_where_the_rig_puts_their_optical_frames() -> None:
         wanted = parent @ transform_from(rpy_to_matrix(*mount.rpy_rad), mount.xyz)
         optical = frames[f"{camera.name}_optical_frame"]
         np.testing.assert_allclose(optical, wanted, atol=1e-9)
-        body = frames[f"{camera.name}_link"]
+        body = frames[f"{camera.name}_camera_link"]
         np.testing.assert_allclose(body[:3, 0], optical[:3, 2], atol=1e-9)  # x forward
         np.testing.assert_allclose(body[:3, 2], -optical[:3, 1], atol=1e-9)  # z up
         np.testing.assert_allclose(body[:3, 1], -optical[:3, 0], atol=1e-9)  # y left
@@ -291,3 +291,10 @@ def test_broken_xacro_is_named(tmp_path: Path) -> None:
     path.write_text("<robot><unclosed></robot>", encoding="utf-8")
     with pytest.raises(ModelError, match=r"broken\.xacro: got .*expected a xacro file"):
         process_xacro(path, {})
+
+
+def test_a_camera_named_like_a_link_has_frames_of_its_own() -> None:
+    assert "wrist" in SIM.cameras  # as the arm's wrist_link
+    root = ElementTree.fromstring(robot_urdf(SIM, "follower"))
+    names = [link.attrib["name"].rpartition("/")[2] for link in root.iter("link")]
+    assert sorted(names) == sorted(set(names)), "two frames differ in their prefix alone"

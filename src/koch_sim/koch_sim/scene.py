@@ -45,6 +45,22 @@ _WORLD_BIT = 1
 #: Field of view of a camera whose rig entry gives none.
 DEFAULT_FOVY_DEG = 45.0
 
+_WHITE, _BLACK, _ACCENT = (0.85, 0.85, 0.85, 1.0), (0.12, 0.12, 0.12, 1.0), (0.95, 0.55, 0.1, 1.0)
+# What cameras see of an arm are the shapes that collide, in the order of the URDF: its finer
+# visual shapes would double the time of a frame. URDF gives colours to visual shapes alone.
+_CHAIN_COLOURS = {
+    "base_link": (_WHITE, _BLACK),
+    "shoulder_link": (_BLACK,),
+    "upper_arm_link": (_WHITE,),
+    "forearm_link": (_WHITE,),
+    "wrist_link": (_BLACK,),
+    "jaw_link": (_ACCENT, _ACCENT),
+}
+_LINK_COLOURS = {
+    Role.FOLLOWER: {**_CHAIN_COLOURS, "gripper_link": (_BLACK, _ACCENT)},
+    Role.LEADER: {**_CHAIN_COLOURS, "gripper_link": (_BLACK, _WHITE)},
+}
+
 
 def build_spec(rig: Rig) -> mujoco.MjSpec:
     """Assemble the nominal world of a rig; `koch_sim.variation` varies the compiled model.
@@ -95,6 +111,9 @@ def _add_arm(spec: mujoco.MjSpec, rig: Rig, arm: Arm) -> None:
     for geom in child.geoms:
         collides = not is_leader and bool(geom.contype)
         geom.contype, geom.conaffinity = (_WORLD_BIT, _WORLD_BIT) if collides else (0, 0)
+    for name, colours in _LINK_COLOURS[arm.role].items():
+        for geom, colour in zip(child.body(prefix + name).geoms, colours, strict=True):
+            geom.rgba = colour
     for name in FINGER_BODIES:
         for geom in child.body(prefix + name).geoms:
             geom.friction = PAD_FRICTION

@@ -115,7 +115,7 @@ def test_it_latches_descriptions_and_turns_joint_states_into_transforms(write_ri
         assert "leader/base_link" in listener.texts["/leader/robot_description"]
         assert listener.static["follower/base_link"].header.frame_id == "world"
         assert listener.static["leader/base_link"].transform.translation.y == pytest.approx(0.4)
-        assert listener.static["above_optical_frame"].header.frame_id == "above_link"
+        assert listener.static["above_optical_frame"].header.frame_id == "above_camera_link"
         assert "follower/jaw_link" not in listener.static
 
         listener.wait(lambda: listener.states.get_subscription_count() == 1)
