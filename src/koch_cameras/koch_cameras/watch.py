@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Watches a stream of pictures: rate, gaps, jitter, losses, frozen and black pictures, latency."""
+"""Watches a stream of images: rate, gaps, jitter, losses, latency, and whether they are usable."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ _BLACK_LEVEL = 8.0
 """Mean grey level of 255 below which a picture counts as black: the noise of a covered lens."""
 _BLACK_SPREAD = 4.0
 """A dark but real scene has more contrast than this standard deviation."""
+_FLAT_SPREAD = 1.0
+"""Below this an image is one colour, whichever: vignetting and noise of a real lens give more."""
+_DAMAGE_WINDOW_S = 2.0
+_DAMAGE_FRACTION = 0.1
+"""From this share on images are unusable: a decoder notices only part of the damage there is."""
+_DAMAGE_COUNT = 3
+"""One image damaged by chance is dropped and makes no fault."""
 
 
 class Light(IntEnum):
@@ -48,6 +55,19 @@ class Expectation:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """Why images are unusable.
+
+    Attributes:
+        since_ns: Acquisition of the first one that is, in ROS time [ns].
+        reason: For people, with figures.
+    """
+
+    since_ns: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class StreamReport:
     """Health over the last seconds, ready for /diagnostics; NaN where nothing was measured."""
 
@@ -60,6 +80,7 @@ class StreamReport:
     lost: int
     frozen_s: float
     black: bool
+    damaged_fraction: float
     latency_s: float
     max_latency_s: float
     frames: int
@@ -80,7 +101,9 @@ class StreamWatch:
         self._last: Frame | None = None
         self._changed_ns: int | None = None
         self._connection = 0
-        self._black = False
+        self._blank: Fault | None = None
+        self._seen_ns = 0  # stamp of the last image known to show something
+        self._looks: deque[tuple[int, int, bool]] = deque()  # monotonic, first stamp, damaged
         self._last_arrival_ns: int | None = None
         self.lost = 0
         self.frames = 0
@@ -115,10 +138,58 @@ class StreamWatch:
             self._latencies.popleft()
 
     def look(self, thumbnail: npt.NDArray[np.uint8]) -> None:
-        """Judge a small grey picture for all-black; called about once a second."""
-        self._black = bool(
-            float(thumbnail.mean()) < _BLACK_LEVEL and float(thumbnail.std()) < _BLACK_SPREAD
-        )
+        """Judge a small grey image, (H, W), before `add`; called some times a second."""
+        self._looks.append((self._last_arrival_ns or 0, self._next_ns, False))
+        mean, spread = float(thumbnail.mean()), float(thumbnail.std())
+        if mean < _BLACK_LEVEL and spread < _BLACK_SPREAD:
+            reason = "pictures are black (lens cap? exposure?)"
+        elif spread < _FLAT_SPREAD:
+            reason = f"pictures are one colour, grey level {mean:.0f} (sensor? lens covered?)"
+        else:
+            self._blank, self._seen_ns = None, self._next_ns
+            return
+        # Any image after the last one that showed something may have been the first.
+        self._blank = self._blank or Fault(self._seen_ns, reason)
+
+    def damaged(self, count: int, monotonic_ns: int) -> None:
+        """Count images that are damaged and were not published; CLOCK_MONOTONIC [ns]."""
+        self._looks.extend([(monotonic_ns, self._next_ns, True)] * count)
+
+    @property
+    def _next_ns(self) -> int:
+        """Smallest stamp that the next image can have."""
+        return self._stamps[-1] + 1 if self._stamps else 0
+
+    def wants_look(self, monotonic_ns: int) -> bool:
+        """Whether every image should be looked at: one was damaged a moment ago."""
+        return self._damage(monotonic_ns)[0] > 0
+
+    def _damage(self, monotonic_ns: int) -> tuple[int, float, int]:
+        """Damaged images in the window, their share, and the stamp of the first."""
+        looks = self._looks
+        while looks and monotonic_ns - looks[0][0] > _DAMAGE_WINDOW_S * 1e9:
+            looks.popleft()
+        stamps = [stamp for _, stamp, damaged in looks if damaged]
+        return len(stamps), len(stamps) / max(1, len(looks)), min(stamps, default=0)
+
+    def fault(self, monotonic_ns: int) -> Fault | None:
+        """Why images are unusable now, None while they are usable: the rule for all readers."""
+        if self._blank is not None:
+            return self._blank
+        longest_s, frozen_s = self._expected.frozen_after_s, self._frozen_s()
+        if longest_s and frozen_s >= longest_s and self._changed_ns is not None:
+            # The image that did not change any more was real when it was taken.
+            return Fault(self._changed_ns + 1, f"frozen: same picture for {frozen_s:.1f} s")
+        count, fraction, since_ns = self._damage(monotonic_ns)
+        if count >= _DAMAGE_COUNT and fraction >= _DAMAGE_FRACTION:
+            return Fault(since_ns, f"{fraction:.0%} of the pictures are damaged (cable? USB?)")
+        return None
+
+    def _frozen_s(self) -> float:
+        """How long the image has not changed [s]."""
+        if self._changed_ns is None or not self._stamps:
+            return 0.0
+        return (self._stamps[-1] - self._changed_ns) / 1e9
 
     def report(self, monotonic_ns: int) -> StreamReport:
         """Health now; ``monotonic_ns`` is CLOCK_MONOTONIC [ns]."""
@@ -128,9 +199,6 @@ class StreamWatch:
         age_s = math.nan
         if self._last_arrival_ns is not None:
             age_s = (monotonic_ns - self._last_arrival_ns) / 1e9
-        frozen_s = 0.0
-        if self._changed_ns is not None and self._stamps:
-            frozen_s = (self._stamps[-1] - self._changed_ns) / 1e9
         draft = StreamReport(
             light=Light.OK,
             reasons=(),
@@ -139,15 +207,16 @@ class StreamWatch:
             max_gap_s=float(gaps_s.max()) if measured else math.nan,
             age_s=age_s,
             lost=self.lost,
-            frozen_s=frozen_s,
-            black=self._black,
+            frozen_s=self._frozen_s(),
+            black=self._blank is not None,
+            damaged_fraction=self._damage(monotonic_ns)[1],
             latency_s=float(np.mean(self._latencies)) if self._latencies else math.nan,
             max_latency_s=max(self._latencies, default=math.nan),
             frames=self.frames,
         )
-        return self._judge(draft)
+        return self._judge(draft, self.fault(monotonic_ns))
 
-    def _judge(self, draft: StreamReport) -> StreamReport:
+    def _judge(self, draft: StreamReport, fault: Fault | None) -> StreamReport:
         """Put the light and the reasons on, worst first."""
         expected = self._expected
         findings: list[tuple[Light, str]] = []
@@ -155,10 +224,10 @@ class StreamWatch:
             findings.append((Light.ERROR, "no picture yet"))
         elif draft.age_s > expected.max_age_s:
             findings.append((Light.ERROR, f"no picture for {draft.age_s:.1f} s"))
-        if draft.black:
-            findings.append((Light.ERROR, "pictures are black (lens cap? exposure?)"))
-        if expected.frozen_after_s and draft.frozen_s >= expected.frozen_after_s:
-            findings.append((Light.ERROR, f"frozen: same picture for {draft.frozen_s:.1f} s"))
+        if fault is not None:
+            findings.append((Light.ERROR, fault.reason))
+        elif draft.damaged_fraction > 0.0:
+            findings.append((Light.WARN, f"{draft.damaged_fraction:.0%} of the pictures damaged"))
         if expected.fps and draft.rate_hz < 0.9 * expected.fps:
             findings.append(
                 (Light.WARN, f"{draft.rate_hz:.1f} fps, expected {expected.fps:g} (light? USB?)")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -15,6 +16,7 @@ import pytest
 import rclpy
 import simplejpeg
 from diagnostic_msgs.msg import DiagnosticArray
+from koch_interfaces.msg import StreamState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -23,7 +25,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from koch_cameras.convert import to_numpy
 from koch_cameras.nodes.camera import CameraNode
-from koch_cameras.nodes.qos import IMAGE
+from koch_cameras.nodes.qos import IMAGE, LATCHED
 
 pytestmark = pytest.mark.ros
 
@@ -161,6 +163,52 @@ def test_damaged_pictures_are_not_published(start, mjpeg_server, rig_file, jpeg)
     for message in images:
         simplejpeg.decode_jpeg(bytes(message.data))
     assert rig.node._capture.state().corrupt >= 4
+
+
+def damaged_inside(data: bytes) -> bytes:
+    """Header and end are whole, the image between them is not."""
+    third = len(data) // 3
+    noise = bytes((7 * k + 3) % 250 for k in range(200))
+    return data[:third] + noise + data[third + 200 :]
+
+
+@pytest.mark.parametrize("kind", ["frozen", "black", "one colour", "damaged"])
+def test_unusable_images_are_told_to_every_reader_until_they_are_fine(
+    start, mjpeg_server, rig_file, jpeg, kind
+):
+    broken = threading.Event()
+    flat = {
+        name: simplejpeg.encode_jpeg(np.full((48, 64, 3), level, np.uint8))
+        for name, level in (("black", 0), ("one colour", 130))
+    }
+
+    def frame(index: int) -> bytes:
+        if not broken.is_set():
+            return jpeg(index)
+        if kind == "damaged":
+            return damaged_inside(jpeg(index)) if index % 4 == 0 else jpeg(index)
+        # Bytes behind the end mark make black images differ, as those of a camera do.
+        return jpeg(7) if kind == "frozen" else flat[kind] + b"%d" % index
+
+    rig = start(rig_file(mjpeg_server(frame=frame).url))
+    images = rig.listen(CompressedImage, "/cameras/above/image_raw/compressed")
+    told: list = []
+    rig.listener.create_subscription(StreamState, "/cameras/above/state", told.append, LATCHED)
+    assert rig.spin(lambda: len(images) > 20 and told)
+    assert (told[-1].stream, told[-1].usable, told[-1].reason) == ("cameras/above", True, "")
+    before = stamp_ns(images[-1])
+    broken.set()
+    assert rig.spin(lambda: not told[-1].usable)
+    since = told[-1].since.sec * 10**9 + told[-1].since.nanosec
+    assert kind in told[-1].reason
+    assert before - 0.5e9 < since < stamp_ns(images[-1]) + 0.3e9
+    late: list = []  # whoever comes later is told as well
+    rig.listener.create_subscription(StreamState, "/cameras/above/state", late.append, LATCHED)
+    assert rig.spin(lambda: bool(late))
+    assert not late[0].usable
+    broken.clear()
+    assert rig.spin(lambda: told[-1].usable)
+    assert told[-1].since.sec * 10**9 + told[-1].since.nanosec > since
 
 
 def test_simulation_time_of_the_server_is_the_stamp(start, mjpeg_server, rig_file):

@@ -125,3 +125,67 @@ def test_same_picture_compares_arrays_and_bytes():
     assert not same_picture(raw(one), raw(np.zeros((2, 4), np.uint8)))
     jpeg = Frame(0, 0, TimeBase.MONOTONIC, Encoding.JPEG, 4, 3, b"x")
     assert not same_picture(raw(one), jpeg)
+
+
+def looks(item: StreamWatch, seconds: float, *, damaged_every: int, begin_s: float = 0.0) -> int:
+    """Images at 30 Hz of which every nth is damaged; returns the time of the last [ns]."""
+    picture = np.arange(4800, dtype=np.uint32).reshape(60, 80).astype(np.uint8)
+    now_ns = 0
+    for index in range(round(seconds * 30)):
+        now_ns = START + round((begin_s + index / 30) * 1e9)
+        if damaged_every and index % damaged_every == 0:
+            item.damaged(1, now_ns)
+            continue
+        item.look(picture)
+        frame = Frame(index, 0, TimeBase.MONOTONIC, Encoding.JPEG, 1, 1, b"%d" % now_ns)
+        item.add(frame, stamp_ns=now_ns, arrival_ns=now_ns, latency_s=0.01, connection=1)
+    return now_ns
+
+
+@pytest.mark.parametrize("every", [2, 4, 8])
+def test_a_share_of_damaged_images_is_a_fault_until_they_stop(every: int) -> None:
+    item = watch()
+    now_ns = looks(item, 2.0, damaged_every=every)
+    fault = item.fault(now_ns)
+    assert fault is not None
+    assert "damaged" in fault.reason
+    assert fault.since_ns <= START + 0.3e9
+    assert item.report(now_ns).light is Light.ERROR
+    now_ns = looks(item, 3.0, damaged_every=0, begin_s=2.0)
+    assert item.fault(now_ns) is None
+    assert item.report(now_ns).damaged_fraction == 0.0
+
+
+def test_one_damaged_image_in_a_second_is_a_warning_and_no_fault() -> None:
+    item = watch()
+    now_ns = looks(item, 2.0, damaged_every=30)
+    assert item.fault(now_ns) is None
+    assert item.wants_look(now_ns)
+    assert item.report(now_ns).light is Light.WARN
+
+
+def test_a_fault_names_its_first_image_also_where_it_shows_later() -> None:
+    item = watch(frozen_after_s=1.0)
+    times = steady(90)
+    feed(item, times[:30])
+    feed(item, times[30:], still=True)
+    fault = item.fault(START + 3000 * MS)
+    assert fault is not None
+    assert fault.since_ns == START + times[30] * MS + 1  # the first of the equal ones was real
+    item = watch()
+    item.look(np.arange(4800, dtype=np.uint32).reshape(60, 80).astype(np.uint8))
+    feed(item, times[:6])
+    item.look(np.full((60, 80), 2, np.uint8))
+    fault = item.fault(START)
+    assert fault is not None
+    assert fault.since_ns <= START + times[0] * MS  # dark from any image after the last look on
+
+
+@pytest.mark.parametrize(
+    ("level", "noise", "blank"), [(0, 2, True), (135, 1, True), (90, 20, False)]
+)
+def test_an_image_of_one_colour_shows_nothing(level: int, noise: int, blank: bool) -> None:
+    item = watch()
+    picture = np.clip(np.random.default_rng(0).normal(level, noise / 2, (60, 80)), 0, 255)
+    item.look(picture.astype(np.uint8))
+    assert (item.fault(START) is not None) is blank

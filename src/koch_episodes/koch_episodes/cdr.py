@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Quick reading of the three message types that make up nearly all of a bag.
+"""Quick reading of the message types that recorder and converter look into.
 
 Serialised messages are CDR (little-endian XCDR1, as every ROS 2 middleware writes on x86 and ARM).
 A general decoder spends about 40 us on a JointState; these readers spend 3.
@@ -13,6 +13,7 @@ terminating zero.
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -87,6 +88,33 @@ def image(data: bytes) -> tuple[str, int, int, int, memoryview]:
     except struct.error as exc:
         raise DecodeError("Image", str(exc)) from exc
     return encoding, height, width, step, memoryview(data)[start:end]
+
+
+class StreamState(NamedTuple):
+    """What a koch_interfaces/StreamState says: from `since_ns` on, usable unless `reason`."""
+
+    since_ns: int
+    reason: str
+
+
+def stream_state(data: bytes) -> StreamState:
+    """Read a koch_interfaces/StreamState.
+
+    Raises:
+        DecodeError: The message is cut off, or not little-endian.
+    """
+    if not is_little_endian(data):
+        raise DecodeError("StreamState", "not in little-endian CDR")
+    try:
+        _, place = _bytes(data, _after_header(data))  # stream
+        usable = bool(data[place])
+        place = _align(place + 1, 4)
+        seconds, nanoseconds = _STAMP.unpack_from(data, place)
+        start, end = _bytes(data, place + 8)
+    except (struct.error, IndexError) as exc:
+        raise DecodeError("StreamState", str(exc)) from exc
+    reason = "" if usable else data[start : end - 1].decode("utf-8", "replace")
+    return StreamState(seconds * NS_PER_S + nanoseconds, reason or ("" if usable else "unusable"))
 
 
 class JointStateReader:

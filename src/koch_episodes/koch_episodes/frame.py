@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From streams to aligned frames: the one staleness rule, used live and offline alike.
 
-A sample older than its stream's maximum age does not exist. At a tick every feature has a sample
+A sample older than its stream's maximum age, or one that its publisher calls unusable (a frozen,
+black or damaged image), is ignored. At a tick every feature has a sample
 or the frame is missing, with the names and ages of what is not there. Nothing is filled in.
 """
 
@@ -70,7 +71,8 @@ class MissingStream:
 
     Attributes:
         stream: Stream name.
-        age_s: Distance of the nearest sample in [s], None where there is none at all.
+        age_s: Distance of the nearest sample in [s], None where there is none at all, or where its
+            publisher calls it unusable.
         why: Readable reason.
     """
 
@@ -141,6 +143,8 @@ class FrameAssembler:
                 sample = buffer.first_from(tick_ns)
             if sample is None or abs(tick_ns - sample.stamp_ns) > buffer.max_age_ns:
                 return _missing(feature, buffer, sample, tick_ns, broken)
+            if fault := buffer.fault_at(sample.stamp_ns):
+                return MissingStream(buffer.name, None, f"{buffer.name}: unusable: {fault}")
             try:
                 return sample.stamp_ns, self._decode(feature, sample)
             except DecodeError as exc:

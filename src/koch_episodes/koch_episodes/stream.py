@@ -58,6 +58,8 @@ class StreamBuffer:
         self._lock = threading.Lock()
         self._stamps: list[int] = []
         self._values: list[Any] = []
+        self._states_ns: list[int] = []
+        self._reasons: list[str] = []
 
     def __len__(self) -> int:
         """Count the samples held."""
@@ -87,6 +89,31 @@ class StreamBuffer:
         else:
             self._stamps.insert(place, stamp)
             self._values.insert(place, value)
+
+    def mark(self, since_ns: int, reason: str) -> None:
+        """Take in what the publisher says about its own samples.
+
+        It knows what a single sample does not show, and some time after it began: an image is
+        frozen once the next ones are equal. A later word about the same time replaces an earlier.
+
+        Args:
+            since_ns: Header stamp of the first sample this applies to, [ns].
+            reason: Why samples from then on are unusable; empty: they are usable.
+        """
+        since = since_ns + self.offset_ns
+        with self._lock:
+            place = bisect_left(self._states_ns, since)
+            del self._states_ns[place:], self._reasons[place:]
+            self._states_ns.append(since)
+            self._reasons.append(reason)
+            if len(self._states_ns) > self.capacity:
+                del self._states_ns[0], self._reasons[0]
+
+    def fault_at(self, stamp_ns: int) -> str:
+        """Why the publisher calls a sample of this acquisition time unusable; empty if usable."""
+        with self._lock:
+            place = bisect_right(self._states_ns, stamp_ns)
+            return self._reasons[place - 1] if place else ""
 
     def newest_at(self, tick_ns: int) -> Sample | None:
         """Return the newest sample acquired at or before the tick, however old."""
@@ -128,7 +155,7 @@ class StreamBuffer:
                 del self._stamps[:place], self._values[:place]
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget all samples; what the publisher said stays."""
         with self._lock:
             self._stamps.clear()
             self._values.clear()

@@ -61,6 +61,12 @@ string task
 string outcome
 string detail
 """
+STREAM_STATE = """std_msgs/Header header
+string stream
+bool usable
+builtin_interfaces/Time since
+string reason
+"""
 NAMED_VECTOR = "std_msgs/Header header\nstring[] name\nfloat64[] value\n"
 
 
@@ -69,6 +75,7 @@ def make_store() -> Any:
     store = get_typestore(Stores.ROS2_JAZZY)
     store.register(get_types_from_msg(EPISODE_EVENT, "koch_interfaces/msg/EpisodeEvent"))
     store.register(get_types_from_msg(NAMED_VECTOR, "koch_interfaces/msg/NamedVector"))
+    store.register(get_types_from_msg(STREAM_STATE, "koch_interfaces/msg/StreamState"))
     return store
 
 
@@ -87,6 +94,18 @@ def joint_state(
     return STORE.types["sensor_msgs/msg/JointState"](
         header(stamp_ns), list(names), np.array(positions, dtype=np.float64), empty, empty
     )
+
+
+@pytest.fixture
+def stream_state() -> Callable[..., Any]:
+    """A StreamState: when it was said, since when it holds [ns], and why not usable or ""."""
+
+    def make(said_ns: int, since_ns: int, reason: str) -> Any:
+        time = STORE.types["builtin_interfaces/msg/Time"](since_ns // NS, since_ns % NS)
+        kind = STORE.types["koch_interfaces/msg/StreamState"]
+        return kind(header(said_ns), "cameras/above", not reason, time, reason)
+
+    return make
 
 
 def compressed(stamp_ns: int, jpeg: bytes) -> Any:

@@ -304,3 +304,47 @@ def test_report_measures_what_happened(write_bag: WriteBag, tmp_path: Path) -> N
     assert episode["features"]["observation.state"]["held_share"] == 0.0
     assert abs(episode["features"]["observation.state"]["time_scale_error"]) < 0.005
     assert report["gaps"] == []
+
+
+@pytest.mark.parametrize("prefix", ["", "/lab"])
+@pytest.mark.parametrize(("begin_s", "end_s"), [(1.6, 2.1), (1.3, None), (-0.5, 1.9)])
+def test_images_their_camera_calls_unusable_are_in_no_episode(
+    write_bag: WriteBag,
+    stream_state: Callable[..., Any],
+    tmp_path: Path,
+    prefix: str,
+    begin_s: float,
+    end_s: float | None,
+) -> None:
+    """The camera says so a second after it began; the converter splits where it began."""
+    states = [(begin_s, "frozen: same picture for 1.0 s")] + ([(end_s, "")] if end_s else [])
+
+    def tell(messages: list[Any]) -> list[Any]:
+        start = messages[0][3]
+        for since_s, reason in states:
+            since = start + round(since_s * NS)
+            said = since + NS
+            kind, message = "koch_interfaces/msg/StreamState", stream_state(said, since, reason)
+            messages.append(("/cameras/above/state", kind, said, said, message))
+        messages.sort(key=lambda item: item[2])
+        return [(prefix + topic, *rest) for topic, *rest in messages]
+
+    bag = write_bag(seconds=4.0, change=tell)
+    out = tmp_path / "out"
+    text = "fps: 30\ntask: look\nfeatures:\n"
+    text += f"  {CAMERA}: {prefix}/cameras/above/image_raw/compressed\n"
+    text += f"  observation.state: {prefix}/follower/joint_states\n"
+    text += f"  action: {prefix}/follower/joint_command\n"
+    (tmp_path / "map.yaml").write_text(text)
+    convert([bag], out, ConvertOptions(map=tmp_path / "map.yaml"))
+    report = json.loads((out / "meta/koch_report.json").read_text())[0]
+    lengths = [episode["frames"] for episode in report["episodes"]]
+    usable_s = [max(0.0, begin_s), 0.0 if end_s is None else 4.0 - end_s]
+    wanted = [seconds for seconds in usable_s if seconds > 0.0]
+    assert len(lengths) == len(wanted)
+    for length, seconds in zip(lengths, wanted, strict=True):
+        assert length == pytest.approx(seconds * 30, abs=4)
+    if len(wanted) == 2:
+        assert any("frozen" in gap["why"] for gap in report["gaps"])
+        # No other rate would have closed that gap.
+        assert min(report["split"]["pieces_at_fps"].values()) == 2

@@ -97,3 +97,26 @@ def test_held_sample_is_decoded_once() -> None:
 def test_unknown_stream_is_named() -> None:
     with pytest.raises(StreamUnknownError, match=r"needs stream 'arm'.*known streams: camera"):
         FrameAssembler([FrameFeature("a", "arm")], {"camera": StreamBuffer("camera", 1, 1.0)})
+
+
+def test_samples_their_publisher_calls_unusable_are_ignored_also_in_hindsight() -> None:
+    assembler, buffers = arm_and_command()
+    for stamp in range(0, 400, 10):
+        buffers["state"].push(stamp * MS, stamp)
+        buffers["command"].push(stamp * MS, stamp)
+    buffers["state"].mark(100 * MS, "frozen")  # said after the samples came
+    buffers["state"].mark(300 * MS, "")
+    assert isinstance(assembler.assemble(95 * MS), Frame)
+    missing = assembler.assemble(200 * MS)
+    assert str(missing) == "state: unusable: frozen"
+    assert isinstance(assembler.assemble(300 * MS), Frame)
+
+
+def test_a_later_word_about_the_same_time_replaces_the_earlier() -> None:
+    buffer = StreamBuffer("camera", 10, 0.05, offset_s=-0.04)
+    buffer.mark(100 * MS, "black")
+    buffer.mark(100 * MS, "")
+    buffer.mark(50 * MS, "damaged")
+    assert buffer.fault_at(9 * MS) == ""
+    assert buffer.fault_at(10 * MS) == "damaged"  # the stream's offset counts
+    assert buffer.fault_at(999 * MS) == "damaged"

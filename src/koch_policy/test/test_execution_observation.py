@@ -205,3 +205,16 @@ def test_a_rig_with_fewer_streams_says_what_is_missing() -> None:
     assert any("observation.environment_state: not among" in line for line in wrong)
     assert any("observation.images.above: not among" in line for line in wrong)
     assert replace(emulated, fps=31).fps == 31
+
+
+def test_images_their_camera_calls_unusable_are_missing_until_it_recovers() -> None:
+    builder = ObservationBuilder(policy(), RIG, UNITS)
+    fed(builder, T0)
+    assert builder.missing(T0) is None
+    builder.mark("cameras/above", T0 - 1, "pictures are black")
+    missing = builder.missing(T0)
+    assert str(missing) == "cameras/above: unusable: pictures are black"
+    assert builder.observe(1, T0) is not None
+    builder.mark("cameras/above", T0 + 1, "")
+    fed(builder, T0 + 1)
+    assert builder.observe(2, T0 + 1) is None

@@ -57,6 +57,7 @@ def camera_status(
         "lost by the source": stream.lost,
         "dropped by the node": link.overwritten,
         "damaged": link.corrupt + extras.damaged,
+        "damaged now [%]": f"{stream.damaged_fraction * 100:.0f}",
         "refused as old": extras.refused,
         "identical for [s]": f"{stream.frozen_s:.1f}",
         "black": stream.black,

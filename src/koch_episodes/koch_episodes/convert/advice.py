@@ -90,6 +90,7 @@ def _pieces(planner: Planner, stamps: Sequence[Stamps], ticks: Stamps) -> int:
     for number, rule in planner.uses:
         ages = _ages(stamps[number], ticks, rule)
         good &= (ages >= 0) & (ages <= to_ns(planner.sources[number].max_age_s))
+        good &= planner.usable(number, ticks)
     return int(np.count_nonzero(np.diff(good.astype(np.int8), prepend=0) == 1))
 
 

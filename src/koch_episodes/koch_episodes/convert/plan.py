@@ -174,6 +174,15 @@ class Planner:
         if self._t0 is None or self._may_decide(number, stamp):
             self._advance(flush=False)
 
+    def mark(self, number: int, since_ns: int, reason: str) -> None:
+        """Take in, before all samples, what a source's publisher said of them."""
+        self._buffers[number].mark(since_ns, reason)
+
+    def usable(self, number: int, ticks_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Tell per tick whether a source's publisher called its samples usable then."""
+        fault_at = self._buffers[number].fault_at
+        return np.array([not fault_at(tick) for tick in ticks_ns.tolist()], dtype=bool)
+
     def _may_decide(self, number: int, stamp: int) -> bool:
         """Tell whether this sample can end the wait for the present tick; most cannot."""
         if stamp < self._present_ns:

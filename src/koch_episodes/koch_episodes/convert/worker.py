@@ -18,6 +18,7 @@ import numpy as np
 
 from koch_episodes.bag import Bag, open_bag
 from koch_episodes.bag.types import TypeDecoder
+from koch_episodes.cdr import stream_state
 from koch_episodes.convert.advice import advice, split_report
 from koch_episodes.convert.choose import choose, unused_ends, why_nothing
 from koch_episodes.convert.columns import dataset_columns, joint_units
@@ -41,6 +42,7 @@ from koch_rig.files import write_whole
 from koch_rig.fingerprint import fingerprint
 
 RESULT = "job.json"
+_STREAM_STATE = "koch_interfaces/msg/StreamState"
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,6 +200,7 @@ class _BagConversion:
         by_topic: dict[str, list[int]] = {}
         for number, reader in enumerate(readers):
             by_topic.setdefault(reader.topic.name, []).append(number)
+        self._mark(planner)
         for message in self.bag.messages(by_topic):
             for number in by_topic[message.topic]:
                 reader = readers[number]
@@ -214,6 +217,25 @@ class _BagConversion:
             if reader.used_receive_time:
                 self.notes.append(f"{reader.topic.name}: timed by the recorder's clock")
         return planner, planner.finish()
+
+    def _mark(self, planner: Planner) -> None:
+        """Tell the planner which images their camera called unusable, and when."""
+        states = {
+            name: name.rpartition("/")[0] + "/"
+            for name, topic in self.bag.topics.items()
+            if topic.type == _STREAM_STATE
+        }
+        if not states:
+            return
+        for message in self.bag.messages(states):
+            try:
+                state = stream_state(message.data)
+            except DecodeError as exc:
+                self.notes.append(f"{message.topic}: {exc.why}")
+                continue
+            for number, source in enumerate(planner.sources):
+                if source.topic.startswith(states[message.topic]):
+                    planner.mark(number, *state)
 
     def _check_picture(self, topic: str, stamp: int, picture: Picture, broken: Broken) -> None:
         if why := broken.get((topic, stamp)):

@@ -21,7 +21,8 @@ from typing import Any
 from koch_episodes.bag.qos import OfferedQos
 from koch_episodes.bag.storage import Topic
 from koch_episodes.bag.writer import BagWriter
-from koch_episodes.cdr import header_stamp_ns, is_little_endian
+from koch_episodes.cdr import header_stamp_ns, is_little_endian, stream_state
+from koch_episodes.errors import DecodeError
 from koch_episodes.recorder.joint_watch import JointWatch
 from koch_episodes.recorder.quality import Health, LossCounter, StreamMonitor, StreamReport
 from koch_episodes.stream import to_ns
@@ -47,6 +48,7 @@ class Source:
         latched: Stored samples come once; each bag begins with them.
         monitor: Present for streams of the rig.
         joints: Present for joint states of the rig.
+        state_of: Present for a StreamState: the stream of which it speaks.
     """
 
     topic: Topic
@@ -56,6 +58,7 @@ class Source:
     latched: bool = False
     monitor: StreamMonitor | None = None
     joints: JointWatch | None = None
+    state_of: StreamMonitor | None = None
     losses: LossCounter = field(default_factory=LossCounter)
     kept: list[bytes] = field(default_factory=list)
 
@@ -232,6 +235,11 @@ class Intake:
                 monitor.add(arrived_ns, arrived_ns, missing)
             if source.joints is not None and (changed := source.joints.check(data)):
                 monitor.names_changed = changed
+        if source.state_of is not None:
+            try:
+                source.state_of.mark(*stream_state(data))
+            except DecodeError as exc:
+                source.state_of.mark(arrived_ns, f"its state cannot be read ({exc.why})")
         if source.latched:
             source.keep(data)
         self._bytes += len(data) + 31

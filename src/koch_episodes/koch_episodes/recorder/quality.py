@@ -109,6 +109,8 @@ class StreamMonitor:
         self.expected_hz = expected_hz
         self.max_age_s = max_age_s
         self.names_changed = ""
+        self._fault = ""
+        self._fault_since_ns = 0
         self._max_gap_ns = to_ns(max_age_s)
         self._window: deque[int] = deque()
         self._arrived_ns = 0
@@ -122,6 +124,8 @@ class StreamMonitor:
         self._count = self._holes = self._lost = self._backwards = self._zero = 0
         self._worst_ns = 0
         self._first_ns = self._final_ns = 0
+        self._unusable_ns = 0
+        self._unusable_why = ""
 
     def begin_episode(self, now_ns: int) -> None:
         """Start the figures of an episode."""
@@ -166,6 +170,19 @@ class StreamMonitor:
         while window[0] < oldest:
             window.popleft()
 
+    def mark(self, since_ns: int, reason: str) -> None:
+        """Take in what the publisher says of its samples: see `StreamBuffer.mark`."""
+        if self._fault:
+            self._note_unusable(since_ns)
+        self._fault, self._fault_since_ns = reason, since_ns
+
+    def _note_unusable(self, until_ns: int) -> None:
+        """Count the share of a fault that lies in this episode."""
+        length = until_ns - max(self._fault_since_ns, self._start_ns)
+        if length > 0:
+            self._unusable_ns += length
+            self._unusable_why = self._fault
+
     def _rate_and_gap(self) -> tuple[float, float]:
         stamps = sorted(self._window)
         if len(stamps) < 2 or stamps[-1] == stamps[0]:
@@ -197,7 +214,7 @@ class StreamMonitor:
             return f"no message for {silent_s:.1f} s"
         if age > self.max_age_s + _DEAD_S:
             return f"messages are {age:.2f} s old when they come"
-        return ""
+        return f"unusable: {self._fault}" if self._fault else ""
 
     def _judge(self, rate: float, gap: float, now_ns: int) -> tuple[Light, str]:
         if self.names_changed:
@@ -219,6 +236,8 @@ class StreamMonitor:
 
     def report(self, end_ns: int) -> StreamReport:
         """Judge the episode that began with `begin_episode` and ends now."""
+        if self._fault:
+            self._note_unusable(end_ns)
         span = self._final_ns - self._first_ns
         rate = (self._count - 1) * NS_PER_S / span if self._count > 1 and span > 0 else 0.0
         silent_ns = end_ns - (self._arrived_ns if self._count else self._start_ns)
@@ -245,6 +264,9 @@ class StreamMonitor:
             return Light.RED, f"silent in the last {silent_ns / NS_PER_S:.1f} s"
         if self._holes:
             return Light.RED, f"{self._holes} gap(s) up to {worst:.2f} s"
+        if self._unusable_why:
+            seconds = self._unusable_ns / NS_PER_S
+            return Light.RED, f"unusable for {seconds:.1f} s: {self._unusable_why}"
         if self._lost:
             return Light.AMBER, f"lost {self._lost} message(s)"
         if self._zero:

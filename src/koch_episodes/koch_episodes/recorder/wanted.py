@@ -25,23 +25,29 @@ class WantedTopic:
         depth: Messages that may wait while the recorder is busy.
         stream: The rig's stream that it is, or None.
         expected_hz: Nominal rate, 0 where the rig names none.
+        state_of: The stream of which this topic says whether it is usable, or empty.
     """
 
     name: str
     depth: int
     stream: Stream | None = None
     expected_hz: float = 0.0
+    state_of: str = ""
 
 
 def wanted_topics(rig: Rig, extra: Sequence[str] = ()) -> list[WantedTopic]:
-    """List the topics: streams, camera_info, descriptions, /tf_static, a simulation's truth.
+    """List the topics: streams, info and state of cameras, descriptions, a simulation's truth.
 
     Args:
         rig: The rig.
         extra: More topic names.
     """
     found = [_stream(rig, stream) for stream in rig.streams.values()]
-    found += [WantedTopic(f"cameras/{name}/camera_info", _IMAGE_DEPTH) for name in rig.cameras]
+    for name in rig.cameras:
+        found.append(WantedTopic(f"cameras/{name}/camera_info", _IMAGE_DEPTH))
+        found.append(
+            WantedTopic(f"cameras/{name}/state", _SMALL_DEPTH, state_of=f"cameras/{name}")
+        )
     names = ["robot_description", *(f"{arm}/robot_description" for arm in rig.arms), *_SHARED]
     if rig.simulation is not None:
         names += _SIMULATION

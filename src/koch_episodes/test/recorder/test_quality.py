@@ -141,3 +141,31 @@ def test_figures_of_an_episode_begin_anew() -> None:
     monitor.begin_episode(now)
     now = _feed(monitor, [0.22, 0.23, 0.24])
     assert monitor.report(now).light is Light.GREEN
+
+
+def test_a_stream_its_publisher_calls_unusable_is_dead_until_it_recovers() -> None:
+    monitor = _monitor()
+    now = _feed(monitor, [k / 100 for k in range(100)])
+    monitor.mark(T0, "frozen: same picture for 1.0 s")
+    health = monitor.health(now)
+    assert (health.alive, health.light) == (False, Light.RED)
+    assert "frozen" in health.reason
+    monitor.mark(now, "")
+    assert monitor.health(now).alive
+
+
+@pytest.mark.parametrize(("begin_s", "end_s"), [(-5.0, 0.4), (0.2, 0.5), (0.8, None)])
+def test_an_episode_with_unusable_images_is_red(begin_s: float, end_s: float | None) -> None:
+    monitor = StreamMonitor("camera", expected_hz=100.0, max_age_s=0.05)
+    monitor.mark(T0 + round(begin_s * NS), "pictures are black")
+    monitor.begin_episode(T0)
+    now = _feed(monitor, [k / 100 for k in range(100)])
+    if end_s is not None:
+        monitor.mark(T0 + round(end_s * NS), "")
+    report = monitor.report(now)
+    length = (now - T0) / NS if end_s is None else end_s
+    assert report.light is Light.RED
+    assert report.reason == f"unusable for {length - max(0.0, begin_s):.1f} s: pictures are black"
+    monitor.begin_episode(now + NS)
+    later = _feed(monitor, [2.0 + k / 100 for k in range(100)])
+    assert (monitor.report(later).light is Light.RED) is (end_s is None)

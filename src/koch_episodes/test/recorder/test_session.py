@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,6 +58,19 @@ class Bench:
             lambda *event: self.events.append(event),
         )
         self.sequence = 0
+
+    def tell(self, index: int, since_ns: int, reason: str) -> None:
+        """Let a stream's publisher say what it knows of its samples, as serialised by ROS."""
+
+        body = struct.pack("<iI", *divmod(time.time_ns(), 10**9)) + struct.pack("<Ixxxx", 1)
+        body += struct.pack("<I7s?", 7, b"camera", not reason)
+        body += struct.pack("<iI", *divmod(since_ns, 10**9))
+        body += struct.pack(f"<I{len(reason) + 1}s", len(reason) + 1, reason.encode())
+        source = Source(
+            Topic("/state", "", ""), "", (), True, state_of=self.sources[index].monitor
+        )
+        self.intake.put(source, b"\0\1\0\0" + body)
+        self.intake.drain()
 
     def feed(self, count: int = 5, streams: tuple[int, ...] = (0, 1)) -> None:
         """Let messages of now arrive."""
@@ -345,3 +359,17 @@ def test_joint_names_changed_in_the_middle_are_red(bench: Bench) -> None:
     bench.session.stop("", True, bench.replies.append)
     bench.tick()
     assert "red: arm: joints changed from shoulder_pan" in bench.replies[-1].verdict
+
+
+def test_no_episode_starts_on_images_their_camera_calls_unusable(bench: Bench) -> None:
+    bench.feed()
+    bench.tell(1, time.time_ns(), "frozen: same picture for 2.1 s")
+    assert "frozen" in bench.intake.health()[1].reason
+    bench.session.start("", 0.0, 0.5, bench.replies.append)
+    bench.tick(1.0)
+    assert not bench.replies[-1].success
+    assert "camera: unusable: frozen: same picture for 2.1 s" in bench.replies[-1].message
+    bench.tell(1, time.time_ns(), "")
+    bench.feed()
+    bench.session.start("", 0.0, 0.5, bench.replies.append)
+    assert bench.replies[-1].success

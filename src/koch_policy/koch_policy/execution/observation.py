@@ -87,6 +87,10 @@ class ObservationBuilder:
         """Take in a sample: a `Vector`, or the bytes of a compressed picture."""
         self.buffers[stream].push(stamp_ns, value)
 
+    def mark(self, stream: str, since_ns: int, reason: str) -> None:
+        """Take in what a stream's publisher says of its samples: see `StreamBuffer.mark`."""
+        self.buffers[stream].mark(since_ns, reason)
+
     def missing(self, tick_ns: int) -> Missing | None:
         """What is not there at a tick, without decoding anything."""
         found = self._watch.assemble(tick_ns)

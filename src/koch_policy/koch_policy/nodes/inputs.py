@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from koch_interfaces.msg import GuardRefusal, GuardStatus, NamedVector
+from koch_interfaces.msg import GuardRefusal, GuardStatus, NamedVector, StreamState
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, JointState
@@ -66,6 +66,10 @@ class Inputs:
         for stream in builder.streams:
             push = partial(builder.push, stream)
             self._subscribe(node, rig, stream, push)
+            if stream.startswith(CAMERAS):
+                node.create_subscription(
+                    StreamState, f"{stream}/state", _told(builder, stream), LATCHED
+                )
         if actions is not None and actions.name not in builder.streams:
             self._subscribe(node, rig, actions.name, actions.push)
         for source in (HUMAN, *OTHERS):
@@ -127,3 +131,10 @@ def _kind_of(rig: Rig, stream: str) -> tuple[type[Any], Callable[[Any], Any]]:
 
 def _heard(takeover: Takeover, source: str) -> Callable[[JointState], None]:
     return lambda message: takeover.heard(source, stamp_ns(message.header.stamp))
+
+
+def _told(builder: ObservationBuilder, stream: str) -> Callable[[StreamState], None]:
+    """Hand on what a camera says of its images."""
+    return lambda message: builder.mark(
+        stream, stamp_ns(message.since), "" if message.usable else message.reason
+    )

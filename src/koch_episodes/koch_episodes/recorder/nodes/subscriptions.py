@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Take = Callable[[bytes, Any], None]
 
 _JOINTS = "sensor_msgs/msg/JointState"
+_STATE = "koch_interfaces/msg/StreamState"
 
 
 class Subscriptions:
@@ -135,7 +136,14 @@ class Subscriptions:
             stamped=has_header(kind),
             monitor=monitor,
             joints=JointWatch() if monitor and message_type == _JOINTS else None,
+            state_of=self._spoken_of(name) if message_type == _STATE else None,
         )
+
+    def _spoken_of(self, name: str) -> StreamMonitor | None:
+        """The stream whose state a topic tells."""
+        wanted = self._wanted[name].state_of
+        found = (monitor for monitor in self._monitors.values() if monitor.name == wanted)
+        return next(found, None)
 
 
 def message_class(message_type: str) -> type | None:
