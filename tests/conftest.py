@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from running_graph import RunningGraph
+    from koch_vla.nodes.running_graph import RunningGraph
 
 
 @pytest.fixture(scope="session")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGraph]:
     """`koch up --record` with config/rig.sim.yaml, all streams alive."""
-    from running_graph import RunningGraph
+    from koch_vla.nodes.running_graph import RunningGraph
 
     with RunningGraph(tmp_path_factory.mktemp("graph")) as running:
         running.wait_healthy(seconds=120.0)  # imports take long on a busy machine

@@ -12,12 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from running_graph import ROOT, RunningGraph, wait_for
-
 from koch_episodes.convert import cli
 from koch_episodes.dataset import LeRobotDatasetReader
+from koch_vla.nodes.running_graph import RunningGraph, wait_for
 
-SAMPLE = ROOT / "docs" / "sample"
+SAMPLE = Path(__file__).resolve().parents[1] / "docs" / "sample"
 LARGEST_BYTES = 5_000_000
 DEMONSTRATION_S = 90.0
 

@@ -16,15 +16,15 @@ import pytest
 pytest.importorskip("koch_interfaces", reason="source install/local_setup.bash first")
 
 from plain_bag import PlainBag
-from running_graph import RIG_FILE, wait_for
 
 from koch_episodes.bag import open_bag
 from koch_episodes.cdr import header_stamp_ns
 from koch_episodes.convert import cli
 from koch_episodes.dataset import LeRobotDatasetReader
+from koch_vla.nodes.running_graph import RIG_FILE, wait_for
 
 if TYPE_CHECKING:
-    from running_graph import RunningGraph
+    from koch_vla.nodes.running_graph import RunningGraph
 
 SERVES_NS = 150_000_000  # how long a message is used: the greatest max_age_ms and a period
 LATE_NS = 500_000_000  # what was on its way when the recorder closed its bag

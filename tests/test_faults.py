@@ -18,12 +18,12 @@ pytest.importorskip("koch_interfaces", reason="source install/local_setup.bash f
 
 from goal_bounds import Goals, violations
 from koch_interfaces.msg import EpisodeStatus
-from running_graph import by_name, seconds_of, wait_for
 
 from koch_episodes.bag import open_bag
+from koch_vla.nodes.running_graph import by_name, seconds_of, wait_for
 
 if TYPE_CHECKING:
-    from running_graph import RunningGraph
+    from koch_vla.nodes.running_graph import RunningGraph
 
 pytestmark = [
     pytest.mark.ros,

@@ -32,9 +32,9 @@ from std_srvs.srv import SetBool, Trigger
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.rig import Rig
+from koch_vla.paths import find_shared
 
-ROOT = Path(__file__).resolve().parents[1]
-RIG_FILE = ROOT / "config" / "rig.sim.yaml"
+RIG_FILE = find_shared("config/rig.sim.yaml") or Path("config/rig.sim.yaml")
 PATIENCE_S = 30.0  # other processes may use the machine
 _RELIABLE = QoSProfile(depth=2000)
 

@@ -1,0 +1,220 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""`koch bench soak`: what a graph that runs for hours loses, and what it grows by."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from koch_vla.machine import machine
+from koch_vla.terminal import say
+
+# Upper edges of the histogram, in nominal intervals.
+EDGES = (0.5, 0.9, 1.1, 1.5, 2.0, 3.0, 5.0, 10.0)
+_SETTLED_S = 60.0  # imports and first buffers are no growth
+
+
+@dataclass
+class TopicStats:
+    """Intervals between acquisition stamps, and messages that did not come.
+
+    Attributes:
+        name: Topic.
+        rate_hz: Nominal.
+        lost: Messages published and not heard, by publication sequence number.
+        restarts: Times at which the numbers began anew: another process publishes.
+    """
+
+    name: str
+    rate_hz: float
+    lost: int = 0
+    restarts: int = 0
+    messages: int = 0
+    _gaps_ms: list[float] = field(default_factory=list)
+    _stamp_ns: int = 0
+    _sequence: int = 0
+
+    def add(self, stamp_ns: int, sequence: int) -> None:
+        """Take in one message."""
+        if self._sequence and sequence > self._sequence:
+            self.lost += sequence - self._sequence - 1
+        elif self._sequence:
+            self.restarts += 1
+        if self.messages:
+            self._gaps_ms.append((stamp_ns - self._stamp_ns) / 1e6)
+        self._sequence, self._stamp_ns = sequence, stamp_ns
+        self.messages += 1
+
+    def summary(self) -> dict[str, Any]:
+        """Figures for the table; intervals in [ms]."""
+        gaps_ms = np.array(self._gaps_ms.copy())  # the listening thread appends meanwhile
+        if not len(gaps_ms):
+            return {"topic": self.name, "messages": self.messages}
+        edges = np.array([0.0, *EDGES, np.inf]) * 1e3 / self.rate_hz
+        counts, _ = np.histogram(gaps_ms, edges)
+        return {
+            "topic": self.name,
+            "messages": self.messages,
+            "lost": self.lost,
+            "median_ms": round(float(np.median(gaps_ms)), 2),
+            "p99_ms": round(float(np.percentile(gaps_ms, 99)), 2),
+            "p999_ms": round(float(np.percentile(gaps_ms, 99.9)), 2),
+            "max_ms": round(float(gaps_ms.max()), 1),
+            "histogram": counts.tolist(),
+        }
+
+
+@dataclass
+class MemoryStats:
+    """Resident memory of one process over time."""
+
+    name: str
+    points: list[tuple[float, float]] = field(default_factory=list)  # seconds, MB
+
+    def growth(self) -> dict[str, Any]:
+        """First and last size in [MB], and the slope of a straight line in [MB/h]."""
+        settled = [point for point in self.points if point[0] >= _SETTLED_S] or self.points
+        times, sizes = np.array(settled).T
+        slope = float(np.polyfit(times, sizes, 1)[0]) * 3600.0 if len(settled) > 2 else 0.0
+        return {
+            "process": self.name,
+            "begin_mb": round(float(sizes[0]), 1),
+            "end_mb": round(float(sizes[-1]), 1),
+            "growth_mb_per_h": round(slope, 1),
+        }
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process in [MB]; 0 for one that has ended."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def to_markdown(report: Mapping[str, Any]) -> str:
+    """The section of docs/reliability.md."""
+    computer = report["machine"]
+    lines = [
+        f"Measured on {report['date']} for {report['minutes']:.0f} minutes: the simulated rig "
+        "under `koch up --record`, the scripted expert demonstrating all the time, an episode "
+        f"recorded every minute. {computer['processor']}, {computer['cores']} cores, load "
+        f"{report['load_begin']:.1f} before and {report['load_mean']:.1f} on average.",
+        "",
+    ]
+    if report["note"]:
+        lines += [report["note"], ""]
+    heads = ["topic", "messages", "lost", "median ms", "p99 ms", "p99.9 ms", "max ms"]
+    lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    keys = ("topic", "messages", "lost", "median_ms", "p99_ms", "p999_ms", "max_ms")
+    lines += [
+        "| " + " | ".join(str(row.get(key, "")) for key in keys) + " |" for row in report["topics"]
+    ]
+    names = [f"≤ {edge:g}" for edge in EDGES] + [f"> {EDGES[-1]:g}"]
+    lines += [
+        "",
+        "Intervals in nominal intervals (1 = 10 ms of an arm, 33 ms of a camera), count:",
+    ]
+    lines += ["", "| topic | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 1)]
+    lines += [
+        f"| {row['topic']} | " + " | ".join(map(str, row.get("histogram", []))) + " |"
+        for row in report["topics"]
+    ]
+    lines += [
+        "",
+        "| process | MB after a minute | MB at the end | growth MB/h |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['process']} | {row['begin_mb']} | {row['end_mb']} | {row['growth_mb_per_h']} |"
+        for row in report["memory"]
+    ]
+    episodes = ", ".join(f"{count} {name}" for name, count in report["episodes"].items()) or "none"
+    lines += [
+        "",
+        f"Episodes: {episodes}. Nodes that ended: {', '.join(report['ended']) or 'none'}.",
+    ]
+    if report["errors"]:
+        lines += ["", "Errors on /diagnostics (a report is a second):", ""]
+        lines += [f"- {count} x {text}" for text, count in report["errors"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def run(minutes: float, folder: Path, note: str = "", rig: Path | None = None) -> dict[str, Any]:
+    """Run the graph and measure it.
+
+    Args:
+        minutes: How long.
+        folder: For ptys, log, episodes and the report so far.
+        note: A sentence about the machine for the report.
+        rig: Simulated rig; config/rig.sim.yaml when None.
+    """
+    # rclpy is imported only where a graph runs.
+    from koch_vla.nodes.running_graph import RIG_FILE, RunningGraph
+    from koch_vla.nodes.soak_watch import SoakWatch
+
+    load_begin, loads = os.getloadavg()[0], []
+    memories: dict[str, MemoryStats] = {}
+    with RunningGraph(folder, rig or RIG_FILE) as graph:
+        graph.wait_healthy(seconds=180.0)
+        pids = graph.pids()
+        watch = SoakWatch(graph)
+        begin = time.monotonic()
+        try:
+            while (elapsed := time.monotonic() - begin) < minutes * 60.0:
+                watch.step(elapsed)
+                for name, pid in graph.pids().items():
+                    size = resident_mb(pid)
+                    if size:
+                        memories.setdefault(name, MemoryStats(name)).points.append((elapsed, size))
+                loads.append(os.getloadavg()[0])
+                report = {
+                    "date": time.strftime("%Y-%m-%d"),
+                    "minutes": elapsed / 60.0,
+                    "machine": machine(),
+                    "note": note,
+                    "load_begin": load_begin,
+                    "load_mean": float(np.mean(loads)),
+                    "topics": [topic.summary() for topic in watch.topics],
+                    "memory": [memories[name].growth() for name in sorted(memories)],
+                    "episodes": dict(Counter(watch.verdicts)),
+                    "ended": [name for name, pid in graph.pids().items() if pids.get(name) != pid],
+                    "errors": watch.errors(),
+                }
+                (folder / "soak.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
+                time.sleep(5.0)
+        finally:
+            watch.close()
+    return report
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; 1 when a node ended."""
+    parser = argparse.ArgumentParser(
+        prog="koch bench soak",
+        description="Run the simulated rig for a long time: intervals, losses, memory growth.",
+    )
+    parser.add_argument("--minutes", type=float, default=20.0, help="how long")
+    parser.add_argument("--rig", type=Path, help="a simulated rig file")
+    parser.add_argument("--note", default="", help="a sentence about the machine for the report")
+    parser.add_argument("-o", "--output", type=Path, default=Path("outputs/bench"), metavar="DIR")
+    options = parser.parse_args(argv)
+    options.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="koch_soak_") as folder:
+        report = run(options.minutes, Path(folder), options.note, options.rig)
+    (options.output / "soak.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
+    (options.output / "soak.md").write_text(to_markdown(report), encoding="utf-8")
+    say(to_markdown(report))
+    return 1 if report["ended"] else 0
