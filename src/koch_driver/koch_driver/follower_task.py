@@ -19,7 +19,7 @@ from koch_driver.arm import (
 from koch_driver.command_latency import CommandLatency
 from koch_driver.errors import DriverError
 from koch_driver.grip import Grip
-from koch_driver.guard import Guard, GuardResult, GuardState
+from koch_driver.guard import Guard, GuardResult, GuardState, Rule
 from koch_driver.health import HealthWatch
 from koch_driver.health_monitor import HealthMonitor
 from koch_driver.latch import SafetyLatch, StopCause
@@ -155,6 +155,7 @@ class FollowerTask:
         self._leaving: Execution | None = None
         self._configured = False
         self._known_by_s = 0.0
+        self._offered = False  # whether the guard knows what the trajectories want in this cycle
 
     # -- ArmTask ------------------------------------------------------------------------------
 
@@ -189,6 +190,7 @@ class FollowerTask:
     def cycle(self, bus: DynamixelBus, state: MotorState) -> None:
         """One cycle."""
         now_s = time.monotonic()
+        self._offered = False
         reading = self._converter.convert(state) if state.ok else None
         if reading is not None:
             self.reading = reading
@@ -336,18 +338,34 @@ class FollowerTask:
             guard.release(source)
             return
         if self.torque_on and not guard.stopped:
+            self._offered = True
             guard.submit(source, JOINT_NAMES, target, age_s=0.0, now_s=now_s)
 
     def _settle_trajectory(self, result: GuardResult) -> None:
         """Abort a trajectory that a stop or somebody else pushed aside, and say why."""
         if not self.trajectories.active or self._leaving is not None:
             return
+        self._note_changes(result)
         if result.state is GuardState.STOPPED:
             # The reason of a shutdown is read one or two cycles after its sign.
             if UNKNOWN not in self.errors.values() or time.monotonic() > self._known_by_s:
                 self.trajectories.abort(self.why_still)
-        elif result.source not in (None, "trajectory"):
+        elif self._offered and result.source not in (None, "trajectory"):
             self.trajectories.abort(f"{result.source} took over")
+
+    def _note_changes(self, result: GuardResult) -> None:
+        """Let what is under way remember where the guard did not follow it."""
+        if result.source != "trajectory":
+            return
+        # Each motion starts softly, which bends its beginning: no news.
+        usual = {Rule.SOFT_START}
+        if result.state is GuardState.BLENDING:
+            usual |= {Rule.SPEED, Rule.ACCELERATION}
+        for item in result.interventions:
+            if item.granted is not None and item.rule not in usual:
+                self.trajectories.note_change(
+                    item.rule.value, item.joint, item.requested, item.granted
+                )
 
     def _watch(self, reading: Reading, now_s: float) -> None:
         for joint, reason in self.monitor.add_loads(reading.loads, now_s).items():

@@ -57,12 +57,13 @@ class GripperMotion:
         """Whether the gripper stands at its goal."""
         return abs(self.position - self._goal) <= _REACHED_RAD
 
-    def start(self, goal: float, now_s: float) -> Execution:
+    def start(self, goal: float, now_s: float, max_speed: float = 0.0) -> Execution:
         """Begin.
 
         Args:
             goal: Angle in [rad].
             now_s: ROS time.
+            max_speed: Greatest mean speed in [rad/s]; 0 for the usual one, which bounds all.
 
         Raises:
             TrajectoryError: The angle is outside the joint's limits, or not a number.
@@ -75,7 +76,8 @@ class GripperMotion:
             )
         self._goal = goal
         begin = self.position
-        duration = max(_SHORTEST_S, abs(goal - begin) / _SPEED)
+        speed = min(_SPEED, max_speed) if max_speed > 0.0 else _SPEED
+        duration = max(_SHORTEST_S, abs(goal - begin) / speed)
         end = Waypoint(duration, (goal,), (0.0,), (0.0,))
         self._execution = self._task.trajectories.gripper.start(
             Trajectory((GRIPPER,), (end,)),

@@ -12,6 +12,9 @@ from koch_driver.trajectory import ResultCode, Trajectory, TrajectoryError, Wayp
 
 # Marks in a goal's tolerances, as in control_msgs: keep the default; switch the check off.
 _KEEP, _OFF = 0.0, -1.0
+# Farther from its trajectory the guard keeps a joint only for a reason that the client must know;
+# a cycle that comes late, or the soft start, bends the way by less.
+_WORTH_SAYING_RAD = 0.05
 # Slower than this a joint has come to rest; JTC's stopped_velocity_tolerance, for real servos.
 _STOPPED_SPEED = 0.1  # rad/s
 
@@ -111,6 +114,7 @@ class Execution:
         self.start_s = start_s
         self.start = start
         self.progress: Progress | None = None
+        self._changes: dict[tuple[str, str], tuple[int, float, float]] = {}
         self._outcome: Outcome | None = None
         self._done = threading.Event()
 
@@ -118,6 +122,25 @@ class Execution:
     def outcome(self) -> Outcome | None:
         """How it ended, None while it runs."""
         return self._outcome
+
+    def note_change(self, rule: str, joint: str, asked: float, granted: float) -> None:
+        """Note that the guard changed a target in this cycle."""
+        count, *largest = self._changes.get((rule, joint), (0, asked, granted))
+        if abs(asked - granted) > abs(largest[0] - largest[1]):
+            largest = [asked, granted]
+        self._changes[rule, joint] = count + 1, largest[0], largest[1]
+
+    @property
+    def changes(self) -> str:
+        """What the guard changed on the way, for people; empty when nothing that matters."""
+        parts = [
+            f"{rule} of {joint} in {count} cycles (at most {asked:.3f} to {granted:.3f} rad)"
+            for (rule, joint), (count, asked, granted) in sorted(
+                dict(self._changes).items(), key=lambda item: -item[1][0]
+            )
+            if abs(asked - granted) > _WORTH_SAYING_RAD
+        ]
+        return f"the guard changed the way: {', '.join(parts)}" if parts else ""
 
     def wait(self, timeout_s: float) -> Outcome | None:
         """Wait for the end; None when it still runs after the time-out."""

@@ -34,6 +34,13 @@ class TrajectorySource:
         """True while a trajectory is under way."""
         return self.arm.active is not None or self.gripper.active is not None
 
+    def note_change(self, rule: str, joint: str, asked: float, granted: float) -> None:
+        """Note a change by the guard in the trajectories under way that move the joint."""
+        for runner in (self.arm, self.gripper):
+            execution = runner.active
+            if execution is not None and joint in execution.trajectory.joints:
+                execution.note_change(rule, joint, asked, granted)
+
     def abort(self, message: str) -> None:
         """End what is under way and hold nothing."""
         self.arm.abort(message)

@@ -189,8 +189,12 @@ class Guard:
         return tuple(refusals)
 
     def refuse_senders(self, source: str, senders: Iterable[Hashable], now_s: float) -> None:
-        """Refuse a command because several publishers send for one source; none is obeyed."""
-        self.release(source)
+        """Refuse a command because several publishers send for one source; none is obeyed.
+
+        The name may be one of no source, as of the topic of whole trajectories.
+        """
+        if source in self._by_name:
+            self.release(source)
         self._refuse(source, [Intervention(Rule.SENDER, source, NAN, None)], senders, now_s)
 
     def _refuse(

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from rclpy.node import Node
@@ -27,11 +27,53 @@ class Heard(NamedTuple, Generic[M]):
     obeyed: bool
 
 
-class ControlTopic(Generic[M]):
-    """A polled subscription that knows its senders.
+class Senders:
+    """Who sends on a topic, by what comes and by what the graph knows.
 
-    `take` may be called in another thread than `look`, which asks the graph and is for the
-    executor's thread.
+    `hears` may be called in another thread than `look` and `learn`, which ask the graph and are
+    for the executor's thread.
+
+    Args:
+        node: Where the topic is read.
+        topic: Its full name.
+    """
+
+    def __init__(self, node: Node, topic: str) -> None:
+        self._node = node
+        self.topic = topic
+        self._sole = SoleSender()
+        self._names: dict[Any, str] = {}
+
+    @property
+    def rivals(self) -> tuple[Any, ...]:
+        """Those that send at once, by `sender_of`; empty when there is one or none."""
+        return self._sole.rivals
+
+    def hears(self, info: Mapping[str, Any]) -> bool:
+        """Note a message by its info; whether it may be obeyed."""
+        return self._sole.hears(sender_of(info), time.monotonic())
+
+    def look(self) -> tuple[str, ...]:
+        """Ask the graph which rivals are still there; their names."""
+        if not self._sole.rivals:
+            return ()
+        present = publishers(self._node, self.topic)
+        self._names |= present
+        self._sole.look(present, time.monotonic())
+        return self.names(self._sole.rivals)
+
+    def learn(self, senders: Iterable[Any]) -> None:
+        """Ask the graph for names that are not known yet."""
+        if any(sender not in self._names for sender in senders):
+            self._names |= publishers(self._node, self.topic)
+
+    def names(self, senders: Iterable[Any]) -> tuple[str, ...]:
+        """Full names of the nodes behind senders, sorted, as far as they are known."""
+        return tuple(sorted(self._names[s] for s in senders if s in self._names))
+
+
+class ControlTopic(Senders, Generic[M]):
+    """A polled subscription that knows its senders.
 
     Args:
         node: Where the subscription lives.
@@ -41,51 +83,15 @@ class ControlTopic(Generic[M]):
     """
 
     def __init__(self, node: Node, kind: type[M], topic: str, qos: QoSProfile) -> None:
-        self._node = node
         deep = QoSProfile(depth=_DEPTH, reliability=qos.reliability, durability=qos.durability)
         self._subscription = node.create_subscription(
             kind, topic, ignore, deep, callback_group=PolledGroup()
         )
-        self._sole = SoleSender()
-        self._names: dict[Any, str] = {}
-
-    @property
-    def name(self) -> str:
-        """The full name of the topic."""
-        return str(self._subscription.topic_name)
+        super().__init__(node, str(self._subscription.topic_name))
 
     def take(self) -> Heard[M] | None:
         """The newest message since the last call; None when nothing came."""
         newest = None
-        for newest in self._take_all():  # noqa: B007  # the last one is the result
-            pass
-        return newest
-
-    def _take_all(self) -> Iterator[Heard[M]]:
-        now_s = time.monotonic()
         for message, info in take_all(self._subscription):
-            sender = sender_of(info)
-            yield Heard(message, sender, self._sole.hears(sender, now_s))
-
-    @property
-    def rivals(self) -> tuple[Any, ...]:
-        """Those that send at once, by `sender_of`; empty when there is one or none."""
-        return self._sole.rivals
-
-    def look(self) -> tuple[str, ...]:
-        """Ask the graph which rivals are still there; their names. For the executor's thread."""
-        if not self._sole.rivals:
-            return ()
-        present = publishers(self._node, self.name)
-        self._names |= present
-        self._sole.look(present, time.monotonic())
-        return self.names(self._sole.rivals)
-
-    def learn(self, senders: Iterable[Any]) -> None:
-        """Ask the graph for names that are not known yet. For the executor's thread."""
-        if any(sender not in self._names for sender in senders):
-            self._names |= publishers(self._node, self.name)
-
-    def names(self, senders: Iterable[Any]) -> tuple[str, ...]:
-        """Full names of the nodes behind senders, sorted, as far as they are known."""
-        return tuple(sorted(self._names[s] for s in senders if s in self._names))
+            newest = Heard(message, sender_of(info), self.hears(info))
+        return newest

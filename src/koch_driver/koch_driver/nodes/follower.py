@@ -21,7 +21,7 @@ from koch_driver.guard import Guard, workspace_from_rig
 from koch_driver.latch import LatchState, SafetyLatch, StopCause, latch_path
 from koch_driver.moves import DRIVER_SOURCES
 from koch_driver.nodes.arm_setup import ArmSetup
-from koch_driver.nodes.command_topics import ControlTopic
+from koch_driver.nodes.command_topics import ControlTopic, Senders
 from koch_driver.nodes.diagnostics import guard_status, loop_status, motor_statuses
 from koch_driver.nodes.guard_report import LOOK_S, GuardReport
 from koch_driver.nodes.messages import STEADY_CLOCK, RosStamper, joint_state
@@ -29,7 +29,7 @@ from koch_driver.nodes.parameters import FollowerParameters, joint_vector
 from koch_driver.nodes.phase_log import log_phase
 from koch_driver.nodes.qos import COMMAND, DIAGNOSTICS, STATE
 from koch_driver.nodes.run import run_node
-from koch_driver.nodes.trajectory_server import TrajectoryServer
+from koch_driver.nodes.trajectory_server import TOPIC, TrajectoryServer
 from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.parameters import declare
@@ -62,7 +62,8 @@ class FollowerNode(Node):
             source: ControlTopic(self, JointState, f"command/{source}", COMMAND)
             for source in _TOPICS
         }
-        self._guard_report = GuardReport(self, self.task, self._topics, self._report)
+        self._senders: dict[str, Senders] = dict(self._topics)
+        self._guard_report = GuardReport(self, self.task, self._senders, self._report)
         self._guard_report.watch(self.loop)
         self.create_service(SetBool, "torque", self._on_torque)
         self.create_service(Trigger, "stop", self._on_stop)
@@ -73,6 +74,7 @@ class FollowerNode(Node):
         self._server = TrajectoryServer(
             self.task, self.loop, self._stamper, self._settings, self.get_namespace()
         )
+        self._senders[TOPIC] = self._server.senders
         self._say_what_is_kept(self.task.latch.state)
         self.loop.start()
 

@@ -21,7 +21,7 @@ from koch_rig.joints import JOINT_NAMES
 if TYPE_CHECKING:
     from koch_driver.control_loop import ControlLoop
     from koch_driver.follower_task import FollowerTask
-    from koch_driver.nodes.command_topics import ControlTopic
+    from koch_driver.nodes.command_topics import Senders
 
 LOOK_S = 0.2
 _REPEAT_S = 1.0  # a reader may take a status older than some seconds for a dead driver's
@@ -52,7 +52,7 @@ class GuardReport:
     Args:
         node: Where the publisher lives.
         task: What the guard belongs to.
-        topics: The command topics by source, to name senders.
+        topics: Who sends on the command topics, by source.
         urgent: Called in the executor when something begins that people must know within a
             second; the diagnostics come once a second only.
     """
@@ -61,7 +61,7 @@ class GuardReport:
         self,
         node: Node,
         task: FollowerTask,
-        topics: Mapping[str, ControlTopic[Any]],
+        topics: Mapping[str, Senders],
         urgent: Callable[[], None],
     ) -> None:
         self._node = node

@@ -18,7 +18,7 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 
 from koch_driver.nodes.arm_setup import ArmSetup
-from koch_driver.nodes.command_topics import ControlTopic
+from koch_driver.nodes.command_topics import ControlTopic, Senders
 from koch_driver.nodes.diagnostics import status
 from koch_driver.nodes.messages import STEADY_CLOCK, RosStamper, joint_state
 from koch_driver.nodes.names import sibling
@@ -31,7 +31,6 @@ from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.parameters import ParameterError, declare
 from koch_rig.rig import Role
-from koch_rig.senders import SoleSender, publishers, sender_of
 
 _SILENT_S = 0.5
 _LOOK_S = 0.2
@@ -67,9 +66,9 @@ class TeleopNode(Node):
         self._delays: deque[float] = deque(maxlen=1000)
         self._commands = self.create_publisher(JointState, "command/teleop", COMMAND)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
-        self._leader_topic = sibling(self, leader.name, "joint_states")
-        self._leader_sender = SoleSender()
-        self.create_subscription(JointState, self._leader_topic, self._on_leader, STATE_NEWEST)
+        topic = sibling(self, leader.name, "joint_states")
+        self._leader_senders = Senders(self, topic)
+        self.create_subscription(JointState, topic, self._on_leader, STATE_NEWEST)
         self._follower_states = ControlTopic(self, JointState, "joint_states", STATE_NEWEST)
         self._rivals: tuple[str, ...] = ()
         self._stop_count: int | None = None
@@ -84,7 +83,7 @@ class TeleopNode(Node):
 
     def _on_leader(self, message: JointState, info: Mapping[str, Any]) -> None:
         positions = _by_name(message)
-        obeyed = self._leader_sender.hears(sender_of(info), time.monotonic())
+        obeyed = self._leader_senders.hears(info)
         if positions is None or not obeyed:
             return
         self._heard_s[self._ends[0]] = time.monotonic()
@@ -107,11 +106,7 @@ class TeleopNode(Node):
 
     def _look(self) -> None:
         """See whether a joint state comes from two publishers, and name them at once."""
-        rivals = self._follower_states.look()
-        if self._leader_sender.rivals:
-            known = publishers(self, self._leader_topic)
-            self._leader_sender.look(known, time.monotonic())
-            rivals += tuple(sorted(known.get(r, "?") for r in self._leader_sender.rivals))
+        rivals = self._follower_states.look() + self._leader_senders.look()
         if rivals == self._rivals:
             return
         self._rivals = rivals

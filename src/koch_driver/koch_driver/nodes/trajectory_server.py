@@ -1,29 +1,38 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The actions of an arm: `follow_joint_trajectory` and `gripper_cmd`, executed by the bus loop."""
+"""The controllers of an arm, executed by the bus loop.
+
+Actions `arm_controller/follow_joint_trajectory`, `gripper_controller/gripper_cmd` and
+`parallel_gripper_controller/gripper_cmd`; topic `arm_controller/joint_trajectory`, to which MoveIt
+Servo, rqt_joint_trajectory_controller and others send without asking for a result.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from control_msgs.action import FollowJointTrajectory, GripperCommand
+from control_msgs.action import FollowJointTrajectory, GripperCommand, ParallelGripperCommand
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
-from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from trajectory_msgs.msg import JointTrajectoryPoint
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from koch_driver.control_loop import ControlLoop, Phase
 from koch_driver.gripper_motion import GripperMotion
+from koch_driver.nodes.command_topics import Senders
+from koch_driver.nodes.qos import COMMAND
 from koch_driver.trajectory import ResultCode, TrajectoryError, Waypoint, check_trajectory
 from koch_driver.trajectory_runner import Execution, Outcome, Tolerances
 from koch_rig.errors import KochError
 from koch_rig.joints import GRIPPER, JOINT_NAMES
+from koch_rig.senders import sender_of
 
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Duration, Time
@@ -32,7 +41,10 @@ if TYPE_CHECKING:
     from koch_driver.nodes.messages import RosStamper
     from koch_driver.nodes.parameters import FollowerParameters
 
+#: The command source as which the topic's refusals are counted.
+TOPIC = "joint_trajectory"
 _FEEDBACK_S = 0.05
+_WARN_EVERY_S = 10.0
 _NODE = "arm_controller"
 
 
@@ -41,7 +53,7 @@ class TrajectoryServer:
 
     rclpy's single-threaded executor cannot deliver a cancel request while an execute callback
     waits, and polls a coroutine that awaits; so the two actions have threads of their own, idle
-    while no goal is under way. All callbacks are reentrant: the runner locks.
+    while no goal is under way. Callbacks of the actions are reentrant: the runner locks.
 
     Bad goals are accepted and aborted with result code and sentence: a rejection has neither.
     """
@@ -85,7 +97,20 @@ class TrajectoryServer:
                 self.node, GripperCommand, "gripper_controller/gripper_cmd",
                 self._grip, callback_group=group, cancel_callback=_accept_cancel,
             ),
+            ActionServer(
+                self.node, ParallelGripperCommand, "parallel_gripper_controller/gripper_cmd",
+                self._grip_parallel, callback_group=group, cancel_callback=_accept_cancel,
+            ),
         ]  # fmt: skip
+        topic = self.node.create_subscription(
+            JointTrajectory,
+            "~/joint_trajectory",
+            self._on_trajectory,
+            COMMAND,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+        )
+        self.senders = Senders(self.node, str(topic.topic_name))
+        self._warned_s = float("-inf")
         self._executor = MultiThreadedExecutor(num_threads=4)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(
@@ -113,7 +138,7 @@ class TrajectoryServer:
             return _follow_result(Outcome(exc.code, str(exc)))
         outcome = self._wait(handle, execution, self._follow_feedback)
         _close_goal(handle, outcome)
-        return _follow_result(outcome)
+        return _follow_result(outcome, execution.changes)
 
     def _start(self, goal: FollowJointTrajectory.Goal) -> Execution:
         """Check a goal and hand it to the bus loop. Raises TrajectoryError."""
@@ -121,18 +146,21 @@ class TrajectoryServer:
             raise TrajectoryError(
                 ResultCode.INVALID_GOAL, "multi_dof_trajectory is not supported; leave it empty"
             )
-        message = goal.trajectory
-        trajectory = check_trajectory(
-            list(message.joint_names),
-            [_waypoint(point) for point in message.points],
-            own_joints=JOINT_NAMES,
-            limits=self._limits,
-        )
         tolerances = self._defaults.override(
             path={item.name: item.position for item in goal.path_tolerance},
             goal={item.name: item.position for item in goal.goal_tolerance},
             goal_time_s=_seconds(goal.goal_time_tolerance),
             own_joints=JOINT_NAMES,
+        )
+        return self._begin(goal.trajectory, tolerances)
+
+    def _begin(self, message: JointTrajectory, tolerances: Tolerances) -> Execution:
+        """Check a trajectory and hand it to the bus loop. Raises TrajectoryError."""
+        trajectory = check_trajectory(
+            list(message.joint_names),
+            [_waypoint(point) for point in message.points],
+            own_joints=JOINT_NAMES,
+            limits=self._limits,
         )
         pose = self._ready_pose()
         if GRIPPER in trajectory.joints:
@@ -152,9 +180,9 @@ class TrajectoryServer:
         if status.phase is not Phase.RUNNING or task.reading is None:
             reason = f"the arm is not connected: {status.reason or 'still connecting'}"
         elif not task.torque_on:
-            reason = "the torque is off; call the torque service with true"
+            reason = f"the torque is off ({task.why_still}); call the torque service with true"
         elif task.guard.stopped:
-            reason = "the arm is stopped; call the resume service"
+            reason = f"the arm is {task.why_still}; call the resume service"
         if reason or task.reading is None:
             raise TrajectoryError(ResultCode.INVALID_GOAL, reason)
         return dict(zip(JOINT_NAMES, task.reading.positions, strict=True))
@@ -174,27 +202,94 @@ class TrajectoryServer:
         feedback.error = _point(elapsed, errors)
         handle.publish_feedback(feedback)
 
+    # -- joint_trajectory -----------------------------------------------------------------------
+
+    def _on_trajectory(self, message: JointTrajectory, info: Mapping[str, Any]) -> None:
+        """Execute what comes on the topic, as JTC: without tolerances; the newest one counts.
+
+        An empty trajectory ends the one under way. There is no result: why one is not executed is
+        logged, and so is a second publisher, with which none is.
+        """
+        if not self.senders.hears(info):
+            self._task.trajectories.arm.abort("joint_trajectory has several publishers")
+            self._task.guard.refuse_senders(TOPIC, self.senders.rivals, time.monotonic())
+            return
+        if not message.points:
+            self._task.trajectories.arm.abort("an empty joint_trajectory came")
+            return
+        try:
+            self._begin(message, Tolerances())
+        except TrajectoryError as exc:
+            if time.monotonic() - self._warned_s > _WARN_EVERY_S:
+                self._warned_s = time.monotonic()
+                self.senders.learn([sender_of(info)])
+                who = ", ".join(self.senders.names([sender_of(info)])) or "unknown sender"
+                self.node.get_logger().warning(f"joint_trajectory of {who} is refused: {exc}")
+
     # -- gripper_cmd ----------------------------------------------------------------------------
 
     def _grip(self, handle: ServerGoalHandle) -> GripperCommand.Result:
         command = handle.request.command
+        motion = self._move_gripper(
+            handle, command.position, command.max_effort, 0.0,
+            lambda motion: _filled(GripperCommand.Feedback(), motion),
+        )  # fmt: skip
+        return (
+            GripperCommand.Result() if motion is None else _filled(GripperCommand.Result(), motion)
+        )
+
+    def _grip_parallel(self, handle: ServerGoalHandle) -> ParallelGripperCommand.Result:
+        command = handle.request.command
+        if list(command.name) not in ([], [GRIPPER]) or len(command.position) != 1:
+            self.node.get_logger().error(
+                f"parallel gripper_cmd: got joints {list(command.name)} with "
+                f"{len(command.position)} positions, expected one position of {GRIPPER}"
+            )
+            handle.abort()
+            return ParallelGripperCommand.Result()
+        motion = self._move_gripper(
+            handle,
+            command.position[0],
+            command.effort[0] if command.effort else 0.0,
+            command.velocity[0] if command.velocity else 0.0,
+            lambda motion: ParallelGripperCommand.Feedback(state=self._gripper_state(motion)),
+        )
+        if motion is None:
+            return ParallelGripperCommand.Result()
+        return ParallelGripperCommand.Result(
+            state=self._gripper_state(motion), stalled=motion.stalled, reached_goal=motion.reached
+        )
+
+    def _gripper_state(self, motion: GripperMotion) -> JointState:
+        state = JointState(name=[GRIPPER], position=[motion.position], effort=[motion.effort_nm])
+        state.header.stamp = self._stamper.stamp(time.monotonic_ns())
+        return state
+
+    def _move_gripper(
+        self,
+        handle: ServerGoalHandle,
+        position: float,
+        max_effort_nm: float,
+        max_speed: float,
+        feedback: Callable[[GripperMotion], Any],
+    ) -> GripperMotion | None:
+        """Move the gripper until it arrives or holds something; None when it cannot begin."""
         motion = GripperMotion(self._task, self._limits[GRIPPER])
         try:
             self._ready_pose()
-            execution = motion.start(command.position, self._stamper.now_s())
-            self._loop.call(lambda bus: motion.limit_effort(bus, command.max_effort))
+            execution = motion.start(position, self._stamper.now_s(), max_speed)
+            self._loop.call(lambda bus: motion.limit_effort(bus, max_effort_nm))
         except KochError as exc:
             self.node.get_logger().error(f"gripper_cmd: {exc}")
             handle.abort()
-            return GripperCommand.Result()
+            return None
 
-        def feedback(handle: ServerGoalHandle, _: Execution) -> None:
+        def publish(handle: ServerGoalHandle, _: Execution) -> None:
             motion.watch()
-            handle.publish_feedback(_filled(GripperCommand.Feedback(), motion))
+            handle.publish_feedback(feedback(motion))
 
-        outcome = self._wait(handle, execution, feedback)
-        _close_goal(handle, outcome)
-        return _filled(GripperCommand.Result(), motion)
+        _close_goal(handle, self._wait(handle, execution, publish))
+        return motion
 
     # -- common ---------------------------------------------------------------------------------
 
@@ -224,10 +319,11 @@ def _close_goal(handle: ServerGoalHandle, outcome: Outcome) -> None:
         handle.abort()
 
 
-def _follow_result(outcome: Outcome) -> FollowJointTrajectory.Result:
+def _follow_result(outcome: Outcome, changes: str = "") -> FollowJointTrajectory.Result:
+    """The result; what the guard changed is said also where the goal counts as reached."""
     result = FollowJointTrajectory.Result()
     result.error_code = int(outcome.code)
-    result.error_string = outcome.message
+    result.error_string = "; ".join(text for text in (outcome.message, changes) if text)
     return result
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from action_msgs.msg import GoalStatus
-from control_msgs.action import FollowJointTrajectory, GripperCommand
+from control_msgs.action import FollowJointTrajectory, GripperCommand, ParallelGripperCommand
 from control_msgs.msg import JointTolerance
-from trajectory_msgs.msg import JointTrajectoryPoint
+from rclpy.action import ActionClient
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from koch_driver.emulator import EmulatedChain
 from koch_rig.joints import HOME_POSE_RAD, JOINT_NAMES
@@ -177,6 +178,77 @@ def test_a_gripper_that_holds_something_is_stalled(probe, arm: EmulatedChain) ->
     assert (result.result.stalled, result.result.reached_goal) == (True, False)
     assert probe.commands[-1].position[5] == pytest.approx(-0.4, abs=0.01)  # keeps pressing
     arm.faults.hold("gripper", None)
+
+
+def test_the_result_says_what_the_guard_changed_on_the_way(probe, bounds) -> None:
+    probe.go("shoulder_pan", 0.0)
+    result = end(probe, start(probe, goal(ARM[:1], (1.2, [0.4]), rest=True))).result
+    assert (result.error_code, result.error_string) == (Result.SUCCESSFUL, "")
+    request = goal(ARM[:1], (0.1, [-0.6]))
+    request.path_tolerance = [JointTolerance(name="shoulder_pan", position=-1.0)]
+    result = end(probe, start(probe, request)).result
+    assert result.error_code == Result.SUCCESSFUL
+    assert "the guard changed the way: " in result.error_string
+    assert "shoulder_pan" in result.error_string
+    bounds.check(probe.commands)
+
+
+@pytest.mark.parametrize(("joints", "positions"), [(ARM[:1], [0.5]), (ARM[2:4], [0.3, -0.2])])
+def test_the_topic_moves_the_arm_as_an_action_does(probe, bounds, joints, positions) -> None:
+    writer = probe.create_publisher(JointTrajectory, "arm_controller/joint_trajectory", 1)
+
+    def there() -> bool:
+        now = dict(zip(JOINT_NAMES, probe.pose, strict=True))
+        return all(abs(now[j] - p) < 0.04 for j, p in zip(joints, positions, strict=True))
+
+    for _ in range(8):  # the first ones may come before the two have found each other
+        writer.publish(goal(joints, (0.5, positions)).trajectory)
+        if probe.wait(there, 1.0):
+            break
+    assert there()
+    probe.destroy_publisher(writer)
+    bounds.check(probe.commands)
+
+
+def test_two_publishers_of_trajectories_move_nothing(probe) -> None:
+    probe.go("shoulder_pan", 0.0)
+    writers = [
+        probe.create_publisher(JointTrajectory, "arm_controller/joint_trajectory", 1)
+        for _ in range(2)
+    ]
+    for writer in writers:  # empty ones move nothing, and show that both are heard
+        for _ in range(20):
+            writer.publish(JointTrajectory())
+            time.sleep(0.02)
+    pose = probe.pose
+    for _ in range(20):
+        for writer, angle in zip(writers, (-1.0, 1.0), strict=True):
+            writer.publish(goal(ARM[:1], (0.5, [angle])).trajectory)
+        time.sleep(0.05)
+    assert probe.pose == pytest.approx(pose, abs=0.05)
+    level, text, _ = probe.diagnostics["follower: guard"]
+    assert level == b"\x01"
+    assert "joint_trajectory" in text
+    for writer in writers:
+        probe.destroy_publisher(writer)
+
+
+@pytest.mark.parametrize("names", [[], ["gripper"]])
+def test_the_parallel_gripper_action_moves_the_gripper(probe, names: list[str]) -> None:
+    client = ActionClient(probe, ParallelGripperCommand, "parallel_gripper_controller/gripper_cmd")
+    assert client.wait_for_server(5.0)
+    request = ParallelGripperCommand.Goal()
+    request.command.name, request.command.position = names, [-0.9 if names else -0.6]
+    result = end(probe, probe.finish(client.send_goal_async(request)))
+    assert result.status == GoalStatus.STATUS_SUCCEEDED
+    assert result.result.reached_goal
+    assert list(result.result.state.name) == ["gripper"]
+    assert result.result.state.position[0] == pytest.approx(request.command.position[0], abs=0.05)
+    request.command.name = ["jaw"]
+    assert end(probe, probe.finish(client.send_goal_async(request))).status == (
+        GoalStatus.STATUS_ABORTED
+    )
+    client.destroy()
 
 
 def test_stop_holds_until_resume(probe, bounds) -> None:
