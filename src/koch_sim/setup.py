@@ -22,5 +22,10 @@ setup(
     maintainer_email="maintainers@koch-vla.org",
     description="The simulated rig: MuJoCo table, cameras, a scripted hand, evaluation.",
     license="Apache-2.0",
-    entry_points={"console_scripts": ["world = koch_sim.nodes.world:main"]},
+    extras_require={"gym": ["gymnasium"]},
+    entry_points={
+        "console_scripts": ["world = koch_sim.nodes.world:main"],
+        # Read by those versions of Gymnasium that look for plug-ins.
+        "gymnasium.envs": ["__root__ = koch_sim.environment:register"],
+    },
 )
