@@ -56,7 +56,8 @@ def joint_vector(
         float64, shape (len(wanted),).
 
     Raises:
-        DecodeError: A wanted joint is missing, the lengths differ, or a value is not finite.
+        DecodeError: A wanted joint is missing or there twice, the lengths differ, or a value is
+            not finite.
     """
     if len(names) != len(values):
         raise DecodeError("joint state", f"{len(names)} names but {len(values)} values")
@@ -64,6 +65,8 @@ def joint_vector(
         vector = np.asarray(values, dtype=np.float64)
     else:
         place = {name: index for index, name in enumerate(names)}
+        if twice := named_twice(names, wanted):
+            raise DecodeError("joint state", f"{twice} named twice among {list(names)}")
         missing = [name for name in wanted if name not in place]
         if missing:
             raise DecodeError(
@@ -73,6 +76,16 @@ def joint_vector(
     if not np.isfinite(vector).all():
         raise DecodeError("joint state", f"value not finite: {vector.tolist()}")
     return vector
+
+
+def named_twice(names: Sequence[str], wanted: Sequence[str] | None = None) -> str:
+    """Return the first name that is there twice (and wanted), empty where there is none."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen and (wanted is None or name in wanted):
+            return name
+        seen.add(name)
+    return ""
 
 
 def is_png(data: bytes) -> bool:
@@ -90,6 +103,9 @@ def picture_size(data: bytes) -> tuple[int, int]:
         if len(data) < 33 or b"IEND" not in data[-12:]:
             raise DecodeError("PNG picture", f"cut off after {len(data)} bytes")
         width, height = struct.unpack(">II", data[16:24])
+        if data[24] == 16:
+            # A depth image in millimetres: 8 bits of it would be a picture of nothing.
+            raise DecodeError("PNG picture", "16 bits per channel, expected 8 (a depth image?)")
         return height, width
     if data[:2] != _JPEG_START:
         raise DecodeError("picture", f"neither JPEG nor PNG (starts with {data[:4].hex()})")

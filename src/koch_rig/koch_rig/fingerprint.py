@@ -33,6 +33,10 @@ def canonical(rig: Rig) -> dict[str, Any]:
     """
     content = _plain(rig)
     assert isinstance(content, dict)
+    for feature in content["features"].values():
+        # One stream is a text, as it was before a feature could join several.
+        streams = feature.pop("streams")
+        feature["stream"] = streams[0] if len(streams) == 1 else streams
     return {"joint_names": list(JOINT_NAMES), **content}
 
 

@@ -59,11 +59,11 @@ def read_streams(
         )
         entry.refuse_unknown()
     for feature in features.values():
-        name = feature.stream
-        if name not in streams:
-            key = f"features.{feature.key}.stream"
-            _check_stream(root, key, name, arms, cameras, simulated=simulated)
-            streams[name] = Stream(name, topic_of(name), _default_age_s(name, cameras))
+        for name in feature.streams:
+            if name not in streams:
+                key = f"features.{feature.key}.stream"
+                _check_stream(root, key, name, arms, cameras, simulated=simulated)
+                streams[name] = Stream(name, topic_of(name), _default_age_s(name, cameras))
     return streams
 
 
@@ -120,17 +120,32 @@ def read_features(
                 "observation.environment_state, action, or another observation.* or action.*",
             )
         entry = holder.section(key)
-        feature = Feature(key=key, stream=entry.text("stream"))
+        feature = Feature(key, _read_stream_names(entry))
         entry.refuse_unknown()
         _check_kind(root, path, feature)
         features[key] = feature
     return features
 
 
+def _read_stream_names(entry: Section) -> tuple[str, ...]:
+    """One stream, or a list of several: `stream: [left/joint_states, right/joint_states]`."""
+    key = "streams" if entry.has("streams") and not entry.has("stream") else "stream"
+    if key == "stream" and not isinstance(entry.any_of(key, default=""), list):
+        return (entry.text(key),)
+    found = entry.any_of(key)
+    texts = isinstance(found, list) and all(isinstance(name, str) for name in found)
+    if not texts or not found or len(set(found)) < len(found):
+        expected = "a list of streams, each once"
+        raise entry.error(entry.path_of(key), found, expected)
+    return tuple(found)
+
+
 def _check_kind(root: Section, path: str, feature: Feature) -> None:
     """Pictures come from cameras and nothing else does."""
     is_picture_key = feature.key.startswith(_PICTURE_PREFIX)
-    is_picture_stream = feature.stream.startswith("cameras/")
-    if is_picture_key != is_picture_stream:
-        expected = "a stream cameras/<camera>" if is_picture_key else "a stream of numbers"
-        raise root.error(f"{path}.stream", feature.stream, expected)
+    if is_picture_key and len(feature.streams) > 1:
+        raise root.error(f"{path}.stream", list(feature.streams), "one stream cameras/<camera>")
+    for stream in feature.streams:
+        if is_picture_key != stream.startswith("cameras/"):
+            expected = "a stream cameras/<camera>" if is_picture_key else "a stream of numbers"
+            raise root.error(f"{path}.stream", stream, expected)

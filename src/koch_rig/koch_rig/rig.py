@@ -176,12 +176,38 @@ class Stream:
     offset_s: float = 0.0
 
 
+class SeveralStreamsError(KochError):
+    """What follows one stream was given a feature that joins several."""
+
+    def __init__(self, feature: Feature) -> None:
+        super().__init__(
+            f"features.{feature.key} joins the streams {', '.join(feature.streams)}. Datasets "
+            "hold such a feature; one arm is run by a rig whose features have one stream each."
+        )
+
+
 @dataclass(frozen=True)
 class Feature:
-    """One key of a dataset frame and the stream that fills it."""
+    """One key of a dataset frame and what fills it.
+
+    Attributes:
+        key: Feature key.
+        streams: Names of streams, whose values are joined in this order; usually one.
+    """
 
     key: str
-    stream: str
+    streams: tuple[str, ...]
+
+    @property
+    def stream(self) -> str:
+        """The only stream.
+
+        Raises:
+            SeveralStreamsError: The feature joins several.
+        """
+        if len(self.streams) != 1:
+            raise SeveralStreamsError(self)
+        return self.streams[0]
 
 
 @dataclass(frozen=True)

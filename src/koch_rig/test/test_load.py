@@ -14,9 +14,10 @@ import pytest
 import yaml
 
 from koch_rig.errors import KochError, RigError
+from koch_rig.fingerprint import canonical
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
-from koch_rig.rig import ArmChoiceError, PhysicsKind, Role
+from koch_rig.rig import ArmChoiceError, PhysicsKind, Role, SeveralStreamsError
 
 WriteRig = Callable[..., Path]
 CONFIG = Path(__file__).resolve().parents[3] / "config"
@@ -106,6 +107,21 @@ def test_simulated_rigs_say_which_physics() -> None:
     assert tables == [False, True, False]
 
 
+@pytest.mark.parametrize("key", ["stream", "streams"])
+def test_feature_joins_several_streams(key: str, write_rig: WriteRig) -> None:
+    state = "observation.state: {stream: follower/joint_states}"
+    several = f"observation.state: {{{key}: [leader/joint_states, follower/joint_states]}}"
+    rig = load_rig(write_rig((state, several)))
+    feature = rig.features["observation.state"]
+    assert feature.streams == ("leader/joint_states", "follower/joint_states")
+    assert rig.streams["leader/joint_states"].topic == "/leader/joint_states"
+    with pytest.raises(SeveralStreamsError, match=r"joins the streams leader/joint_states, foll"):
+        _ = feature.stream
+    plain = canonical(rig)["features"]
+    assert plain["observation.state"]["stream"] == list(feature.streams)
+    assert plain["action"] == {"key": "action", "stream": "follower/joint_command"}
+
+
 FAULTS = [
     # misspelt keys, at every level
     ("fps: 30\na", "fsp: 30\na", r":2: fsp: got an unknown key, .*Did you mean 'fps'"),
@@ -185,6 +201,22 @@ FAULTS = [
     ),
     ("stream: follower/joint_command", "stream: cameras/above", r"expected a stream of numbers"),
     ("stream: follower/joint_command", "stream: sim/cup", r"has no `simulation:` section"),
+    ("stream: follower/joint_command", "stream: []", r"stream: got \[\], expected a list of"),
+    (
+        "stream: follower/joint_command",
+        "stream: [follower/joint_command, follower/joint_command]",
+        r"expected a list of streams, each once",
+    ),
+    (
+        "stream: follower/joint_command",
+        "stream: [follower/joint_command, cameras/above]",
+        r"got 'cameras/above', expected a stream of numbers",
+    ),
+    (
+        "stream: cameras/above",
+        "stream: [cameras/above, cameras/other]",
+        r"expected one stream cameras/<camera>",
+    ),
     # shapes
     ("limits: {max_speed: 3.0, table_z: 0.01}", "limits: 3", r"limits: got 3, expected a mapping"),
     ("rig: bench", "rig: bench\nrig: other", r":2: rig: got this key twice, .*first is on line 1"),

@@ -16,6 +16,7 @@ from koch_episodes.bag import Bag
 from koch_episodes.convert.mapping import ACTION, STATE, TCP_POSE, FeatureMap
 from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.plan import Segment
+from koch_episodes.dataset.layout import quaternions
 from koch_rig.calibration import Calibration, load_calibration
 from koch_rig.geometry import sixd_from_matrix
 from koch_rig.rig import Rig
@@ -70,6 +71,8 @@ def dataset_columns(
             part = table[:, place : place + width]
             place += width
             arm = units.get(source.arm) if source.arm else None
+            for turn in quaternions(source.names):
+                part = continuous(part, turn)
             parts.append(part if arm is None else arm.rad_to(options.units, part))
         columns[feature.key] = np.concatenate(parts, axis=1)
     if options.delta_actions:
@@ -79,6 +82,29 @@ def dataset_columns(
         columns[TCP_POSE] = tool_poses(segment.columns[STATE][:, :6])
     with np.errstate(over="ignore"):  # the caller refuses infinity
         return {key: table.astype(np.float32) for key, table in columns.items()}
+
+
+def continuous(table: Table, places: list[int]) -> Table:
+    """Give the quaternions of an episode the signs that make them one motion.
+
+    q and -q are the same turn, and drivers and filters flip between them; a policy, a mean and
+    an interpolation take the flip for a turn of the whole arm. The largest element of the first
+    quaternion becomes positive, so that episodes that begin alike have the same sign.
+
+    Args:
+        table: A source's values, shape (T, N).
+        places: Columns of the quaternion.
+
+    Returns:
+        The table with new signs in these columns.
+    """
+    turns = table[:, places]
+    steps = np.sign(np.sum(turns[1:] * turns[:-1], axis=1))
+    first = np.sign(turns[0, np.abs(turns[0]).argmax()])
+    signs = np.cumprod(np.where(np.concatenate([[first], steps]) < 0.0, -1.0, 1.0))
+    result = table.copy()
+    result[:, places] = turns * signs[:, None]
+    return result
 
 
 def tool_poses(joints_rad: Table) -> Table:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +15,11 @@ import yaml
 
 from koch_episodes.convert.options import ActionFrom, ConvertOptions, StampFrom
 from koch_episodes.dataset.layout import DEFAULT_FEATURES
+from koch_episodes.decode import named_twice
 from koch_episodes.errors import MappingError
 from koch_episodes.frame import Rule
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import Rig
-from koch_rig.units import Units
 
 ACTION = "action"
 STATE = "observation.state"
@@ -44,6 +45,7 @@ class Source:
         scale: Factor on the values (57.29578 makes degrees of radians).
         stamp: Which clock to believe.
         arm: Arm of the rig whose units apply, or None: values as they are.
+        prefix: Put before its elements' names, where arms are joined: the follower's name.
     """
 
     topic: str
@@ -54,6 +56,7 @@ class Source:
     scale: float = 1.0
     stamp: StampFrom = StampFrom.AUTO
     arm: str | None = None
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,10 +112,15 @@ def map_from_rig(rig: Rig, options: ConvertOptions) -> FeatureMap:
         raise MappingError(f"{rig.path}: features", "nothing", "at least one feature")
     features = []
     for key, feature in rig.features.items():
-        stream = feature.stream
-        if key == ACTION and options.action_from is ActionFrom.LEADER:
-            stream = _leader_stream(rig, stream)
-        features.append(MappedFeature(key, (_rig_source(rig, stream),), _rule(key)))
+        streams = feature.streams
+        if key.split(".")[0] == ACTION and options.action_from is ActionFrom.LEADER:
+            streams = tuple(_leader_stream(rig, stream) for stream in streams)
+        sources = tuple(_rig_source(rig, stream) for stream in streams)
+        if len(sources) > 1:  # as LeRobot's robots of two arms: left_shoulder_pan.pos
+            arms = [stream.partition("/")[0] for stream in feature.streams]
+            pairs = zip(sources, arms, strict=True)
+            sources = tuple(replace(s, prefix=f"{arm}_" if s.arm else "") for s, arm in pairs)
+        features.append(MappedFeature(key, sources, _rule(key)))
     return FeatureMap(
         _ordered(features), options.fps or rig.fps, rig.robot_type, rig.task, str(rig.path)
     )
@@ -258,14 +266,53 @@ def _source(raw: Any, where: str, age_s: float) -> Source:
     )
 
 
-def element_names(feature: MappedFeature, units: Units) -> tuple[str, ...]:
-    """Name a vector feature's elements: ``<joint>.pos`` for arms, as LeRobot does."""
-    del units  # LeRobot uses the same names in all of them
-    return tuple(
-        f"{name}.pos" if source.arm else name
-        for source in feature.sources
-        for name in source.names
-    )
+_FIELD_ENDINGS = {"position": "pos", "velocity": "vel", "effort": "eff"}
+
+
+def element_names(feature: MappedFeature, where: str) -> tuple[str, ...]:
+    """Name a vector feature's elements, each once.
+
+    Elements of an arm of the rig are called ``<joint>.pos``, as LeRobot calls them. Where two
+    sources name an element alike, the fields of one topic tell them apart (``j1.pos j1.vel``), or
+    what their topics do not share (``left_j1 right_j1``, as LeRobot names two arms).
+
+    Args:
+        feature: Its sources name their elements.
+        where: File of the mapping, for messages.
+
+    Raises:
+        MappingError: A source names an element twice, or two sources are the same.
+    """
+    sources = feature.sources
+    plain = [[f"{s.prefix}{n}.pos" if s.arm else n for n in s.names] for s in sources]
+    counts = Counter(name for names in plain for name in names)
+    labels = _labels([source.topic for source in sources])
+    found: list[str] = []
+    for source, names, label in zip(sources, plain, labels, strict=True):
+        if not any(counts[name] > 1 for name in names):
+            found += names
+        elif len({s.field for s in sources if s.topic == source.topic}) > 1:
+            ending = _FIELD_ENDINGS[source.field]
+            found += [f"{label}{name}.{ending}" for name in names]
+        else:
+            found += [f"{label}{name}" for name in names]
+    if twice := named_twice(found):
+        raise MappingError(
+            f"{where}: {feature.key}", f"element {twice} twice", "different names ('names')"
+        )
+    return tuple(found)
+
+
+def _labels(topics: list[str]) -> list[str]:
+    """Return what tells each topic from the others, with ``_`` behind; empty for a single one."""
+    parts = [topic.strip("/").split("/") for topic in topics]
+    if len({tuple(part) for part in parts}) < 2:
+        return [""] * len(topics)
+    while all(part and part[-1] == parts[0][-1] for part in parts):
+        parts = [part[:-1] for part in parts]
+    while all(part and part[0] == parts[0][0] for part in parts):
+        parts = [part[1:] for part in parts]
+    return ["".join(f"{name}_" for name in part) for part in parts]
 
 
 def with_names(feature: MappedFeature, names: Mapping[str, tuple[str, ...]]) -> MappedFeature:

@@ -239,15 +239,15 @@ def dataset_features(
             size = schema.sizes[pictures[0]]
             specs[feature.key] = FeatureSpec("video", (*size, 3), ("height", "width", "channels"))
             continue
-        names = element_names(with_names(feature, schema.names), options.units)
+        names = element_names(with_names(feature, schema.names), feature_map.where)
         specs[feature.key] = FeatureSpec("float32", (len(names),), names)
     state = next((f for f in feature_map.features if f.key == STATE), None)
     if options.tcp_pose:
-        if state is None or state.sources[0].arm is None:
+        if state is None or len(state.sources) > 1 or state.sources[0].arm is None:
             raise MappingError(
                 "--include-tcp-pose",
-                "no arm behind observation.state",
-                "a rig whose observation.state comes from an arm",
+                "no arm behind observation.state, or several",
+                "a rig whose observation.state comes from one arm",
             )
         specs[TCP_POSE] = FeatureSpec("float32", (9,), _TCP_NAMES)
     if options.delta_actions:

@@ -17,6 +17,8 @@ ITU-R BT.601, 2.5.3 (limited range).
 
 from __future__ import annotations
 
+from typing import Any
+
 import av
 import numpy as np
 import numpy.typing as npt
@@ -60,20 +62,23 @@ def rgb_of_frame(frame: av.VideoFrame) -> Plane:
         return np.asarray(plain.to_ndarray(), dtype=np.uint8)
     import cv2
 
-    luma, blue, red = _views(frame)
+    planes: list[Any] = list(_views(frame))
     if not is_full_range(frame):
-        luma = cv2.LUT(luma, _TO_FULL_LUMA)
-        blue, red = (cv2.LUT(plane, _TO_FULL_CHROMA) for plane in (blue, red))
-    size = (frame.width, frame.height)
-    if blue.shape != luma.shape:  # linear: the triangle filter of libjpeg
-        blue, red = (cv2.resize(p, size, interpolation=cv2.INTER_LINEAR) for p in (blue, red))
+        tables = (_TO_FULL_LUMA, _TO_FULL_CHROMA, _TO_FULL_CHROMA)
+        planes = [cv2.LUT(plane, table) for plane, table in zip(planes, tables, strict=True)]
+    luma, *chroma = planes
+    if chroma[0].shape != luma.shape:  # linear: the triangle filter of libjpeg
+        size = (frame.width, frame.height)
+        chroma = [cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in chroma]
+    blue, red = chroma
     rgb = cv2.cvtColor(cv2.merge((luma, red, blue)), cv2.COLOR_YCrCb2RGB)
     return np.asarray(rgb, dtype=np.uint8)
 
 
 def _table(scale: float, base: float) -> Plane:
     """Return the inverse of scaling a plane to the limited range, for each of its values."""
-    return np.clip(np.rint((np.arange(256) - base) / scale), 0, 255).astype(np.uint8)
+    values = np.rint((np.arange(256) - base) / scale)
+    return np.asarray(np.clip(values, 0, 255), dtype=np.uint8)
 
 
 _TO_FULL_LUMA = _table(_LUMA_SCALE, _LUMA_BASE)

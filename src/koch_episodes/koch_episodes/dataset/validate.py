@@ -32,6 +32,7 @@ from koch_episodes.dataset.stats import QUANTILES, STAT_NAMES, expected_shape
 from koch_episodes.dataset.validate_tables import (
     check_declarations,
     check_places,
+    check_quaternions,
     check_stat_rows,
     check_stat_values,
     check_stored_types,
@@ -39,6 +40,7 @@ from koch_episodes.dataset.validate_tables import (
     check_tasks,
 )
 from koch_episodes.dataset.validate_video import check_videos
+from koch_episodes.decode import named_twice
 from koch_rig.errors import KochError
 
 TOLERANCE_S = 1e-4
@@ -150,6 +152,7 @@ def _check(report: Report, *, videos: bool, decode: bool) -> None:
         _try(report, lambda: _check_totals(report, info, episodes, tasks))
         if columns is not None:
             _try(report, lambda: _check_rows(report, info, episodes, columns))
+            _try(report, lambda: check_quaternions(report, info, episodes, columns))
             if tasks is not None and "task_index" in columns:
                 _try(report, lambda: check_task_texts(report, episodes, columns, tasks))
         if info.version is Version.V30:
@@ -191,6 +194,8 @@ def _check_info(report: Report, info: DatasetInfo) -> None:
             add = report.error if name == "total_tasks" else report.warning
             add(layout.INFO, f"no {name}")
     for key, spec in info.features.items():
+        if not spec.is_picture and (twice := named_twice(spec.names or ())):
+            report.warning(layout.INFO, f"feature {key!r} names {twice!r} twice")
         if "/" in key:
             report.error(layout.INFO, f"feature name {key!r} contains '/'")
         if not spec.shape:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from koch_episodes.dataset import layout
-from koch_episodes.dataset.layout import DatasetInfo, FeatureSpec, Version
+from koch_episodes.dataset.layout import DatasetInfo, FeatureSpec, Version, quaternions
 from koch_episodes.dataset.load import Episode, data_files, episode_files, json_lines
 from koch_episodes.dataset.stats import Stats
 from koch_episodes.dataset.tables import read_parquet
@@ -149,6 +149,29 @@ def check_task_texts(
                 f"episode {episode.index}",
                 f"its row names the tasks {sorted(episode.tasks)}, its frames {sorted(carried)}",
             )
+
+
+def check_quaternions(
+    report: Report, info: DatasetInfo, episodes: list[Episode], columns: Columns
+) -> None:
+    """Check that no quaternion changes its sign between two frames; that is no motion."""
+    for key, spec in info.features.items():
+        for places in quaternions(spec.names or ()) if key in columns else ():
+            values = columns[key].reshape(len(columns[key]), -1)[:, places].astype(np.float64)
+            size = np.linalg.norm(values[1:], axis=1) * np.linalg.norm(values[:-1], axis=1)
+            # Flipped and hardly turned: a step of 90 degrees or more is no quaternion's.
+            flips = np.flatnonzero(np.sum(values[1:] * values[:-1], axis=1) < -0.7 * size)
+            for episode in episodes:
+                inside = (flips >= episode.from_index) & (flips < episode.to_index - 1)
+                if inside.any():
+                    frame = int(flips[inside][0]) - episode.from_index
+                    names = [(spec.names or ())[place] for place in places]
+                    report.warning(
+                        f"episode {episode.index}",
+                        f"{key!r} {names} changes its sign {int(inside.sum())} time(s), first "
+                        f"behind frame {frame}; q and -q are the same turn, a policy takes it "
+                        "for a motion",
+                    )
 
 
 def check_places(report: Report, episodes: list[Episode]) -> None:

@@ -166,7 +166,7 @@ def _from_dataset(
     row = reader.episode_numbered(episode)
     name = f"{path.name}, episode {episode}"
     names = [str(item) for item in (reader.features["action"].names or ())]
-    columns = [_column(name, names, joint) for joint in JOINT_NAMES]
+    columns = [_column(name, names, arm, joint) for joint in JOINT_NAMES]
     sidecar = _sidecar(path)
     if sidecar.get("delta_actions"):
         raise EpisodeError(name, "holds delta actions", "Replay the bag it was made of.")
@@ -179,8 +179,8 @@ def _from_dataset(
     return _motion(name, times, converter.to_rad(chosen, values), from_s, to_s)
 
 
-def _column(name: str, names: list[str], joint: str) -> int:
-    for wanted in (joint, f"{joint}.pos", f"main_{joint}"):
+def _column(name: str, names: list[str], arm: str, joint: str) -> int:
+    for wanted in (joint, f"{joint}.pos", f"main_{joint}", f"{arm}_{joint}.pos"):
         if wanted in names:
             return names.index(wanted)
     raise EpisodeError(name, f"has no action for {joint}; it has {', '.join(names)}")

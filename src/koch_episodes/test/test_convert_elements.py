@@ -1,0 +1,270 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Elements of vectors: each has one name, one meaning, and a sign that does not flip."""
+
+from __future__ import annotations
+
+import copy
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from rosbags.typesys import Stores, get_typestore
+
+from koch_episodes.convert import ConvertOptions, convert
+from koch_episodes.convert.columns import continuous
+from koch_episodes.convert.mapping import MappedFeature, Source, element_names
+from koch_episodes.convert.options import ActionFrom
+from koch_episodes.dataset import (
+    DatasetWriter,
+    FeatureSpec,
+    LeRobotDatasetReader,
+    validate_dataset,
+)
+from koch_episodes.dataset.layout import quaternions
+from koch_episodes.decode import decode_image, joint_vector, picture_size
+from koch_episodes.errors import DecodeError, MappingError
+from koch_rig.joints import JOINT_NAMES
+from koch_rig.units import Units
+
+CALIBRATION = {
+    name: {"id": k + 1, "drive_mode": 0, "homing_offset": 0, "range_min": 0, "range_max": 4095}
+    for k, name in enumerate(JOINT_NAMES)
+}
+STATES = "/follower/joint_states"
+MAP = "fps: 30\ntask: t\nfeatures: {{observation.state: {state}, action: {action}}}\n"
+
+
+def feature(*sources: Source) -> MappedFeature:
+    kinds = MappedFeature.__dataclass_fields__
+    return MappedFeature(
+        "observation.state", sources, **({"rule": None} if "rule" in kinds else {})
+    )
+
+
+@pytest.mark.parametrize(
+    ("sources", "names"),
+    [
+        ((Source("/a", names=("x", "y")), Source("/b", names=("z",))), "x y z"),
+        (
+            (
+                Source("/left/joint_states", names=("j1",)),
+                Source("/right/joint_states", names=("j1",)),
+            ),
+            "left_j1 right_j1",
+        ),
+        (
+            (
+                Source("/js", names=("j1", "j2")),
+                Source("/js", names=("j1", "j2"), field="velocity"),
+            ),
+            "j1.pos j2.pos j1.vel j2.vel",
+        ),
+        (
+            (Source("/arm", names=("value_0",)), Source("/hand/s", names=("value_0",))),
+            "arm_value_0 hand_s_value_0",
+        ),
+        (
+            (
+                Source("/robot/l/s", names=("a",), arm="l"),
+                Source("/robot/r/s", names=("a",), arm="r"),
+            ),
+            "l_a.pos r_a.pos",
+        ),
+        ((Source("/s", names=("a",)), Source("/x/s", names=("a",))), "a x_a"),
+    ],
+)
+def test_every_element_has_one_name(sources: tuple[Source, ...], names: str) -> None:
+    assert element_names(feature(*sources), "map.yaml") == tuple(names.split())
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        (Source("/js", names=("j1", "j2", "j2", "j3")),),
+        (Source("/js", names=("j1",)), Source("/js", names=("j1",), max_age_s=1.0)),
+    ],
+)
+def test_elements_named_twice_are_refused(sources: tuple[Source, ...]) -> None:
+    with pytest.raises(MappingError, match=r"map.yaml: observation.state.*element j\d.* twice"):
+        element_names(feature(*sources), "map.yaml")
+
+
+def test_joint_named_twice_in_a_message_is_refused() -> None:
+    names, values = ["j1", "j2", "j2", "j3"], [1.0, 2.0, 3.0, 4.0]
+    with pytest.raises(DecodeError, match="j2 named twice"):
+        joint_vector(names, values, ("j1", "j2"))
+    assert joint_vector(names, values, ("j3", "j1")).tolist() == [4.0, 1.0]
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.uint8])
+def test_png_of_16_bits_is_no_picture(kind: Any) -> None:
+    """image_transport packs depth images of 16UC1 so; raw ones were refused already."""
+    data = bytes(cv2.imencode(".png", np.full((6, 8), 77, kind))[1])
+    if kind is np.uint8:
+        assert decode_image(data).shape == (6, 8, 3)
+        return
+    for read in (picture_size, decode_image):
+        with pytest.raises(DecodeError, match="16 bits per channel, expected 8"):
+            read(data)
+
+
+def test_png_of_few_bits_is_one() -> None:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    rows = zlib.compress(b"\0\xaa" * 4)  # 8x4 px of one bit
+    head = struct.pack(">IIBBBBB", 8, 4, 1, 0, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    assert picture_size(data) == (4, 8)
+
+
+def turning(count: int, start: float, axis: int) -> np.ndarray[Any, Any]:
+    """A turn about one axis as x, y, z, qx, qy, qz, qw."""
+    half = (start + np.linspace(0.0, 3.0, count)) / 2
+    table = np.zeros((count, 7))
+    table[:, :3] = np.arange(3 * count).reshape(count, 3)
+    table[:, 3 + axis], table[:, 6] = np.sin(half), np.cos(half)
+    return table
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("start", [0.0, 1.0, 2.5, 3.1, 6.0])
+@pytest.mark.parametrize("pattern", ["each", "every third", "random", "none"])
+def test_quaternion_is_made_continuous(axis: int, start: float, pattern: str) -> None:
+    wanted = turning(90, start, axis)
+    steps = np.arange(90)
+    flips = {
+        "each": steps % 2,
+        "every third": steps % 3 == 0,
+        "random": np.random.default_rng(axis).integers(0, 2, 90),
+        "none": steps < 0,
+    }[pattern]
+    stored = wanted.copy()
+    stored[:, 3:] *= np.where(flips, -1.0, 1.0)[:, None]
+    found = continuous(stored, [3, 4, 5, 6])
+    np.testing.assert_array_equal(found[:, :3], wanted[:, :3])
+    sign = np.sign(wanted[0, 3:][np.abs(wanted[0, 3:]).argmax()])
+    np.testing.assert_allclose(found[:, 3:], sign * wanted[:, 3:])
+    assert np.abs(np.diff(found[:, 3:], axis=0)).max() < 0.05
+
+
+def test_quaternions_are_told_by_their_names() -> None:
+    assert quaternions(("x", "y", "qx", "qy", "qz", "qw")) == [[2, 3, 4, 5]]
+    assert quaternions(("l_qz", "r_qz", "l_qw", "r_qw")) == [[0, 2], [1, 3]]
+    assert quaternions(("qz", "j1.pos", "gripper")) == []
+
+
+@pytest.mark.parametrize("flipped", [True, False])
+def test_validator_knows_a_quaternion_that_flips(tmp_path: Path, flipped: bool) -> None:
+    names = ("tool.x", "tool.y", "tool.z", "tool.qx", "tool.qy", "tool.qz", "tool.qw")
+    table = turning(30, 0.3, 1)
+    table[:, 3:] *= np.where(flipped & (np.arange(30) % 10 == 4), -1.0, 1.0)[:, None]
+    with DatasetWriter(
+        tmp_path / "d", {"action": FeatureSpec("float32", (7,), names)}, fps=30
+    ) as writer:
+        for sign in (1.0, -1.0):  # between episodes the sign may change
+            writer.add_episode({"action": table * sign}, {}, "t")
+    found = validate_dataset(tmp_path / "d")
+    assert found.ok
+    assert [str(line) for line in found.findings] == (
+        []
+        if not flipped
+        else [
+            "warning: episode 0: 'action' ['tool.qx', 'tool.qy', 'tool.qz', 'tool.qw'] changes "
+            "its sign 6 time(s), first behind frame 3; q and -q are the same turn, a policy "
+            "takes it for a motion (and 1 more like it)"
+        ]
+    )
+
+
+def test_pose_of_a_bag_that_flips(write_bag: Callable[..., Path]) -> None:
+    def with_poses(messages: list[Any]) -> list[Any]:
+        kinds, poses = get_typestore(Stores.ROS2_JAZZY).types, turning(200, 0.4, 2)
+        found = []
+        for number, message in enumerate(m for m in messages if m[0] == STATES):
+            sign = -1.0 if number % 3 == 1 else 1.0
+            point = kinds["geometry_msgs/msg/Point"](*poses[number, :3])
+            turn = kinds["geometry_msgs/msg/Quaternion"](*(sign * poses[number, 3:]))
+            pose = kinds["geometry_msgs/msg/Pose"](point, turn)
+            name = "geometry_msgs/msg/PoseStamped"
+            found.append(("/tool", name, *message[2:4], kinds[name](message[4].header, pose)))
+        return sorted([*messages, *found], key=lambda message: message[2])
+
+    bag = write_bag(change=with_poses)
+    mapping = bag.parent / "map.yaml"
+    mapping.write_text(MAP.format(state="/tool", action="/follower/joint_command"))
+    convert([bag], bag.parent / "out", ConvertOptions(map=mapping))
+    reader = LeRobotDatasetReader(bag.parent / "out")
+    assert np.abs(np.diff(reader.column("observation.state")[:, 3:], axis=0)).max() < 0.06
+    assert not validate_dataset(bag.parent / "out").findings
+
+
+BIMANUAL = """
+rig: bimanual
+fps: 30
+task: "Fold the towel."
+robot_type: bi_koch_follower
+arms:
+  left: {role: follower, port: /dev/null, calibration: left.json}
+  right: {role: follower, port: /dev/null, calibration: right.json}
+  leader_left: {role: leader, drives: left, port: /dev/null, calibration: l.json}
+  leader_right: {role: leader, drives: right, port: /dev/null, calibration: r.json}
+streams: {left/joint_states: {max_age_ms: 50}, right/joint_states: {max_age_ms: 50}}
+features:
+  observation.state: {streams: [ORDER_STATES]}
+  action: {stream: [ORDER_COMMAND]}
+"""
+
+
+def both_arms(messages: list[Any]) -> list[Any]:
+    """Two arms and their leaders; the right one is 0.1 rad ahead of the left one."""
+    found = []
+    for topic, *rest, message in messages:
+        leader, name = topic.startswith("/leader"), topic.rpartition("/")[2]
+        for arm, ahead in (("left", 0.0), ("right", 0.1)) if "joint" in name else ():
+            copied = copy.deepcopy(message)
+            copied.position = message.position + ahead
+            found.append((f"/{'leader_' * leader}{arm}/{name}", *rest, copied))
+    return found
+
+
+@pytest.mark.parametrize("order", ["left right", "right left"])
+@pytest.mark.parametrize("action_from", list(ActionFrom))
+def test_two_arms_in_one_feature(
+    write_bag: Callable[..., Path], order: str, action_from: ActionFrom
+) -> None:
+    """As LeRobot's bi_koch_follower names them: left_shoulder_pan.pos, ..., right_gripper.pos."""
+    arms, text = order.split(), BIMANUAL
+    for kind in ("states", "command"):
+        streams = ", ".join(f"{arm}/joint_{kind}" for arm in arms)
+        text = text.replace(f"ORDER_{kind.upper()}", streams)
+    calibrations = {
+        f"koch.calibration.{arm}": json.dumps(CALIBRATION) for arm in ("left", "right")
+    }
+    custom = {"koch.rig": text, **calibrations}
+    bag = write_bag(change=both_arms, custom=custom, leader=True)
+    out = bag.parent / "out"
+    options = ConvertOptions(units=Units.RADIANS, action_from=action_from)
+    convert([bag], out, options)
+    reader = LeRobotDatasetReader(out)
+    names = tuple(f"{arm}_{joint}.pos" for arm in arms for joint in JOINT_NAMES)
+    assert reader.features["observation.state"].names == names
+    assert reader.features["action"].names == names
+    for key in ("observation.state", "action"):
+        table = reader.column(key)
+        ahead = (
+            table[:, names.index("right_gripper.pos")] - table[:, names.index("left_gripper.pos")]
+        )
+        np.testing.assert_allclose(ahead, 0.1, atol=1e-5)
+    assert not validate_dataset(out).findings
+    with pytest.raises(MappingError, match="several"):
+        convert([bag], bag.parent / "other", ConvertOptions(tcp_pose=True))
