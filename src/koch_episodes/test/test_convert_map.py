@@ -167,9 +167,9 @@ def test_every_message_type_of_another_robot(tmp_path: Path, storage: StoragePlu
     assert frame["observation.images.front"].shape == (20, 32, 3)
     assert abs(float(frame["observation.images.front"].mean()) - 10) < 3
     assert reader.features["observation.state"].names == (
-        "b",
-        "a",
-        "a",
+        "b.pos",
+        "a.pos",
+        "a.vel",
         "x",
         "y",
         "z",

@@ -275,6 +275,38 @@ def test_append_refuses_what_does_not_fit(
 
 
 @pytest.mark.parametrize("version", list(Version))
+def test_outcomes_stand_in_the_tables_and_choose_episodes(
+    tmp_path: Path, version: Version
+) -> None:
+    root, ends = tmp_path / "data", ("success", "", "failure", "success")
+    with DatasetWriter(root, {"action": FEATURES["action"]}, fps=10, version=version) as writer:
+        for number, outcome in enumerate(ends):
+            writer.add_episode({"action": np.full((4 + number, 2), number)}, {}, "t", outcome)
+    assert tuple(e.outcome for e in LeRobotDatasetReader(root).episodes) == ends
+    assert not validate_dataset(root).findings
+    for wanted, numbers in ((["success"], [0, 3]), (["failure", "success"], [0, 2, 3])):
+        reader = LeRobotDatasetReader(root, outcomes=wanted)
+        assert [episode.index for episode in reader.episodes] == numbers
+        assert np.unique(reader.column("action")).tolist() == numbers
+        assert len(reader) == sum(4 + number for number in numbers)
+    with pytest.raises(DatasetFormatError, match=r"ended as \(none\), failure, success, expected"):
+        LeRobotDatasetReader(root, outcomes=["sucess"])
+
+
+@pytest.mark.parametrize("first", ["", "success"])
+def test_all_episode_tables_have_an_outcome_or_none(tmp_path: Path, first: str) -> None:
+    """LeRobot reads them as one table, by the columns of the first."""
+    root, features = tmp_path / "data", {"action": FEATURES["action"]}
+    for outcome in (first, "failure", ""):
+        with DatasetWriter(root, features, fps=10, append=root.exists()) as writer:
+            writer.add_episode({"action": np.zeros((5, 2))}, {}, "t", outcome)
+    found = [e.outcome for e in LeRobotDatasetReader(root).episodes]
+    assert found == (["success", "failure", ""] if first else ["", "", ""])
+    names = {tuple(pq.read_schema(path).names) for path in root.glob("meta/episodes/*/*")}
+    assert len(names) == 1
+
+
+@pytest.mark.parametrize("version", list(Version))
 @pytest.mark.parametrize("info", [True, False])
 def test_append_of_another_codec_is_refused(tmp_path: Path, version: Version, info: bool) -> None:
     """Told by the files, where a foreign dataset says nothing about its codec."""

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -285,17 +284,19 @@ def element_names(feature: MappedFeature, where: str) -> tuple[str, ...]:
     """
     sources = feature.sources
     plain = [[f"{s.prefix}{n}.pos" if s.arm else n for n in s.names] for s in sources]
-    counts = Counter(name for names in plain for name in names)
-    labels = _labels([source.topic for source in sources])
     found: list[str] = []
-    for source, names, label in zip(sources, plain, labels, strict=True):
-        if not any(counts[name] > 1 for name in names):
-            found += names
-        elif len({s.field for s in sources if s.topic == source.topic}) > 1:
-            ending = _FIELD_ENDINGS[source.field]
-            found += [f"{label}{name}.{ending}" for name in names]
-        else:
-            found += [f"{label}{name}" for name in names]
+    for source, names in zip(sources, plain, strict=True):
+        alike = [
+            other
+            for other, theirs in zip(sources, plain, strict=True)
+            if other is not source and set(names) & set(theirs)
+        ]
+        prefix = suffix = ""
+        if any(other.topic != source.topic for other in alike):
+            prefix = _label(source.topic, [other.topic for other in alike])
+        if any(other.topic == source.topic for other in alike):
+            suffix = f".{_FIELD_ENDINGS[source.field]}"
+        found += [f"{prefix}{name}{suffix}" for name in names]
     if twice := named_twice(found):
         raise MappingError(
             f"{where}: {feature.key}", f"element {twice} twice", "different names ('names')"
@@ -303,16 +304,14 @@ def element_names(feature: MappedFeature, where: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _labels(topics: list[str]) -> list[str]:
-    """Return what tells each topic from the others, with ``_`` behind; empty for a single one."""
-    parts = [topic.strip("/").split("/") for topic in topics]
-    if len({tuple(part) for part in parts}) < 2:
-        return [""] * len(topics)
-    while all(part and part[-1] == parts[0][-1] for part in parts):
-        parts = [part[:-1] for part in parts]
-    while all(part and part[0] == parts[0][0] for part in parts):
-        parts = [part[1:] for part in parts]
-    return ["".join(f"{name}_" for name in part) for part in parts]
+def _label(topic: str, others: list[str]) -> str:
+    """Return what of a topic's name the others do not share, ``left_`` of /left/joint_states."""
+    parts = [name.strip("/").split("/") for name in (topic, *others)]
+    for end in (-1, 0):
+        while all(part and part[end] == parts[0][end] for part in parts):
+            for part in parts:
+                part.pop(end)
+    return "".join(f"{name}_" for name in parts[0])
 
 
 def with_names(feature: MappedFeature, names: Mapping[str, tuple[str, ...]]) -> MappedFeature:

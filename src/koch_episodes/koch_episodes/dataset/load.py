@@ -62,6 +62,7 @@ class Episode:
         to_index: Global index behind the last frame.
         tasks: Distinct task texts.
         videos: Camera key to place.
+        outcome: ``success``, ``failure``, a word of the user's; empty where it is not known.
     """
 
     index: int
@@ -70,6 +71,7 @@ class Episode:
     to_index: int
     tasks: tuple[str, ...]
     videos: Mapping[str, VideoPlace]
+    outcome: str = ""
 
 
 def _rows(paths: list[Path], columns: list[str] | None = None) -> list[dict[str, Any]]:
@@ -107,7 +109,12 @@ def load_episodes(root: Path, info: DatasetInfo) -> list[Episode]:
         needed += [
             f"videos/{key}/{name}" for name in ("chunk_index", "file_index", "from_timestamp")
         ]
-    optional = ["tasks", "length", *(f"videos/{key}/to_timestamp" for key in info.video_keys)]
+    optional = [
+        "tasks",
+        "length",
+        "outcome",
+        *(f"videos/{key}/to_timestamp" for key in info.video_keys),
+    ]
     files = episode_files(root)
     if not files:
         raise DatasetFormatError(root / "meta/episodes", "no parquet files", "the episode table")
@@ -150,6 +157,7 @@ def _episode(root: Path, info: DatasetInfo, row: Mapping[str, Any]) -> Episode:
         end,
         tuple(row.get("tasks") or ()),
         videos,
+        str(row.get("outcome") or ""),
     )
 
 
@@ -194,9 +202,8 @@ def _load_episodes_v21(root: Path, info: DatasetInfo) -> list[Episode]:
             for key in info.video_keys
         }
         videos = {key: VideoPlace(path, 0.0, length / info.fps) for key, path in paths.items()}
-        episodes.append(
-            Episode(index, length, start, start + length, tuple(row.get("tasks", ())), videos)
-        )
+        tasks, outcome = tuple(row.get("tasks", ())), str(row.get("outcome") or "")
+        episodes.append(Episode(index, length, start, start + length, tasks, videos, outcome))
         start += length
     return episodes
 
@@ -275,8 +282,8 @@ class Rows:
     places: npt.NDArray[np.int64]
 
 
-def load_rows(root: Path, info: DatasetInfo) -> Rows:
-    """Read the episodes and their frames.
+def load_rows(root: Path, info: DatasetInfo, outcomes: Sequence[str] = ()) -> Rows:
+    """Read the episodes and their frames; with `outcomes`, only those that ended so.
 
     A frame belongs to the episode that its own ``episode_index`` names, and an episode is as long
     as it has frames, whatever the episode table says of places and lengths: people and tools that
@@ -288,6 +295,12 @@ def load_rows(root: Path, info: DatasetInfo) -> Rows:
             some of them twice or not all.
     """
     listed = sorted(load_episodes(root, info), key=lambda episode: episode.index)
+    if outcomes:
+        told = sorted({episode.outcome or "(none)" for episode in listed})
+        listed = [episode for episode in listed if episode.outcome in outcomes]
+        if not listed:
+            got = f"episodes that ended as {', '.join(told)}"
+            raise DatasetFormatError(root, got, f"some that ended as {', '.join(outcomes)}")
     files = data_files(root)
     if info.version is Version.V21:
         files = [_v21_data_file(root, info, episode.index) for episode in listed]

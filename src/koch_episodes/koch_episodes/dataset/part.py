@@ -34,6 +34,7 @@ class EpisodePart:
         stats: Feature key to statistics, cameras included.
         videos: Camera key to mp4 of exactly T frames.
         video_info: Camera key to the `info` block of its feature.
+        outcome: ``success``, ``failure``, a word of the user's, or empty.
     """
 
     task: str
@@ -42,6 +43,7 @@ class EpisodePart:
     videos: Mapping[str, Path]
     video_info: Mapping[str, Mapping[str, Any]]
     length: int
+    outcome: str = ""
 
     def save(self, folder: Path) -> None:
         """Write columns and facts; the videos lie in the folder already."""
@@ -50,6 +52,7 @@ class EpisodePart:
         facts = {
             "task": self.task,
             "length": self.length,
+            "outcome": self.outcome,
             "columns": list(self.columns),
             "stats": stats_to_json(self.stats),
             "videos": {key: path.name for key, path in self.videos.items()},
@@ -75,4 +78,5 @@ class EpisodePart:
             {key: folder / name for key, name in facts["videos"].items()},
             facts["video_info"],
             int(facts["length"]),
+            facts["outcome"],
         )

@@ -144,6 +144,7 @@ class LeRobotDatasetReader:
         picture_size: (height, width) in [px] of the pictures handed out; None: as stored.
         crops: Box per camera feature that is cut out before the size is changed.
         cache: Folder for decoded pictures; None: decode each time.
+        outcomes: Only episodes that ended so (``success``); empty: all.
 
     Raises:
         DatasetFormatError: The folder is no readable dataset.
@@ -156,19 +157,21 @@ class LeRobotDatasetReader:
         picture_size: tuple[int, int] | None = None,
         crops: Mapping[str, Crop] | None = None,
         cache: Path | None = None,
+        outcomes: Sequence[str] = (),
     ) -> None:
         self.root = Path(root)
         try:
             self.info = load_info(self.root)
             self.tasks = tuple(load_tasks(self.root, self.info))
             self.stats = load_stats(self.root, self.info)
-            self._rows = load_rows(self.root, self.info)
+            self._rows = load_rows(self.root, self.info, outcomes)
         except MALFORMED as exc:
             got = f"malformed files ({type(exc).__name__}: {exc})"
             raise DatasetFormatError(self.root, got, "a LeRobot dataset") from exc
         self.episodes = self._rows.episodes
         self._columns = self._rows.columns
         self._ends = np.array([episode.to_index for episode in self.episodes])
+        self._outcomes = tuple(outcomes)
         self._size = picture_size
         self._crops = dict(crops or {})
         self._videos = VideoFrames()
@@ -333,7 +336,7 @@ class LeRobotDatasetReader:
 
     def _open_caches(self, folder: Path) -> dict[str, FrameCache]:
         stamp = os.stat(self.root / "meta/info.json")
-        text = f"{self.root.resolve()} {stamp.st_mtime_ns} {len(self)}"
+        text = f"{self.root.resolve()} {stamp.st_mtime_ns} {len(self)} {self._outcomes}"
         if self._crops:
             text += f" {sorted(self._crops.items())}"
         place = folder / f"{self.root.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -141,6 +141,7 @@ class V30Storage:
             "episode_index": new.index,
             "tasks": [part.task],
             "length": part.length,
+            "outcome": part.outcome,
             "data/chunk_index": chunk,
             "data/file_index": file,
             "dataset_from_index": new.first_index,
@@ -191,7 +192,21 @@ class V30Storage:
             video.flush()
         write_tasks(self._root / layout.TASKS, tasks)
         if self._rows:
+            if not self._tells_outcomes():
+                for row in self._rows:
+                    del row["outcome"]
             write_episodes(self._root / layout.episodes_path(*self._episodes_place), self._rows)
+
+    def _tells_outcomes(self) -> bool:
+        """Whether the episode tables have a column ``outcome``.
+
+        All have it or none: LeRobot reads them as one table. It passes over a column that it does
+        not know, but appends none; so the column is there only where an outcome is known.
+        """
+        files = sorted((self._root / "meta/episodes").glob("*/*.parquet"))
+        if files:
+            return all("outcome" in pq.read_schema(path).names for path in files)
+        return any(row["outcome"] for row in self._rows)
 
 
 class V21Storage:
@@ -210,9 +225,8 @@ class V21Storage:
         write_parquet(path, frame_table(new.info.features, new.columns))
         for key, video in part.videos.items():
             _place(video, self._root / layout.video_path(Version.V21, key, **place))
-        self._episodes.append(
-            {"episode_index": new.index, "tasks": [part.task], "length": part.length}
-        )
+        row = {"episode_index": new.index, "tasks": [part.task], "length": part.length}
+        self._episodes.append({**row, "outcome": part.outcome} if part.outcome else row)
         plain = {
             key: {name: value for name, value in values.items() if name not in QUANTILES}
             for key, values in new.stats.items()

@@ -151,6 +151,8 @@ def _column(name: str, values: list[Any]) -> pa.Array:
         return pa.array([np.asarray(value).tolist() for value in values], base)
     if name == "tasks":
         return pa.array(values, pa.list_(pa.string()))
+    if name == "outcome":
+        return pa.array(values, pa.string())
     if name.endswith("_timestamp"):
         return pa.array(values, pa.float64())
     return pa.array(values, pa.int64())

@@ -144,7 +144,11 @@ class DatasetWriter:
         self.info = replace(self.info, features=features)
 
     def add_episode(
-        self, columns: Mapping[str, npt.NDArray[Any]], pictures: Mapping[str, Pictures], task: str
+        self,
+        columns: Mapping[str, npt.NDArray[Any]],
+        pictures: Mapping[str, Pictures],
+        task: str,
+        outcome: str = "",
     ) -> None:
         """Encode and append an episode held by the caller.
 
@@ -152,6 +156,7 @@ class DatasetWriter:
             columns: Numeric feature key to values, shape (T,) or (T, N).
             pictures: Camera key to T RGB pictures, uint8, shape (H, W, 3).
             task: Task text.
+            outcome: ``success``, ``failure``, a word of the user's, or empty.
 
         Raises:
             DatasetWriteError: Lengths differ, or a feature is missing.
@@ -171,7 +176,7 @@ class DatasetWriter:
             stats[key] = self._encode(key, frames, length, videos[key])
             found = probe(videos[key])
             facts[key] = video_info(vars(found), self._video, self.info.fps)
-        self.add_part(EpisodePart(task, columns, stats, videos, facts, length))
+        self.add_part(EpisodePart(task, columns, stats, videos, facts, length, outcome))
 
     def _encode(self, key: str, frames: Pictures, length: int, path: Path) -> Stats:
         height, width = self.info.features[key].shape[:2]
