@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from koch_driver import identity
 from koch_driver.bus import BusConfig, DynamixelBus
 from koch_driver.control_table import TICKS_PER_TURN, OperatingMode
-from koch_driver.errors import BusTimeout, CalibrationDrift
+from koch_driver.errors import BusTimeout, CalibrationDrift, WrongModel
 from koch_driver.motors import motors_for
 from koch_rig.joints import GRIPPER, JOINT_NAMES
 
@@ -22,15 +23,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from koch_rig.calibration import MotorCalibration
-    from koch_rig.rig import Arm
+    from koch_rig.rig import Arm, Rig
 
-# register, field of the calibration file, why it matters
-_COMPARED = (
-    ("Drive_Mode", "drive_mode", "the joint would run mirrored"),
-    ("Homing_Offset", "homing_offset", "every angle would be off"),
-    ("Min_Position_Limit", "range_min", "the file is of another calibration"),
-    ("Max_Position_Limit", "range_max", "the file is of another calibration"),
-)
+# what follows where a register differs from the calibration file
+_WHY = {
+    "Drive_Mode": "the joint would run mirrored",
+    "Homing_Offset": "every angle would be off",
+    "Min_Position_Limit": "the file is of another calibration",
+    "Max_Position_Limit": "the file is of another calibration",
+}
 _POSE_SLACK_TICKS = 200  # beyond the recorded range: a joint pressed against its stop
 ELBOW_GAINS = {"Position_P_Gain": 1500, "Position_I_Gain": 0, "Position_D_Gain": 600}
 
@@ -101,12 +102,14 @@ def check_drift(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration]) 
     """Compare the servos' registers and the pose with the calibration file. Writes nothing."""
     mendable: list[str] = []
     rest: list[str] = []
-    for register, field, why in _COMPARED:
+    for register, field in identity.FIELDS.items():
         values = bus.read_all(register).tolist()
         for spec, got in zip(bus.motors, values, strict=True):
             want = getattr(calibration[spec.joint], field)
             if got != want:
-                line = f"{spec.joint} (id {spec.id}): {register} {got}, file {want}: {why}"
+                line = (
+                    f"{spec.joint} (id {spec.id}): {register} {got}, file {want}: {_WHY[register]}"
+                )
                 mendable.append(line)
     if not mendable:
         rest += _implausible_pose(bus, calibration)
@@ -130,12 +133,30 @@ def _implausible_pose(bus: DynamixelBus, calibration: Mapping[str, MotorCalibrat
     return lines
 
 
+def open_bus(arm: Arm, rig: Rig | None = None, config: BusConfig | None = None) -> DynamixelBus:
+    """Open an arm's bus and see that its motors are there.
+
+    Raises:
+        SwappedPorts: They are those of another arm of the rig.
+        BusError: As DynamixelBus.open.
+    """
+    bus = DynamixelBus(arm.port, motors_for(arm.role), config)
+    try:
+        bus.open()
+    except WrongModel as exc:
+        if rig is not None:
+            identity.check_models(exc, arm, rig)
+        raise
+    return bus
+
+
 def connect_arm(
     arm: Arm,
     calibration: Mapping[str, MotorCalibration],
     *,
     config: BusConfig | None = None,
     allow_drift: bool = False,
+    rig: Rig | None = None,
 ) -> DynamixelBus:
     """Open an arm's bus and make sure that it is the calibrated arm.
 
@@ -145,23 +166,29 @@ def connect_arm(
         arm: The arm of the rig.
         calibration: Its calibration.
         config: Settings of the bus.
-        allow_drift: Go on although registers or pose differ from the file.
+        allow_drift: Go on although registers, pose or motors differ from what was kept.
+        rig: Names the other arms that may be behind this port instead.
 
     Returns:
         The open bus, turn offsets set, torque as it was.
 
     Raises:
         CalibrationDrift: Registers or pose do not belong to the file.
+        SwappedPorts: They are those of another arm of the rig.
+        OtherMotors: They are not the motors that were calibrated.
         BusError: As DynamixelBus.open.
     """
-    bus = DynamixelBus(arm.port, motors_for(arm.role), config)
-    bus.open()
+    bus = open_bus(arm, rig, config)
     try:
         align_turns(bus, calibration)
         report = check_drift(bus, calibration)
         if not report.clean and not allow_drift:
+            if rig is not None:
+                identity.check_swapped(bus, arm, calibration, identity.others_of(rig, arm))
             path = getattr(calibration, "path", arm.calibration_path)
             raise CalibrationDrift(arm.name, path, report.differences)
+        if not allow_drift:
+            identity.check_identity(bus, arm)
     except BaseException:
         bus.close()
         raise
@@ -174,7 +201,7 @@ def mend_registers(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration
     Unlike LeRobot this also writes Drive_Mode, so that a replaced leader elbow is mended too.
     """
     bus.write_all("Torque_Enable", 0)
-    for register, field, _ in _COMPARED:
+    for register, field in identity.FIELDS.items():
         present = bus.read_all(register).tolist()
         for spec, got in zip(bus.motors, present, strict=True):
             want = getattr(calibration[spec.joint], field)

@@ -69,20 +69,19 @@ class CalibrationRoutine:
         self._position: NDArray[np.int64] | None = None
 
     def prepare(self) -> None:
-        """Torque off, extended position mode, drive modes."""
-        bus = self._bus
-        bus.set_turn_offsets([0] * len(bus.motors))
-        bus.write_all("Torque_Enable", 0)
-        bus.write_all("Operating_Mode", int(OperatingMode.EXTENDED_POSITION))
-        bus.write_all("Drive_Mode", [self._modes[m.joint] for m in bus.motors])
+        """Torque off: the arm can be led by hand. Nothing is written that outlives its power."""
+        self._bus.set_turn_offsets([0] * len(self._bus.motors))
+        self._bus.write_all("Torque_Enable", 0)
 
     def set_middle(self) -> dict[str, int]:
-        """Take the present pose as the middle: it reads 2047 from now on.
+        """Set modes and take the present pose as the middle: it reads 2047 from now on.
 
         Returns:
             Homing offset by joint, in ticks.
         """
         bus = self._bus
+        bus.write_all("Operating_Mode", int(OperatingMode.EXTENDED_POSITION))
+        bus.write_all("Drive_Mode", [self._modes[m.joint] for m in bus.motors])
         bus.write_all("Homing_Offset", 0)
         bus.write_all("Min_Position_Limit", 0)
         bus.write_all("Max_Position_Limit", _TOP)

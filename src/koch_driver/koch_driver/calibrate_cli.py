@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koch_driver import calibrate_view as view
-from koch_driver.arm import align_turns, check_drift, mend_registers
-from koch_driver.bus import DynamixelBus
+from koch_driver.arm import align_turns, check_drift, mend_registers, open_bus
 from koch_driver.calibrate import CalibrationRoutine, zero_offsets
 from koch_driver.console import Console
 from koch_driver.errors import DialogueEnded
-from koch_driver.motors import motors_for
+from koch_driver.identity import check_swapped, keep_identity, others_of
 from koch_driver.rig_offsets import joints_block, write_offsets
 from koch_rig.calibration import load_calibration, save_calibration
 from koch_rig.errors import CalibrationError, KochError
@@ -26,6 +25,7 @@ from koch_rig.terminal import complain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from koch_driver.bus import DynamixelBus
     from koch_rig.calibration import Calibration
     from koch_rig.rig import Arm, Rig
 
@@ -39,10 +39,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         rig = load_rig(options.rig)
         arm = rig.arm(options.arm)
-        with Console() as console, DynamixelBus(arm.port, motors_for(arm.role)) as bus:
+        with Console() as console, open_bus(arm, rig) as bus:
             console.say(f"{arm.name} on {arm.port}: six motors, models as expected.")
             if not options.zero_only:
-                calibrate(bus, arm, console, new=options.new)
+                calibrate(bus, arm, console, new=options.new, rig=rig)
             if not options.no_zero:
                 zero(bus, rig, arm, console, write=options.write)
     except KochError as exc:
@@ -76,35 +76,46 @@ def default_rig() -> Path:
     return share_folder() / "config" / "rig.yaml"
 
 
-def calibrate(bus: DynamixelBus, arm: Arm, console: Console, *, new: bool) -> None:
-    """Use the existing file, or make a new one."""
-    existing = None if new else _existing(arm, console)
-    if existing is not None:
-        report = check_drift(bus, existing)
-        if report.clean:
-            console.say(f"The servos agree with {arm.calibration_path}.")
-        else:
-            console.say("The servos differ from the file:\n  " + "\n  ".join(report.differences))
-        answer = console.choose(
-            "ENTER writes the file's values into the servos and uses it; c makes a new "
-            "calibration (q ends).",
-            "uc",
-        )
-        if answer == "u":
-            mend_registers(bus, existing)
-            console.say("Written. The servos hold the file's calibration now.")
-            return
-    made = _routine(bus, arm, console)
-    save_calibration(made, arm.calibration_path)
-    align_turns(bus, made)
-    console.say(f"Saved {arm.calibration_path}; LeRobot reads the same file.")
+def calibrate(
+    bus: DynamixelBus, arm: Arm, console: Console, *, new: bool, rig: Rig | None = None
+) -> None:
+    """Use the existing file, or make a new one, and keep which motors it belongs to.
+
+    Raises:
+        SwappedPorts: These are the servos of another arm of the rig: nothing is written.
+    """
+    own = _existing(arm, console, quiet=new)
+    # Whatever is asked for, another arm's EEPROM is not written.
+    check_swapped(bus, arm, own, others_of(rig, arm) if rig is not None else {})
+    existing = None if new else own
+    if existing is None or not _use_existing(bus, arm, console, existing):
+        existing = _routine(bus, arm, console)
+        save_calibration(existing, arm.calibration_path)
+        align_turns(bus, existing)
+        console.say(f"Saved {arm.calibration_path}; LeRobot reads the same file.")
+    console.say(f"Its motors are kept in {keep_identity(bus, arm.calibration_path)}.")
 
 
-def _existing(arm: Arm, console: Console) -> Calibration | None:
+def _use_existing(bus: DynamixelBus, arm: Arm, console: Console, existing: Calibration) -> bool:
+    """Whether the person wants the file's values in the servos; then they are there."""
+    report = check_drift(bus, existing)
+    if report.clean:
+        question = f"The servos agree with {arm.calibration_path}. u uses it as it is; "
+    else:
+        console.say("The servos differ from the file:\n  " + "\n  ".join(report.differences))
+        question = "u writes the file's values into the servos and uses it; "
+    if console.choose(f"{question}c makes a new calibration (q ends).", "uc", enter=False) == "c":
+        return False
+    mend_registers(bus, existing)
+    console.say("The servos hold the file's calibration.")
+    return True
+
+
+def _existing(arm: Arm, console: Console, *, quiet: bool) -> Calibration | None:
     try:
         return load_calibration(arm.calibration_path)
     except CalibrationError as exc:
-        if arm.calibration_path.exists():
+        if arm.calibration_path.exists() and not quiet:
             console.say(f"{exc}\nA new calibration will replace it.")
         return None
 
@@ -113,17 +124,17 @@ def _routine(bus: DynamixelBus, arm: Arm, console: Console) -> Calibration:
     """The two steps with the person."""
     routine = CalibrationRoutine(bus, arm.role)
     routine.prepare()
-    console.wait_enter(view.MIDDLE_POSE)
+    console.choose(view.MIDDLE_POSE, "w", enter=False)
     routine.set_middle()
     console.say(view.RANGE_STEP)
     while True:
         rows = routine.observe()
         console.draw(view.bars(rows, console.columns))
-        if console.enter_pressed(_PERIOD_S):
+        if console.key(_PERIOD_S) == "w":
             still = [r.joint for r in rows if not r.moved]
             if not still:
                 return routine.finish(arm.calibration_path)
-            console.say(f"Not moved yet: {', '.join(still)}. Go on, then press ENTER again.")
+            console.say(f"Not moved yet: {', '.join(still)}. Go on, then press w again.")
 
 
 def zero(bus: DynamixelBus, rig: Rig, arm: Arm, console: Console, *, write: bool) -> None:

@@ -21,12 +21,12 @@ MIDDLE_POSE = """\
 Step 1, the middle pose. Torque is off: hold the arm.
 Bring every joint to about the middle of its range of motion: upper arm leaning a little
 forward, forearm forward, hand level, gripper (or trigger) half open.
-Press ENTER there (q ends)."""
+Press w there: that writes the homing offsets into the servos (q ends)."""
 
 RANGE_STEP = """\
 Step 2, the ranges. Move shoulder_lift, elbow_flex, wrist_flex and gripper one after the other
 from one end to the other. shoulder_pan and wrist_roll are full-turn joints and need nothing.
-Press ENTER when every bar has stopped growing."""
+Press w when every bar has stopped growing: that writes the limits into the servos."""
 
 # The URDF's zero pose; all six angles are 0 in it.
 ZERO_POSE = r"""

@@ -110,20 +110,22 @@ class Console:
         key = self.key(wait_s)
         return key in _ENTER
 
-    def wait_enter(self, text: str) -> None:
-        """Say something and wait for ENTER."""
-        self.forget()
-        self.say(text)
-        while not self.enter_pressed(3600.0):
-            continue
+    def choose(self, text: str, keys: str, *, enter: bool = True) -> str:
+        """Say something and wait for one of `keys`.
 
-    def choose(self, text: str, keys: str) -> str:
-        """Say something and wait for one of `keys`; ENTER is the first of them."""
+        Args:
+            text: The question.
+            keys: Letters that answer it.
+            enter: ENTER is the first of them. False where an answer writes into a motor's EEPROM:
+                that must not happen to a person who presses ENTER to go on.
+        """
         self.forget()
         self.say(text)
         while True:
             key = self.key(None)
-            if key in _ENTER:
+            if key in _ENTER and not enter:
+                self.say(f"ENTER writes nothing: press {' or '.join(keys)} (q ends).")
+            elif key in _ENTER:
                 return keys[0]
             if key is not None and key in keys:
                 return key

@@ -104,6 +104,7 @@ class WrongModel(BusError):
             f"wrong servo models on {port}: {lines}. If all six are wrong, the ports of leader "
             "and follower are probably swapped in the rig file."
         )
+        self.found = [got for got, _ in wrong.values()]
 
 
 class NoStateRead(BusError):
@@ -152,10 +153,46 @@ class CalibrationDrift(DriverError):
         lines = "\n  ".join(differences)
         super().__init__(
             f"arm '{arm}' does not match its calibration {path}:\n  {lines}\n"
-            f"Nothing was moved. Run 'koch calibrate {arm}': it offers to write the file's values "
-            "into the servos, or to calibrate anew."
+            f"Nothing was moved. Is this the arm '{arm}', on its own port? Then "
+            f"run 'koch calibrate {arm}': it offers to write the file's values into the servos, "
+            "or to calibrate again."
         )
         self.differences = tuple(differences)
+
+
+class SwappedPorts(DriverError):
+    """The servos behind an arm's port are those of another arm of the rig."""
+
+    def __init__(self, arm: str, other: str, port: str, evidence: str) -> None:
+        super().__init__(
+            f"the ports of '{arm}' and '{other}' are swapped: all six servos on {port} have "
+            f"{evidence}, the arm '{other}'. Nothing was moved and nothing was written. Exchange "
+            f"the two arms' 'port' in the rig file, or their USB plugs; paths of "
+            "/dev/serial/by-id do not change with the order of plugging."
+        )
+
+
+class OtherMotors(DriverError):
+    """The arm's motors are not those that were calibrated."""
+
+    def __init__(self, arm: str, path: object, differences: Sequence[str]) -> None:
+        lines = "\n  ".join(differences)
+        super().__init__(
+            f"arm '{arm}' has other motors than those kept in {path}:\n  {lines}\n"
+            f"Nothing was moved. Is this the arm '{arm}'? If a motor was replaced, its firmware "
+            f"updated, or the arm calibrated by LeRobot, 'koch calibrate {arm}' keeps the new "
+            "ones."
+        )
+
+
+class IdentityError(DriverError):
+    """An identity file cannot be used."""
+
+    def __init__(self, path: object, why: object) -> None:
+        super().__init__(
+            f"{path} does not say which motors an arm has ({why!r}). Delete it; "
+            "'koch calibrate ARM' writes it again."
+        )
 
 
 class CalibrationAborted(DriverError):

@@ -131,9 +131,11 @@ def _set_up_with_person(console: Console, port: str, spec: MotorSpec) -> FoundMo
     """
     again = ""
     while True:
-        console.wait_enter(
+        console.choose(
             f"{again}Connect only the motor of {spec.joint} ({spec.model.name}) to the board and "
-            "press ENTER (q ends)."
+            f"press w: that writes id {spec.id} into it (q ends).",
+            "w",
+            enter=False,
         )
         try:
             return set_up_motor(port, spec)

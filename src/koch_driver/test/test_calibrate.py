@@ -38,7 +38,7 @@ from koch_rig.rig import JointMount, Role
 from koch_rig.units import RAD_PER_TICK, ticks_to_rad
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from koch_rig.rig import Arm, Rig
 
@@ -123,12 +123,15 @@ def test_a_range_beyond_one_turn_is_refused(
 
 
 def test_existing_file_is_written_into_the_servos(
-    chain: EmulatedChain, follower: Arm, wait_until: Callable[..., bool]
+    chain: EmulatedChain, follower: Arm, tmp_path: Path
 ) -> None:
+    path = tmp_path / "follower.json"
+    shutil.copy(follower.calibration_path, path)
+    follower = dataclasses.replace(follower, calibration_path=path)
     chain.servo("elbow_flex").set("Homing_Offset", 5)
     chain.servo("gripper").set("Drive_Mode", 1)
     read_fd, write_fd = os.pipe()
-    os.write(write_fd, b"\n")
+    os.write(write_fd, b"u")
     out = io.StringIO()
     with DynamixelBus(follower.port, motors_for(follower.role)) as bus:
         calibrate(bus, follower, Console(read_fd, out), new=False)
@@ -271,9 +274,11 @@ def test_the_whole_dialogue_on_a_terminal(rig: Rig, tmp_path: Path) -> None:
     ):
         terminal.wait_for("middle pose")
         terminal.press("\n")
+        terminal.wait_for("ENTER writes nothing")
+        terminal.press("w")
         terminal.wait_for("the ranges")
         terminal.wait_for("move it")
-        terminal.press("\n")  # too early
+        terminal.press("w")  # too early
         terminal.wait_for("Not moved yet: shoulder_lift")
         hand = threading.Thread(target=move, args=(chain, -0.6, 0.5, 0.0))
         hand.start()
@@ -281,7 +286,7 @@ def test_the_whole_dialogue_on_a_terminal(rig: Rig, tmp_path: Path) -> None:
         terminal.wait_for(
             lambda: "  ok" in terminal.text and "move it" not in terminal.text[-600:]
         )
-        terminal.press("\n")
+        terminal.press("w")
         terminal.wait_for("Saved")
         terminal.wait_for("the zero pose")
         chain.hold("wrist_flex", MIDDLE[3] + 0.25)

@@ -105,10 +105,13 @@ def test_a_slip_of_the_hand_is_said_and_the_same_motor_asked_for_again(tmp_path:
     with single(tmp_path, EmulatedServo(XL330_M077, 1)) as wrong:
         terminal = NarrowTerminal([*command, "--port", wrong.path], environment)
         terminal.wait_for("Connect only the motor of gripper")
-        terminal.press("\n")
+        terminal.press("w")
         terminal.wait_for("Once more. Connect only the motor of gripper")
-    with single(tmp_path, EmulatedServo(XL330_M288, 1)), terminal:
+    with single(tmp_path, EmulatedServo(XL330_M288, 1)) as right, terminal:
         terminal.press("\n")
+        terminal.wait_for("ENTER writes nothing")
+        assert right.servos[0].get("ID") == 1
+        terminal.press("w")
         terminal.wait_for("gripper: was id 1")
         terminal.wait_for("the motor of wrist_roll")
         terminal.press("q")

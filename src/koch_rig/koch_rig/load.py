@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -57,6 +58,7 @@ def load_rig(path: Path | str, environment: Mapping[str, str] | None = None) -> 
     }
     if not arms:
         raise root.error("arms", {}, "at least one arm")
+    _check_ports(root, arms, simulated=simulation is not None)
     _check_drives(root, arms)
     cameras = {
         camera: _camera(section, camera, folder, arms)
@@ -158,6 +160,27 @@ def _mount(section: Section, name: str, *, optional: bool = False) -> Mount:
     )
     entry.refuse_unknown()
     return mount
+
+
+def _check_ports(root: Section, arms: Mapping[str, Arm], *, simulated: bool) -> None:
+    """One port for one arm, also where two names lead to one device.
+
+    Links of a simulated rig are made when it starts; old ones may lead anywhere until then.
+    """
+    owners: dict[str, str] = {}
+    for arm in arms.values():
+        device = arm.port if simulated else os.path.realpath(arm.port)
+        if device == os.devnull:
+            continue  # a rig without arms, such as that of a recording
+        if device in owners:
+            same = "" if device == arm.port else f" (both lead to {device})"
+            raise root.error(
+                f"arms.{arm.name}.port",
+                arm.port,
+                f"a port of its own; arm '{owners[device]}' has this one{same}",
+                "`koch motors list` shows which arm answers on which port.",
+            )
+        owners[device] = arm.name
 
 
 def _check_drives(root: Section, arms: Mapping[str, Arm]) -> None:

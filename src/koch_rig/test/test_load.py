@@ -305,3 +305,20 @@ def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:
         load_rig(tmp_path / "binary.yaml")
     with pytest.raises(RigError, match="got a folder, expected a rig file"):
         load_rig(tmp_path)
+
+
+def test_one_port_for_two_arms_is_an_error(write_rig: WriteRig) -> None:
+    path = write_rig(("${LEADER_PORT:-/dev/ttyUSB1}", "/dev/ttyUSB0"))
+    with pytest.raises(RigError, match=r"arms\.leader\.port.*'follower' has this one"):
+        load_rig(path)
+
+
+def test_two_names_of_one_device_are_one_port(write_rig: WriteRig, tmp_path: Path) -> None:
+    device, by_id = tmp_path / "ttyUSB7", tmp_path / "usb-FTDI-if00"
+    device.touch()
+    by_id.symlink_to(device)
+    changes = [("/dev/ttyUSB0", str(device)), ("${LEADER_PORT:-/dev/ttyUSB1}", str(by_id))]
+    with pytest.raises(RigError, match=f"both lead to {device}"):
+        load_rig(write_rig(*changes))
+    # A simulated rig's links are made when it starts: old ones may lead anywhere.
+    load_rig(write_rig(*changes, ("cameras:", "simulation: {physics: first_order}\ncameras:")))

@@ -123,7 +123,7 @@ class FollowerNode(Node):
 
         def connect() -> DynamixelBus:
             self._bus = connect_arm(
-                setup.arm, setup.calibration, allow_drift=self._settings.allow_drift
+                setup.arm, setup.calibration, allow_drift=self._settings.allow_drift, rig=setup.rig
             )
             return self._bus
 

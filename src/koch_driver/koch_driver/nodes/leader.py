@@ -76,7 +76,7 @@ class LeaderNode(Node):
 
         def connect() -> DynamixelBus:
             self._bus = connect_arm(
-                setup.arm, setup.calibration, allow_drift=parameters.allow_drift
+                setup.arm, setup.calibration, allow_drift=parameters.allow_drift, rig=setup.rig
             )
             return self._bus
 

@@ -1,0 +1,171 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which arm is behind a port: its motors' identity, kept beside the calibration, and whose it is.
+
+Two arms of one model look alike on a bus. What tells them apart is what calibration left in their
+servos, and their firmware. LeRobot's JSON has no room for it, so an own file stands beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from koch_driver.errors import IdentityError, OtherMotors, SwappedPorts, WrongModel
+from koch_driver.motors import motors_for
+from koch_rig.calibration import Calibration, load_calibration
+from koch_rig.errors import CalibrationError
+from koch_rig.files import write_whole
+from koch_rig.joints import JOINT_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from koch_driver.bus import DynamixelBus
+    from koch_rig.calibration import MotorCalibration
+    from koch_rig.rig import Arm, Rig
+
+
+FIELDS = {
+    "Drive_Mode": "drive_mode",
+    "Homing_Offset": "homing_offset",
+    "Min_Position_Limit": "range_min",
+    "Max_Position_Limit": "range_max",
+}
+"""Registers that a calibration file holds, and its names for them."""
+
+
+@dataclass(frozen=True)
+class MotorIdentity:
+    """What does not change in a motor unless somebody changes it.
+
+    Attributes:
+        id: Dynamixel id.
+        model: Model number.
+        firmware: Firmware version.
+        homing_offset: Homing_Offset register in [ticks].
+    """
+
+    id: int
+    model: int
+    firmware: int
+    homing_offset: int
+
+
+def identity_path(calibration_path: Path) -> Path:
+    """follower.json -> follower.identity.json."""
+    return calibration_path.with_suffix(".identity.json")
+
+
+def read_identity(bus: DynamixelBus) -> dict[str, MotorIdentity]:
+    """Ask an open bus, joint by joint."""
+    homing = bus.read_all("Homing_Offset").tolist()
+    return {
+        spec.joint: MotorIdentity(spec.id, spec.model.number, firmware, offset)
+        for spec, firmware, offset in zip(bus.motors, bus.firmware, homing, strict=True)
+    }
+
+
+def keep_identity(bus: DynamixelBus, calibration_path: Path) -> Path:
+    """Write down which motors the calibration belongs to; where."""
+    path = identity_path(calibration_path)
+    motors = {joint: asdict(motor) for joint, motor in read_identity(bus).items()}
+    write_whole(path, json.dumps(motors, indent=2) + "\n")
+    return path
+
+
+def load_identity(calibration_path: Path) -> dict[str, MotorIdentity] | None:
+    """What was kept; None where nothing was.
+
+    Raises:
+        IdentityError: The file is not one of ours.
+    """
+    path = identity_path(calibration_path)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        motors = {joint: MotorIdentity(**data[joint]) for joint in JOINT_NAMES}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise IdentityError(path, exc) from exc
+    return motors
+
+
+def others_of(rig: Rig, arm: Arm) -> dict[str, Calibration]:
+    """Calibrations of the rig's other arms of this kind, as far as they can be read."""
+    found = {}
+    for other in rig.arms.values():
+        if other.role is arm.role and other.name != arm.name:
+            try:
+                found[other.name] = load_calibration(other.calibration_path)
+            except CalibrationError:
+                continue  # it cannot tell whose servos these are; its own driver names it
+    return found
+
+
+def check_swapped(
+    bus: DynamixelBus, arm: Arm, own: Calibration | None, others: Mapping[str, Calibration]
+) -> None:
+    """Find out whether servos that do not fit their calibration are another arm's.
+
+    Raises:
+        SwappedPorts: Every joint differs from the arm's own calibration (or it has none), and all
+            six fit another arm of the rig.
+    """
+    registers = {field: bus.read_all(name).tolist() for name, field in FIELDS.items()}
+    present = {
+        spec.joint: tuple(values[k] for values in registers.values())
+        for k, spec in enumerate(bus.motors)
+    }
+
+    def fitting(calibration: Mapping[str, MotorCalibration]) -> list[bool]:
+        return [
+            present[joint] == tuple(getattr(calibration[joint], field) for field in registers)
+            for joint in JOINT_NAMES
+        ]
+
+    if own is not None and any(fitting(own)):
+        return
+    for name, calibration in others.items():
+        if all(fitting(calibration)):
+            raise SwappedPorts(arm.name, name, bus.port, f"the calibration {calibration.path}")
+
+
+def check_models(error: WrongModel, arm: Arm, rig: Rig) -> None:
+    """Find out whether wrong models are those of another arm of the rig.
+
+    Raises:
+        SwappedPorts: They are.
+    """
+    for other in rig.arms.values():
+        expected = [spec.model.name for spec in motors_for(other.role)]
+        if other.role is not arm.role and error.found == expected:
+            what = f"the models of a {other.role.value}"
+            raise SwappedPorts(arm.name, other.name, arm.port, what) from error
+
+
+def check_identity(bus: DynamixelBus, arm: Arm) -> None:
+    """Compare the motors with those that were calibrated, where that was written down.
+
+    Raises:
+        OtherMotors: Some are others.
+        IdentityError: What was written down cannot be read.
+    """
+    kept = load_identity(arm.calibration_path)
+    if kept is None:
+        return
+    present = read_identity(bus)
+    lines = []
+    for joint, was in kept.items():
+        now = asdict(present[joint])
+        changed = [
+            f"{name} {now[name]}, kept {value}"
+            for name, value in asdict(was).items()
+            if now[name] != value
+        ]
+        if changed:
+            lines.append(f"{joint}: {'; '.join(changed)}")
+    if lines:
+        raise OtherMotors(arm.name, identity_path(arm.calibration_path), lines)
