@@ -16,6 +16,8 @@ from koch_rig.rig import Role
 from koch_rig.units import JointUnits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
     from koch_rig.calibration import Calibration
@@ -48,17 +50,26 @@ class ServoLink(Protocol):
 
 
 class InProcessLink(ExternalPhysics):
-    """Servos in the same process."""
+    """Servos in the same process: they look at the shafts when they measure."""
+
+    def __init__(self, initial_rad: Sequence[float], look: Callable[[], PhysicsState]) -> None:
+        super().__init__(initial_rad)
+        self._look = look
 
     def publish(self, state: PhysicsState, time_s: float = 0.0) -> None:
-        """Tell the servos where their shafts are; they have a clock already."""
-        super().publish(state)
+        """Nothing: they look by themselves."""
+
+    def state(self) -> PhysicsState:
+        """Return where the shafts are now."""
+        return self._look()
 
 
 class ArmBody:
     """Six joints of the model that answer to one chain of emulated servos."""
 
-    def __init__(self, model: mujoco.MjModel, arm: Arm, calibration: Calibration) -> None:
+    def __init__(
+        self, model: mujoco.MjModel, data: mujoco.MjData, arm: Arm, calibration: Calibration
+    ) -> None:
         """Find the arm's joints and give them their servos' friction and inertia."""
         self.arm = arm
         self.units = JointUnits(arm, calibration)
@@ -78,7 +89,7 @@ class ArmBody:
         self._duty_nm = np.zeros(len(JOINT_NAMES))
         self._torque_nm = [0.0] * len(JOINT_NAMES)
         self._powered = [True] * len(JOINT_NAMES)
-        self.in_process = InProcessLink(self._shift.tolist())
+        self.in_process = InProcessLink(self._shift.tolist(), lambda: self._state(data))
         self.link: ServoLink = self.in_process
         self.switch_off()
 
@@ -112,6 +123,9 @@ class ArmBody:
         it would be unstable at the light wrist.
         """
         drives = self.link.drives()
+        if not drives:
+            data.ctrl[self._actuator] = 0.0
+            return
         position, velocity = self._shafts(data)
         for index, drive in enumerate(drives):
             duty = drive.duty(position[index], velocity[index]) * stiffness_scale
@@ -143,8 +157,10 @@ class ArmBody:
         data.qfrc_applied[self._dof] = np.clip(push, -HAND_STRENGTH_NM, HAND_STRENGTH_NM)
 
     def sense(self, data: mujoco.MjData) -> None:
-        """Publish position, velocity and motor torque to the servos."""
+        """Publish position, velocity and motor torque to servos in another process."""
+        if self.link is not self.in_process:
+            self.link.publish(self._state(data), float(data.time))
+
+    def _state(self, data: mujoco.MjData) -> PhysicsState:
         position, velocity = self._shafts(data)
-        self.link.publish(
-            PhysicsState(position, velocity, list(self._torque_nm)), float(data.time)
-        )
+        return PhysicsState(position, velocity, list(self._torque_nm))

@@ -14,8 +14,9 @@ sleep, no clock but the world's. Processes share nothing, so N of them run N tim
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -62,6 +63,7 @@ TRUTH_PERIOD_S = 0.02
 _SPEED_PER_UNIT = VELOCITY_UNIT_RPM * 2.0 * np.pi / 60.0
 _SLACK_S = 1e-6  # sums of control periods are not exact
 
+TRUTH = "sim/environment_state"
 Listener = Callable[[str, int, Any], None]
 """Takes stream name, stamp [ns] and value: a `NamedValues` or a `CameraImage`."""
 
@@ -164,7 +166,7 @@ class Lockstep:
         self.rig = rig
         self.world = World(rig, seed=seed, randomisation=randomisation, style=style)
         self.cameras = Cameras(self.world)
-        self.listeners: list[Listener] = []
+        self._listeners: dict[str, list[Listener]] = {}
         self.teleop = False
         follower, leader = rig.follower, rig.leader_of(rig.follower.name)
         assert leader is not None  # the world has checked
@@ -202,9 +204,40 @@ class Lockstep:
         self._next_frame_s = dict.fromkeys(self._frame_s, 0.0)
         self.teleop = False
         self._cycle()
-        listeners, self.listeners = self.listeners, []
-        self.run(SETTLE_S)
-        self.listeners = listeners
+        with self.unheard():
+            self.run(SETTLE_S)
+
+    # -- listeners ----------------------------------------------------------------------------
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of everything that can be heard."""
+        arms = [f"{arm}/joint_states" for arm in self._names]
+        cameras = [f"cameras/{name}" for name in self.rig.cameras]
+        return (*arms, f"{self._names[0]}/joint_command", *cameras, TRUTH)
+
+    def listen(self, listener: Listener, streams: Iterable[str] | None = None) -> None:
+        """Hand some streams (all where absent) to a listener; what nobody hears costs nothing."""
+        for stream in self.streams if streams is None else streams:
+            self._listeners.setdefault(stream, []).append(listener)
+
+    def hush(self) -> None:
+        """Forget all listeners."""
+        self._listeners = {}
+
+    @contextlib.contextmanager
+    def unheard(self) -> Iterator[None]:
+        """Let time pass that no listener hears of."""
+        listeners, self._listeners = self._listeners, {}
+        try:
+            yield
+        finally:
+            self._listeners = listeners
+
+    def _tell(self, stream: str, value: Any) -> None:
+        stamp_ns = self.time_ns
+        for listener in self._listeners.get(stream, ()):
+            listener(stream, stamp_ns, value)
 
     # -- time ---------------------------------------------------------------------------------
 
@@ -231,11 +264,13 @@ class Lockstep:
             for name, due_s in self._next_frame_s.items():
                 if now_s >= due_s:
                     self._next_frame_s[name] = due_s + self._frame_s[name]
-                    self._look(name)
+                    if f"cameras/{name}" in self._listeners:
+                        self._tell(f"cameras/{name}", self.image(name))
             if now_s >= self._truth_s:
                 self._truth_s += TRUTH_PERIOD_S
-                values = self.world.truth().environment_state().tolist()
-                self._tell("sim/environment_state", NamedValues(ENVIRONMENT_NAMES, values))
+                if TRUTH in self._listeners:
+                    values = self.world.truth().environment_state().tolist()
+                    self._tell(TRUTH, NamedValues(ENVIRONMENT_NAMES, values))
 
     # -- the arms -----------------------------------------------------------------------------
 
@@ -252,7 +287,7 @@ class Lockstep:
     def _cycle(self) -> None:
         """One bus cycle: read both arms, ask the guard, write the goal, tell the listeners."""
         follower, leader = self._names
-        if self.teleop or self.listeners:
+        if self.teleop or f"{leader}/joint_states" in self._listeners:
             lead = self._measured(leader, self._leader_body)
             self._tell(f"{leader}/joint_states", lead)
             if self.teleop:
@@ -265,13 +300,14 @@ class Lockstep:
             return
         for joint, ticks in zip(JOINT_NAMES, self._body.units.rad_to_ticks(goal), strict=True):
             self._write(joint, "Goal_Position", int(ticks))
-        self._chains[follower].refresh()
+        # At once, as the chain does behind a packet that changes goals.
+        self._body.in_process.advance(0.0, [s.drive(0.0) for s in self._chains[follower].servos])
         self._tell(f"{follower}/joint_command", NamedValues(JOINT_NAMES, goal))
 
     def _measured(self, arm: str, body: ArmBody) -> NamedValues:
         chain = self._chains[arm]
         positions = body.units.ticks_to_rad(chain.positions_ticks())
-        if not self.listeners:
+        if f"{arm}/joint_states" not in self._listeners:
             return NamedValues(JOINT_NAMES, positions.tolist())
         units = np.array([servo.get("Present_Velocity") for servo in chain.servos])
         speeds = body.units.sign * units * _SPEED_PER_UNIT
@@ -285,18 +321,9 @@ class Lockstep:
 
     # -- what is seen -------------------------------------------------------------------------
 
-    def _look(self, name: str) -> None:
-        if self.listeners:
-            self._tell(f"cameras/{name}", self.image(name))
-
     def image(self, name: str) -> CameraImage:
         """Return what a camera sees now."""
         return CameraImage(self.cameras, self.rig, name, self.world.qpos())
-
-    def _tell(self, stream: str, value: Any) -> None:
-        stamp_ns = self.time_ns
-        for listener in self.listeners:
-            listener(stream, stamp_ns, value)
 
     # -- the expert ---------------------------------------------------------------------------
 
@@ -312,17 +339,15 @@ class Lockstep:
             UnreachableError: Block or cup lie out of reach.
         """
         self.teleop = True
-        listeners, self.listeners = self.listeners, []
-        self.run(2.0 * self.guard.limits.blend_min_s)  # the guard takes over softly, at home
-        self.listeners = listeners
+        with self.unheard():
+            self.run(2.0 * self.guard.limits.blend_min_s)  # the guard takes over softly, at home
         self.world.demonstrate()
         end_s = self.world.time_s + timeout_s
         moving = ExpertPhase.MOVING
         while self.world.demonstration_phase() is moving and self.world.time_s < end_s:
             self.run(self._period_s)
-        self.listeners = []
-        self.run(rest_s)
-        self.listeners = listeners
+        with self.unheard():
+            self.run(rest_s)
         self.teleop = False
         return self.world.succeeded()
 

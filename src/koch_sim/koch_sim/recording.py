@@ -125,13 +125,13 @@ class Demonstrator:
         seed, index, folder = job
         self._writer.forget()
         self._lockstep.restart(seed)
-        self._lockstep.listeners = [self._writer.hear]
+        self._lockstep.listen(self._writer.hear)
         try:
             succeeded = self._lockstep.demonstrate()
         except UnreachableError:
             succeeded = False
         finally:
-            self._lockstep.listeners = []
+            self._lockstep.hush()
         duration_s = self._lockstep.world.time_s
         if not succeeded:
             return Recorded(seed, None, duration_s)

@@ -121,7 +121,7 @@ class PolicyRollouts:
         for buffer in self._builder.buffers.values():
             buffer.clear()
         self._policy.reset()
-        lockstep.listeners = [self._hear]
+        lockstep.listen(self._hear, self._builder.streams)
         run = self._begin(seed)
         begin_s, tick = lockstep.world.time_s, 0
         while run.end is None and not (tick % _ASK_EVERY == 0 and lockstep.world.succeeded()):
@@ -129,7 +129,7 @@ class PolicyRollouts:
             lockstep.run_until(run.grid.time_ns(tick))
             run.step(tick)
         duration_s = lockstep.world.time_s - begin_s
-        lockstep.listeners = []
+        lockstep.hush()
         lockstep.run(REST_S)
         success = lockstep.world.succeeded()
         reason = "the task is done" if run.end is None else run.end.reason
@@ -178,10 +178,9 @@ class PolicyRollouts:
         return predict
 
     def _hear(self, stream: str, stamp_ns: int, value: Any) -> None:
-        if stream in self._builder.buffers:
-            is_image = isinstance(value, CameraImage)
-            sample = value if is_image else Vector(value.names, value.values)
-            self._builder.push(stream, stamp_ns, sample)
+        is_image = isinstance(value, CameraImage)
+        sample = value if is_image else Vector(value.names, value.values)
+        self._builder.push(stream, stamp_ns, sample)
 
 
 class _Commands:

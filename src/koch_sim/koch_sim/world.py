@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 #: Servo loops and the hand are computed once in this many physics steps.
 STEPS_PER_CONTROL = 2
 CONTROL_PERIOD_S = STEPS_PER_CONTROL * TIMESTEP_S
+#: The expert decides once in this many control steps: more often than the leader is read.
+EXPERT_EVERY = 2
 
 
 class World:
@@ -63,13 +65,14 @@ class World:
         self.randomisation = (randomisation or Randomisation()).narrowed(spread)
         self._variation = Variation(self.model)
         self.arms = {
-            arm.name: ArmBody(self.model, arm, load_calibration(arm.calibration_path))
+            arm.name: ArmBody(self.model, self.data, arm, load_calibration(arm.calibration_path))
             for arm in rig.arms.values()
         }
         self._follower = self._only(Role.FOLLOWER)
         self._leader = self._only(Role.LEADER)
         kinematics = Kinematics.for_arm()
         self.expert = Expert(GraspPlanner(kinematics, self._follower.arm.base), style)
+        self._steps_to_expert = EXPERT_EVERY
         self.setup = draw(self.randomisation, seed, len(rig.cameras))
         self._hold = self._to_leader(HOME_RAD)
         self.restart(seed)
@@ -118,6 +121,7 @@ class World:
         path = self.expert.planner.plan(self.truth())  # takes time: not under the lock
         with self.lock:
             self.expert.start(path, self._hand_pose(), self.setup.seed)
+            self._steps_to_expert = EXPERT_EVERY
 
     def advance(self, control_steps: int = 1) -> None:
         """Run physics for control_steps * STEPS_PER_CONTROL * TIMESTEP_S seconds."""
@@ -131,12 +135,18 @@ class World:
                     body.sense(self.data)
 
     def _move_hand(self) -> None:
-        # In every control step, so that the motion's clock is the world's.
-        reference = self.expert.update(
-            CONTROL_PERIOD_S, self.truth, self._follower.joints(self.data)
-        )
-        if reference is not None:
-            self._hold = self._to_leader(reference)
+        if self.expert.phase is ExpertPhase.MOVING:
+            self._steps_to_expert -= 1
+            if self._steps_to_expert <= 0:
+                self._steps_to_expert = EXPERT_EVERY
+                # By whole control steps, so that the motion's clock is the world's.
+                reference = self.expert.update(
+                    EXPERT_EVERY * CONTROL_PERIOD_S,
+                    self.truth,
+                    self._follower.joints(self.data),
+                )
+                if reference is not None:
+                    self._hold = self._to_leader(reference)
         self._leader.push_to(self.data, self._hold)
 
     def _to_leader(self, q_follower: NDArray[np.float64]) -> NDArray[np.float64]:

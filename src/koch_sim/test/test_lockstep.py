@@ -28,13 +28,13 @@ def streams_of(lockstep, seed, seconds=0.5, drive=None):
     """What a listener hears after a restart, images left out."""
     heard = []
     lockstep.restart(seed)
-    lockstep.listeners = [lambda *sample: heard.append(sample)]
+    lockstep.listen(lambda *sample: heard.append(sample))
     end = lockstep.time_ns + round(seconds * 1e9)
     while lockstep.time_ns < end:
         if drive is not None:
             drive()
         lockstep.run(1.0 / 30.0)
-    lockstep.listeners = []
+    lockstep.hush()
     return [
         (name, stamp, tuple(value.values))
         for name, stamp, value in heard
@@ -84,9 +84,9 @@ def test_cameras_deliver_at_their_rate_and_draw_only_what_is_asked_for(lockstep)
         if isinstance(value, CameraImage):
             images.append((stream, value))
 
-    lockstep.listeners = [hear]
+    lockstep.listen(hear)
     lockstep.run(1.0)
-    lockstep.listeners = []
+    lockstep.hush()
     for camera in CAMERAS:
         assert sum(stream == f"cameras/{camera}" for stream, _ in images) in (30, 31)
     assert not lockstep.cameras._renderers
@@ -139,9 +139,9 @@ def longest_rest_s(lockstep, style, seed):
 
     lockstep.world.expert.style = style
     lockstep.restart(seed)
-    lockstep.listeners = [hear]
+    lockstep.listen(hear)
     assert lockstep.demonstrate()
-    lockstep.listeners = []
+    lockstep.hush()
     moving = np.flatnonzero(np.abs(np.diff(np.array(goals), axis=0)).max(axis=1) > 0.002)
     return float(np.diff(moving).max()) * 0.01
 

@@ -20,9 +20,9 @@ from koch_sim.recording import EpisodeWriter
 def test_a_bag_holds_what_was_heard_in_order(rig, tmp_path):
     writer = EpisodeWriter(rig)
     lockstep = Lockstep(rig)
-    lockstep.listeners = [writer.hear]
+    lockstep.listen(writer.hear)
     lockstep.run(0.2)
-    lockstep.listeners = []
+    lockstep.hush()
     writer.hear("no/such_stream", 1, NamedValues(("x",), (1.0,)))
     folder = writer.write(tmp_path / "episode_000003", "a task", 3, "success")
     lockstep.close()
