@@ -162,6 +162,11 @@ class DenoisingConfig(PolicyConfig):
             raise self.error("input_features", sorted(shapes), "one shape for all cameras")
         source = self.resize_shape or (next(iter(shapes))[1:] if shapes else None)
         crop = self.crop_shape
+        if self.vision_backbone == "keypoints" and (crop or self.resize_shape):
+            raise self.error(
+                "crop_shape", crop or self.resize_shape, "none with vision_backbone keypoints",
+                "Use train.crops and train.image_size.",
+            )  # fmt: skip
         for name in ("crop_shape", "resize_shape"):
             if getattr(self, name) is not None and min(getattr(self, name)) < 1:
                 raise self.error(name, getattr(self, name), "a height and width of 1 or more")

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE
+from koch_policy.models.keypoints import KEYPOINTS, KeypointEncoder
 from koch_policy.models.positions import sinusoid_1d, sinusoid_2d
 from koch_policy.models.resnet import Norm, ResNet
 from koch_policy.policy_configs import ActConfig
@@ -202,10 +203,16 @@ class Act(nn.Module):
             self.register_buffer("vae_encoder_pos_enc", sinusoid_1d(tokens, dim).unsqueeze(0))
         self.encoder = Encoder(config, config.n_encoder_layers)
         self.decoder = Decoder(config)
-        if config.cameras:
+        self.has_keypoints = bool(config.cameras) and config.vision_backbone == KEYPOINTS
+        if self.has_keypoints:  # one token per camera
+            self.backbone: nn.Module = nn.ModuleList(KeypointEncoder() for _ in config.cameras)
+            self.encoder_keypoint_input_proj = nn.Linear(KeypointEncoder.width, dim)
+            self.encoder_camera_pos_embed = nn.Embedding(len(config.cameras), dim)
+        elif config.cameras:
             dilate = config.replace_final_stride_with_dilation
-            self.backbone = ResNet(config.vision_backbone, Norm.FROZEN, dilate_last=dilate)
-            self.encoder_img_feat_input_proj = nn.Conv2d(self.backbone.channels, dim, 1)
+            resnet = ResNet(config.vision_backbone, Norm.FROZEN, dilate_last=dilate)
+            self.backbone = resnet
+            self.encoder_img_feat_input_proj = nn.Conv2d(resnet.channels, dim, 1)
         if config.state_dim:
             self.encoder_robot_state_input_proj = nn.Linear(config.state_dim, dim)
         if config.environment_dim:
@@ -279,6 +286,12 @@ class Act(nn.Module):
         if config.environment_dim:
             tokens.append(self.encoder_env_state_input_proj(batch[ENVIRONMENT]).unsqueeze(1))
         positions = [self.encoder_1d_feature_pos_embed.weight]  # (2 or 3, D)
+        if self.has_keypoints:
+            assert isinstance(self.backbone, nn.ModuleList)
+            for key, encoder in zip(config.cameras, self.backbone, strict=True):
+                tokens.append(self.encoder_keypoint_input_proj(encoder(batch[key])).unsqueeze(1))
+            positions.append(self.encoder_camera_pos_embed.weight)
+            return torch.cat(tokens, dim=1), torch.cat(positions).unsqueeze(0)
         for images in self._image_groups(batch):  # (G * B, 3, H, W)
             features = self.encoder_img_feat_input_proj(self.backbone(images))  # (G * B, D, h, w)
             height, width = int(features.shape[-2]), int(features.shape[-1])

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE
+from koch_policy.models.keypoints import KEYPOINTS, KeypointRgbEncoder
 from koch_policy.models.resnet import Norm, ResNet, feature_size
 from koch_policy.models.schedule import NoiseSchedule, betas
 from koch_policy.policy_configs import DenoisingConfig
@@ -114,8 +115,13 @@ class Denoiser(nn.Module):
         self.config = config
         self.schedule = make_schedule(config)
         count = len(config.cameras)
-        if count and config.use_separate_rgb_encoder_per_camera:
-            self.rgb_encoder: nn.Module = nn.ModuleList(RgbEncoder(config) for _ in range(count))
+        if count and config.vision_backbone == KEYPOINTS:
+            width = 2 * config.spatial_softmax_num_keypoints
+            self.rgb_encoder: nn.Module = nn.ModuleList(
+                KeypointRgbEncoder(width) for _ in range(count)
+            )
+        elif count and config.use_separate_rgb_encoder_per_camera:
+            self.rgb_encoder = nn.ModuleList(RgbEncoder(config) for _ in range(count))
         elif count:
             self.rgb_encoder = RgbEncoder(config)
         self.step_width = (

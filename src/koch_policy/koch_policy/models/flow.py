@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE, TASK_EMBEDDING
 from koch_policy.models.denoiser import Evaluate
+from koch_policy.models.keypoints import KEYPOINTS, KeypointEncoder
 from koch_policy.models.ode import integrate
 from koch_policy.models.positions import flow_time_embedding, sinusoid_2d
 from koch_policy.models.resnet import Norm, ResNet
@@ -80,9 +81,15 @@ class Flow(nn.Module):
         super().__init__()
         self.config = config
         dim, expert = config.dim_model, config.dim_expert
+        self.has_keypoints = bool(config.cameras) and config.vision_backbone == KEYPOINTS
+        if self.has_keypoints:  # one token per camera
+            self.backbone: nn.Module = nn.ModuleList(KeypointEncoder() for _ in config.cameras)
+            self.image_in = nn.Linear(KeypointEncoder.width, dim)
+        elif config.cameras:
+            resnet = ResNet(config.vision_backbone, Norm(config.backbone_norm))
+            self.backbone = resnet
+            self.image_in = nn.Linear(resnet.channels, dim)
         if config.cameras:
-            self.backbone = ResNet(config.vision_backbone, Norm(config.backbone_norm))
-            self.image_in = nn.Linear(self.backbone.channels, dim)
             self.camera_embed = nn.Parameter(0.02 * torch.randn(len(config.cameras), dim))
         if config.task_dim:
             self.task_in = nn.Linear(config.task_dim, dim)
@@ -104,6 +111,11 @@ class Flow(nn.Module):
 
     def camera_features(self, index: int, images: Tensor) -> Tensor:
         """Encode pictures (B, 3, H, W) of one camera to tokens (B, h * w, D)."""
+        if self.has_keypoints:
+            assert isinstance(self.backbone, nn.ModuleList)
+            token = self.image_in(self.backbone[index](images)) + self.camera_embed[index]
+            one: Tensor = token.unsqueeze(1)  # (B, 1, D)
+            return one
         features = self.backbone(images)  # (B, C, h, w)
         size = (int(features.shape[-2]), int(features.shape[-1]))
         if size not in self._positions:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from koch_policy.models.keypoints import keypoint_encoders
 from koch_policy.models.resnet import FrozenBatchNorm2d, ResNet
 
 _AT_ONCE = 8  # pictures of 640x480 then take 160 MB behind the first layer
@@ -25,14 +26,19 @@ _AT_ONCE = 8  # pictures of 640x480 then take 160 MB behind the first layer
 def measure_norms(model: nn.Module, pictures: Sequence[Tensor]) -> int:
     """Set mean and variance of every frozen norm to what the pictures show behind its layer.
 
+    Key point encoders have no norms: their convolutions are scaled instead.
+
     Args:
         model: A policy with ResNet backbones.
-        pictures: Normalised pictures (B, 3, H, W), one tensor for each size.
+        pictures: Normalised pictures (B, 3, H, W), one tensor for each camera.
 
     Returns:
         How many norms were set.
     """
-    count = 0
+    count = sum(
+        encoder.fit(images)
+        for encoder, images in zip(keypoint_encoders(model), pictures, strict=False)
+    )
     for network in [module for module in model.modules() if isinstance(module, ResNet)]:
         places = _frozen_norms(network)
         meters = [

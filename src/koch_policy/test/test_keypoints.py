@@ -1,0 +1,83 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Key points in place of a ResNet: every policy trains, travels through a checkpoint and runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from koch_policy.errors import ConfigError
+from koch_policy.models.keypoints import KeypointEncoder, keypoint_encoders
+from koch_policy.runtime import load_policy
+from koch_policy.runtime.base import example_observation
+from koch_policy.train.setup import make_trainer
+
+
+def test_fitting_gives_every_convolution_unit_outputs() -> None:
+    torch.manual_seed(0)
+    encoder = KeypointEncoder()
+    images = torch.rand(8, 3, 48, 64) * 0.2
+    assert encoder.fit(images) == 4
+    x = images
+    for layer in encoder.stack:
+        x = layer(x)
+        if isinstance(layer, nn.Conv2d):
+            assert x.mean((0, 2, 3)).abs().max() < 0.05
+            assert (x.std((0, 2, 3)) - 1.0).abs().max() < 0.1
+
+
+def test_a_point_lies_where_its_map_is_hot() -> None:
+    encoder = KeypointEncoder()
+    with torch.no_grad():
+        for layer in (*encoder.stack, encoder.maps):
+            if isinstance(layer, nn.Conv2d):  # pass brightness through, at its place
+                layer.weight.zero_()
+                layer.bias.zero_()
+                middle = layer.kernel_size[0] // 2
+                layer.weight[:, 0, middle, middle] = 1.0
+        encoder.sharpness.fill_(5.0)
+    images = torch.zeros(2, 3, 64, 64)
+    images[0, :, 0:4, 60:64] = 1.0  # top right
+    images[1, :, 60:64, 0:4] = 1.0  # bottom left
+    points = encoder(images)[:, :2]
+    assert points[0, 0] > 2.5
+    assert points[0, 1] < -2.5
+    assert points[1, 0] < -2.5
+    assert points[1, 1] > 2.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["act", "diffusion", "diffusion_transformer", "flow"])
+def test_every_policy_takes_key_points(kind: str, make: Any, tmp_path: Path) -> None:
+    recipe = make.recipe(kind, measure_norms=True).with_overrides(
+        {"policy": {"vision_backbone": "keypoints"}}, "test"
+    )
+    trainer = make_trainer(make.demonstrations(pictures=True), recipe, tmp_path)
+    encoders = keypoint_encoders(trainer.model)
+    assert len(encoders) == len(trainer.config.cameras)
+    before = encoders[0].stack[0].weight.detach().clone()
+    trainer.run()
+    assert not torch.equal(before, encoders[0].stack[0].weight)
+    policy = load_policy(tmp_path, "torch")
+    observation = example_observation(policy._checkpoint)  # type: ignore[attr-defined]
+    noise = np.zeros((policy.config.horizon_steps, policy.config.action_dim), np.float32)
+    first = policy.predict(observation, noise=noise)
+    assert np.isfinite(first).all()
+    other = {**observation}
+    for key in policy.config.cameras:
+        other[key] = 255 - observation[key]
+    assert not np.allclose(first, policy.predict(other, noise=noise))
+
+
+def test_a_crop_inside_the_network_is_refused(make: Any, tmp_path: Path) -> None:
+    recipe = make.recipe("diffusion").with_overrides(
+        {"policy": {"vision_backbone": "keypoints", "crop_shape": [40, 40]}}, "test"
+    )
+    with pytest.raises(ConfigError, match="none with vision_backbone keypoints"):
+        make_trainer(make.demonstrations(pictures=True), recipe, tmp_path)
