@@ -12,10 +12,12 @@ import numpy as np
 
 from koch_driver import identity
 from koch_driver.bus import BusConfig, DynamixelBus
-from koch_driver.control_table import TICKS_PER_TURN, OperatingMode
-from koch_driver.errors import BusTimeout, CalibrationDrift, WrongModel
+from koch_driver.control_table import TICKS_PER_TURN
+from koch_driver.errors import BusTimeout, CalibrationDrift, StatusError, WrongModel
+from koch_driver.health import HealthReader
 from koch_driver.motors import motors_for
-from koch_rig.joints import GRIPPER, JOINT_NAMES
+from koch_driver.register_profile import RegisterProfile
+from koch_rig.joints import JOINT_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +35,6 @@ _WHY = {
     "Max_Position_Limit": "the file is of another calibration",
 }
 _POSE_SLACK_TICKS = 200  # beyond the recorded range: a joint pressed against its stop
-ELBOW_GAINS = {"Position_P_Gain": 1500, "Position_I_Gain": 0, "Position_D_Gain": 600}
 
 
 @dataclass(frozen=True)
@@ -210,14 +211,6 @@ def mend_registers(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration
     align_turns(bus, calibration)
 
 
-def operating_modes() -> list[int]:
-    """LeRobot's modes, in joint order: extended position, current-based for the gripper."""
-    return [
-        int(OperatingMode.CURRENT_POSITION if j == GRIPPER else OperatingMode.EXTENDED_POSITION)
-        for j in JOINT_NAMES
-    ]
-
-
 def configure_follower(
     bus: DynamixelBus, calibration: Mapping[str, MotorCalibration] | None = None
 ) -> None:
@@ -227,48 +220,40 @@ def configure_follower(
         bus: The open bus.
         calibration: To find the turn offsets again where an operating mode had to change.
     """
-    _configure(bus, calibration)
-    for register, value in ELBOW_GAINS.items():
-        if bus.read(register, "elbow_flex") != value:
-            bus.write(register, "elbow_flex", value)
+    _configure(bus, calibration, RegisterProfile.follower(bus.motors))
 
 
 def configure_leader(
     bus: DynamixelBus, calibration: Mapping[str, MotorCalibration] | None = None
 ) -> None:
     """Set a leader's registers as LeRobot does; torque is off afterwards, gripper included."""
-    _configure(bus, calibration)
+    _configure(bus, calibration, RegisterProfile.leader(bus.motors))
 
 
-def _configure(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration] | None) -> None:
-    """Torque off, return delay 0, operating modes; writes only what differs."""
+def _configure(
+    bus: DynamixelBus, calibration: Mapping[str, MotorCalibration] | None, profile: RegisterProfile
+) -> None:
+    """Torque off, then the profile; writes only what differs."""
     bus.write_all("Torque_Enable", 0)
-    changed = _write_differing(bus, "Return_Delay_Time", [0] * len(bus.motors))
-    changed = _write_differing(bus, "Operating_Mode", operating_modes()) or changed
-    if changed and calibration is not None:
+    written: list[str] = []
+    for look in HealthReader(bus).survey().values():
+        written += profile.restore(bus, look)
+    if "Operating_Mode" in written and calibration is not None:
         align_turns(bus, calibration)
 
 
-def _write_differing(bus: DynamixelBus, register: str, values: list[int]) -> bool:
-    """Write where the motor has another value; whether anything was written."""
-    present = bus.read_all(register).tolist()
-    changed = False
-    for spec, got, want in zip(bus.motors, present, values, strict=True):
-        if got != want:
-            bus.write(register, spec.id, want)
-            changed = True
-    return changed
-
-
 def torque_off_quietly(bus: DynamixelBus, attempts: int = 3) -> bool:
-    """Take the torque away at shutdown as well as the bus allows; whether all motors confirmed."""
+    """Take the torque away as well as the bus allows; whether all motors confirmed.
+
+    One that does not answer keeps no other from going limp.
+    """
     done = True
     for spec in bus.motors:
         for _ in range(attempts):
             try:
                 bus.write("Torque_Enable", spec.id, 0)
                 break
-            except BusTimeout:
+            except (BusTimeout, StatusError):
                 time.sleep(0.01)
         else:
             done = False

@@ -102,20 +102,13 @@ class DynamixelBus(BusLink):
         reg = spec.model.register(register)
         return reg.decode(self.read_block(spec.id, reg.address, reg.length))
 
-    def read_block(self, motor_id: int, address: int, length: int) -> bytes:
-        """Read `length` bytes from `address` of one motor."""
+    def read_block(
+        self, motor_id: int, address: int, length: int, budget_s: float | None = None
+    ) -> bytes:
+        """Read `length` bytes from `address` of one motor, within a budget of its own if given."""
         what = f"read of {length} bytes at {address}, id {motor_id}"
         parameters = struct.pack("<HH", address, length)
-        return self.request(motor_id, Instruction.READ, parameters, length, what)
-
-    def read_block_alert(
-        self, motor_id: int, address: int, length: int, budget_s: float
-    ) -> tuple[bytes, bool]:
-        """Like read_block within its own budget; also whether the motor reports an error."""
-        what = f"read of {length} bytes at {address}, id {motor_id}"
-        parameters = struct.pack("<HH", address, length)
-        data = self.request(motor_id, Instruction.READ, parameters, length, what, budget_s)
-        return data, self._alert
+        return self.request(motor_id, Instruction.READ, parameters, length, what, budget_s)
 
     def write(
         self, register: str, motor: str | int, value: int, budget_s: float | None = None

@@ -53,20 +53,51 @@ class RequestTimeout(DriverError):
 class CommunicationFault(BusError):
     """Too many bad cycles in a row."""
 
-    def __init__(self, bus: DynamixelBus, cycles: int, missing: tuple[int, ...]) -> None:
-        motors = ", ".join(map(str, missing)) or "unknown"
+    def __init__(self, bus: DynamixelBus, run: BadRun) -> None:
+        motors = ", ".join(map(str, run.missing)) or "unknown"
         do = "check the cables between the motors and the arm's power supply"
         if bus.refusals:
             codes = ", ".join(f"id {i}: error {code}" for i, code in bus.refusals.items())
             do = f"they refuse the question for their state ({codes})"
-        elif bus.statistics.late_packets >= cycles:
+        elif run.still_answering:
             do = (
                 "answers do come, but later than a cycle allows: set the USB adapter's latency "
                 "timer to 1 ms (config/udev/99-koch.rules), or lower the arm's rate_hz in the rig"
             )
         super().__init__(
-            f"{bus.port}: {cycles} cycles in a row without a whole answer (motors {motors}); {do}"
+            f"{bus.port}: {run.cycles} cycles in a row without a whole answer (motors {motors}); "
+            f"{do}"
         )
+
+
+class BadRun:
+    """Bad cycles in a row: what they have in common, whatever happened before them.
+
+    Attributes:
+        cycles: How many.
+        missing: Motors that are missing in all of them: a silent motor often silences those
+            behind it, and only it is missing every time.
+    """
+
+    def __init__(self) -> None:
+        self.cycles = 0
+        self.missing: tuple[int, ...] = ()
+        self._late: list[int] = []
+
+    def add(self, missing: tuple[int, ...], late_packets: int) -> None:
+        """Take a bad cycle and the count of late answers after it."""
+        always = tuple(i for i in missing if not self.cycles or i in self.missing)
+        self.missing = always or missing
+        self.cycles += 1
+        self._late.append(late_packets)
+
+    @property
+    def still_answering(self) -> bool:
+        """Whether late answers came until the end.
+
+        Those of questions from before a plug was pulled come in the first cycles only.
+        """
+        return self._late[-1] > self._late[(len(self._late) - 1) // 2]
 
 
 class ArmTask(Protocol):
@@ -282,33 +313,27 @@ class ControlLoop:
 
     def _serve(self, bus: DynamixelBus) -> None:
         """Cycle until the task has left. Raises BusError when the arm is lost."""
-        bad = 0
+        run = BadRun()
         budget_s = 0.6 * self._schedule.period_s
         self._schedule.restart()
         while True:
             self._schedule.wait()
             state = bus.sync_read_state(budget_s)
-            bad = 0 if state.ok else bad + 1
-            if bad:
-                self._note_missing(bad, state.missing)
-            if bad >= self.config.bad_cycles:
-                raise CommunicationFault(bus, bad, self._missing)
+            if state.ok:
+                run = BadRun() if run.cycles else run
+            else:
+                run.add(state.missing, bus.statistics.late_packets)
+                self._missing = run.missing
+                self._bad_cycles += 1
+                self._bad_s = time.monotonic()
+            if run.cycles >= self.config.bad_cycles:
+                raise CommunicationFault(bus, run)
             self._task.cycle(bus, state)
             self._run_calls(bus)
             if self._closing.is_set() and (
                 self._task.leave(bus) or time.monotonic() > self._leave_deadline_s
             ):
                 return
-
-    def _note_missing(self, bad: int, missing: tuple[int, ...]) -> None:
-        """Keep the motors that are missing in all bad cycles in a row.
-
-        A silent motor often silences those after it: only it is missing every time.
-        """
-        always = missing if bad == 1 else tuple(i for i in missing if i in self._missing)
-        self._missing = always or missing
-        self._bad_cycles += 1
-        self._bad_s = time.monotonic()
 
     def _run_calls(self, bus: DynamixelBus) -> None:
         while self._calls:

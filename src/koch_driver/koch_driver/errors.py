@@ -139,6 +139,24 @@ class StatusError(BusError):
         self.code = code
 
 
+class ServoLost(BusError):
+    """Servos are not as they were left: restarted, without torque, or with other registers."""
+
+    def __init__(self, found: Mapping[str, str], ids: Mapping[str, int]) -> None:
+        super().__init__("; ".join(f"{j} (id {ids[j]}) {words}" for j, words in found.items()))
+
+
+class ImplausibleReading(BusError):
+    """A position that no joint can have reached."""
+
+    def __init__(self, jumps: Mapping[str, tuple[float, float]], elapsed_s: float) -> None:
+        what = ", ".join(f"{j} from {a:.2f} to {b:.2f} rad" for j, (a, b) in jumps.items())
+        super().__init__(
+            f"implausible reading: {what} within {1e3 * elapsed_s:.0f} ms. It is not used; turns "
+            "are counted anew. A servo that restarts forgets its turns: check plug and supply."
+        )
+
+
 class RegisterError(DriverError):
     """A register access that the control table forbids."""
 

@@ -5,33 +5,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from koch_driver.arm import (
-    ELBOW_GAINS,
-    configure_follower,
-    operating_modes,
-    torque_off_quietly,
-)
+from koch_driver.arm import align_turns, configure_follower, torque_off_quietly
 from koch_driver.command_latency import CommandLatency
-from koch_driver.errors import DriverError
+from koch_driver.errors import DriverError, ImplausibleReading
 from koch_driver.grip import Grip
 from koch_driver.guard import Guard, GuardResult, GuardState, Rule
-from koch_driver.health import HealthWatch
-from koch_driver.health_monitor import HealthMonitor
+from koch_driver.handshake import make_talkative
 from koch_driver.latch import SafetyLatch, StopCause
-from koch_driver.motor_errors import UNKNOWN, in_words, pending_errors, reboot_motors
 from koch_driver.motors import FOLLOWER_MOTORS
 from koch_driver.moves import EXIT_SOURCE, move_to
-from koch_driver.reading import Reading, ReadingConverter
+from koch_driver.reading import FASTEST_RAD_S, Reading, ReadingConverter
+from koch_driver.register_profile import RegisterProfile
+from koch_driver.servo_watch import (
+    LIMP,
+    RESTARTED,
+    UNKNOWN,
+    UNPOWERED,
+    ServoWatch,
+    by_words,
+)
 from koch_driver.trajectory_source import TrajectorySource
 from koch_rig.joints import GRIPPER, JOINT_NAMES
 
 if TYPE_CHECKING:
     from koch_driver.bus import DynamixelBus, MotorState
+    from koch_driver.health import MotorHealth
     from koch_driver.trajectory_runner import Execution
     from koch_rig.calibration import MotorCalibration
     from koch_rig.units import JointUnits
@@ -51,14 +54,32 @@ class OnExit(Enum):
 
 
 class HardwareErrorPending(DriverError):
-    """A servo has shut down."""
+    """A servo has shut down, or lost what was written to it."""
 
-    def __init__(self, errors: Mapping[str, str]) -> None:
-        what = ", ".join(f"{joint} ({error})" for joint, error in errors.items())
+    def __init__(self, faults: Mapping[str, str]) -> None:
+        what = ", ".join(f"{joint} ({fault})" for joint, fault in faults.items())
         super().__init__(
-            f"hardware error of {what}: free the joint, let it cool, then call the torque service "
-            "with true, which reboots the servo; resume alone does not"
+            f"servo fault of {what}: free the joint, let it cool, check plug and supply; then "
+            "call the torque service with true, which restores the servo; resume alone does not"
         )
+
+
+class NotRestored(DriverError):
+    """The torque service did what it could, and something is still wrong."""
+
+    def __init__(self, faults: Mapping[str, str]) -> None:
+        what = "; ".join(f"{joint}: {fault}" for joint, fault in faults.items())
+        super().__init__(
+            f"not restored: {what}. The arm stays stopped. Check plug, supply and the joint, then "
+            "try again; registers of the calibration are written by 'koch calibrate'"
+        )
+
+
+class TorqueUnconfirmed(DriverError):
+    """Not every motor confirmed that it is without torque."""
+
+    def __init__(self) -> None:
+        super().__init__("not every motor confirmed that its torque is off; cut the arm's power")
 
 
 class MoveImpossible(DriverError):
@@ -78,6 +99,7 @@ class FollowerConfig:
         gripper_current_a: Greatest current with which the gripper presses, 0 = the servo's own
             limit, with which a gripper on an object soon has to back off from overload.
         back_off_lead_rad: How far the goal of a joint that backs off may be ahead of it.
+        fastest_rad_s: Speed that no joint exceeds; a reading that says so is not believed.
     """
 
     torque_on_start: bool = True
@@ -87,6 +109,7 @@ class FollowerConfig:
     move_speed: float = 0.8
     gripper_current_a: float = GRIP_CURRENT_A
     back_off_lead_rad: float = 0.06
+    fastest_rad_s: float = FASTEST_RAD_S
 
 
 @dataclass(frozen=True)
@@ -118,6 +141,7 @@ class FollowerTask:
         ros_now_s: Callable[[], float],
         hear: Callable[[], None] = lambda: None,
         latch: SafetyLatch | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Prepare.
 
@@ -130,78 +154,117 @@ class FollowerTask:
             ros_now_s: ROS time, on which trajectories run.
             hear: Hands new commands to the guard; called in every cycle before the guard decides.
             latch: What earlier processes were told: stops and a released torque stay.
+            say: Receives faults of servos as sentences, once each, in the loop's thread.
         """
         self.guard = guard
         self.latch = latch or SafetyLatch()
         self.config = config
         self.trajectories = TrajectorySource()
-        self.monitor = HealthMonitor(JOINT_NAMES)
+        self.servos = ServoWatch(
+            RegisterProfile.follower(FOLLOWER_MOTORS),
+            every_s=_HEALTH_PERIOD_S,
+            period_s=guard.period_s,
+            say=say,
+        )
+        self.monitor = self.servos.monitor
         self.latency = CommandLatency()
         self.grip = Grip(config.gripper_current_a)
         self.torque_on = False
-        self.errors: dict[str, str] = {}
         self.reading: Reading | None = None
         self._wants_torque = config.torque_on_start and not self.latch.state.released
         if self.latch.state.stops:
             guard.stop()
         self._units = units
         self._calibration = calibration
-        self._converter = ReadingConverter(units, FOLLOWER_MOTORS)
+        self._converter = ReadingConverter(
+            units, FOLLOWER_MOTORS, fastest_rad_s=config.fastest_rad_s
+        )
         self._publish = publish
         self._ros_now_s = ros_now_s
         self._hear = hear
-        self._health: HealthWatch | None = None
+        self._say = say
         self._goal: tuple[float, ...] | None = None
         self._leaving: Execution | None = None
-        self._configured = False
         self._known_by_s = 0.0
         self._offered = False  # whether the guard knows what the trajectories want in this cycle
+        self._explained: dict[str, str] = {}
+        self._known = False  # it has been connected before
+        self._configured = False  # its registers hold the profile, or are to
+        #: The arm was seen without power, so that its power's return is no wish to move.
+        self.unpowered = False
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """Hardware errors by joint, in words."""
+        return self.servos.errors
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """What is wrong with servos by joint, in words; while there is any the arm is stopped."""
+        return {**self.servos.lost, **self.servos.errors}
 
     # -- ArmTask ------------------------------------------------------------------------------
 
     def connected(self, bus: DynamixelBus) -> None:
-        """Configure without dropping an arm that is still held; begin at the measured pose."""
-        self._health = HealthWatch(
-            bus, self.monitor, every_s=_HEALTH_PERIOD_S, period_s=self.guard.period_s
-        )
+        """Begin at the measured pose, without dropping an arm that is held, or moving a limp one.
+
+        Torque is switched on by itself at the first connection only, and only where no servo has
+        any: later, one without torque has lost it, and waits for the torque service.
+        """
         self._goal = None
-        self.errors = pending_errors(bus)
-        self._configured = True
-        if self.errors:
-            # A servo that has shut down refuses torque; the others keep theirs, and the arm
-            # waits for the torque service. Without any torque there is nothing to write.
-            for joint, error in self.errors.items():
-                self.stop(StopCause.HARDWARE_ERROR, f"{joint} has shut down: {error}", joint)
-            self._configured = False
-            self.torque_on = bool(bus.read_all("Torque_Enable").any())
-            if GRIPPER not in self.errors:
+        self._converter.forget()
+        looks = self.servos.connect(bus)
+        released = self._known and bool(self.latch.state.released)
+        if released and not torque_off_quietly(bus):
+            raise TorqueUnconfirmed
+        held = [] if released else [j for j, look in looks.items() if look.torque_on]
+        self.servos.add_lost(self._missing_torque(held))
+        if self.faults:
+            self._stop_for_faults()
+            self.torque_on = bool(held)
+            if not self._known and GRIPPER in held:
                 self.grip.apply(bus)
-        elif not self._still_held(bus):
+        elif held:
+            self._restore(bus, looks)
+            self._torque_on(bus)
+        elif not self._known:
             configure_follower(bus, self._calibration)
-            self.torque_on = False
+            self.grip.apply(bus)
+            self._configured = True
             if self._wants_torque:
                 self._torque_on(bus)
-        else:
-            self.grip.apply(bus)
-            self.torque_on = True
-            self.latch.hold()  # somebody gave the torque back without us
+        self.servos.compare(on=self._configured)
+        self._known = True
         self.guard.restart()
+
+    def _missing_torque(self, held: Sequence[str]) -> dict[str, str]:
+        """Joints that should have torque and have none, though their servos report no error."""
+        words = ""
+        if self._known or not self.torque_on:  # else the first connection broke half-way
+            if self.torque_on or (not self._known and self.latch.was_held):
+                words = RESTARTED
+            elif not self._known and self.unpowered:
+                words = UNPOWERED
+            elif not self._known and held:
+                words = LIMP
+        limp = [j for j in JOINT_NAMES if j not in held and j not in self.servos.errors]
+        return dict.fromkeys(limp if words else (), words)
 
     def cycle(self, bus: DynamixelBus, state: MotorState) -> None:
         """One cycle."""
         now_s = time.monotonic()
         self._offered = False
-        reading = self._converter.convert(state) if state.ok else None
+        reading = self._read(state)
         if reading is not None:
             self.reading = reading
             self._watch(reading, now_s)
             self._offer_trajectory(reading, now_s)
         if state.alerts:
-            self._note_errors(state.alerts)
+            self._note_alerts(state.alerts)
         self._hear()
         result, written_ns = None, 0
         if self.torque_on:
-            result = self.guard.step(now_s, None if reading is None else reading.positions)
+            result = self.guard.step(now_s, None if reading is None else self._held_pose(reading))
             self._goal = result.goal
             if result.goal is not None:
                 bus.sync_write_goal(self._units.rad_to_ticks(result.goal))
@@ -211,7 +274,9 @@ class FollowerTask:
             if self.grip.lowered and result.source not in (None, "trajectory", EXIT_SOURCE):
                 self.grip.restore(bus)
         self._publish(Snapshot(reading, result, written_ns))
-        self._look_at_a_motor(state)
+        torque = JOINT_NAMES if self.torque_on else ()
+        self.servos.look(state, torque, self.grip.possible_ma)
+        self._explain()
 
     def disconnected(self, reason: str) -> None:
         """Nothing is written any more; what was under way has failed."""
@@ -221,9 +286,10 @@ class FollowerTask:
 
     def leave(self, bus: DynamixelBus) -> bool:
         """Leave the arm as configured; True when done."""
+        self.latch.leave()
         if not self.torque_on or self.config.on_exit is OnExit.HOLD:
             return True
-        if self.config.on_exit is OnExit.REST and not self.guard.stopped and not self.errors:
+        if self.config.on_exit is OnExit.REST and not self.guard.stopped and not self.faults:
             if self._leaving is None:
                 self._leaving = self._move(self.config.rest)
             outcome = self._leaving.outcome
@@ -237,28 +303,28 @@ class FollowerTask:
 
     # -- requests, run in the loop's thread through ControlLoop.call ----------------------------
 
-    def set_torque(self, bus: DynamixelBus, on: bool) -> None:
-        """Switch the torque; on also reboots servos that have shut down.
+    def set_torque(self, bus: DynamixelBus, on: bool) -> str:
+        """Switch the torque; on also restores servos that have shut down or lost something.
+
+        Returns:
+            What was done, for a person.
 
         Raises:
-            BusError: A motor did not confirm.
+            BusError: A motor did not answer.
+            NotRestored: One is still not as it must be.
+            TorqueUnconfirmed: One may still hold.
         """
-        self._wants_torque = on
         if not on:
             self.latch.release("the torque was switched off by the torque service")
             self.trajectories.abort("the torque was switched off by the torque service")
-            bus.write_all("Torque_Enable", 0)
             self.torque_on = False
             self._goal = None
-            return
-        self._clear_errors(bus)
-        if not self.torque_on or not self._still_held(bus):
-            if not self._configured:
-                configure_follower(bus, self._calibration)
-                self._configured = True
-            self._torque_on(bus)
-            self.guard.restart()
+            if not torque_off_quietly(bus):
+                raise TorqueUnconfirmed
+            return "torque off"
+        done = self._bring_back(bus)
         self.latch.hold()
+        return f"torque on; restored {done}" if done else "torque on"
 
     def stop(self, cause: StopCause, text: str, joint: str = "") -> None:
         """Brake and hold until `resume`, in this process and in those after it.
@@ -288,10 +354,10 @@ class FollowerTask:
         """Obey commands again.
 
         Raises:
-            HardwareErrorPending: A servo has shut down.
+            HardwareErrorPending: A servo has shut down, or lost something.
         """
-        if self.errors:
-            raise HardwareErrorPending(self.errors)
+        if self.faults:
+            raise HardwareErrorPending(self.faults)
         self.latch.resume()
         self.guard.resume()
 
@@ -372,43 +438,133 @@ class FollowerTask:
             lead = None if reason is None else self.config.back_off_lead_rad
             self.guard.back_off(joint, lead)
 
-    def _note_errors(self, alerts: tuple[int, ...]) -> None:
-        """A servo reports a hardware error: stop for good, and ask it which."""
-        known = {spec.joint: spec.id for spec in FOLLOWER_MOTORS if spec.id in alerts}
-        for joint in known.keys() - self.errors.keys():
-            self.errors = {**self.errors, joint: UNKNOWN}
+    def _read(self, state: MotorState) -> Reading | None:
+        """This cycle's reading; None without one.
+
+        Raises:
+            ImplausibleReading: It cannot be. The arm is stopped.
+        """
+        try:
+            return self._converter.convert(state) if state.ok else None
+        except ImplausibleReading as exc:
+            self.stop(StopCause.MEASUREMENT, str(exc))
+            raise
+
+    def _note_alerts(self, alerts: Sequence[int]) -> None:
+        """Servos report hardware errors: stop for good, and ask them which."""
+        for joint in self.servos.note_alerts(alerts):
             self._known_by_s = time.monotonic() + _WORDS_S
             self.stop(StopCause.HARDWARE_ERROR, f"{joint} has shut down", joint)
-            if self._health is not None:
-                self._health.hurry(known[joint])
 
-    def _look_at_a_motor(self, state: MotorState) -> None:
-        motor = None if self._health is None else self._health.step(state)
-        if motor is not None and motor.hardware_error and motor.joint in self.errors:
-            words = in_words(motor.hardware_error)
-            self.errors = {**self.errors, motor.joint: words}
-            text = f"{motor.joint} has shut down: {words}"
-            self.latch.explain(StopCause.HARDWARE_ERROR, text, motor.joint)
+    def _explain(self) -> None:
+        """The words of a shutdown come a cycle or two after its sign."""
+        if self.errors is not self._explained:
+            self._explained = self.errors
+            for joint, words in self.errors.items():
+                if words != UNKNOWN:
+                    text = f"{joint} has shut down: {words}"
+                    self.latch.explain(StopCause.HARDWARE_ERROR, text, joint)
 
-    def _clear_errors(self, bus: DynamixelBus) -> None:
-        if not self.errors:
-            return
-        reboot_motors(bus, self.errors, self._calibration)
-        if "elbow_flex" in self.errors:
-            for register, value in ELBOW_GAINS.items():
-                bus.write(register, "elbow_flex", value)
-        self.errors = {}
-        self.torque_on = False
+    def _held_pose(self, reading: Reading) -> tuple[float, ...]:
+        """The pose for the guard: a joint that has gone limp takes no other joint with it."""
+        faults, goal = self.faults, self._goal
+        if not faults or goal is None:
+            return reading.positions
+        return tuple(
+            goal[k] if joint in faults else reading.positions[k]
+            for k, joint in enumerate(JOINT_NAMES)
+        )
+
+    # -- servos -----------------------------------------------------------------------------------
+
+    def _stop_for_faults(self) -> None:
+        """Latch a stop, and say why."""
+        lost = self.servos.lost
+        for joint, words in self.errors.items():
+            self.stop(StopCause.HARDWARE_ERROR, f"{joint} has shut down: {words}", joint)
+        if len(lost) == len(JOINT_NAMES):
+            self.stop(StopCause.POWER, f"the arm was without power: {by_words(lost)}")
+        else:
+            for joint, words in lost.items():
+                self.stop(StopCause.RESTART, f"{joint} {words}", joint)
+        if lost:
+            self._say(
+                f"stopped: {by_words(lost)}. Nothing moves until the torque service is called "
+                "with true, and then resume"
+            )
+
+    def _bring_back(self, bus: DynamixelBus) -> str:
+        """Everything as it must be, torque included; what was restored, empty for nothing.
+
+        Raises:
+            BusError: A motor did not answer.
+            NotRestored: Something is still wrong.
+        """
+        faults = self.faults
+        make_talkative(bus)
+        looks = self.servos.survey(bus)
+        if self.servos.errors:
+            self.servos.reboot(bus, tuple(self.servos.errors), self._calibration)
+            looks = self.servos.survey(bus)
+            if self.servos.errors:
+                raise NotRestored(self.servos.errors)
+        limp = [joint for joint, look in looks.items() if not look.torque_on]
+        if limp:
+            align_turns(bus, self._calibration)
+            self._converter.forget()
+        written = self._restore(bus, looks)
+        if not limp and not faults and not written:
+            self.torque_on = True
+            return ""
+        self._torque_on(bus)
+        self._check(self.servos.survey(bus))
+        self.servos.restored()
+        self.servos.compare()
+        self.guard.restart()
+        parts = {j: written.get(j, []) + ["turns", "torque"] * (j in limp) for j in JOINT_NAMES}
+        told = [j for j in JOINT_NAMES if j in faults or j in written]
+        return ", ".join(f"{j} ({', '.join(parts[j]) or 'as it was'})" for j in told)
+
+    def _restore(
+        self, bus: DynamixelBus, looks: Mapping[str, MotorHealth]
+    ) -> dict[str, list[str]]:
+        """Write what differs from the profile; the names of the registers, by joint.
+
+        Torque stays on, but in a motor whose EEPROM must be written.
+        """
+        written = {}
+        for joint, look in looks.items():
+            names = self.servos.profile.restore(bus, look)
+            if names:
+                written[joint] = names
+                if look.torque_on and not bus.read("Torque_Enable", look.id):
+                    bus.write("Torque_Enable", look.id, 1)
+        if any("Operating_Mode" in names for names in written.values()):
+            align_turns(bus, self._calibration)
+        self.grip.apply(bus)
+        self._configured = True
+        return written
+
+    def _check(self, looks: Mapping[str, MotorHealth]) -> None:
+        """Raises NotRestored with what is wrong after all was written."""
+        profile, wrong = self.servos.profile, dict(self.servos.errors)
+        for joint, look in looks.items():
+            names = profile.differences(look)
+            if names:
+                wrong.setdefault(joint, profile.in_words(look, names))
+            elif not look.torque_on:
+                wrong.setdefault(joint, "no torque")
+        if wrong:
+            self.servos.add_lost({j: w for j, w in wrong.items() if j not in self.servos.errors})
+            raise NotRestored(wrong)
 
     def _torque_on(self, bus: DynamixelBus) -> None:
-        self.grip.apply(bus)
-        bus.write_all("Torque_Enable", 1)
+        """Torque for those that have none, each where it stands."""
         self.torque_on = True
-
-    def _still_held(self, bus: DynamixelBus) -> bool:
-        """True when all motors hold, configured as they should be."""
-        return (
-            bool(bus.read_all("Torque_Enable").all())
-            and bus.read_all("Operating_Mode").tolist() == operating_modes()
-            and all(bus.read(name, "elbow_flex") == value for name, value in ELBOW_GAINS.items())
-        )
+        present = bus.read_all("Present_Position").tolist()
+        torque = bus.read_all("Torque_Enable").tolist()
+        for spec, ticks, on in zip(bus.motors, present, torque, strict=True):
+            if not on:
+                bus.write("Goal_Position", spec.id, ticks)
+                bus.write("Torque_Enable", spec.id, 1)
+        self.latch.hold()

@@ -34,7 +34,18 @@ class Grip:
         """
         self._current_a = current_a
         self._lasting_ma = 0
+        self._lowered_ma = 0
         self.lowered = False
+
+    @property
+    def possible_ma(self) -> tuple[int, ...]:
+        """What Goal_Current may be now; empty before anything was written.
+
+        Two values where a write may not have arrived.
+        """
+        if not self._lasting_ma:
+            return ()
+        return (self._lasting_ma, self._lowered_ma) if self.lowered else (self._lasting_ma,)
 
     def apply(self, bus: DynamixelBus) -> int:
         """Write the lasting limit where the servo has another one; the limit in [mA].
@@ -64,8 +75,8 @@ class Grip:
         lasting_ma = self.apply(bus)
         wanted_ma = min(lasting_ma, _bounded_ma(bus, current_a))
         if wanted_ma != lasting_ma:
+            self._lowered_ma, self.lowered = wanted_ma, True
             bus.write("Goal_Current", GRIPPER, wanted_ma)
-            self.lowered = True
         return wanted_ma
 
     def restore(self, bus: DynamixelBus) -> None:

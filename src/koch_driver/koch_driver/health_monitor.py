@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -45,6 +46,7 @@ class HealthMonitor:
         load_means: Mean share of the stall current, in the order of `joints`.
         unanswered: Looks at a motor's slow registers that it did not answer, since the start.
         silent: The same, since it last answered.
+        incidents: What befell a motor last and is over, by joint, and when.
     """
 
     def __init__(self, joints: Sequence[str], config: HealthConfig | None = None) -> None:
@@ -54,6 +56,7 @@ class HealthMonitor:
         self.reasons: dict[str, str] = {}
         self.unanswered: dict[str, int] = {}
         self.silent: dict[str, int] = {}
+        self.incidents: dict[str, tuple[str, float]] = {}
         self.load_means = [0.0] * len(self.joints)
         self._since_s: dict[str, float] = {}
         self._last_s: float | None = None
@@ -68,6 +71,10 @@ class HealthMonitor:
         """Note that a motor did not answer."""
         self.unanswered = {**self.unanswered, joint: self.unanswered.get(joint, 0) + 1}
         self.silent = {**self.silent, joint: self.silent.get(joint, 0) + 1}
+
+    def note(self, joint: str, what: str) -> None:
+        """Note what befell a motor and is over."""
+        self.incidents = {**self.incidents, joint: (what, time.monotonic())}
 
     def add_loads(self, loads: Sequence[float], now_s: float) -> dict[str, str | None]:
         """Take one cycle's loads (share of the stall current) and judge.

@@ -62,6 +62,9 @@ class LatchState:
         stops: What holds the arm still, oldest first; one per cause and joint.
         released: Why there is no torque although the arm was not told to start without;
             empty when nobody released it.
+        held_by: Process id of the parent of the driver that held the arm under torque and has not
+            left it: a driver that the same parent starts again, and that finds the arm limp, knows
+            that it lost its power meanwhile. 0 when nobody holds it.
         count: Stops and releases so far. A sender that sees it grow has been stopped, also where
             a resume followed before it looked.
     """
@@ -69,6 +72,7 @@ class LatchState:
     stops: tuple[Stop, ...] = ()
     released: str = ""
     count: int = 0
+    held_by: int = 0
 
 
 class SafetyLatch:
@@ -118,13 +122,26 @@ class SafetyLatch:
     def release(self, why: str) -> None:
         """Remember that the torque was released on purpose."""
         with self._lock:
-            self._set(replace(self._state, released=why, count=self._state.count + 1))
+            count = self._state.count + 1
+            self._set(replace(self._state, released=why, count=count, held_by=0))
 
     def hold(self) -> None:
         """The arm has its torque again."""
         with self._lock:
-            if self._state.released:
-                self._set(replace(self._state, released=""))
+            state = replace(self._state, released="", held_by=os.getppid())
+            if state != self._state:
+                self._set(state)
+
+    def leave(self) -> None:
+        """The driver ends as it should: what becomes of the arm then is not its concern."""
+        with self._lock:
+            if self._state.held_by:
+                self._set(replace(self._state, held_by=0))
+
+    @property
+    def was_held(self) -> bool:
+        """Whether a driver before this one, of the same parent, held the arm until it died."""
+        return self._state.held_by == os.getppid()
 
     def _set(self, state: LatchState) -> None:
         self._state = state
@@ -174,7 +191,8 @@ def _read(path: Path) -> LatchState:
             Stop(StopCause(s["cause"]), str(s["text"]), str(s["joint"]), int(s["time_ns"]))
             for s in raw["stops"]
         )
-        return LatchState(stops, str(raw["released"]), int(raw["count"]))
+        held_by = int(raw.get("held_by", 0))  # absent in older files
+        return LatchState(stops, str(raw["released"]), int(raw["count"]), held_by)
     except (ValueError, KeyError, TypeError) as exc:
         return _unreadable(path, exc)
 

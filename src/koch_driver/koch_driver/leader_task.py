@@ -14,11 +14,11 @@ import numpy as np
 from koch_driver.arm import configure_leader, torque_off_quietly
 from koch_driver.grip import Grip
 from koch_driver.guard import Guard, Source
-from koch_driver.health import HealthWatch
-from koch_driver.health_monitor import HealthMonitor
-from koch_driver.motor_errors import UNKNOWN, in_words, pending_errors, reboot_motors
 from koch_driver.motors import LEADER_MOTORS
-from koch_driver.reading import Reading, ReadingConverter
+from koch_driver.reading import FASTEST_RAD_S, Reading, ReadingConverter
+from koch_driver.register_profile import RegisterProfile
+from koch_driver.servo_watch import ServoWatch
+from koch_driver.teleop_map import LEADER_LOST_S
 from koch_rig.joints import GRIPPER, JOINT_NAMES
 from koch_rig.units import Units
 
@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 BACK_DRIVE = "back_drive"
 LEADER_SOURCES = (Source(BACK_DRIVE, 1),)
 _GRIPPER = JOINT_NAMES.index(GRIPPER)
-_HEALTH_PERIOD_S = 0.2
+_ARM_JOINTS = tuple(joint for joint in JOINT_NAMES if joint != GRIPPER)
+_HEALTH_PERIOD_S = 0.1
+# A leader that was lost is silent for longer than teleop waits for it: a hand may have moved it
+# meanwhile, and whoever teleoperates must engage anew.
+_SILENT_S = LEADER_LOST_S + 0.2
 # A spring that a finger holds closed for hours; far below the servo's overload.
 GENTLE_CURRENT_A = 0.2
 # A servo that has shut down is given so long before its reboot.
@@ -46,10 +50,12 @@ class LeaderConfig:
             (LeRobot's `gripper_open_pos`).
         gripper_current_a: Greatest current of the spring; 0 leaves the servo's own limit, with
             which a trigger that is held closed shuts the servo down by overload within seconds.
+        fastest_rad_s: Speed that no joint exceeds; a reading that says so is not believed.
     """
 
     gripper_open: float = 50.0
     gripper_current_a: float = GENTLE_CURRENT_A
+    fastest_rad_s: float = FASTEST_RAD_S
 
 
 class LeaderTask:
@@ -69,6 +75,7 @@ class LeaderTask:
         *,
         publish: Callable[[Reading], None],
         hear: Callable[[], None] = lambda: None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Prepare.
 
@@ -81,33 +88,44 @@ class LeaderTask:
             hear: Hands the follower's pose to the guard; called in every cycle.
         """
         self.guard = guard
-        self.monitor = HealthMonitor(JOINT_NAMES)
+        self.servos = ServoWatch(
+            RegisterProfile.leader(LEADER_MOTORS),
+            every_s=_HEALTH_PERIOD_S,
+            period_s=guard.period_s,
+            say=say,
+        )
+        self.monitor = self.servos.monitor
         self.reading: Reading | None = None
         self.driven_back = False
-        self.errors: dict[str, str] = {}
+        self._say = say
         self._recover_s = 0.0
+        self._lost_s = float("-inf")
         self._spring = Grip(config.gripper_current_a)
         self._units = units
         self._calibration = calibration
-        self._converter = ReadingConverter(units, LEADER_MOTORS)
+        self._converter = ReadingConverter(
+            units, LEADER_MOTORS, fastest_rad_s=config.fastest_rad_s
+        )
         self._publish = publish
         self._hear = hear
-        self._health: HealthWatch | None = None
         numbers = np.zeros(len(JOINT_NAMES))
         numbers[_GRIPPER] = config.gripper_open
         open_rad = units.to_rad(Units.LEROBOT, numbers)
         self._open_ticks = int(units.rad_to_ticks(open_rad)[_GRIPPER])
 
+    @property
+    def errors(self) -> dict[str, str]:
+        """Hardware errors by joint, in words."""
+        return self.servos.errors
+
     def connected(self, bus: DynamixelBus) -> None:
         """Free the arm and load the trigger's spring."""
-        self._health = HealthWatch(
-            bus, self.monitor, every_s=_HEALTH_PERIOD_S, period_s=self.guard.period_s
-        )
         self.driven_back = False
-        self.errors = pending_errors(bus)
+        self._converter.forget()
+        self.servos.connect(bus)
         if self.errors:
-            reboot_motors(bus, self.errors, self._calibration)
-            self.errors = pending_errors(bus)  # one that persists is tried again later
+            self.servos.reboot(bus, tuple(self.errors), self._calibration)
+            self.servos.survey(bus)  # an error that persists is tried again later
             self._recover_s = time.monotonic() + _RECOVERY_PAUSE_S
         configure_leader(bus, self._calibration)
         self._spring.apply(bus)
@@ -119,6 +137,18 @@ class LeaderTask:
         goals[:] = state.position_ticks
         goals[_GRIPPER] = self._open_ticks
         bus.sync_write_goal(goals)
+        self._note_lost()
+        self.servos.compare()
+
+    def _note_lost(self) -> None:
+        """What servos lost is set up again by now: say so."""
+        lost = self.servos.lost
+        for joint, words in lost.items():
+            self.monitor.note(joint, words)
+        if lost:
+            what = "; ".join(f"{joint} {words}" for joint, words in lost.items())
+            self._say(f"{what}. The leader is set up again; teleop must be engaged anew")
+        self.servos.restored()
 
     def cycle(self, bus: DynamixelBus, state: MotorState) -> None:
         """One cycle."""
@@ -127,9 +157,11 @@ class LeaderTask:
         if state.ok:
             reading = self.reading = self._converter.convert(state)
             self.monitor.add_loads(reading.loads, now_s)
-            self._publish(reading)
+            if now_s - self._lost_s > _SILENT_S:
+                self._publish(reading)
         if state.alerts and not self.errors:
-            self._note_errors(state.alerts, now_s)
+            if self.servos.note_alerts(state.alerts):
+                self._recover_s = now_s + _RECOVERY_PAUSE_S
         elif self.errors and now_s >= self._recover_s:
             self.connected(bus)
             self.guard.restart()
@@ -140,22 +172,13 @@ class LeaderTask:
                 goals = self._units.rad_to_ticks(result.goal)
                 goals[_GRIPPER] = self._open_ticks
                 bus.sync_write_goal(goals)
-        motor = None if self._health is None else self._health.step(state)
-        if motor is not None and motor.hardware_error and motor.joint in self.errors:
-            self.errors = {**self.errors, motor.joint: in_words(motor.hardware_error)}
-
-    def _note_errors(self, alerts: tuple[int, ...], now_s: float) -> None:
-        """A servo reports a hardware error: ask it which, and reboot it before long."""
-        known = {spec.joint: spec.id for spec in LEADER_MOTORS if spec.id in alerts}
-        self.errors = dict.fromkeys(known, UNKNOWN)
-        self._recover_s = now_s + _RECOVERY_PAUSE_S
-        if self._health is not None:
-            for motor_id in known.values():
-                self._health.hurry(motor_id)
+        torque = JOINT_NAMES if self.driven_back else (GRIPPER,)
+        self.servos.look(state, torque, self._spring.possible_ma)
 
     def disconnected(self, reason: str) -> None:
         """A leader that comes back is free."""
         self.driven_back = False
+        self._lost_s = time.monotonic()
         self.guard.restart()
 
     def leave(self, bus: DynamixelBus) -> bool:
@@ -169,8 +192,7 @@ class LeaderTask:
         Raises:
             BusError: A motor did not confirm.
         """
-        for joint in JOINT_NAMES:
-            if joint != GRIPPER:
-                bus.write("Torque_Enable", joint, int(on))
+        for joint in _ARM_JOINTS:
+            bus.write("Torque_Enable", joint, int(on))
         self.guard.restart()
         self.driven_back = on

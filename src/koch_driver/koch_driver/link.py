@@ -44,7 +44,6 @@ class BusLink:
         self._allowance_s = self.config.reply_allowance_s
         self._clean = 0
         self._last_timed_out = False
-        self._alert = False  # of the latest answer to a single instruction
 
     @property
     def port(self) -> str:
@@ -204,7 +203,6 @@ class BusLink:
             return None
         self._last_timed_out = False
         self._raise_refusal(p[0], what)
-        self._alert = bool(p[0] & ALERT_BIT)
         if len(p) - 1 != length:
             self.statistics.bad_packets += 1
             return None

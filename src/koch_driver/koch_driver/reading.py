@@ -10,13 +10,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from koch_driver.errors import ImplausibleReading
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from koch_driver.bus import MotorState
     from koch_driver.motors import MotorSpec
     from koch_rig.units import JointUnits
 
+# Faster than a hand flicks a leader's wrist, or any of these servos turns under load.
+FASTEST_RAD_S = 20.0
+_SLACK_RAD = 0.5
+# However long a joint was not seen: half a turn on the nearest way is the other way round.
+_HALF_TURN_RAD = math.pi
 _RAD_S_PER_TICK = 0.229 * 2.0 * math.pi / 60.0
 
 
@@ -43,8 +52,26 @@ class Reading:
 class ReadingConverter:
     """Turns ticks, 0.229 rev/min and mA of one arm into rad, rad/s and A."""
 
-    def __init__(self, units: JointUnits, motors: Sequence[MotorSpec]) -> None:
+    def __init__(
+        self,
+        units: JointUnits,
+        motors: Sequence[MotorSpec],
+        *,
+        fastest_rad_s: float = FASTEST_RAD_S,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            units: Conversions of the arm.
+            motors: Its chain.
+            fastest_rad_s: Speed that no joint exceeds; inf in a world whose time may run fast.
+        """
         self._units = units
+        self._fastest_rad_s = fastest_rad_s
+        self._joints = [motor.joint for motor in motors]
+        lower, upper = units.range_rad()
+        self._low, self._high = lower - _HALF_TURN_RAD, upper + _HALF_TURN_RAD
+        self._last: tuple[int, NDArray[np.float64]] | None = None
         self._speed = units.sign * _RAD_S_PER_TICK
         stall = np.array([motor.model.stall_current_a for motor in motors])
         measured = np.array([motor.model.measures_current for motor in motors])
@@ -52,12 +79,36 @@ class ReadingConverter:
         self._current = units.sign * amperes
         self._load = amperes / stall
 
+    def forget(self) -> None:
+        """The next state begins anew: turns were counted again."""
+        self._last = None
+
     def convert(self, state: MotorState) -> Reading:
-        """Convert a good state."""
+        """Convert a good state.
+
+        Raises:
+            ImplausibleReading: A joint would have moved faster than any can since the state
+                before, or be half a turn outside its calibrated range.
+        """
+        positions = self._units.ticks_to_rad(state.position_ticks)
+        self._doubt(positions, state.monotonic_ns)
         return Reading(
             state.monotonic_ns,
-            tuple(self._units.ticks_to_rad(state.position_ticks).tolist()),
+            tuple(positions.tolist()),
             tuple((state.velocity_ticks * self._speed).tolist()),
             tuple((state.current_ma * self._current).tolist()),
             tuple(np.abs(state.current_ma * self._load).tolist()),
         )
+
+    def _doubt(self, positions: NDArray[np.float64], now_ns: int) -> None:
+        """Refuse what cannot be."""
+        wrong = (positions < self._low) | (positions > self._high)
+        then_ns, before = self._last or (now_ns, positions)
+        elapsed_s = 1e-9 * (now_ns - then_ns)
+        reach = min(_SLACK_RAD + self._fastest_rad_s * elapsed_s, _HALF_TURN_RAD)
+        wrong |= np.abs(positions - before) > reach
+        if wrong.any():
+            rows = zip(self._joints, before.tolist(), positions.tolist(), wrong, strict=True)
+            jumps = {joint: (a, b) for joint, a, b, bad in rows if bad}
+            raise ImplausibleReading(jumps, elapsed_s)
+        self._last = now_ns, positions

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from koch_rig.units import JointUnits
 
 
+#: A leader that was silent for longer may have been moved, or have lost its turns, unseen: whoever
+#: teleoperates must engage anew. Its driver stays silent for longer after each fault.
+LEADER_LOST_S = 0.5
+
+
 class PoseMap:
     """Maps joint angles of one arm to those of another as LeRobot does.
 

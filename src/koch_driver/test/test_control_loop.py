@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from koch_driver.arm import connect_arm
-from koch_driver.control_loop import ControlLoop, LoopConfig, NotConnected, Phase
+from koch_driver.control_loop import BadRun, ControlLoop, LoopConfig, NotConnected, Phase
 from koch_driver.errors import BusTimeout
 from koch_driver.schedule import Schedule, quantile
 
@@ -186,3 +186,74 @@ def test_quantiles() -> None:
     assert quantile([3.0, 1.0, 2.0], 0.5) == 2.0
     assert quantile([1.0, 2.0], 0.99) == 2.0
     assert quantile([], 0.5) != quantile([], 0.5)
+
+
+def delayed(chain: EmulatedChain) -> None:
+    chain.faults.delay(1.0, 0.016)
+
+
+def cut(chain: EmulatedChain) -> None:
+    chain.faults.clear()
+    chain.faults.power_cut()
+
+
+CABLES, LATENCY = "check the cables", "latency timer"
+
+
+@pytest.mark.parametrize(
+    ("history", "fault", "advice"),
+    [
+        (None, cut, CABLES),
+        (None, delayed, LATENCY),
+        (delayed, cut, CABLES),  # late answers of the past are no cause of now
+        (cut, delayed, LATENCY),  # nor is a cable that was loose
+    ],
+)
+def test_a_fault_is_judged_by_what_happened_in_it(
+    chain: EmulatedChain,
+    follower: Arm,
+    calibration: Calibration,
+    task: CountingTask,
+    wait_until: Callable[..., bool],
+    prompt: None,
+    history: Callable[[EmulatedChain], None] | None,
+    fault: Callable[[EmulatedChain], None],
+    advice: str,
+) -> None:
+    config = LoopConfig(rate_hz=100.0, bad_cycles=25, first_retry_s=0.02, last_retry_s=0.1)
+    loop = ControlLoop(
+        "follower",
+        lambda: connect_arm(follower, calibration),
+        task,
+        config,
+        report=lambda phase, reason: None,
+    )
+    loop.start()
+    try:
+        assert wait_until(lambda: task.cycles > 20)
+        if history is not None:
+            history(chain)
+            time.sleep(0.15)  # too short for a fault
+            chain.faults.clear()
+            chain.faults.power_return()
+            cycles = task.cycles
+            assert wait_until(lambda: task.cycles > cycles + 20)
+            assert not task.lost
+        fault(chain)
+        assert wait_until(lambda: bool(task.lost))
+        assert advice in task.lost[0]
+        assert (CABLES if advice == LATENCY else LATENCY) not in task.lost[0]
+    finally:
+        loop.close()
+
+
+def test_late_answers_count_while_they_go_on() -> None:
+    pulled, slow, silent_one = BadRun(), BadRun(), BadRun()
+    for k in range(25):
+        pulled.add((1, 2), 40 + min(k, 3))
+        slow.add((1, 2), 40 + k // 3)
+        silent_one.add((4, 5, 6) if k % 2 else (4,), 0)
+    assert not pulled.still_answering
+    assert slow.still_answering
+    assert not silent_one.still_answering
+    assert silent_one.missing == (4,)

@@ -95,7 +95,10 @@ def test_it_comes_back_after_power_loss_reboot_and_reconnection(
         assert wait_until(lambda: loop.status().phase is Phase.FAULT)
         chain.faults.power_return()
         assert goal_current(chain) == 1750
-        assert wait_until(lambda: loop.status().phase is Phase.RUNNING and ready(task), 6.0)
+        assert wait_until(lambda: loop.status().phase is Phase.RUNNING, 6.0)
+        assert not task.torque_on, "power that returns is no wish to hold"
+        loop.call(lambda bus: task.set_torque(bus, True), timeout_s=5.0)
+        assert ready(task)
         assert goal_current(chain) == DEFAULT_MA
         chain.faults.trip("gripper", "overload")
         assert wait_until(lambda: "gripper" in task.errors)

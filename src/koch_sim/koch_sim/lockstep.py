@@ -25,11 +25,11 @@ import mujoco
 import numpy as np
 import simplejpeg
 
-from koch_driver.arm import ELBOW_GAINS
 from koch_driver.control_table import VELOCITY_UNIT_RPM
 from koch_driver.emulator import build_chain
 from koch_driver.follower_task import GRIP_CURRENT_A
 from koch_driver.guard import Guard, GuardLimits, GuardResult, workspace_from_rig
+from koch_driver.register_profile import ELBOW_GAINS
 from koch_driver.teleop_map import PoseMap
 from koch_rig.joints import GRIPPER, JOINT_NAMES
 from koch_rig.load import load_rig

@@ -70,11 +70,11 @@ class BusProtocol:
             return []
         if packet.id == BROADCAST_ID:
             return self._broadcast(alive, instruction, p)
-        for servo in alive:
-            if servo.id == packet.id:
-                servo.heard()
-                return self._single(servo, instruction, p)
-        return []
+        answers = []
+        for servo in [s for s in alive if s.id == packet.id]:
+            servo.heard()
+            answers.append(self._single(servo, instruction, p))
+        return _on_one_wire(answers)
 
     def refuse_crc(self, motor_id: int) -> list[Reply]:
         """A packet for one servo came with a bad CRC."""
@@ -139,10 +139,12 @@ class BusProtocol:
     def _broadcast(self, alive: list[EmulatedServo], instruction: int, p: bytes) -> list[Reply]:
         for servo in alive:
             servo.heard()
-        by_id = {s.id: s for s in alive}
-        if instruction == Instruction.PING:
-            ordered = sorted(alive, key=lambda s: s.id)
-            return [r for s in ordered for r in self._single(s, instruction, p)]
+        by_id: dict[int, list[EmulatedServo]] = {}
+        for servo in sorted(alive, key=lambda s: s.id):
+            by_id.setdefault(servo.id, []).append(servo)
+        if instruction == Instruction.PING:  # each id has a slot of its own
+            slots = [[self._single(s, instruction, p) for s in same] for same in by_id.values()]
+            return [reply for answers in slots for reply in _on_one_wire(answers)]
         if instruction in (Instruction.SYNC_READ, Instruction.FAST_SYNC_READ) and len(p) >= 4:
             asked = [(i, p[0] | p[1] << 8, p[2] | p[3] << 8) for i in p[4:]]
             fast = instruction == Instruction.FAST_SYNC_READ
@@ -164,36 +166,43 @@ class BusProtocol:
         return []
 
     @staticmethod
-    def _sync_write(by_id: dict[int, EmulatedServo], p: bytes) -> None:
+    def _sync_write(by_id: dict[int, list[EmulatedServo]], p: bytes) -> None:
         if len(p) < 4:
             return
         address, length = p[0] | p[1] << 8, p[2] | p[3] << 8
         for k in range(4, len(p) - length, length + 1):
-            servo = by_id.get(p[k])
-            if servo is not None:
+            for servo in by_id.get(p[k], ()):
                 servo.write(address, p[k + 1 : k + 1 + length])
 
     @staticmethod
-    def _bulk_write(by_id: dict[int, EmulatedServo], p: bytes) -> None:
+    def _bulk_write(by_id: dict[int, list[EmulatedServo]], p: bytes) -> None:
         k = 0
         while k + 5 < len(p):
             address, length = p[k + 1] | p[k + 2] << 8, p[k + 3] | p[k + 4] << 8
-            servo = by_id.get(p[k])
-            if servo is not None and k + 5 + length <= len(p):
+            for servo in by_id.get(p[k], ()) if k + 5 + length <= len(p) else ():
                 servo.write(address, p[k + 5 : k + 5 + length])
             k += 5 + length
 
     def _group_read(
-        self, by_id: dict[int, EmulatedServo], asked: list[tuple[int, int, int]], *, fast: bool
+        self,
+        by_id: dict[int, list[EmulatedServo]],
+        asked: list[tuple[int, int, int]],
+        *,
+        fast: bool,
     ) -> list[Reply]:
-        """Each servo answers after its predecessor in the list; a dead one silences the rest."""
+        """Each servo answers after its predecessor in the list; a dead one silences the rest.
+
+        So do two that share an id and have different things to say: nobody makes out an answer.
+        """
         replies: list[Reply] = []
         blocks: list[tuple[int, int, bytes]] = []
         delay_s = 0.0
         for motor_id, address, length in asked:
-            servo = by_id.get(motor_id)
-            if servo is None or servo.memory.data[68] < 1:
+            same = by_id.get(motor_id, ())
+            talking = [s for s in same if s.memory.data[68] >= 1]
+            if not talking or len({s.read(address, length) for s in talking}) > 1:
                 break
+            servo = talking[0]
             error, data = servo.read(address, length)
             if fast:
                 if servo.model.fast_read_firmware > servo.memory.data[6]:
@@ -206,6 +215,21 @@ class BusProtocol:
             total = 1 + sum(length + 4 for _, _, length in asked)
             replies.append(Reply(_fast_status(total, blocks), delay_s))
         return replies
+
+
+def _on_one_wire(answers: list[list[Reply]]) -> list[Reply]:
+    """What arrives of servos that answer at once because they share an id.
+
+    Equal answers look like one. A line that one of them pulls low is low.
+    """
+    packets = [reply for replies in answers for reply in replies]
+    if len({packet.data for packet in packets}) <= 1:
+        return packets[:1]
+    spoilt = bytearray(max((packet.data for packet in packets), key=len))
+    for packet in packets:
+        for k, byte in enumerate(packet.data):
+            spoilt[k] &= byte
+    return [Reply(bytes(spoilt), packets[0].delay_s)]
 
 
 def _fast_status(length: int, blocks: list[tuple[int, int, bytes]]) -> bytes:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import struct
+import time
 from typing import TYPE_CHECKING
 
 from koch_driver.control_table import (
@@ -35,6 +36,7 @@ _TICKS_PER_S2 = ACCELERATION_UNIT_RPM2 / 3600.0 * TICKS_PER_TURN  # per accelera
 _RPM = 60.0 / (2.0 * math.pi)
 _PRESENT = struct.Struct("<HBBhhiiiiHB")  # address 120 .. 146
 _PRESENT_ADDRESS = 120
+_TICK_TURN_MS = 32768
 # plain integers: the enums' bit operators cost microseconds
 _REVERSE, _TIME_PROFILE, _TORQUE_ON_BY_GOAL = (
     int(bit) for bit in (DriveMode.REVERSE, DriveMode.TIME_PROFILE, DriveMode.TORQUE_ON_BY_GOAL)
@@ -75,7 +77,7 @@ class EmulatedServo:
         self._registered: tuple[int, bytes] | None = None
         self._since_instruction_s = 0.0
         self._overload_s = 0.0
-        self._clock_ms = 0.0
+        self._booted_s = 0.0
         self._drive: ServoDrive | None = None  # kept while nothing it depends on changes
 
     # -- identity and state -------------------------------------------------------------------
@@ -120,6 +122,8 @@ class EmulatedServo:
         """Start the firmware: RAM from scratch, turns forgotten, torque off."""
         self.shaft_rad = shaft_rad
         self._drive = None
+        # The firmware's own milliseconds: whatever the speed of the world that moves the shaft.
+        self._booted_s = time.monotonic()
         self.memory.load_defaults(Area.RAM)
         self._registered = None
         self._overload_s = self._since_instruction_s = 0.0
@@ -307,14 +311,14 @@ class EmulatedServo:
         load_units = sign * load * (model.stall_current_a * 1e3 if model.measures_current else 1e3)
         duty = (load + velocity / model.no_load_speed) if memory.data[64] else 0.0
         position = round(self._exact_ticks())
-        self._clock_ms = (self._clock_ms + dt_s * 1e3) % 32768.0
+        tick_ms = int(1e3 * (time.monotonic() - self._booted_s)) % _TICK_TURN_MS
         error = abs(self._profile.position - position)
         moving = abs(speed_units) > memory.data[24]
         status = (error <= _IN_POSITION_TICKS and not self._profile.running) | (
             self._profile.running << 1
         )
         _PRESENT.pack_into(
-            memory.data, _PRESENT_ADDRESS, int(self._clock_ms), moving, status,
+            memory.data, _PRESENT_ADDRESS, tick_ms, moving, status,
             _bounded(sign * duty * PWM_FULL, PWM_FULL), _bounded(load_units, 1750),
             round(speed_units), position,
             round(self._profile.velocity / _TICKS_PER_S), round(self._profile.position),

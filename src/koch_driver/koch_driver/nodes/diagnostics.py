@@ -14,11 +14,13 @@ from koch_driver.control_loop import LoopStatus, Phase
 from koch_driver.follower_task import FollowerTask
 from koch_driver.guard import Guard, Refusal, Rule
 from koch_driver.health_monitor import HealthMonitor
+from koch_driver.servo_watch import by_words
 from koch_driver.statistics import BusStatistics
 
 _RECENT_S = 2.0  # what happened since the last report or two
 _SILENT_WARNS_S = 10.0  # a source that fell silent
 _SILENT_LOOKS = 3  # in a row: one is a lost packet
+_INCIDENT_S = 60.0  # what befell a motor and is over
 _LEVEL = {
     Phase.CONNECTING: DiagnosticStatus.ERROR,
     Phase.RUNNING: DiagnosticStatus.OK,
@@ -87,8 +89,18 @@ def motor_statuses(
     monitor: HealthMonitor,
     currents: Mapping[str, float],
     errors: Mapping[str, str],
+    lost: Mapping[str, str],
 ) -> list[DiagnosticStatus]:
-    """One status per motor whose slow registers are known, or that should have told them."""
+    """One status per motor whose slow registers are known, or that should have told them.
+
+    Args:
+        name: Of the arm.
+        port: Its port.
+        monitor: What is known of its motors.
+        currents: Present currents by joint in [A].
+        errors: Hardware errors by joint, in words.
+        lost: What servos lost by themselves by joint, in words.
+    """
     statuses = []
     warm = monitor.warm()
     nan = float("nan")
@@ -104,6 +116,15 @@ def motor_statuses(
             level, message = DiagnosticStatus.WARN, "warm"
         if joint in monitor.reasons:
             level, message = DiagnosticStatus.WARN, f"backing off: {monitor.reasons[joint]}"
+        if motor is not None and motor.supply_doubt:
+            level, message = DiagnosticStatus.WARN, motor.supply_doubt
+        if joint in monitor.incidents:
+            what, when_s = monitor.incidents[joint]
+            ago_s = time.monotonic() - when_s
+            if ago_s < _INCIDENT_S:
+                level, message = DiagnosticStatus.WARN, f"{what} ({ago_s:.0f} s ago)"
+        if joint in lost:
+            level, message = DiagnosticStatus.ERROR, lost[joint]
         if joint in errors:
             level, message = DiagnosticStatus.ERROR, f"hardware error: {errors[joint]}"
         values = {
@@ -165,9 +186,11 @@ def guard_status(
     if guard.stopped:
         reasons = "; ".join(stop.text for stop in task.latch.state.stops) or "no reason is known"
         level, message = DiagnosticStatus.WARN, f"stopped: call resume ({reasons})"
-    if task.errors:
-        joints = ", ".join(task.errors)
-        level, message = DiagnosticStatus.ERROR, f"stopped by a hardware error of {joints}"
+    if task.faults:
+        level = DiagnosticStatus.ERROR
+        errors = {joint: f"hardware error: {words}" for joint, words in task.errors.items()}
+        what = by_words({**task.servos.lost, **errors})
+        message = f"stopped: {what}; call torque with true, then resume"
     if task.latch.unsaved:
         level = max(level, DiagnosticStatus.WARN)
         message += f"; a stop would not survive this process: {task.latch.unsaved}"

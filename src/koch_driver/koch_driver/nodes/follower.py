@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 
@@ -16,6 +17,7 @@ from std_srvs.srv import SetBool, Trigger
 from koch_driver.arm import connect_arm
 from koch_driver.bus import DynamixelBus
 from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
+from koch_driver.errors import MissingMotors, WrongPort
 from koch_driver.follower_task import FollowerConfig, FollowerTask, OnExit, Snapshot
 from koch_driver.guard import Guard, workspace_from_rig
 from koch_driver.latch import LatchState, SafetyLatch, StopCause, latch_path
@@ -30,12 +32,15 @@ from koch_driver.nodes.phase_log import log_phase
 from koch_driver.nodes.qos import COMMAND, DIAGNOSTICS, STATE
 from koch_driver.nodes.run import run_node
 from koch_driver.nodes.trajectory_server import TOPIC, TrajectoryServer
+from koch_driver.reading import FASTEST_RAD_S
 from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.parameters import declare
 from koch_rig.rig import Role
 
 # Sources with a topic; trajectories come in through actions as well, "exit" from nowhere else.
+_DARK_S = 1.0  # motors that are silent for longer have no power; shorter, a computer is busy
+_TORQUE_S = 10.0  # six servos may have to reboot
 _TOPICS = ("teleop", "policy", "trajectory", "replay")
 
 
@@ -53,6 +58,7 @@ class FollowerNode(Node):
         self._setup = ArmSetup.load(self._settings.rig, self._settings.arm, Role.FOLLOWER)
         self._stamper = RosStamper(self.get_clock())
         self._bus: DynamixelBus | None = None
+        self._dark_s = math.inf  # since when the port is there and the motors are silent
         self._states = self.create_publisher(JointState, "joint_states", STATE)
         self._commands = self.create_publisher(JointState, "joint_command", STATE)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
@@ -106,6 +112,8 @@ class FollowerNode(Node):
             rest=joint_vector("rest_pose", parameters.rest_pose),
             move_speed=parameters.move_speed,
             gripper_current_a=parameters.gripper_current,
+            # A world's time may run faster than ours.
+            fastest_rad_s=math.inf if self._stamper.simulated else FASTEST_RAD_S,
         )
         return FollowerTask(
             setup.units,
@@ -116,15 +124,24 @@ class FollowerNode(Node):
             ros_now_s=self._stamper.now_s,
             hear=self._take_commands,
             latch=SafetyLatch(latch_path(setup.arm.port)),
+            say=self._warn,
         )
 
     def _make_loop(self) -> ControlLoop:
         setup = self._setup
 
         def connect() -> DynamixelBus:
-            self._bus = connect_arm(
-                setup.arm, setup.calibration, allow_drift=self._settings.allow_drift, rig=setup.rig
-            )
+            try:
+                self._bus = connect_arm(
+                    setup.arm,
+                    setup.calibration,
+                    allow_drift=self._settings.allow_drift,
+                    rig=setup.rig,
+                )
+            except (WrongPort, MissingMotors):
+                self._dark_s = min(self._dark_s, time.monotonic())
+                self.task.unpowered = time.monotonic() - self._dark_s > _DARK_S
+                raise
             return self._bus
 
         config = LoopConfig.at(setup.arm.rate_hz)
@@ -171,14 +188,20 @@ class FollowerNode(Node):
     def _on_phase(self, phase: Phase, reason: str) -> None:
         log_phase(self.get_logger(), self._setup, phase, reason)
         self._guard_report.changed()
+        self._report()
+
+    def _warn(self, text: str) -> None:
+        self.get_logger().error(f"{self._setup.arm.name}: {text}")
+        self._report()
 
     # -- callbacks ------------------------------------------------------------------------------
 
     def _on_torque(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         try:
-            self.loop.call(lambda bus: self.task.set_torque(bus, request.data))
+            response.message = self.loop.call(
+                lambda bus: self.task.set_torque(bus, request.data), timeout_s=_TORQUE_S
+            )
             response.success = True
-            response.message = f"torque {'on' if request.data else 'off'}"
         except KochError as exc:
             response.success, response.message = False, str(exc)
         return response
@@ -216,7 +239,7 @@ class FollowerNode(Node):
         message.status = [
             loop_status(name, port, self.loop.status(), statistics),
             guard_status(name, port, task, self._guard_report.senders),
-            *motor_statuses(name, port, task.monitor, currents, task.errors),
+            *motor_statuses(name, port, task.monitor, currents, task.errors, task.servos.lost),
         ]
         self._diagnostics.publish(message)
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 
@@ -29,7 +30,7 @@ from koch_driver.nodes.parameters import LeaderParameters
 from koch_driver.nodes.phase_log import log_phase
 from koch_driver.nodes.qos import DIAGNOSTICS, LATCHED, STATE, STATE_NEWEST
 from koch_driver.nodes.run import run_node
-from koch_driver.reading import Reading
+from koch_driver.reading import FASTEST_RAD_S, Reading
 from koch_driver.teleop_map import PoseMap
 from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
@@ -64,7 +65,12 @@ class LeaderNode(Node):
         guard = Guard(
             setup.guard_limits(), period_s=1.0 / setup.arm.rate_hz, sources=LEADER_SOURCES
         )
-        config = LeaderConfig(parameters.gripper_open, parameters.gripper_current)
+        config = LeaderConfig(
+            parameters.gripper_open,
+            parameters.gripper_current,
+            # A world's time may run faster than ours.
+            math.inf if self._stamper.simulated else FASTEST_RAD_S,
+        )
         self.task = LeaderTask(
             setup.units,
             setup.calibration,
@@ -72,6 +78,7 @@ class LeaderNode(Node):
             config,
             publish=self._publish,
             hear=self._follow,
+            say=self._warn,
         )
 
         def connect() -> DynamixelBus:
@@ -127,6 +134,11 @@ class LeaderNode(Node):
 
     def _on_phase(self, phase: Phase, reason: str) -> None:
         log_phase(self.get_logger(), self._setup, phase, reason)
+        self._report()
+
+    def _warn(self, text: str) -> None:
+        self.get_logger().error(f"{self._setup.arm.name}: {text}")
+        self._report()
 
     def _follow(self) -> None:
         """Hand the follower's newest pose to the guard; called in the bus thread."""
@@ -216,7 +228,9 @@ class LeaderNode(Node):
         statistics = None if bus is None else bus.statistics.snapshot()
         message.status = [
             loop_status(name, port, self.loop.status(), statistics),
-            *motor_statuses(name, port, self.task.monitor, currents, self.task.errors),
+            *motor_statuses(
+                name, port, self.task.monitor, currents, self.task.errors, self.task.servos.lost
+            ),
         ]
         self._diagnostics.publish(message)
 

@@ -38,6 +38,11 @@ class RosStamper:
         )
         self._handle = clock.create_jump_callback(threshold, post_callback=self._on_tick)
 
+    @property
+    def simulated(self) -> bool:
+        """Whether time is what /clock says."""
+        return isinstance(self._clock, ROSClock) and bool(self._clock.ros_time_is_active)
+
     def now_s(self) -> float:
         """ROS time in [s]."""
         return self._at(time.monotonic_ns()) * 1e-9
@@ -58,8 +63,7 @@ class RosStamper:
         return age_s if age_s >= 0.0 else age_s / max(1.0, self._ticked.rate)
 
     def _at(self, monotonic_ns: int) -> int:
-        clock = self._clock
-        if isinstance(clock, ROSClock) and clock.ros_time_is_active:
+        if self.simulated:
             return self._ticked.at(monotonic_ns)
         return time.time_ns() - (time.monotonic_ns() - monotonic_ns)
 

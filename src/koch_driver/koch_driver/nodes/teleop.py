@@ -26,7 +26,7 @@ from koch_driver.nodes.parameters import TeleopParameters
 from koch_driver.nodes.qos import COMMAND, DIAGNOSTICS, LATCHED, STATE_NEWEST
 from koch_driver.nodes.run import run_node
 from koch_driver.schedule import quantile
-from koch_driver.teleop_map import Engagement, PoseMap, engage
+from koch_driver.teleop_map import LEADER_LOST_S, Engagement, PoseMap, engage
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.parameters import ParameterError, declare
@@ -62,6 +62,7 @@ class TeleopNode(Node):
         self._wanted = parameters.engaged
         self._engaged = False
         self._message = "the clutch is open"
+        self._stamp_s: float | None = None  # of the leader's newest state
         self._sent = 0
         self._delays: deque[float] = deque(maxlen=1000)
         self._commands = self.create_publisher(JointState, "command/teleop", COMMAND)
@@ -87,6 +88,10 @@ class TeleopNode(Node):
         if positions is None or not obeyed:
             return
         self._heard_s[self._ends[0]] = time.monotonic()
+        stamp_s = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
+        silent_s, self._stamp_s = stamp_s - (self._stamp_s or stamp_s), stamp_s
+        if self._engaged and silent_s > LEADER_LOST_S:
+            self._disengage(f"{self._ends[0]} was lost for {silent_s:.1f} s")
         self._leader = self._map.map(positions)
         if self._wanted and not self._engaged:
             self._look_at_follower()

@@ -1,0 +1,386 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""What servos lose by themselves is noticed, stops the arm, and is restored on request only."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from koch_driver.arm import connect_arm
+from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
+from koch_driver.control_table import HardwareError
+from koch_driver.emulator import EmulatedChain, build_chain
+from koch_driver.follower_task import FollowerConfig, FollowerTask, HardwareErrorPending, Snapshot
+from koch_driver.guard import Guard, GuardLimits
+from koch_driver.health import MotorHealth
+from koch_driver.latch import SafetyLatch, StopCause
+from koch_driver.leader_task import LEADER_SOURCES, LeaderConfig, LeaderTask
+from koch_driver.moves import DRIVER_SOURCES
+from koch_driver.servo_watch import RestartWatch, by_words, error_in_words
+from koch_driver.teleop_map import LEADER_LOST_S
+from koch_rig.calibration import Calibration, load_calibration, save_calibration
+from koch_rig.joints import JOINT_NAMES
+from koch_rig.units import JointUnits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from koch_rig.rig import Arm, Rig
+
+pytestmark = pytest.mark.usefixtures("prompt")
+RATE_HZ = 100.0
+POSE = (0.2, -0.3, 0.4, 0.3, -0.4, -0.5)
+
+
+class Bench:
+    """A task in its loop, and what it said."""
+
+    def __init__(self, rig: Rig, arm: Arm, calibration: Calibration, latch: SafetyLatch) -> None:
+        self.said: list[str] = []
+        self.snapshots: list[Snapshot] = []
+        self.readings: list = []
+        self.phases: list[tuple[Phase, str]] = []
+        units = JointUnits(arm, calibration)
+        limits = GuardLimits.from_rig(rig.limits)
+        follower = arm.role.value == "follower"
+        sources = DRIVER_SOURCES if follower else LEADER_SOURCES
+        guard = Guard(limits, period_s=1.0 / RATE_HZ, sources=sources)
+        self.task: FollowerTask | LeaderTask
+        if follower:
+            self.task = FollowerTask(
+                units, calibration, guard, FollowerConfig(), publish=self.snapshots.append,
+                ros_now_s=time.time, say=self.said.append, latch=latch,
+            )  # fmt: skip
+        else:
+            self.task = LeaderTask(
+                units, calibration, guard, LeaderConfig(),
+                publish=lambda reading: self.readings.append((time.monotonic(), reading)),
+                say=self.said.append,
+            )  # fmt: skip
+        self.loop = ControlLoop(
+            arm.name, lambda: connect_arm(arm, calibration), self.task, LoopConfig.at(RATE_HZ),
+            report=lambda phase, reason: self.phases.append((phase, reason)),
+        )  # fmt: skip
+
+    def torque(self, on: bool) -> str:
+        return self.loop.call(lambda bus: self.task.set_torque(bus, on), timeout_s=8.0)
+
+    def drive(self, joint: str, rad: float) -> None:
+        pose = list(POSE)
+        pose[JOINT_NAMES.index(joint)] = rad
+        self.task.guard.submit("policy", JOINT_NAMES, pose, age_s=0.0, now_s=time.monotonic())
+
+
+@contextmanager
+def running(
+    rig: Rig, name: str, calibration: Calibration | None = None, latch: SafetyLatch | None = None
+) -> Iterator[Bench]:
+    arm = rig.arms[name]
+    bench = Bench(
+        rig, arm, calibration or load_calibration(arm.calibration_path), latch or SafetyLatch()
+    )
+    bench.loop.start()
+    try:
+        yield bench
+    finally:
+        bench.loop.close()
+
+
+def dip(chain: EmulatedChain, joints: tuple[str, ...], seconds: float) -> None:
+    """The servos lose their power for a moment; the others do not notice."""
+    ids = [chain.servo(joint).id for joint in joints]
+    for motor_id in ids:
+        chain.faults.silence(motor_id)
+    for joint in joints:
+        chain.refresh()
+        chain.servo(joint).power_up(chain.servo(joint).shaft_rad)
+    time.sleep(seconds)
+    for motor_id in ids:
+        chain.faults.silence(motor_id, False)
+
+
+def torques(chain: EmulatedChain) -> list[int]:
+    return [servo.get("Torque_Enable") for servo in chain.servos]
+
+
+def ready(bench: Bench) -> bool:
+    return bench.task.torque_on and bench.task.reading is not None and bool(bench.snapshots)
+
+
+@pytest.mark.parametrize(
+    ("joints", "seconds"),
+    [
+        (("shoulder_lift",), 0.1),
+        (("gripper",), 0.05),
+        (("elbow_flex", "wrist_roll"), 0.2),
+        (("wrist_flex",), 0.5),  # long enough for a fault of the bus
+        (JOINT_NAMES, 0.15),
+    ],
+)
+def test_a_follower_whose_servos_restart_stops_names_them_and_is_restored_on_request(
+    rig: Rig, wait_until: Callable[..., bool], joints: tuple[str, ...], seconds: float
+) -> None:
+    with (
+        build_chain(rig, "follower", initial_rad=POSE) as chain,
+        running(rig, "follower") as bench,
+    ):
+        assert wait_until(lambda: ready(bench))
+        bench.drive("shoulder_pan", 0.2)
+        time.sleep(0.3)
+        healthy = [k for k, joint in enumerate(JOINT_NAMES) if joint not in joints]
+        dip(chain, joints, seconds)
+        assert wait_until(lambda: set(bench.task.faults) == set(joints), 2.0), bench.phases
+        assert wait_until(lambda: bench.loop.status().phase is Phase.RUNNING)
+        assert all("restarted by itself" in words for words in bench.task.faults.values())
+        assert all(joint in bench.said[-1] for joint in joints)
+        assert [torques(chain)[k] for k in healthy] == [1] * len(healthy), "dropped"
+        pose = bench.task.reading.positions
+        for _ in range(15):
+            bench.drive("shoulder_pan", -0.4)
+            time.sleep(0.02)
+        assert bench.task.reading.positions == pytest.approx(pose, abs=0.02), "moved"
+        causes = {stop.cause for stop in bench.task.latch.state.stops}
+        assert causes == {StopCause.POWER if len(joints) == 6 else StopCause.RESTART}
+        with pytest.raises(HardwareErrorPending, match=joints[0]):
+            bench.task.resume()
+        answer = bench.torque(True)
+        assert all(joint in answer for joint in joints), answer
+        assert torques(chain) == [1] * 6
+        assert chain.read("elbow_flex", "Position_P_Gain") == 1500
+        assert chain.read("gripper", "Goal_Current") == 450
+        assert bench.task.faults == {}
+        bench.task.resume()
+        for _ in range(100):
+            bench.drive("shoulder_pan", 0.4)
+            time.sleep(0.02)
+        assert bench.task.reading.positions[0] == pytest.approx(0.4, abs=0.03)
+
+
+CHANGES = {  # behind the driver's back
+    "Position_P_Gain": ("wrist_flex", 111),
+    "Position_D_Gain": ("elbow_flex", 7),
+    "Goal_Current": ("gripper", 1200),
+    "Profile_Velocity": ("shoulder_pan", 30),
+    "Status_Return_Level": ("wrist_roll", 1),
+    "Goal_PWM": ("shoulder_lift", 100),
+    "Operating_Mode": ("shoulder_lift", 3),
+    "Torque_Enable": ("elbow_flex", 0),
+}
+
+
+@pytest.mark.parametrize("register", CHANGES)
+def test_what_was_written_is_verified_and_restored(
+    rig: Rig, chain: EmulatedChain, wait_until: Callable[..., bool], register: str
+) -> None:
+    joint, value = CHANGES[register]
+    with running(rig, "follower") as bench:
+        assert wait_until(lambda: ready(bench))
+        time.sleep(0.3)
+        wanted = chain.read(joint, register)
+        chain.servo(joint).set(register, value)
+        # EEPROM is locked under torque: it is looked at less often.
+        patient_s = 5.0 if register == "Operating_Mode" else 2.0
+        assert wait_until(lambda: joint in bench.task.faults, patient_s)
+        expected = "restarted" if register == "Torque_Enable" else f"{register} {value}"
+        assert expected in bench.task.faults[joint]
+        assert bench.task.guard.stopped
+        assert wait_until(lambda: bench.loop.status().phase is Phase.RUNNING)
+        assert joint in bench.torque(True)
+        assert chain.read(joint, register) == wanted
+        assert torques(chain) == [1] * 6
+        time.sleep(0.9)
+        assert bench.task.faults == {}
+
+
+def test_what_cannot_be_restored_is_said(
+    rig: Rig, chain: EmulatedChain, wait_until: Callable[..., bool]
+) -> None:
+    with running(rig, "follower") as bench:
+        assert wait_until(lambda: ready(bench))
+        chain.faults.voltage(5.0)
+        chain.faults.trip("elbow_flex", "overload")
+        assert wait_until(lambda: "5.0 V" in bench.task.errors.get("shoulder_lift", ""), 3.0)
+        with pytest.raises(Exception, match=r"shoulder_pan: input voltage 5.0 V, allowed 6.0 .. "):
+            bench.torque(True)
+        assert bench.task.guard.stopped
+        chain.faults.voltage(None)
+        bench.torque(True)
+        assert bench.task.faults == {}
+
+
+def wrapped(rig: Rig, name: str, joint: str) -> Calibration:
+    """A calibration in which the joint's encoder wraps a quarter of its range above zero."""
+    calibration = load_calibration(rig.arms[name].calibration_path)
+    motor = calibration[joint]
+    motors = {**calibration, joint: dataclasses.replace(motor, homing_offset=1800)}
+    return Calibration(motors, calibration.path)
+
+
+@pytest.mark.parametrize("arm", ["follower", "leader"])
+@pytest.mark.parametrize(("joint", "seconds"), [("shoulder_lift", 0.1), ("wrist_flex", 0.2)])
+def test_a_turn_lost_in_a_restart_is_never_published_and_moves_nothing(
+    rig: Rig,
+    tmp_path: Path,
+    wait_until: Callable[..., bool],
+    arm: str,
+    joint: str,
+    seconds: float,
+) -> None:
+    path = tmp_path / "wrapped.json"
+    save_calibration(wrapped(rig, arm, joint), path)
+    arms = {**rig.arms, arm: dataclasses.replace(rig.arms[arm], calibration_path=path)}
+    rig = dataclasses.replace(rig, arms=arms)
+    k = JOINT_NAMES.index(joint)
+    with build_chain(rig, arm) as chain, running(rig, arm) as bench:
+        published = bench.snapshots if arm == "follower" else bench.readings
+        assert wait_until(lambda: len(published) > 30)
+        far = 0.0
+        for target in (0.9, -0.9):  # to the other side of the wrap
+            chain.faults.hold(joint, target)
+            time.sleep(0.5)
+            before = chain.read(joint, "Present_Position")
+            dip(chain, (joint,), seconds)
+            far = max(far, abs(chain.read(joint, "Present_Position") - before))
+            assert wait_until(lambda: bench.loop.status().phase is Phase.FAULT, 1.0)
+            assert wait_until(lambda: bench.loop.status().phase is Phase.RUNNING, 3.0), (
+                bench.phases
+            )
+            if arm == "follower":
+                chain.faults.hold(joint, None)
+                bench.torque(True)
+                bench.task.resume()
+            time.sleep(LEADER_LOST_S + 0.5)
+        assert far > 4000, "the encoder did not wrap: the test shows nothing"
+        rows = [s.reading for s in bench.snapshots if s.reading] if arm == "follower" else [
+            reading for _, reading in bench.readings
+        ]  # fmt: skip
+        assert max(abs(row.positions[k]) for row in rows) < 1.1
+        assert rows[-1].positions[k] == pytest.approx(-0.9, abs=0.05)
+
+
+def test_a_leader_that_restarts_is_set_up_again_and_silent_for_so_long_that_teleop_opens(
+    rig: Rig, wait_until: Callable[..., bool]
+) -> None:
+    with build_chain(rig, "leader") as chain, running(rig, "leader") as bench:
+        assert wait_until(lambda: len(bench.readings) > 150, 5.0)  # the ticks are known by then
+        dip(chain, ("wrist_roll", "gripper"), 0.1)
+        assert wait_until(lambda: "gripper" in bench.task.monitor.incidents, 2.0)
+        assert wait_until(lambda: torques(chain) == [0, 0, 0, 0, 0, 1])
+        assert chain.read("gripper", "Goal_Current") == 200
+        count = len(bench.readings)
+        assert wait_until(lambda: len(bench.readings) > count + 5, 3.0)
+        stamps = [at_s for at_s, _ in bench.readings]
+        assert max(b - a for a, b in itertools.pairwise(stamps)) > LEADER_LOST_S
+        assert "engaged anew" in bench.said[-1]
+
+
+@pytest.mark.parametrize("seconds", [0.1, 1.0])
+def test_power_that_returns_to_a_follower_moves_nothing(
+    rig: Rig, wait_until: Callable[..., bool], seconds: float
+) -> None:
+    with build_chain(rig, "follower") as chain, running(rig, "follower") as bench:
+        assert wait_until(lambda: ready(bench))
+        chain.faults.power_cut()
+        chain.faults.hold("shoulder_pan", -0.3)
+        time.sleep(seconds)
+        chain.faults.hold("shoulder_pan", None)
+        chain.faults.power_return()
+        assert wait_until(lambda: len(bench.task.faults) == 6, 4.0)
+        for _ in range(20):
+            bench.drive("shoulder_pan", 0.6)
+            time.sleep(0.02)
+        assert torques(chain) == [0] * 6
+        assert [stop.cause for stop in bench.task.latch.state.stops] == [StopCause.POWER]
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_driver_that_is_started_again_knows_that_the_arm_lost_its_power(
+    rig: Rig, tmp_path: Path, wait_until: Callable[..., bool], killed: bool
+) -> None:
+    """One that was ended as it should be is another matter: people switch their arms off."""
+    path = tmp_path / "latch.json"
+    with build_chain(rig, "follower") as chain:
+        with running(rig, "follower", latch=SafetyLatch(path)) as bench:
+            assert wait_until(lambda: ready(bench))
+            kept = path.read_text()
+        if killed:
+            path.write_text(kept)
+        chain.faults.power_cut()
+        chain.faults.power_return()
+        with running(rig, "follower", latch=SafetyLatch(path)) as again:
+            assert wait_until(lambda: again.loop.status().phase is Phase.RUNNING)
+            assert torques(chain) == [0 if killed else 1] * 6
+            assert again.task.guard.stopped is killed
+
+
+def test_a_servo_without_torque_among_those_that_hold_stops_a_new_driver(
+    rig: Rig, chain: EmulatedChain, wait_until: Callable[..., bool]
+) -> None:
+    with running(rig, "follower") as bench:
+        assert wait_until(lambda: ready(bench))
+    dip(chain, ("elbow_flex",), 0.05)
+    with running(rig, "follower") as bench:
+        assert wait_until(lambda: bench.loop.status().phase is Phase.RUNNING)
+        assert "no torque" in bench.task.faults["elbow_flex"]
+        assert torques(chain) == [1, 1, 0, 1, 1, 1]
+
+
+def test_a_shutdown_is_said_with_joint_and_cause(
+    rig: Rig, chain: EmulatedChain, wait_until: Callable[..., bool]
+) -> None:
+    with running(rig, "follower") as bench:
+        assert wait_until(lambda: ready(bench))
+        chain.faults.temperature("wrist_roll", 81.0)
+        assert wait_until(lambda: "81 °C" in bench.task.errors.get("wrist_roll", ""), 2.0)
+        assert "wrist_roll (id 5)" in bench.said[-1]
+        assert "allowed up to 70 °C" in bench.said[-1]
+
+
+# -- without a bus --------------------------------------------------------------------------
+
+
+def look(tick: int, at_s: float, error: int = 0, **fields: float) -> MotorHealth:
+    return MotorHealth(
+        "gripper", 6, fields.get("volts", 5.0), fields.get("celsius", 30.0), HardwareError(error),
+        70.0, (3.5, 7.0), {"Realtime_Tick": tick}, at_s,
+    )  # fmt: skip
+
+
+def test_a_tick_that_keeps_time_is_no_restart_whatever_it_wraps() -> None:
+    watch = RestartWatch()
+    for step in range(200):
+        assert not watch.restarted(look((32000 + 600 * step) % 32768, 0.6 * step)), step
+
+
+@pytest.mark.parametrize("before", [600, 10_000, 20_000, 32_700])
+def test_a_tick_that_begins_anew_is_a_restart(before: int) -> None:
+    watch = RestartWatch()
+    assert not watch.restarted(look(before - 600, 9.4))
+    assert not watch.restarted(look(before, 10.0))
+    assert watch.restarted(look(100 if before > 600 else 0, 10.9))
+    assert not watch.restarted(look(700 if before > 600 else 600, 11.5))
+
+
+def test_a_tick_that_never_kept_time_proves_nothing() -> None:
+    watch = RestartWatch()
+    assert not any(watch.restarted(look(0, 0.6 * k)) for k in range(5))
+    assert not any(watch.restarted(look(4 * 600 * k % 32768, 0.6 * k)) for k in range(9))
+
+
+def test_errors_are_said_with_what_is_measured_and_allowed() -> None:
+    assert error_in_words(look(0, 0.0, 32)) == "overload"
+    both = error_in_words(look(0, 0.0, 1 | 4, volts=8.2, celsius=75.0))
+    assert (
+        both
+        == "input voltage 8.2 V, allowed 3.5 .. 7.0 V and overheating 75 °C, allowed up to 70 °C"
+    )
+    assert by_words({"a": "x", "b": "y", "c": "x"}) == "a, c x; b y"
+    assert math.isnan(look(0, 0.0).supply_v)
