@@ -24,6 +24,9 @@ from koch_rig.units import Units
 
 _GAPS_SHOWN = 3  # per bag
 
+#: A rest that is no longer than a policy's reaction teaches nothing wrong, [s].
+_REST_S = 0.2
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -67,6 +70,14 @@ def _parser() -> argparse.ArgumentParser:
         help="leave out pieces between gaps that are shorter (default 1; 0: all of two frames)",
     )
     parser.add_argument(
+        "--trim-idle",
+        type=float,
+        nargs="?",
+        const=_REST_S,
+        metavar="S",
+        help=f"shorten rests, during which no action moves, to this time (default {_REST_S} s)",
+    )
+    parser.add_argument(
         "--stamps",
         choices=[s.value for s in StampFrom],
         default="auto",
@@ -101,6 +112,7 @@ def _options(args: argparse.Namespace) -> ConvertOptions:
         delta_actions=args.delta_actions,
         split_at_gaps=args.split_at_gaps,
         min_seconds=args.min_seconds,
+        trim_idle_s=args.trim_idle,
         stamps=StampFrom(args.stamps),
         codec=Codec(args.vcodec),
         crf=args.crf,

@@ -56,6 +56,7 @@ class ConvertOptions:
             that have a gap.
         min_seconds: Leave out pieces between gaps that are shorter, [s]; episodes without gaps
             are kept whatever their length.
+        trim_idle_s: Shorten rests to this time, [s]; None: leave them as they were.
         stamps: Which clock to believe.
         codec: Video codec.
         crf: Constant rate factor; None: the codec's default.
@@ -76,6 +77,7 @@ class ConvertOptions:
     delta_actions: bool = False
     split_at_gaps: bool = True
     min_seconds: float = 1.0
+    trim_idle_s: float | None = None
     stamps: StampFrom = StampFrom.AUTO
     codec: Codec = Codec.H264
     crf: int | None = None
@@ -94,6 +96,8 @@ class ConvertOptions:
         """
         if not 0.0 <= self.min_seconds < math.inf:
             raise OptionError("--min-seconds", self.min_seconds, "seconds, 0 or more")
+        if self.trim_idle_s is not None and not 0.0 <= self.trim_idle_s < math.inf:
+            raise OptionError("--trim-idle", self.trim_idle_s, "seconds, 0 or more")
         if self.fps is not None and self.fps < 1:
             raise OptionError("--fps", self.fps, "1 or more")
         try:

@@ -60,12 +60,14 @@ class Segment:
         ticks_ns: Times of the frames, int64, shape (T,).
         columns: Vector feature to values as recorded, float64, shape (T, N).
         stamps_ns: Feature to acquisition times of the samples used, int64, shape (T,).
+        trimmed: Count of frames of rests that were left out between them.
     """
 
     window: Window
     ticks_ns: npt.NDArray[np.int64]
     columns: dict[str, npt.NDArray[np.float64]]
     stamps_ns: dict[str, npt.NDArray[np.int64]]
+    trimmed: int = 0
 
     @property
     def length(self) -> int:

@@ -29,6 +29,7 @@ def segment_report(
     start, end = int(segment.ticks_ns[0]), int(segment.ticks_ns[-1])
     return {
         "frames": segment.length,
+        "trimmed_frames": segment.trimmed,
         "duration_s": (end - start) / NS_PER_S,
         "start_ns": start,
         "task": plan.window.task,
@@ -43,7 +44,7 @@ def segment_report(
 def _feature(stamps: Any, segment: Segment, fps: int) -> dict[str, float]:
     ages = np.abs(segment.ticks_ns - stamps) / NS_PER_S
     span = float(stamps[-1] - stamps[0]) / NS_PER_S
-    nominal = (segment.length - 1) / fps
+    nominal = (segment.length + segment.trimmed - 1) / fps
     return {
         # Share of frames that show the same sample as the frame before.
         "held_share": float(np.mean(np.diff(stamps) == 0)),
@@ -79,7 +80,8 @@ def episode_line(report: Mapping[str, Any]) -> str:
     held = max((f["held_share"] for f in report["features"].values()), default=0.0)
     slow = max((abs(f["time_scale_error"]) for f in report["features"].values()), default=0.0)
     gap = max((s["max_gap_s"] for s in report["streams"].values()), default=0.0)
+    idle = f"  trimmed {report['trimmed_frames']}" if report["trimmed_frames"] else ""
     return (
         f"{report['frames']:6d} frames {report['duration_s']:7.2f} s  held {100 * held:3.0f} %  "
-        f"largest gap {1e3 * gap:4.0f} ms  time scale {100 * slow:.2f} %"
+        f"largest gap {1e3 * gap:4.0f} ms  time scale {100 * slow:.2f} %{idle}"
     )

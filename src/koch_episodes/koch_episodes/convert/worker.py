@@ -23,6 +23,7 @@ from koch_episodes.convert.advice import advice, split_report
 from koch_episodes.convert.choose import choose, unused_ends, why_nothing
 from koch_episodes.convert.columns import dataset_columns, joint_units
 from koch_episodes.convert.events import windows_of
+from koch_episodes.convert.idle import trimmed
 from koch_episodes.convert.mapping import FeatureMap, with_names
 from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.plan import Planner, Segment, WindowPlan
@@ -157,6 +158,9 @@ class _BagConversion:
             planner, plans = self._plan(broken)
             segments = choose(plans, self.options, self.map.fps, self.notes)
             self.notes += unused_ends(planner, plans)
+            if self.options.trim_idle_s is not None:
+                longest_s = self.options.trim_idle_s
+                segments = [trimmed(segment, longest_s, self.map.fps) for segment in segments]
             split = split_report(planner, plans, self.map.fps)
             if not segments:
                 why = [why_nothing(planner, plans, self.notes)]
