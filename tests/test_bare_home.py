@@ -26,6 +26,7 @@ from bare_home.options import (
     write_record,
 )
 from bare_home.run import quiet_output, run
+from bare_home.workspace import make_importable, site_folder
 
 BROKEN = (
     'INTERFACE_INCLUDE_DIRECTORIES "/opt/python/cp311-cp311/include/python3.11;'
@@ -165,3 +166,19 @@ def test_a_failed_command_shows_the_end_of_its_log(tmp_path: Path) -> None:
 def test_a_program_that_is_not_there_has_no_output() -> None:
     assert quiet_output(["no-such-program-anywhere"]) is None
     assert quiet_output([sys.executable, "-c", "print(1)"]) == "1"
+
+
+def test_the_environment_imports_the_workspace_by_itself(tmp_path: Path) -> None:
+    """A notebook starts .venv/bin/python without `koch env`."""
+    site = tmp_path / ".venv/lib/python3.11/site-packages"
+    installed = tmp_path / "install/lib/python3.11/site-packages"
+    linked = tmp_path / "build/koch_linked"
+    for folder in (site, installed, linked):
+        folder.mkdir(parents=True)
+    (linked / "koch_linked.py").write_text("")
+    (installed / "koch_copied.py").write_text("")
+    (installed / "koch-linked.egg-link").write_text(f"{linked}\n.")
+    make_importable(tmp_path, site)
+    code = f"import site; site.addsitedir({str(site)!r}); import koch_linked, koch_copied"
+    assert quiet_output([sys.executable, "-S", "-c", code]) == ""
+    assert site_folder(Path(sys.executable)).name == "site-packages"

@@ -88,6 +88,13 @@ class EpisodeError(KochError):
         super().__init__(f"Episode {episode}: {why.rstrip('.')}. {advice}".rstrip())
 
 
+class DatasetError(EpisodeError):
+    """A dataset cannot be learnt from or replayed."""
+
+    def __init__(self, where: str, what: str, advice: str) -> None:
+        KochError.__init__(self, f"{where}: {what}. {advice}")
+
+
 class DatasetFormatError(KochError):
     """A dataset on disk does not follow the LeRobot layout."""
 

@@ -80,6 +80,8 @@ def main(argv: list[str]) -> int:
         to_s=options.to_s,
     )
     _say(f"{motion.name}: {len(motion.times_s)} poses, {motion.duration_s:.1f} s, arm {arm}")
+    for note in motion.notes:
+        _say(f"note: {note}")
     if options.dry_run:
         return 0
     from koch_episodes.replay.nodes.player import Player

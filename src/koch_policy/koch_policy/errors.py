@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from koch_episodes.errors import DatasetError as DatasetError
 from koch_rig.errors import KochError
 
 _SHOWN = 8
@@ -114,13 +115,6 @@ class LayoutError(PolicyError):
             f"{where}: names are [{', '.join(got)}]; expected [{', '.join(expected)}], in this "
             "order. Values are never matched by position; reorder or re-train."
         )
-
-
-class DatasetError(PolicyError):
-    """A dataset cannot be trained on."""
-
-    def __init__(self, where: str, what: str, advice: str) -> None:
-        super().__init__(f"{where}: {what}. {advice}")
 
 
 class RuntimeChoiceError(PolicyError):

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from koch_policy.chunks import ChunkScheduler, DelayQuantile, Grid, StrategyKind, make_strategy
 from koch_policy.execution.inference import Predict, plain_predict
 from koch_policy.policy import Policy
-from koch_policy.shadow import ErrorSummary, summarize
-from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
+from koch_policy.shadow import ErrorSummary, shown_unit, summarize
+from koch_rig.joints import JOINT_NAMES
 
 _NS = 1_000_000_000
 _SETTLE_NS = _NS // 5  # a tick is looked at when the bag is this much further
@@ -33,7 +33,7 @@ class Tick:
 
     Attributes:
         observe: Makes the policy's input; called only when it is needed.
-        action: What was really commanded, [rad] (6,); None where unknown.
+        action: What was really commanded, (A,) in the replay's unit; None where unknown.
         missing: Why there is no observation; empty when there is one.
     """
 
@@ -47,12 +47,14 @@ class Replay:
     """What a policy would have done.
 
     Attributes:
-        recorded: What was commanded, [rad] (N, 6); NaN where unknown.
-        executed: What the policy would have commanded, [rad] (N, 6); NaN where it had no plan.
+        recorded: What was commanded, (N, A); NaN where unknown.
+        executed: What the policy would have commanded, (N, A); NaN where it had no plan.
         seams: Ticks at which a new chunk took over.
         delays_s: Duration of each inference [s].
         refusals: Ticks without an observation.
         fps: Ticks per second.
+        names: Of the action's elements.
+        unit: Of `recorded` and `executed`.
     """
 
     recorded: NDArray[np.float64]
@@ -61,11 +63,13 @@ class Replay:
     delays_s: list[float]
     refusals: int
     fps: float
+    names: tuple[str, ...] = JOINT_NAMES
+    unit: str = "rad"
 
     def errors(self) -> ErrorSummary:
         """Summary over the ticks at which both are known."""
         both = self.executed - self.recorded
-        return summarize(both[np.isfinite(both).all(axis=1)])
+        return summarize(both[np.isfinite(both).all(axis=1)], self.names, self.unit)
 
 
 def replay(
@@ -78,6 +82,8 @@ def replay(
     predict: Predict = plain_predict,
     delay_s: float | None = None,
     execution_steps: int = 0,
+    names: tuple[str, ...] = JOINT_NAMES,
+    unit: str = "rad",
 ) -> Replay:
     """Run a policy over a recording.
 
@@ -85,16 +91,18 @@ def replay(
         policy: Loaded.
         ticks: The recording.
         fps: Ticks per second.
-        to_rad: The policy's units to [rad].
+        to_rad: The policy's units to the replay's, usually [rad].
         kind: Strategy.
         predict: How to call the policy.
         delay_s: Fixed delay of every inference [s]; None: as long as it takes here.
         execution_steps: Steps between two inferences, 0 for the policy's; the ensemble infers
             as often as it can all the same.
+        names: Of the action's elements.
+        unit: What `to_rad` and the recording's actions are in.
     """
     now = [0]
     steps = 0 if kind is StrategyKind.TEMPORAL_ENSEMBLE else execution_steps
-    gripper = JOINT_NAMES.index("gripper")
+    gripper = names.index("gripper") if "gripper" in names else None
     scheduler = ChunkScheduler(
         make_strategy(kind, policy.config, execution_steps=steps, gripper=gripper),
         DelayQuantile(),
@@ -105,7 +113,7 @@ def replay(
     recorded, executed = [], []
     seams, delays = [], []
     refusals = 0
-    nothing = np.full(JOINT_COUNT, np.nan)
+    nothing = np.full(len(names), np.nan)
     for tick, each in enumerate(ticks):
         now[0] = scheduler.grid.time_ns(tick)
         if running is not None and running[2] <= now[0]:
@@ -124,8 +132,8 @@ def replay(
             delays.append(time.perf_counter() - begin)
             taken_s = delays[-1] if delay_s is None else delay_s
             running = (request, raw, now[0] + round(taken_s * _NS))
-    table = [np.array(rows).reshape(-1, JOINT_COUNT) for rows in (recorded, executed)]
-    return Replay(table[0], table[1], seams, delays, refusals, fps)
+    table = [np.array(rows).reshape(-1, len(names)) for rows in (recorded, executed)]
+    return Replay(table[0], table[1], seams, delays, refusals, fps, names, unit)
 
 
 def plot(result: Replay, path: Path, title: str) -> None:
@@ -137,15 +145,16 @@ def plot(result: Replay, path: Path, title: str) -> None:
 
     times = np.arange(len(result.recorded)) / result.fps
     summary = result.errors()
-    figure, axes = pyplot.subplots(3, 2, figsize=(14, 9), sharex=True)
-    for joint, axis in enumerate(axes.T.flatten()):
+    factor, unit = shown_unit(result.unit)
+    rows = max(1, (len(result.names) + 1) // 2)
+    figure, axes = pyplot.subplots(rows, 2, figsize=(14, 3 * rows), sharex=True, squeeze=False)
+    for joint, (axis, name) in enumerate(zip(axes.T.flatten(), result.names, strict=False)):
         for seam in result.seams:
             axis.axvline(seam / result.fps, color="0.9", linewidth=0.8)
-        axis.plot(times, np.degrees(result.recorded[:, joint]), "k", label="recorded")
-        axis.plot(times, np.degrees(result.executed[:, joint]), "C1", label="policy")
-        mean = np.degrees(summary.mean[joint])
-        axis.set_title(f"{JOINT_NAMES[joint]}: mean error {mean:.2f} deg", fontsize=10)
-        axis.set_ylabel("deg")
+        axis.plot(times, factor * result.recorded[:, joint], "k", label="recorded")
+        axis.plot(times, factor * result.executed[:, joint], "C1", label="policy")
+        axis.set_title(f"{name}: mean error {factor * summary.mean[joint]:.2f}", fontsize=10)
+        axis.set_ylabel(unit)
     axes[0, 0].legend(loc="best")
     for axis in axes[-1]:
         axis.set_xlabel("s")

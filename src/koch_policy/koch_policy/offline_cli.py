@@ -6,26 +6,35 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from koch_episodes.bag.reader import is_bag
+from koch_episodes.dataset.layout import load_info
+from koch_episodes.dataset.recorded import plain_name
 from koch_policy.chunks import StrategyKind
 from koch_policy.chunks.guided import predict_continuing
 from koch_policy.chunks.strategies import strategy_kind
+from koch_policy.configs import ACTION
 from koch_policy.errors import UnknownKeysError
 from koch_policy.execution.compatibility import policy_units
 from koch_policy.execution.inference import plain_predict
-from koch_policy.offline import plot, replay
+from koch_policy.offline import Tick, plot, replay
+from koch_policy.policy import Policy
 from koch_policy.recordings import bag_ticks, dataset_ticks
 from koch_policy.runtime import load_policy
 from koch_rig.calibration import load_calibration
+from koch_rig.errors import KochError
+from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
-from koch_rig.units import JointUnits
+from koch_rig.units import JointUnits, Units
 
 _SETTINGS = ("precision", "device", "calibration", "execution_steps")
 
@@ -44,27 +53,85 @@ def replay_settings(settings: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def replay_command(options: argparse.Namespace, rig_path: Path) -> int:
-    """`koch run --policy DIR --replay PATH`."""
+@dataclass(frozen=True, eq=False)
+class _Recording:
+    """What is replayed.
+
+    Attributes:
+        ticks: Observations and actions.
+        fps: Ticks per second.
+        convert: From the policy's units to `unit`.
+        names: Of the action's elements.
+        unit: In which actions are compared.
+    """
+
+    ticks: Iterator[Tick]
+    fps: float
+    convert: Callable[[NDArray[Any]], NDArray[np.float64]]
+    names: tuple[str, ...]
+    unit: str
+
+
+def _bag(options: argparse.Namespace, policy: Policy, rig_path: Path) -> _Recording:
+    """A bag holds joint states in [rad]: the rig says what the policy sees of them."""
     rig = load_rig(rig_path)
     units = {
         name: JointUnits(arm, load_calibration(arm.calibration_path))
         for name, arm in rig.arms.items()
     }
+    to_rad = partial(units[rig.follower.name].to_rad, policy_units(policy))
+    ticks = bag_ticks(options.replay, rig, policy, units)
+    return _Recording(ticks, float(rig.fps), to_rad, JOINT_NAMES, "rad")
+
+
+def _dataset(options: argparse.Namespace, policy: Policy, rig_path: Path) -> _Recording:
+    """A dataset needs no rig: what it holds is what the policy learnt from.
+
+    Actions are compared in [rad] where that is known, which a person can judge better.
+    """
+    width = policy.config.action_dim
+    named = policy.extras.names.get(ACTION) or [f"{ACTION}.{index}" for index in range(width)]
+    names = tuple(plain_name(name) for name in named)
+    to_rad = _to_rad(policy, names, rig_path, is_asked=options.rig is not None)
+    unit = "rad" if to_rad is not None else "dataset units"
+    convert = to_rad or (lambda values: np.asarray(values, np.float64))
+    ticks = dataset_ticks(options.replay, options.episode, policy, convert)
+    fps = float(load_info(options.replay).fps)
+    return _Recording(ticks, fps, convert, names, unit)
+
+
+def _to_rad(
+    policy: Policy, names: tuple[str, ...], rig_path: Path, *, is_asked: bool
+) -> Callable[[NDArray[Any]], NDArray[np.float64]] | None:
+    """How a policy's actions become [rad]; None where they are no joints of a rig at hand."""
+    units = policy_units(policy)
+    if names != JOINT_NAMES:
+        return None
+    if units is Units.RADIANS:
+        return lambda values: np.asarray(values, np.float64)
+    try:
+        follower = load_rig(rig_path).follower
+        return partial(
+            JointUnits(follower, load_calibration(follower.calibration_path)).to_rad, units
+        )
+    except KochError:
+        if is_asked:
+            raise
+        return None  # the default rig is not the one of this dataset, or not calibrated
+
+
+def replay_command(options: argparse.Namespace, rig_path: Path) -> int:
+    """`koch run --policy DIR --replay PATH`."""
     chosen = replay_settings(options.settings)
     execution_steps = int(chosen.pop("execution_steps", 0))
     policy = load_policy(options.policy, options.runtime, full_horizon=True, **chosen)
-    to_rad = partial(units[rig.follower.name].to_rad, policy_units(policy))
     kind = strategy_kind(options.strategy, policy.config)
-    if is_bag(options.replay):
-        ticks, fps = bag_ticks(options.replay, rig, policy, units), float(rig.fps)
-    else:
-        ticks = dataset_ticks(options.replay, options.episode, policy, to_rad)
-        fps = policy.extras.fps or float(rig.fps)
+    recording = (_bag if is_bag(options.replay) else _dataset)(options, policy, rig_path)
     predict = predict_continuing if kind is StrategyKind.RTC else plain_predict
     result = replay(
-        policy, ticks, fps=fps, to_rad=to_rad, kind=kind, predict=predict,
-        execution_steps=execution_steps,
+        policy, recording.ticks, fps=recording.fps, to_rad=recording.convert, kind=kind,
+        predict=predict, execution_steps=execution_steps, names=recording.names,
+        unit=recording.unit,
     )  # fmt: skip
     summary = result.errors()
     delays = sorted(result.delays_s) or [0.0]

@@ -8,6 +8,7 @@ Also what a bag tells about a policy that ran while it was recorded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ from koch_episodes.stream import StreamBuffer
 from koch_policy.chunks import Grid
 from koch_policy.chunks.seams import SeamStatistics, seams_of_messages
 from koch_policy.configs import ACTION
+from koch_policy.dataset_view import DatasetView
 from koch_policy.errors import DatasetError
-from koch_policy.execution.compatibility import dataset_keys
+from koch_policy.execution.compatibility import check_policy
 from koch_policy.execution.observation import CAMERAS, ObservationBuilder, Vector
 from koch_policy.offline import Tick
 from koch_policy.policy import Policy
-from koch_policy.runtime.calibration import dataset_observation, require_features
 from koch_rig.rig import Rig
 from koch_rig.units import JointUnits
 
@@ -34,39 +35,48 @@ _SETTLE_NS = _NS // 5  # a tick is looked at when the bag is this much further
 
 
 def dataset_ticks(
-    path: Path, episode: int, policy: Policy, to_rad: Callable[[Any], NDArray[np.float64]]
+    path: Path, episode: int, policy: Policy, convert: Callable[[Any], NDArray[np.float64]]
 ) -> Iterator[Tick]:
     """The frames of one episode of a LeRobot dataset.
 
+    Args:
+        path: Dataset folder.
+        episode: Its `episode_index`.
+        policy: Tells the inputs.
+        convert: From the dataset's units to those of the replay.
+
     Raises:
-        DatasetError: There is no such episode, or an input of the policy is not in the dataset.
+        DatasetError: The dataset does not fit the policy; see `DatasetView`.
     """
-    from koch_episodes.dataset.reader import LeRobotDatasetReader
+    view = DatasetView(path, policy.config, policy.extras, getattr(policy, "rename", {}))
+    row = view.data.reader.episode_numbered(episode)
+    return _view_ticks(view, range(row.from_index, row.to_index), convert)
 
-    reader = LeRobotDatasetReader(path)
-    if not 0 <= episode < len(reader.episodes):
-        raise DatasetError(
-            str(path), f"has no episode {episode}", f"It has 0..{len(reader.episodes) - 1}."
-        )
-    sources = dataset_keys(policy)
-    require_features(path, reader.features, sources)
-    row = reader.episodes[episode]
-    offsets = policy.config.observation_offsets()
-    for index in range(row.from_index, row.to_index):
 
-        def observe(index: int = index) -> dict[str, Any]:
-            return dataset_observation(reader, index, sources, offsets)
-
-        yield Tick(observe, to_rad(np.asarray(reader.column(ACTION)[index])))
+def _view_ticks(
+    view: DatasetView, rows: range, convert: Callable[[Any], NDArray[np.float64]]
+) -> Iterator[Tick]:
+    for index in rows:
+        yield Tick(partial(view.observation, index), convert(view.actions[index]))
 
 
 def bag_ticks(
-    path: Path, rig: Rig, policy: Policy, units: dict[str, JointUnits]
+    path: Path,
+    rig: Rig,
+    policy: Policy,
+    units: dict[str, JointUnits],
+    say: Callable[[str], None] = print,
 ) -> Iterator[Tick]:
-    """The ticks of a bag, assembled as the live node assembles them."""
-    from koch_episodes.bag import open_bag
-    from koch_episodes.bag.types import TypeDecoder
+    """The ticks of a bag, assembled as the live node assembles them.
 
+    Raises:
+        MismatchError: The policy does not fit the rig, as when it runs live.
+        EpisodeError: The bag's stamps cannot be followed; see `StampedBag`.
+    """
+    from koch_episodes.bag import open_bag
+    from koch_episodes.bag.stamped import StampedBag
+
+    check_policy(policy, rig, str(path), allow=True)
     builder = ObservationBuilder(policy, rig, units)
     feature = rig.features.get(ACTION)
     action_stream = f"{rig.follower.name}/joint_command" if feature is None else feature.stream
@@ -78,14 +88,13 @@ def bag_ticks(
         if missing:
             raise DatasetError(str(path), f"lacks {', '.join(missing)}", "Record these topics.")
         task = bag.custom.get("koch.task") or rig.task
-        types = TypeDecoder()
-        for topic in topics:
-            types.add(bag.topics[topic])
+        stamped = StampedBag(bag, topics)
+        for line in stamped.notes:
+            say(line)
         grid: Grid | None = None
         tick = 0
-        for message in bag.messages(list(topics)):
-            value = types.decode(bag.topics[message.topic].type, message.data)
-            stamp = _ns(value.header.stamp)
+        for message in stamped.messages():
+            stamp, value = message.stamp_ns, message.value
             name = topics[message.topic]
             if name == action_stream:
                 actions.push(stamp, Vector(list(value.name), list(value.position)))
@@ -111,7 +120,7 @@ def seams_of_bag(path: Path) -> dict[str, SeamStatistics]:
         DatasetError: The bag lacks one of the topics, or holds several policies.
     """
     from koch_episodes.bag import open_bag
-    from koch_episodes.bag.types import TypeDecoder
+    from koch_episodes.bag.stamped import StampedBag
 
     with open_bag(path) as bag:
         wanted = {}
@@ -123,15 +132,12 @@ def seams_of_bag(path: Path) -> dict[str, SeamStatistics]:
                     str(path), f"needs one topic ...{suffix}, has {got}", "Record both topics."
                 )
             wanted[found[0]] = suffix
-        types = TypeDecoder()
-        for topic in wanted:
-            types.add(bag.topics[topic])
         commands: list[tuple[int, tuple[float, ...]]] = []
         chunks: list[tuple[str, int, int, float]] = []
-        for message in bag.messages(list(wanted)):
-            value = types.decode(bag.topics[message.topic].type, message.data)
+        for message in StampedBag(bag, wanted).messages():
+            value = message.value
             if wanted[message.topic] == "/command/policy":
-                commands.append((_ns(value.header.stamp), tuple(map(float, value.position))))
+                commands.append((message.stamp_ns, tuple(map(float, value.position))))
             else:
                 first = _ns(value.first_step_time)
                 chunks.append((value.strategy, first, int(value.entry_index), float(value.step_s)))

@@ -15,53 +15,66 @@ from numpy.typing import NDArray
 
 from koch_episodes.errors import DecodeError
 from koch_episodes.stream import StreamBuffer
-from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
+from koch_rig.joints import JOINT_NAMES
 
 _KEPT = 20_000
 
 
 @dataclass(frozen=True, eq=False)
 class ErrorSummary:
-    """Absolute action errors per joint, in JOINT_NAMES order, [rad].
+    """Absolute action errors per element of the action.
 
     Attributes:
         count: Number of compared ticks.
-        mean, p95, largest: float64 (6,); zeros when nothing was compared.
+        mean, p95, largest: float64 (A,); zeros when nothing was compared.
+        names: Of the elements.
+        unit: "rad", or what a recording's values are in.
     """
 
     count: int
     mean: NDArray[np.float64]
     p95: NDArray[np.float64]
     largest: NDArray[np.float64]
+    names: tuple[str, ...] = JOINT_NAMES
+    unit: str = "rad"
 
     def __str__(self) -> str:
-        """One line for a person, in degrees."""
+        """One line for a person; angles in degrees."""
         if not self.count:
             return "no action was compared"
+        factor, unit = shown_unit(self.unit)
+        digits = 1 if self.unit == "rad" else 3
         parts = [
-            f"{joint} {np.degrees(mean):.1f} ({np.degrees(p95):.1f})"
-            for joint, mean, p95 in zip(JOINT_NAMES, self.mean, self.p95, strict=True)
+            f"{name} {factor * mean:.{digits}f} ({factor * p95:.{digits}f})"
+            for name, mean, p95 in zip(self.names, self.mean, self.p95, strict=True)
         ]
-        return f"mean (p95) error in degrees over {self.count} ticks: " + ", ".join(parts)
+        return f"mean (p95) error in {unit} over {self.count} ticks: " + ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers for JSON."""
+        """Plain numbers for JSON; keys carry the unit where it is rad."""
+        suffix = "_rad" if self.unit == "rad" else ""
         rows = {
-            joint: {"mean_rad": float(a), "p95_rad": float(b), "max_rad": float(c)}
-            for joint, a, b, c in zip(JOINT_NAMES, self.mean, self.p95, self.largest, strict=True)
+            name: {f"mean{suffix}": float(a), f"p95{suffix}": float(b), f"max{suffix}": float(c)}
+            for name, a, b, c in zip(self.names, self.mean, self.p95, self.largest, strict=True)
         }
-        return {"count": self.count, "joints": rows}
+        return {"count": self.count, "unit": self.unit, "joints": rows}
 
 
-def summarize(errors: NDArray[np.float64]) -> ErrorSummary:
-    """Summarise absolute errors (N, 6) in [rad]."""
+def shown_unit(unit: str) -> tuple[float, str]:
+    """Return factor and name of the unit in which values are shown: degrees for rad."""
+    return (float(np.degrees(1.0)), "degrees") if unit == "rad" else (1.0, unit)
+
+
+def summarize(
+    errors: NDArray[np.float64], names: tuple[str, ...] = JOINT_NAMES, unit: str = "rad"
+) -> ErrorSummary:
+    """Summarise absolute errors (N, A)."""
     if not len(errors):
-        zero = np.zeros(JOINT_COUNT)
-        return ErrorSummary(0, zero, zero, zero)
+        zero = np.zeros(len(names))
+        return ErrorSummary(0, zero, zero, zero, names, unit)
     sizes = np.abs(errors)
-    return ErrorSummary(
-        len(sizes), sizes.mean(axis=0), np.quantile(sizes, 0.95, axis=0), sizes.max(axis=0)
-    )
+    p95 = np.quantile(sizes, 0.95, axis=0)
+    return ErrorSummary(len(sizes), sizes.mean(axis=0), p95, sizes.max(axis=0), names, unit)
 
 
 class ShadowMeter:

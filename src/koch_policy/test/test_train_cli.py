@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,12 +17,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from koch_policy.checkpoint import load_checkpoint
 from koch_policy.errors import DatasetError
 from koch_policy.train.cli import main
 from koch_policy.train.config import TrainConfig
 from koch_policy.train.degrees import degrees_per_unit
+from koch_policy.train.header import header
+from koch_policy.train.setup import make_trainer
 from koch_policy.train.source import open_demonstrations
 
 SOURCES = Path(__file__).parents[2]
@@ -230,3 +234,70 @@ def test_two_processes_train_as_one(dataset: Path, tmp_path: Path) -> None:
         weights.append(load_checkpoint(out).model.state_dict())
     for key, value in weights[0].items():
         assert np.allclose(weights[1][key], value, atol=2e-4), key
+
+
+def test_a_run_says_first_what_it_will_do(dataset: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "run"
+    assert main(["--dataset", str(dataset), "--out", str(out), *SMALL]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().err.splitlines() if line[:1]}
+    assert re.search(r"act, [0-9.]+ M parameters, all trainable, not pretrained", lines["policy"])
+    assert "6 episodes (5 to learn from, 1 held out), 240 frames at 30" in lines["data"]
+    assert "cameras: none" in lines["inputs"]
+    assert "observation.environment_state (4)" in lines["inputs"]
+    assert "cpu (1 thread(s)), float32" in lines["device"]
+    assert re.search(r"step 0 to 6, 4 windows each, \d+\.\d+ s per step: about", lines["run"])
+    assert "advice" not in lines
+
+
+def test_a_long_run_on_a_processor_names_what_to_choose(make: Any, tmp_path: Path) -> None:
+    data = make.demonstrations(pictures=True)
+    trainer = make_trainer(data, make.recipe("act", steps=10_000), tmp_path)
+    advice = [line for line in header(trainer, 30.0) if line.startswith("advice")]
+    assert "83 hours (3 days) on a processor is long" in advice[0]
+    assert "--policy act --preset tiny-vision" in advice[0]
+    assert "act --preset camera" not in advice[0]
+    assert any("train.image_size" in line for line in advice)
+    blind = make_trainer(make.demonstrations(), make.recipe("act", steps=10_000), tmp_path)
+    assert "--policy act --preset tiny (" in "".join(header(blind, 30.0))
+    assert not [line for line in header(trainer, 0.1) if line.startswith("advice")]
+
+
+def test_timing_a_step_leaves_the_run_as_it_was(make: Any, tmp_path: Path) -> None:
+    recipe = make.recipe("flow").with_overrides({"policy": {"backbone_norm": "batch"}}, "test")
+    trainers = [
+        make_trainer(make.demonstrations(pictures=True), recipe, tmp_path / str(k))
+        for k in range(2)
+    ]
+    assert trainers[0].seconds_per_step() > 0.0
+    states = [trainer.model.state_dict() for trainer in trainers]
+    for key, value in states[0].items():
+        assert torch.equal(value, states[1][key]), key
+    draws = []
+    for trainer in trainers:
+        torch.manual_seed(3)
+        trainer.seconds_per_step()
+        draws.append(torch.rand(3))
+    assert torch.equal(*draws)
+
+
+def test_a_preset_that_lacks_a_feature_names_one_that_fits(
+    make: Any, tmp_path: Path, capsys: Any
+) -> None:
+    root = make.dataset(tmp_path / "data", pictures=True)
+    info = json.loads((root / "meta/info.json").read_text())
+    del info["features"]["observation.environment_state"]
+    (root / "meta/info.json").write_text(json.dumps(info))
+    asked = ["--dataset", str(root), "--out", str(tmp_path / "o"), "--preset", "tiny"]
+    assert main(asked) == 2
+    error = capsys.readouterr().err
+    assert "has no vector 'observation.environment_state'" in error
+    assert "--policy act --preset tiny-vision" in error
+
+
+def test_wandb_is_refused_where_it_is_not_installed(
+    dataset: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    asked = ["--dataset", str(dataset), "--out", str(tmp_path / "o"), *SMALL]
+    assert main([*asked, "--set", "train.wandb=koch"]) == 2
+    assert "pip install wandb" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koch_rig.load import load_rig
+from koch_rig.working import Working
 from koch_sim.errors import GraphEndedError, SimulationError
 from koch_sim.evaluation import Evaluation, Trial, write_contact_sheet
 from koch_sim.expert import STYLES
@@ -141,8 +142,10 @@ def _evaluate_lockstep(options: argparse.Namespace) -> Evaluation:
         make = partial(PolicyRollouts, settings, policy, options.timeout_s)
     begin = time.monotonic()
     seeds = range(options.seed, options.seed + options.rollouts)
-    for trial in over_processes(make, seeds, options.jobs):
-        _add(evaluation, trial, options.rollouts)
+    with Working(f"koch eval: {options.rollouts} rollouts in lockstep") as work:
+        for trial in over_processes(make, seeds, options.jobs):
+            _add(evaluation, trial, options.rollouts)
+            work.now(f"{len(evaluation.trials)} of {options.rollouts} rollouts")
     evaluation.policy = {"wall_s": time.monotonic() - begin}
     return evaluation
 
@@ -205,10 +208,12 @@ def _evaluate(rig: Rig, options: argparse.Namespace, check: Callable[[], None]) 
     evaluation = Evaluation(_subject(options))
     pictures: list[tuple[bytes, bool]] = []
     with evaluator_node(rig, camera, check) as evaluator:
-        evaluator.wait_ready(READY_TIMEOUT_S, policy=options.policy is not None)
+        with Working("koch eval: waiting for the graph to be ready"):
+            evaluator.wait_ready(READY_TIMEOUT_S, policy=options.policy is not None)
         for number in range(options.rollouts):
             seed = options.seed + number
-            trial = _trial(evaluator, rig, options, seed)
+            with Working(f"rollout {number + 1} of {options.rollouts}, seed {seed}"):
+                trial = _trial(evaluator, rig, options, seed)
             _add(evaluation, trial, options.rollouts)
             if evaluator.picture is not None:
                 pictures.append((evaluator.picture, trial.success))

@@ -13,7 +13,7 @@ from .digest import source_roots
 from .environment import build_environment
 from .errors import SetupError
 from .options import Options
-from .run import run, say
+from .run import quiet_output, run, say
 
 _LAYOUT = "merged"
 _CHECK = "import rclpy, koch_interfaces.msg, control_msgs.action, tf2_msgs.msg"
@@ -53,6 +53,32 @@ def build(root: Path, options: Options, python: Path) -> None:
         cwd=root,
         show=_colcon_progress,
     )
+    make_importable(root, site_folder(python))
+
+
+def site_folder(python: Path) -> Path:
+    """Where the environment of an interpreter keeps its packages."""
+    code = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+    return Path(quiet_output([str(python), "-c", code]) or "")
+
+
+def make_importable(root: Path, site: Path) -> Path:
+    """Let `.venv/bin/python` import the workspace by itself, for notebooks and editors.
+
+    Args:
+        root: The checkout.
+        site: `site-packages` of the environment.
+
+    Returns:
+        The file that Python reads at its start.
+    """
+    installed = root / "install" / "/".join(site.parts[-3:])  # lib/python3.x/site-packages
+    # With --symlink-install a package stays in its build folder, and a link tells where.
+    links = sorted(installed.glob("*.egg-link"))
+    folders = [link.read_text(encoding="utf-8").splitlines()[0].strip() for link in links]
+    path = site / "koch_workspace.pth"
+    path.write_text("".join(f"{folder}\n" for folder in [*folders, installed]), encoding="utf-8")
+    return path
 
 
 def check(root: Path, options: Options, python: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from koch_rig.terminal import complain, say
+from koch_rig.working import Working
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ VERBS = (
     Verb("inspect", "koch_episodes.inspect_cli", "look into an episode or a dataset"),
     Verb("replay", "koch_episodes.replay_cli", "play a recorded episode on the follower"),
     Verb("train", "koch_policy.train.cli", "train a policy on a dataset"),
+    Verb("runs", "koch_policy.runs_cli", "list training runs with their losses and success"),
     Verb("run", "koch_policy.run_cli", "let a trained policy drive the follower"),
     Verb("eval", "koch_sim.evaluate_cli", "measure the success of a policy in simulation"),
 )
@@ -110,7 +112,8 @@ def load(verb: Verb) -> Callable[[list[str]], int]:
         VerbUnavailableError: Its package, or a library that it needs, is not installed.
     """
     try:
-        module = importlib.import_module(verb.module)
+        with Working(f"koch {verb.name}: loading"):  # PyTorch alone takes seconds
+            module = importlib.import_module(verb.module)
     except ModuleNotFoundError as error:
         raise _unavailable(verb, error) from error
     main: Callable[[list[str]], int] = module.main

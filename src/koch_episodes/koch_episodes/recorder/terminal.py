@@ -18,6 +18,7 @@ from koch_episodes.recorder.keys import Keyboard
 from koch_episodes.recorder.plan import Key, PlanSettings, Presses, RecordPlan, Step, Verb
 from koch_episodes.recorder.session import Phase
 from koch_rig.errors import KochError
+from koch_rig.working import Working
 
 if TYPE_CHECKING:
     from koch_episodes.recorder.nodes.client import RecorderClient
@@ -95,7 +96,8 @@ def main(argv: list[str]) -> int:
     with contextlib.ExitStack() as stack:
         client = RecorderClient()
         stack.callback(client.close)
-        _find_recorder(client, options, stack)
+        with Working("koch record: looking for a recorder") as work:
+            _find_recorder(client, options, stack, work)
         client.set_number("reset_time_s", options.reset_time_s)
         keyboard = stack.enter_context(Keyboard())
         if not keyboard.present and not options.num_episodes:
@@ -107,7 +109,10 @@ def main(argv: list[str]) -> int:
 
 
 def _find_recorder(
-    client: RecorderClient, options: argparse.Namespace, stack: contextlib.ExitStack
+    client: RecorderClient,
+    options: argparse.Namespace,
+    stack: contextlib.ExitStack,
+    work: Working,
 ) -> None:
     """Wait for the running recorder, or start one."""
     from koch_episodes.recorder.nodes.client import OwnRecorder, RecorderGoneError
@@ -117,6 +122,7 @@ def _find_recorder(
     rig = options.rig or (Path(os.environ["KOCH_RIG"]) if os.environ.get("KOCH_RIG") else None)
     if rig is None:
         raise RigNeededError
+    work.now("koch record: starting a recorder")
     # The search has met the other nodes: a recorder must take its time from where they do.
     clock = client.follow_graph_clock()
     own = stack.enter_context(OwnRecorder(rig, options.root, use_sim_time=clock))

@@ -4,16 +4,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from koch_episodes.bag import is_bag, open_bag
-from koch_episodes.bag.types import TypeDecoder
+from koch_episodes.bag.stamped import StampedBag
 from koch_episodes.decode import joint_vector
 from koch_episodes.errors import DecodeError, EpisodeError
 from koch_episodes.stream import NS_PER_S
@@ -22,6 +20,7 @@ from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import Rig
 from koch_rig.units import JointUnits, Units
 
+ACTION = "action"
 _JOINT_STATE = "sensor_msgs/msg/JointState"
 _LARGEST_HOLE_S = 0.5
 Array = npt.NDArray[np.float64]
@@ -35,11 +34,13 @@ class Motion:
         name: Where it comes from, for messages.
         times_s: Strictly increasing, first one 0, shape (N,), [s].
         positions_rad: In JOINT_NAMES order, shape (N, 6), [rad].
+        notes: What was passed over in the recording, for the user.
     """
 
     name: str
     times_s: Array
     positions_rad: Array
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what a motion must be.
@@ -137,58 +138,42 @@ def _from_bag(path: Path, arm: str | None, from_s: float, to_s: float) -> tuple[
                 f"holds no joint commands; it has {sorted(joints)}",
                 "Choose an arm with --arm.",
             )
-        types = TypeDecoder()
-        types.add(bag.topics[topic])
+        stamped = StampedBag(bag, [topic])
         times: list[int] = []
         poses: list[Array] = []
-        for message in bag.messages([topic]):
+        for message in stamped.messages():
             try:
-                state: Any = types.decode(_JOINT_STATE, message.data)
-                pose = joint_vector(state.name, state.position)
+                pose = joint_vector(message.value.name, message.value.position)
             except DecodeError as exc:
                 raise EpisodeError(bag.name, f"{topic}: {exc}") from exc
-            stamp = int(state.header.stamp.sec) * NS_PER_S + int(state.header.stamp.nanosec)
-            if not times or stamp > times[-1]:
-                times.append(stamp)
+            if not times or message.stamp_ns > times[-1]:
+                times.append(message.stamp_ns)
                 poses.append(pose)
     # Differences first: nanoseconds since 1970 do not fit into a double.
     seconds = np.array([(stamp - times[0]) / NS_PER_S for stamp in times], dtype=np.float64)
     positions = np.array(poses, dtype=np.float64).reshape(len(poses), len(JOINT_NAMES))
-    return topic.split("/")[-2], _motion(path.name, seconds, positions, from_s, to_s)
+    motion = _motion(path.name, seconds, positions, from_s, to_s)
+    return topic.split("/")[-2], replace(motion, notes=tuple(stamped.notes))
 
 
 def _from_dataset(
     path: Path, episode: int, rig: Rig, arm: str, units: Units | None, from_s: float, to_s: float
 ) -> Motion:
-    from koch_episodes.dataset import LeRobotDatasetReader
+    from koch_episodes.dataset.recorded import RecordedDataset, is_unnamed, plain_name
 
-    reader = LeRobotDatasetReader(path)
-    row = reader.episode_numbered(episode)
+    data = RecordedDataset(path)
+    row = data.reader.episode_numbered(episode)
     name = f"{path.name}, episode {episode}"
-    names = [str(item) for item in (reader.features["action"].names or ())]
-    columns = [_column(name, names, arm, joint) for joint in JOINT_NAMES]
-    sidecar = _sidecar(path)
-    if sidecar.get("delta_actions"):
-        raise EpisodeError(name, "holds delta actions", "Replay the bag it was made of.")
-    part = slice(row.from_index, row.to_index)
-    values = np.asarray(reader.column("action")[part], dtype=np.float64)[:, columns]
-    chosen = units or Units(str(sidecar.get("units") or "lerobot"))
+    _, names = data.vectors([ACTION])
+    if is_unnamed(names):
+        raise EpisodeError(name, "does not name its actions", "Name them in meta/info.json.")
+    # A dataset of two arms carries the arm in front of its joints' names, as LeRobot's do.
+    of_arm = [f"{arm}_{joint}" for joint in JOINT_NAMES]
+    has_arms = {plain_name(each) for each in names} >= set(of_arm)
+    actions = data.ordered([ACTION], of_arm if has_arms else JOINT_NAMES)
+    values = actions[row.from_index : row.to_index].astype(np.float64)
+    chosen = Units(data.units(None if units is None else units.value) or Units.LEROBOT.value)
     known = rig.arm(arm)
     converter = JointUnits(known, load_calibration(known.calibration_path))
-    times = np.asarray(reader.column("timestamp")[part], dtype=np.float64)
+    times = np.arange(len(values), dtype=np.float64) / data.fps
     return _motion(name, times, converter.to_rad(chosen, values), from_s, to_s)
-
-
-def _column(name: str, names: list[str], arm: str, joint: str) -> int:
-    for wanted in (joint, f"{joint}.pos", f"main_{joint}", f"{arm}_{joint}.pos"):
-        if wanted in names:
-            return names.index(wanted)
-    raise EpisodeError(name, f"has no action for {joint}; it has {', '.join(names)}")
-
-
-def _sidecar(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads((path / "meta/koch.json").read_text(encoding="utf-8"))
-        return content if isinstance(content, dict) else {}
-    except (OSError, ValueError):
-        return {}

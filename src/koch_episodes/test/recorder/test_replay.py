@@ -72,6 +72,33 @@ def test_hole_is_refused_and_a_part_can_be_chosen(bag: Any) -> None:
     assert motion.duration_s == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("place", [0, 1, 7, 38, 39])
+@pytest.mark.parametrize("stamp_s", [None, 3600.0 * 24 * 365, -3600.0])
+def test_one_bad_stamp_is_one_sample_left_out(bag: Any, place: int, stamp_s: float | None) -> None:
+    """Zero, a year ahead, an hour behind: none of them sets the beginning or the end."""
+    times = [0.05 * k for k in range(40)]
+    bad = -START_NS / NS if stamp_s is None else stamp_s
+    path = bag([*times[:place], bad, *times[place + 1 :]], times)
+    _, motion = load_motion(path)
+    assert len(motion.times_s) == 39
+    assert motion.duration_s == pytest.approx(1.95, abs=0.051)
+    assert len(motion.notes) == 1
+    assert "1 of 40 stamps" in motion.notes[0]
+
+
+@pytest.mark.parametrize("back_s", [1.5, 3600.0])
+def test_a_clock_that_is_set_back_is_refused(bag: Any, back_s: float) -> None:
+    first = [10_000.0 + 0.05 * k for k in range(60)]
+    second = [time_s - back_s for time_s in first]
+    with pytest.raises(EpisodeError, match=r"the clock jumps by -.*Convert it, which splits"):
+        load_motion(bag(first + second, [0.0] * 120))
+
+
+def test_a_bag_without_stamps_says_so(bag: Any) -> None:
+    with pytest.raises(EpisodeError, match="20 of 20 messages have no stamp"):
+        load_motion(bag([-START_NS / NS] * 20, [0.0] * 20))
+
+
 def test_measured_path_serves_where_no_command_was_recorded(bag: Any) -> None:
     path = bag([0.0, 0.1], [0.0, 0.1], topic="/left/joint_states")
     with pytest.raises(EpisodeError, match="holds no joint commands"):

@@ -4,18 +4,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from koch_policy.checkpoint import Checkpoint
-from koch_policy.configs import ACTION, TASK
-from koch_policy.errors import DatasetError
+from koch_policy.configs import ACTION
+from koch_policy.dataset_view import DatasetView
 from koch_policy.files import read_json, write_json
 from koch_policy.policy import Observation
 
@@ -96,43 +95,8 @@ def sample_observations(
     """Read observations that lie evenly over a dataset.
 
     Raises:
-        DatasetError: An input of the policy is not in the dataset.
+        DatasetError: The dataset does not fit the policy; see `DatasetView`.
     """
-    from koch_episodes.dataset.reader import LeRobotDatasetReader
-    from koch_policy.execution.compatibility import dataset_keys
-
-    reader = LeRobotDatasetReader(root)
-    view: Any = SimpleNamespace(
-        config=checkpoint.config, extras=checkpoint.extras, rename=checkpoint.rename_map
-    )
-    sources = dataset_keys(view)
-    require_features(root, reader.features, sources)
-    total = sum(episode.length for episode in reader.episodes)
-    rows = np.unique(np.linspace(0, total - 1, count).astype(int)).tolist()
-    offsets = checkpoint.config.observation_offsets()
-    return [dataset_observation(reader, row, sources, offsets) for row in rows]
-
-
-def require_features(
-    root: Path, features: Mapping[str, Any], sources: Mapping[str, list[str]]
-) -> None:
-    """Raise DatasetError unless a dataset has everything that feeds a policy."""
-    for key in [part for parts in sources.values() for part in parts]:
-        if key not in features:
-            have = ", ".join(name for name in features if name.startswith("observation"))
-            raise DatasetError(
-                str(root), f"has no {key}, which the policy needs", f"It has {have}."
-            )
-
-
-def dataset_observation(
-    reader: Any, row: int, sources: Mapping[str, list[str]], offsets: range
-) -> dict[str, Any]:
-    """Return the policy's input at a row of a dataset, observation steps in front if several."""
-    window = reader.window(row, {part: offsets for parts in sources.values() for part in parts})
-    result: dict[str, Any] = {TASK: window["task"]}
-    for key, parts in sources.items():
-        values = [window[part] for part in parts]
-        joined = values[0] if len(values) == 1 else np.concatenate(values, axis=-1)
-        result[parts[0] if len(parts) == 1 else key] = joined[0] if len(offsets) == 1 else joined
-    return result
+    view = DatasetView(root, checkpoint.config, checkpoint.extras, checkpoint.rename_map)
+    rows = np.unique(np.linspace(0, sum(view.data.lengths) - 1, count).astype(int)).tolist()
+    return [view.observation(row) for row in rows]

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from koch_policy.errors import CheckpointError, ConfigError
+from koch_episodes.dataset.layout import load_info
+from koch_policy.errors import CheckpointError, ConfigError, DatasetError
 from koch_policy.memory import keep_freed_memory
 from koch_policy.models.registry import known_policies
 from koch_policy.train import parallel
@@ -27,12 +28,15 @@ from koch_policy.train.config import (
     recipe_from_json,
 )
 from koch_policy.train.degrees import degrees_per_unit
+from koch_policy.train.header import header, preset_hints
 from koch_policy.train.lerobot_keys import honoured
+from koch_policy.train.loop import Trainer
 from koch_policy.train.resume import ResumeError, recipe_differences
 from koch_policy.train.setup import make_trainer
 from koch_policy.train.source import open_demonstrations
 from koch_policy.train.state import MODEL_FOLDER
 from koch_rig.errors import KochError
+from koch_rig.working import Working
 
 _SECOND_SIGNAL_S = 3.0
 
@@ -142,22 +146,9 @@ def train(options: argparse.Namespace) -> None:
         raise ConfigError("--threads", "threads", options.threads, "a number, 0 for the default")
     if options.threads:
         torch.set_num_threads(options.threads)
-    data = open_demonstrations(options.dataset, recipe.train, cache=options.cache)
-    data, degrees = degrees_per_unit(data, options.units, options.rig)
-    device = parallel.start(_device(options.device, recipe))
-    if device.type == "cpu":
-        keep_freed_memory()
+    with Working(f"reading {options.dataset}") as work:
+        trainer = _prepared(options, recipe, work)
     try:
-        trainer = make_trainer(
-            data, recipe, options.out, device=device, degrees=degrees, is_new=not options.resume
-        )
-        if not options.threads and not trainer.config.cameras:
-            # Small matrices gain nothing from a second thread, and one that waits for a core
-            # which another program has holds up both: 1800 samples/s become 32.
-            torch.set_num_threads(1)
-        if options.resume:
-            step = trainer.resume()
-            print(f"resumed at step {step}", file=sys.stderr)
         with _stop_on_signals(trainer.stop):
             trainer.run()
     finally:
@@ -171,6 +162,50 @@ def train(options: argparse.Namespace) -> None:
 def _device(option: str, recipe: Recipe) -> str:
     """Join --device and LeRobot's `policy.device`; `make_trainer` refuses a contradiction."""
     return str(recipe.policy.get("device") or option) if option == "auto" else option
+
+
+def _prepared(options: argparse.Namespace, recipe: Recipe, work: Working) -> Trainer:
+    """Open the data, build the trainer and say what it is going to do."""
+    try:
+        data = open_demonstrations(options.dataset, recipe.train, cache=options.cache)
+    except DatasetError as exc:
+        raise _with_hints(exc, options) from exc
+    data, degrees = degrees_per_unit(data, options.units, options.rig)
+    device = parallel.start(_device(options.device, recipe))
+    if device.type == "cpu":
+        keep_freed_memory()
+    try:
+        work.now("building the network")
+        trainer = make_trainer(
+            data, recipe, options.out, device=device, degrees=degrees, is_new=not options.resume
+        )
+        if not options.threads and not trainer.config.cameras:
+            # Small matrices gain nothing from a second thread, and one that waits for a core
+            # which another program has holds up both: 1800 samples/s become 32.
+            torch.set_num_threads(1)
+        if options.resume:
+            work.say(f"resumed at step {trainer.resume()}")
+        if trainer.rank == 0 and trainer.step < recipe.train.steps:
+            work.now("timing one step")
+            for line in header(trainer, trainer.seconds_per_step()):
+                work.say(line)
+    except BaseException:
+        parallel.stop()
+        raise
+    return trainer
+
+
+def _with_hints(error: DatasetError, options: argparse.Namespace) -> DatasetError:
+    """Name the presets that these data have the features for, where one was asked for."""
+    if options.preset is None or "has no" not in str(error):
+        return error
+    hints = preset_hints(list(load_info(options.dataset).features))
+    fitting = "; ".join(hints) or "none; leave --preset out"
+    return DatasetError(
+        str(error).rstrip("."),
+        f"--preset {options.preset} needs it",
+        f"Presets that fit: {fitting}.",
+    )
 
 
 def main(argv: list[str]) -> int:

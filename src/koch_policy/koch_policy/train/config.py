@@ -47,6 +47,8 @@ class TrainConfig:
         validation_fraction: Part of the episodes that is held out.
         validation_windows: Windows used for the open-loop error.
         log_every, validate_every, save_every: In steps.
+        wandb: Project in Weights & Biases that the figures go to, where that package is
+            installed; None: none.
         inputs: Features the policy sees; empty = state, environment state, all cameras.
         parts: {feature: dataset keys}: join several vectors into one, e.g. two arms.
         image_size: (height, width) pictures are reduced to; None keeps the camera's.
@@ -77,6 +79,7 @@ class TrainConfig:
     log_every: int = 50
     validate_every: int = 1000
     save_every: int = 2000
+    wandb: str | None = None
     inputs: tuple[str, ...] = ()
     parts: Mapping[str, list[str]] = field(default_factory=dict)
     image_size: tuple[int, int] | None = None

@@ -9,10 +9,12 @@ resumed therefore ends with the same bits as one that was not (same machine and 
 
 from __future__ import annotations
 
+import contextlib
+import io
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,11 +43,12 @@ from koch_policy.train.config import RECIPE, Recipe, recipe_from_json
 from koch_policy.train.data import Windows, shuffled_batches
 from koch_policy.train.lerobot_keys import honoured
 from koch_policy.train.metrics import (
+    Board,
     History,
     Progress,
+    open_boards,
     open_loop_error,
     prepare,
-    tensorboard_writer,
 )
 from koch_policy.train.norms import measure_norms
 from koch_policy.train.optim import AveragedWeights, make_optimizer, optimize, set_rate
@@ -176,42 +179,69 @@ class Trainer:
         if self.step >= train.steps:
             return
         self.out.mkdir(parents=True, exist_ok=True)
-        progress = (
-            Progress(train.steps, self.step) if self.rank == 0 and self.show_progress else None
-        )
-        board = tensorboard_writer(self.out) if self.rank == 0 else None
+        shows = self.rank == 0 and self.show_progress
+        progress = Progress(train.steps, self.step, None if shows else io.StringIO())
+        recipe = self.recipe.to_dict()
+        boards = open_boards(self.out, train.wandb, recipe) if self.rank == 0 else []
+        batches = _prefetch(self.training, self._row_batches())
+        with contextlib.ExitStack() as stack:
+            for board in boards:
+                stack.callback(board.close)
+            stack.callback(batches.close)
+            self._train(batches, stack.enter_context(progress), boards)
+
+    def _train(
+        self,
+        batches: Generator[dict[str, Tensor], None, None],
+        progress: Progress,
+        boards: Sequence[Board],
+    ) -> None:
+        """Step, log, validate and save until the end."""
+        train = self.recipe.train
         self.model.train()
         mark, count, samples = time.monotonic(), 0, 0
         sums: dict[str, Tensor] = {}
-        batches = _prefetch(self.training, self._row_batches())
-        try:
-            for batch in batches:
-                parts, norm = self._optimise(batch)
-                count += 1
-                samples += len(batch[ACTION]) * self.world
-                for name, value in parts.items():
-                    sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
-                self.step += 1
-                ends = self.step == train.steps or parallel.any_true(self.stop.is_set())
-                if self.step % train.log_every == 0 or ends:
-                    speed = samples / (time.monotonic() - mark)
-                    row = self._row(sums, count, norm, speed)
-                    mark, count, samples, sums = time.monotonic(), 0, 0, {}
-                    if self.step % train.validate_every == 0 or self.step == train.steps:
-                        row |= self._validate()
-                    self._record(row, board)
-                    if progress is not None:
-                        progress.show(self.step, row["loss"], row["samples_per_s"])
-                if self.step % train.save_every == 0 or ends:
-                    self.save()
-                if ends:
-                    break
-        finally:
-            batches.close()
-            if progress is not None:
-                progress.close()
-            if board is not None:
-                board.close()
+        for batch in batches:
+            parts, norm = self._optimise(batch)
+            count += 1
+            samples += len(batch[ACTION]) * self.world
+            for name, value in parts.items():
+                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
+            self.step = progress.step = self.step + 1
+            ends = self.step == train.steps or parallel.any_true(self.stop.is_set())
+            if self.step % train.log_every == 0 or ends:
+                speed = samples / (time.monotonic() - mark)
+                row = self._row(sums, count, norm, speed)
+                progress.measured(row["loss"], speed)
+                mark, count, samples, sums = time.monotonic(), 0, 0, {}
+                if self.step % train.validate_every == 0 or self.step == train.steps:
+                    progress.phase = "validating"
+                    row |= self._validate()
+                self._record(row, boards)
+            if self.step % train.save_every == 0 or ends:
+                progress.phase = "saving"
+                self.save()
+            progress.phase = ""
+            if ends:
+                return
+
+    def seconds_per_step(self) -> float:
+        """Measure one step without taking it: reading a batch, loss and gradients [s]."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        kept = {key: value.clone() for key, value in self.model.state_dict().items()}
+        self.model.train()
+        begin = time.monotonic()
+        with torch.random.fork_rng(devices):
+            batch = self._augmented(self.training.batch(next(self._row_batches())))
+            kind = self.device.type
+            with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.recipe.train.amp):
+                loss, _ = policy_model(self.model).loss(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            float(loss.detach())  # waits for the device
+        taken_s = time.monotonic() - begin
+        self.optimizer.zero_grad(set_to_none=True)
+        self.model.load_state_dict(kept)  # running statistics of batch norms
+        return taken_s
 
     def _row_batches(self) -> Iterator[NDArray[np.int64]]:
         train = self.recipe.train
@@ -273,14 +303,13 @@ class Trainer:
             "samples_per_s": speed,
         }
 
-    def _record(self, row: dict[str, float], board: Any | None) -> None:
+    def _record(self, row: dict[str, float], boards: Sequence[Board]) -> None:
         self.history.add(row)
         if self.rank != 0:
             return
         self.history.write(self.out)
-        if board is not None:
-            for name, value in row.items():
-                board.add_scalar(name, value, self.step)
+        for board in boards:
+            board.add(row)
 
     def _validate(self) -> dict[str, float]:
         """Return loss and open-loop error of the held-out episodes; all state stays as it was."""

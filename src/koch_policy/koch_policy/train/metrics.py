@@ -5,23 +5,28 @@
 from __future__ import annotations
 
 import csv
-import sys
+import importlib.util
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 import torch
 from torch import nn
 
 from koch_policy.configs import ACTION, ACTION_IS_PAD
+from koch_policy.errors import ConfigError
 from koch_policy.files import write_json
 from koch_policy.models.registry import policy_model
 from koch_policy.normalize import Normalizer
 from koch_policy.train.data import IntArray, Windows
+from koch_rig.working import Working
 
-COLUMNS = ("step", "loss", "rate", "gradient_norm", "samples_per_s", "validation_loss", "error")
+COLUMNS = (
+    "step", "loss", "rate", "gradient_norm", "samples_per_s", "validation_loss", "error",
+    "success",
+)  # fmt: skip
 
 
 @dataclass
@@ -53,30 +58,46 @@ class History:
 
 
 def plot_losses(rows: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draw training loss, validation loss and open-loop error over the steps as PNG."""
+    """Draw losses, open-loop error, success, learning rate and gradient norm over the steps."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 6.5), layout="constrained")
     FigureCanvasAgg(figure)  # no display, whatever backend is configured
-    axes = figure.add_subplot()
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     for name, label in (("loss", "training loss"), ("validation_loss", "validation loss")):
-        points = [(row["step"], row[name]) for row in rows if name in row]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=label)
-    errors = [(row["step"], row["error"]) for row in rows if "error" in row]
-    if errors:
+        _draw(axes, rows, name, label=label)
+    if any("error" in row for row in rows):
         right = axes.twinx()
-        right.plot(*zip(*errors, strict=True), "o--", color="tab:green", markersize=3)
+        _draw(right, rows, "error", style="o--", color="tab:green", markersize=3)
         right.set_ylabel("open-loop action error, mean over joints", color="tab:green")
         right.set_ylim(bottom=0)
-    axes.set_xlabel("step")
+    if any("success" in row for row in rows):
+        _draw(axes, rows, "success", style="s-", color="tab:red", label="success in simulation")
     axes.set_ylabel("loss")
     if any(row.get("loss", 0) > 0 for row in rows):
         axes.set_yscale("log")
-    axes.grid(visible=True, alpha=0.3)
     axes.legend(loc="upper right")
+    _draw(below, rows, "gradient_norm", color="tab:purple")
+    below.set_ylabel("gradient norm", color="tab:purple")
+    if any(row.get("gradient_norm", 0) > 0 for row in rows):
+        below.set_yscale("log")
+    rate = below.twinx()
+    _draw(rate, rows, "rate", color="tab:gray")
+    rate.set_ylabel("learning rate", color="tab:gray")
+    rate.set_ylim(bottom=0)
+    below.set_xlabel("step")
+    for each in (axes, below):
+        each.grid(visible=True, alpha=0.3)
     figure.savefig(path, format="png")
+
+
+def _draw(
+    axes: Any, rows: Sequence[Mapping[str, float]], name: str, *, style: str = "-", **look: Any
+) -> None:
+    points = [(row["step"], row[name]) for row in rows if name in row]
+    if points:
+        axes.plot(*zip(*points, strict=True), style, **look)
 
 
 @torch.no_grad()
@@ -119,49 +140,131 @@ def prepare(
     return ready
 
 
-@dataclass
 class Progress:
-    """One line on the terminal that is rewritten: step, loss, samples/s and time to go."""
+    """The run's line: step, loss, samples/s, time to go and what is being done.
 
-    steps: int
-    first: int
-    stream: TextIO = field(default_factory=lambda: sys.stderr)
-    _begin: float = field(default_factory=time.monotonic)
-    _shown: float = 0.0
+    A thread shows it, so that it moves while a step or a validation takes long. A context manager.
 
-    def show(self, step: int, loss: float, samples_per_s: float) -> None:
-        """Rewrite the line, at most five times a second; every 30 s where it is no terminal."""
-        now = time.monotonic()
-        terminal = self.stream.isatty()
-        if now - self._shown < (0.2 if terminal else 30.0) and step != self.steps:
-            return
-        self._shown = now
-        done = (step - self.first) / max(self.steps - self.first, 1)
-        left_s = (now - self._begin) / max(done, 1e-9) * (1 - done)
-        bar = "#" * round(20 * step / self.steps)
-        text = (
-            f"[{bar:<20}] {step}/{self.steps}  loss {loss:.4f}  "
-            f"{samples_per_s:.0f} samples/s  {_clock(left_s)} to go"
-        )
-        self.stream.write(f"\r{text:<79}" if terminal else f"{text}\n")
-        self.stream.flush()
+    Args:
+        steps: Of the whole run.
+        first: Step at which this process begins.
+        stream: Where to write; standard error if absent.
+    """
 
-    def close(self) -> None:
-        """End the line."""
-        if self.stream.isatty():
-            self.stream.write("\n")
+    def __init__(self, steps: int, first: int, stream: TextIO | None = None) -> None:
+        self.steps = steps
+        self.first = first
+        self.step = first
+        self.phase = ""  # other than training: validating, saving
+        self._figures = ""
+        self._begin = time.monotonic()
+        self._working = Working(self.line, stream)
+
+    def __enter__(self) -> Progress:
+        """Start."""
+        self._working.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Stop."""
+        self._working.__exit__(*error)
+
+    def say(self, line: str) -> None:
+        """Write a line that stays."""
+        self._working.say(line)
+
+    def measured(self, loss: float, samples_per_s: float) -> None:
+        """Show the newest figures."""
+        self._figures = f"  loss {loss:.4f}  {samples_per_s:.0f} samples/s"
+
+    def line(self) -> str:
+        """Return the line of this moment."""
+        done = self.step - self.first
+        bar = "#" * round(20 * self.step / self.steps)
+        left = ""
+        if done:
+            passed_s = time.monotonic() - self._begin
+            left = f"  {clock(passed_s / done * (self.steps - self.step))} to go"
+        phase = f"  {self.phase}" if self.phase else ""
+        return f"[{bar:<20}] {self.step}/{self.steps}{self._figures}{left}{phase}"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a time as M:SS, or H:MM:SS."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def tensorboard_writer(out: Path) -> Any | None:
-    """Return a TensorBoard writer where the package is installed, else None."""
-    try:
+class Board(Protocol):
+    """Somewhere else that the figures of a run go to."""
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Take one row of the loss table."""
+        ...
+
+    def close(self) -> None:
+        """End."""
+        ...
+
+
+class TensorBoard:
+    """TensorBoard's event files in OUT/tensorboard."""
+
+    def __init__(self, out: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(out / "tensorboard"))
+
+        self._writer: Any = SummaryWriter(str(out / "tensorboard"))
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Write one scalar per figure."""
+        for name, value in row.items():
+            self._writer.add_scalar(name, value, int(row["step"]))
+
+    def close(self) -> None:
+        """Flush."""
+        self._writer.close()
+
+
+class Wandb:
+    """A run in a Weights & Biases project; WANDB_MODE=offline keeps it on this machine.
+
+    Raises:
+        ConfigError: The package is not installed.
+    """
+
+    def __init__(self, project: str, out: Path, recipe: Mapping[str, Any]) -> None:
+        try:
+            import wandb
+        except ImportError as exc:
+            raise ConfigError(
+                "train", "wandb", project, "null, as wandb is not installed",
+                "Add it with `.venv/bin/python -m pip install wandb`.",
+            ) from exc  # fmt: skip
+        # The name of the output folder names the run, so that --resume goes on with the same one.
+        self._run: Any = wandb.init(
+            project=project, name=out.name, id=out.name, dir=str(out), config=dict(recipe),
+            resume="allow",
+        )  # fmt: skip
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Log the figures under their step."""
+        self._run.log(dict(row), step=int(row["step"]))
+
+    def close(self) -> None:
+        """Finish the run."""
+        self._run.finish()
+
+
+def open_boards(out: Path, wandb_project: str | None, recipe: Mapping[str, Any]) -> list[Board]:
+    """Open TensorBoard where it is installed, and wandb where the recipe asks for it.
+
+    Raises:
+        ConfigError: wandb is asked for and not installed.
+    """
+    boards: list[Board] = []
+    if wandb_project is not None:
+        boards.append(Wandb(wandb_project, out, recipe))
+    if importlib.util.find_spec("tensorboard") is not None:
+        boards.append(TensorBoard(out))
+    return boards

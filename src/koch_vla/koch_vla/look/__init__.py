@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from koch_rig.terminal import complain, say
+from koch_rig.working import Working
 
 __all__ = ["main"]
 
@@ -27,19 +28,22 @@ def main(argv: list[str]) -> int:
     parser.add_argument("-o", "--output", type=Path, default=Path("look.png"), metavar="PNG")
     arguments = parser.parse_args(argv)
 
-    from koch_vla.look.picture import draw
-    from koch_vla.up import load_chosen_rig
+    with Working("koch look: loading") as work:
+        from koch_vla.look.picture import draw
+        from koch_vla.up import load_chosen_rig
 
-    rig = load_chosen_rig(arguments.rig, arguments.sim)
-    if arguments.bag is None:
-        from koch_vla.nodes.listen import listen
+        rig = load_chosen_rig(arguments.rig, arguments.sim)
+        work.now("koch look: listening to arms and cameras")
+        if arguments.bag is None:
+            from koch_vla.nodes.listen import listen
 
-        snapshot = listen(rig, arguments.seconds, arguments.timeout)
-    else:
-        from koch_vla.look.from_bag import snapshot_at
+            snapshot = listen(rig, arguments.seconds, arguments.timeout)
+        else:
+            from koch_vla.look.from_bag import snapshot_at
 
-        snapshot = snapshot_at(rig, arguments.bag, arguments.at, arguments.seconds)
-    draw(rig, snapshot, arguments.output)
+            snapshot = snapshot_at(rig, arguments.bag, arguments.at, arguments.seconds)
+        work.now("koch look: drawing")
+        draw(rig, snapshot, arguments.output)
     say(f"{arguments.output}")
     missing = [f"{arm}/joint_states" for arm in rig.arms if arm not in snapshot.joints]
     if arguments.bag is not None:  # a recorder keeps no arm that is no stream of the rig

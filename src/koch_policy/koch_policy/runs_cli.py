@@ -1,0 +1,169 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""`koch runs`: a table over training runs, from what each wrote into its output folder."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from koch_policy.errors import CheckpointError
+from koch_rig.terminal import Column, limit, say, table
+
+_LAST = "checkpoints/last/pretrained_model"
+_COLUMNS = (
+    Column("run"),
+    Column("policy"),
+    Column("step", right=True),
+    Column("of", rank=5, right=True),
+    Column("loss", right=True),
+    Column("val. loss", rank=2, right=True),
+    Column("error", rank=3, right=True),
+    Column("success", rank=1, right=True),
+    Column("episodes", rank=4, right=True),
+    Column("dataset", rank=6),
+    Column("saved", rank=7),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run.
+
+    Attributes:
+        folder: Its output folder.
+        policy: Policy type.
+        step, steps: Of the newest checkpoint, and of the recipe.
+        figures: Newest value of each column of loss.csv.
+        success: Newest rate of success in simulation, 0 to 1, and how many rollouts; None without.
+        episodes: Of the dataset; 0 when unknown.
+        dataset: As it was named.
+        saved_s: When the newest checkpoint was written, seconds since 1970.
+    """
+
+    folder: Path
+    policy: str
+    step: int
+    steps: int
+    figures: dict[str, float]
+    success: tuple[float, int] | None
+    episodes: int
+    dataset: str
+    saved_s: float
+
+    def cells(self, base: Path) -> list[str]:
+        """Return the row of the table; folders below `base` are shown from there."""
+        name = self.folder.relative_to(base) if self.folder.is_relative_to(base) else self.folder
+        success = ""
+        if self.success is not None:
+            rate, count = self.success
+            success = f"{round(rate * count)}/{count}"
+        shown = [f"{self.figures[k]:.4g}" if k in self.figures else "" for k in _FIGURES]
+        saved = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.saved_s))
+        return [
+            str(name), self.policy, str(self.step), str(self.steps or ""), *shown, success,
+            str(self.episodes or ""), self.dataset, saved,
+        ]  # fmt: skip
+
+
+_FIGURES = ("loss", "validation_loss", "error")
+
+
+def find_runs(folders: Sequence[Path]) -> Iterator[Run]:
+    """Yield the runs at or below some folders, the newest first.
+
+    Raises:
+        CheckpointError: A folder does not exist, or a run's files are damaged.
+    """
+    found: list[Run] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise CheckpointError(folder, "no such folder", "Name folders of `koch train --out`.")
+        inside = {path.parents[2] for path in folder.glob(f"**/{_LAST}")}
+        found += [read_run(each) for each in sorted(inside)]
+    yield from sorted(found, key=lambda run: -run.saved_s)
+
+
+def read_run(folder: Path) -> Run:
+    """Read one training output.
+
+    Raises:
+        CheckpointError: A file is damaged.
+    """
+    last = folder / _LAST
+    extras = _json(last / "koch.json")
+    training = extras.get("training") or {}
+    recipe = _json(last / "koch_train_config.json")
+    return Run(
+        folder=folder,
+        policy=str(_json(last / "config.json").get("type", "")),
+        step=int(training.get("step", 0)),
+        steps=int((recipe.get("train") or {}).get("steps", 0)),
+        figures=_newest_figures(folder / "loss.csv"),
+        success=_success(folder),
+        episodes=int((training.get("data") or {}).get("episodes", 0)),
+        dataset=str(training.get("dataset", "")),
+        saved_s=last.stat().st_mtime,
+    )
+
+
+def _newest_figures(path: Path) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    if not path.is_file():
+        return figures
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            figures.update({key: float(value) for key, value in row.items() if key and value})
+    return figures
+
+
+def _success(folder: Path) -> tuple[float, int] | None:
+    """The newest evaluation below a run: `koch eval --out RUN/eval` or train.evaluate_every."""
+    reports = sorted(folder.glob("**/eval.json"), key=lambda path: path.stat().st_mtime)
+    if not reports:
+        return None
+    trials = _json(reports[-1]).get("trials") or []
+    good = sum(bool(trial.get("success")) for trial in trials if isinstance(trial, dict))
+    return (good / len(trials), len(trials)) if trials else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise CheckpointError(path, f"not readable as JSON ({exc})", "Delete the run.") from exc
+    return content if isinstance(content, dict) else {}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the table; 1 where there is no run."""
+    parser = argparse.ArgumentParser(
+        prog="koch runs",
+        description="List training runs: policy, steps, losses, open-loop error on held-out "
+        "episodes (mean over joints), success in simulation where it was measured.",
+    )
+    parser.add_argument(
+        "folders", nargs="*", type=Path, default=[Path("outputs")], metavar="FOLDER",
+        help="search here (default: outputs)",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print JSON instead")
+    options = parser.parse_args(argv)
+    runs = list(find_runs(options.folders))
+    if options.json:
+        rows = [{**run.__dict__, "folder": str(run.folder)} for run in runs]
+        say(json.dumps(rows, indent=2))
+    elif runs:
+        base = options.folders[0] if len(options.folders) == 1 else Path()
+        for line in table(_COLUMNS, [run.cells(base) for run in runs], limit()):
+            say(line)
+    else:
+        say(f"no training run below {', '.join(map(str, options.folders))}")
+    return 0 if runs else 1

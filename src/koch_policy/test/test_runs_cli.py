@@ -1,0 +1,67 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The table over training runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from koch_policy.errors import CheckpointError
+from koch_policy.runs_cli import find_runs, main
+
+
+def write(folder: Path, policy: str, step: int, loss: str, age_s: float) -> Path:
+    """What `koch train` leaves, as far as it is read."""
+    inner = folder / "checkpoints" / f"{step:06d}" / "pretrained_model"
+    inner.mkdir(parents=True)
+    (folder / "checkpoints/last").symlink_to(f"{step:06d}")
+    (inner / "config.json").write_text(json.dumps({"type": policy}))
+    training = {"step": step, "dataset": "data/set", "data": {"episodes": 7}}
+    (inner / "koch.json").write_text(json.dumps({"format": 1, "training": training}))
+    (inner / "koch_train_config.json").write_text(json.dumps({"train": {"steps": 900}}))
+    (folder / "loss.csv").write_text(f"step,loss,error\n1,9.0,3.5\n{step},{loss},\n")
+    os.utime(inner, (1e9 - age_s, 1e9 - age_s))
+    return folder
+
+
+def test_runs_are_listed_with_their_newest_figures(tmp_path: Path, capsys: object) -> None:
+    write(tmp_path / "a", "act", 300, "0.25", 100.0)
+    b = write(tmp_path / "deep" / "b", "flow", 900, "0.125", 0.0)
+    (b / "eval").mkdir()
+    trials = [{"success": True}, {"success": False}, {"success": True}]
+    (b / "eval/eval.json").write_text(json.dumps({"trials": trials}))
+    newest, older = find_runs([tmp_path])
+    assert (newest.policy, newest.step, newest.steps) == ("flow", 900, 900)
+    assert newest.figures == {"step": 900, "loss": 0.125, "error": 3.5}
+    assert newest.success == (pytest.approx(2 / 3), 3)
+    assert (older.policy, older.success, older.episodes) == ("act", None, 7)
+    row = newest.cells(tmp_path)
+    assert row[:5] == ["deep/b", "flow", "900", "900", "0.125"]
+    assert "2/3" in row
+
+
+def test_the_command_prints_lines_and_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path)]) == 1
+    assert "no training run" in capsys.readouterr().out
+    write(tmp_path / "a", "act", 3, "0.5", 0.0)
+    assert main([str(tmp_path)]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split()[:3] == ["run", "policy", "step"]
+    assert row.split()[:3] == ["a", "act", "3"]
+    assert main([str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["policy"] == "act"
+
+
+def test_what_is_wrong_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such folder"):
+        list(find_runs([tmp_path / "nowhere"]))
+    folder = write(tmp_path / "a", "act", 3, "0.5", 0.0)
+    (folder / "checkpoints/last/pretrained_model/koch.json").write_text("{cut")
+    with pytest.raises(CheckpointError, match=r"koch\.json: not readable as JSON"):
+        list(find_runs([tmp_path]))
