@@ -41,6 +41,18 @@ class NotSimulatedError(GraphError):
         )
 
 
+class NamesakesError(GraphError):
+    """Nodes of the graph run already, started by somebody else."""
+
+    def __init__(self, names: Iterable[str], domain: str) -> None:
+        super().__init__(
+            f"Nodes of these names run already in ROS domain {domain}: {', '.join(names)}. Two "
+            "of a name obey the same commands: two arms would move. Is another `koch up` or "
+            "launch running, here or on another computer? Stop it, or give this one a namespace "
+            "(--namespace NAME) or a ROS_DOMAIN_ID of its own."
+        )
+
+
 class PolicyFolderError(GraphError):
     """`--policy` names no folder."""
 

@@ -8,11 +8,13 @@ node that the other does not.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from koch_rig.rig import PhysicsKind, Role
+from koch_rig.shared_topics import SHARED_TOPICS
 from koch_vla.errors import GraphError, NotSimulatedError, UnknownNodeError
 from koch_vla.node_spec import NodeSpec, ParameterValue
 from koch_vla.settings import Setting, apply_settings
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["GraphOptions", "NodeSpec", "build_graph", "start_order"]
 
 STATE_PUBLISHER = "robot_state_publisher"
+_NAMESPACE = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class GraphOptions:
         ros_state_publisher: The package robot_state_publisher is installed and is to be used.
         settings: Parameters of nodes, besides those that the rig and these options decide.
         only: Names of nodes, packages, namespaces or executables to keep; empty keeps all.
+        namespace: Where the whole rig lives, such as "left_table"; empty for the root.
     """
 
     sim: bool | None = None
@@ -60,8 +64,14 @@ class GraphOptions:
     ros_state_publisher: bool = False
     settings: tuple[Setting, ...] = ()
     only: tuple[str, ...] = ()
+    namespace: str = ""
 
     def __post_init__(self) -> None:
+        if self.namespace.strip("/") and not _NAMESPACE.fullmatch(self.namespace.strip("/")):
+            raise GraphError(
+                f"namespace {self.namespace}: expected words of letters, digits and underscores, "
+                "none beginning with a digit, joined by slashes; such as left_table."
+            )
         if not 0.0 < self.speed <= 1000.0:
             raise GraphError(f"--speed {self.speed}: expected a factor above 0, at most 1000.")
 
@@ -89,7 +99,29 @@ def build_graph(rig: Rig, options: GraphOptions | None = None) -> tuple[NodeSpec
         clock = {node.full_name for node in world}
         nodes = [node if node.full_name in clock else _on_sim_time(node) for node in nodes]
     nodes = apply_settings(nodes, options.settings)
-    return start_order(_select(nodes, options.only))
+    chosen = _select(nodes, options.only)
+    return start_order([_within(options.namespace.strip("/"), node) for node in chosen])
+
+
+def _within(namespace: str, node: NodeSpec) -> NodeSpec:
+    """A node in the namespace of its rig.
+
+    Topics that ROS gives absolute names move as well, so that two rigs can share a graph: each has
+    its own transforms (as with Nav2's robots, frames keep their names), clock and diagnostics.
+    """
+    if not namespace:
+        return node
+    moved = tuple((name, f"/{namespace}{name}") for name in SHARED_TOPICS)
+    targets = tuple(
+        (name, f"/{namespace}{target}" if target.startswith("/") else target)
+        for name, target in node.remappings
+    )
+    return replace(
+        node,
+        namespace=f"/{namespace}{node.namespace.rstrip('/')}",
+        needs=tuple(f"/{namespace}{need}" for need in node.needs),
+        remappings=(*targets, *moved),
+    )
 
 
 def _world(rig: Rig, options: GraphOptions) -> list[NodeSpec]:

@@ -45,6 +45,7 @@ LAUNCH_ARGUMENTS = (
     LaunchArgument("speed", "1.0", "Simulated seconds per second."),
     LaunchArgument("rviz", "false", "Start RViz.", BOOLEAN),
     LaunchArgument("set", "", "NODE.PARAMETER=VALUE, as in koch up --set; ; between several."),
+    LaunchArgument("namespace", "", "Namespace of the whole rig; two rigs then share a graph."),
     LaunchArgument("only", "", "Run only these nodes, as in koch up --only; comma separated."),
 )
 
@@ -75,6 +76,7 @@ def options_from_launch(values: Mapping[str, str]) -> GraphOptions:
         ros_state_publisher=package_prefix("robot_state_publisher") is not None,
         settings=tuple(parse_setting(text) for text in values["set"].split(";") if text.strip()),
         only=tuple(name for name in values["only"].split(",") if name),
+        namespace=values["namespace"],
     )
 
 

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from koch_rig.shared_topics import NAMESPACE_VARIABLE, chosen_namespace
 from koch_rig.terminal import complain, say
 from koch_vla import paths
 from koch_vla.errors import OutputFileError
@@ -62,11 +64,19 @@ def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NODE.PARAMETER=VALUE",
         help="a parameter of a node, such as follower/driver.on_exit=rest (repeatable)",
     )
+    parser.add_argument(
+        "--namespace",
+        default=chosen_namespace(),
+        metavar="NAME",
+        help=f"namespace of the whole rig, so that two share a graph (default: "
+        f"${NAMESPACE_VARIABLE}, which the other subcommands read)",
+    )
     parser.add_argument("--log", type=Path, metavar="FILE", help="write the output there as well")
 
 
 def options_from(arguments: argparse.Namespace, *, teleop: bool) -> GraphOptions:
     """Turn parsed arguments into graph options, absolute paths included."""
+    os.environ[NAMESPACE_VARIABLE] = arguments.namespace  # for what watches the graph from here
     rviz_config = paths.find_shared("config/rviz/koch.rviz")
     return GraphOptions(
         sim=arguments.sim,
@@ -83,6 +93,7 @@ def options_from(arguments: argparse.Namespace, *, teleop: bool) -> GraphOptions
         ros_state_publisher=package_prefix("robot_state_publisher") is not None,
         settings=tuple(parse_setting(text) for text in arguments.settings),
         only=tuple(name for text in arguments.only for name in text.split(",")),
+        namespace=arguments.namespace,
     )
 
 
@@ -119,8 +130,12 @@ def run_graph(
 
     Raises:
         OutputFileError: The log cannot be written.
+        NamesakesError: Nodes of these names run already.
     """
+    from koch_vla.nodes.namesakes import refuse_namesakes
     from koch_vla.nodes.process_report import ProcessReport
+
+    refuse_namesakes(specs)
 
     with contextlib.ExitStack() as stack:
         stream = None

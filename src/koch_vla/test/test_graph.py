@@ -7,9 +7,10 @@ from __future__ import annotations
 import pytest
 
 from koch_rig.load import load_rig
+from koch_rig.shared_topics import SHARED_TOPICS
 from koch_vla.errors import GraphError, NotSimulatedError, UnknownNodeError
 from koch_vla.graph import GraphOptions, NodeSpec, build_graph, start_order
-from koch_vla.settings import parse_setting
+from koch_vla.settings import Setting, parse_setting
 
 FIRST_ORDER = "simulation: {physics: first_order, seed: 3}"
 MUJOCO = "simulation: {physics: mujoco, seed: 3}"
@@ -209,3 +210,36 @@ def test_every_simulated_file_of_the_repository_makes_a_graph(repository):
     for name in ("rig.yaml", "rig.sim.yaml", "rig.emulated.yaml"):
         nodes = build_graph(load_rig(repository / "config" / name))
         assert {"/follower/driver", "/leader/driver"} <= set(by_name(nodes))
+
+
+def test_a_namespace_moves_the_whole_rig(rig):
+    plain = {node.full_name: node for node in build_graph(rig, GraphOptions(rviz=True))}
+    moved = {n.full_name: n for n in build_graph(rig, GraphOptions(rviz=True, namespace="/a/b/"))}
+    assert set(moved) == {f"/a/b{name}" for name in plain}
+    for name, node in plain.items():
+        other = moved[f"/a/b{name}"]
+        assert other.parameters == node.parameters
+        assert other.needs == tuple(f"/a/b{need}" for need in node.needs)
+        topics = dict(other.remappings)
+        assert all(topics[topic] == f"/a/b{topic}" for topic in SHARED_TOPICS)
+        assert all(to.startswith("/a/b/") for to in topics.values())
+
+
+def test_two_namespaces_share_no_name(rig):
+    left, right = (build_graph(rig, GraphOptions(namespace=name)) for name in ("left", "right"))
+    assert not {node.full_name for node in left} & {node.full_name for node in right}
+
+
+def test_only_and_settings_know_the_names_of_the_rig_in_a_namespace(rig):
+    setting = Setting("follower/driver", "on_exit", "rest")
+    nodes = build_graph(
+        rig, GraphOptions(namespace="left", only=("follower/driver",), settings=(setting,))
+    )
+    assert [node.full_name for node in nodes] == ["/left/follower/driver"]
+    assert nodes[0].parameters["on_exit"] == "rest"
+
+
+@pytest.mark.parametrize("name", ["1st", "a b", "a//b", "a-b", "~"])
+def test_a_namespace_that_ros_would_refuse_is_refused_first(name):
+    with pytest.raises(GraphError, match="namespace"):
+        GraphOptions(namespace=name)

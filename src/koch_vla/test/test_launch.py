@@ -68,6 +68,7 @@ SIM_CASES = {
     "fast": ({"speed": "2.5", "expert": "true"}, GraphOptions(speed=2.5, expert=True)),
     "ros": ({}, GraphOptions(ros_state_publisher=True)),
 }
+CASES["namespace"] = ({"namespace": "left_table"}, GraphOptions(namespace="left_table"))
 MUJOCO = "simulation: {physics: mujoco, seed: 5}"
 
 
@@ -149,6 +150,7 @@ def up_command(options, rig):
     for setting in options.settings:
         words += ["--set", f"{setting.node}.{setting.parameter}={json.dumps(setting.value)}"]
     words += [] if options.teleop else ["--no-teleop"]
+    words += ["--namespace", options.namespace] if options.namespace else []
     words += ["--expert"] if options.expert else []
     return [*words, "--speed", str(options.speed)]
 

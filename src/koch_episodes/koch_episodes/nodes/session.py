@@ -14,6 +14,7 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from koch_episodes.errors import ClockSilentError, NoAnswerError, RefusedError
+from koch_rig.shared_topics import chosen_namespace, namespace_arguments
 
 ANSWER_TIMEOUT_S = 20.0
 CLOCK = "/clock"
@@ -29,7 +30,8 @@ def _nothing() -> None:
 class Session:
     """A node and the executor that spins it, until `close`; also a context manager.
 
-    Ctrl-C raises KeyboardInterrupt as in any other program.
+    It lives in the namespace of the rig that KOCH_NAMESPACE names. Ctrl-C raises KeyboardInterrupt
+    as in any other program.
 
     Args:
         name: Of the node.
@@ -37,7 +39,10 @@ class Session:
 
     def __init__(self, name: str) -> None:
         self._context = rclpy.Context()
-        rclpy.init(args=[], context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+        words = namespace_arguments(chosen_namespace())
+        rclpy.init(
+            args=words, context=self._context, signal_handler_options=SignalHandlerOptions.NO
+        )
         self.node = rclpy.create_node(name, context=self._context)
         self.executor = SingleThreadedExecutor(context=self._context)
         self.executor.add_node(self.node)
@@ -81,7 +86,9 @@ class Session:
         Raises:
             ClockSilentError: They do, and nobody publishes it.
         """
-        if self.follows_clock or not self.node.count_subscribers(CLOCK):
+        if self.follows_clock or not self.node.count_subscribers(
+            self.node.resolve_topic_name(CLOCK)
+        ):
             return self.follows_clock
         self.node.set_parameters([Parameter("use_sim_time", value=True)])
         if not self.spin_until(lambda: self.now_s() > 0.0, _CLOCK_TIMEOUT_S):

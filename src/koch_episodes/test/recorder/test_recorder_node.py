@@ -297,3 +297,9 @@ def test_koch_record_drives_itself(
     for index in range(2):
         with open_bag(root / f"episode_{index:06d}") as bag:
             assert bag.custom["koch.task"] == "By script"
+
+
+def test_a_stop_that_says_nothing_keeps_the_episode() -> None:
+    from koch_interfaces.srv import StopEpisode
+
+    assert StopEpisode.Request().keep is True

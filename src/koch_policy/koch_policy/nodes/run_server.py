@@ -23,6 +23,7 @@ from koch_policy.execution.takeover import LEASE_S
 if TYPE_CHECKING:
     from koch_policy.nodes.policy import PolicyNode
 
+_NODE = "policy_run"
 _POLL_S = 0.05
 _FEEDBACK_S = 0.5
 _CLUTCH_S = 2.0
@@ -43,7 +44,10 @@ class RunServer:
     def __init__(self, policy: PolicyNode, clutch: str) -> None:
         self._policy = policy
         self._busy = threading.Lock()
-        self.node = Node("policy_run", namespace=policy.get_namespace(), cli_args=[])
+        # A `__node:=` for the process means the policy's node; local arguments win over it.
+        namespace = policy.get_namespace()
+        names = ["-r", f"__node:={_NODE}", "-r", f"__ns:={namespace}"]
+        self.node = Node(_NODE, namespace=namespace, cli_args=["--ros-args", *names])
         group = ReentrantCallbackGroup()
         self._server = ActionServer(
             self.node,

@@ -104,7 +104,8 @@ class Graph:
         return process
 
     def node(self, module: str, namespace: str = "/", **parameters: Any) -> Any:
-        arguments = ["--ros-args", "-r", f"__ns:={namespace}"]
+        name = "policy" if module.endswith(".policy") else "driver"
+        arguments = ["--ros-args", "-r", f"__ns:={namespace}", "-r", f"__node:={name}"]
         for name, value in {"rig": self.rig, **parameters}.items():
             arguments += ["-p", f"{name}:={value}"]
         return self.start(module, *arguments)
@@ -205,6 +206,8 @@ def test_a_checkpoint_drives_the_arm_through_the_guard(
     world = World()
     try:
         world.client.wait_for_node(PATIENCE_S)
+        names = world.client.session.node.get_node_names_and_namespaces()
+        assert names.count(("policy", "/")) == names.count(("policy_run", "/")) == 1
         world.until(lambda: world.goals)
         start = np.array(world.goals[-1].position)
         assert np.abs(start - 0.15).max() > 0.1, "it has somewhere to go"

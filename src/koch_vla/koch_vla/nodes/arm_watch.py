@@ -28,7 +28,7 @@ class ArmWatch:
         for arm in self._seen:
             node.create_subscription(
                 JointState,
-                f"/{arm}/joint_states",
+                f"{arm}/joint_states",
                 lambda message, arm=arm: self._on_state(arm, message),
                 EVERY_ONE,
             )

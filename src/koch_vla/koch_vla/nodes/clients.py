@@ -28,10 +28,10 @@ class WorldClient:
     def __init__(self, session: Session, check: Callable[[], None]) -> None:
         self._session, self._check = session, check
         node = session.node
-        self._reset: Any = node.create_client(ResetWorld, "/sim/reset")
-        self._demonstrate: Any = node.create_client(Trigger, "/sim/demonstrate")
+        self._reset: Any = node.create_client(ResetWorld, "sim/reset")
+        self._demonstrate: Any = node.create_client(Trigger, "sim/demonstrate")
         self.task: TaskState | None = None
-        node.create_subscription(TaskState, "/sim/task_state", self._on_task, STATE)
+        node.create_subscription(TaskState, "sim/task_state", self._on_task, STATE)
 
     def reset(self, seed: int) -> None:
         """Put block and cup where a seed says, and wait until that is published."""

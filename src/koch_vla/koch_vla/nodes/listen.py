@@ -35,7 +35,9 @@ def listen(rig: Rig, duration_s: float, timeout_s: float) -> Snapshot:
     builder = SnapshotBuilder(rig, time.strftime("live, %Y-%m-%d %H:%M:%S"))
     with Session("koch_look") as opened:
         for topic, kind in builder.topics.items():
-            opened.node.create_subscription(TYPES[kind], topic, _hear(builder, topic), NEWEST)
+            opened.node.create_subscription(
+                TYPES[kind], topic.lstrip("/"), _hear(builder, topic), NEWEST
+            )
         # Discovery takes a second or two; the path begins when the first arm is heard.
         opened.spin_until(lambda: builder.started, timeout_s)
         opened.follow_graph_clock()

@@ -21,12 +21,15 @@ from rosgraph_msgs.msg import Clock
 
 from koch_driver.nodes.qos import DIAGNOSTICS, STATE_NEWEST
 from koch_rig.polled import PolledGroup, ignore, take_newest
+from koch_rig.shared_topics import chosen_namespace, namespace_arguments
 from koch_vla.node_spec import NodeSpec
+from koch_vla.nodes.namesakes import GHOST_S, twins
 from koch_vla.nodes.ready_watch import ReadyWatch
 
 _PERIOD_S = 1.0
 _LOOK_S = 0.25  # until all is ready
 _REMIND_S = 15.0
+_TWIN = "another node of this name runs in the domain: stop it, or use a namespace"
 _RECENT_S = 60.0  # a node that came back is marked for so long
 
 
@@ -38,6 +41,7 @@ class _Process:
         self.down = False
         self.cause = ""
         self.ended_s = 0.0
+        self.has_twin = False
 
     def status(self, name: str, now_s: float) -> DiagnosticStatus:
         level, message = DiagnosticStatus.OK, "running"
@@ -45,6 +49,8 @@ class _Process:
             level, message = DiagnosticStatus.ERROR, self.cause
         elif self.cause and now_s - self.ended_s < _RECENT_S:
             level, message = DiagnosticStatus.WARN, f"runs again; it {self.cause}"
+        elif self.has_twin:
+            level, message = DiagnosticStatus.ERROR, _TWIN
         values = [KeyValue(key="starts", value=str(self.starts))]
         return DiagnosticStatus(
             level=level, name=f"koch up: {name}", message=message, values=values
@@ -100,7 +106,8 @@ class ProcessReport:
 
     def _run(self) -> None:
         context = rclpy.Context()
-        rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
+        words = namespace_arguments(chosen_namespace())
+        rclpy.init(args=words, context=context, signal_handler_options=SignalHandlerOptions.NO)
         node = rclpy.create_node("koch_up", context=context, start_parameter_services=False)
         publisher = node.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         now = self._clock(node)
@@ -110,6 +117,7 @@ class ProcessReport:
             if time.monotonic() - told_s >= _PERIOD_S or self._wake.is_set():
                 told_s = time.monotonic()
                 self._wake.clear()
+                self._look_for_twins(node)
                 message = DiagnosticArray(status=self._statuses())
                 message.header.stamp = now()
                 publisher.publish(message)
@@ -155,6 +163,17 @@ class ProcessReport:
             return ready
 
         return look
+
+    def _look_for_twins(self, node: Node) -> None:
+        """Mark the nodes that somebody else runs as well; one that was killed is no twin."""
+        found, now_s = twins(node, self._specs), time.monotonic()
+        with self._lock:
+            for label, process in self._processes.items():
+                recent = process.cause and now_s - process.ended_s < GHOST_S
+                is_new = label in found and not recent and not process.has_twin
+                process.has_twin = label in found and not recent
+                if is_new:
+                    self._say(f"{label}: {_TWIN}")
 
     def _statuses(self) -> list[DiagnosticStatus]:
         now_s = time.monotonic()

@@ -64,9 +64,9 @@ class TeleopWatch:
         for arm, figures in self._arms.items():
             for topic in ("joint_states", "joint_command"):
                 hear = self._count(arm, topic, figures)
-                node.create_subscription(JointState, f"/{arm}/{topic}", hear, NEWEST, raw=True)
+                node.create_subscription(JointState, f"{arm}/{topic}", hear, NEWEST, raw=True)
             node.create_subscription(
-                GuardStatus, f"/{arm}/guard_status", partial(self._on_guard, figures), LATCHED
+                GuardStatus, f"{arm}/guard_status", partial(self._on_guard, figures), LATCHED
             )
         node.create_subscription(
             DiagnosticArray, "/diagnostics", self._on_diagnostics, DIAGNOSTICS

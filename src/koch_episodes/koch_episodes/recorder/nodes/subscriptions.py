@@ -127,7 +127,9 @@ class Subscriptions:
     def _source(
         self, name: str, message_type: str, qos: tuple[OfferedQos, ...], kind: type
     ) -> Source:
-        topic, type_hash = self._definitions.topic(name, message_type)
+        # A bag has the names of the rig file, whatever namespace the rig lives in.
+        written = f"/{self._wanted[name].name.lstrip('/')}"
+        topic, type_hash = self._definitions.topic(written, message_type)
         monitor = self._monitors.get(name)
         return Source(
             topic,
