@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from koch_rig.terminal import say
 from koch_vla.machine import machine
-from koch_vla.terminal import say
 
 # Upper edges of the histogram, in nominal intervals.
 EDGES = (0.5, 0.9, 1.1, 1.5, 2.0, 3.0, 5.0, 10.0)
