@@ -34,6 +34,11 @@ class TrajectorySource:
         """True while a trajectory is under way."""
         return self.arm.active is not None or self.gripper.active is not None
 
+    @property
+    def holds(self) -> bool:
+        """True while only the end of the last trajectory is held, until somebody else drives."""
+        return self._hold is not None and not self.active
+
     def note_change(self, rule: str, joint: str, asked: float, granted: float) -> None:
         """Note a change by the guard in the trajectories under way that move the joint."""
         for runner in (self.arm, self.gripper):

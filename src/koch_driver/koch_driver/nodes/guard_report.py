@@ -168,6 +168,9 @@ class GuardReport:
             mode = GuardStatus.STOPPED
         elif result is not None:
             mode, source = _MODES[result.state], result.source or ""
+            if source == "trajectory" and task.trajectories.holds:
+                # The end of a motion is held, for whoever comes next: nobody drives.
+                mode, source = GuardStatus.HOLDING, ""
         return mode, source, task.torque_on, task.latch.state
 
     def _publish(self) -> None:

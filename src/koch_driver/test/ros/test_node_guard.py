@@ -76,6 +76,18 @@ def test_the_one_who_drives_is_named(probe, said) -> None:
         assert probe.wait(lambda: said.last.source == "")
 
 
+def test_the_held_end_of_a_motion_drives_nobody_away(probe, said) -> None:
+    begin = time.monotonic()
+    assert probe.ask("home").success
+    assert probe.wait(lambda: any(m.source == "trajectory" for at, m in said.words if at > begin))
+    assert probe.wait(lambda: said.last.mode == GuardStatus.HOLDING, 8.0)
+    time.sleep(0.6)
+    assert (said.last.mode, said.last.source) == (GuardStatus.HOLDING, "")
+    pose = probe.pose
+    probe.drive(lambda t: pose, 0.5)
+    assert said.last.source == "policy"
+
+
 def test_stop_and_released_torque_survive_a_killed_driver(
     probe, said, processes, arm: EmulatedChain
 ) -> None:
