@@ -13,8 +13,16 @@ import numpy as np
 from koch_driver import identity
 from koch_driver.bus import BusConfig, DynamixelBus
 from koch_driver.control_table import TICKS_PER_TURN
-from koch_driver.errors import BusTimeout, CalibrationDrift, StatusError, WrongModel
+from koch_driver.errors import (
+    BusTimeout,
+    CalibrationDrift,
+    MissingMotors,
+    StatusError,
+    WrongModel,
+    WrongPort,
+)
 from koch_driver.health import HealthReader
+from koch_driver.motor_setup import SCAN_ORDER, TARGET_BAUD, conclude, scan
 from koch_driver.motors import motors_for
 from koch_driver.register_profile import RegisterProfile
 from koch_rig.joints import JOINT_NAMES
@@ -134,8 +142,21 @@ def _implausible_pose(bus: DynamixelBus, calibration: Mapping[str, MotorCalibrat
     return lines
 
 
-def open_bus(arm: Arm, rig: Rig | None = None, config: BusConfig | None = None) -> DynamixelBus:
+def open_bus(
+    arm: Arm,
+    rig: Rig | None = None,
+    config: BusConfig | None = None,
+    *,
+    thorough: bool = False,
+) -> DynamixelBus:
     """Open an arm's bus and see that its motors are there.
+
+    Args:
+        arm: The arm of the rig.
+        rig: Names the other arms that may be behind this port instead.
+        config: Settings of the bus.
+        thorough: Where motors are missing, look for them at other baud rates and under shared ids;
+            takes a second.
 
     Raises:
         SwappedPorts: They are those of another arm of the rig.
@@ -148,6 +169,14 @@ def open_bus(arm: Arm, rig: Rig | None = None, config: BusConfig | None = None) 
         if rig is not None:
             identity.check_models(exc, arm, rig)
         raise
+    except (MissingMotors, WrongPort) as exc:
+        found = scan(arm.port, SCAN_ORDER[:3]) if thorough else []
+        if not found:
+            raise
+        conclusion = " ".join(f"it is {conclude(found)}".split())
+        if isinstance(exc, WrongPort):
+            raise WrongPort(arm.port, f"none answers at {TARGET_BAUD} baud; {conclusion}") from exc
+        raise exc.concluded(conclusion) from exc
     return bus
 
 
@@ -158,6 +187,7 @@ def connect_arm(
     config: BusConfig | None = None,
     allow_drift: bool = False,
     rig: Rig | None = None,
+    thorough: bool = False,
 ) -> DynamixelBus:
     """Open an arm's bus and make sure that it is the calibrated arm.
 
@@ -169,6 +199,7 @@ def connect_arm(
         config: Settings of the bus.
         allow_drift: Go on although registers, pose or motors differ from what was kept.
         rig: Names the other arms that may be behind this port instead.
+        thorough: As `open_bus`.
 
     Returns:
         The open bus, turn offsets set, torque as it was.
@@ -179,7 +210,7 @@ def connect_arm(
         OtherMotors: They are not the motors that were calibrated.
         BusError: As DynamixelBus.open.
     """
-    bus = open_bus(arm, rig, config)
+    bus = open_bus(arm, rig, config, thorough=thorough)
     try:
         align_turns(bus, calibration)
         report = check_drift(bus, calibration)

@@ -83,16 +83,27 @@ class MissingMotors(BusError):
     """Some motors of the chain do not answer."""
 
     def __init__(
-        self, port: str, missing: Mapping[int, str], found: Mapping[int, str], total: int
+        self,
+        port: str,
+        missing: Mapping[int, str],
+        found: Mapping[int, str],
+        total: int,
+        conclusion: str = "",
     ) -> None:
         gone = ", ".join(f"id {i} ({name})" for i, name in missing.items())
         there = ", ".join(f"id {i} ({name})" for i, name in found.items()) or "none"
         super().__init__(
-            f"{len(missing)} of {total} motors on {port} do not answer: {gone}. Found: {there}. "
-            "Check the cable that leads to the first missing motor and its power; a motor "
-            "without an id is given one with 'koch motors setup'."
+            f"{len(missing)} of {total} motors on {port} do not answer: {gone}"
+            f"{'; ' * bool(conclusion)}{conclusion}. Found: {there}. Check the cable that leads "
+            "to the first missing motor and its power; a motor without an id is given one with "
+            "'koch motors setup'."
         )
+        self._parts = port, missing, found, total
         self.missing = tuple(missing)
+
+    def concluded(self, conclusion: str) -> MissingMotors:
+        """The same after a look at other baud rates and at shared ids."""
+        return MissingMotors(*self._parts, conclusion)
 
 
 class WrongModel(BusError):

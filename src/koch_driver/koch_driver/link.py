@@ -25,6 +25,8 @@ from koch_driver.statistics import BusStatistics
 if TYPE_CHECKING:
     from types import TracebackType
 
+_OWN_TIME_AND_PLACE = b"\x78\x00\x10\x00"  # 16 bytes at 120: Realtime_Tick to Present_Position
+_SHARED_S = 0.1
 _CLEAN_CYCLES = 1000  # after so many without a time-out the allowance shrinks again
 
 
@@ -110,6 +112,22 @@ class BusLink:
                 if packet.instruction == Instruction.STATUS and len(p) == 4:
                     replies[packet.id] = PingReply(packet.id, p[1] | p[2] << 8, p[3])
         return sorted(replies.values(), key=lambda r: r.id)
+
+    def is_shared(self, motor_id: int) -> bool:
+        """Whether several motors seem to answer to one id.
+
+        Their answers to a ping are alike and look like one. Asked for what differs between any two
+        (their time, their position) they spoil each other's answers, every time.
+        """
+        before = self._parser.crc_errors + self.statistics.bad_packets + self._parser.bad_packets
+        try:
+            self.request(motor_id, Instruction.READ, _OWN_TIME_AND_PLACE, 16, "", _SHARED_S)
+        except BusTimeout:
+            after = self._parser.crc_errors + self._parser.bad_packets
+            return after + self.statistics.bad_packets > before
+        except StatusError:  # it reads whole registers only
+            return False
+        return False
 
     def request(
         self,

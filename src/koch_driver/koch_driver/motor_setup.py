@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from koch_driver.bus import BusConfig, DynamixelBus, PingReply
 from koch_driver.control_table import BAUD_RATES, MODELS_BY_NUMBER, model_name
 from koch_driver.errors import BusTimeout, MotorSetupError, RegisterError
-from koch_driver.motors import MotorSpec
+from koch_driver.motors import MotorSpec, motors_for
+from koch_rig.rig import Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ class FoundMotor:
 
     baud: int
     reply: PingReply
+    shared: bool = False  # several motors seem to have this id
 
     @property
     def model(self) -> str:
@@ -69,12 +71,87 @@ def scan(
         for baud in bauds:
             progress(baud)
             bus.set_baud(baud)
-            found += [FoundMotor(baud, reply) for reply in bus.broadcast_ping()]
+            replies = bus.broadcast_ping()
+            found += [FoundMotor(baud, reply, bus.is_shared(reply.id)) for reply in replies]
             if found and stop_at_first:
                 break
     finally:
         bus.close()
     return found
+
+
+def conclude(found: Sequence[FoundMotor]) -> str:
+    """What is on a bus, for a person: which arm, and what is wrong with it.
+
+    Args:
+        found: All motors of one port, at all baud rates.
+    """
+    if not found:
+        return "nobody answers"
+    role = max(Role, key=lambda role: _score(found, motors_for(role)))
+    specs = motors_for(role)
+    if _score(found, specs) < len(specs) // 2:
+        return f"{len(found)} motor{'s' if len(found) > 1 else ''}"
+    problems = _problems(found, specs)
+    if not problems:
+        return f"a Koch {role.value}, complete"
+    return f"a Koch {role.value}, but not as it must be:\n    " + "\n    ".join(problems)
+
+
+def is_whole(found: Sequence[FoundMotor]) -> bool:
+    """Whether this is an arm to which nothing is missing."""
+    return any(_score(found, motors_for(role)) == len(motors_for(role)) for role in Role)
+
+
+def _score(found: Sequence[FoundMotor], specs: Sequence[MotorSpec]) -> int:
+    """How many motors of a chain are there, by id and model."""
+    there = {(motor.reply.id, motor.reply.model_number) for motor in found}
+    return sum((spec.id, spec.model.number) in there for spec in specs)
+
+
+def _problems(found: Sequence[FoundMotor], specs: Sequence[MotorSpec]) -> list[str]:
+    """What is wrong with a chain, as sentences."""
+    ours = {motor.reply.id: motor for motor in found if motor.baud == TARGET_BAUD}
+    wanted = {spec.id: spec for spec in specs}
+    shared = [wanted[i] for i, motor in ours.items() if motor.shared and i in wanted]
+    strangers = [
+        motor for motor in found if motor.baud != TARGET_BAUD or motor.reply.id not in wanted
+    ]
+    problems = []
+    for spec in specs:
+        motor = ours.get(spec.id)
+        if motor is None:
+            problems.append(_missing(spec, strangers, shared))
+        elif motor.reply.model_number != spec.model.number:
+            problems.append(
+                f"{spec.joint} (id {spec.id}) is an {motor.model}, not an {spec.model.name}"
+            )
+    missing = [spec for spec in specs if spec.id not in ours]
+    if not missing:
+        problems += [
+            f"several motors answer as id {spec.id} ({spec.joint}): take out the one too many"
+            for spec in shared
+        ]
+        problems += [
+            f"a motor too many: {motor.model}, id {motor.reply.id} at {motor.baud} baud"
+            for motor in strangers
+        ]
+    return problems
+
+
+def _missing(spec: MotorSpec, strangers: Sequence[FoundMotor], shared: Sequence[MotorSpec]) -> str:
+    """Why a motor does not answer, as far as the others tell."""
+    head = f"{spec.joint} (id {spec.id}) does not answer at {TARGET_BAUD} baud"
+    do = f"connect it alone and run 'koch motors setup ARM --only {spec.joint}'"
+    alike = [motor for motor in strangers if motor.reply.model_number == spec.model.number]
+    for motor in sorted(alike, key=lambda motor: motor.reply.id != spec.id):
+        if motor.reply.id == spec.id:
+            return f"{head}, but at {motor.baud}: {do}"
+        return f"{head}; an {motor.model} with id {motor.reply.id} at {motor.baud} may be it: {do}"
+    for other in shared:
+        if other.model is spec.model:
+            return f"{head}, and two motors answer as id {other.id} ({other.joint}): {do}"
+    return f"{head}: check the cable that leads to it and its power"
 
 
 def set_up_motor(
@@ -94,8 +171,9 @@ def set_up_motor(
         MotorSetupError: No motor, several motors, or another model.
     """
     found = scan(port, stop_at_first=True, progress=progress)
-    if len(found) != 1:
+    if len(found) != 1 or found[0].shared:
         names = ", ".join(f"id {f.reply.id} ({f.model})" for f in found) or "no motor"
+        names = "several motors that share " * any(f.shared for f in found) + names
         raise MotorSetupError(port, names, f"exactly one motor, {spec.model.name} ({spec.joint})")
     motor = found[0]
     if motor.reply.model_number != spec.model.number:

@@ -16,6 +16,8 @@ from koch_driver.motor_setup import (
     SCAN_ORDER,
     FoundMotor,
     check_port,
+    conclude,
+    is_whole,
     read_registers,
     scan,
     set_up_motor,
@@ -25,7 +27,6 @@ from koch_driver.serial_port import list_ports
 from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
-from koch_rig.rig import Role
 from koch_rig.terminal import complain
 
 if TYPE_CHECKING:
@@ -78,29 +79,20 @@ def list_motors(options: argparse.Namespace) -> int:
     for port in dict.fromkeys(ports):
         try:
             found = scan(port, bauds)
+            if found and not is_whole(found) and not options.all_bauds:
+                found += scan(port, SCAN_ORDER[2:])
         except BusError as exc:
             print(exc)  # names the port
             continue
         any_found = any_found or bool(found)
-        print(f"{port}: {_guess(found)}")
+        print(f"{port}: {conclude(found)}")
         for motor in found:
             reply = motor.reply
             print(
                 f"  id {reply.id:3d}  {motor.model:<12} firmware {reply.firmware:3d}  "
-                f"{motor.baud} baud"
+                f"{motor.baud} baud{', several motors' if motor.shared else ''}"
             )
     return 0 if any_found else 2
-
-
-def _guess(found: Sequence[FoundMotor]) -> str:
-    """Which arm it looks like."""
-    if not found:
-        return "nobody answers"
-    numbers = [(m.reply.id, m.reply.model_number) for m in found]
-    for role in Role:
-        if numbers == [(s.id, s.model.number) for s in motors_for(role)]:
-            return f"a Koch {role.value}, complete"
-    return f"{len(found)} motor{'s' if len(found) > 1 else ''}"
 
 
 def set_up(options: argparse.Namespace) -> int:

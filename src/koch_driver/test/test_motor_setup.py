@@ -7,17 +7,22 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from narrow_terminal import NarrowTerminal
 
+from koch_driver.arm import open_bus
 from koch_driver.bus import DynamixelBus
 from koch_driver.control_table import XL330_M077, XL330_M288
 from koch_driver.emulator import EmulatedChain, EmulatedServo, FirstOrderPhysics
-from koch_driver.errors import MotorSetupError
+from koch_driver.errors import BusError, MotorSetupError
 from koch_driver.motor_setup import read_registers, scan, set_up_motor
 from koch_driver.motors import FOLLOWER_MOTORS, LEADER_MOTORS
 from koch_driver.motors_cli import main
+
+if TYPE_CHECKING:
+    from koch_rig.rig import Arm
 
 RIG = str(Path(__file__).parents[3] / "config" / "rig.emulated.yaml")
 FACTORY_BAUD = 1  # 57600
@@ -78,6 +83,52 @@ def test_list_says_what_it_sees(
     assert "a Koch leader, complete" in out
     assert out.count("xl330-m077") == len(LEADER_MOTORS)
     assert "does not exist" in out
+
+
+FAULTS = {  # (joint, register, value): what is said
+    ("gripper", "Baud_Rate", 1): [
+        "gripper (id 6) does not answer",
+        "but at 57600",
+        "--only gripper",
+    ],
+    ("shoulder_pan", "Baud_Rate", 2): ["shoulder_pan (id 1)", "but at 115200"],
+    ("wrist_roll", "ID", 4): ["wrist_roll (id 5)", "two motors answer as id 4 (wrist_flex)"],
+    ("elbow_flex", "ID", 6): ["elbow_flex (id 3)", "two motors answer as id 6 (gripper)"],
+    ("wrist_flex", "ID", 40): ["wrist_flex (id 4)", "an xl330-m288 with id 40 at 1000000"],
+    ("shoulder_lift", "Model_Number", 1200): ["shoulder_lift (id 2) is an xl330-m288"],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_wrong_with_a_chain_is_concluded_by_list_and_by_the_driver(
+    chain: EmulatedChain,
+    follower: Arm,
+    capsys: pytest.CaptureFixture[str],
+    fault: tuple[str, str, int],
+) -> None:
+    joint, register, value = fault
+    chain.servo(joint).set(register, value)
+    assert main(["list", "--port", chain.path]) == 0
+    listed = capsys.readouterr().out
+    assert "a Koch follower" in listed
+    assert "complete" not in listed
+    with pytest.raises(BusError) as raised:
+        open_bus(follower, thorough=True)
+    for words in FAULTS[fault]:
+        assert words in listed
+        if register != "Model_Number":
+            assert words in str(raised.value)
+    assert joint in str(raised.value).splitlines()[0]
+
+
+def test_two_new_motors_on_one_board_are_not_taken_for_one(tmp_path: Path) -> None:
+    servos = [EmulatedServo(XL330_M288, 1, {"Baud_Rate": FACTORY_BAUD}) for _ in range(2)]
+    physics = FirstOrderPhysics([s.model for s in servos], [1.0, 2.0])
+    with (
+        EmulatedChain(servos, physics, link_path=tmp_path / "board") as chain,
+        pytest.raises(MotorSetupError, match="several motors that share id 1"),
+    ):
+        set_up_motor(chain.path, GRIPPER)
 
 
 def test_read_prints_registers(chain: EmulatedChain, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 import time
@@ -37,6 +38,7 @@ _RPM = 60.0 / (2.0 * math.pi)
 _PRESENT = struct.Struct("<HBBhhiiiiHB")  # address 120 .. 146
 _PRESENT_ADDRESS = 120
 _TICK_TURN_MS = 32768
+_COUNT = itertools.count()
 # plain integers: the enums' bit operators cost microseconds
 _REVERSE, _TIME_PROFILE, _TORQUE_ON_BY_GOAL = (
     int(bit) for bit in (DriveMode.REVERSE, DriveMode.TIME_PROFILE, DriveMode.TORQUE_ON_BY_GOAL)
@@ -77,6 +79,8 @@ class EmulatedServo:
         self._registered: tuple[int, bytes] | None = None
         self._since_instruction_s = 0.0
         self._overload_s = 0.0
+        # No two servos on a supply start in the same millisecond.
+        self._start_s = 0.003 * (next(_COUNT) % 16)
         self._booted_s = 0.0
         self._drive: ServoDrive | None = None  # kept while nothing it depends on changes
 
@@ -123,7 +127,7 @@ class EmulatedServo:
         self.shaft_rad = shaft_rad
         self._drive = None
         # The firmware's own milliseconds: whatever the speed of the world that moves the shaft.
-        self._booted_s = time.monotonic()
+        self._booted_s = time.monotonic() + self._start_s
         self.memory.load_defaults(Area.RAM)
         self._registered = None
         self._overload_s = self._since_instruction_s = 0.0
@@ -311,7 +315,7 @@ class EmulatedServo:
         load_units = sign * load * (model.stall_current_a * 1e3 if model.measures_current else 1e3)
         duty = (load + velocity / model.no_load_speed) if memory.data[64] else 0.0
         position = round(self._exact_ticks())
-        tick_ms = int(1e3 * (time.monotonic() - self._booted_s)) % _TICK_TURN_MS
+        tick_ms = max(0, int(1e3 * (time.monotonic() - self._booted_s))) % _TICK_TURN_MS
         error = abs(self._profile.position - position)
         moving = abs(speed_units) > memory.data[24]
         status = (error <= _IN_POSITION_TICKS and not self._profile.running) | (

@@ -137,6 +137,7 @@ class FollowerNode(Node):
                     setup.calibration,
                     allow_drift=self._settings.allow_drift,
                     rig=setup.rig,
+                    thorough=self._bus is None,
                 )
             except (WrongPort, MissingMotors):
                 self._dark_s = min(self._dark_s, time.monotonic())

@@ -83,7 +83,11 @@ class LeaderNode(Node):
 
         def connect() -> DynamixelBus:
             self._bus = connect_arm(
-                setup.arm, setup.calibration, allow_drift=parameters.allow_drift, rig=setup.rig
+                setup.arm,
+                setup.calibration,
+                allow_drift=parameters.allow_drift,
+                rig=setup.rig,
+                thorough=self._bus is None,
             )
             return self._bus
 
