@@ -44,9 +44,17 @@ def status(
 
 
 def loop_status(
-    name: str, port: str, loop: LoopStatus, bus: BusStatistics | None
+    name: str, port: str, loop: LoopStatus, bus: BusStatistics | None, clock: str = ""
 ) -> DiagnosticStatus:
-    """Connection, schedule and bus of an arm."""
+    """Connection, schedule and bus of an arm.
+
+    Args:
+        name: Of the arm.
+        port: Its port.
+        loop: Its control loop.
+        bus: Its bus, None before there is one.
+        clock: What befell the system clock, for people.
+    """
     schedule = loop.schedule
     values: dict[str, Any] = {
         "phase": loop.phase.value,
@@ -80,6 +88,8 @@ def loop_status(
         level, message = DiagnosticStatus.WARN, f"cycles without an answer of motors {motors}"
         if len(loop.missing) > 1:
             message += f"; a silent motor {loop.missing[0]} may silence those behind it"
+    if clock:
+        level, message = max(level, DiagnosticStatus.WARN), f"{message}; {clock}"
     return status(f"{name}: bus", port, level, message, values)
 
 

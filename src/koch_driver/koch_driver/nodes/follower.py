@@ -26,7 +26,7 @@ from koch_driver.nodes.arm_setup import ArmSetup
 from koch_driver.nodes.command_topics import ControlTopic, Senders
 from koch_driver.nodes.diagnostics import guard_status, loop_status, motor_statuses
 from koch_driver.nodes.guard_report import LOOK_S, GuardReport
-from koch_driver.nodes.messages import STEADY_CLOCK, RosStamper, joint_state
+from koch_driver.nodes.messages import STEADY_CLOCK, ClockWatch, RosStamper, joint_state
 from koch_driver.nodes.parameters import FollowerParameters, joint_vector
 from koch_driver.nodes.phase_log import log_phase
 from koch_driver.nodes.qos import COMMAND, DIAGNOSTICS, STATE
@@ -57,6 +57,7 @@ class FollowerNode(Node):
         self._settings = declare(self, FollowerParameters, rcl_messages)
         self._setup = ArmSetup.load(self._settings.rig, self._settings.arm, Role.FOLLOWER)
         self._stamper = RosStamper(self.get_clock())
+        self._clock_watch = ClockWatch()
         self._bus: DynamixelBus | None = None
         self._dark_s = math.inf  # since when the port is there and the motors are silent
         self._states = self.create_publisher(JointState, "joint_states", STATE)
@@ -231,6 +232,8 @@ class FollowerNode(Node):
         return response
 
     def _report(self) -> None:
+        if not self._stamper.simulated and self._clock_watch.look():
+            self.get_logger().warning(f"{self._setup.arm.name}: {self._clock_watch.words()}")
         name, port = self._setup.arm.name, self._setup.arm.port
         task, reading, bus = self.task, self.task.reading, self._bus
         currents = {} if reading is None else dict(zip(JOINT_NAMES, reading.currents, strict=True))
@@ -238,7 +241,7 @@ class FollowerNode(Node):
         message.header.stamp = self.get_clock().now().to_msg()
         statistics = None if bus is None else bus.statistics.snapshot()
         message.status = [
-            loop_status(name, port, self.loop.status(), statistics),
+            loop_status(name, port, self.loop.status(), statistics, self._clock_watch.words()),
             guard_status(name, port, task, self._guard_report.senders),
             *motor_statuses(name, port, task.monitor, currents, task.errors, task.servos.lost),
         ]

@@ -24,7 +24,7 @@ from koch_driver.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, Le
 from koch_driver.nodes.arm_setup import ArmSetup
 from koch_driver.nodes.command_topics import ControlTopic
 from koch_driver.nodes.diagnostics import loop_status, motor_statuses
-from koch_driver.nodes.messages import STEADY_CLOCK, RosStamper, joint_state
+from koch_driver.nodes.messages import STEADY_CLOCK, ClockWatch, RosStamper, joint_state
 from koch_driver.nodes.names import sibling
 from koch_driver.nodes.parameters import LeaderParameters
 from koch_driver.nodes.phase_log import log_phase
@@ -59,6 +59,7 @@ class LeaderNode(Node):
         parameters = declare(self, LeaderParameters, rcl_messages)
         self._setup = setup = ArmSetup.load(parameters.rig, parameters.arm, Role.LEADER)
         self._stamper = RosStamper(self.get_clock())
+        self._clock_watch = ClockWatch()
         self._bus: DynamixelBus | None = None
         self._states = self.create_publisher(JointState, "joint_states", STATE)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
@@ -224,6 +225,8 @@ class LeaderNode(Node):
         return response
 
     def _report(self) -> None:
+        if not self._stamper.simulated and self._clock_watch.look():
+            self.get_logger().warning(f"{self._setup.arm.name}: {self._clock_watch.words()}")
         name, port = self._setup.arm.name, self._setup.arm.port
         reading, bus = self.task.reading, self._bus
         currents = {} if reading is None else dict(zip(JOINT_NAMES, reading.currents, strict=True))
@@ -231,7 +234,7 @@ class LeaderNode(Node):
         message.header.stamp = self.get_clock().now().to_msg()
         statistics = None if bus is None else bus.statistics.snapshot()
         message.status = [
-            loop_status(name, port, self.loop.status(), statistics),
+            loop_status(name, port, self.loop.status(), statistics, self._clock_watch.words()),
             *motor_statuses(
                 name, port, self.task.monitor, currents, self.task.errors, self.task.servos.lost
             ),

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from array import array
 from collections.abc import Sequence
@@ -18,6 +19,43 @@ from koch_rig.joints import JOINT_NAMES
 
 #: For timers that must go on when a simulated clock stands still.
 STEADY_CLOCK = Clock(clock_type=ClockType.STEADY_TIME)
+
+
+_STEP_S = 0.02  # NTP slews by 0.5 ms per second at most
+_STEP_TOLD_S = 30.0
+
+
+class ClockWatch:
+    """Notices when somebody sets the system clock, which stamps and trajectories go by."""
+
+    def __init__(self) -> None:
+        self._offset_s = _system_offset_s()
+        self._step_s = 0.0
+        self._stepped_s = -math.inf
+
+    def look(self) -> float:
+        """How far the clock was stepped since the look before, in [s]; 0 when it was not."""
+        before, self._offset_s = self._offset_s, _system_offset_s()
+        step_s = self._offset_s - before
+        if abs(step_s) < _STEP_S:
+            return 0.0
+        self._step_s, self._stepped_s = step_s, time.monotonic()
+        return step_s
+
+    def words(self) -> str:
+        """The last step for people, for half a minute; empty otherwise."""
+        if time.monotonic() - self._stepped_s > _STEP_TOLD_S:
+            return ""
+        return (
+            f"the system clock was set {'forward' if self._step_s > 0.0 else 'back'} by "
+            f"{abs(self._step_s):.3f} s: commands and trajectories from before "
+            "are too old or in the future; let NTP slew the clock, and step it at boot only"
+        )
+
+
+def _system_offset_s() -> float:
+    """System time minus the clock that nobody sets and that goes on while the computer sleeps."""
+    return 1e-9 * (time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
 
 class RosStamper:
