@@ -105,7 +105,7 @@ class ObservationReader:
         self, key: str, value: NDArray[Any], shape: tuple[int, ...]
     ) -> tuple[Tensor, bool]:
         steps = (self.config.n_obs_steps, *shape)
-        if value.shape not in (shape, steps) or value.dtype.kind not in "fiu":
+        if value.shape not in (shape, steps) or value.dtype.kind not in "fiub":
             raise ObservationError(
                 key, f"{value.dtype} {value.shape}", f"numbers of shape {shape} or {steps}"
             )

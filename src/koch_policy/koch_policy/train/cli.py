@@ -179,6 +179,7 @@ def _prepared(options: argparse.Namespace, recipe: Recipe, work: Working) -> Tra
         trainer = make_trainer(
             data, recipe, options.out, device=device, degrees=degrees, is_new=not options.resume
         )
+        trainer.rig = options.rig
         if not options.threads and not trainer.config.cameras:
             # Small matrices gain nothing from a second thread, and one that waits for a core
             # which another program has holds up both: 1800 samples/s become 32.

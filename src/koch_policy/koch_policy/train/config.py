@@ -47,6 +47,8 @@ class TrainConfig:
         validation_fraction: Part of the episodes that is held out.
         validation_windows: Windows used for the open-loop error.
         log_every, validate_every, save_every: In steps.
+        evaluate_every: Steps between evaluations of a checkpoint in simulation; 0 = never.
+        evaluate_rollouts: Rollouts of one evaluation, on seeds that `koch eval` does not use.
         wandb: Project in Weights & Biases that the figures go to, where that package is
             installed; None: none.
         inputs: Features the policy sees; empty = state, environment state, all cameras.
@@ -79,6 +81,8 @@ class TrainConfig:
     log_every: int = 50
     validate_every: int = 1000
     save_every: int = 2000
+    evaluate_every: int = 0
+    evaluate_rollouts: int = 20
     wandb: str | None = None
     inputs: tuple[str, ...] = ()
     parts: Mapping[str, list[str]] = field(default_factory=dict)
@@ -94,7 +98,7 @@ class TrainConfig:
         """Check the ranges."""
         for name in (
             "steps", "batch_size", "log_every", "validate_every", "save_every",
-            "validation_windows",
+            "validation_windows", "evaluate_rollouts",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError("train", name, getattr(self, name), "one or more")
@@ -102,6 +106,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ConfigError("train", name, value, "a finite number, zero or more")
+        if self.evaluate_every < 0:
+            raise ConfigError("train", "evaluate_every", self.evaluate_every, "zero or more")
         if not 0 <= self.seed < 1 << 31:
             raise ConfigError("train", "seed", self.seed, "0 to 2147483647")
         if not self.clip_norm > 0:

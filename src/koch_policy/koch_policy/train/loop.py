@@ -59,6 +59,7 @@ from koch_policy.train.resume import (
     recipe_differences,
     statistics_differences,
 )
+from koch_policy.train.rollouts import EvaluationError, require_simulation, success_rate
 
 _PREFETCHED = 3
 _MEASURED_ROWS = 32
@@ -80,6 +81,8 @@ class Trainer:
         degrees: Factor from dataset units to degrees per action element, NaN where unknown.
         show_progress: Write a progress line.
         is_new: Start from pretrained weights where the recipe names some.
+        rig: Rig file of evaluations in simulation; None for the shipped one.
+        evaluate_with: Command in place of `koch eval`.
     """
 
     recipe: Recipe
@@ -94,10 +97,14 @@ class Trainer:
     degrees: NDArray[np.float64] | None = None
     show_progress: bool = True
     is_new: bool = True
+    rig: Path | None = None
+    evaluate_with: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Build network and optimiser from the seed."""
         train = self.recipe.train
+        if train.evaluate_every:
+            require_simulation(self.evaluate_with)
         torch.manual_seed(train.seed)
         self.stop = threading.Event()
         self.step = 0
@@ -209,7 +216,10 @@ class Trainer:
                 sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
             self.step = progress.step = self.step + 1
             ends = self.step == train.steps or parallel.any_true(self.stop.is_set())
-            if self.step % train.log_every == 0 or ends:
+            evaluates = train.evaluate_every and (
+                self.step % train.evaluate_every == 0 or self.step == train.steps
+            )
+            if self.step % train.log_every == 0 or ends or evaluates:
                 speed = samples / (time.monotonic() - mark)
                 row = self._row(sums, count, norm, speed)
                 progress.measured(row["loss"], speed)
@@ -217,6 +227,10 @@ class Trainer:
                 if self.step % train.validate_every == 0 or self.step == train.steps:
                     progress.phase = "validating"
                     row |= self._validate()
+                if evaluates and not self.stop.is_set():
+                    progress.phase = "saving and evaluating in simulation"
+                    self.save()
+                    row |= self._evaluate(progress)
                 self._record(row, boards)
             if self.step % train.save_every == 0 or ends:
                 progress.phase = "saving"
@@ -344,6 +358,25 @@ class Trainer:
             known = np.ones_like(error)  # no joint in degrees: the mean in dataset units
         mean = float(np.nanmean(error * known))
         return {"validation_loss": float(np.mean(losses)), "error": mean}
+
+    def _evaluate(self, progress: Progress) -> dict[str, float]:
+        """Let the checkpoint of this step try the task; a failed evaluation ends no training."""
+        if self.rank != 0:
+            return {}
+        folder = state.step_folder(self.out, self.step, self.recipe.train.steps)
+        try:
+            rate = success_rate(
+                folder / state.MODEL_FOLDER,
+                self.out / "eval" / folder.name,
+                self.recipe.train.evaluate_rollouts,
+                self.rig,
+                self.evaluate_with,
+            )
+        except EvaluationError as exc:
+            progress.say(str(exc))
+            return {}
+        progress.say(f"step {self.step}: {rate:.0%} of rollouts in simulation succeeded")
+        return {"success": rate}
 
     def _name_errors(self, error: NDArray[np.float64]) -> None:
         names = self.extras.names.get(ACTION) or [str(index) for index in range(len(error))]
