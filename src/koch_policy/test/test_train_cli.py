@@ -19,8 +19,11 @@ import numpy as np
 import pytest
 import torch
 
+from koch_episodes.dataset import DatasetWriter, FeatureSpec
+from koch_episodes.errors import DatasetFormatError
 from koch_policy.checkpoint import load_checkpoint
-from koch_policy.errors import DatasetError
+from koch_policy.configs import ACTION, STATE
+from koch_policy.errors import ConfigError, DatasetError
 from koch_policy.train.cli import main
 from koch_policy.train.config import TrainConfig
 from koch_policy.train.degrees import degrees_per_unit
@@ -55,6 +58,22 @@ def test_dataset_on_disk_equals_the_one_in_memory(dataset: Path, make: Any) -> N
         assert np.array_equal(read.vectors[key], values), key
     assert read.names["action"] == made.names["action"]
     assert read.tasks == made.tasks
+
+
+def test_only_episodes_that_ended_so_are_learned(tmp_path: Path) -> None:
+    features = {key: FeatureSpec("float32", (1,), ("a",)) for key in (STATE, ACTION)}
+    ends = ("success", "failure", "", "success")
+    with DatasetWriter(tmp_path / "data", features, fps=10) as writer:
+        for number, outcome in enumerate(ends):
+            values = np.full((5 + number, 1), number, np.float32)
+            writer.add_episode({STATE: values, ACTION: values}, {}, "t", outcome)
+    chosen = open_demonstrations(tmp_path / "data", TrainConfig(outcomes=("success",)))
+    assert chosen.lengths == (5, 8)
+    assert np.unique(chosen.vectors[ACTION]).tolist() == [0.0, 3.0]
+    with pytest.raises(DatasetFormatError, match="some that ended as done"):
+        open_demonstrations(tmp_path / "data", TrainConfig(outcomes=("done",)))
+    with pytest.raises(ConfigError, match=r"outcomes.*a list such as \[success\]"):
+        TrainConfig(outcomes="success")  # type: ignore[arg-type]
 
 
 def test_vectors_can_be_joined_with_statistics_of_their_own(dataset: Path) -> None:

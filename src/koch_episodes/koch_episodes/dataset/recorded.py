@@ -50,6 +50,7 @@ class RecordedDataset:
         picture_size: (height, width) in [px] of the images handed out; None: as stored.
         crops: Box per camera that is cut out before.
         cache: Folder for decoded images; None decodes every time.
+        outcomes: Only episodes that ended so; empty: all.
 
     Raises:
         DatasetFormatError: The folder is no readable dataset.
@@ -63,10 +64,11 @@ class RecordedDataset:
         picture_size: tuple[int, int] | None = None,
         crops: Mapping[str, Crop] | None = None,
         cache: Path | None = None,
+        outcomes: Sequence[str] = (),
     ) -> None:
         self.name = str(root)
         self.reader = LeRobotDatasetReader(
-            root, picture_size=picture_size, crops=crops, cache=cache
+            root, picture_size=picture_size, crops=crops, cache=cache, outcomes=outcomes
         )
         self.made = _how_made(root)
         self._vectors: dict[tuple[str, ...], tuple[Vectors, tuple[str, ...]]] = {}

@@ -52,6 +52,7 @@ class TrainConfig:
         wandb: Project in Weights & Biases that the figures go to, where that package is
             installed; None: none.
         inputs: Features the policy sees; empty = state, environment state, all cameras.
+        outcomes: Only episodes that ended so, such as [success]; empty = all.
         parts: {feature: dataset keys}: join several vectors into one, e.g. two arms.
         image_size: (height, width) pictures are reduced to; None keeps the camera's.
         crops: {camera feature: [left, top, width, height]}: the box of its images that the policy
@@ -85,6 +86,7 @@ class TrainConfig:
     evaluate_rollouts: int = 20
     wandb: str | None = None
     inputs: tuple[str, ...] = ()
+    outcomes: tuple[str, ...] = ()
     parts: Mapping[str, list[str]] = field(default_factory=dict)
     image_size: tuple[int, int] | None = None
     crops: Mapping[str, list[float]] = field(default_factory=dict)
@@ -134,7 +136,7 @@ class TrainConfig:
 
     def _check_inputs(self) -> None:
         """Check the lists of features and the picture size."""
-        for name in ("inputs", "image_size"):
+        for name in ("inputs", "outcomes", "image_size"):
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
@@ -142,6 +144,8 @@ class TrainConfig:
         for name, value in lists.items():
             if isinstance(value, str) or not all(isinstance(key, str) for key in value):
                 raise ConfigError("train", name, value, "a list of feature names")
+        if isinstance(self.outcomes, str) or not all(isinstance(o, str) for o in self.outcomes):
+            raise ConfigError("train", "outcomes", self.outcomes, "a list such as [success]")
         for key, box in self.crops.items():
             if not is_crop(box):
                 raise ConfigError(

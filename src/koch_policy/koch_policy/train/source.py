@@ -57,7 +57,13 @@ def open_demonstrations(
     from koch_episodes.dataset.recorded import RecordedDataset
 
     crops = {key: _box(box) for key, box in train.crops.items()}
-    recorded = RecordedDataset(root, picture_size=train.image_size, crops=crops, cache=cache)
+    recorded = RecordedDataset(
+        root,
+        picture_size=train.image_size,
+        crops=crops,
+        cache=cache,
+        outcomes=train.outcomes,
+    )
     reader = recorded.reader
     for key in crops:
         if key not in reader.picture_keys:
