@@ -12,14 +12,16 @@ import pytest
 import rclpy
 from koch_interfaces.msg import GuardRefusal, GuardStatus, GuardStop
 from sensor_msgs.msg import JointState
+from std_srvs.srv import SetBool
 
+from koch_driver.emulator import EmulatedChain, build_chain
 from koch_driver.nodes.qos import COMMAND, LATCHED
 from koch_rig.joints import JOINT_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from koch_driver.emulator import EmulatedChain
+    from koch_rig.rig import Rig
 
 pytestmark = [pytest.mark.ros, pytest.mark.timing]
 
@@ -164,3 +166,39 @@ def test_a_refused_command_names_reason_and_sender(probe, said) -> None:
         found = said.refusal("teleop", reason)
         assert word in found.text
         assert list(found.senders) == ["/follower/probe"]
+
+
+@pytest.mark.slow
+def test_one_decides_the_hand_over_between_leader_and_follower(
+    probe, said, processes, rig_ros: Rig
+) -> None:
+    back = probe.create_client(SetBool, "/leader/drive_back")
+
+    def drive_back(on: bool) -> Any:
+        assert back.wait_for_service(15.0)
+        return probe.finish(back.call_async(SetBool.Request(data=on)))
+
+    with build_chain(rig_ros, "leader", initial_rad=[0.3, 0.0, 0.0, 0.0, 0.0, -0.7]) as leader:
+        processes.start("leader", "leader", arm="leader")
+        processes.start("teleop", "follower", leader="leader")
+        assert probe.wait(lambda: said.last.source == "teleop", 20.0)
+        assert probe.wait(lambda: "human drives" in drive_back(True).message, 2.0)
+        assert not any(leader.servo(i).get("Torque_Enable") for i in range(1, 6))
+        assert probe.ask("stop").success
+        assert probe.ask("resume").success  # so quickly that only the count tells
+        assert probe.wait(lambda: said.last.source == "", 2.0)
+        time.sleep(1.0)
+        assert said.last.source == "", "teleop drives on after a stop"
+        assert drive_back(True).success
+        assert probe.wait(lambda: leader.servo(1).get("Torque_Enable") == 1, 2.0)
+        time.sleep(0.3)
+        refused = probe.ask("clutch", True)
+        assert not refused.success
+        assert "driven back" in refused.message
+        assert drive_back(False).success
+        assert probe.wait(lambda: probe.ask("clutch", True).success, 2.0)
+        assert probe.wait(lambda: said.last.source == "teleop", 3.0)
+        assert probe.ask("clutch", False).success
+        for process in processes.running[-2:]:
+            process.terminate()
+            assert process.wait(8.0) == 0

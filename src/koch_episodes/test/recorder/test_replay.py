@@ -151,11 +151,14 @@ class FakeArm:
 
     def __init__(self, name: str, *, obeys: bool, speed: float | None = None) -> None:
         import rclpy
+        from koch_interfaces.msg import GuardStatus
         from rclpy.clock import Clock, ClockType
         from rclpy.executors import SingleThreadedExecutor
         from rclpy.parameter import Parameter
         from rosgraph_msgs.msg import Clock as Tick
         from sensor_msgs.msg import JointState
+
+        from koch_episodes.nodes.qos import LATCHED
 
         self._kind = JointState
         self.context = rclpy.Context()
@@ -177,12 +180,20 @@ class FakeArm:
         self.pose = [0.5] * 6
         self.commands: list[list[float]] = []
         self._states = self.node.create_publisher(JointState, "joint_states", 5)
+        self._guard = self.node.create_publisher(GuardStatus, "guard_status", LATCHED)
         self.node.create_subscription(JointState, "command/replay", self._on_command, 1)
         self.node.create_timer(0.01, self._publish, clock=steady)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
         self._thread.start()
+
+    def say_guard(self, mode: int, stop_count: int) -> None:
+        """Publish a guard's status."""
+        from koch_interfaces.msg import GuardStatus
+
+        message = GuardStatus(mode=mode, stop_count=stop_count, reason="stopped: by hand")
+        self._guard.publish(message)
 
     def _on_command(self, message: Any) -> None:
         assert list(message.name) == list(JOINT_NAMES)
@@ -277,6 +288,27 @@ def test_an_arm_without_teleop_is_played_in_the_time_that_it_lives_by(
     took_s = (time.monotonic() - begin) * (speed or 1.0)
     assert motion.duration_s - 0.05 < took_s < 1.6 * motion.duration_s + 0.1
     assert np.abs(arm.ages_s).max() < 0.3, "stamps of another time"
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_stop_ends_the_replay_also_where_a_resume_follows(
+    make_arm: Any, make_player: Any, resumed: bool
+) -> None:
+    from koch_interfaces.msg import GuardStatus
+
+    from koch_episodes.replay.nodes.player import ReplayError
+
+    arm, player, motion = make_arm("stop_arm"), make_player("stop_arm"), _motion()
+    arm.say_guard(GuardStatus.HOLDING, 3)
+    player.wait_for_arm()
+    player.approach(motion.at(0.0))
+    if not resumed:
+        arm.say_guard(GuardStatus.STOPPED, 4)
+    else:
+        arm.say_guard(GuardStatus.HOLDING, 4)
+    with pytest.raises(ReplayError, match="stopped"):
+        player.play(motion, 0.25)
 
 
 @pytest.mark.ros

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from koch_interfaces.msg import GuardStatus
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 
 from koch_episodes.decode import joint_vector
 from koch_episodes.errors import DecodeError, NoAnswerError
-from koch_episodes.nodes.qos import COMMAND, NEWEST
+from koch_episodes.nodes.qos import COMMAND, LATCHED, NEWEST
 from koch_episodes.nodes.session import Session
 from koch_episodes.replay.motion import Array, Motion
 from koch_rig.errors import KochError
@@ -67,6 +68,9 @@ class Player:
         node = self._session.node
         self._publisher = node.create_publisher(JointState, f"{arm}/command/replay", COMMAND)
         node.create_subscription(JointState, f"{arm}/joint_states", self._on_state, NEWEST)
+        node.create_subscription(GuardStatus, f"{arm}/guard_status", self._on_guard, LATCHED)
+        self._stop_count: int | None = None
+        self._stopped = ""
         self._measured: Array | None = None
         self._heard_s = 0.0
         self._due = 0.0
@@ -79,7 +83,19 @@ class Player:
             return  # the driver's states are always complete; anybody else's do not count
         self._heard_s = time.monotonic()
 
+    def _on_guard(self, message: GuardStatus) -> None:
+        """A stop ends the replay, also where a resume follows at once."""
+        if message.mode in (GuardStatus.OFF, GuardStatus.STOPPED):
+            self._stopped = message.reason
+        elif self._stop_count not in (None, message.stop_count):
+            self._stopped = "the arm was stopped"
+        self._stop_count = message.stop_count
+
     def _state(self) -> Array:
+        if self._stopped:
+            raise ReplayError(
+                self._arm, self._stopped, "Lift that (services resume, torque) first."
+            )
         if self._measured is None or time.monotonic() - self._heard_s > _STALE_S:
             raise ReplayError(self._arm, "no joint states come", "Does its driver run (koch up)?")
         return self._measured
