@@ -25,6 +25,7 @@ from koch_cameras.rig_camera import find_camera
 from koch_cameras.source import SourceConfig
 from koch_rig.errors import KochError
 from koch_rig.load import load_rig
+from koch_rig.model import default_rig
 from koch_rig.rig import Camera, ColorMode
 from koch_rig.terminal import Part, StatusLine, complain
 
@@ -61,6 +62,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.name is None:
         raise CalibrationDataError("no camera named; give NAME, or --board FILE for the print")
+    arguments.rig = default_rig(arguments.rig)
     camera = find_camera(load_rig(arguments.rig), arguments.name)
     session = IntrinsicSession(camera.name, (camera.width, camera.height), board)
     pictures = _grey_pictures(camera, arguments.timeout, live=arguments.live)
@@ -179,7 +181,7 @@ def _without_kind(argv: Sequence[str]) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="koch calibrate camera", description=__doc__)
     parser.add_argument("name", nargs="?", help="name of the camera in the rig file")
-    parser.add_argument("--rig", type=Path, default=Path("config/rig.yaml"), help="rig file")
+    parser.add_argument("--rig", type=Path, metavar="FILE", help="rig file")
     parser.add_argument("--board", type=Path, help="write the board as PDF to this file and stop")
     parser.add_argument("--output", "-o", type=Path, help="YAML to write")
     parser.add_argument("--views", type=int, default=20, help="views to take")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""``koch cameras``: list the devices, grab a picture."""
+"""``koch cameras``: an image of every device, the list of them, one image of a camera."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from koch_cameras import sheet
 from koch_cameras.errors import CameraError, CorruptFrameError
 from koch_cameras.frame import Frame
 from koch_cameras.open_source import open_source
@@ -22,7 +23,9 @@ from koch_cameras.v4l2.kernel import Kernel, LinuxKernel
 from koch_cameras.v4l2.listing import VideoNode, list_nodes
 from koch_rig.errors import KochError
 from koch_rig.load import load_rig
+from koch_rig.model import default_rig
 from koch_rig.rig import ColorMode
+from koch_rig.terminal import complain
 
 _DAMAGED_LIMIT = 30
 
@@ -34,10 +37,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.verb == "list":
             print(listing(list_nodes(), LinuxKernel()))
             return 0
-        return _grab(arguments)
+        return _grab(arguments) if arguments.verb == "grab" else _show(arguments)
     except KochError as exc:
-        print(exc, file=sys.stderr)
+        complain(f"koch cameras: {exc}")
         return 2
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    """Write a sheet with an image of every device and of what the rig has besides."""
+    kernel = LinuxKernel()
+    nodes = [node for node in list_nodes() if _captures(node, kernel)]
+    wanted = sheet.candidates(nodes, load_rig(default_rig(arguments.rig)).cameras.values())
+    if not wanted:
+        print(listing((), kernel))
+        return 2
+    shown = sheet.look_through(
+        wanted, open_source, lambda source: _newest_after(source, arguments.warmup)
+    )
+    for item in shown:
+        what = f"{item.candidate.place}  {item.candidate.name} ({item.candidate.used_by})"
+        print(f"{what}: {item.problem}" if item.problem else what)
+    sheet.draw(shown, arguments.output)
+    print(f"{arguments.output}: what each of them sees")
+    return 0 if any(item.image is not None for item in shown) else 2
+
+
+def _captures(node: VideoNode, kernel: Kernel) -> bool:
+    """Whether a node gives images; one that may not be asked counts, since opening says why."""
+    try:
+        device = Device(node.path, kernel)
+    except CameraError:
+        return True
+    try:
+        return bool(device.identity().captures)
+    except CameraError:
+        return True
+    finally:
+        device.close()
 
 
 def listing(nodes: Sequence[VideoNode], kernel: Kernel) -> str:
@@ -87,7 +123,7 @@ def _shared(nodes: Sequence[VideoNode]) -> list[str]:
 
 
 def _grab(arguments: argparse.Namespace) -> int:
-    rig = load_rig(arguments.rig)
+    rig = load_rig(default_rig(arguments.rig))
     camera = find_camera(rig, arguments.name)
     config = SourceConfig.from_rig(camera, timeout_s=arguments.timeout)
     source = open_source(config)
@@ -120,15 +156,24 @@ def _newest_after(source: FrameSource, warmup_s: float) -> Frame:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="koch cameras", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
+    _add_sheet_arguments(parser)
+    verbs = parser.add_subparsers(dest="verb", metavar="{show,list,grab}")
+    show = verbs.add_parser("show", help="one sheet with an image of every device (default)")
+    _add_sheet_arguments(show)
     verbs.add_parser("list", help="devices, stable paths, modes, shared USB controllers")
     grab = verbs.add_parser("grab", help="write one picture of a camera of the rig as PNG")
     grab.add_argument("name", help="name of the camera in the rig file")
-    grab.add_argument("--rig", type=Path, default=Path("config/rig.yaml"), help="rig file")
+    grab.add_argument("--rig", type=Path, metavar="FILE", help="rig file")
     grab.add_argument("--output", "-o", type=Path, help="file to write; NAME.png by default")
     grab.add_argument("--warmup", type=float, default=1.0, help="seconds to read before [s]")
     grab.add_argument("--timeout", type=float, default=5.0, help="give up after silence [s]")
     return parser
+
+
+def _add_sheet_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rig", type=Path, metavar="FILE", help="rig file (default: $KOCH_RIG)")
+    parser.add_argument("--output", "-o", type=Path, default=Path("cameras.png"), metavar="PNG")
+    parser.add_argument("--warmup", type=float, default=1.0, help="seconds to read before [s]")
 
 
 if __name__ == "__main__":

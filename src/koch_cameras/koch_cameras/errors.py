@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from koch_rig.busy import busy_words
 from koch_rig.errors import KochError
 
 
@@ -105,16 +106,20 @@ class SourceLostError(CameraError):
     """The device was unplugged, or the connection broke."""
 
     def __init__(self, source: str, detail: str) -> None:
-        super().__init__(f"camera {source}: lost: {detail}. Check the plug or the server.")
+        where = "server" if "://" in source else "plug"
+        super().__init__(f"camera {source}: lost: {detail}. Check the {where}.")
 
 
 class SourceStalledError(CameraError):
     """The source is open but gives no picture."""
 
     def __init__(self, source: str, silence_s: float) -> None:
+        advice = "Check the cable: USB cameras stall on poor ones."
+        if "://" in source:  # a server, perhaps the simulation's
+            advice = busy_words() or "Does the server still run?"
         super().__init__(
             f"camera {source}: no picture for {silence_s:.1f} s; expected a steady stream. "
-            "Check the cable (USB cameras stall on poor ones) or the server."
+            f"{advice}"
         )
 
 

@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from koch_cameras import calibrate_cli, cli
+from koch_cameras import calibrate_cli, cli, sheet
 from koch_cameras.convert import compressed_to_numpy
 from koch_cameras.intrinsics import load_intrinsics
+from koch_cameras.open_source import open_source
 from koch_cameras.v4l2.listing import VideoNode
+from koch_cameras.v4l2.v4l2_source import V4l2Source
+from koch_rig.load import load_rig
 
 
 class Png:
@@ -68,6 +71,45 @@ def test_list_shows_modes_stable_paths_and_shared_controllers(fake_camera):
     assert text.endswith("USB controller 0000:00:14.0 bus 1 is shared by: Cam A, Cam B")
     assert "no video here" in cli.listing(nodes[:1], fake_camera(device_caps=0x04A00000))
     assert "permission denied" in cli.listing(nodes[:1], fake_camera(open_error=13))
+
+
+def test_every_device_and_stream_is_on_the_sheet(
+    mjpeg_server, rig_file, tmp_path, fake_camera, jpeg
+):
+    rig = rig_file(mjpeg_server().url)
+    nodes = [VideoNode("/dev/video8", "Cam A", ("/dev/v4l/by-id/a",), "", None)]
+    nodes.append(VideoNode("/dev/video9", "Cam B", (), "", None))
+    found = sheet.candidates(nodes, load_rig(rig).cameras.values())
+    assert [item.place for item in found[:2]] == ["/dev/v4l/by-id/a", "/dev/video9"]
+    camera = fake_camera()
+    camera.frames.append({"data": jpeg(1, 640, 480), "time_ns": 10**9, "sequence": 1})
+    devices = {"/dev/video8": camera, "/dev/video9": fake_camera(open_error=13)}
+
+    def open_one(config):
+        device = devices.get(config.index_or_path)
+        return V4l2Source(config, device) if device else open_source(config)
+
+    shown = sheet.look_through(found, open_one, lambda source: source.read())
+    got = [item.image is not None for item in shown]
+    assert got == [True, False, True], shown[0].problem
+    assert "permission denied" in shown[1].problem
+    assert shown[2].candidate.used_by == "rig: above"
+    sheet.draw(shown, tmp_path / "cameras.png")
+    picture = compressed_to_numpy(Png(tmp_path / "cameras.png"))
+    assert picture.shape == (sheet.TILE_HEIGHT + sheet.LABEL_HEIGHT, 3 * sheet.TILE_WIDTH, 3)
+
+
+def test_without_a_subcommand_the_rigs_streams_are_shown_and_its_default_is_known(
+    mjpeg_server, rig_file, tmp_path, capsys, monkeypatch
+):
+    rig = rig_file(mjpeg_server().url)
+    monkeypatch.setenv("KOCH_RIG", str(rig))
+    monkeypatch.setattr(cli, "list_nodes", list)
+    target = tmp_path / "sheet.png"
+    assert cli.main(["-o", str(target), "--warmup", "0"]) == 0
+    assert target.is_file()
+    assert "above (rig: above)" in capsys.readouterr().out
+    assert cli.main(["grab", "above", "-o", str(tmp_path / "a.png"), "--warmup", "0"]) == 0
 
 
 def _render_views() -> list[np.ndarray]:

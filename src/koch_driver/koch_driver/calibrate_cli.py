@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from koch_driver.rig_offsets import joints_block, write_offsets
 from koch_rig.calibration import load_calibration, save_calibration
 from koch_rig.errors import CalibrationError, KochError
 from koch_rig.load import load_rig
+from koch_rig.model import default_rig
 from koch_rig.terminal import complain
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     """Entry point of 'koch calibrate'; 0 when done, 2 for a problem that the message explains."""
     options = parse(argv)
     try:
-        rig = load_rig(options.rig)
+        rig = load_rig(default_rig(options.rig))
         arm = rig.arm(options.arm)
         with Console() as console, open_bus(arm, rig) as bus:
             console.say(f"{arm.name} on {arm.port}: six motors, models as expected.")
@@ -58,22 +58,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(prog="koch calibrate", description=__doc__)
     parser.add_argument("arm", help="name of the arm in the rig file, such as follower or leader")
-    parser.add_argument("--rig", type=Path, default=default_rig(), help="rig file")
+    parser.add_argument("--rig", type=Path, metavar="FILE", help="rig file")
     parser.add_argument("--new", action="store_true", help="do not offer the existing file")
     parser.add_argument("--zero-only", action="store_true", help="only the URDF zero step")
     parser.add_argument("--no-zero", action="store_true", help="skip the URDF zero step")
     parser.add_argument("--write", action="store_true", help="write the zeros into the rig file")
     return parser.parse_args(argv)
-
-
-def default_rig() -> Path:
-    """The rig file of KOCH_RIG, else the one that is installed or in the checkout."""
-    chosen = os.environ.get("KOCH_RIG")
-    if chosen:
-        return Path(chosen)
-    from koch_rig.model import share_folder
-
-    return share_folder() / "config" / "rig.yaml"
 
 
 def calibrate(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from koch_driver.errors import BusError, DriverError
+from koch_driver.errors import BusError, DriverError, is_emulated, wiring_advice
 from koch_driver.realtime import BUS_THREAD, OFF, Realtime, request_realtime
 from koch_driver.schedule import Schedule, ScheduleStatus
 from koch_rig.errors import KochError
@@ -56,10 +56,12 @@ class CommunicationFault(BusError):
     def __init__(self, bus: DynamixelBus, run: BadRun) -> None:
         motors = ", ".join(map(str, run.missing)) or "unknown"
         do = "check the cables between the motors and the arm's power supply"
+        if is_emulated(bus.port):
+            do = wiring_advice(bus.port, do)
         if bus.refusals:
             codes = ", ".join(f"id {i}: error {code}" for i, code in bus.refusals.items())
             do = f"they refuse the question for their state ({codes})"
-        elif run.still_answering:
+        elif run.still_answering and not is_emulated(bus.port):
             do = (
                 "answers do come, but later than a cycle allows: set the USB adapter's latency "
                 "timer to 1 ms (config/udev/99-koch.rules), or lower the arm's rate_hz in the rig"

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+from koch_rig.busy import busy_words
 from koch_rig.errors import KochError
 
 if TYPE_CHECKING:
@@ -16,6 +18,23 @@ class DriverError(KochError):
     """Root of everything koch_driver raises."""
 
 
+def is_emulated(port: str) -> bool:
+    """Whether servos on this port are emulated: a pseudo-terminal, or a link to one that is gone.
+
+    Real serial ports are devices, /dev/ttyUSB0 or a link to one.
+    """
+    path = os.path.realpath(port)
+    return path.startswith("/dev/pts/") or not path.startswith("/dev/")
+
+
+def wiring_advice(port: str, advice: str) -> str:
+    """Advice on cables and power for real servos; for emulated ones what may be wrong there."""
+    if not is_emulated(port):
+        return advice
+    cause = busy_words() or "Does the process that emulates them still run?"
+    return f"These servos are emulated. {cause}"
+
+
 class BusError(DriverError):
     """Root of the errors of the motor bus."""
 
@@ -24,6 +43,10 @@ class PortNotFound(BusError):
     """The device file of the port does not exist."""
 
     def __init__(self, port: str, candidates: Sequence[str]) -> None:
+        if is_emulated(port):
+            super().__init__(f"port {port} does not exist. {wiring_advice(port, '')}")
+            self.port = port
+            return
         there = "\n  ".join(candidates) if candidates else "none at all: is the USB cable in?"
         super().__init__(
             f"port {port} does not exist. Serial ports of this computer:\n  {there}\n"
@@ -57,8 +80,9 @@ class PortLost(BusError):
 
     def __init__(self, port: str, why: str) -> None:
         super().__init__(
-            f"port {port} is gone ({why}). Check the USB cable and the power of the arm; "
-            "the bus must be opened again."
+            f"port {port} is gone ({why}). "
+            + wiring_advice(port, "Check the USB cable and the power of the arm.")
+            + " The bus must be opened again."
         )
 
 
@@ -74,8 +98,12 @@ class WrongPort(BusError):
 
     def __init__(self, port: str, why: str) -> None:
         super().__init__(
-            f"no arm behind {port}: {why}. Check that the arm has power (12 V follower, "
-            "5 V leader), and that the rig names the right port ('koch motors list' scans them)."
+            f"no arm behind {port}: {why}. "
+            + wiring_advice(
+                port,
+                "Check that the arm has power (12 V follower, 5 V leader), and that the rig names "
+                "the right port ('koch motors list' scans them).",
+            )
         )
 
 
@@ -94,9 +122,12 @@ class MissingMotors(BusError):
         there = ", ".join(f"id {i} ({name})" for i, name in found.items()) or "none"
         super().__init__(
             f"{len(missing)} of {total} motors on {port} do not answer: {gone}"
-            f"{'; ' * bool(conclusion)}{conclusion}. Found: {there}. Check the cable that leads "
-            "to the first missing motor and its power; a motor without an id is given one with "
-            "'koch motors setup'."
+            f"{'; ' * bool(conclusion)}{conclusion}. Found: {there}. "
+            + wiring_advice(
+                port,
+                "Check the cable that leads to the first missing motor and its power; a motor "
+                "without an id is given one with 'koch motors setup'.",
+            )
         )
         self._parts = port, missing, found, total
         self.missing = tuple(missing)
@@ -138,7 +169,8 @@ class BusTimeout(BusError):
     def __init__(self, port: str, what: str, budget_s: float, attempts: int) -> None:
         super().__init__(
             f"no valid answer on {port} to {what} within {budget_s * 1e3:.0f} ms "
-            f"({attempts} attempts). Check cable, power and the USB latency timer."
+            f"({attempts} attempts). "
+            + wiring_advice(port, "Check cable, power and the USB latency timer.")
         )
 
 

@@ -8,7 +8,6 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from koch_driver.calibrate_cli import default_rig
 from koch_driver.console import Console
 from koch_driver.control_table import HardwareError
 from koch_driver.errors import BusError, DialogueEnded, MotorSetupError
@@ -27,6 +26,7 @@ from koch_driver.serial_port import list_ports
 from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
+from koch_rig.model import default_rig
 from koch_rig.terminal import complain
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def list_motors(options: argparse.Namespace) -> int:
 
 def set_up(options: argparse.Namespace) -> int:
     """Go through an arm's motors from the gripper to the base, as LeRobot does."""
-    rig = load_rig(options.rig or default_rig())
+    rig = load_rig(default_rig(options.rig))
     arm = rig.arm(options.arm)
     port = options.port or arm.port
     specs: list[MotorSpec] = list(reversed(motors_for(arm.role)))

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -126,8 +127,10 @@ class OutputUnwritableError(KochError):
     """The output cannot be written (rights, full disk)."""
 
     def __init__(self, path: Path, cause: OSError) -> None:
+        full = cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "Free space" if full else "Give yourself the right to write there"
         super().__init__(
-            f"Output {path} cannot be written: {cause.strerror or cause}. Free space or choose "
+            f"Output {path} cannot be written: {cause.strerror or cause}. {advice}, or choose "
             "another --out; finished episodes are kept and --resume goes on from them."
         )
 

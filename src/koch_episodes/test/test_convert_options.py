@@ -163,3 +163,17 @@ def test_bag_without_task_says_what_to_give(write_bag: WriteBag, tmp_path: Path)
     bag = write_bag(seconds=1.0, custom={})
     with pytest.raises(EpisodeError, match="Give --task"):
         convert([bag], tmp_path / "out", ConvertOptions(map=mapping))
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.EACCES, "the right to write"),
+        (errno.EROFS, "the right to write"),
+        (errno.ENOSPC, "Free space"),
+        (errno.EDQUOT, "Free space"),
+    ],
+)
+def test_what_to_do_follows_from_why_nothing_can_be_written(number: int, advice: str) -> None:
+    cause = OSError(number, os.strerror(number))
+    assert advice in str(OutputUnwritableError(Path("out"), cause))

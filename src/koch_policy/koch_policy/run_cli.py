@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,7 +36,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--policy", metavar="DIR", help="checkpoint folder or training output")
     parser.add_argument("--rig", type=Path, help="rig file (default: $KOCH_RIG, else the shipped)")
-    parser.add_argument("--task", default="", help="task text (default: the rig's)")
+    parser.add_argument("--task", help="task text (default: the rig's)")
     parser.add_argument(
         "--strategy", default="", help="queue, temporal_ensemble, blend or rtc (default: fitting)"
     )
@@ -67,18 +66,22 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         parser.error("--replay needs --policy DIR")
     if options.max_duration < 0.0:
         parser.error("--max-duration is negative")
+    if options.task is not None and not options.task.strip():
+        parser.error("--task is empty; leave it out for the rig's task")
+    options.task = options.task or ""
+    if options.policy is not None and not Path(options.policy).expanduser().is_dir():
+        parser.error(
+            f"--policy {options.policy}: there is no such folder; expected a checkpoint, or a "
+            "training output that has checkpoints/last"
+        )
     return options
 
 
 def chosen_rig(path: Path | None) -> Path:
     """The rig that the user named, else KOCH_RIG, else the shipped one."""
-    if path is not None:
-        return path.expanduser().resolve()
-    if os.environ.get("KOCH_RIG"):
-        return Path(os.environ["KOCH_RIG"]).expanduser().resolve()
-    from koch_rig.model import share_folder
+    from koch_rig.model import default_rig
 
-    return share_folder() / "config" / "rig.yaml"
+    return default_rig(path).resolve()
 
 
 def main(argv: Sequence[str]) -> int:

@@ -47,6 +47,16 @@ class JointLimit:
     effort: float
 
 
+def default_rig(named: Path | None = None) -> Path:
+    """The rig file that a subcommand uses: the named one, else KOCH_RIG, else the shipped one.
+
+    Raises:
+        ModelError: None is named, and the suite's own files are not found.
+    """
+    chosen = named or os.environ.get("KOCH_RIG")
+    return Path(chosen).expanduser() if chosen else share_folder() / "config" / "rig.yaml"
+
+
 def share_folder() -> Path:
     """The folder that holds urdf/ and config/: KOCH_VLA_SHARE, the install, or the source tree.
 

@@ -8,6 +8,7 @@ of the world's clock, as network cameras send it.
 
 from __future__ import annotations
 
+import html
 import threading
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -19,6 +20,16 @@ from koch_sim.errors import SimulationError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+INDEX = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Simulated cameras</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body {{ font: 16px system-ui, sans-serif; margin: 1em; display: flex; flex-wrap: wrap; gap: 1em }}
+figure {{ margin: 0; flex: 1 1 320px; max-width: 640px }} img {{ width: 100% }}
+</style>
+{figures}
+</html>
+"""
 BOUNDARY = "koch-frame"
 #: A client that reads nothing for this long is dropped, [s].
 SEND_TIMEOUT_S = 5.0
@@ -81,7 +92,7 @@ class FrameSlot:
 
 
 class CameraServer:
-    """An HTTP server with one stream per camera at ``/<camera>.mjpeg``.
+    """An HTTP server with one stream per camera at ``/<camera>.mjpeg``, and all of them at ``/``.
 
     A camera that is `stalled` keeps its connections and sends nothing, as a hung device does.
     """
@@ -140,7 +151,7 @@ class CameraServer:
 
 
 class _StreamHandler(BaseHTTPRequestHandler):
-    """Answers one client with an endless multipart stream."""
+    """Answers one client: an endless multipart stream, or the page that shows all of them."""
 
     owner: CameraServer
     protocol_version = "HTTP/1.1"
@@ -148,6 +159,9 @@ class _StreamHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         name = self.path.split("?")[0].strip("/").removesuffix(".mjpeg")
+        if not name:
+            self._index()
+            return
         slot = self.owner.slots.get(name)
         if slot is None:
             known = ", ".join(f"/{camera}.mjpeg" for camera in self.owner.slots)
@@ -165,6 +179,20 @@ class _StreamHandler(BaseHTTPRequestHandler):
             self.close_connection = True  # the client went away; its thread ends here
         finally:
             slot.readers -= 1
+
+    def _index(self) -> None:
+        """All streams on one page."""
+        figures = "".join(
+            f'<figure><img src="/{name}.mjpeg" alt="{name}">'
+            f"<figcaption>{name}</figcaption></figure>"
+            for name in map(html.escape, self.owner.slots)
+        )
+        page = INDEX.format(figures=figures).encode()
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
 
     def _stream(self, slot: FrameSlot) -> None:
         sequence = -1

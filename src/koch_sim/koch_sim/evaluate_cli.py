@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from koch_episodes.clip import write_clip
 from koch_rig.load import load_rig
 from koch_rig.working import Working
 from koch_sim.errors import GraphEndedError, SimulationError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 READY_TIMEOUT_S = 90.0
 GRAPH_STOP_S = 20.0
+LONGEST_FILM = 1200  # images: two minutes
 _CAMERA = "left"  # sees arm, block and cup
 _LOCKSTEP_ONLY = (
     "spread", "randomise", "jobs", "style", "execution_steps", "denoising_steps", "delay_s",
@@ -69,10 +71,14 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     LockstepSettings.add_arguments(parser)
     parser.add_argument("--policy", type=Path, help="checkpoint folder; without it the expert")
     parser.add_argument("--strategy", default="", help="chunk execution of the policy")
-    parser.add_argument("--task", default="", help="task text; the rig's if absent")
+    parser.add_argument("--task", help="task text; the rig's if absent")
     parser.add_argument("-n", "--rollouts", type=int, default=10)
     parser.add_argument("--seed", type=int, default=100_000, help="of the first rollout")
     parser.add_argument("--timeout-s", type=float, default=30.0, help="longest rollout [s]")
+    parser.add_argument(
+        "--speed", type=float, default=1.0, metavar="X",
+        help="simulated seconds per second: below 1 for a busy machine, above 1 for a fast one",
+    )  # fmt: skip
     parser.add_argument("--camera", help="whose picture shows the end (default: left, or any)")
     parser.add_argument("--out", type=Path, default=Path("outputs/eval"))
     parser.add_argument(
@@ -98,6 +104,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         for name in _LOCKSTEP_ONLY:
             if getattr(options, name) != parser.get_default(name):
                 parser.error(f"--{name.replace('_', '-')} needs --lockstep")
+    if options.task is not None and not options.task.strip():
+        parser.error("--task is empty; leave it out for the rig's task")
+    if not 0.05 <= options.speed <= 20.0:
+        parser.error(f"--speed {options.speed:g}: expected 0.05 to 20")
+    options.task = options.task or ""
     return options
 
 
@@ -173,6 +184,7 @@ def _nothing() -> None:
 def _graph(rig: Rig, options: argparse.Namespace) -> Iterator[Callable[[], None]]:
     """Run `koch up` beside us, its output in a file; give what checks that it still runs."""
     command = [sys.executable, "-m", "koch_vla", "up", "--rig", str(rig.path)]
+    command += ["--speed", f"{options.speed:g}"]
     if options.policy is not None:
         command += ["--policy", str(options.policy), "--no-teleop"]
     log = options.out / "graph.log"
@@ -207,24 +219,42 @@ def _evaluate(rig: Rig, options: argparse.Namespace, check: Callable[[], None]) 
     camera = options.camera or any_camera
     evaluation = Evaluation(_subject(options))
     pictures: list[tuple[bytes, bool]] = []
-    with evaluator_node(rig, camera, check) as evaluator:
+    film: list[bytes] = []
+    with evaluator_node(rig, camera, check, options.speed) as evaluator:
+        attach = f"Start it with 'koch up --rig {rig.path}{_up_policy(options)}'."
+        advice = attach if options.attach else f"Its output is in {options.out / 'graph.log'}."
+        with_policy = options.policy is not None
         with Working("koch eval: waiting for the graph to be ready"):
-            evaluator.wait_ready(READY_TIMEOUT_S, policy=options.policy is not None)
+            evaluator.wait_ready(READY_TIMEOUT_S, policy=with_policy, advice=advice)
         for number in range(options.rollouts):
             seed = options.seed + number
-            with Working(f"rollout {number + 1} of {options.rollouts}, seed {seed}"):
-                trial = _trial(evaluator, rig, options, seed)
+            with Working(f"rollout {number + 1} of {options.rollouts}, seed {seed}") as work:
+                trial = evaluation.attempt(
+                    partial(_trial, evaluator, rig, options, seed),
+                    f"[{number + 1}/{options.rollouts}] seed {seed}: ",
+                    work.say,
+                )
+            if trial is None:
+                continue
             _add(evaluation, trial, options.rollouts)
+            film += evaluator.film
             if evaluator.picture is not None:
                 pictures.append((evaluator.picture, trial.success))
         evaluation.guard = dict(evaluator.guard)
         evaluation.policy = evaluator.policy_figures() if options.policy is not None else {}
     if pictures:
         write_contact_sheet(options.out / "contact_sheet.png", pictures)
+    write_clip(options.out / "rollouts.mp4", film[:LONGEST_FILM])
     return evaluation
 
 
+def _up_policy(options: argparse.Namespace) -> str:
+    """What `koch up` needs besides the rig for these rollouts."""
+    return f" --no-teleop --policy {options.policy}" if options.policy is not None else ""
+
+
 def _trial(evaluator: Evaluator, rig: Rig, options: argparse.Namespace, seed: int) -> Trial:
+    evaluator.film.clear()
     if options.policy is None:
         return evaluator.demonstrate(seed, options.timeout_s)
     return evaluator.run_policy(

@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
+
+from koch_rig.busy import busy_words
 
 #: Two-sided 95 % of the normal distribution.
 Z_95 = 1.959963984540054
@@ -18,6 +21,7 @@ SHEET_COLUMNS = 5
 #: Final pictures are shown at a third of their size.
 SHEET_SHRINK = 3
 BORDER_PX = 4
+REPEATS = 3  # of a rollout that was void
 GREEN, RED = (40, 170, 60), (200, 40, 40)
 
 
@@ -28,14 +32,17 @@ class Trial:
     Attributes:
         seed: Of the world's set-up.
         success: The block rested in the cup in time.
-        duration_s: From the start until success or the end, [s].
+        duration_s: From the start until success or the end, [s] of the world.
         reason: Why it ended.
+        void: It says nothing about the policy: a stream was late or died, as on a machine that
+            has too much to do.
     """
 
     seed: int
     success: bool
     duration_s: float
     reason: str
+    void: bool = False
 
 
 @dataclass
@@ -44,13 +51,15 @@ class Evaluation:
 
     Attributes:
         subject: What was evaluated.
-        trials: In order.
+        trials: In order; void ones are kept apart.
+        void: Rollouts that were repeated, or given up.
         guard: Interventions of the guard by rule and joint, over all trials.
         policy: Last status of the policy node (rates, delays), empty for the expert.
     """
 
     subject: str
     trials: list[Trial] = field(default_factory=list)
+    void: list[Trial] = field(default_factory=list)
     guard: dict[str, int] = field(default_factory=dict)
     policy: dict[str, float | str] = field(default_factory=dict)
 
@@ -58,6 +67,25 @@ class Evaluation:
     def successes(self) -> int:
         """Number of successful trials."""
         return sum(trial.success for trial in self.trials)
+
+    def attempt(
+        self, run: Callable[[], Trial], head: str, say: Callable[[str], object]
+    ) -> Trial | None:
+        """Run a rollout, again where it was void; the one that counts, None when all were void.
+
+        Args:
+            run: Runs it once.
+            head: Begins each line.
+            say: Told of each void one.
+        """
+        for repeat in range(REPEATS + 1):
+            trial = run()
+            if not trial.void:
+                return trial
+            self.void.append(trial)
+            again = "once more" if repeat < REPEATS else "given up"
+            say(f"{head}void, {again}: {trial.reason}. {busy_words()}".rstrip())
+        return None
 
     def to_json(self) -> str:
         """Return everything as JSON."""
@@ -70,6 +98,7 @@ class Evaluation:
                 "success_interval": wilson_interval(self.successes, len(self.trials)),
                 "median_success_s": float(np.median(durations)) if durations else None,
                 "trials": [asdict(trial) for trial in self.trials],
+                "void": [asdict(trial) for trial in self.void],
                 "guard": self.guard,
                 "policy": self.policy,
             },
@@ -87,6 +116,11 @@ class Evaluation:
             f"{self.subject}: {self.successes} of {len(self.trials)} succeeded "
             f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
         )
+        if self.void:
+            lines.append(
+                f"{len(self.void)} void rollouts, not counted: {self.void[-1].reason}. "
+                f"{busy_words()}".rstrip()
+            )
         if self.guard:
             total = sum(self.guard.values())
             most = sorted(self.guard.items(), key=lambda item: -item[1])[:4]

@@ -43,3 +43,26 @@ def test_sheet_has_a_framed_tile_for_each_trial(tmp_path):
     green, red = sheet[0, 0], sheet[24, 28]
     assert green[1] > green[0]
     assert red[0] > red[1]
+
+
+@pytest.mark.parametrize("void", [0, 1, 3, 4, 9])
+def test_a_void_rollout_is_repeated_and_counted_apart(void):
+    evaluation, said, runs = Evaluation("policy x"), [], iter(range(100))
+    late = "cameras/above is 0.31 s old"
+
+    def run():
+        is_void = next(runs) < void
+        return Trial(7, not is_void, 9.0, late if is_void else "in the cup", is_void)
+
+    trial = evaluation.attempt(run, "[1/1] seed 7: ", said.append)
+    if trial is not None:
+        evaluation.trials.append(trial)
+    given_up = void > 3
+    assert (trial is None) is given_up
+    assert len(evaluation.void) == min(void, 4)
+    assert len(said) == min(void, 4)
+    assert all(late in line for line in said)
+    assert (evaluation.successes, len(evaluation.trials)) == (int(not given_up),) * 2
+    found = json.loads(evaluation.to_json())
+    assert (found["rollouts"], len(found["void"])) == (int(not given_up), min(void, 4))
+    assert ("not counted" in evaluation.table()) is (void > 0)

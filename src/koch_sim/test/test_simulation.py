@@ -108,3 +108,16 @@ def test_camera_that_is_no_loopback_url_is_refused(rig):
     cameras = {**rig.cameras, "above": replace(rig.cameras["above"], source="/dev/video0")}
     with pytest.raises(SimulationError, match=r"cameras\.above\.source is '/dev/video0'"):
         camera_port(replace(rig, cameras=cameras))
+
+
+def test_the_page_of_the_server_shows_every_stream(port):
+    server = CameraServer(["above", "wrist"], port)
+    server.start()
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as page:
+            text = page.read().decode()
+        assert 'src="/above.mjpeg"' in text
+        assert 'src="/wrist.mjpeg"' in text
+        assert 'name="viewport"' in text
+    finally:
+        server.close()

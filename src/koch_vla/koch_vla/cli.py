@@ -45,7 +45,7 @@ VERBS = (
     Verb("bench", "koch_vla.bench", "run all benchmarks into one JSON and one table"),
     Verb("calibrate", "koch_driver.calibrate_cli", "calibrate an arm, or a camera"),
     Verb("motors", "koch_driver.motors_cli", "find motors, give them ids, read their registers"),
-    Verb("cameras", "koch_cameras.cli", "list cameras and their modes, take a picture"),
+    Verb("cameras", "koch_cameras.cli", "show an image of every camera, list them, grab one"),
     Verb("record", "koch_episodes.recorder.terminal", "record episodes from the keyboard"),
     Verb("convert", "koch_episodes.convert.cli", "turn episodes into a LeRobot dataset"),
     Verb("inspect", "koch_episodes.inspect_cli", "look into an episode or a dataset"),
@@ -54,6 +54,7 @@ VERBS = (
     Verb("runs", "koch_policy.runs_cli", "list training runs with their losses and success"),
     Verb("run", "koch_policy.run_cli", "let a trained policy drive the follower"),
     Verb("eval", "koch_sim.evaluate_cli", "measure the success of a policy in simulation"),
+    Verb("completion", "koch_vla.completion", "let bash, zsh or fish complete koch's words"),
 )
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 CAMERA_CALIBRATION = Verb("calibrate camera", "koch_cameras.calibrate_cli", "calibrate a camera")

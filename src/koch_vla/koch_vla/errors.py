@@ -110,6 +110,17 @@ class UnknownVerbError(KochError):
         super().__init__(f"there is no verb {verb!r}.{hint} Choose from: {', '.join(names)}.")
 
 
+class NothingHeardError(KochError):
+    """Nothing of a rig was heard, so there is nothing to draw."""
+
+    def __init__(self, streams: Iterable[str]) -> None:
+        super().__init__(
+            "nothing was heard of this rig, so no image was written. Listened to: "
+            + ", ".join(f"/{stream}" for stream in streams)
+            + ". Is `koch up` running, with the same rig and ROS_DOMAIN_ID?"
+        )
+
+
 class EmptyBagError(KochError):
     """A bag holds nothing that can be shown."""
 

@@ -139,6 +139,11 @@ def _world(rig: Rig, options: GraphOptions) -> list[NodeSpec]:
     if options.sim is False:
         return []
     if simulation.physics is PhysicsKind.FIRST_ORDER:
+        if options.speed != 1.0:
+            raise GraphError(
+                f"--speed {options.speed:g}: the servos of {rig.path} are emulated in real time; "
+                "expected a rig with `simulation: {physics: mujoco}`, such as config/rig.sim.yaml."
+            )
         return [
             NodeSpec(
                 package="koch_driver",

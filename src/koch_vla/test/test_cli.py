@@ -159,3 +159,22 @@ def test_an_error_of_a_device_is_no_mistake_of_the_user(verb):
     verb("talking", "def main(argv):\n    raise OSError(5, 'Input/output error')\n")
     with pytest.raises(OSError, match="Input/output"):
         cli.main(["talking"])
+
+
+@pytest.mark.parametrize(
+    "words", [["run", "--task", " "], ["record", "--task", ""], ["eval", "--task", ""]]
+)
+def test_an_empty_task_is_a_slip_and_not_the_rigs(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 2
+    assert "--task is empty" in capsys.readouterr().err
+
+
+def test_a_policy_that_is_nowhere_is_said_once_and_at_once(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run", "--policy", str(tmp_path / "nowhere")])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "no such folder" in said
+    assert "Start one" not in said

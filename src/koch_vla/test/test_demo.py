@@ -12,7 +12,8 @@ import pytest
 
 from koch_vla import cli, demo
 from koch_vla.demo import drive, learn
-from koch_vla.demo.report import Picture, rows, text_table, write_html
+from koch_vla.demo.record import Tally
+from koch_vla.demo.report import Page, Picture, headline, rows, text_table
 from koch_vla.demo.step import DemoContext, DemoSettings, Step, run_steps
 from koch_vla.demo.verb import run_verb
 from koch_vla.errors import DemoError
@@ -130,6 +131,8 @@ RESULTS = {
 def test_the_table_tells_what_really_came_out():
     table = dict(rows(RESULTS))
     assert table["demonstrations"] == "3 kept of 4 tried, 12 MB"
+    assert table["success of the scripted expert"] == "3 of 4 (75%)"
+    assert headline(RESULTS, "Do it.").startswith("The policy succeeded in 1 of 2 runs")
     assert table["success of the policy"] == "1 of 2 (95 % interval 9% to 91%)"
     assert table["time of a successful rollout"] == "9.0 s"
     assert table["changed by the guard"] == "17 bus cycles (speed/gripper 15, age/ 2, ...)"
@@ -143,9 +146,20 @@ def test_the_table_tells_what_really_came_out():
 def test_the_page_holds_its_pictures_and_escapes_its_texts(tmp_path):
     png = tmp_path / "a.png"
     png.write_bytes(b"\x89PNG data")
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"moving")
     page = tmp_path / "out/report.html"
-    write_html(page, "a <b>", [("x", "1 < 2")], [Picture("p & q", png)], {"file": "/tmp/x"})
+    Page(
+        "a <b>", "h & i", "lead", [("x", "1 < 2")], [Picture("p & q", png), Picture("f", film)],
+        {"data": str(tmp_path / "a dataset"), "none": ""}, {"again": "koch demo > x"},
+    ).write(page)  # fmt: skip
     text = page.read_text()
+    assert "<h1>h &amp; i</h1>" in text
+    assert 'href="../a%20dataset"' in text
+    assert "<code>koch demo &gt; x</code>" in text
+    assert 'name="viewport"' in text
+    assert "data:video/mp4;base64,bW92aW5n" in text
+    assert ">none<" not in text
     assert "a &lt;b&gt;" in text
     assert "1 &lt; 2" in text
     encoded = re.search(r"data:image/png;base64,([^\"]+)", text).group(1)
@@ -234,3 +248,33 @@ def test_a_policy_that_has_to_look_gets_more_demonstrations():
     assert demo.parse([]).episodes == 20
     assert demo.parse(["--vision"]).episodes == 40
     assert demo.parse(["--vision", "--episodes", "7"]).episodes == 7
+
+
+def test_spoiled_recordings_end_the_demo_with_a_cause_and_a_way_out(tmp_path):
+    tally = Tally(tmp_path / "record.log")
+    for _ in range(3):
+        for _ in range(5):
+            tally.was_spoiled("red: cameras/above: 1 gap(s)")
+        tally.kept()  # only a row of them counts
+    for _ in range(5):
+        tally.was_spoiled("red: cameras/above: 1 gap(s)")
+    with pytest.raises(DemoError, match=r"cameras/above.*--speed 0\.5"):
+        tally.was_spoiled("red: cameras/above: 1 gap(s)")
+    assert tally.spoiled == 21
+    for _ in range(10):
+        tally.failed()
+    with pytest.raises(DemoError, match=r"11 demonstrations failed\. Look into .*record\.log"):
+        tally.failed()
+
+
+def test_an_episode_with_faults_is_drawn_all_the_same(tmp_path):
+    log = tmp_path / "log"
+    with pytest.raises(DemoError, match="exit code 2"):
+        run_verb(["nonsense"], log, print)
+    run_verb(["nonsense"], log, print, good=(0, 2))
+
+
+@pytest.mark.parametrize("speed", ["0", "-1", "99", "nan"])
+def test_a_senseless_speed_is_refused(speed, capsys):
+    assert cli.main(["demo", "--speed", speed]) == 2
+    assert "expected 0.05 to 20" in capsys.readouterr().err

@@ -173,6 +173,12 @@ def test_a_setting_for_no_node_lists_the_choices(rig):
         build_graph(rig, GraphOptions(settings=(parse_setting("arm.on_exit=rest"),)))
 
 
+def test_servos_in_real_time_have_no_other_speed(write_rig):
+    rig = load_rig(write_rig(FIRST_ORDER))
+    with pytest.raises(GraphError, match=r"--speed 0.5: .*real time.*physics: mujoco"):
+        build_graph(rig, GraphOptions(speed=0.5))
+
+
 @pytest.mark.parametrize("options", [{"sim": True}, {"expert": True}, {"speed": 2.0}])
 def test_simulation_options_need_a_simulated_rig(rig, options):
     with pytest.raises(NotSimulatedError, match=r"rig\.sim\.yaml"):

@@ -16,7 +16,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from koch_rig.kinematics import Kinematics
 from koch_rig.load import load_rig
-from koch_vla.errors import BagMomentError, EmptyBagError
+from koch_vla.errors import BagMomentError, EmptyBagError, NothingHeardError, OutputFileError
 from koch_vla.look import main
 from koch_vla.look.from_bag import snapshot_at
 from koch_vla.look.picture import tcp_path
@@ -146,6 +146,23 @@ def test_a_silent_camera_is_named_and_the_rest_is_drawn(rig, tmp_path, capsys):
     assert size_of(png) == (1600, 1000)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("a.xyz", r"\.jpeg.*\.png"), ("a", r"\.png"), (".", "folder|ending")]
+)
+def test_a_file_that_cannot_be_drawn_is_refused_at_once(rig, tmp_path, name, said):
+    with pytest.raises(OutputFileError, match=said):
+        main(["--rig", str(rig.path), "-o", str(tmp_path / name)])
+
+
+@pytest.mark.ros
+def test_where_nothing_is_heard_no_empty_image_is_written(rig, tmp_path):
+    target = tmp_path / "look.png"
+    words = ["--rig", str(rig.path), "--seconds", "0.1", "--timeout", "0.2", "-o", str(target)]
+    with pytest.raises(NothingHeardError, match=r"/follower/joint_states, .*koch up"):
+        main(words)
+    assert not target.exists()
+
+
 @pytest.mark.ros
 def test_live_topics_make_a_snapshot(rig):
     from sensor_msgs.msg import CompressedImage, JointState
@@ -189,4 +206,4 @@ def test_a_bag_need_not_hold_arms_that_are_no_stream_of_its_rig(repository, tmp_
     sample = repository / "docs/sample"  # its leader was not recorded
     words = [str(sample / "episode_000000"), "--rig", str(sample / "rig.yaml"), "--at", "8"]
     assert main([*words, "-o", str(tmp_path / "look.png")]) == 0
-    assert capsys.readouterr().err == ""
+    assert "nothing was heard" not in capsys.readouterr().err

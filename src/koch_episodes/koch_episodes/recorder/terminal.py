@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help="pause behind each episode, to put things back",
     )
-    result.add_argument("--task", default="", help="task text (default: the rig's)")
+    result.add_argument("--task", help="task text (default: the rig's)")
     result.add_argument("--wait", action="store_true", help="wait for a key before each episode")
     result.add_argument(
         "--start-timeout-s",
@@ -91,6 +91,9 @@ def main(argv: list[str]) -> int:
     options = parser().parse_args(argv)
     if options.num_episodes < 0 or options.episode_time_s < 0.0 or options.reset_time_s < 0.0:
         parser().error("numbers must not be negative")
+    if options.task is not None and not options.task.strip():
+        parser().error("--task is empty; leave it out for the rig's task")
+    options.task = options.task or ""
     from koch_episodes.recorder.nodes.client import RecorderClient
 
     with contextlib.ExitStack() as stack:

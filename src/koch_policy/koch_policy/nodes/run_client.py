@@ -24,11 +24,12 @@ from koch_policy.errors import PolicyError
 class NoPolicyNodeError(PolicyError):
     """Nobody serves the action."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(
-            f"no policy node answers: {why}. Start one with 'koch run --policy DIR' or "
-            "'koch up --policy DIR'."
-        )
+    def __init__(
+        self,
+        why: str,
+        advice: str = "Start one with 'koch run --policy DIR' or 'koch up --policy DIR'.",
+    ) -> None:
+        super().__init__(f"no policy node answers: {why}. {advice}")
 
 
 class PolicyProcess(NodeProcess):
@@ -49,7 +50,9 @@ class PolicyProcess(NodeProcess):
         """
         code = self.exit_code()
         if code is not None:
-            raise NoPolicyNodeError(f"its process ended with code {code}")
+            raise NoPolicyNodeError(
+                f"its process ended with exit code {code}", "What it said stands above."
+            )
 
 
 class RunClient:
@@ -129,7 +132,9 @@ class RunClient:
             return None
         answer = self._result.result()
         if answer.status == GoalStatus.STATUS_UNKNOWN:
-            raise NoPolicyNodeError("it was restarted and does not know the run")
+            raise NoPolicyNodeError(
+                "it was restarted and does not know the run", "Run the policy again."
+            )
         return answer.result
 
     def switch(self, what: str) -> str:

@@ -19,6 +19,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, JointState
 from std_srvs.srv import Trigger
 
+from koch_episodes.clip import FPS
 from koch_sim.errors import SimulationError
 from koch_sim.evaluation import Trial
 
@@ -39,13 +40,15 @@ LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 @contextlib.contextmanager
-def evaluator_node(rig: Rig, camera: str | None, check: Callable[[], None]) -> Iterator[Evaluator]:
+def evaluator_node(
+    rig: Rig, camera: str | None, check: Callable[[], None], speed: float = 1.0
+) -> Iterator[Evaluator]:
     """Bring ROS up for one evaluator and down again.
 
     Signals stay Python's: whoever started a graph has to end it after them.
     """
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    evaluator = Evaluator(rig, camera, check)
+    evaluator = Evaluator(rig, camera, check, speed)
     try:
         yield evaluator
     finally:
@@ -56,20 +59,26 @@ def evaluator_node(rig: Rig, camera: str | None, check: Callable[[], None]) -> I
 class Evaluator(Node):
     """A client of world, driver and policy node."""
 
-    def __init__(self, rig: Rig, camera: str | None, check: Callable[[], None]) -> None:
+    def __init__(
+        self, rig: Rig, camera: str | None, check: Callable[[], None], speed: float = 1.0
+    ) -> None:
         """Subscribe to what tells how a rollout goes.
 
         Args:
             rig: The simulated rig.
             camera: Whose picture shows the end, or None.
             check: Called while something is waited for; raises when that is in vain.
+            speed: Simulated seconds per second.
         """
         super().__init__("evaluator")
+        self._speed = speed
         self._check = check
         self._rig = rig
         self._arm = rig.follower.name
         self.task: TaskState | None = None
         self.picture: bytes | None = None
+        self.film: list[bytes] = []  # since it was last cleared, FPS images a second
+        self._filmed_s = 0.0
         self.policy_status: PolicyStatus | None = None
         self.guard: dict[str, int] = {}
         self._still_since: float | None = None
@@ -92,6 +101,10 @@ class Evaluator(Node):
 
     def _on_picture(self, message: CompressedImage) -> None:
         self.picture = bytes(message.data)
+        stamp_s = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
+        if abs(stamp_s - self._filmed_s) >= 1.0 / FPS:
+            self._filmed_s = stamp_s
+            self.film.append(self.picture)
 
     def _on_policy(self, message: PolicyStatus) -> None:
         if message.state == PolicyStatus.RUNNING:
@@ -110,8 +123,11 @@ class Evaluator(Node):
     # -- what is done -------------------------------------------------------------------------
 
     def spin_until(self, done: Callable[[], bool], timeout_s: float) -> bool:
-        """Let messages in until something holds; say whether it did in time."""
-        end = time.monotonic() + timeout_s
+        """Let messages in until something holds; say whether it did in time.
+
+        A slow simulation gets more time, a fast one no less: services take as long as ever.
+        """
+        end = time.monotonic() + timeout_s / min(1.0, self._speed)
         while not done():
             self._check()
             if time.monotonic() > end:
@@ -119,8 +135,13 @@ class Evaluator(Node):
             rclpy.spin_once(self, timeout_sec=0.05)
         return True
 
-    def wait_ready(self, timeout_s: float, *, policy: bool) -> None:
+    def wait_ready(self, timeout_s: float, *, policy: bool, advice: str = "") -> None:
         """Wait until everything that a rollout needs is there.
+
+        Args:
+            timeout_s: How long.
+            policy: A policy is to be run, not the expert.
+            advice: What to do when something is missing.
 
         Raises:
             SimulationError: Something is missing; it is named.
@@ -138,8 +159,7 @@ class Evaluator(Node):
         if not self.spin_until(lambda: all(there() for there in needed.values()), timeout_s):
             missing = ", ".join(name for name, there in needed.items() if not there())
             raise SimulationError(
-                f"After {timeout_s:.0f} s there is still no {missing}. Start the graph with "
-                f"'koch up --rig {self._rig.path}' and read its output."
+                f"After {timeout_s:.0f} s the graph still lacks {missing}. {advice}".rstrip()
             )
 
     def _call(self, client: Any, request: Any, what: str) -> Any:
@@ -159,7 +179,7 @@ class Evaluator(Node):
 
     def _is_still(self) -> bool:
         since = self._still_since
-        return since is not None and time.monotonic() - since > HOME_STILL_S
+        return since is not None and time.monotonic() - since > HOME_STILL_S / self._speed
 
     def reset(self, seed: int) -> None:
         """Lay out the table for a seed."""
@@ -171,10 +191,10 @@ class Evaluator(Node):
         """Let the expert show the task once."""
         self.reset(seed)
         self._call(self._demonstrate, Trigger.Request(), "/sim/demonstrate")
-        start = time.monotonic()
+        start_s = self._world_s()
         self.spin_until(self._detail_is("moving"), CALL_TIMEOUT_S)
         ended = self.spin_until(self._detail_is("done", "failed"), timeout_s)
-        duration = time.monotonic() - start
+        duration = self._world_s() - start_s
         self._rest()
         detail = self.task.detail if self.task is not None else "no word from the world"
         return Trial(seed, self._succeeded(), duration, detail if ended else "out of time")
@@ -191,19 +211,27 @@ class Evaluator(Node):
         sent = self._run.send_goal_async(goal)
         if not self.spin_until(sent.done, CALL_TIMEOUT_S) or not sent.result().accepted:
             raise SimulationError("The policy node refused the goal; its output says why.")
-        start = time.monotonic()
+        start_s = self._world_s()
         handle = sent.result()
         result = handle.get_result_async()
         self.spin_until(lambda: self._succeeded() or result.done(), timeout_s + CALL_TIMEOUT_S)
-        duration = time.monotonic() - start
-        reason = "the block is in the cup"
+        duration = self._world_s() - start_s
+        reason, code = "the block is in the cup", RunPolicy.Result.FINISHED
         if result.done():
-            reason = result.result().result.reason
+            ended = result.result().result
+            reason, code = ended.reason, ended.code
         else:
             self.spin_until(handle.cancel_goal_async().done, CALL_TIMEOUT_S)
             self.spin_until(result.done, CALL_TIMEOUT_S)
         self._rest()
-        return Trial(seed, self._succeeded(), duration, reason)
+        success = self._succeeded()
+        # What a policy cannot help: what it looks at came late. A success is one all the same.
+        void = code == RunPolicy.Result.STALE_STREAM and not success
+        return Trial(seed, success, duration, reason, void)
+
+    def _world_s(self) -> float:
+        """Time of the world since its reset, [s]: a busy machine makes no run longer."""
+        return float(self.task.sim_time_s) if self.task is not None else 0.0
 
     def _detail_is(self, *details: str) -> Callable[[], bool]:
         return lambda: self.task is not None and self.task.detail in details
@@ -212,8 +240,8 @@ class Evaluator(Node):
         return self.task is not None and bool(self.task.success)
 
     def _rest(self) -> None:
-        end = time.monotonic() + REST_S
-        self.spin_until(lambda: time.monotonic() > end, 2.0 * REST_S)
+        end = time.monotonic() + REST_S / self._speed
+        self.spin_until(lambda: time.monotonic() > end, 2.0 * REST_S / self._speed)
 
     def policy_figures(self) -> dict[str, float | str]:
         """Return what the policy node last said of itself while it drove."""

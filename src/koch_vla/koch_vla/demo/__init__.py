@@ -64,6 +64,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("outputs/demo"), metavar="DIR")
     parser.add_argument("--rig", type=Path, metavar="FILE", help="default: config/rig.sim.yaml")
+    parser.add_argument(
+        "--speed",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="simulated seconds per second: below 1 for a busy machine, above 1 for a fast one",
+    )
     parser.add_argument("--fresh", action="store_true", help="forget what an earlier demo did")
     arguments = parser.parse_args(argv)
     if arguments.episodes is None:
@@ -71,6 +78,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     for name in ("episodes", "rollouts"):
         if getattr(arguments, name) < 1:
             raise GraphError(f"--{name} {getattr(arguments, name)}: expected 1 or more.")
+    if not 0.05 <= arguments.speed <= 20.0:
+        raise GraphError(f"--speed {arguments.speed:g}: expected 0.05 to 20.")
     return arguments
 
 
@@ -128,6 +137,7 @@ def main(argv: list[str]) -> int:
         policy=arguments.policy,
         vision=arguments.vision,
         seed=arguments.seed,
+        speed=arguments.speed,
     )
     check_rig(settings.rig)
     if arguments.fresh and (settings.folder / "steps").is_dir():  # a demo's folder, no other

@@ -4,15 +4,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from koch_episodes.bag import open_bag
+from koch_episodes.bag.types import TypeDecoder
+from koch_episodes.clip import FPS, write_clip
+from koch_episodes.stream import NS_PER_S
+from koch_rig.load import load_rig
 from koch_vla.demo.record import finished_episodes
 from koch_vla.demo.step import DemoContext, Results
 from koch_vla.demo.verb import run_verb
 
 PATH_S = 5.0
+CAMERA = "left"  # sees arm, block and cup
 LATE_FRACTION = 0.6  # of the episode: the block is in the air
 
 
@@ -29,9 +37,30 @@ def pictures(context: DemoContext) -> Results:
     log = settings.folder / "logs/pictures.log"
     words = ["look", str(episode), "--rig", str(settings.rig), "--at", at_s]
     run_verb([*words, "--seconds", str(PATH_S), "-o", str(scene)], log, context.say)
-    run_verb(["inspect", str(episode), "-o", str(streams)], log, context.say)
-    context.say(f"      {scene}, {streams}")
-    return {"scene": str(scene), "episode": str(streams)}
+    # inspect ends with 1 where it finds fault with an episode: drawn it is, and worth seeing.
+    run_verb(["inspect", str(episode), "-o", str(streams)], log, context.say, good=(0, 1))
+    film = settings.folder / "demonstration.mp4"
+    write_clip(film, images_of(episode, settings.rig))
+    context.say(f"      {scene}, {streams}, {film}")
+    return {"scene": str(scene), "episode": str(streams), "film": str(film)}
+
+
+def images_of(episode: Path, rig: Path) -> Iterator[bytes]:
+    """JPEG images of one camera of an episode, FPS of them for each second."""
+    cameras = load_rig(rig).cameras
+    camera = CAMERA if CAMERA in cameras else next(iter(cameras), "")
+    topic = f"/cameras/{camera}/image_raw/compressed"
+    next_ns = 0
+    with open_bag(episode) as bag:
+        if topic not in bag.topics:
+            return
+        decoder = TypeDecoder()
+        decoder.add(bag.topics[topic])
+        for message in bag.messages([topic]):
+            if message.log_ns >= next_ns:
+                next_ns = message.log_ns + NS_PER_S // FPS
+                decoded: Any = decoder.decode(bag.topics[topic].type, message.data)
+                yield bytes(decoded.data)
 
 
 def length_s(episode: Path) -> float:

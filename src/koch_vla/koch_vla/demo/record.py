@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Demo step: the scripted hand demonstrates, the real recorder records."""
+"""Demo step: the scripted expert demonstrates, the real recorder records."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from koch_episodes.errors import RefusedError
 from koch_episodes.nodes.session import Session
 from koch_episodes.recorder.nodes.client import EpisodeControl
+from koch_rig.busy import busy_words
 from koch_rig.load import load_rig
 from koch_rig.terminal import Progress
 from koch_vla.background import BackgroundGraph
@@ -17,11 +18,13 @@ from koch_vla.demo.step import DemoContext, Results
 from koch_vla.errors import DemoError
 from koch_vla.graph import GraphOptions, build_graph
 from koch_vla.nodes.clients import WorldClient
+from koch_vla.settings import parse_setting
 
 DEMONSTRATION_S = 60.0
 START_S = 60.0
 STREAM_TIMEOUT_S = 20.0
 FAILURES_ALLOWED = 10
+SPOILED_ALLOWED = 5  # in a row
 PARTIAL = ".partial"
 
 
@@ -59,58 +62,120 @@ class Attempts:
         return seed
 
 
+class Tally:
+    """What became of the attempts: demonstrations that failed, recordings that were spoiled.
+
+    A recording is spoiled when its verdict is red, which the recorder's `discard_red` throws
+    away: gaps in a stream, nearly always because the machine had too much to do. That says
+    nothing about the demonstration, so the same seed is recorded again.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self.failures = self.spoiled = self._in_a_row = 0
+
+    def kept(self) -> None:
+        """A recording was kept."""
+        self._in_a_row = 0
+
+    def failed(self) -> None:
+        """The block did not get into the cup, or nothing could begin.
+
+        Raises:
+            DemoError: It happened too often.
+        """
+        self.failures += 1
+        if self.failures > FAILURES_ALLOWED:
+            raise DemoError(f"{self.failures} demonstrations failed. Look into {self._log}.")
+
+    def was_spoiled(self, verdict: str) -> None:
+        """A recording was red.
+
+        Raises:
+            DemoError: It happened too often without a good one between.
+        """
+        self.spoiled += 1
+        self._in_a_row += 1
+        if self._in_a_row > SPOILED_ALLOWED:
+            raise DemoError(
+                f"{self._in_a_row} recordings in a row have gaps, the last one: {verdict}. "
+                f"{busy_words()} Close other programs and start again: it goes on here. Or let "
+                "the simulation take its time: koch demo --speed 0.5."
+            )
+
+
 def record(context: DemoContext) -> Results:
     """Record as many successful demonstrations as were asked for.
 
     Raises:
-        DemoError: The hand failed too often.
+        DemoError: The scripted expert failed too often, or too many recordings were spoiled.
     """
     settings = context.settings
     folder = settings.folder / "episodes"
-    wanted = settings.episodes
     attempts = Attempts(settings.folder / "attempts.json", 1000 * settings.seed)
+    tally = Tally(settings.folder / "logs/record.log")
     kept = finished_episodes(folder)
-    if len(kept) < wanted:
-        _record_missing(context, folder, attempts)
+    if len(kept) < settings.episodes:
+        _record_missing(context, folder, attempts, tally)
         kept = finished_episodes(folder)
     size_mb = sum(p.stat().st_size for e in kept for p in e.rglob("*") if p.is_file()) / 1e6
-    context.say(f"      {len(kept)} episodes, {size_mb:.0f} MB, {attempts.count} attempts")
+    again = f", {tally.spoiled} recorded again" if tally.spoiled else ""
+    context.say(f"      {len(kept)} episodes, {size_mb:.0f} MB, {attempts.count} attempts{again}")
     return {
         "episodes": len(kept),
         "attempts": attempts.count,
+        "spoiled": tally.spoiled,
         "megabytes": round(size_mb, 1),
         "folder": str(folder),
     }
 
 
-def _record_missing(context: DemoContext, folder: Path, attempts: Attempts) -> None:
+def _record_missing(context: DemoContext, folder: Path, attempts: Attempts, tally: Tally) -> None:
     settings = context.settings
     rig = load_rig(settings.rig)
-    specs = build_graph(rig, GraphOptions(record=True, record_root=str(folder)))
+    options = GraphOptions(
+        record=True,
+        record_root=str(folder),
+        speed=settings.speed,
+        settings=(parse_setting("recorder.discard_red=true"),),
+    )
     log = settings.folder / "logs/record.log"
-    failures = 0
-    with BackgroundGraph(specs, log) as graph, Session("demo") as opened:
-        world, recorder = WorldClient(opened, graph.check), EpisodeControl(opened, graph.check)
+    with (
+        BackgroundGraph(build_graph(rig, options), log) as graph,
+        Session("demo") as opened,
+    ):
+        world = WorldClient(opened, graph.check, settings.speed)
+        recorder = EpisodeControl(opened, graph.check)
         if not world.wait(lambda task: True, START_S):
             raise DemoError(f"the simulated world did not start. Look into {log}.")
         done = len(finished_episodes(folder))
         progress = Progress(context.say, "episodes", settings.episodes, done)
+        seed = attempts.next_seed()
         while done < settings.episodes:
-            if failures > FAILURES_ALLOWED:
-                raise DemoError(f"{failures} demonstrations failed. Look into {log}.")
             try:
-                world.reset(attempts.next_seed())
-                recorder.start(rig.task, STREAM_TIMEOUT_S)
+                world.reset(seed)
+                recorder.start(rig.task, world.patience_s(STREAM_TIMEOUT_S))
             except RefusedError as error:
-                context.say(f"      {error}")
-                failures += 1
+                context.say(f"      {error} {busy_words()}".rstrip())
+                tally.failed()
                 continue
             verdict = _demonstrate(world, recorder)
+            before, done = done, len(finished_episodes(folder))
             if verdict is None:
-                failures += 1
+                tally.failed()
+            elif done == before:
+                context.say(f"      again, {_shortened(verdict)} {busy_words()}".rstrip())
+                tally.was_spoiled(verdict)
                 continue
-            done = len(finished_episodes(folder))
-            progress.show(done, verdict if len(verdict) < 60 else f"{verdict[:57]}...")
+            else:
+                tally.kept()
+                progress.show(done, _shortened(verdict))
+            if done < settings.episodes:
+                seed = attempts.next_seed()
+
+
+def _shortened(verdict: str) -> str:
+    return verdict if len(verdict) < 60 else f"{verdict[:57]}..."
 
 
 def _demonstrate(world: WorldClient, recorder: EpisodeControl) -> str | None:

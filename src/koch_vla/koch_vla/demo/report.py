@@ -6,22 +6,26 @@ from __future__ import annotations
 
 import base64
 import html
+import os
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from koch_rig.files import write_whole
+from koch_rig.load import load_rig
 from koch_rig.terminal import duration
-from koch_vla.demo.step import DemoContext, Results
+from koch_vla.demo.step import DemoContext, DemoSettings, Results
 from koch_vla.machine import machine, versions
 
-SHEET = "contact_sheet.png"
+SHEET, FILM = "contact_sheet.png", "rollouts.mp4"
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; }
 table { border-collapse: collapse; margin: 1em 0; } td, th { padding: .25em .8em; text-align: left;
 border-bottom: 1px solid #ddd; } img { max-width: 100%; border: 1px solid #ddd; }
+video { width: 100%; max-width: 640px; } td { overflow-wrap: anywhere; } code { font-size: .9em; }
 figure { margin: 1.5em 0; } figcaption { color: #555; } .good { color: #1a7f37; }
 .bad { color: #c0392b; }
 """
@@ -29,10 +33,15 @@ figure { margin: 1.5em 0; } figcaption { color: #555; } .good { color: #1a7f37; 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG and what it shows."""
+    """A PNG or MP4 file and what it shows."""
 
     title: str
     path: Path
+
+    @property
+    def is_film(self) -> bool:
+        """It moves."""
+        return self.path.suffix == ".mp4"
 
 
 def rows(results: Mapping[str, Results]) -> list[tuple[str, str]]:
@@ -59,7 +68,15 @@ def rows(results: Mapping[str, Results]) -> list[tuple[str, str]]:
         found.append(
             (
                 "demonstrations",
-                "{episodes} kept of {attempts} tried, {megabytes:.0f} MB".format(**record),
+                "{episodes} kept of {attempts} tried, {megabytes:.0f} MB".format(**record)
+                + (f"; {record['spoiled']} recorded again" if record.get("spoiled") else ""),
+            )
+        )
+        share = record["episodes"] / max(1, record["attempts"])
+        found.append(
+            (
+                "success of the scripted expert",
+                "{episodes} of {attempts}".format(**record) + f" ({share:.0%})",
             )
         )
     convert = results.get("convert", {})
@@ -86,7 +103,9 @@ def _training(train: Results) -> list[tuple[str, str]]:
         if key in train:
             found.append((label, f"{train[key]:.4f} after {train.get('step', 0):.0f} steps"))
     if "error" in train:
-        found.append(("open-loop action error", f"{train['error']:.2f} (mean over joints)"))
+        found.append(
+            ("open-loop action error", f"{train['error']:.2f} (LeRobot's units, mean over joints)")
+        )
     return found
 
 
@@ -97,6 +116,10 @@ def _rollouts(rollouts: Results) -> list[tuple[str, str]]:
     low, high = rollouts["success_interval"]
     text = "{successes} of {rollouts}".format(**rollouts)
     found = [("success of the policy", f"{text} (95 % interval {low:.0%} to {high:.0%})")]
+    if rollouts.get("void"):
+        found.append(
+            ("void rollouts, not counted", f"{len(rollouts['void'])} (streams were late)")
+        )
     if rollouts.get("median_success_s") is not None:
         found.append(("time of a successful rollout", f"{rollouts['median_success_s']:.1f} s"))
     policy = rollouts.get("policy", {})
@@ -113,46 +136,107 @@ def _rollouts(rollouts: Results) -> list[tuple[str, str]]:
     return found
 
 
-def write_html(
-    path: Path,
-    title: str,
-    table: list[tuple[str, str]],
-    pictures: Iterable[Picture],
-    files: Mapping[str, str],
-) -> None:
-    """Write the page; pictures stand inside it, so that it can be passed on as one file."""
+@dataclass(frozen=True)
+class Page:
+    """A report for people, as one HTML file with its images and films inside.
 
-    def cells(pairs: Iterable[tuple[str, str]]) -> str:
-        lines = (
-            f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
-            for name, value in pairs
-        )
-        return "<table>" + "\n".join(lines) + "</table>"
+    Attributes:
+        title: Also the name of the window.
+        headline: What came out, in one sentence.
+        lead: What was done.
+        table: Names and values.
+        pictures: PNG and MP4 files.
+        files: What lies where; linked.
+        commands: What one may want to do next, and the command.
+    """
 
-    figures = []
-    for picture in pictures:
-        data = base64.b64encode(picture.path.read_bytes()).decode()
-        caption = html.escape(picture.title)
-        figures.append(
-            f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
-            f"<figcaption>{caption}</figcaption></figure>"
+    title: str
+    headline: str
+    lead: str
+    table: Sequence[tuple[str, str]]
+    pictures: Sequence[Picture] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    commands: Mapping[str, str] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Write the page; it can be passed on as one file."""
+        links = [(name, _link(value, path.parent)) for name, value in self.files.items() if value]
+        commands = [(k, f"<code>{html.escape(v)}</code>") for k, v in self.commands.items()]
+        machine_rows = [*machine().items(), *versions().items()]
+        text = "\n".join(
+            [
+                "<!doctype html>",
+                '<html lang="en"><meta charset="utf-8">',
+                '<meta name="viewport" content="width=device-width, initial-scale=1">',
+                f"<title>{html.escape(self.title)}</title>",
+                f"<style>{STYLE}</style>",
+                f"<p>{html.escape(self.title)}, {time.strftime('%Y-%m-%d %H:%M')}</p>",
+                f"<h1>{html.escape(self.headline)}</h1>",
+                f"<p>{html.escape(self.lead)}</p>",
+                *map(_figure, (item for item in self.pictures if item.is_film)),
+                _rows(_escaped(self.table)),
+                *map(_figure, (item for item in self.pictures if not item.is_film)),
+                "<h2>Go on</h2>",
+                _rows(commands),
+                "<h2>Files</h2>",
+                _rows(links),
+                "<h2>Machine</h2>",
+                _rows(_escaped(machine_rows)),
+                "</html>\n",
+            ]
         )
-    text = "\n".join(
-        [
-            "<!doctype html>",
-            f'<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>',
-            f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>",
-            f"<p>{time.strftime('%Y-%m-%d %H:%M')}</p>",
-            cells(table),
-            *figures,
-            "<h2>Files</h2>",
-            cells(files.items()),
-            "<h2>Machine</h2>",
-            cells([*machine().items(), *versions().items()]),
-            "</html>\n",
-        ]
+        write_whole(path, text)
+
+
+def _escaped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(name, html.escape(value)) for name, value in pairs]
+
+
+def _rows(pairs: Iterable[tuple[str, str]]) -> str:
+    """A table of names, which are texts, and cells, which are HTML."""
+    lines = (f"<tr><th>{html.escape(name)}</th><td>{cell}</td></tr>" for name, cell in pairs)
+    return "<table>" + "\n".join(lines) + "</table>"
+
+
+def _link(target: str, folder: Path) -> str:
+    reference = quote(os.path.relpath(target, folder))
+    return f'<a href="{reference}">{html.escape(target)}</a>'
+
+
+def _figure(picture: Picture) -> str:
+    data = base64.b64encode(picture.path.read_bytes()).decode()
+    caption = html.escape(picture.title)
+    if picture.is_film:
+        shown = (
+            "<video controls autoplay muted loop playsinline "
+            f'src="data:video/mp4;base64,{data}"></video>'
+        )
+    else:
+        shown = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
+    return f"<figure>{shown}<figcaption>{caption}</figcaption></figure>"
+
+
+def headline(results: Mapping[str, Results], task: str) -> str:
+    """What came out, in one sentence."""
+    rollouts = results.get("rollouts", {})
+    if not rollouts.get("rollouts"):
+        return f"{task} No rollout counted."
+    return (
+        "The policy succeeded in {successes} of {rollouts} runs on tables that it had not "
+        "seen.".format(**rollouts)
     )
-    write_whole(path, text)
+
+
+def lead(settings: DemoSettings, results: Mapping[str, Results], task: str) -> str:
+    """What was done, for somebody who has not read anything else."""
+    steps = results.get("train", {}).get("step", 0)
+    sees = "camera images" if settings.vision else "joint angles and the places of block and cup"
+    return (
+        f"Task: {task} A scripted expert moved the leader arm in {settings.episodes} "
+        f"demonstrations; a policy ({settings.policy}) learned from them in {steps:.0f} steps and "
+        f"then drove the follower by itself. It sees {sees}. Everything is simulated but the "
+        "software: emulated servos, rendered cameras, the nodes of the real arms."
+    )
 
 
 def text_table(pairs: Iterable[tuple[str, str]]) -> list[str]:
@@ -165,14 +249,21 @@ def text_table(pairs: Iterable[tuple[str, str]]) -> list[str]:
 def report(context: DemoContext) -> Results:
     """Write the page and print the table."""
     settings, results = context.settings, context.results
-    table = rows(results)
+    task = load_rig(settings.rig).task
     candidates = [
+        Picture("A demonstration by the scripted expert", _path(results, "pictures", "film")),
+        Picture(
+            "The policy's rollouts, one after the other",
+            _path(results, "rollouts", "folder", FILM),
+        ),
+        Picture(
+            "The end of each rollout: green is a success",
+            _path(results, "rollouts", "folder", SHEET),
+        ),
         Picture("A demonstration under way", _path(results, "pictures", "scene")),
         Picture("One recorded episode", _path(results, "pictures", "episode")),
         Picture("Loss over the training", _path(results, "train", "folder", "loss.png")),
-        Picture("The end of each rollout", _path(results, "rollouts", "folder", SHEET)),
     ]
-    pictures = [picture for picture in candidates if picture.path.is_file()]
     files = {
         "episodes": str(results.get("record", {}).get("folder", "")),
         "dataset": str(results.get("convert", {}).get("dataset", "")),
@@ -180,12 +271,28 @@ def report(context: DemoContext) -> Results:
         "rollouts": str(results.get("rollouts", {}).get("folder", "")),
         "logs": str(settings.folder / "logs"),
     }
-    page = settings.folder / f"report_{settings.variant}.html"
-    write_html(page, f"koch_vla demo: {settings.variant}", table, pictures, files)
-    for line in text_table([*table, *((k, v) for k, v in files.items() if v)]):
+    checkpoint = files["checkpoint"]
+    page = Page(
+        title=f"koch_vla demo: {settings.variant}",
+        headline=headline(results, task),
+        lead=lead(settings, results, task),
+        table=rows(results),
+        pictures=[picture for picture in candidates if picture.path.is_file()],
+        files=files,
+        commands={
+            "run the policy on more tables": f"./koch eval --policy {checkpoint} -n 50",
+            "look into the dataset": f"./koch inspect {files['dataset']}",
+            "another policy": "./koch demo --policy flow",
+            "from cameras alone": "./koch demo --vision",
+        },
+    )
+    path = settings.folder / f"report_{settings.variant}.html"
+    page.write(path)
+    context.say(f"  {page.headline}")
+    for line in text_table([*page.table, *((k, v) for k, v in files.items() if v)]):
         context.say(line)
-    context.say(f"  report: {page}")
-    return {"page": str(page)}
+    context.say(f"  report: {path}")
+    return {"page": str(path)}
 
 
 def _path(results: Mapping[str, Results], step: str, key: str, name: str = "") -> Path:

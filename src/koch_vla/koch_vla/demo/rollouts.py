@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 
+from koch_rig.busy import busy_words
 from koch_vla.demo.learn import CHECKPOINT, training_folder
 from koch_vla.demo.step import DemoContext, Results
 from koch_vla.demo.verb import run_verb
@@ -27,7 +28,7 @@ def rollouts(context: DemoContext) -> Results:
     words = ["eval", "--rig", str(settings.rig)]
     words += ["--policy", str(training_folder(settings) / CHECKPOINT)]
     words += ["-n", str(settings.rollouts), "--seed", str(SEED_OFFSET + settings.seed)]
-    words += ["--out", str(out)]
+    words += ["--out", str(out), "--speed", f"{settings.speed:g}"]
     run_verb(words, settings.folder / "logs" / f"{name}.log", context.say)
     try:
         results: Results = json.loads((out / "eval.json").read_text(encoding="utf-8"))
@@ -35,5 +36,7 @@ def rollouts(context: DemoContext) -> Results:
         raise DemoError(f"koch eval left no readable result in {out}: {error}") from error
     results["folder"] = str(out)
     text = "{successes} of {rollouts} rollouts put the block into the cup"
-    context.say("      " + text.format(**results))
+    void = len(results.get("void", []))
+    apart = f"; {void} more were void, the streams were late. {busy_words()}" if void else ""
+    context.say(f"      {text.format(**results)}{apart}".rstrip())
     return results

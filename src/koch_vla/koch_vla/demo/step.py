@@ -29,6 +29,7 @@ class DemoSettings:
         policy: act, diffusion or flow.
         vision: The policy sees the cameras, not the true poses of block and cup.
         seed: Of the world and the training.
+        speed: Simulated seconds per second, while recording and running.
     """
 
     folder: Path
@@ -38,6 +39,7 @@ class DemoSettings:
     policy: str = "act"
     vision: bool = False
     seed: int = 0
+    speed: float = 1.0
 
     @property
     def variant(self) -> str:

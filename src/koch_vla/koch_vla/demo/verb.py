@@ -22,8 +22,19 @@ LINE_ENDS = re.compile(rb"[\r\n]+")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def run_verb(words: Sequence[str], log: Path, say: Callable[[str], None]) -> None:
+def run_verb(
+    words: Sequence[str],
+    log: Path,
+    say: Callable[[str], None],
+    good: Sequence[int] = (0,),
+) -> None:
     """Run `koch WORDS`, showing its newest line from time to time.
+
+    Args:
+        words: The command.
+        log: Gets all of its output.
+        say: Is shown a line.
+        good: Exit codes that are no failure.
 
     Raises:
         DemoError: It ended with an error; the message holds its last lines.
@@ -46,7 +57,7 @@ def run_verb(words: Sequence[str], log: Path, say: Callable[[str], None]) -> Non
             if process.poll() is None:
                 process.terminate()
             code = process.wait()
-    if code != 0:
+    if code not in good:
         raise DemoError(
             f"`koch {words[0]}` ended with exit code {code}. All of its output is in {log}; "
             "the end:\n" + "\n".join(f"  {line}" for line in last)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from koch_rig.terminal import complain, say
 from koch_rig.working import Working
+from koch_vla.errors import NothingHeardError, OutputFileError
 
 __all__ = ["main"]
 
@@ -27,6 +28,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--timeout", type=float, default=5.0, help="wait longer for missing ones")
     parser.add_argument("-o", "--output", type=Path, default=Path("look.png"), metavar="PNG")
     arguments = parser.parse_args(argv)
+    check_output(arguments.output)
 
     with Working("koch look: loading") as work:
         from koch_vla.look.picture import draw
@@ -42,15 +44,33 @@ def main(argv: list[str]) -> int:
             from koch_vla.look.from_bag import snapshot_at
 
             snapshot = snapshot_at(rig, arguments.bag, arguments.at, arguments.seconds)
+        missing = [f"{arm}/joint_states" for arm in rig.arms if arm not in snapshot.joints]
+        if arguments.bag is not None:  # a recorder keeps no arm that is no stream of the rig
+            missing = [stream for stream in missing if stream in rig.streams]
+        missing += [f"cameras/{name}" for name in rig.cameras if name not in snapshot.pictures]
+        if not snapshot.joints and not snapshot.pictures:
+            raise NothingHeardError(missing)
         work.now("koch look: drawing")
         draw(rig, snapshot, arguments.output)
     say(f"{arguments.output}")
-    missing = [f"{arm}/joint_states" for arm in rig.arms if arm not in snapshot.joints]
-    if arguments.bag is not None:  # a recorder keeps no arm that is no stream of the rig
-        missing = [stream for stream in missing if stream in rig.streams]
-    missing += [f"cameras/{name}" for name in rig.cameras if name not in snapshot.pictures]
     if missing:
         why = "Is `koch up` running?" if arguments.bag is None else f"{arguments.bag} has none."
         topics = ", ".join(f"/{stream}" for stream in missing)
         complain(f"koch look: nothing was heard on {topics}. {why}")
     return 1 if missing else 0
+
+
+def check_output(path: Path) -> None:
+    """Refuse a file that could not be written, before anything is listened to.
+
+    Raises:
+        OutputFileError: Its ending is no kind of image, or its folder is none.
+    """
+    from matplotlib.figure import Figure
+
+    kinds = Figure().canvas.get_supported_filetypes()
+    if path.suffix.lstrip(".").lower() not in kinds:
+        known = ", ".join(f".{kind}" for kind in sorted(kinds))
+        raise OutputFileError("-o", path, f"its ending is none of {known}")
+    if path.is_dir():
+        raise OutputFileError("-o", path, "it is a folder")

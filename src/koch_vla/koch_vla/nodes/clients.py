@@ -23,15 +23,20 @@ class WorldClient:
     Args:
         session: Spins while waiting.
         check: Called while waiting; raises when the graph has ended.
+        speed: Of the simulation; a slow one gets more time.
     """
 
-    def __init__(self, session: Session, check: Callable[[], None]) -> None:
-        self._session, self._check = session, check
+    def __init__(self, session: Session, check: Callable[[], None], speed: float = 1.0) -> None:
+        self._session, self._check, self._speed = session, check, speed
         node = session.node
         self._reset: Any = node.create_client(ResetWorld, "sim/reset")
         self._demonstrate: Any = node.create_client(Trigger, "sim/demonstrate")
         self.task: TaskState | None = None
         node.create_subscription(TaskState, "sim/task_state", self._on_task, STATE)
+
+    def patience_s(self, seconds: float) -> float:
+        """How long to wait for what may take so many seconds of the world, [s]."""
+        return seconds / min(1.0, self._speed)
 
     def reset(self, seed: int) -> None:
         """Put block and cup where a seed says, and wait until that is published."""
@@ -40,7 +45,7 @@ class WorldClient:
         self.wait(lambda task: task.sim_time_s < RESET_TIMEOUT_S, RESET_TIMEOUT_S)
 
     def demonstrate(self) -> None:
-        """Let the scripted hand begin."""
+        """Let the scripted expert begin."""
         self._call(self._demonstrate, Trigger.Request())
 
     def wait(self, done: Callable[[TaskState], bool], timeout_s: float) -> bool:
@@ -49,7 +54,7 @@ class WorldClient:
         def holds() -> bool:
             return self.task is not None and done(self.task)
 
-        return self._session.spin_until(holds, timeout_s, self._check)
+        return self._session.spin_until(holds, self.patience_s(timeout_s), self._check)
 
     def _call(self, client: Any, request: Any) -> None:
         self._session.call(client, request, check=self._check, must_succeed=True)

@@ -1,0 +1,279 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Every command of the documents runs, on the rig that its reader has, on a terminal of 80 x 24.
+
+The commands are read from the documents. One that no test below runs fails
+`test_every_documented_command_runs_in_a_test`.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from narrow_terminal import NarrowTerminal
+from repository import ROOT
+
+from koch_vla.nodes.running_graph import free_port
+
+DOCUMENTS = ("README.md", "docs/tutorial.md", "docs/hardware.md")
+PATIENCE_S = 150.0  # other processes may use the machine
+# Commands that are run elsewhere, and where. What has no rig needs none of the walks below.
+ELSEWHERE = {
+    "setup": "tests/test_bare_home.py",
+    "setup --without policy,sim": "tests/test_bare_home.py::test_parts_are_read_and_checked",
+    "test": "tests/everything.py",
+    "env": "tests/test_koch_script.py::test_environment_can_be_taken_over",
+    # Minutes to hours long; its steps are those of the tutorial.
+    "demo": "src/koch_vla/test/test_demo.py::test_the_emulated_follower_follows_the_leader",
+    "demo --vision": "src/koch_vla/test/test_demo.py::"
+    "test_a_policy_from_cameras_alone_never_sees_the_true_poses",
+    "bench": "src/koch_vla/test/test_bench.py",
+    "completion": "src/koch_vla/test/test_completion.py::test_bash_completes",
+    "completion bash": "src/koch_vla/test/test_completion.py::test_bash_completes",
+    "motors setup follower": "src/koch_driver/test/test_motor_setup.py::"
+    "test_a_slip_of_the_hand_is_said_and_the_same_motor_asked_for_again",
+    "motors setup leader": "src/koch_driver/test/test_motor_setup.py::"
+    "test_a_new_motor_gets_id_and_baud",
+    "calibrate follower --zero-only": "src/koch_driver/test/test_calibrate.py::"
+    "test_the_whole_dialogue_on_a_terminal",
+    "calibrate camera NAME": "src/koch_cameras/test/test_cli.py::"
+    "test_calibration_from_a_recorded_file",
+    "calibrate camera above": "src/koch_cameras/test/test_cli.py::"
+    "test_calibration_from_a_recorded_file",
+    "cameras list": "src/koch_cameras/test/test_cli.py::"
+    "test_list_without_devices_says_what_to_do",
+    # The preset of the paper takes hours on a processor.
+    "train --dataset outputs/dataset --policy act --out outputs/act":
+    "src/koch_policy/test/test_train_cli.py::test_trains_and_resumes",
+}  # fmt: skip
+# Documented length -> length in a test.
+SHORTER = {
+    "--num-episodes": "1", "--episode-time-s": "3", "--reset-time-s": "0", "--max-duration": "2",
+    "-n": "1", "--at": "2",
+}  # fmt: skip
+# What a test says besides: how little to train, what a person would press.
+MORE = {
+    "train": ["--set", "train.steps=2", "--set", "train.batch=2"],
+    "eval": ["--timeout-s", "20"],
+    "run": ["--allow-mismatch"],
+    "replay": ["-y"],
+    "record": ["--start-timeout-s", "60"],
+}
+
+
+def documented() -> dict[str, str]:
+    """Each command without `./koch`, and the document that has it."""
+    found = {}
+    for name in DOCUMENTS:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        blocks = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL))
+        lines = blocks.replace("\\\n", " ").splitlines()
+        lines += re.findall(r"`([^`]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+        for line in lines:
+            for part in re.findall(r"(?:\./|^)koch( [^)\"]*|$)", line):
+                command = " ".join(shlex.split(part, comments=True))
+                if command and not command.startswith("VERB"):
+                    found[command] = name
+    return found
+
+
+def test_every_documented_command_runs_in_a_test() -> None:
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    walks = {text for text in texts if isinstance(text, str)}
+    for command, document in documented().items():
+        is_name = " " not in command  # `koch look` alone names a subcommand
+        begun = any(text == command or text.startswith(f"{command} ") for text in walks)
+        assert command in walks or (is_name and begun), (
+            f"{document}: no test runs `koch {command}`. Run it in a walk of {__file__}, or name "
+            "the test that does under ELSEWHERE."
+        )
+
+
+def test_what_is_run_elsewhere_exists() -> None:
+    for place in ELSEWHERE.values():
+        path, _, name = place.partition("::")
+        assert (ROOT / path).is_file()
+        assert not name or f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), place
+
+
+# -- the reader's desk ---------------------------------------------------------------------------
+
+
+class Desk:
+    """A checkout, a working folder and two terminals.
+
+    Args:
+        folder: Where the reader works.
+        **variables: Of the reader's shell.
+    """
+
+    def __init__(self, folder: Path, **variables: str) -> None:
+        self.folder = folder
+        for name in ("config", "docs"):
+            (folder / name).symlink_to(ROOT / name)
+        self.environment = {
+            **os.environ,
+            "KOCH_RUN_DIR": str(folder / "run"),
+            "KOCH_SIM_PORT": str(free_port()),
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            **variables,
+        }
+
+    def words(self, command: str) -> list[str]:
+        """A documented command as it is run here."""
+        words = shlex.split(os.path.expandvars(command.replace("$KOCH_RIG", self._rig())))
+        for place, word in enumerate(words[:-1]):
+            if word in SHORTER:
+                words[place + 1] = SHORTER[word]
+        return [sys.executable, "-m", "koch_vla", *words, *MORE.get(words[0], [])]
+
+    def _rig(self) -> str:
+        return self.environment.get("KOCH_RIG", "")
+
+    def koch(self, command: str, *more: str, codes: Sequence[int] = (0,)) -> str:
+        """Run a documented command to its end on a narrow terminal; what it wrote."""
+        words = [*self.words(command), *more]
+        with NarrowTerminal(words, self.environment, self.folder) as terminal:
+            code = terminal.end(PATIENCE_S)
+            assert code in codes, f"koch {command}: {code}\n{terminal.text[-3000:]}"
+            terminal.check()
+            assert "Traceback" not in terminal.text
+            return terminal.text
+
+    @contextmanager
+    def running(self, command: str, *, ready: str = "all is ready") -> Iterator[NarrowTerminal]:
+        """Run a documented command in the other terminal until Ctrl-C."""
+        with NarrowTerminal(self.words(command), self.environment, self.folder) as terminal:
+            terminal.wait_for(ready, PATIENCE_S)
+            yield terminal
+            terminal.process.send_signal(signal.SIGINT)
+            assert terminal.end(PATIENCE_S) == 0, terminal.text[-3000:]
+            terminal.check()
+
+
+@pytest.fixture(scope="module")
+def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    return Desk(tmp_path_factory.mktemp("tutorial"))
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """Arms and cameras on a table, which the rig file of their owner does not know to be emulated.
+
+    The simulated world stands for the hardware: serial ports and network cameras.
+    """
+    folder = tmp_path_factory.mktemp("workshop")
+    desk = Desk(folder, KOCH_RIG=str(folder / "my_rig.yaml"))
+    text = (ROOT / "config" / "rig.sim.yaml").read_text(encoding="utf-8")
+    rig = yaml.safe_load(re.sub(r"\$\{(\w+):-[^}]*\}", lambda m: desk.environment[m[1]], text))
+    del rig["simulation"]
+    for arm in rig["arms"].values():
+        arm["calibration"] = str(ROOT / "config" / arm["calibration"])
+    for camera in rig["cameras"].values():
+        camera["intrinsics"] = str(ROOT / "config" / camera["intrinsics"])
+    (folder / "my_rig.yaml").write_text(yaml.safe_dump(rig), encoding="utf-8")
+    world = [sys.executable, "-m", "koch_vla", "up", "--sim", "--only", "koch_sim"]
+    with (folder / "world.log").open("w") as log:
+        process = subprocess.Popen(world, env=desk.environment, stdout=log, stderr=log)
+    try:
+        deadline_s = PATIENCE_S
+        while "all is ready" not in (folder / "world.log").read_text():
+            assert process.poll() is None, (folder / "world.log").read_text()
+            try:
+                process.wait(0.2)
+            except subprocess.TimeoutExpired:
+                deadline_s -= 0.2
+            assert deadline_s > 0.0
+        yield desk
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30.0)
+
+
+# -- the walks -----------------------------------------------------------------------------------
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+@pytest.mark.timing
+@pytest.mark.timeout(900)
+def test_the_tutorial(tutorial: Desk) -> None:
+    tutorial.koch("doctor", codes=(0, 1))
+    assert "/world" in tutorial.koch("up --sim --list")
+    tutorial.koch("up --sim --set follower/driver.on_exit=rest", "--list")
+    tutorial.koch("eval -n 5", "--lockstep")
+    with tutorial.running("up --sim --expert") as up:
+        assert re.search(r"camera images: http://127\.0\.0\.1:\d+/", " ".join(up.text.split()))
+        tutorial.koch("look --sim -o look.png")
+        said = tutorial.koch(
+            "record --rig config/rig.sim.yaml --root outputs/episodes "
+            "--num-episodes 3 --episode-time-s 20 --reset-time-s 3"
+        )
+        assert "1 episode(s) saved" in said
+    with tutorial.running("up --sim --speed 0.5"):
+        record = "record --rig config/rig.sim.yaml --root outputs/slow --num-episodes 1"
+        tutorial.koch(record, "--episode-time-s", "2")
+        tutorial.koch("look --sim -o look.png")
+    # 1: an episode with gaps, which a busy machine may make, is drawn and told all the same.
+    tutorial.koch("inspect outputs/episodes/episode_000000 -o episode.png", codes=(0, 1))
+    tutorial.koch(
+        "look outputs/episodes/episode_000000 --rig config/rig.sim.yaml --at 8 -o scene.png"
+    )
+    tutorial.koch("convert outputs/episodes --out outputs/dataset")
+    tutorial.koch("inspect --validate outputs/dataset --no-png")
+    tutorial.koch(
+        "train --dataset outputs/dataset --policy act --preset tiny "
+        "--rig config/rig.sim.yaml --out outputs/act"
+    )
+    tutorial.koch(
+        "eval --policy outputs/act/checkpoints/last/pretrained_model -n 5 --out outputs/eval"
+    )
+    for name in ("look.png", "episode.png", "scene.png", "outputs/eval/eval.json"):
+        assert (tutorial.folder / name).is_file(), name
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+@pytest.mark.timing
+@pytest.mark.timeout(900)
+def test_real_arms(workshop: Desk, tutorial: Desk) -> None:
+    workshop.koch("doctor --rig $KOCH_RIG", codes=(0, 1))
+    workshop.koch("motors list")
+    for command in ("calibrate follower --write", "calibrate leader --write"):
+        words = workshop.words(command)
+        with NarrowTerminal(words, workshop.environment, workshop.folder) as terminal:
+            terminal.wait_for("c makes a new calibration", PATIENCE_S)
+            terminal.press("u")
+            terminal.wait_for("Press ENTER there (s skips", PATIENCE_S)
+            terminal.press("s")
+            assert terminal.end(PATIENCE_S) == 0
+            terminal.check()
+    workshop.koch("cameras -o cameras.png")
+    with workshop.running("up --no-teleop --only koch_driver,koch_cameras"):
+        workshop.koch("look -o look.png")
+    with workshop.running("teleop") as teleop:
+        teleop.wait_for("behind by", PATIENCE_S)
+    with workshop.running("up --record --record-root outputs/episodes"):
+        said = workshop.koch("record --num-episodes 50 --episode-time-s 20 --reset-time-s 10")
+        assert "1 episode(s) saved" in said
+    workshop.koch("convert outputs/episodes --out outputs/dataset")
+    workshop.koch("inspect --validate outputs/dataset")
+    policy = tutorial.folder / "outputs" / "act"
+    (workshop.folder / "outputs" / "act").symlink_to(policy)
+    with workshop.running("up --no-teleop"):
+        workshop.koch("replay outputs/episodes/episode_000000")
+        # 1: two steps of training are no policy; that it ran to an end is what counts.
+        said = workshop.koch("run --policy outputs/act --max-duration 20 --once", codes=(0, 1))
+        assert "actions in" in said
