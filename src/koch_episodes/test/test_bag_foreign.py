@@ -91,3 +91,39 @@ def test_disorder_is_mended_by_the_index_and_told_without_one(
         times = [message.log_ns for message in bag.messages({"/a", "/b"})]
         assert (times == sorted(times)) == chunks
         assert ["not in the order of time" in line for line in bag.damage] == [True] * (not chunks)
+
+
+@pytest.mark.parametrize("log_ns", [2**64 - 5 * 10**9, 2**63 + 1])
+def test_log_times_beyond_an_int64_are_read_as_what_they_were(tmp_path: Path, log_ns: int) -> None:
+    path = tmp_path / "file.mcap"
+    with path.open("wb") as file:
+        writer = Writer(file, chunk_size=500)
+        writer.start("ros2")
+        schema = writer.register_schema("std_msgs/msg/Float64", "ros2msg", b"float64 data")
+        channel = writer.register_channel("/value", "cdr", schema)
+        for number in range(50):
+            writer.add_message(channel, log_ns if number == 20 else 10**9 + number, CDR, 0)
+        writer.finish()
+    with open_bag(path) as bag:
+        times = [message.log_ns for message in bag.messages({"/value"})]
+    assert sorted(times)[0] == log_ns - 2**64
+    assert len(times) == 50
+
+
+@pytest.mark.parametrize("first", [5, 45])
+def test_type_of_a_topic_is_that_of_most_messages(tmp_path: Path, first: int) -> None:
+    path = tmp_path / "file.mcap"
+    with path.open("wb") as file:
+        writer = Writer(file, chunk_size=500)
+        writer.start("ros2")
+        channels = []
+        for kind in ("std_msgs/msg/Float64", "std_msgs/msg/Float32"):
+            schema = writer.register_schema(kind, "ros2msg", b"float64 data")
+            channels.append(writer.register_channel("/value", "cdr", schema))
+        for number in range(50):
+            writer.add_message(channels[number >= first], 1000 + number, CDR, 0)
+        writer.finish()
+    with open_bag(path) as bag:
+        assert bag.topics["/value"].type.endswith("32" if first == 5 else "64")
+        types = [message.type[-2:] for message in bag.messages({"/value"})]
+    assert types == ["64"] * first + ["32"] * (50 - first)

@@ -14,23 +14,32 @@ import io
 import os
 import struct
 import zlib
+from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from koch_episodes.bag.storage import RawMessage, Topic, custom_data
+import numpy as np
+import numpy.typing as npt
+
+from koch_episodes.bag.order import DISORDER_NS, clock_was_set_back
+from koch_episodes.bag.storage import RawMessage, Topic, TopicTypes, custom_data
 from koch_episodes.errors import BagError
 
 MAGIC = b"\x89MCAP0\r\n"
-_SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _CHUNK_INDEX, _METADATA = 3, 4, 5, 6, 8, 12
+_SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _MESSAGE_INDEX, _CHUNK_INDEX = 3, 4, 5, 6, 7, 8
+_STATISTICS, _METADATA, _METADATA_INDEX = 11, 12, 13
 _HEAD = struct.Struct("<BQ")
-_MESSAGE_HEAD = struct.Struct("<HIQQ")
+# MCAP's times are unsigned. Read as signed ones, those above 2^63 (a negative time, rolled over)
+# become what they were before, and fit into an int64 like all others.
+_MESSAGE_HEAD = struct.Struct("<HIqq")
 _CHUNK_HEAD = struct.Struct("<QQQI")
 _U16, _U32, _U64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q")
 _LARGEST_CHUNK = 1 << 30
-_DISORDER_NS = 500_000_000
 _LOG_NS = attrgetter("log_ns")
 
 
@@ -38,6 +47,8 @@ class _ChunkPlace(NamedTuple):
     start_ns: int
     end_ns: int
     offset: int
+    length: int
+    index_length: int
     channels: frozenset[int]
 
 
@@ -87,8 +98,9 @@ class McapFile:
         self._path = path
         self._note = note
         self._schemas: dict[int, tuple[str, str, str]] = {}
-        self._channels: dict[int, str] = {}
-        self.topics: dict[str, Topic] = {}
+        self._channels: dict[int, Topic] = {}
+        self._counts: Counter[int] = Counter()  # channel to messages, where known
+        self._scanned: dict[str, array[int]] = {}
         self.custom: dict[str, str] = {}
         self.foreign: dict[str, str] = {}
         self._buffer = bytearray()
@@ -107,7 +119,11 @@ class McapFile:
             if not self._is_finished():
                 note(f"{path.name}: not finished; read as far as it goes")
             for _ in self._scan(None):
-                pass  # collects the topics
+                pass  # collects channels, counts and log times
+        self.types = TopicTypes()
+        for number, topic in self._channels.items():
+            if topic.name not in self.foreign:
+                self.types.add(topic, self._counts[number])
 
     def _is_finished(self) -> bool:
         """Tell whether the file has its end; a finished one may still have no index."""
@@ -134,7 +150,7 @@ class McapFile:
             for kind, body in _records(memoryview(summary)[: -len(MAGIC)]):
                 if kind == _CHUNK_INDEX:
                     chunks.append(_chunk_place(body))
-                elif kind == 13:  # metadata index: offset, length, name
+                elif kind == _METADATA_INDEX:  # offset, length, name
                     metadata.append(_U64.unpack_from(body)[0])
                 else:
                     self._learn(kind, body)
@@ -164,11 +180,12 @@ class McapFile:
             number, schema = fields.number(_U16), fields.number(_U16)
             name, encoding = fields.text(), fields.text()
             message_type, form, definition = self._schemas.get(schema, ("", "", ""))
-            self._channels[number] = name
+            self._channels[number] = Topic(name, message_type, definition, form)
             if encoding not in ("cdr", ""):
                 self.foreign[name] = encoding
-            elif name not in self.topics:
-                self.topics[name] = Topic(name, message_type, definition, form)
+        elif kind == _STATISTICS:
+            # Behind 42 bytes of totals and a length: channel and count, 10 bytes each.
+            self._counts.update(dict(struct.iter_unpack("<HQ", body[46:])))
         elif kind == _METADATA:
             fields = _Fields(body)
             name, values = fields.text(), fields.pairs()
@@ -181,11 +198,19 @@ class McapFile:
                 self.custom.update(values)
 
     def messages(self, topics: frozenset[str]) -> Iterator[RawMessage]:
-        """Yield the messages of some topics in log time order (unfinished: in file order)."""
+        """Yield the messages of some topics in log time order.
+
+        Without an index, or where the clock was set back: in the order of the file.
+        """
         if self._chunks is None:
             yield from self._in_order(self._scan(topics))
             return
-        wanted = {number for number, name in self._channels.items() if name in topics}
+        wanted = {number for number, topic in self._channels.items() if topic.name in topics}
+        if self._is_set_back:
+            for place in sorted(self._chunks, key=attrgetter("offset")):
+                if not place.channels or place.channels & wanted:
+                    yield from self._chunk_at(place.offset, topics)
+            return
         waiting: list[RawMessage] = []
         for place in self._chunks:
             if place.channels and not place.channels & wanted:
@@ -196,11 +221,30 @@ class McapFile:
             waiting.sort(key=_LOG_NS)
         yield from waiting
 
+    @cached_property
+    def _is_set_back(self) -> bool:
+        return clock_was_set_back(self.log_times().values())
+
+    def log_times(self) -> dict[str, npt.NDArray[np.int64]]:
+        """Topic to the log times of its messages in the order of the file, [ns].
+
+        From the message index behind each chunk; a chunk without one counts for nothing.
+        """
+        if self._chunks is None:
+            return {name: np.array(times, np.int64) for name, times in self._scanned.items()}
+        found: dict[str, list[npt.NDArray[np.int64]]] = {}
+        for place in sorted(self._chunks, key=attrgetter("offset")):
+            self._file.seek(place.offset + place.length)
+            for channel, times in _message_index(self._file.read(place.index_length)):
+                if channel in self._channels:
+                    found.setdefault(self._channels[channel].name, []).append(times)
+        return {name: np.concatenate(times) for name, times in found.items()}
+
     def _in_order(self, messages: Iterator[RawMessage]) -> Iterator[RawMessage]:
         """Note messages far out of order: without an index they cannot be put into it."""
         newest = 0
         for message in messages:
-            if message.log_ns < newest - _DISORDER_NS:
+            if message.log_ns < newest - DISORDER_NS and not self._is_set_back:
                 self._note(
                     f"{self._path.name}: messages are not in the order of time, and there is no "
                     "index; 'mcap sort' writes a file that has both"
@@ -292,11 +336,16 @@ class McapFile:
         """Return the message of a wanted topic; learn from the other records."""
         if kind != _MESSAGE:
             self._learn(kind, body)
-        elif topics is not None:
-            channel, _, log_ns, _ = _MESSAGE_HEAD.unpack_from(body)
-            name = self._channels.get(channel)
-            if name in topics:
-                return RawMessage(name, log_ns, bytes(body[_MESSAGE_HEAD.size :]))
+            return None
+        channel, _, log_ns, _ = _MESSAGE_HEAD.unpack_from(body)
+        topic = self._channels.get(channel)
+        if topic is None:
+            return None
+        if topics is None:
+            self._counts[channel] += 1
+            self._scanned.setdefault(topic.name, array("q")).append(log_ns)
+        elif topic.name in topics:
+            return RawMessage(topic.name, log_ns, bytes(body[_MESSAGE_HEAD.size :]), topic.type)
         return None
 
     def close(self) -> None:
@@ -317,12 +366,26 @@ def _records(view: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _chunk_place(body: memoryview) -> _ChunkPlace:
-    start_ns, end_ns, offset, _ = struct.unpack_from("<QQQQ", body)
+    start_ns, end_ns, offset, length = struct.unpack_from("<qqQQ", body)
     size = _U32.unpack_from(body, 32)[0]
     channels = frozenset(
         struct.unpack_from("<H", body, 36 + place)[0] for place in range(0, size, 10)
     )
-    return _ChunkPlace(start_ns, end_ns, offset, channels)
+    index_length = _U64.unpack_from(body, 36 + size)[0]
+    return _ChunkPlace(start_ns, end_ns, offset, length, index_length, channels)
+
+
+def _message_index(data: bytes) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """Yield channel and log times of each index of a chunk, in the order of the chunk."""
+    try:
+        for kind, body in _records(memoryview(data)):
+            if kind != _MESSAGE_INDEX:
+                return
+            size = _U32.unpack_from(body, 2)[0]
+            rows = np.frombuffer(body[6 : 6 + size], np.int64).reshape(-1, 2)
+            yield _U16.unpack_from(body)[0], rows[np.argsort(rows[:, 1], kind="stable"), 0]
+    except (struct.error, ValueError):
+        return  # damaged; what stands in it was a help only
 
 
 def _decompress(method: str, packed: memoryview, size: int) -> memoryview:

@@ -7,9 +7,11 @@ Damage is noted, not raised: what can be read is read. Only a path that holds no
 
 from __future__ import annotations
 
+import filecmp
 import re
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import combinations
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,8 +20,9 @@ import yaml
 import zstandard
 
 from koch_episodes.bag.mcap_file import McapFile
+from koch_episodes.bag.order import overlap
 from koch_episodes.bag.sqlite_file import SqliteFile
-from koch_episodes.bag.storage import RawMessage, StorageFile, Topic
+from koch_episodes.bag.storage import RawMessage, StorageFile, Topic, TopicTypes
 from koch_episodes.errors import BagError
 from koch_rig.yaml_source import SAFE_LOADER
 
@@ -43,9 +46,11 @@ class Bag:
         custom: The recorder's custom data, strings.
         foreign: Topics that are not read because they are no ROS 2 messages, name to encoding.
         damage: One line for everything that could not be read.
+        passed_over: One line for every storage file in the folder that is no part of the bag.
 
     Raises:
-        BagError: There is no bag, or not one of its files can be opened.
+        BagError: There is no bag, not one of its files can be opened, or it is not clear which
+            of them make it up.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,6 +59,8 @@ class Bag:
         self.custom: dict[str, str] = {}
         self.foreign: dict[str, str] = {}
         self.damage: list[str] = []
+        self.passed_over: list[str] = []
+        self._is_listed = False
         self._files: list[StorageFile] = []
         self._unpacked: tempfile.TemporaryDirectory[str] | None = None
         metadata = self._read_metadata()
@@ -98,6 +105,7 @@ class Bag:
         return {}
 
     def _list_files(self, metadata: dict[str, Any]) -> list[Path]:
+        """The files that make up the bag: those of its metadata, else those that are there."""
         if self.path.is_file():
             return [self.path] if self.path.name.endswith(_SUFFIXES) else []
         if not self.path.is_dir():
@@ -118,11 +126,30 @@ class Bag:
         for missing in (p for p in named if not p.exists()):
             self.note(f"{missing.name.removesuffix('.zstd')} is missing")
         named = [p for p in named if p.exists()]
-        return named + [p for p in present if p not in named]
+        if not named:
+            return self._without_twins(present)
+        self._is_listed = True
+        for other in (p for p in present if p not in named):
+            self.passed_over.append(f"{other.name}: metadata.yaml does not name it")
+        return named
 
-    def _open_files(self, files: list[Path]) -> None:
+    def _without_twins(self, present: list[Path]) -> list[Path]:
+        """Leave out files that hold what another one holds: packed beside plain, and copies."""
+        kept: list[Path] = []
+        for path in sorted(present, key=lambda p: p.name.endswith(".zstd")):
+            twin = next((other for other in kept if _are_twins(path, other)), None)
+            if not path.exists():
+                self.passed_over.append(f"{path.name}: a link that leads nowhere")
+            elif twin is not None:
+                self.passed_over.append(f"{path.name}: the same as {twin.name}")
+            else:
+                kept.append(path)
+        return sorted(kept, key=_natural)
+
+    def _open_files(self, paths: list[Path]) -> None:
         problem: BagError | None = None
-        for path in files:
+        opened: list[tuple[Path, StorageFile]] = []
+        for path in paths:
             try:
                 plain = self._unpack(path) if path.name.endswith(".zstd") else path
                 file = _KINDS[plain.suffix](plain, self.note)
@@ -131,13 +158,44 @@ class Bag:
                 self.note(f"{path.name} cannot be opened: {exc}")
                 continue
             self._files.append(file)
-            self.topics.update(file.topics)
-            self.custom.update(file.custom)
-            self.foreign.update(file.foreign)
+            opened.append((path, file))
         if problem is not None and not self._files:
             raise problem
+        types = TopicTypes()
         if len(self._files) > 1:
-            self._files.sort(key=_first_ns)
+            self._order_files(opened)
+        for file in self._files:
+            types.update(file.types)
+            self.custom.update(file.custom)
+            self.foreign.update(file.foreign)
+        self.topics = types.topics
+
+    def _order_files(self, opened: list[tuple[Path, StorageFile]]) -> None:
+        """Put the files in order of time, unless the clock was set back between them.
+
+        Raises:
+            BagError: Files that no metadata names hold the same stretch of time.
+        """
+        times = [file.log_times() for _, file in opened]
+        for (one, first), (other, second) in combinations(zip(opened, times, strict=True), 2):
+            common = sorted(first.keys() & second.keys())
+            if not common or not overlap(
+                [first[name] for name in common], [second[name] for name in common]
+            ):
+                continue
+            if self._is_listed:
+                return  # the clock was set back between them
+            raise BagError(
+                self.path,
+                f"{one[0].name} and {other[0].name} hold the same stretch of time, and no "
+                "metadata.yaml tells which of them counts",
+                "Put one of them elsewhere, or run 'ros2 bag reindex'.",
+            )
+        begins = {
+            id(file): min((int(t.min()) for t in found.values()), default=1 << 62)
+            for (_, file), found in zip(opened, times, strict=True)
+        }
+        self._files.sort(key=lambda file: begins[id(file)])
 
     def _unpack(self, path: Path) -> Path:
         if self._unpacked is None:
@@ -198,10 +256,15 @@ class Bag:
         self.close()
 
 
-def _first_ns(file: StorageFile) -> int:
-    """When a file begins [ns]: a bag's list of files may be lost, or in another order."""
-    first = next(file.messages(frozenset(file.topics)), None)
-    return first.log_ns if first is not None else 1 << 63
+def _are_twins(one: Path, other: Path) -> bool:
+    """Tell whether two files are one recording by their names, the same file, or equal ones."""
+    if _stem(one) == _stem(other) or one.resolve() == other.resolve():
+        return True
+    return one.exists() and filecmp.cmp(one, other, shallow=False)  # compares sizes first
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".zstd").removesuffix(".mcap").removesuffix(".db3")
 
 
 def open_bag(path: Path | str) -> Bag:
@@ -226,33 +289,50 @@ def is_bag(path: Path) -> bool:
     return any(p.name.endswith(_SUFFIXES) for p in path.iterdir() if p.is_file())
 
 
-def find_bags(paths: Iterable[Path]) -> list[Path]:
-    """List the bags at or below some paths, in natural order.
+def find_bags(paths: Iterable[Path], passed_over: list[str] | None = None) -> list[Path]:
+    """List the bags at or below some paths, in natural order; each once, links followed.
 
     A path that is a bag itself is taken as it is. Below other folders hidden ones, ``trash`` and
     ``*.partial`` (episodes that were never finished) are left out.
 
+    Args:
+        paths: Bags, or folders of bags.
+        passed_over: Where to name what was left out.
+
     Raises:
         BagError: A path holds no bag.
     """
-    found: list[Path] = []
+    found: dict[Path, Path] = {}  # where it really is, to how it was found
+    left_out = [] if passed_over is None else passed_over
     for path in paths:
-        below = [path] if is_bag(path) else list(_below(path))
+        below = [path] if is_bag(path) else list(_below(path, frozenset(), left_out))
         if not below:
             why = "holds no bag" if path.exists() else "does not exist"
             raise BagError(path, why, "Give rosbag2 folders, files, or a folder of them.")
-        found.extend(item for item in below if item not in found)
-    return found
+        for bag in below:
+            real = bag.resolve()
+            if real in found and bag != found[real]:
+                left_out.append(f"{bag}: the same as {found[real]}")
+            found.setdefault(real, bag)
+    return list(found.values())
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    if not folder.is_dir():
+def _below(folder: Path, above: frozenset[Path], left_out: list[str]) -> Iterator[Path]:
+    """Bags below a folder; `above` holds the folders on the way, so that no link leads round."""
+    if not folder.is_dir() or folder.resolve() in above:
         return
+    above |= {folder.resolve()}
     for path in sorted(folder.iterdir(), key=_natural):
-        hidden = path.name.startswith(".") or path.name == "trash"
-        if hidden or path.name.endswith(".partial") or path.is_symlink():
+        if path.is_symlink() and not path.exists():
+            left_out.append(f"{path}: a link that leads nowhere")
+        elif path.name.endswith(".partial"):
+            left_out.append(f"{path}: an episode that was never finished")
+        elif path.name == "trash":
+            thrown = sum(1 for _ in _below(path, above, []))
+            left_out += [f"{path}: {thrown} discarded bag(s)"] * bool(thrown)
+        elif path.name.startswith("."):
             continue
-        if is_bag(path):
+        elif is_bag(path):
             yield path
         elif path.is_dir():
-            yield from _below(path)
+            yield from _below(path, above, left_out)

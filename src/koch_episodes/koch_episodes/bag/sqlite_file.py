@@ -7,15 +7,23 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
+from array import array
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from koch_episodes.bag.storage import RawMessage, Topic, custom_data
+import numpy as np
+import numpy.typing as npt
+
+from koch_episodes.bag.order import clock_was_set_back
+from koch_episodes.bag.storage import RawMessage, Topic, TopicTypes, custom_data
 from koch_episodes.errors import BagError
 
 _FURTHEST_SKIP = 1 << 20
+_COUNTS = "SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id"
+_TIMES = "SELECT topic_id, timestamp FROM messages ORDER BY id"
 
 
 class SqliteFile:
@@ -34,10 +42,10 @@ class SqliteFile:
         self._path = path
         self._note = note
         self._copy: tempfile.TemporaryDirectory[str] | None = None
-        self.topics: dict[str, Topic] = {}
+        self.types = TopicTypes()
         self.custom: dict[str, str] = {}
         self.foreign: dict[str, str] = {}
-        self._numbers: dict[int, str] = {}
+        self._topics: dict[int, Topic] = {}  # row number to topic
         try:
             self._base = sqlite3.connect(self._uri(), uri=True)
             self._base.text_factory = lambda raw: raw.decode("utf-8", "replace")
@@ -72,12 +80,15 @@ class SqliteFile:
             if not isinstance(number, int) or not isinstance(name, str):
                 continue
             kind = str(kind)
-            self._numbers[number] = name
+            encoding, text = definitions.get(kind, ("", ""))
+            self._topics[number] = Topic(name, kind, text, encoding)
             if form != "cdr":
                 self.foreign[name] = str(form)
-            elif name not in self.topics:
-                encoding, text = definitions.get(kind, ("", ""))
-                self.topics[name] = Topic(name, kind, text, encoding)
+        several = len(self._topics) > len({topic.name for topic in self._topics.values()})
+        counts = dict(self._rows(_COUNTS)) if several else {}
+        for number, topic in self._topics.items():
+            if topic.name not in self.foreign:
+                self.types.add(topic, counts.get(number, 0))
         if "metadata" in tables:
             for (text,) in self._rows("SELECT metadata FROM metadata ORDER BY id"):
                 self._read_custom(str(text))
@@ -98,13 +109,19 @@ class SqliteFile:
         self.custom.update(found or {})
 
     def messages(self, topics: frozenset[str]) -> Iterator[RawMessage]:
-        """Yield the messages of some topics in time order; of a damaged file in row order."""
+        """Yield the messages of some topics in time order.
+
+        Of a damaged file, and where the clock was set back, in the order of the rows.
+        """
         if self._is_cut_off():
             # Not through the index, that ends elsewhere: each reading gives the same messages.
             self._note(f"{self._path.name}: cut off; read as far as it goes")
             yield from self._rows_from(0, topics)
             return
-        wanted = [number for number, name in self._numbers.items() if name in topics]
+        if self._is_set_back:
+            yield from self._rows_from(0, topics)
+            return
+        wanted = [number for number, topic in self._topics.items() if topic.name in topics]
         marks = ",".join("?" * len(wanted))
         last, newest = 0, -(1 << 63)
         query = (
@@ -125,9 +142,30 @@ class SqliteFile:
     def _message(self, row: Sequence[Any], topics: frozenset[str]) -> Iterator[RawMessage]:
         """Yield the message of a row, unless damage has made something else of it."""
         _, number, stamp, data = row
-        name = self._numbers.get(number)
-        if name in topics and isinstance(stamp, int) and isinstance(data, bytes):
-            yield RawMessage(name, stamp, data)
+        topic = self._topics.get(number)
+        if topic is None or topic.name not in topics:
+            return
+        if isinstance(stamp, int) and isinstance(data, bytes):
+            yield RawMessage(topic.name, stamp, data, topic.type)
+
+    @cached_property
+    def _is_set_back(self) -> bool:
+        return clock_was_set_back(self.log_times().values())
+
+    def log_times(self) -> dict[str, npt.NDArray[np.int64]]:
+        """Topic to the log times of its messages in the order of the rows, [ns]."""
+        found: dict[int, array[int]] = {number: array("q") for number in self._topics}
+        try:
+            for number, stamp in self._base.execute(_TIMES):
+                if number in found and isinstance(stamp, int):
+                    found[number].append(stamp)
+        except (sqlite3.Error, OverflowError):
+            return {}  # `messages` says what is damaged
+        times: dict[str, list[npt.NDArray[np.int64]]] = {}
+        for number, stamps in found.items():
+            if stamps:
+                times.setdefault(self._topics[number].name, []).append(np.array(stamps, np.int64))
+        return {name: np.concatenate(parts) for name, parts in times.items()}
 
     def _is_cut_off(self) -> bool:
         """Tell whether the file has fewer pages than its header says."""

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import yaml
 
 from koch_rig.yaml_source import SAFE_LOADER
@@ -18,13 +20,15 @@ class RawMessage(NamedTuple):
 
     Attributes:
         topic: Topic name.
-        log_ns: When the recorder received it, [ns].
+        log_ns: When the recorder received it, [ns]; below zero where it wrote more than 2^63.
         data: CDR bytes.
+        type: ROS type, empty where unknown: a topic may have changed it on the way.
     """
 
     topic: str
     log_ns: int
     data: bytes
+    type: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,21 +58,59 @@ def custom_data(text: str) -> dict[str, str] | None:
         return None
 
 
+class TopicTypes:
+    """Which types the messages of each topic have; most messages decide.
+
+    A driver that was started again with other settings may go on with another type.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[str, dict[str, int]] = {}
+        self._described: dict[tuple[str, str], Topic] = {}
+
+    def add(self, topic: Topic, count: int = 0) -> None:
+        """Note a topic as a file describes it, and how many messages it has of this type."""
+        counts = self._counts.setdefault(topic.name, {})
+        counts[topic.type] = counts.get(topic.type, 0) + count
+        self._described.setdefault((topic.name, topic.type), topic)
+
+    def update(self, other: TopicTypes) -> None:
+        """Add what another file says."""
+        for (name, kind), topic in other._described.items():
+            self.add(topic, other._counts[name][kind])
+
+    @property
+    def topics(self) -> dict[str, Topic]:
+        """Topic name to description, of the type that most messages have; of equals the first."""
+        return {
+            name: self._described[name, max(counts, key=lambda kind: counts[kind])]
+            for name, counts in self._counts.items()
+        }
+
+
 class StorageFile(Protocol):
     """One file of a bag.
 
     Attributes:
-        topics: Topic name to description.
+        types: Topics with their types.
         custom: The recorder's custom data.
         foreign: Topics that are not read, name to encoding: ROS 1's, JSON, Protobuf.
     """
 
-    topics: dict[str, Topic]
+    types: TopicTypes
     custom: dict[str, str]
     foreign: dict[str, str]
 
     def messages(self, topics: frozenset[str]) -> Iterator[RawMessage]:
-        """Yield the messages of some topics in time order."""
+        """Yield the messages of some topics in time order, each reading in the same.
+
+        Where the clock was set back while the file was written, the order of the file is the
+        order of time.
+        """
+        ...
+
+    def log_times(self) -> dict[str, npt.NDArray[np.int64]]:
+        """Topic to the log times of its messages in the order of the file, [ns]."""
         ...
 
     def close(self) -> None:
