@@ -53,7 +53,7 @@ def _bytes(data: bytes, place: int) -> tuple[int, int]:
     length = _LENGTH.unpack_from(data, place)[0]
     start, end = place + 4, place + 4 + length
     if end > len(data):
-        raise DecodeError("message", f"{len(data)} bytes, {end} announced")
+        raise DecodeError("message", "shorter than it says")
     return start, end
 
 
@@ -138,7 +138,7 @@ class JointStateReader:
                 count = _LENGTH.unpack_from(data, place)[0]
                 begin = _align(place + 4, 8) if count else place + 4
                 if begin + 8 * count > len(data):
-                    raise DecodeError("JointState", f"{len(data)} bytes, more announced")
+                    raise DecodeError("JointState", "shorter than it says")
                 if name == field:
                     return self._names, np.frombuffer(data, "<f8", count, begin)
                 place = begin + 8 * count

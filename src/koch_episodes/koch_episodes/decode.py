@@ -74,7 +74,8 @@ def joint_vector(
             )
         vector = np.array([values[place[name]] for name in wanted], dtype=np.float64)
     if not np.isfinite(vector).all():
-        raise DecodeError("joint state", f"value not finite: {vector.tolist()}")
+        broken = [n for n, good in zip(wanted, np.isfinite(vector), strict=True) if not good]
+        raise DecodeError("joint state", f"value not finite: {', '.join(broken)}")
     return vector
 
 
@@ -101,7 +102,7 @@ def picture_size(data: bytes) -> tuple[int, int]:
     """
     if is_png(data):
         if len(data) < 33 or b"IEND" not in data[-12:]:
-            raise DecodeError("PNG picture", f"cut off after {len(data)} bytes")
+            raise DecodeError("PNG picture", "cut off")
         width, height = struct.unpack(">II", data[16:24])
         if data[24] == 16:
             # A depth image in millimetres: 8 bits of it would be a picture of nothing.
@@ -111,7 +112,7 @@ def picture_size(data: bytes) -> tuple[int, int]:
         raise DecodeError("picture", f"neither JPEG nor PNG (starts with {data[:4].hex()})")
     # Some UVC cameras pad the packet behind the end marker.
     if data[-2:] != _JPEG_END and data.rfind(_JPEG_END, max(0, len(data) - 4096)) < 0:
-        raise DecodeError("JPEG picture", f"cut off after {len(data)} bytes (no end marker)")
+        raise DecodeError("JPEG picture", "cut off (no end marker)")
     place = 2
     while place + 9 <= len(data):
         if data[place] != 0xFF:
@@ -273,41 +274,23 @@ IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 VECTOR_TYPES = (*NAMED_TYPES, *_VECTORS)
 
 
-def vector_names(message_type: str, message: Any) -> tuple[str, ...]:
-    """Name the elements of a vector message (`message` serves types whose names vary)."""
-    if message_type in NAMED_TYPES:
-        values = message.value if hasattr(message, "value") else message.position
-        return given_names(message.name, len(values))
-    names, read = _VECTORS[message_type]
-    return given_names(names, len(read(message)))
-
-
 def given_names(names: Sequence[str], count: int) -> tuple[str, ...]:
     """Return the names of a message's elements: ``value_0`` and so on where it has none."""
     return tuple(str(name) for name in names) or tuple(f"value_{k}" for k in range(count))
 
 
-def message_vector(
-    message_type: str, message: Any, wanted: Sequence[str], field: str = "position"
-) -> Vector:
-    """Turn a message of one of VECTOR_TYPES into a vector.
+def message_elements(
+    message_type: str, message: Any, field: str = "position"
+) -> tuple[tuple[str, ...], Vector]:
+    """Return names and values of a message of one of VECTOR_TYPES; names empty where it has none.
 
     Args:
         message_type: ROS type name, ``pkg/msg/Name``.
         message: rclpy or rosbags message.
-        wanted: Element names in the order of the result.
         field: For JointState: ``position``, ``velocity`` or ``effort``.
-
-    Returns:
-        float64, shape (len(wanted),).
-
-    Raises:
-        DecodeError: An element is missing or not finite.
     """
     if message_type in NAMED_TYPES:
         values = message.value if hasattr(message, "value") else getattr(message, field)
-        if not len(values):
-            raise DecodeError("joint state", f"no values of {field}")
-        return joint_vector(given_names(message.name, len(values)), values, wanted)
-    names = vector_names(message_type, message)
-    return joint_vector(names, _VECTORS[message_type][1](message), wanted)
+        return tuple(map(str, message.name)), np.asarray(values, dtype=np.float64)
+    names, read = _VECTORS[message_type]
+    return names, np.asarray(read(message), dtype=np.float64)

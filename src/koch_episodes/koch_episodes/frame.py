@@ -3,8 +3,9 @@
 """From streams to aligned frames: the one staleness rule, used live and offline alike.
 
 A sample older than its stream's maximum age, or one that its publisher calls unusable (a frozen,
-black or damaged image), is ignored. At a tick every feature has a sample
-or the frame is missing, with the names and ages of what is not there. Nothing is filled in.
+black or damaged image), is ignored. At a tick every feature has a sample or the frame is missing,
+with the names and ages of what is not there. Nothing is filled in. Of a stream that speaks only
+when its value changes the newest sample holds, whatever its age.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from koch_episodes.errors import DecodeError, StreamUnknownError
-from koch_episodes.stream import NS_PER_S, Sample, StreamBuffer
+from koch_episodes.stream import NS_PER_S, Sample
 
 Decode = Callable[[Any], Any]
+
+# A stamp that was computed on the ticks' own grid, but rounded down or kept as seconds in a double
+# (a quarter of a microsecond today), is that tick's.
+TIE_NS = 1_000
 
 
 class Rule(enum.Enum):
@@ -25,6 +30,7 @@ class Rule(enum.Enum):
 
     NEWEST = "newest"  # observation: newest at or before the tick
     NEXT = "next"  # action: first at or after the tick
+    HOLD = "hold"  # a value sent only when it changes: newest at or before the tick, of any age
 
 
 @dataclass(frozen=True)
@@ -93,20 +99,37 @@ class Missing:
         return "; ".join(reason.why for reason in self.reasons)
 
 
+class Samples(Protocol):
+    """The samples of one stream: a `StreamBuffer` live, all of a recording offline."""
+
+    name: str
+    max_age_ns: int
+
+    def newest_at(self, tick_ns: int) -> Sample | None:
+        """Return the newest sample acquired at or before the tick, however old."""
+
+    def first_from(self, tick_ns: int) -> Sample | None:
+        """Return the first sample acquired at or after the tick, however late."""
+
+    def fault_at(self, stamp_ns: int) -> str:
+        """Why the publisher calls a sample of this time unusable; empty if usable."""
+
+    def remove(self, stamp_ns: int) -> bool:
+        """Forget the sample of exactly this acquisition time."""
+
+
 class FrameAssembler:
-    """Builds the frame of a tick from stream buffers.
+    """Builds the frame of a tick from the streams' samples.
 
     Args:
         features: What a frame holds.
-        buffers: Stream name to buffer; the caller feeds them.
+        buffers: Stream name to its samples; the caller feeds them.
 
     Raises:
         StreamUnknownError: A feature's stream has no buffer.
     """
 
-    def __init__(
-        self, features: Sequence[FrameFeature], buffers: Mapping[str, StreamBuffer]
-    ) -> None:
+    def __init__(self, features: Sequence[FrameFeature], buffers: Mapping[str, Samples]) -> None:
         for feature in features:
             if feature.stream not in buffers:
                 raise StreamUnknownError(feature.key, feature.stream, buffers)
@@ -137,11 +160,11 @@ class FrameAssembler:
         buffer = self.buffers[feature.stream]
         broken = ""
         while True:
-            if feature.rule is Rule.NEWEST:
-                sample = buffer.newest_at(tick_ns)
+            if feature.rule is Rule.NEXT:
+                sample = buffer.first_from(tick_ns - TIE_NS)
             else:
-                sample = buffer.first_from(tick_ns)
-            if sample is None or abs(tick_ns - sample.stamp_ns) > buffer.max_age_ns:
+                sample = buffer.newest_at(tick_ns + TIE_NS)
+            if sample is None or not _is_fresh(feature.rule, buffer, sample, tick_ns):
                 return _missing(feature, buffer, sample, tick_ns, broken)
             if fault := buffer.fault_at(sample.stamp_ns):
                 return MissingStream(buffer.name, None, f"{buffer.name}: unusable: {fault}")
@@ -162,13 +185,17 @@ class FrameAssembler:
         return value
 
 
+def _is_fresh(rule: Rule, buffer: Samples, sample: Sample, tick_ns: int) -> bool:
+    return rule is Rule.HOLD or abs(tick_ns - sample.stamp_ns) <= buffer.max_age_ns
+
+
 def _missing(
-    feature: FrameFeature, buffer: StreamBuffer, sample: Sample | None, tick_ns: int, broken: str
+    feature: FrameFeature, buffer: Samples, sample: Sample | None, tick_ns: int, broken: str
 ) -> MissingStream:
     limit_s = buffer.max_age_ns / NS_PER_S
     note = f" (newer sample broken: {broken})" if broken else ""
     if sample is None:
-        side = "at or before" if feature.rule is Rule.NEWEST else "at or after"
+        side = "at or after" if feature.rule is Rule.NEXT else "at or before"
         return MissingStream(buffer.name, None, f"{buffer.name}: no sample {side} the tick{note}")
     age_s = abs(tick_ns - sample.stamp_ns) / NS_PER_S
     what = "is" if feature.rule is Rule.NEWEST else "comes"

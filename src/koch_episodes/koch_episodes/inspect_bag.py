@@ -8,18 +8,21 @@ import enum
 from array import array
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from koch_episodes.bag import Bag, RawMessage, open_bag
+from koch_episodes.bag import Bag, RawMessage, Topic, open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert.events import Window, windows_of
+from koch_episodes.convert.lag import delays_of
 from koch_episodes.convert.mapping import Source
 from koch_episodes.convert.options import StampFrom
-from koch_episodes.convert.topics import TopicReader, rgb_of, size_of
+from koch_episodes.convert.survey import Stream, Survey, streams_of, survey_bag
+from koch_episodes.convert.topics import Form, TopicReader, rgb_of
 from koch_episodes.convert.track import StreamFacts
 from koch_episodes.decode import IMAGE_TYPES, NAMED_TYPES
 from koch_episodes.errors import DecodeError
@@ -76,68 +79,65 @@ class BagFacts:
 
 
 class _Collector:
-    """Reads one topic of the bag once, in bounded memory for pictures."""
+    """Reads the usable messages of one topic, in bounded memory for pictures.
 
-    def __init__(self, bag: Bag, name: str, types: TypeDecoder) -> None:
-        self._topic = bag.topics[name]
-        self.stamps = array("q")
-        self.values = array("d")
-        self.names: tuple[str, ...] = ()
-        self.detail = ""
-        self.broken: Counter[str] = Counter()
-        self._kept: list[tuple[int, bytes]] = []
-        self._seen = 0
+    Args:
+        topic: Of the bag.
+        stream: Which messages are of use, None for a topic that is only counted.
+        types: Shared type decoder.
+    """
+
+    def __init__(self, topic: Topic, stream: Stream | None, types: TypeDecoder) -> None:
+        self._topic = topic
+        self._stream = stream
+        self._logs = array("q")
+        self._values = array("d")
+        self._failed: Counter[str] = Counter()
+        self._kept: list[bytes] = []
+        self._seen = self._number = 0
         self._stride = 1
+        self._usable: frozenset[int] = frozenset()
         self._reader: TopicReader | None = None
-        if self._topic.type in (*IMAGE_TYPES, *NAMED_TYPES):
-            self._reader = TopicReader(self._topic, Source(name), types, StampFrom.AUTO)
+        if stream is not None:
+            self._reader = TopicReader(topic, stream.source, types)
+            self._usable = frozenset(stream.numbers.tolist())
 
     def take(self, message: RawMessage) -> None:
         """Note one message."""
+        number, self._number = self._number, self._number + 1
         if self._reader is None:
-            self.stamps.append(message.log_ns)
-            return
-        try:
+            self._logs.append(message.log_ns)
+        elif number in self._usable:
             if self._reader.is_picture:
-                self._take_picture(self._reader, message)
+                self._take_picture(message)
             else:
-                self._take_vector(self._reader, message)
-        except DecodeError as exc:
-            self.broken[exc.why] += 1
+                self._values.extend(self._reader.vector(message))
 
-    def _take_picture(self, reader: TopicReader, message: RawMessage) -> None:
-        stamp, picture = reader.picture(message)
-        height, width = size_of(picture)
-        self.stamps.append(stamp)
-        self.detail = f"{width}x{height}"
+    def _take_picture(self, message: RawMessage) -> None:
         if self._seen % self._stride == 0:
-            self._kept.append((self._seen, message.data))
+            self._kept.append(message.data)
             if len(self._kept) == 4 * THUMBNAILS:  # thin out: never more than 16 are held
                 self._kept = self._kept[::2]
                 self._stride *= 2
         self._seen += 1
 
-    def _take_vector(self, reader: TopicReader, message: RawMessage) -> None:
-        if not self.names:
-            self.names = reader.names(message)
-            self.detail = " ".join(self.names)
-            reader.source = Source(self._topic.name, names=self.names)
-        stamp, vector = reader.vector(message)
-        self.stamps.append(stamp)
-        self.values.extend(vector)
-
-    def facts(self) -> TopicFacts:
-        """Measure what was collected."""
-        stamps = np.array(self.stamps, dtype=np.int64)
-        values = np.array(self.values).reshape(-1, max(1, len(self.names)))
+    def facts(self, shape: tuple[Any, ...]) -> TopicFacts:
+        """Measure what was collected; `shape`: (height, width) [px] or element names."""
         pictures = self._thumbnails()  # finds broken ones too
+        stream = self._stream
+        if stream is None:
+            logs = np.array(self._logs, dtype=np.int64)
+            return TopicFacts(self._topic.type, logs, StreamFacts.of(logs))
+        is_picture = self._reader is not None and self._reader.is_picture
+        names = () if is_picture else tuple(map(str, shape))
+        values = np.array(self._values).reshape(-1, max(1, len(names)))
         return TopicFacts(
             self._topic.type,
-            stamps,
-            StreamFacts.of(stamps),
-            self.broken,
-            self.detail,
-            self.names,
+            stream.stamps,
+            StreamFacts.of(stream.stamps, stream.runs),
+            stream.refused + self._failed,
+            f"{shape[1]}x{shape[0]}" if is_picture and shape else " ".join(names),
+            names,
             values,
             pictures,
         )
@@ -148,32 +148,54 @@ class _Collector:
         places = np.linspace(0, len(self._kept) - 1, min(THUMBNAILS, len(self._kept)))
         found = []
         for place in sorted({round(float(p)) for p in places}):
-            message = RawMessage(self._topic.name, 0, self._kept[place][1])
+            message = RawMessage(self._topic.name, 0, self._kept[place])
             try:
-                found.append(rgb_of(self._reader.picture(message)[1]))
+                found.append(rgb_of(self._reader.picture(message)))
             except DecodeError as exc:
-                self.broken[exc.why] += 1
+                self._failed[exc.why] += 1
         return found
 
 
 def inspect_bag(path: Path) -> BagFacts:
-    """Read a bag once and measure it.
+    """Read a bag and measure it; what is usual is decided by all of it, as in a conversion.
 
     Raises:
         BagError: There is no readable bag.
     """
     with open_bag(path) as bag:
+        sources = [
+            Source(name)
+            for name, topic in sorted(bag.topics.items())
+            if topic.type in (*IMAGE_TYPES, *NAMED_TYPES)
+        ]
+        survey = _survey(bag, sources)
+        shapes = {reading.topic: _usual(seen.counts()) for reading, seen in survey.seen.items()}
+        named = [
+            replace(s, names=shapes[s.topic]) if bag.topics[s.topic].type in NAMED_TYPES else s
+            for s in sources
+        ]
+        streams, runs = streams_of(
+            survey, named, StampFrom.AUTO, lambda s, form: _why_odd(shapes[s.topic], form), {}
+        )
         types = TypeDecoder()
-        collectors = {name: _Collector(bag, name, types) for name in sorted(bag.topics)}
+        by_topic = {stream.source.topic: stream for stream in streams}
+        collectors = {
+            name: _Collector(bag.topics[name], by_topic.get(name), types)
+            for name in sorted(bag.topics)
+        }
         for message in bag.messages(bag.topics):
             collectors[message.topic].take(message)
-        topics = {name: collector.facts() for name, collector in collectors.items()}
-        try:
-            windows = windows_of(bag)
-        except KochError as exc:
-            bag.note(str(exc))
-            windows = []
+        topics = {name: c.facts(shapes.get(name, ())) for name, c in collectors.items()}
+        windows = windows_of(survey.events, bag.custom, runs, [], by_log=False)
         verdict, reasons = judge(topics, bag.damage)
+        pictures = frozenset(n for n, t in bag.topics.items() if t.type in IMAGE_TYPES)
+        faults = [delay.fault for delay in delays_of(streams, pictures) if delay.fault]
+        if faults and verdict is Verdict.GOOD:
+            verdict = Verdict.DOUBTFUL
+        reasons += faults
+        if runs.count > 1:
+            reasons.append(f"the clock was set back {runs.count - 1} time(s)")
+        reasons += [f"passed over: {line}" for line in bag.passed_over]
         reasons += [
             f"{name}: {form} messages, not ROS 2's (cdr); not read"
             for name, form in bag.foreign.items()
@@ -181,6 +203,31 @@ def inspect_bag(path: Path) -> BagFacts:
         return BagFacts(
             path, topics, windows, dict(bag.custom), list(bag.damage), reasons, verdict
         )
+
+
+def _survey(bag: Bag, sources: list[Source]) -> Survey:
+    try:
+        return survey_bag(bag, sources)
+    except KochError as exc:  # events of a type that is not known
+        bag.note(str(exc))
+        return survey_bag(bag, sources, events=False)
+
+
+def _usual(counts: Counter[Form]) -> tuple[Any, ...]:
+    shapes: Counter[tuple[Any, ...]] = Counter()
+    for form, count in counts.items():
+        if not form.why:
+            shapes[form.size or form.names] += count
+    return shapes.most_common(1)[0][0] if shapes else ()
+
+
+def _why_odd(shape: tuple[Any, ...], form: Form) -> str:
+    if form.size is not None:
+        height, width = form.size
+        return "" if form.size == shape else f"picture of {width}x{height} px, not as the others"
+    if set(shape) - set(form.names):
+        return "other elements than most have"
+    return f"value not finite: {', '.join(form.broken)}" if form.broken else ""
 
 
 def judge(topics: Mapping[str, TopicFacts], damage: list[str]) -> tuple[Verdict, list[str]]:

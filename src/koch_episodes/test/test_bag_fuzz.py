@@ -14,7 +14,8 @@ from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from koch_episodes.bag import open_bag
 from koch_episodes.convert import ConvertOptions, convert
-from koch_episodes.convert.schema import find_schema
+from koch_episodes.convert.schema import find_map
+from koch_episodes.convert.survey import survey_bag
 from koch_episodes.dataset import Codec, LeRobotDatasetReader
 from koch_rig.errors import KochError
 
@@ -34,8 +35,9 @@ def storage_file(bag: Path) -> Path:
 def read_everything(bag: Path, rig: Path | None = None) -> int:
     """Read as the converter does, twice; returns the count of messages, 0 with a clear error."""
     try:
-        find_schema([bag], ConvertOptions(rig=rig))
+        feature_map, _, _ = find_map([bag], ConvertOptions(rig=rig))
         with open_bag(bag) as opened:
+            survey_bag(opened, feature_map.sources)
             first = [(m.topic, m.log_ns) for m in opened.messages(opened.topics)]
             assert first == [(m.topic, m.log_ns) for m in opened.messages(opened.topics)]
     except KochError as exc:

@@ -2,13 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ticks of one episode fall on the same times, whichever bag they are taken from."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from koch_episodes.convert.events import Window
 from koch_episodes.convert.mapping import MappedFeature, Source
-from koch_episodes.convert.plan import Planner
-from koch_episodes.frame import Rule
+from koch_episodes.convert.options import StampFrom
+from koch_episodes.convert.plan import plan_bag
+from koch_episodes.convert.survey import Stream
+from koch_episodes.frame import TIE_NS, Rule
 
 START_NS = 1_700_000_000_123_456_789
 FPS = 30
@@ -39,47 +43,58 @@ def test_a_stream_that_begins_on_a_tick_loses_none():
     )
 
 
+def stream(source, stamps_ns, runs=0):
+    """Samples as a bag has them; their number tells them apart."""
+    stamps = np.array(stamps_ns, dtype=np.int64)
+    numbers = np.arange(len(stamps))
+    run = np.zeros(len(stamps), np.int64) + runs
+    return Stream(source, numbers, stamps, stamps, numbers, run, StampFrom.HEADER, Counter())
+
+
 @pytest.mark.parametrize("lost", [30, 31, 32])
 def test_a_gap_at_one_tick_leaves_out_that_tick_alone(lost):
     """The times of ticks are rounded; the search for the next one must not trip over that."""
     source = Source("/a", max_age_s=0.02)
-    planner = Planner([MappedFeature("state", (source,), Rule.NEWEST)], FPS, [Window()])
     tick_ns = START_NS + round(lost * 1e9 / FPS)
-    for stamp_ns in range(START_NS, START_NS + 2_000_000_000, 10_000_000):
-        if not -30_000_000 < stamp_ns - tick_ns <= 10_000_000:
-            planner.push(0, stamp_ns, np.zeros(1))
-    (plan,) = planner.finish()
+    stamps = [
+        stamp_ns
+        for stamp_ns in range(START_NS, START_NS + 2_000_000_000, 10_000_000)
+        if not -30_000_000 < stamp_ns - tick_ns <= 10_000_000
+    ]
+    features = [MappedFeature("state", (source,))]
+    (plan,) = plan_bag(features, FPS, [stream(source, stamps)], [Window()], 1).windows
     assert [segment.length for segment in plan.segments] == [lost, 60 - lost - 1]
 
 
-def planned(samples, *, look_always):
-    """Plan two streams of (number, stamp [ns]); `look_always`: at every sample, needed or not."""
-    sources = (Source("/a", max_age_s=0.05), Source("/b", max_age_s=0.02))
-    features = [
-        MappedFeature("state", sources[:1], Rule.NEWEST),
-        MappedFeature("action", sources[1:], Rule.NEXT),
+@pytest.mark.parametrize("rule", [Rule.NEXT, Rule.NEWEST, Rule.HOLD])
+@pytest.mark.parametrize("off_ns", [-240, -1, 0, 1, 240])
+def test_a_stamp_on_the_ticks_own_grid_is_that_ticks(rule, off_ns):
+    """Rounded down, or kept as seconds in a double: a tie at a nanosecond is a tie."""
+    source = Source("/a", max_age_s=0.2, rule=rule)
+    first = Source("/b", max_age_s=0.2)
+    ticks = [START_NS + round(k * 1e9 / FPS) for k in range(60)]
+    stamps = [ticks[0], *(tick + off_ns for tick in ticks[1:])]
+    features = [MappedFeature("a", (source,)), MappedFeature("b", (first,))]
+    streams = [stream(source, stamps), stream(first, ticks)]
+    (plan,) = plan_bag(features, FPS, streams, [Window()], 1).windows
+    (segment,) = plan.segments
+    assert segment.numbers["a/0"].tolist() == list(range(60))
+
+
+def planned(samples, windows):
+    """Plan two streams of (number, stamp [ns]); the second holds commands."""
+    sources = (Source("/a", max_age_s=0.05), Source("/b", max_age_s=0.02, rule=Rule.NEXT))
+    features = [MappedFeature("state", sources[:1]), MappedFeature("action", sources[1:])]
+    streams = [
+        stream(source, [stamp for each, stamp in samples if each == number])
+        for number, source in enumerate(sources)
     ]
-    planner = Planner(features, FPS, [Window(end_ns=START_NS + 9_000_000_000), Window()])
-    if look_always:
-        planner._may_decide = lambda number, stamp: True
-    for number, stamp_ns in samples:
-        planner.push(number, stamp_ns, np.array([float(stamp_ns - START_NS)]))
-    plans = planner.finish()
-    late = [track.late for track in planner.tracks]
-    return (
-        late,
-        [(gap.at_s, gap.duration_s, gap.why) for plan in plans for gap in plan.gaps],
-        [
-            (segment.ticks_ns.tolist(), *(column.tolist() for column in segment.columns.values()))
-            for plan in plans
-            for segment in plan.segments
-        ],
-    )
+    return streams, plan_bag(features, FPS, streams, windows, 1).windows
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_samples_that_cannot_decide_a_tick_need_no_look(seed):
-    """Dropouts, streams that end early, messages that overtake one another, a clock set back."""
+def test_frames_are_those_of_the_rule_at_every_tick(seed):
+    """Dropouts, streams that end early, messages that overtake one another."""
     rng = np.random.default_rng(seed)
     samples = []
     for number in (0, 1):
@@ -89,9 +104,19 @@ def test_samples_that_cannot_decide_a_tick_need_no_look(seed):
             stamps = stamps[(stamps < start) | (stamps > start + rng.uniform(0.01, 3) * 1e9)]
         received = stamps + rng.exponential(rng.uniform(0, 0.2) * 1e9, len(stamps))
         samples += [(r, number, START_NS + int(s)) for r, s in zip(received, stamps, strict=True)]
-    if seed % 3 == 0:
-        samples += [(r + 20e9, n, s - 5_000_000_000) for r, n, s in samples]
     ordered = [(number, stamp) for _, number, stamp in sorted(samples)]
-    found = planned(ordered, look_always=False)
-    assert found == planned(ordered, look_always=True)
-    assert found[2]
+    windows = [Window(end_ns=START_NS + 6_000_000_000), Window(start_ns=START_NS + 6_500_000_000)]
+    streams, plans = planned(ordered, windows)
+    found = {}
+    for plan in plans:
+        for part in plan.segments:
+            assert np.all(np.abs(np.diff(part.ticks_ns) - 1e9 / FPS) <= 1)  # contiguous
+            found |= {
+                tick: (part.stamps_ns["state/0"][k], part.stamps_ns["action/0"][k])
+                for k, tick in enumerate(part.ticks_ns.tolist())
+            }
+    state, command = (np.sort(each.stamps) for each in streams)
+    assert len(found) > 10
+    for tick, (seen, given) in found.items():
+        assert seen == state[state <= tick + TIE_NS].max() >= tick - 50_000_000
+        assert given == command[command >= tick - TIE_NS].min() <= tick + 20_000_000

@@ -21,7 +21,9 @@ FPS = 30
 
 def segment_of(action: np.ndarray[Any, Any]) -> Segment:
     ticks = np.arange(len(action), dtype=np.int64) * 33_333_333
-    return Segment(Window(), ticks, {"action": action}, {"action": ticks})
+    part = "action/0"
+    numbers = np.arange(len(action))
+    return Segment(Window(), 0, ticks, {part: numbers}, {part: ticks}, {"action": action})
 
 
 def path(*parts: tuple[str, int], joint: int = 1, tremor: float = 0.0) -> np.ndarray[Any, Any]:
@@ -58,7 +60,7 @@ def test_a_rest_is_shortened_and_the_motion_stays(
     lost = set(np.flatnonzero(moving)) - set(kept) - {0}
     assert len(lost) <= 1  # the first step of a motion is still within the limit of a rest
     np.testing.assert_array_equal(result.columns["action"], action[kept])
-    np.testing.assert_array_equal(result.stamps_ns["action"], result.ticks_ns)
+    np.testing.assert_array_equal(result.stamps_ns["action/0"], result.ticks_ns)
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.5])
@@ -89,7 +91,8 @@ def test_an_episode_in_which_nothing_moves_keeps_its_beginning() -> None:
 
 
 def test_without_an_action_nothing_is_trimmed() -> None:
-    segment = Segment(Window(), np.arange(60), {"observation.state": np.zeros((60, 6))}, {})
+    state = {"observation.state": np.zeros((60, 6))}
+    segment = Segment(Window(), 0, np.arange(60), {}, {}, state)
     assert trimmed(segment, 0.2, FPS) is segment
 
 

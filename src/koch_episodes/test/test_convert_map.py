@@ -16,7 +16,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from koch_episodes.convert import ConvertOptions, convert
 from koch_episodes.convert.mapping import map_from_yaml
 from koch_episodes.dataset import LeRobotDatasetReader, validate_dataset
-from koch_episodes.errors import MappingError, MessageTypeError
+from koch_episodes.errors import EpisodeError, MappingError, MessageTypeError
 
 WriteBag = Callable[..., Path]
 NS = 1_000_000_000
@@ -214,6 +214,11 @@ def test_unknown_type_is_named(tmp_path: Path) -> None:
         ("fps: 30\nmax_age_ms: .inf\nfeatures: {action: /a}", "at most 1e"),
         ("fps: 30\nfeatures: {action: {topic: /a, offset_ms: 1.0e+30}}", "at most 1e"),
         ("fps: 30\nfeatures: {action: {topic: /a, stamp: now}}", "one of auto, header, receive"),
+        (
+            "fps: 30\nfeatures: {action: {topic: /a, rule: hold, max_age_ms: 50}}",
+            "a value that holds has any age",
+        ),
+        ("fps: 30\nfeatures: {action: [/b, {topic: /a, rule: last}]}", "newest, next, hold"),
         ("- 1", "an object"),
     ],
 )
@@ -222,6 +227,19 @@ def test_wrong_map_says_what_is_wrong(tmp_path: Path, text: str, match: str) -> 
     path.write_text(text)
     with pytest.raises(MappingError, match=match):
         map_from_yaml(path, ConvertOptions(map=path))
+
+
+@pytest.mark.parametrize(
+    "idle",
+    ["{topic: /target, field: velocity}", "{topic: /cam, scale: 2}"],
+)
+def test_key_without_effect_is_refused(tmp_path: Path, idle: str) -> None:
+    key = "observation.images.a" if "scale" in idle else "observation.state"
+    bag = write_other(tmp_path / "bag", StoragePlugin.MCAP, 10)
+    mapping = tmp_path / "map.yaml"
+    mapping.write_text(f"fps: 10\ntask: t\nfeatures: {{{key}: {idle}}}\n")
+    with pytest.raises(EpisodeError, match="it has no effect on a"):
+        convert([bag], tmp_path / "out", ConvertOptions(map=mapping))
 
 
 @pytest.mark.parametrize("odd", ["", "out of order", "without stamps"])

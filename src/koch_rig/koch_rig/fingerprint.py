@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from koch_rig.joints import JOINT_NAMES
-from koch_rig.rig import Arm, Camera, Rig, Simulation
+from koch_rig.rig import Arm, Camera, Rig, Simulation, Stream
 
 _LEFT_OUT: Mapping[type, frozenset[str]] = {
     # Names, texts, and where things are found: they do not change what is recorded.
@@ -22,6 +22,8 @@ _LEFT_OUT: Mapping[type, frozenset[str]] = {
     Camera: frozenset({"source", "intrinsics_path"}),
     Simulation: frozenset({"seed", "spread_fraction"}),
 }
+# Said only where it is not as usual, so that the fingerprints of older rigs stay what they were.
+_LEFT_OUT_IF_UNSET: Mapping[type, frozenset[str]] = {Stream: frozenset({"holds"})}
 _DIGITS = 9  # decimals kept of a number; hides the rounding of degrees to radians
 
 
@@ -65,7 +67,12 @@ def plain_difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> lis
 def _plain(value: object) -> Any:
     """Dataclasses, mappings, enums and tuples as JSON values."""
     if is_dataclass(value) and not isinstance(value, type):
-        out = _LEFT_OUT.get(type(value), frozenset())
+        unset = {
+            name
+            for name in _LEFT_OUT_IF_UNSET.get(type(value), frozenset())
+            if not getattr(value, name)
+        }
+        out = _LEFT_OUT.get(type(value), frozenset()) | unset
         return {
             field.name: _plain(getattr(value, field.name))
             for field in fields(value)

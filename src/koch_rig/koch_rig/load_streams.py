@@ -42,6 +42,7 @@ def read_streams(
         entry = holder.section(name)
         _check_stream(root, holder.path_of(name), name, arms, cameras, simulated=simulated)
         default = _default_age_s(name, cameras)
+        holds = _read_hold(entry, name)
         streams[name] = Stream(
             name=name,
             topic=topic_of(name),
@@ -56,6 +57,7 @@ def read_streams(
             / 1000,
             offset_s=entry.number("offset_ms", unit="ms", low=-1000, high=1000, default=0.0)
             / 1000,
+            holds=holds,
         )
         entry.refuse_unknown()
     for feature in features.values():
@@ -65,6 +67,21 @@ def read_streams(
                 _check_stream(root, key, name, arms, cameras, simulated=simulated)
                 streams[name] = Stream(name, topic_of(name), _default_age_s(name, cameras))
     return streams
+
+
+def _read_hold(entry: Section, name: str) -> bool:
+    """Whether a stream is sent only when its value changes; then no age of it means anything."""
+    holds = entry.any_of("hold", default=False)
+    where = entry.path_of("hold")
+    if not isinstance(holds, bool):
+        raise entry.error(where, holds, "true or false")
+    if holds and name.startswith("cameras/"):
+        raise entry.error(where, holds, "false", "A camera that sends nothing shows nothing new.")
+    if holds and entry.has("max_age_ms"):
+        got = entry.any_of("max_age_ms")
+        hint = "With `hold: true` a value has any age; leave one of the two out."
+        raise entry.error(entry.path_of("max_age_ms"), got, "nothing beside `hold: true`", hint)
+    return holds
 
 
 def _default_age_s(name: str, cameras: Mapping[str, Camera]) -> float:

@@ -168,12 +168,14 @@ class Stream:
         max_age_s: An older value does not exist [s].
         offset_s: Added to a header stamp to get the acquisition time [s]; a camera that stamps
             40 ms late has -0.04.
+        holds: It is sent only when its value changes, which holds whatever its age.
     """
 
     name: str
     topic: str
     max_age_s: float
     offset_s: float = 0.0
+    holds: bool = False
 
 
 class SeveralStreamsError(KochError):

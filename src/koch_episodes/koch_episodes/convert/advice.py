@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from koch_episodes.convert.plan import Planner, WindowPlan
+from koch_episodes.convert.plan import BagPlan, WindowPlan, usable
 from koch_episodes.frame import Rule
 from koch_episodes.stream import NS_PER_S, to_ns
 
@@ -26,12 +26,13 @@ _ROUND_MS = 10
 Stamps = npt.NDArray[np.int64]
 
 
-def split_report(planner: Planner, plans: Sequence[WindowPlan], fps: int) -> dict[str, Any]:
+def split_report(plan: BagPlan, fps: int) -> dict[str, Any]:
     """Return what is known about the episodes of a bag that fell into pieces.
 
+    Where the clock was set back no setting makes one piece of two: each run counts by itself.
+
     Args:
-        planner: After the pass over the bag.
-        plans: The recorded episodes.
+        plan: The bag's.
         fps: Frames per second.
 
     Returns:
@@ -39,29 +40,38 @@ def split_report(planner: Planner, plans: Sequence[WindowPlan], fps: int) -> dic
         rate to pieces) and ``streams``: topic to ``rate_hz``, ``max_age_ms`` (as it is) and
         ``needed_ms`` (the oldest sample wanted, stops of more than 0.5 s aside).
     """
-    torn = [plan for plan in plans if len(plan.segments) > 1 and _span(plan)[1] > _span(plan)[0]]
+    torn = [each for each in plan.windows if len(_spans(each)) < len(each.segments)]
     if not torn:
         return {}
-    spans = [_span(plan) for plan in torn]
-    stamps = [np.sort(np.frombuffer(track.stamps, np.int64)) for track in planner.tracks]
+    spans = [(run, *span) for each in torn for run, span in _spans(each).items()]
     rates = [rate for rate in _RATES if rate < fps]
-    ticks = [_ticks(first, last, fps) for first, last in spans]
+    stamps = {run: _stamps(plan, run) for run in {run for run, _, _ in spans}}
+    ticks = [(run, _ticks(first, last, fps)) for run, first, last in spans]
     return {
         "episodes": len(torn),
-        "pieces": sum(len(plan.segments) + plan.too_short for plan in torn),
+        "pieces": sum(len(each.segments) + each.too_short for each in torn),
         "pieces_at_fps": {
             str(rate): sum(
-                _pieces(planner, stamps, _ticks(first, last, rate)) for first, last in spans
+                _pieces(plan, run, stamps[run], _ticks(first, last, rate))
+                for run, first, last in spans
             )
             for rate in rates
         },
-        "streams": _slow_streams(planner, stamps, ticks),
+        "streams": _slow_streams(plan, stamps, ticks),
     }
 
 
-def _span(plan: WindowPlan) -> tuple[int, int]:
-    """Return first and last tick, [ns]; the wrong way round where the clock was set back."""
-    return int(plan.segments[0].ticks_ns[0]), int(plan.segments[-1].ticks_ns[-1])
+def _stamps(plan: BagPlan, run: int) -> list[Stamps]:
+    return [np.sort(stream.stamps[stream.runs == run]) for stream in plan.streams]
+
+
+def _spans(each: WindowPlan) -> dict[int, tuple[int, int]]:
+    """Return run to first and last tick of an episode, [ns]."""
+    found: dict[int, tuple[int, int]] = {}
+    for segment in each.segments:
+        first, last = int(segment.ticks_ns[0]), int(segment.ticks_ns[-1])
+        found[segment.run] = (found.get(segment.run, (first, last))[0], last)
+    return found
 
 
 def _ticks(first_ns: int, last_ns: int, fps: int) -> Stamps:
@@ -70,7 +80,9 @@ def _ticks(first_ns: int, last_ns: int, fps: int) -> Stamps:
 
 
 def _ages(stamps: Stamps, ticks: Stamps, rule: Rule) -> Stamps:
-    """Return how far the sample of each tick is from it, [ns]."""
+    """Return how far the sample of each tick is from it, [ns]; 0 for a value that holds."""
+    if rule is Rule.HOLD:
+        return np.zeros_like(ticks)
     if rule is Rule.NEWEST:
         return ticks - stamps[np.maximum(np.searchsorted(stamps, ticks, "right") - 1, 0)]
     place = np.searchsorted(stamps, ticks, "left")
@@ -84,32 +96,33 @@ def _distance(stamps: Stamps, ticks: Stamps) -> Stamps:
     return np.asarray(after - stamps[np.maximum(place - 1, 0)])
 
 
-def _pieces(planner: Planner, stamps: Sequence[Stamps], ticks: Stamps) -> int:
+def _pieces(plan: BagPlan, run: int, stamps: Sequence[Stamps], ticks: Stamps) -> int:
     """Count the runs of ticks for which every stream has a sample."""
     good = np.ones(len(ticks), dtype=bool)
-    for number, rule in planner.uses:
+    for number, rule in plan.uses:
         ages = _ages(stamps[number], ticks, rule)
-        good &= (ages >= 0) & (ages <= to_ns(planner.sources[number].max_age_s))
-        good &= planner.usable(number, ticks)
+        good &= (ages >= 0) & (ages <= to_ns(plan.streams[number].source.max_age_s))
+        good &= usable(plan.streams[number], run, ticks)
     return int(np.count_nonzero(np.diff(good.astype(np.int8), prepend=0) == 1))
 
 
 def _slow_streams(
-    planner: Planner, stamps: Sequence[Stamps], ticks: Sequence[Stamps]
+    plan: BagPlan, stamps: Mapping[int, Sequence[Stamps]], ticks: Sequence[tuple[int, Stamps]]
 ) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
-    for number, rule in sorted(planner.uses, key=lambda use: use[0]):
-        source = planner.sources[number]
-        alive = [t[_distance(stamps[number], t) <= _STOPPED_NS] for t in ticks]
-        ages = np.concatenate([_ages(stamps[number], t, rule) for t in alive])
+    for number, rule in sorted(plan.uses, key=lambda use: use[0]):
+        source = plan.streams[number].source
+        mine = {run: streams[number] for run, streams in stamps.items()}
+        alive = [(run, t[_distance(mine[run], t) <= _STOPPED_NS]) for run, t in ticks]
+        ages = np.concatenate([_ages(mine[run], t, rule) for run, t in alive])
         oldest = int(ages.max(initial=0))
-        inside = np.concatenate(
-            [stamps[number][(stamps[number] >= t[0]) & (stamps[number] <= t[-1])] for t in ticks]
+        inside = sum(
+            int(np.count_nonzero((mine[run] >= t[0]) & (mine[run] <= t[-1]))) for run, t in ticks
         )
-        if oldest > to_ns(source.max_age_s) and source.topic not in found and len(inside):
-            seconds = sum(int(t[-1] - t[0]) for t in ticks) / NS_PER_S
+        if oldest > to_ns(source.max_age_s) and source.topic not in found and inside:
+            seconds = sum(int(t[-1] - t[0]) for _, t in ticks) / NS_PER_S
             found[source.topic] = {
-                "rate_hz": round(len(inside) / seconds, 1),
+                "rate_hz": round(inside / seconds, 1),
                 "max_age_ms": round(source.max_age_s * 1e3, 1),
                 "needed_ms": round(oldest / 1e6, 1),
             }

@@ -7,13 +7,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from koch_episodes.convert.mapping import Source
 from koch_episodes.convert.options import ConvertOptions
-from koch_episodes.convert.plan import Planner, Segment, WindowPlan
-from koch_episodes.convert.track import StreamTrack
+from koch_episodes.convert.plan import BagPlan, Segment, WindowPlan
 from koch_episodes.stream import NS_PER_S, to_ns
 
+_DAMAGE_TOLD = 3
 _UNUSED_NS = NS_PER_S  # at either end of an episode; the streams' latencies are far below
 
 
@@ -58,68 +58,76 @@ def _name(plan: WindowPlan) -> str:
     return "the recording" if number is None else f"episode {number}"
 
 
-def unused_ends(planner: Planner, plans: Sequence[WindowPlan]) -> list[str]:
+def unused_ends(plan: BagPlan) -> list[str]:
     """Name the streams that begin so late or end so early that much of an episode has no frames.
 
     Gaps have frames on both sides and are reported as such; this is what lies outside.
     """
-    spans = [(source.topic, _span(track)) for source, track in _streams(planner) if track.stamps]
-    if not spans:
-        return []
-    begin, end = min(first for _, (first, _) in spans), max(last for _, (_, last) in spans)
     lines = []
-    for plan in plans:
-        if not plan.segments:
-            continue
-        head = min(part.ticks_ns[0] for part in plan.segments) - max(begin, plan.window.start_ns)
-        tail = min(end, plan.window.end_ns) - max(part.ticks_ns[-1] for part in plan.segments)
-        if head > _UNUSED_NS:
-            topic, (first, _) = max(spans, key=lambda item: item[1][0])
-            why = f"{topic} begins {(first - begin) / NS_PER_S:.1f} s after the first stream"
-            lines.append(f"{_name(plan)}: no frames in its first {head / NS_PER_S:.1f} s; {why}")
-        if tail > _UNUSED_NS:
-            why = planner.missing or "a stream ends earlier"
-            lines.append(f"{_name(plan)}: no frames in its last {tail / NS_PER_S:.1f} s; {why}")
+    for each in plan.windows:
+        for run in sorted({segment.run for segment in each.segments}):
+            window = each.window.within(run)
+            assert window is not None
+            ticks = [part.ticks_ns for part in each.segments if part.run == run]
+            found = [(s.source.topic, _span(s.stamps[s.runs == run])) for s in plan.streams]
+            begin, end = min(first for _, (first, _) in found), max(last for _, (_, last) in found)
+            head = min(part[0] for part in ticks) - max(begin, window.start_ns)
+            tail = min(end, window.end_ns) - max(part[-1] for part in ticks)
+            if head > _UNUSED_NS:
+                topic, (first, _) = max(found, key=lambda item: item[1][0])
+                why = f"{topic} begins {(first - begin) / NS_PER_S:.1f} s after the first stream"
+                lines.append(
+                    f"{_name(each)}: no frames in its first {head / NS_PER_S:.1f} s; {why}"
+                )
+            if tail > _UNUSED_NS:
+                why = plan.missing or "a stream ends earlier"
+                lines.append(
+                    f"{_name(each)}: no frames in its last {tail / NS_PER_S:.1f} s; {why}"
+                )
     return lines
 
 
-def _streams(planner: Planner) -> list[tuple[Source, StreamTrack]]:
-    return list(zip(planner.sources, planner.tracks, strict=True))
-
-
-def _span(track: StreamTrack) -> tuple[int, int]:
+def _span(times: npt.NDArray[np.int64]) -> tuple[int, int]:
     """First and last stamp [ns]; one that stands alone at either end is no part of the stream."""
-    stamps = np.sort(np.frombuffer(track.stamps, np.int64))
+    stamps = np.sort(times)
     inner = stamps[1:-1] if len(stamps) > 2 else stamps
     return int(inner[0]), int(inner[-1])
 
 
-def why_nothing(planner: Planner, plans: Sequence[WindowPlan], notes: Sequence[str]) -> str:
+def why_nothing(plan: BagPlan, notes: Sequence[str], damage: Sequence[str]) -> str:
     """Explain why no frame came out of a bag."""
     lines = list(notes)
-    for source, track in _streams(planner):
-        refused = ", ".join(f"{n} x {why}" for why, n in track.refused.most_common(2))
-        if not track.stamps:
+    for stream in plan.streams:
+        refused = ", ".join(f"{n} x {why}" for why, n in stream.refused.most_common(2))
+        if not len(stream.stamps):
             why = f" ({refused})" if refused else ""
-            lines.append(f"{source.topic}: no usable message{why}")
+            lines.append(f"{stream.source.topic}: no usable message{why}")
         elif refused:
-            lines.append(f"{source.topic}: refused {refused}")
-    seen = all(track.stamps for track in planner.tracks)
-    if seen and not any(plan.segments for plan in plans):
-        lines.append(_too_short_or_apart(planner, plans))
-    return "; ".join(lines)
+            lines.append(f"{stream.source.topic}: refused {refused}")
+    seen = all(len(stream.stamps) for stream in plan.streams)
+    if seen and not any(each.segments for each in plan.windows):
+        lines.append(_too_short_or_apart(plan))
+    return "; ".join([*lines, *damage_told(damage)])
 
 
-def _too_short_or_apart(planner: Planner, plans: Sequence[WindowPlan]) -> str:
-    spans = [(min(track.stamps), max(track.stamps)) for track in planner.tracks]
-    slack = max(to_ns(source.max_age_s) for source in planner.sources)
+def damage_told(damage: Sequence[str]) -> list[str]:
+    """The first lines of a bag's damage, as a reason for what is missing."""
+    told = [f"the bag is damaged: {line}" for line in damage[:_DAMAGE_TOLD]]
+    if len(damage) > _DAMAGE_TOLD:
+        told.append(f"and {len(damage) - _DAMAGE_TOLD} more damages ('koch inspect' lists them)")
+    return told
+
+
+def _too_short_or_apart(plan: BagPlan) -> str:
+    spans = [(int(s.stamps.min()), int(s.stamps.max())) for s in plan.streams]
+    slack = max(to_ns(stream.source.max_age_s) for stream in plan.streams)
     together = max(first for first, _ in spans) <= min(last for _, last in spans) + slack
-    if together or any(plan.too_short for plan in plans):
-        missing = f"; last missing: {planner.missing}" if planner.missing else ""
+    if together or any(each.too_short for each in plan.windows):
+        missing = f"; last missing: {plan.missing}" if plan.missing else ""
         return f"shorter than two frames{missing}"
     listed = ", ".join(
-        f"{source.topic} {first / NS_PER_S:.2f}..{last / NS_PER_S:.2f}"
-        for source, (first, last) in zip(planner.sources, spans, strict=True)
+        f"{stream.source.topic} {first / NS_PER_S:.2f}..{last / NS_PER_S:.2f}"
+        for stream, (first, last) in zip(plan.streams, spans, strict=True)
     )
     return (
         f"the streams never overlap in time: {listed} s; --stamps receive uses the "

@@ -149,6 +149,9 @@ class _Progress:
         for topic, reasons in result.report.get("refused", {}).items():
             for why, count in reasons.items():
                 print(f"    refused: {count} of {topic}: {why}", file=sys.stderr)
+        for delay in result.report.get("clocks", {}).values():
+            if delay["fault"]:
+                print(f"    warning: {delay['fault']}", file=sys.stderr)
         gaps = result.report.get("gaps", [])
         for gap in gaps[:_GAPS_SHOWN]:
             print(
@@ -202,6 +205,8 @@ def main(argv: list[str]) -> int:
             file=sys.stderr,
         )
         return 1
+    for line in result.passed_over:
+        print(f"koch convert: passed over: {line}", file=sys.stderr)
     splits = (report.get("split", {}) for report in result.reports)
     for line in advice(splits, args.min_seconds):
         print(f"koch convert: warning: {line}", file=sys.stderr)

@@ -4,23 +4,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import itemgetter
-from typing import Any
+from typing import NamedTuple
 
-from koch_episodes.bag import Bag
+import numpy as np
+
+from koch_episodes.bag import RawMessage
 from koch_episodes.bag.types import TypeDecoder
-from koch_episodes.errors import DecodeError
+from koch_episodes.convert.clock import Runs
 from koch_episodes.stream import NS_PER_S
 
 EVENTS_TYPE = "koch_interfaces/msg/EpisodeEvent"
 START, STOP, DISCARD, LABEL, UNDO = 0, 1, 2, 5, 6
 _ALWAYS_NS = 1 << 62
+LAST_RUN = 1 << 30
+
+
+class Event(NamedTuple):
+    """One message of the recorder about an episode.
+
+    Attributes:
+        place: In the bag.
+        log_ns: Arrival at the recorder, [ns].
+        stamp_ns: Header stamp, [ns].
+        kind: START, STOP, DISCARD, LABEL or UNDO.
+        index: The recorder's episode number.
+        task: Task text.
+        outcome: Label.
+        topic: Where it was sent.
+    """
+
+    place: int
+    log_ns: int
+    stamp_ns: int
+    kind: int
+    index: int
+    task: str
+    outcome: str
+    topic: str
+
+
+class Moment(NamedTuple):
+    """A time that a clock shows in one of its runs."""
+
+    run: int
+    time_ns: int
 
 
 @dataclass(frozen=True)
 class Window:
-    """An episode as a stretch of time.
+    """An episode as a stretch of time; the clock may be set back while it lasts.
 
     Attributes:
         start_ns: First possible tick, [ns].
@@ -30,6 +64,8 @@ class Window:
         index: The recorder's episode number, None where unknown.
         grid_ns: A time on which a tick falls, [ns]: the start event's, so that two bags of the
             same episode have the same frames; None where there was no such event.
+        start_run: Run of the clock to which start and grid belong.
+        end_run: Run of the clock to which the end belongs.
     """
 
     start_ns: int = -_ALWAYS_NS
@@ -38,6 +74,22 @@ class Window:
     outcome: str = ""
     index: int | None = None
     grid_ns: int | None = None
+    start_run: int = 0
+    end_run: int = LAST_RUN
+
+    def within(self, run: int) -> Window | None:
+        """The part of the episode in one run of the clock; None where it has none."""
+        if not self.start_run <= run <= self.end_run:
+            return None
+        begins, ends = run == self.start_run, run == self.end_run
+        return replace(
+            self,
+            start_ns=self.start_ns if begins else -_ALWAYS_NS,
+            grid_ns=self.grid_ns if begins else None,
+            end_ns=self.end_ns if ends else _ALWAYS_NS,
+            start_run=run,
+            end_run=run,
+        )
 
     def first_tick(self, ready_ns: int, fps: int) -> int:
         """The first tick at which every stream has begun, at `ready_ns` or after it, [ns]."""
@@ -48,7 +100,34 @@ class Window:
         return self.grid_ns + round(ticks * NS_PER_S / fps)
 
 
-def windows_of(bag: Bag, notes: list[str] | None = None) -> list[Window]:
+def read_event(types: TypeDecoder, message: RawMessage, place: int) -> Event:
+    """Deserialise an event.
+
+    Raises:
+        DecodeError: It is broken.
+    """
+    event = types.decode(EVENTS_TYPE, message.data)
+    stamp = int(event.header.stamp.sec) * NS_PER_S + int(event.header.stamp.nanosec)
+    return Event(
+        place,
+        message.log_ns,
+        stamp,
+        int(event.kind),
+        int(event.episode_index),
+        str(event.task),
+        str(event.outcome),
+        message.topic,
+    )
+
+
+def windows_of(
+    events: Sequence[Event],
+    custom: Mapping[str, str],
+    runs: Runs,
+    notes: list[str],
+    *,
+    by_log: bool,
+) -> list[Window]:
     """Return the episodes of a bag in order of time, discarded ones included.
 
     A bag written by the episode recorder is one episode, to its stop event: what came while the
@@ -56,75 +135,74 @@ def windows_of(bag: Bag, notes: list[str] | None = None) -> list[Window]:
     events in it; without such events it is one episode too.
 
     Args:
-        bag: The bag.
+        events: Of the bag.
+        custom: The recorder's custom data.
+        runs: Of the clock; an event belongs to one, as samples do.
         notes: Where to tell of events that are no damage, but not as usual.
+        by_log: The streams are timed by the recorder's clock: so are the events then.
     """
-    found = _said_by_events(bag, [] if notes is None else notes)
-    if "koch.index" in bag.custom:
-        number = bag.custom["koch.index"]
+    found = _said_by(events, runs, notes, by_log=by_log)
+    if "koch.index" in custom:
+        number = custom["koch.index"]
         index = int(number) if number.isdigit() else None
         said = next((window for window in found if window.index == index), Window())
         return [
-            Window(
-                end_ns=said.end_ns,
-                task=bag.custom.get("koch.task", ""),
-                outcome=bag.custom.get("koch.outcome", ""),
+            replace(
+                said,
+                start_ns=-_ALWAYS_NS,
+                start_run=0,
+                grid_ns=said.grid_ns if said.start_run == 0 else None,
+                task=custom.get("koch.task", ""),
+                outcome=custom.get("koch.outcome", ""),
                 index=index,
-                grid_ns=said.grid_ns,
             )
         ]
-    return found or [Window(task=bag.custom.get("koch.task", ""))]
+    return found or [Window(task=custom.get("koch.task", ""))]
 
 
-def _said_by_events(bag: Bag, notes: list[str]) -> list[Window]:
+def _said_by(
+    events: Sequence[Event], runs: Runs, notes: list[str], *, by_log: bool
+) -> list[Window]:
     """The episodes that start and stop events of a bag tell of."""
-    topics = [topic for topic in bag.topics.values() if topic.type == EVENTS_TYPE]
-    if not topics:
-        return []
-    types = TypeDecoder()
-    for topic in topics:
-        types.add(topic)
-    events: list[tuple[int, Any]] = []
-    for message in bag.messages([topic.name for topic in topics]):
-        try:
-            event = types.decode(EVENTS_TYPE, message.data)
-        except DecodeError as exc:
-            bag.note(f"{message.topic}: {exc}")
-            continue
-        stamp = int(event.header.stamp.sec) * NS_PER_S + int(event.header.stamp.nanosec)
-        note = f"{message.topic}: timed by the recorder's clock"
-        if stamp == 0 and note not in notes:
+    times = []
+    for event in events:
+        note = f"{event.topic}: timed by the recorder's clock"
+        if event.stamp_ns <= 0 and note not in notes:
             notes.append(note)
-        events.append((stamp or message.log_ns, event))
+        times.append(event.log_ns if by_log or event.stamp_ns <= 0 else event.stamp_ns)
+    places = np.array([event.place for event in events], dtype=np.int64)
     found: list[Window] = []
-    for stamp, event in sorted(events, key=itemgetter(0)):  # several senders overtake each other
-        _apply(found, stamp, event)
+    in_run = runs.at(places, np.array(times, dtype=np.int64)).tolist()
+    said = [Moment(*pair) for pair in zip(in_run, times, strict=True)]
+    # Several senders overtake each other; of one time the order of the bag counts.
+    for number in sorted(range(len(events)), key=lambda number: said[number]):
+        _apply(found, said[number], events[number])
     return found
 
 
-def _apply(windows: list[Window], stamp: int, event: Any) -> None:
+def _apply(windows: list[Window], moment: Moment, event: Event) -> None:
     if event.kind == START:
-        if windows and windows[-1].end_ns > stamp:
-            windows[-1] = replace(windows[-1], end_ns=stamp - 1)
+        if windows and (windows[-1].end_run, windows[-1].end_ns) > moment:
+            windows[-1] = replace(windows[-1], end_run=moment.run, end_ns=moment.time_ns - 1)
         windows.append(
             Window(
-                stamp,
+                moment.time_ns,
                 task=event.task,
                 outcome=event.outcome,
-                index=int(event.episode_index),
-                grid_ns=stamp,
+                index=event.index,
+                grid_ns=moment.time_ns,
+                start_run=moment.run,
             )
         )
         return
     place = next(
-        (p for p in reversed(range(len(windows))) if windows[p].index == int(event.episode_index)),
-        None,
+        (p for p in reversed(range(len(windows))) if windows[p].index == event.index), None
     )
     if place is None:
         return
     window = windows[place]
-    if event.kind in (STOP, DISCARD) and window.end_ns == _ALWAYS_NS:
-        window = replace(window, end_ns=stamp)
+    if event.kind in (STOP, DISCARD) and window.end_run == LAST_RUN:
+        window = replace(window, end_run=moment.run, end_ns=moment.time_ns)
     if event.kind == DISCARD:
         window = replace(window, outcome="discarded")
     elif event.kind in (STOP, LABEL, UNDO):

@@ -40,6 +40,7 @@ def trimmed(segment: Segment, longest_s: float, fps: int) -> Segment:
         segment,
         ticks_ns=segment.ticks_ns[kept],
         columns={key: values[kept] for key, values in segment.columns.items()},
+        numbers={key: numbers[kept] for key, numbers in segment.numbers.items()},
         stamps_ns={key: stamps[kept] for key, stamps in segment.stamps_ns.items()},
         trimmed=segment.trimmed + int((~kept).sum()),
     )

@@ -14,7 +14,7 @@ import yaml
 
 from koch_episodes.convert.options import ActionFrom, ConvertOptions, StampFrom
 from koch_episodes.dataset.layout import DEFAULT_FEATURES
-from koch_episodes.decode import named_twice
+from koch_episodes.decode import IMAGE_TYPES, named_twice
 from koch_episodes.errors import MappingError
 from koch_episodes.frame import Rule
 from koch_rig.joints import JOINT_NAMES
@@ -28,7 +28,7 @@ _DEFAULT_AGE_S = 0.2
 _KEY = re.compile(r"[^./\s\x00-\x1f\x7f\ud800-\udfff][^/\x00-\x1f\x7f\ud800-\udfff]*")
 _RESERVED = {*DEFAULT_FEATURES, "task", TCP_POSE}
 _LARGEST = 1e9  # of a number in a --map file: a second in nanoseconds, and no infinity
-_SOURCE_KEYS = {"topic", "names", "field", "max_age_ms", "offset_ms", "stamp", "scale"}
+_SOURCE_KEYS = {"topic", "names", "field", "max_age_ms", "offset_ms", "stamp", "scale", "rule"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Source:
         field: JointState field: ``position``, ``velocity``, ``effort``.
         scale: Factor on the values (57.29578 makes degrees of radians).
         stamp: Which clock to believe.
+        rule: Which sample belongs to a tick.
         arm: Arm of the rig whose units apply, or None: values as they are.
         prefix: Put before its elements' names, where arms are joined: the follower's name.
     """
@@ -54,6 +55,7 @@ class Source:
     field: str = "position"
     scale: float = 1.0
     stamp: StampFrom = StampFrom.AUTO
+    rule: Rule = Rule.NEWEST
     arm: str | None = None
     prefix: str = ""
 
@@ -65,12 +67,10 @@ class MappedFeature:
     Attributes:
         key: Feature key.
         sources: Topics, their values joined in order; a picture has exactly one.
-        rule: Which sample belongs to a tick.
     """
 
     key: str
     sources: tuple[Source, ...]
-    rule: Rule
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,11 @@ class FeatureMap:
     robot_type: str | None
     task: str | None
     where: str
+
+    @property
+    def sources(self) -> list[Source]:
+        """The different sources, in order."""
+        return list(dict.fromkeys(s for feature in self.features for s in feature.sources))
 
     @property
     def topics(self) -> dict[str, Source]:
@@ -114,12 +119,12 @@ def map_from_rig(rig: Rig, options: ConvertOptions) -> FeatureMap:
         streams = feature.streams
         if key.split(".")[0] == ACTION and options.action_from is ActionFrom.LEADER:
             streams = tuple(_leader_stream(rig, stream) for stream in streams)
-        sources = tuple(_rig_source(rig, stream) for stream in streams)
+        sources = tuple(_rig_source(rig, stream, _rule(key)) for stream in streams)
         if len(sources) > 1:  # as LeRobot's robots of two arms: left_shoulder_pan.pos
             arms = [stream.partition("/")[0] for stream in feature.streams]
             pairs = zip(sources, arms, strict=True)
             sources = tuple(replace(s, prefix=f"{arm}_" if s.arm else "") for s, arm in pairs)
-        features.append(MappedFeature(key, sources, _rule(key)))
+        features.append(MappedFeature(key, sources))
     return FeatureMap(
         _ordered(features), options.fps or rig.fps, rig.robot_type, rig.task, str(rig.path)
     )
@@ -130,7 +135,7 @@ def _rule(key: str) -> Rule:
 
 
 def _ordered(features: list[MappedFeature]) -> tuple[MappedFeature, ...]:
-    return tuple(sorted(features, key=lambda feature: feature.rule is not Rule.NEXT))
+    return tuple(sorted(features, key=lambda feature: _rule(feature.key) is not Rule.NEXT))
 
 
 def _leader_stream(rig: Rig, stream: str) -> str:
@@ -145,7 +150,7 @@ def _leader_stream(rig: Rig, stream: str) -> str:
     return f"{leader.name}/joint_states"
 
 
-def _rig_source(rig: Rig, stream: str) -> Source:
+def _rig_source(rig: Rig, stream: str, rule: Rule) -> Source:
     folder, _, name = stream.partition("/")
     arm = folder if folder in rig.arms and name.startswith("joint_") else None
     declared = rig.streams.get(stream)
@@ -157,10 +162,16 @@ def _rig_source(rig: Rig, stream: str) -> Source:
             if f"{folder}/joint_states" in rig.streams
             else 0.05,
             names=names,
+            rule=rule,
             arm=arm,
         )
     return Source(
-        declared.topic, declared.max_age_s, declared.offset_s, names=tuple(names), arm=arm
+        declared.topic,
+        declared.max_age_s,
+        declared.offset_s,
+        names=tuple(names),
+        rule=Rule.HOLD if declared.holds else rule,
+        arm=arm,
     )
 
 
@@ -188,13 +199,10 @@ def map_from_yaml(path: Path, options: ConvertOptions) -> FeatureMap:
                 + ", ".join(sorted(_RESERVED)),
             )
         listed = entry if isinstance(entry, list) else [entry]
-        rule = _rule(key)
-        if len(listed) == 1 and isinstance(listed[0], Mapping) and "rule" in listed[0]:
-            rule = _choice(Rule, listed[0]["rule"], f"{where}.rule")
-        sources = tuple(_source(part, where, age_s) for part in listed)
+        sources = tuple(_source(part, where, age_s, _rule(key)) for part in listed)
         if not sources:
             raise MappingError(where, entry, "a topic")
-        features.append(MappedFeature(key, sources, rule))
+        features.append(MappedFeature(key, sources))
     fps = options.fps or top.get("fps")
     if isinstance(fps, bool) or not isinstance(fps, int) or fps < 1:
         raise MappingError(f"{path}: fps", fps, "a whole number above 0 (or --fps)")
@@ -238,10 +246,8 @@ def _choice(kind: Any, raw: Any, where: str) -> Any:
         raise MappingError(where, raw, "one of " + ", ".join(k.value for k in kind)) from exc
 
 
-def _source(raw: Any, where: str, age_s: float) -> Source:
-    entry = _object(
-        {"topic": raw} if isinstance(raw, str) else raw, where, {*_SOURCE_KEYS, "rule"}
-    )
+def _source(raw: Any, where: str, age_s: float, rule: Rule) -> Source:
+    entry = _object({"topic": raw} if isinstance(raw, str) else raw, where, _SOURCE_KEYS)
     topic = entry.get("topic")
     if not isinstance(topic, str) or not topic.startswith("/"):
         raise MappingError(f"{where}.topic", topic, "a topic name that begins with /")
@@ -251,6 +257,10 @@ def _source(raw: Any, where: str, age_s: float) -> Source:
     field = entry.get("field", "position")
     if field not in ("position", "velocity", "effort"):
         raise MappingError(f"{where}.field", field, "position, velocity or effort")
+    rule = _choice(Rule, entry.get("rule", rule.value), f"{where}.rule")
+    if rule is Rule.HOLD and "max_age_ms" in entry:
+        got = entry["max_age_ms"]
+        raise MappingError(f"{where}.max_age_ms", got, "nothing: a value that holds has any age")
     age = _number(entry.get("max_age_ms", age_s * 1e3), f"{where}.max_age_ms") / 1e3
     if not age > 0:
         raise MappingError(f"{where}.max_age_ms", age * 1e3, "a number above 0")
@@ -262,6 +272,7 @@ def _source(raw: Any, where: str, age_s: float) -> Source:
         field,
         _number(entry.get("scale", 1.0), f"{where}.scale"),
         _choice(StampFrom, entry.get("stamp", "auto"), f"{where}.stamp"),
+        rule,
     )
 
 
@@ -321,3 +332,23 @@ def with_names(feature: MappedFeature, names: Mapping[str, tuple[str, ...]]) -> 
         for source in feature.sources
     )
     return replace(feature, sources=sources)
+
+
+def check_effect(source: Source, message_type: str, where: str) -> None:
+    """Refuse what a mapping says of a topic although it means nothing for its type.
+
+    Raises:
+        MappingError: Naming it.
+    """
+    is_picture = message_type in IMAGE_TYPES
+    without = {
+        "field": source.field != "position" and message_type != "sensor_msgs/msg/JointState",
+        "scale": source.scale != 1.0 and is_picture,
+    }
+    for key, idle in without.items():
+        if idle:
+            raise MappingError(
+                f"{where}: {key} of {source.topic}",
+                getattr(source, key),
+                f"nothing: it has no effect on a {message_type}",
+            )

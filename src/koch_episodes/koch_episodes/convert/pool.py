@@ -16,13 +16,25 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from types import ModuleType
+from typing import TypeVar
 
-from koch_episodes.convert.worker import Job, JobResult, convert_bag, finished
+from koch_episodes.convert.worker import (
+    Job,
+    JobResult,
+    Look,
+    LookTask,
+    convert_bag,
+    finished,
+    look_at_bag,
+)
 from koch_episodes.dataset.layout import Codec
 from koch_episodes.errors import EpisodeError
 
 Progress = Callable[[int, int, JobResult], None]
 _WATCH_S = 0.2
+_KILLED = "the worker process died on it"
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def prepare(codec: Codec) -> None:
@@ -32,6 +44,29 @@ def prepare(codec: Codec) -> None:
     encodes = codec is not Codec.COPY
     context.set_forkserver_preload(["koch_episodes.convert.worker", *["cv2"] * encodes])
     forkserver.ensure_running()
+
+
+def look_at_bags(tasks: Sequence[LookTask], jobs: int) -> dict[LookTask, Look]:
+    """Survey all bags, in order.
+
+    Raises:
+        EpisodeError: The disk is full or not writable.
+    """
+    found: dict[LookTask, Look] = {}
+
+    def note(task: LookTask, look: Look) -> None:
+        found[task] = look
+        if look.fatal:
+            raise EpisodeError(task.bag.name, look.error)
+
+    if jobs <= 1 or len(tasks) == 1:
+        for task in tasks:
+            note(task, look_at_bag(task))
+        return found
+    for task in _in_pool(tasks, jobs, look_at_bag, note):
+        if _in_pool([task], 1, look_at_bag, note):
+            note(task, Look({}, error=_KILLED))
+    return {task: found[task] for task in tasks}
 
 
 def run_jobs(planned: Sequence[Job], jobs: int, progress: Progress | None) -> dict[Job, JobResult]:
@@ -68,16 +103,18 @@ def run_jobs(planned: Sequence[Job], jobs: int, progress: Progress | None) -> di
         for job in todo:
             note(job, convert_bag(job))
         return results
-    crashed = _in_pool(todo, jobs, note)
+    crashed = _in_pool(todo, jobs, convert_bag, note)
     for job in crashed:  # one of them killed its worker; find out which
-        if _in_pool([job], 1, note):
-            note(job, JobResult((), {"bag": job.bag.name}, "the worker process died on it"))
+        if _in_pool([job], 1, convert_bag, note):
+            note(job, JobResult((), {"bag": job.bag.name}, _KILLED))
     return results
 
 
-def _in_pool(todo: Sequence[Job], jobs: int, note: Callable[[Job, JobResult], None]) -> list[Job]:
+def _in_pool(
+    todo: Sequence[T], jobs: int, work: Callable[[T], R], note: Callable[[T, R], None]
+) -> list[T]:
     """Run jobs in worker processes; returns those that were lost with a crashed worker."""
-    lost: list[Job] = []
+    lost: list[T] = []
     before = set(multiprocessing.active_children())
     with ProcessPoolExecutor(
         min(jobs, len(todo)),
@@ -86,7 +123,7 @@ def _in_pool(todo: Sequence[Job], jobs: int, note: Callable[[Job, JobResult], No
         initargs=(os.getpid(),),
     ) as pool:
         with _without_main():
-            futures: dict[Future[JobResult], Job] = {pool.submit(convert_bag, j): j for j in todo}
+            futures: dict[Future[R], T] = {pool.submit(work, each): each for each in todo}
         try:
             for future in as_completed(futures):
                 try:

@@ -1,13 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The second pass over a bag: the chosen pictures become video and picture statistics."""
+"""The second pass over a bag: chosen pictures become video and statistics, vectors columns."""
 
 from __future__ import annotations
 
 import errno
 import os
 from array import array
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,19 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_episodes.bag import Bag, RawMessage
-from koch_episodes.convert.plan import Segment
-from koch_episodes.convert.topics import RawPicture, TopicReader, size_of
+from koch_episodes.convert.plan import Segment, part_key
+from koch_episodes.convert.topics import RawPicture, TopicReader
 from koch_episodes.dataset.layout import Codec
 from koch_episodes.dataset.planes import sampled_rgb
 from koch_episodes.dataset.stats import PictureStats, Stats, pixel_stride, sampled_frames
 from koch_episodes.dataset.video import JpegDecoder, VideoSettings, VideoWriter
 from koch_episodes.decode import decode_image
 from koch_episodes.errors import DecodeError, EpisodeError, VideoError
-from koch_episodes.stream import to_ns
 
 Picture = bytes | RawPicture
 Broken = dict[tuple[str, int], str]
-"""Topic and header stamp [ns] of a picture to what is wrong with it."""
+"""Topic of a picture and its number in the topic, to what is wrong with it."""
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
@@ -41,7 +39,7 @@ class BrokenPicturesError(Exception):
 
 
 class CameraRenderer:
-    """Writes one camera's chosen pictures of all segments, in the order of their stamps.
+    """Writes one camera's chosen pictures of all segments, in the order of the frames.
 
     Args:
         key: Camera feature.
@@ -76,8 +74,8 @@ class CameraRenderer:
         self._jobs = self._plan(segments, folders)
         self._next = next(self._jobs, None)
         self._waiting: dict[int, Picture] = {}
-        stamps = np.concatenate([part.stamps_ns[key] for part in segments])
-        self._wanted = array("q", np.unique(stamps).tobytes())
+        numbers = np.concatenate([part.numbers[part_key(key, 0)] for part in segments])
+        self._wanted = frozenset(numbers.tolist())
         self._decoder = JpegDecoder()
         self._video: VideoWriter | None = None
         self._counted = PictureStats()
@@ -85,41 +83,37 @@ class CameraRenderer:
     def _plan(
         self, segments: Sequence[Segment], folders: Sequence[Path]
     ) -> Iterator[tuple[int, int, Path, frozenset[int], bool]]:
-        """Yield (stamp, repeats, file, sampled frames, last of its segment) in order."""
+        """Yield (number, repeats, file, sampled frames, last of its segment) in order."""
         for segment, folder in zip(segments, folders, strict=True):
             sampled = frozenset(sampled_frames(segment.length))
-            stamps, counts = np.unique(segment.stamps_ns[self.key], return_counts=True)
-            for stamp, repeats in zip(stamps, counts, strict=True):
-                last = stamp == stamps[-1]
-                yield int(stamp), int(repeats), folder / f"{self.key}.mp4", sampled, last
+            numbers = segment.numbers[part_key(self.key, 0)]
+            begins = np.flatnonzero(np.diff(numbers, prepend=-1))
+            counts = np.diff(np.append(begins, len(numbers)))
+            for begin, repeats in zip(begins.tolist(), counts.tolist(), strict=True):
+                last = begin == begins[-1]
+                number = int(numbers[begin])
+                yield number, repeats, folder / f"{self.key}.mp4", sampled, last
 
-    def take(self, stamp_ns: int, picture: Picture) -> None:
-        """Offer a picture of the bag; those that no frame wants are ignored."""
-        if stamp_ns in self._waiting or not self._wants(stamp_ns):
-            return
-        self._waiting[stamp_ns] = picture
+    def wants(self, number: int) -> bool:
+        """Tell whether a frame shows this picture of the topic."""
+        return number in self._wanted
+
+    def take(self, number: int, picture: Picture) -> None:
+        """Take a picture that is wanted."""
+        self._waiting[number] = picture
         while self._next is not None and self._next[0] in self._waiting:
-            stamp, repeats, path, sampled, last = self._next
+            number, repeats, path, sampled, last = self._next
             self._next = next(self._jobs, None)
-            again = self._next is not None and self._next[0] == stamp
-            chosen = self._waiting[stamp] if again else self._waiting.pop(stamp)
+            again = self._next is not None and self._next[0] == number
+            chosen = self._waiting[number] if again else self._waiting.pop(number)
             try:
                 self._write(chosen, repeats, path, sampled)
             except DecodeError as exc:
                 # What is wrong with a JPEG's bytes differs from picture to picture: one reason.
                 why = exc.why if isinstance(chosen, RawPicture) else "picture cannot be decoded"
-                self.broken[self.reader.topic.name, stamp - self.offset_ns] = why
+                self.broken[self.reader.topic.name, number] = why
             if last:
                 self._finish_video()
-
-    def _wants(self, stamp_ns: int) -> bool:
-        place = bisect_left(self._wanted, stamp_ns)
-        return place < len(self._wanted) and self._wanted[place] == stamp_ns
-
-    @property
-    def offset_ns(self) -> int:
-        """What separates acquisition times from header stamps."""
-        return to_ns(self.reader.source.offset_s)
 
     def _write(self, picture: Picture, repeats: int, path: Path, sampled: frozenset[int]) -> None:
         if self._video is None:
@@ -183,8 +177,9 @@ def render(
     settings: VideoSettings,
     fps: int,
     sizes: Mapping[str, tuple[int, int]],
+    vectors: Sequence[VectorGatherer],
 ) -> list[dict[str, Stats]]:
-    """Write all cameras' videos.
+    """Write all cameras' videos, and read the vectors.
 
     Args:
         bag: The bag.
@@ -194,6 +189,7 @@ def render(
         settings: Encoder settings.
         fps: Frames per second.
         sizes: Camera feature to (height, width), [px].
+        vectors: The vector sources.
 
     Returns:
         Picture statistics by camera, for each segment.
@@ -209,10 +205,14 @@ def render(
     ]
     # An AV1 encoder holds 80 MB, and two that take turns lose 6 % of their speed; reading the bag
     # once more costs 0.1 %.
-    apart = settings.codec is Codec.AV1
+    apart = settings.codec is Codec.AV1 and len(cameras) > 1
     try:
-        for together in [[camera] for camera in cameras] if apart else [cameras]:
-            _read(bag, together, sizes)
+        if not apart:
+            read(bag, cameras, vectors)
+        else:
+            read(bag, [], vectors)
+            for camera in cameras:
+                read(bag, [camera], ())
     except av.FFmpegError as exc:
         if exc.errno in _DISK_ERRORS:
             raise OSError(exc.errno, os.strerror(exc.errno)) from exc
@@ -225,25 +225,60 @@ def render(
     for camera in cameras:
         if not camera.done:
             raise EpisodeError(bag.name, f"{camera.key}: a picture could not be read again")
+    for gatherer in vectors:
+        if not gatherer.done:
+            topic = gatherer.reader.topic.name
+            raise EpisodeError(bag.name, f"{topic}: a message could not be read again")
     return [
         {camera.key: camera.stats[place] for camera in cameras} for place in range(len(segments))
     ]
 
 
-def _read(
-    bag: Bag, cameras: Sequence[CameraRenderer], sizes: Mapping[str, tuple[int, int]]
-) -> None:
-    for message in bag.messages({camera.reader.topic.name for camera in cameras}):
-        for camera in cameras:
-            if camera.reader.topic.name == message.topic and not camera.done:
-                _offer(camera, message, sizes[camera.key])
+class VectorGatherer:
+    """Reads the chosen messages of one vector source.
+
+    Args:
+        reader: Reader of its topic.
+        numbers: Which messages of the topic, ascending, int64.
+    """
+
+    def __init__(self, reader: TopicReader, numbers: npt.NDArray[np.int64]) -> None:
+        self.reader = reader
+        self._numbers = numbers
+        self._wanted = frozenset(numbers.tolist())
+        self._values = array("d")
+
+    def wants(self, number: int) -> bool:
+        """Tell whether a frame has this message of the topic."""
+        return number in self._wanted
+
+    def take(self, message: RawMessage) -> None:
+        """Take a message that is wanted; they come in the order of the topic."""
+        self._values.frombytes(self.reader.vector(message).tobytes())
+
+    @property
+    def done(self) -> bool:
+        """Whether every chosen message was read."""
+        return len(self._values) == len(self._numbers) * len(self.reader.source.names)
+
+    def values(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """The vectors of some of the chosen messages, float64, shape (n, N)."""
+        table = np.frombuffer(self._values).reshape(len(self._numbers), -1)
+        return np.asarray(table[np.searchsorted(self._numbers, numbers)])
 
 
-def _offer(camera: CameraRenderer, message: RawMessage, size: tuple[int, int]) -> None:
-    try:
-        stamp, picture = camera.reader.picture(message)
-        if size_of(picture) != size:
-            return
-    except DecodeError:
-        return  # the first pass refused and counted it
-    camera.take(stamp + camera.offset_ns, picture)
+def read(bag: Bag, cameras: Sequence[CameraRenderer], vectors: Sequence[VectorGatherer]) -> None:
+    takers: dict[str, list[CameraRenderer | VectorGatherer]] = {}
+    for taker in (*cameras, *vectors):
+        takers.setdefault(taker.reader.topic.name, []).append(taker)
+    numbers = dict.fromkeys(takers, 0)
+    for message in bag.messages(takers) if takers else ():
+        number = numbers[message.topic]
+        numbers[message.topic] = number + 1
+        for taker in takers[message.topic]:
+            if not taker.wants(number):
+                continue
+            if isinstance(taker, VectorGatherer):
+                taker.take(message)
+            else:
+                taker.take(number, taker.reader.picture(message))

@@ -4,26 +4,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from koch_episodes.convert.lag import Delay
 from koch_episodes.convert.plan import Segment, WindowPlan
-from koch_episodes.convert.track import StreamTrack
+from koch_episodes.convert.survey import Stream, bounded
+from koch_episodes.convert.track import StreamFacts
 from koch_episodes.stream import NS_PER_S
 
 
 def segment_report(
-    segment: Segment, plan: WindowPlan, tracks: Mapping[str, StreamTrack], fps: int
+    segment: Segment, plan: WindowPlan, streams: Sequence[Stream], fps: int
 ) -> dict[str, Any]:
     """Return the report of one dataset episode as plain values.
 
     Args:
         segment: The episode's frames.
         plan: The recorded episode it comes from.
-        tracks: Topic to what was measured.
+        streams: The bag's.
         fps: Frames per second.
     """
     start, end = int(segment.ticks_ns[0]), int(segment.ticks_ns[-1])
@@ -34,11 +37,27 @@ def segment_report(
         "start_ns": start,
         "task": plan.window.task,
         "outcome": plan.window.outcome,
-        "streams": {topic: asdict(track.facts(start, end)) for topic, track in tracks.items()},
+        "streams": {
+            stream.source.topic: asdict(_measured(stream, segment.run, start, end))
+            for stream in streams
+        },
         "features": {
-            key: _feature(stamps, segment, fps) for key, stamps in segment.stamps_ns.items()
+            feature: _feature(stamps, segment, fps)
+            for feature, place, stamps in _parts(segment)
+            if place == "0"
         },
     }
+
+
+def _measured(stream: Stream, run: int, start: int, end: int) -> StreamFacts:
+    inside = (stream.runs == run) & (stream.stamps >= start) & (stream.stamps <= end)
+    return StreamFacts.of(stream.stamps[inside])
+
+
+def _parts(segment: Segment) -> Iterator[tuple[str, str, Any]]:
+    for key, stamps in segment.stamps_ns.items():
+        feature, _, place = key.rpartition("/")
+        yield feature, place, stamps
 
 
 def _feature(stamps: Any, segment: Segment, fps: int) -> dict[str, float]:
@@ -58,20 +77,25 @@ def _feature(stamps: Any, segment: Segment, fps: int) -> dict[str, float]:
 def bag_report(
     name: str,
     plans: Sequence[WindowPlan],
-    refused: Mapping[str, Mapping[str, int]],
+    streams: Sequence[Stream],
     damage: Sequence[str],
     notes: Sequence[str],
     split: Mapping[str, Any],
+    delays: Sequence[Delay],
 ) -> dict[str, Any]:
     """Return what concerns the bag as a whole."""
+    refused: dict[str, Counter[str]] = {}
+    for stream in streams:  # of several features on one topic, the most refused
+        refused[stream.source.topic] = refused.get(stream.source.topic, Counter()) | stream.refused
     return {
         "bag": name,
         "damage": list(damage),
         "notes": list(notes),
-        "refused": {topic: dict(reasons) for topic, reasons in refused.items() if reasons},
+        "refused": {topic: bounded(whys) for topic, whys in refused.items() if whys},
         "gaps": [asdict(gap) for plan in plans for gap in plan.gaps],
         "pieces_too_short": sum(plan.too_short for plan in plans),
         "split": dict(split),
+        "clocks": {delay.topic: asdict(delay) for delay in delays},
     }
 
 

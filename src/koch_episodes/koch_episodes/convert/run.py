@@ -17,9 +17,9 @@ from typing import Any
 
 from koch_episodes.bag import find_bags
 from koch_episodes.convert.options import ConvertOptions
-from koch_episodes.convert.pool import Progress, prepare, run_jobs
-from koch_episodes.convert.schema import dataset_features, find_schema
-from koch_episodes.convert.worker import Job
+from koch_episodes.convert.pool import Progress, look_at_bags, prepare, run_jobs
+from koch_episodes.convert.schema import dataset_features, decide_schema, find_map
+from koch_episodes.convert.worker import Job, LookTask, survey_of
 from koch_episodes.dataset.layout import DEFAULT_FEATURES, KOCH, REPORT, DatasetInfo
 from koch_episodes.dataset.part import EpisodePart
 from koch_episodes.dataset.start import start_of
@@ -44,12 +44,14 @@ class ConvertResult:
         reports: One per bag, in order.
         failed: Bag name to reason.
         skipped: Bags that the dataset held already (--append), and copies of others.
+        passed_over: What lies among the bags and was not taken for one, with the reason.
     """
 
     info: DatasetInfo
     reports: list[dict[str, Any]] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
 
 
 def bag_identity(path: Path) -> str:
@@ -100,13 +102,16 @@ def convert(
     if out.exists() and not append:
         raise OutputExistsError(out)
     work = out.with_name(f".{out.name}.parts")
-    bags = find_bags(inputs)
+    passed_over: list[str] = []
+    bags = find_bags(inputs, passed_over)
     try:
         with _locked(out, work):
             bring_back(out)
             if out.exists() and not append:
                 raise OutputExistsError(out)
-            return _convert(bags, out, work, options, jobs, append, resume, progress)
+            result = _convert(bags, out, work, options, jobs, append, resume, progress)
+            result.passed_over = passed_over
+            return result
     except OSError as exc:
         raise OutputUnwritableError(out, exc) from exc
 
@@ -151,7 +156,31 @@ def _convert(
         raise EpisodeError(str(out), "every bag is in the dataset already", "Nothing to append.")
     if jobs > 1 and len(bags) > 1:
         prepare(options.codec)
-    feature_map, schema, rig = find_schema(bags, options)
+    feature_map, rig, rig_print = find_map(bags, options)
+    contents = {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (options.rig, options.map)
+        if path is not None
+    }
+    tasks = [
+        LookTask(
+            bag,
+            work / identities[bag],
+            options.digest({**contents, "bag": identities[bag]}),
+            options,
+        )
+        for bag in bags
+    ]
+    looks = look_at_bags(tasks, jobs)
+    if all(look.error for look in looks.values()):
+        survey_of(tasks[0])  # raises what is wrong with the first one
+        raise EpisodeError(str(out), f"no bag could be read; {looks[tasks[0]].error.rstrip('.')}")
+    schema = decide_schema(
+        feature_map,
+        {task.bag.name: looks[task].tally for task in tasks},
+        rig_print,
+        [line for task in tasks for line in looks[task].damage],
+    )
     features = dataset_features(feature_map, schema, options)
     _check_same_making(out, earlier, _sidecar(options, schema.fingerprint, None, {}))
     if append:  # what does not fit is no reason to convert first
@@ -160,20 +189,16 @@ def _convert(
         start_of(out, made, options.codec)
     threads = max(1, (os.cpu_count() or 1) // max(1, min(jobs, len(bags))))
     options = replace(options, encoder_threads=threads)
-    contents = {
-        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in (options.rig, options.map)
-        if path is not None
-    }
     planned = [
         Job(
-            bag,
-            work / identities[bag],
-            options.digest({**contents, "bag": identities[bag]}),
+            task.bag,
+            task.folder,
+            task.look_digest,
             options,
+            options.digest({**contents, "bag": identities[task.bag], "schema": schema.to_json()}),
             schema,
         )
-        for bag in bags
+        for task in tasks
     ]
     results = run_jobs(planned, jobs, progress)
     failed = {job.bag.name: results[job].error for job in planned if results[job].error}
@@ -220,6 +245,8 @@ def _clear(work: Path) -> None:
     for path in work.iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)  # each job clears its folder once more
+        elif path.suffix == ".npz":
+            path.unlink(missing_ok=True)
 
 
 def _read(path: Path, kind: type[Any]) -> Any:

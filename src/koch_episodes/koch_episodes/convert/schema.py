@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a dataset made from some bags will look like, found out from the first bag that fits."""
+"""What a dataset made from some bags will look like, decided by all messages of all of them."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from koch_episodes.bag import Bag, RawMessage, Topic, open_bag
-from koch_episodes.bag.types import TypeDecoder
+from koch_episodes.bag import Bag, open_bag
+from koch_episodes.convert.choose import damage_told
 from koch_episodes.convert.mapping import (
     ACTION,
     PICTURES,
@@ -24,25 +25,22 @@ from koch_episodes.convert.mapping import (
     map_from_yaml,
     with_names,
 )
-from koch_episodes.convert.options import ConvertOptions, StampFrom
-from koch_episodes.convert.topics import TopicReader, size_of
+from koch_episodes.convert.options import ConvertOptions
+from koch_episodes.convert.survey import Survey
+from koch_episodes.convert.topics import Form
 from koch_episodes.dataset.layout import FeatureSpec
-from koch_episodes.decode import given_names
+from koch_episodes.decode import IMAGE_TYPES, given_names
 from koch_episodes.errors import (
     BagError,
-    DecodeError,
     EpisodeError,
     MappingError,
     MessageTypeError,
     MissingTopicError,
 )
-from koch_episodes.stream import NS_PER_S
 from koch_rig.errors import KochError
 from koch_rig.load import load_rig
 from koch_rig.rig import Rig
 
-_LOOKED_AT = 15  # messages of each topic, or those of the first seconds
-_LOOKED_NS = 5 * NS_PER_S
 _TCP_NAMES = ("x", "y", "z", "r00", "r10", "r20", "r01", "r11", "r21")
 
 
@@ -59,6 +57,10 @@ class Schema:
     names: Mapping[str, tuple[str, ...]]
     sizes: Mapping[str, tuple[int, int]]
     fingerprint: str | None
+
+    def to_json(self) -> str:
+        """Return a text that differs where schemas do."""
+        return json.dumps([dict(self.names), dict(self.sizes), self.fingerprint], sort_keys=True)
 
 
 def rig_of(bag: Bag, options: ConvertOptions) -> Rig | None:
@@ -92,23 +94,28 @@ def map_of(rig: Rig | None, options: ConvertOptions) -> FeatureMap:
     return map_from_yaml(options.map, options)
 
 
-def find_schema(
+def find_map(
     bags: Sequence[Path], options: ConvertOptions
-) -> tuple[FeatureMap, Schema, Rig | None]:
-    """Look into the bags until one tells everything.
+) -> tuple[FeatureMap, Rig | None, str | None]:
+    """Look into the bags until one tells features and rig; returned with the rig's fingerprint.
 
     Raises:
         KochError: None of them does; the first bag's reason.
     """
+    from koch_rig.fingerprint import fingerprint
+
     if options.rig is not None:
         load_rig(options.rig)  # what is wrong with it is no bag's fault
+    if options.map is not None:
+        return map_from_yaml(options.map, options), None, None
     reason: KochError | None = None
     for path in bags:
         try:
             with open_bag(path) as bag:
                 rig = rig_of(bag, options)
                 feature_map = map_of(rig, options)
-                return feature_map, _look(bag, feature_map, options, rig), rig
+                check_topics(bag, feature_map)
+                return feature_map, rig, fingerprint(rig) if rig is not None else None
         except KochError as exc:
             reason = reason or _of_bag(exc, path)
     raise reason or BagError(Path("."), "no bags", "Give at least one.")
@@ -129,72 +136,65 @@ def check_topics(bag: Bag, feature_map: FeatureMap) -> None:
         raise MissingTopicError(bag.path, missing, bag.topics, bag.foreign)
 
 
-def check_kind(topic: Topic, reader: TopicReader, is_picture: bool) -> None:
+def check_kinds(bag: Bag, feature_map: FeatureMap, schema: Schema) -> None:
     """Raise MessageTypeError where a picture stands for numbers or the reverse."""
-    if reader.is_picture != is_picture:
-        raise MessageTypeError(topic.name, topic.type, "a picture" if is_picture else "numbers")
+    for name in feature_map.topics:
+        topic, is_picture = bag.topics[name], name in schema.sizes
+        if (topic.type in IMAGE_TYPES) != is_picture:
+            expected = "a picture" if is_picture else "numbers"
+            raise MessageTypeError(topic.name, topic.type, expected)
 
 
-def _look(bag: Bag, feature_map: FeatureMap, options: ConvertOptions, rig: Rig | None) -> Schema:
-    from koch_rig.fingerprint import fingerprint
-
-    check_topics(bag, feature_map)
-    types = TypeDecoder()
-    readers = {
-        topic: TopicReader(bag.topics[topic], source, types, StampFrom.RECEIVE)
-        for topic, source in feature_map.topics.items()
-    }
-    open_topics = set()
-    for feature in feature_map.features:
-        for source in feature.sources:
-            if source.names:
-                check_kind(bag.topics[source.topic], readers[source.topic], is_picture=False)
-            else:
-                open_topics.add(source.topic)
-    shapes = _usual_shapes(bag, {topic: readers[topic] for topic in sorted(open_topics)})
-    return Schema(
-        {topic: shape for topic, shape in shapes.items() if not readers[topic].is_picture},
-        {topic: shape for topic, shape in shapes.items() if readers[topic].is_picture},
-        fingerprint(rig) if rig is not None else None,
-    )
+Tally = Mapping[str, Counter[Form]]
+"""Topic to its forms, and how many messages have each."""
 
 
-def _usual_shapes(bag: Bag, readers: Mapping[str, TopicReader]) -> dict[str, Any]:
-    """Return what most of the first messages have: names of a vector, (height, width) [px].
+def tally_of(survey: Survey) -> dict[str, Counter[Form]]:
+    """Count the forms of each topic; of two fields of one topic, the first one's."""
+    found: dict[str, Counter[Form]] = {}
+    for reading, seen in survey.seen.items():
+        found.setdefault(reading.topic, seen.counts())
+    return found
 
-    Not what the very first has: a camera may begin in another mode, a robot with a part.
+
+def decide_schema(
+    feature_map: FeatureMap,
+    tallies: Mapping[str, Tally],
+    fingerprint: str | None,
+    damage: Sequence[str] = (),
+) -> Schema:
+    """Give every topic the picture size or element names that most messages of all bags have.
+
+    Args:
+        feature_map: The mapping.
+        tallies: Bag name to its tally.
+        fingerprint: The rig's, or None.
+        damage: What of the bags could not be read.
 
     Raises:
-        EpisodeError: A topic has no readable message.
+        EpisodeError: A topic has no readable message in any bag.
     """
-    seen: dict[str, Counter[Any]] = {topic: Counter() for topic in readers}
-    why: dict[str, str] = {}
-    begin_ns: int | None = None
-    for message in bag.messages(readers):
-        begin_ns = message.log_ns if begin_ns is None else begin_ns
-        reader, found = readers[message.topic], seen[message.topic]
-        if found.total() < _LOOKED_AT:
-            try:
-                found[_shape(reader, message)] += 1
-            except DecodeError as exc:
-                why[message.topic] = exc.why
-        least = 1 if message.log_ns - begin_ns > _LOOKED_NS else _LOOKED_AT
-        if all(found.total() >= least for found in seen.values()):
-            break
-    for topic, found in seen.items():
-        if not found:
-            reason = f" ({why[topic]})" if topic in why else ""
-            raise EpisodeError(bag.name, f"no readable message on {topic}{reason}")
-    return {topic: found.most_common(1)[0][0] for topic, found in seen.items()}
-
-
-def _shape(reader: TopicReader, message: RawMessage) -> tuple[Any, ...]:
-    if reader.is_picture:
-        return size_of(reader.picture(message)[1])
-    names = reader.names(message)
-    if not names:
-        raise DecodeError(reader.topic.name, "a message without elements")
-    return names
+    names: dict[str, tuple[str, ...]] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    for topic in feature_map.topics:
+        shapes: Counter[Any] = Counter()
+        whys: Counter[str] = Counter()
+        for tally in tallies.values():
+            for form, count in tally.get(topic, {}).items():
+                if form.why:
+                    whys[form.why] += count
+                else:
+                    shapes[form.size or form.names] += count
+        if not shapes:
+            why = f" ({whys.most_common(1)[0][0]})" if whys else ""
+            lines = [f"no readable message on {topic}{why}", *damage_told(damage)]
+            raise EpisodeError(", ".join(tallies), "; ".join(lines))
+        shape = shapes.most_common(1)[0][0]
+        if isinstance(shape[0], int):
+            sizes[topic] = shape
+        else:
+            names[topic] = shape
+    return Schema(names, sizes, fingerprint)
 
 
 def _check_same_elements(action: tuple[str, ...], state: tuple[str, ...]) -> None:

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Reading a mapped topic: serialised message in, stamp and value out."""
+"""Reading a mapped topic: serialised message in; stamp and form, or its value, out."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +13,16 @@ from koch_episodes import cdr
 from koch_episodes.bag import RawMessage, Topic
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert.mapping import Source
-from koch_episodes.convert.options import StampFrom
 from koch_episodes.decode import (
     IMAGE_TYPES,
     VECTOR_TYPES,
     decode_image,
     given_names,
+    is_png,
     joint_vector,
-    message_vector,
+    message_elements,
     picture_size,
     raw_image,
-    vector_names,
 )
 from koch_episodes.errors import DecodeError, MessageTypeError
 from koch_episodes.stream import NS_PER_S
@@ -33,6 +32,36 @@ _JOINTS = "sensor_msgs/msg/JointState"
 Rgb = npt.NDArray[np.uint8]
 
 
+class Form(NamedTuple):
+    """What a message holds, apart from its values.
+
+    Attributes:
+        why: What is wrong with it, empty for a sound one.
+        size: (height, width) of a picture, [px].
+        packing: ``jpeg``, ``png`` or ``raw`` for a picture.
+        names: Element names of a vector.
+        broken: Names of those whose value is not finite.
+    """
+
+    why: str = ""
+    size: tuple[int, int] | None = None
+    packing: str = ""
+    names: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+
+
+class Reading(NamedTuple):
+    """What of a topic is read: two features may take two fields of one topic."""
+
+    topic: str
+    field: str
+
+    @classmethod
+    def of(cls, source: Source) -> Reading:
+        """What a source of the mapping reads."""
+        return cls(source.topic, source.field)
+
+
 class TopicReader:
     """Reads one topic of one bag.
 
@@ -40,15 +69,12 @@ class TopicReader:
         topic: The bag's description.
         source: What the mapping wants of it.
         types: Shared type decoder of the bag.
-        stamps: The conversion's choice of clock, where the source leaves it open.
 
     Raises:
         MessageTypeError: The topic's type cannot fill a feature.
     """
 
-    def __init__(
-        self, topic: Topic, source: Source, types: TypeDecoder, stamps: StampFrom
-    ) -> None:
+    def __init__(self, topic: Topic, source: Source, types: TypeDecoder) -> None:
         self.topic = topic
         self.source = source
         self.is_picture = topic.type in IMAGE_TYPES
@@ -61,89 +87,97 @@ class TopicReader:
         self._quick = topic.type in (_COMPRESSED, _RAW, _JOINTS)
         if not self._quick:
             types.add(topic)
-        self._clock = source.stamp if source.stamp is not StampFrom.AUTO else stamps
-        self.used_receive_time = False
 
-    def stamp_ns(self, message: RawMessage, parsed: Any = None) -> int:
-        """Return the acquisition stamp (offset not applied), [ns].
-
-        A topic whose first header stamp is zero, or that has none, is timed by the recorder.
+    def look(self, message: RawMessage) -> tuple[int, Form]:
+        """Return the header stamp [ns] (0 where there is none) and what a message holds.
 
         Raises:
-            DecodeError: The stamp is zero in a topic that otherwise has stamps.
+            DecodeError: The message is broken.
         """
-        if self._clock is StampFrom.RECEIVE:
-            self.used_receive_time = True
-            return message.log_ns
-        stamp = self._header_ns(message, parsed)
-        if self._clock is StampFrom.AUTO:
-            self._clock = StampFrom.HEADER if stamp else StampFrom.RECEIVE
-            return self.stamp_ns(message, parsed)
-        if stamp is None or stamp <= 0:
-            raise DecodeError(self.topic.name, "header stamp is zero or negative")
-        return stamp
+        if message.type and message.type != self.topic.type:
+            raise DecodeError(
+                self.topic.name, f"type {message.type}, not {self.topic.type} as most have"
+            )
+        if self.is_picture:
+            stamp, picture = self._picture(message)
+            size = size_of(picture)
+            packing = "raw" if isinstance(picture, RawPicture) else _packing(picture)
+            return stamp, Form(size=size, packing=packing)
+        stamp, names, values = self._elements(message)
+        if not names:
+            raise DecodeError(self.topic.name, "a message without elements")
+        if len(names) != len(values):
+            raise DecodeError("joint state", f"{len(names)} names but {len(values)} values")
+        broken: tuple[str, ...] = ()
+        if not np.isfinite(values).all():
+            broken = tuple(n for n, v in zip(names, values, strict=True) if not np.isfinite(v))
+        return stamp, Form(names=names, broken=broken)
 
-    def _header_ns(self, message: RawMessage, parsed: Any) -> int | None:
-        if parsed is None and self._quick and cdr.is_little_endian(message.data):
-            return cdr.header_stamp_ns(message.data)
-        parsed = self._types.decode(self.topic.type, message.data) if parsed is None else parsed
-        if not hasattr(parsed, "header"):
-            return None
-        stamp = parsed.header.stamp
-        return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
+    def vector(self, message: RawMessage) -> npt.NDArray[np.float64]:
+        """Return the source's elements (message units times the source's scale).
+
+        Raises:
+            DecodeError: The message does not hold what the mapping wants.
+        """
+        _, names, values = self._elements(message)
+        vector = joint_vector(names, values, self.source.names)  # type: ignore[arg-type]
+        return vector if self.source.scale == 1.0 else vector * self.source.scale
+
+    def picture(self, message: RawMessage) -> bytes | RawPicture:
+        """Return the packet, not decoded.
+
+        Raises:
+            DecodeError: The message or the packet is cut off.
+        """
+        return self._picture(message)[1]
+
+    def _elements(
+        self, message: RawMessage
+    ) -> tuple[int, tuple[str, ...], npt.NDArray[np.float64]]:
+        """Return header stamp, element names and values of a vector message."""
+        field = self.source.field
+        if self.topic.type == _JOINTS and cdr.is_little_endian(message.data):
+            names, values = self._joints.read(message.data, field)
+            stamp = cdr.header_stamp_ns(message.data)
+        else:
+            parsed = self._parse(message.data)
+            stamp = _header_ns(parsed)
+            names, values = message_elements(self.topic.type, parsed, field)
+        if not len(values) and (names or self.topic.type == _JOINTS):
+            raise DecodeError(self.topic.name, f"no values of {field}")
+        return stamp, given_names(names, len(values)), values
 
     def _parse(self, data: bytes) -> Any:
         if self._quick:
             self._types.add(self.topic)
         return self._types.decode(self.topic.type, data)
 
-    def vector(self, message: RawMessage) -> tuple[int, npt.NDArray[np.float64]]:
-        """Return stamp and vector (message units times the source's scale).
-
-        Raises:
-            DecodeError: The message does not hold what the mapping wants.
-        """
-        source = self.source
-        if self.topic.type == _JOINTS and cdr.is_little_endian(message.data):
-            names, values = self._joints.read(message.data, source.field)
-            stamp = self.stamp_ns(message)
-            if not len(values):
-                raise DecodeError(self.topic.name, f"no values of {source.field}")
-            names = names or given_names((), len(values))
-            vector = joint_vector(names, values, source.names)  # type: ignore[arg-type]
-        else:
-            parsed = self._parse(message.data)
-            stamp = self.stamp_ns(message, parsed)
-            vector = message_vector(self.topic.type, parsed, source.names, source.field)
-        return stamp, vector if source.scale == 1.0 else vector * source.scale
-
-    def names(self, message: RawMessage) -> tuple[str, ...]:
-        """Return the element names of a vector message."""
-        if self.topic.type == _JOINTS and cdr.is_little_endian(message.data):
-            names, values = self._joints.read(message.data)
-            return given_names(names, len(values))
-        return vector_names(self.topic.type, self._parse(message.data))
-
-    def picture(self, message: RawMessage) -> tuple[int, bytes | RawPicture]:
-        """Return stamp and packet, not decoded.
-
-        Raises:
-            DecodeError: The message or the packet is cut off.
-        """
+    def _picture(self, message: RawMessage) -> tuple[int, bytes | RawPicture]:
         if len(message.data) < 16:
             raise DecodeError(self.topic.name, "message cut off")
         if not cdr.is_little_endian(message.data):
             parsed = self._parse(message.data)
-            stamp = self.stamp_ns(message, parsed)
+            stamp = _header_ns(parsed)
             if self.topic.type == _COMPRESSED:
                 return stamp, bytes(parsed.data)
             return stamp, RawPicture(
                 parsed.encoding, parsed.height, parsed.width, parsed.step, memoryview(parsed.data)
             )
-        stamp = self.stamp_ns(message)
+        stamp = cdr.header_stamp_ns(message.data)
         if self.topic.type == _COMPRESSED:
             return stamp, cdr.compressed_image(message.data)
         return stamp, RawPicture(*cdr.image(message.data))
+
+
+def _header_ns(parsed: Any) -> int:
+    if not hasattr(parsed, "header"):
+        return 0
+    stamp = parsed.header.stamp
+    return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
+
+
+def _packing(picture: bytes) -> str:
+    return "png" if is_png(picture) else "jpeg"
 
 
 class RawPicture:

@@ -7,61 +7,92 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from koch_episodes.bag import Bag, open_bag
 from koch_episodes.bag.types import TypeDecoder
-from koch_episodes.cdr import stream_state
 from koch_episodes.convert.advice import advice, split_report
-from koch_episodes.convert.choose import choose, unused_ends, why_nothing
+from koch_episodes.convert.choose import choose, damage_told, unused_ends, why_nothing
 from koch_episodes.convert.columns import dataset_columns, joint_units
 from koch_episodes.convert.events import windows_of
 from koch_episodes.convert.idle import trimmed
-from koch_episodes.convert.mapping import FeatureMap, with_names
-from koch_episodes.convert.options import ConvertOptions
-from koch_episodes.convert.plan import Planner, Segment, WindowPlan
-from koch_episodes.convert.render import Broken, BrokenPicturesError, Picture, render
+from koch_episodes.convert.lag import delays_of
+from koch_episodes.convert.mapping import FeatureMap, Source, check_effect, with_names
+from koch_episodes.convert.options import ConvertOptions, StampFrom
+from koch_episodes.convert.plan import BagPlan, Segment, part_key, plan_bag
+from koch_episodes.convert.render import Broken, BrokenPicturesError, VectorGatherer, render
 from koch_episodes.convert.report import bag_report, segment_report
-from koch_episodes.convert.schema import Schema, check_kind, check_topics, map_of, rig_of
-from koch_episodes.convert.topics import TopicReader, size_of
+from koch_episodes.convert.schema import (
+    Schema,
+    check_kinds,
+    check_topics,
+    map_of,
+    rig_of,
+    tally_of,
+)
+from koch_episodes.convert.survey import (
+    Survey,
+    load_survey,
+    save_survey,
+    streams_of,
+    survey_bag,
+)
+from koch_episodes.convert.topics import Form, TopicReader
 from koch_episodes.dataset.layout import Codec
 from koch_episodes.dataset.part import EpisodePart
 from koch_episodes.dataset.stats import Stats, column_stats
 from koch_episodes.dataset.video import VideoSettings, video_info
 from koch_episodes.dataset.video_files import probe
-from koch_episodes.decode import is_png
-from koch_episodes.errors import DecodeError, EpisodeError, OutputUnwritableError
+from koch_episodes.decode import given_names, named_twice
+from koch_episodes.errors import EpisodeError, OutputUnwritableError
 from koch_rig.errors import KochError
 from koch_rig.files import write_whole
 from koch_rig.fingerprint import fingerprint
 
 RESULT = "job.json"
-_STREAM_STATE = "koch_interfaces/msg/StreamState"
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
-    """One bag to convert.
+class LookTask:
+    """One bag to look at.
 
     Attributes:
         bag: Bag path.
-        folder: Where its parts go.
-        digest: Recognises finished work.
+        folder: Where its parts will go.
+        look_digest: Recognises a finished survey.
         options: What was asked for.
-        schema: What all episodes share.
     """
 
     bag: Path
     folder: Path
-    digest: str
+    look_digest: str
     options: ConvertOptions
+
+    @property
+    def survey(self) -> Path:
+        """Where the survey is kept."""
+        return self.folder.with_suffix(".survey.npz")
+
+
+@dataclass(frozen=True, eq=False)
+class Job(LookTask):
+    """One bag to convert.
+
+    Attributes:
+        digest: Recognises finished work.
+        schema: What all episodes share.
+    """
+
+    digest: str
     schema: Schema
 
 
@@ -82,6 +113,23 @@ class JobResult:
     fatal: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What the first pass over a bag found.
+
+    Attributes:
+        tally: Topic to the forms of its messages.
+        damage: What of the bag could not be read.
+        error: Why there was none, empty otherwise.
+        fatal: Whether going on with other bags is senseless (disk full).
+    """
+
+    tally: dict[str, Counter[Form]]
+    damage: tuple[str, ...] = ()
+    error: str = ""
+    fatal: bool = False
+
+
 def finished(job: Job) -> JobResult | None:
     """Return the result of an earlier run, if it did exactly this job."""
     try:
@@ -94,6 +142,47 @@ def finished(job: Job) -> JobResult | None:
     return JobResult(parts, raw["report"], raw["error"])
 
 
+def look_at_bag(task: LookTask) -> Look:
+    """Survey one bag and keep what was found for its conversion; errors become a result."""
+    try:
+        task.survey.parent.mkdir(parents=True, exist_ok=True)
+        survey = survey_of(task)
+        return Look(tally_of(survey), tuple(survey.damage))
+    except KochError as exc:
+        return Look({}, error=str(exc))
+    except OSError as exc:
+        text = str(OutputUnwritableError(task.survey.parent, exc))
+        return Look({}, error=text, fatal=True)
+    except Exception as exc:  # the last resort of a worker: the other bags go on
+        return Look({}, error=_bug(task.bag, exc))
+
+
+def survey_of(task: LookTask) -> Survey:
+    """Return the survey of a bag, made now or by an earlier run.
+
+    Raises:
+        KochError: It cannot be read, or lacks what the mapping needs.
+    """
+    survey = load_survey(task.survey, task.look_digest)
+    if survey is None:
+        with open_bag(task.bag) as bag:
+            feature_map = map_of(rig_of(bag, task.options), task.options)
+            check_topics(bag, feature_map)
+            survey = survey_bag(bag, feature_map.sources)
+        save_survey(survey, task.survey, task.look_digest)
+    return survey
+
+
+def _bug(bag: Path, error: Exception) -> str:
+    """Name an error that nobody foresaw, with where it was raised."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(last.filename).name}:{last.lineno}"
+    return (
+        f"Bag {bag.name}: {type(error).__name__}: {error} ({where}). This is an error of the "
+        "converter, please report it; the other bags are not affected."
+    )
+
+
 def convert_bag(job: Job) -> JobResult:
     """Convert one bag; errors become a result, so that the other bags go on."""
     try:
@@ -102,6 +191,8 @@ def convert_bag(job: Job) -> JobResult:
     except OSError as exc:
         text = str(OutputUnwritableError(job.folder.parent, exc))
         return JobResult((), {"bag": job.bag.name}, text, fatal=True)
+    except Exception as exc:  # the last resort of a worker: the other bags go on
+        return JobResult((), {"bag": job.bag.name}, _bug(job.bag, exc))
 
 
 @contextmanager
@@ -116,11 +207,15 @@ def _alone(job: Job) -> Iterator[None]:
 
 
 def _convert_bag(job: Job) -> JobResult:
+    damage: list[str] = []
     try:
+        survey = survey_of(job)
         with open_bag(job.bag) as bag:
-            result = _BagConversion(bag, job).run()
+            damage = bag.damage
+            result = _BagConversion(bag, job, survey).run()
     except KochError as exc:
-        result = JobResult((), {"bag": job.bag.name}, str(exc))
+        told = [line for line in damage_told(damage) if line not in str(exc)]
+        result = JobResult((), {"bag": job.bag.name}, "; ".join([str(exc).rstrip("."), *told]))
     raw = {
         "digest": job.digest,
         "parts": [part.name for part in result.parts],
@@ -132,11 +227,12 @@ def _convert_bag(job: Job) -> JobResult:
 
 
 class _BagConversion:
-    """The two passes over one bag."""
+    """From the survey of a bag to its episodes: plan, read what was chosen, write."""
 
-    def __init__(self, bag: Bag, job: Job) -> None:
+    def __init__(self, bag: Bag, job: Job, survey: Survey) -> None:
         self.bag = bag
         self.job = job
+        self.survey = survey
         self.options = job.options
         self.rig = rig_of(bag, job.options)
         if self.rig is not None and fingerprint(self.rig) != job.schema.fingerprint:
@@ -149,21 +245,24 @@ class _BagConversion:
         features = tuple(with_names(f, job.schema.names) for f in named.features)
         self.map: FeatureMap = replace(named, features=features)
         check_topics(bag, self.map)
+        check_kinds(bag, self.map, job.schema)
+        for feature in named.features:
+            for source in feature.sources:
+                check_effect(
+                    source, bag.topics[source.topic].type, f"{named.where}: {feature.key}"
+                )
         self.notes: list[str] = []
 
     def run(self) -> JobResult:
         broken: Broken = {}
         while True:
-            self.notes.clear()
-            planner, plans = self._plan(broken)
-            segments = choose(plans, self.options, self.map.fps, self.notes)
-            self.notes += unused_ends(planner, plans)
-            if self.options.trim_idle_s is not None:
-                longest_s = self.options.trim_idle_s
-                segments = [trimmed(segment, longest_s, self.map.fps) for segment in segments]
-            split = split_report(planner, plans, self.map.fps)
+            self.notes[:] = [f"passed over: {line}" for line in self.bag.passed_over]
+            plan = self._plan(broken)
+            segments = choose(plan.windows, self.options, self.map.fps, self.notes)
+            self.notes += unused_ends(plan)
+            split = split_report(plan, self.map.fps)
             if not segments:
-                why = [why_nothing(planner, plans, self.notes)]
+                why = [why_nothing(plan, self.notes, self.bag.damage)]
                 why += advice([split], self.options.min_seconds)
                 raise EpisodeError(self.bag.name, "; ".join(why))
             folders = [self.job.folder / f"part_{n:04d}" for n in range(len(segments))]
@@ -171,84 +270,54 @@ class _BagConversion:
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir()
             try:
+                if self.options.trim_idle_s is not None:
+                    segments = self._without_rests(segments, self.options.trim_idle_s)
                 pictures = self._render(segments, folders)
                 break
             except BrokenPicturesError as exc:
                 broken |= exc.broken
         reports = []
-        tracks = {s.topic: t for s, t in zip(planner.sources, planner.tracks, strict=True)}
-        refused: dict[str, Counter[str]] = {topic: Counter() for topic in tracks}
-        for source, track in zip(planner.sources, planner.tracks, strict=True):
-            refused[source.topic] |= track.refused  # of several features, the most refused
-        by_window = {id(plan.window): plan for plan in plans}
+        by_window = {id(each.window): each for each in plan.windows}
         for segment, folder, stats in zip(segments, folders, pictures, strict=True):
             self._save(segment, folder, stats)
-            plan = by_window[id(segment.window)]
-            reports.append(segment_report(segment, plan, tracks, self.map.fps))
-        report = bag_report(self.bag.name, plans, refused, self.bag.damage, self.notes, split)
+            each = by_window[id(segment.window)]
+            reports.append(segment_report(segment, each, plan.streams, self.map.fps))
+        delays = delays_of(plan.streams, frozenset(self.job.schema.sizes))
+        report = bag_report(
+            self.bag.name, plan.windows, plan.streams, self.bag.damage, self.notes, split, delays
+        )
         return JobResult(tuple(folders), {**report, "episodes": reports})
 
-    def _readers(self, planner: Planner) -> list[TopicReader]:
-        types = TypeDecoder()
-        readers = []
-        for source in planner.sources:
-            topic = self.bag.topics[source.topic]
-            reader = TopicReader(topic, source, types, self.options.stamps)
-            check_kind(topic, reader, source.topic in self.job.schema.sizes)
-            readers.append(reader)
-        return readers
+    def _plan(self, broken: Broken) -> BagPlan:
+        streams, runs = streams_of(
+            self.survey, self.map.sources, self.options.stamps, self._why_not, broken
+        )
+        by_log = all(stream.clock is StampFrom.RECEIVE for stream in streams)
+        windows = windows_of(self.survey.events, self.bag.custom, runs, self.notes, by_log=by_log)
+        for stream in streams:
+            self.notes += [note for note in stream.notes if note not in self.notes]
+        return plan_bag(self.map.features, self.map.fps, streams, windows, runs.count)
 
-    def _plan(self, broken: Broken) -> tuple[Planner, list[WindowPlan]]:
-        planner = Planner(self.map.features, self.map.fps, windows_of(self.bag, self.notes))
-        readers = self._readers(planner)
-        by_topic: dict[str, list[int]] = {}
-        for number, reader in enumerate(readers):
-            by_topic.setdefault(reader.topic.name, []).append(number)
-        self._mark(planner)
-        for message in self.bag.messages(by_topic):
-            for number in by_topic[message.topic]:
-                reader = readers[number]
-                try:
-                    if reader.is_picture:
-                        stamp, picture = reader.picture(message)
-                        self._check_picture(message.topic, stamp, picture, broken)
-                        planner.push(number, stamp, None)
-                    else:
-                        planner.push(number, *reader.vector(message))
-                except DecodeError as exc:
-                    planner.tracks[number].refused[exc.why] += 1
-        for reader in readers:
-            if reader.used_receive_time:
-                self.notes.append(f"{reader.topic.name}: timed by the recorder's clock")
-        return planner, planner.finish()
-
-    def _mark(self, planner: Planner) -> None:
-        """Tell the planner which images their camera called unusable, and when."""
-        states = {
-            name: name.rpartition("/")[0] + "/"
-            for name, topic in self.bag.topics.items()
-            if topic.type == _STREAM_STATE
-        }
-        if not states:
-            return
-        for message in self.bag.messages(states):
-            try:
-                state = stream_state(message.data)
-            except DecodeError as exc:
-                self.notes.append(f"{message.topic}: {exc.why}")
-                continue
-            for number, source in enumerate(planner.sources):
-                if source.topic.startswith(states[message.topic]):
-                    planner.mark(number, *state)
-
-    def _check_picture(self, topic: str, stamp: int, picture: Picture, broken: Broken) -> None:
-        if why := broken.get((topic, stamp)):
-            raise DecodeError(topic, why)
-        size, wanted = size_of(picture), self.job.schema.sizes.get(topic)
-        if self.options.codec is Codec.COPY and isinstance(picture, bytes) and is_png(picture):
-            raise DecodeError(topic, "a PNG, which --vcodec copy cannot store (use h264 or av1)")
-        if size != wanted:
-            raise DecodeError(topic, f"picture of {size[1]}x{size[0]} px, not as the others")
+    def _why_not(self, source: Source, form: Form) -> str:
+        """Why a sound message does not fit a source; empty where it does."""
+        if form.size is not None:
+            height, width = form.size
+            if self.options.codec is Codec.COPY and form.packing == "png":
+                return "a PNG, which --vcodec copy cannot store (use h264 or av1)"
+            if form.size != self.job.schema.sizes.get(source.topic):
+                return f"picture of {width}x{height} px, not as the others"
+            return ""
+        usual = self.job.schema.names.get(source.topic, ())
+        nameless = given_names((), len(form.names))
+        if len(usual) != len(form.names) and form.names == nameless:
+            return f"{len(form.names)} elements without names, most have {len(usual)}"
+        if twice := named_twice(form.names, source.names):
+            return f"{twice} named twice among {list(form.names)}"
+        missing = [name for name in source.names if name not in form.names]
+        if missing:
+            return f"joint(s) {', '.join(missing)} missing among {list(form.names)}"
+        broken = [name for name in source.names if name in form.broken]
+        return f"value not finite: {', '.join(broken)}" if broken else ""
 
     def _settings(self) -> VideoSettings:
         options = self.options
@@ -260,18 +329,76 @@ class _BagConversion:
             preset=settings.preset if options.preset is None else options.preset,
         )
 
+    def _without_rests(self, segments: Sequence[Segment], longest_s: float) -> list[Segment]:
+        """Read the actions first: they tell where the hand rests."""
+        self._read_vectors(segments)
+        return [trimmed(segment, longest_s, self.map.fps) for segment in segments]
+
     def _render(
         self, segments: Sequence[Segment], folders: Sequence[Path]
     ) -> list[dict[str, Stats]]:
         types = TypeDecoder()
-        readers = {}
+        cameras = {
+            key: TopicReader(self.bag.topics[source.topic], source, types)
+            for key, source, _ in self._parts()
+            if source.topic in self.job.schema.sizes
+        }
+        gathered = {} if segments[0].columns else self._gatherers(segments)
+        stats = render(
+            self.bag,
+            cameras,
+            segments,
+            folders,
+            self._settings(),
+            self.map.fps,
+            self._check_pictures(cameras),
+            list(gathered.values()),
+        )
+        self._fill(segments, gathered)
+        return stats
+
+    def _read_vectors(self, segments: Sequence[Segment]) -> None:
+        gathered = self._gatherers(segments)
+        render(
+            self.bag, {}, segments, [], self._settings(), self.map.fps, {}, list(gathered.values())
+        )
+        self._fill(segments, gathered)
+
+    def _gatherers(self, segments: Sequence[Segment]) -> dict[Source, VectorGatherer]:
+        types = TypeDecoder()
+        numbers: dict[Source, list[npt.NDArray[np.int64]]] = {}
+        for _, source, part in self._parts():
+            if source.topic not in self.job.schema.sizes:
+                numbers.setdefault(source, []).extend(s.numbers[part] for s in segments)
+        return {
+            source: VectorGatherer(
+                TopicReader(self.bag.topics[source.topic], source, types),
+                np.unique(np.concatenate(found)),
+            )
+            for source, found in numbers.items()
+        }
+
+    def _fill(
+        self, segments: Sequence[Segment], gathered: Mapping[Source, VectorGatherer]
+    ) -> None:
+        """Give the segments the values that were read."""
+        for segment in segments if gathered else ():
+            for feature in self.map.features:
+                if feature.sources[0] in gathered:
+                    parts = [
+                        gathered[source].values(segment.numbers[part_key(feature.key, place)])
+                        for place, source in enumerate(feature.sources)
+                    ]
+                    segment.columns[feature.key] = np.concatenate(parts, axis=1)
+
+    def _parts(self) -> Iterator[tuple[str, Source, str]]:
+        """Yield feature key, source and the name of the part that it fills."""
         for feature in self.map.features:
-            source = feature.sources[0]
-            reader = TopicReader(self.bag.topics[source.topic], source, types, self.options.stamps)
-            if reader.is_picture:
-                readers[feature.key] = reader
-        if not readers:
-            return [{} for _ in segments]
+            for place, source in enumerate(feature.sources):
+                yield feature.key, source, part_key(feature.key, place)
+
+    def _check_pictures(self, readers: Mapping[str, TopicReader]) -> dict[str, tuple[int, int]]:
+        """Return camera feature to (height, width), [px]; refuse what the codec cannot store."""
         raw = [r.topic.name for r in readers.values() if r.topic.type.endswith("/Image")]
         if raw and self.options.codec is Codec.COPY:
             raise EpisodeError(
@@ -287,7 +414,7 @@ class _BagConversion:
                     f"{key}: pictures of {width}x{height} px, h264 and av1 need even sides",
                     "Convert JPEG topics with --vcodec copy, or record another size.",
                 )
-        return render(self.bag, readers, segments, folders, self._settings(), self.map.fps, sizes)
+        return sizes
 
     def _save(self, segment: Segment, folder: Path, pictures: dict[str, Stats]) -> None:
         given = (self.options.task, segment.window.task, self.map.task)

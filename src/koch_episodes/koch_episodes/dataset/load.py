@@ -181,7 +181,7 @@ def json_lines(path: Path, *keys: str) -> list[dict[str, Any]]:
         DatasetFormatError: Unreadable, or one of the keys is missing in a line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # JSON keeps U+2028 and its like
         rows = [json.loads(line) for line in lines if line.strip()]
     except (OSError, ValueError) as exc:
         raise DatasetFormatError(path, f"unreadable file ({exc})", "JSON lines") from exc

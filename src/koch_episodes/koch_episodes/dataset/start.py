@@ -22,6 +22,7 @@ from koch_episodes.dataset.layout import (
     load_info,
     next_file,
 )
+from koch_episodes.dataset.load import json_lines
 from koch_episodes.dataset.stats import Stats, pixel_stride, stats_from_json
 from koch_episodes.dataset.tables import read_tasks
 from koch_episodes.dataset.video_files import probe
@@ -129,8 +130,8 @@ def start_of(root: Path, wanted: DatasetInfo, codec: Codec | None = None) -> Sta
     if codec is not None:
         _check_codec(root, info, codec)
     if info.version is Version.V21:
-        lines = (root / layout.V21_TASKS).read_text(encoding="utf-8").splitlines()
-        return Start(info, tuple(json.loads(line)["task"] for line in lines))
+        rows = json_lines(root / layout.V21_TASKS, "task")
+        return Start(info, tuple(row["task"] for row in rows))
     try:
         raw = json.loads((root / layout.STATS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:

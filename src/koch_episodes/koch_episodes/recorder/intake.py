@@ -45,7 +45,7 @@ class Source:
         type_hash: RIHS01 hash or empty.
         qos: What its publishers offer.
         stamped: Messages begin with a header.
-        latched: Stored samples come once; each bag begins with them.
+        latched: Stored samples, and values that hold, come once; each bag begins with them.
         monitor: Present for streams of the rig.
         joints: Present for joint states of the rig.
         state_of: Present for a StreamState: the stream of which it speaks.

@@ -101,7 +101,8 @@ class StreamMonitor:
     Args:
         name: Stream name.
         expected_hz: Nominal rate, 0 where the rig names none.
-        max_age_s: The rig's maximum age of a sample, [s].
+        max_age_s: The rig's maximum age of a sample, [s]; infinite for a stream that is sent only
+            when its value changes.
     """
 
     def __init__(self, name: str, *, expected_hz: float, max_age_s: float) -> None:
@@ -111,7 +112,7 @@ class StreamMonitor:
         self.names_changed = ""
         self._fault = ""
         self._fault_since_ns = 0
-        self._max_gap_ns = to_ns(max_age_s)
+        self._max_gap_ns = to_ns(max_age_s) if math.isfinite(max_age_s) else 1 << 62
         self._window: deque[int] = deque()
         self._arrived_ns = 0
         self._last_ns = 0
@@ -257,7 +258,8 @@ class StreamMonitor:
 
     def _judge_episode(self, rate: float, worst: float, silent_ns: int) -> tuple[Light, str]:
         if not self._count:
-            return Light.RED, "no message"
+            holds = math.isinf(self.max_age_s)
+            return (Light.GREEN, "") if holds else (Light.RED, "no message")
         if self.names_changed:
             return Light.RED, self.names_changed
         if silent_ns > max(self._max_gap_ns, to_ns(_DEAD_S)):

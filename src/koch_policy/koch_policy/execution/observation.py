@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koch_episodes.decode import decode_image, joint_vector
-from koch_episodes.frame import Frame, FrameAssembler, FrameFeature, Missing
+from koch_episodes.frame import Frame, FrameAssembler, FrameFeature, Missing, Rule
 from koch_episodes.stream import StreamBuffer
 from koch_policy.configs import TASK
 from koch_policy.execution.compatibility import dataset_keys, policy_units
@@ -61,12 +61,16 @@ class ObservationBuilder:
             )
             for name in dict.fromkeys(streams.values())
         }
+        rules = {
+            name: Rule.HOLD if rig.streams[name].holds else Rule.NEWEST for name in self.buffers
+        }
         self._watch = FrameAssembler(
-            [FrameFeature(key, stream) for key, stream in streams.items()], self.buffers
+            [FrameFeature(key, stream, rules[stream]) for key, stream in streams.items()],
+            self.buffers,
         )
         self._read = FrameAssembler(
             [
-                FrameFeature(key, stream, decode=self._decoder(key, stream, rig, units))
+                FrameFeature(key, stream, rules[stream], self._decoder(key, stream, rig, units))
                 for key, stream in streams.items()
             ],
             self.buffers,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ class Subscriptions:
             name: StreamMonitor(
                 topic.stream.name,
                 expected_hz=topic.expected_hz,
-                max_age_s=topic.stream.max_age_s,
+                max_age_s=math.inf if topic.stream.holds else topic.stream.max_age_s,
             )
             for name, topic in self._wanted.items()
             if topic.stream is not None
@@ -106,7 +107,9 @@ class Subscriptions:
         source = self._sources.get(name)
         if source is None or source.topic.type != message_type:
             source = self._source(name, message_type, qos, kind)
-            source.latched = asked.latched
+            stream = self._wanted[name].stream
+            # A value that holds was perhaps sent before the bag was opened, and never again.
+            source.latched = asked.latched or (stream is not None and stream.holds)
             self._sources[name] = source
             self._intake.add_source(source)
         profile = QoSProfile(
