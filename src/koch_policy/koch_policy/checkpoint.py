@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from koch_policy.angles import expanded_width
 from koch_policy.config_json import config_to_dict, read_config
 from koch_policy.configs import PolicyConfig
 from koch_policy.errors import CheckpointError, PickleRefusedError, WeightsMismatchError
@@ -102,7 +103,8 @@ def load_checkpoint(path: Path | str, *, zero_range: ZeroRange = ZeroRange.REFUS
     )
     extras = read_extras(folder)
     for key, names in extras.names.items():
-        if key in features and len(names) != features[key].shape[0]:
+        width = expanded_width(names, extras.angles.get(key, {}))
+        if key in features and width != features[key].shape[0]:
             raise CheckpointError(
                 folder / EXTRAS,
                 f"`names.{key}` has {len(names)} names, the feature has {features[key].shape}",

@@ -88,10 +88,11 @@ class DatasetView:
     def _ordered(self, key: str, parts: list[str], extras: Extras) -> NDArray[np.float32]:
         values = self.data.ordered(parts, extras.names.get(key, []))
         shapes = {**self.config.input_features, **self.config.output_features}
-        if shapes[key].shape != values.shape[1:]:
+        width = values.shape[1] + len(extras.angles.get(key, {}))
+        if shapes[key].shape != (width,):
             raise DatasetError(
                 self.data.name,
-                f"{', '.join(parts)} has {values.shape[1]} elements, the policy's {key} "
+                f"{', '.join(parts)} gives {width} elements, the policy's {key} "
                 f"{shapes[key].shape[0]}",
                 "Take the dataset that it was trained on.",
             )

@@ -130,7 +130,8 @@ def _inputs(policy: Policy, rig: Rig) -> list[str]:
         elif feature.type is FeatureType.VISUAL:
             lines += _camera(policy, key, feature.shape, rig.features[sources[key][0]].stream, rig)
         elif sources[key] == [STATE] and _is_joint_stream(rig, STATE):
-            if feature.shape != (JOINT_COUNT,):
+            width = JOINT_COUNT + len(policy.extras.angles.get(key, {}))
+            if feature.shape != (width,):
                 lines.append(f"{key}: {feature.shape[0]} values, the arm has {JOINT_COUNT} joints")
             lines += _names(policy, key, JOINT_NAMES)
     return lines

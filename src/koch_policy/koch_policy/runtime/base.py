@@ -235,7 +235,9 @@ def example_observation(checkpoint: Checkpoint, seed: int = 0) -> dict[str, Any]
             result[key] = draw.integers(0, 256, size, dtype=np.uint8)
         elif key in (STATE, ENVIRONMENT):
             noise = torch.from_numpy(draw.standard_normal(feature.shape).astype(np.float32))
-            result[key] = checkpoint.normalizer.restore(key, 0.1 * noise).numpy()
+            values = checkpoint.normalizer.restore(key, 0.1 * noise).numpy()
+            # An angle comes as one element; any will do here.
+            result[key] = values[: len(values) - len(checkpoint.extras.angles.get(key, {}))]
     tasks = checkpoint.extras.tasks
     result[TASK] = tasks[0] if tasks else "pick up the block"
     return result

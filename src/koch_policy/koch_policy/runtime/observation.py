@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from koch_episodes.dataset.frames import crop_rgb, resize_rgb
+from koch_policy.angles import expand
 from koch_policy.checkpoint import Checkpoint
 from koch_policy.configs import ENVIRONMENT, STATE, TASK, TASK_EMBEDDING, FeatureType
 from koch_policy.errors import LayoutError, ObservationError
@@ -34,6 +35,7 @@ class ObservationReader:
         self.resize = bool(checkpoint.extras.runtime.get("resize", False))
         self.crops = dict(checkpoint.extras.crops)
         self._names = checkpoint.extras.names
+        self._angles = checkpoint.extras.angles
         self._past: deque[dict[str, Tensor]] = deque(maxlen=self.config.n_obs_steps)
         self._tasks: TaskEncoder | None = None
         if isinstance(self.config, FlowConfig) and self.config.task_dim:
@@ -104,6 +106,9 @@ class ObservationReader:
     def _vector(
         self, key: str, value: NDArray[Any], shape: tuple[int, ...]
     ) -> tuple[Tensor, bool]:
+        angles = self._angles.get(key)
+        if angles:
+            shape = (shape[0] - len(angles),)  # as it is given
         steps = (self.config.n_obs_steps, *shape)
         if value.shape not in (shape, steps) or value.dtype.kind not in "fiub":
             raise ObservationError(
@@ -112,6 +117,8 @@ class ObservationReader:
         if not np.isfinite(value).all():
             raise ObservationError(key, "NaN or infinity", "finite numbers")
         has_steps = value.shape == steps
+        if angles:
+            value = expand(value.astype(np.float32), self._names[key], angles)
         if has_steps and self.config.n_obs_steps == 1:
             value, has_steps = value[0], False
         return torch.from_numpy(np.array(value, dtype=np.float32)), has_steps

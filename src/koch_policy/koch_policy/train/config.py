@@ -54,6 +54,8 @@ class TrainConfig:
         inputs: Features the policy sees; empty = state, environment state, all cameras.
         outcomes: Only episodes that ended so, such as [success]; empty = all.
         parts: {feature: dataset keys}: join several vectors into one, e.g. two arms.
+        angles: {feature: {element: period}}: elements that fold, such as a yaw, which the policy
+            sees as sine and cosine; the period is in the element's unit.
         image_size: (height, width) pictures are reduced to; None keeps the camera's.
         crops: {camera feature: [left, top, width, height]}: the box of its images that the policy
             sees, as fractions of the image. Pixels then go where the work is.
@@ -88,6 +90,7 @@ class TrainConfig:
     inputs: tuple[str, ...] = ()
     outcomes: tuple[str, ...] = ()
     parts: Mapping[str, list[str]] = field(default_factory=dict)
+    angles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     image_size: tuple[int, int] | None = None
     crops: Mapping[str, list[float]] = field(default_factory=dict)
     imagenet_statistics: bool = True
@@ -151,6 +154,11 @@ class TrainConfig:
                 raise ConfigError(
                     "train", f"crops.{key}", box, "[left, top, width, height], fractions of 0 to 1"
                 )
+        for key, angles in self.angles.items():
+            if not isinstance(angles, Mapping) or not all(
+                isinstance(period, int | float) and period > 0 for period in angles.values()
+            ):
+                raise ConfigError("train", f"angles.{key}", angles, "{element: period above zero}")
         size = self.image_size
         if size is not None and (
             len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size)

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from koch_policy.angles import Angles
 from koch_policy.configs import ACTION, ACTION_IS_PAD, TASK_EMBEDDING, PolicyConfig
 from koch_policy.errors import DatasetError
 
@@ -67,6 +68,8 @@ class Demonstrations:
         task_index: int64 (N,), index into `tasks`.
         tasks: Task texts.
         names: {vector feature: names of its D elements}.
+        angles: {vector feature: {element: period}} that `vectors` holds as sine and cosine; the
+            names are those of the angles.
         robot_type, units, fingerprint, rig: Handed on to the checkpoint; may be empty.
     """
 
@@ -78,6 +81,7 @@ class Demonstrations:
     task_index: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     tasks: tuple[str, ...] = ()
     names: Mapping[str, list[str]] = field(default_factory=dict)
+    angles: Mapping[str, Angles] = field(default_factory=dict)
     robot_type: str = ""
     units: str = ""
     fingerprint: str = ""

@@ -24,7 +24,7 @@ from koch_policy.train.data import Demonstrations
 # Fields of `train` that decide about data, split, statistics or the saved state.
 _FIXED = (
     "seed", "validation_fraction", "inputs", "parts", "image_size", "imagenet_statistics",
-    "zero_range", "ema_decay",
+    "zero_range", "angles", "ema_decay",
 )  # fmt: skip
 _SHOWN = 12
 

@@ -143,6 +143,7 @@ def make_trainer(
         fps=data.fps,
         robot_type=data.robot_type,
         tasks=list(data.tasks),
+        angles={key: dict(value) for key, value in data.angles.items()},
         parts={key: list(value) for key, value in train.parts.items()},
         crops={key: list(box) for key, box in train.crops.items() if key in data.frames},
         runtime={} if train.image_size is None else {"resize": True},

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from koch_policy.angles import Angles, expand
 from koch_policy.configs import ACTION, ENVIRONMENT, STATE
 from koch_policy.errors import DatasetError
 from koch_policy.train.config import TrainConfig
@@ -81,8 +82,9 @@ def open_demonstrations(
     vectors: dict[str, NDArray[np.float32]] = {}
     names: dict[str, list[str]] = {}
     for key in [key for key in inputs if key not in reader.picture_keys] + [ACTION]:
-        vectors[key], found = recorded.vectors(parts.get(key, [key]))
+        values, found = recorded.vectors(parts.get(key, [key]))
         names[key] = list(found)
+        vectors[key] = expand(values, found, _angles(train, key, found, str(root)))
     frames: dict[str, Frames] = {}
     for key in inputs:
         if key in reader.picture_keys:
@@ -96,10 +98,23 @@ def open_demonstrations(
         task_index=reader.column("task_index").astype(np.int64).reshape(-1),
         tasks=tuple(reader.tasks),
         names=names,
+        angles={key: angles for key, angles in train.angles.items() if key in vectors},
         robot_type=reader.info.robot_type or "",
         units=recorded.made.units,
         fingerprint=recorded.made.fingerprint,
     )
+
+
+def _angles(train: TrainConfig, key: str, names: Sequence[str], where: str) -> Angles:
+    angles = train.angles.get(key, {})
+    if angles and key == ACTION:
+        raise DatasetError(where, "has the action among `angles`", "Only inputs can be expanded.")
+    missing = [name for name in angles if name not in names]
+    if missing:
+        raise DatasetError(
+            where, f"{key} has no angle {', '.join(missing)}", f"It has {', '.join(names)}."
+        )
+    return angles
 
 
 def _box(values: Sequence[float]) -> Crop:
