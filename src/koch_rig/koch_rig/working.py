@@ -27,11 +27,19 @@ class Working:
     Args:
         text: The step, or a function that gives the whole line.
         stream: Where to write; standard error if absent.
+        in_logs: Write lines where the stream is no terminal.
     """
 
-    def __init__(self, text: str | Callable[[], str], stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        text: str | Callable[[], str],
+        stream: TextIO | None = None,
+        *,
+        in_logs: bool = True,
+    ) -> None:
         self._stream = stream or sys.stderr
         self._is_terminal = self._stream.isatty()
+        self._is_quiet = not (in_logs or self._is_terminal)
         self._done = threading.Event()
         self._began_s = time.monotonic()
         self._lock = threading.Lock()
@@ -79,6 +87,8 @@ class Working:
             wait_s = _TERMINAL_S if self._is_terminal else plain_s
 
     def _draw(self) -> None:
+        if self._is_quiet:
+            return
         text = self._text
         if not callable(text):
             line = f"{text} ({time.monotonic() - self._since_s:.0f} s)"

@@ -34,6 +34,15 @@ def test_what_is_quick_says_nothing() -> None:
     assert screen.getvalue() == ""
 
 
+def test_a_log_can_be_left_alone() -> None:
+    log, screen = io.StringIO(), Screen()
+    for stream in (log, screen):
+        with Working("reading", stream, in_logs=False):
+            time.sleep(0.1)
+    assert log.getvalue() == ""
+    assert "reading" in screen.getvalue()
+
+
 def test_a_terminal_has_one_line_that_goes_away() -> None:
     screen = Screen()
     with Working("reading", screen) as work:

@@ -56,6 +56,7 @@ VERBS = (
     Verb("eval", "koch_sim.evaluate_cli", "measure the success of a policy in simulation"),
     Verb("completion", "koch_vla.completion", "let bash, zsh or fish complete koch's words"),
 )
+_LONG = ("train", "eval", "record", "run")  # say also in a log what they are doing
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 CAMERA_CALIBRATION = Verb("calibrate camera", "koch_cameras.calibrate_cli", "calibrate a camera")
 LOCKSTEP_RECORD = Verb("record --lockstep", "koch_sim.record_cli", "record the scripted expert")
@@ -113,7 +114,8 @@ def load(verb: Verb) -> Callable[[list[str]], int]:
         VerbUnavailableError: Its package, or a library that it needs, is not installed.
     """
     try:
-        with Working(f"koch {verb.name}: loading"):  # PyTorch alone takes seconds
+        # PyTorch alone takes seconds; what a script reads stays as it is elsewhere.
+        with Working(f"koch {verb.name}: loading", in_logs=verb.name in _LONG):
             module = importlib.import_module(verb.module)
     except ModuleNotFoundError as error:
         raise _unavailable(verb, error) from error

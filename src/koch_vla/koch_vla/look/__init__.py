@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     check_output(arguments.output)
 
-    with Working("koch look: loading") as work:
+    with Working("koch look: loading", in_logs=False) as work:
         from koch_vla.look.picture import draw
         from koch_vla.up import load_chosen_rig
 
