@@ -26,6 +26,7 @@ from koch_episodes.stream import NS_PER_S
 _FAR_NS = 5 * NS_PER_S
 _NEIGHBOURS = 2  # on each side
 Stamps = npt.NDArray[np.int64]
+Logged = npt.NDArray[np.float64]  # broken ones do not fit into 63 bits; to 256 ns is enough here
 
 
 class Stamped(NamedTuple):
@@ -72,14 +73,16 @@ class StampedBag:
                 value = self._decoded(message)
                 yield Stamped(message.topic, _header_ns(value), value)
 
-    def _stamps(self) -> dict[str, tuple[Stamps, Stamps]]:
-        found: dict[str, list[tuple[int, int]]] = {topic: [] for topic in self._topics}
+    def _stamps(self) -> dict[str, tuple[Stamps, Logged]]:
+        stamps: dict[str, list[int]] = {topic: [] for topic in self._topics}
+        logged: dict[str, list[float]] = {topic: [] for topic in self._topics}
         for message in self._bag.messages(self._topics):
-            found[message.topic].append((self._stamp_ns(message), message.log_ns))
-        tables = {
-            topic: np.array(rows, dtype=np.int64).reshape(-1, 2) for topic, rows in found.items()
+            stamps[message.topic].append(self._stamp_ns(message))
+            logged[message.topic].append(float(message.log_ns))
+        return {
+            topic: (np.array(stamps[topic], np.int64), np.array(logged[topic], np.float64))
+            for topic in self._topics
         }
-        return {topic: (table[:, 0], table[:, 1]) for topic, table in tables.items()}
 
     def _stamp_ns(self, message: RawMessage) -> int:
         if cdr.is_little_endian(message.data) and len(message.data) >= 12:
@@ -93,7 +96,7 @@ class StampedBag:
         except DecodeError as exc:
             raise EpisodeError(self._bag.name, f"{message.topic}: {exc}") from exc
 
-    def _judge(self, topic: str, stamps: Stamps, logged: Stamps) -> npt.NDArray[np.bool_]:
+    def _judge(self, topic: str, stamps: Stamps, logged: Logged) -> npt.NDArray[np.bool_]:
         """Mark the samples of a topic whose stamp can be believed."""
         kept = stamps > 0
         zero = len(stamps) - int(kept.sum())
@@ -113,7 +116,7 @@ class StampedBag:
         self._require_one_clock(topic, stamps[kept], logged[kept])
         return kept
 
-    def _require_one_clock(self, topic: str, stamps: Stamps, logged: Stamps) -> None:
+    def _require_one_clock(self, topic: str, stamps: Stamps, logged: Logged) -> None:
         steps = np.diff(stamps - logged)
         back = np.flatnonzero((np.diff(stamps) < -NS_PER_S) | (np.abs(steps) > _FAR_NS))
         if len(back):
@@ -128,7 +131,7 @@ class StampedBag:
             )
 
 
-def _outliers(lead_ns: Stamps) -> npt.NDArray[np.bool_]:
+def _outliers(lead_ns: Logged) -> npt.NDArray[np.bool_]:
     """Mark samples whose stamp runs ahead of its log time otherwise than the neighbours'."""
     if not len(lead_ns):
         return np.zeros(0, dtype=bool)

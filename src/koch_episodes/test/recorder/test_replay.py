@@ -32,12 +32,14 @@ def bag(tmp_path: Path, joint_topic: Any, joint_state: Any) -> Callable[..., Pat
         positions: list[float],
         names: tuple[str, ...] = JOINT_NAMES,
         topic: str = "/follower/joint_command",
+        broken_log_ns: int = 0,
     ) -> Path:
         writer = BagWriter(tmp_path / "episode_000000", {})
         kind: Topic = joint_topic[0]
         number = writer.add_topic(Topic(topic, kind.type, kind.definition, kind.form))
         for index, (time_s, position) in enumerate(zip(times_s, positions, strict=True)):
             stamp, log_ns = START_NS + round(time_s * NS), START_NS + index
+            log_ns = broken_log_ns if index == 5 and broken_log_ns else log_ns
             writer.write(number, joint_state(stamp, position, names), log_ns, log_ns)
         return writer.finish({})
 
@@ -92,6 +94,12 @@ def test_a_clock_that_is_set_back_is_refused(bag: Any, back_s: float) -> None:
     second = [time_s - back_s for time_s in first]
     with pytest.raises(EpisodeError, match=r"the clock jumps by -.*Convert it, which splits"):
         load_motion(bag(first + second, [0.0] * 120))
+
+
+def test_a_log_time_that_rolled_over_costs_one_sample(bag: Any) -> None:
+    times = [0.05 * k for k in range(40)]
+    _, motion = load_motion(bag(times, times, broken_log_ns=(1 << 64) - 1))
+    assert 39 <= len(motion.times_s) <= 40
 
 
 def test_a_bag_without_stamps_says_so(bag: Any) -> None:
