@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: A leader that was silent for longer may have been moved, or have lost its turns, unseen: whoever
 #: teleoperates must engage anew. Its driver stays silent for longer after each fault.
-LEADER_LOST_S = 0.5
+LEADER_LOST_S = 1.0
 
 
 class PoseMap:
