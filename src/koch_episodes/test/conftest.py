@@ -108,6 +108,17 @@ def stream_state() -> Callable[..., Any]:
     return make
 
 
+@pytest.fixture
+def episode_event() -> Callable[..., Any]:
+    """An EpisodeEvent: stamp [ns], kind, episode index and outcome."""
+
+    def make(stamp_ns: int, kind: int, index: int = 0, outcome: str = "") -> Any:
+        event = STORE.types["koch_interfaces/msg/EpisodeEvent"]
+        return event(header(stamp_ns), kind, index, "Do it.", outcome, "")
+
+    return make
+
+
 def compressed(stamp_ns: int, jpeg: bytes) -> Any:
     return STORE.types["sensor_msgs/msg/CompressedImage"](
         header(stamp_ns), "jpeg", np.frombuffer(jpeg, np.uint8)

@@ -268,3 +268,55 @@ def test_two_arms_in_one_feature(
     assert not validate_dataset(out).findings
     with pytest.raises(MappingError, match="several"):
         convert([bag], bag.parent / "other", ConvertOptions(tcp_pose=True))
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("first", [150, 60])
+def test_array_that_grows_is_not_cut(
+    write_bag: Callable[..., Path], first: int, named: bool
+) -> None:
+    """A gripper was added in front: what was element 0 is element 2 now."""
+
+    def grown(messages: list[Any]) -> list[Any]:
+        states = [message for message in messages if message[0] == STATES]
+        for number, (*_, message) in enumerate(states):
+            message.name = [] if not named else ["e0", "e1", "e2"]
+            message.position = np.array([number, 1.0, 2.0])
+            if number >= first:
+                message.name = [] if not named else ["g0", "g1", "e0", "e1", "e2"]
+                message.position = np.array([7.0, 8.0, number, 1.0, 2.0])
+        return messages
+
+    bag = write_bag(change=grown)
+    mapping = bag.parent / "map.yaml"
+    mapping.write_text(MAP.format(state=STATES, action="/follower/joint_command"))
+    result = convert([bag], bag.parent / "out", ConvertOptions(map=mapping))
+    reader = LeRobotDatasetReader(bag.parent / "out")
+    table, names = reader.column("observation.state"), reader.features["observation.state"].names
+    if named:  # by name nothing is lost
+        assert len(reader) > (55 if first > 100 else 38)  # most messages have five
+        assert names is not None
+        assert np.ptp(table[:, names.index("e1")]) == 0
+        return
+    longest = max(first, 200 - first)
+    assert len(table[0]) == (3 if first == longest else 5)
+    assert np.ptp(table[:, -1]) == 0
+    assert np.ptp(table[:, -3]) > longest - 20
+    assert f"elements without names, most have {len(table[0])}" in str(result.reports)
+
+
+def test_elements_chosen_of_an_array_may_be_few(write_bag: Callable[..., Path]) -> None:
+    def nameless(messages: list[Any]) -> list[Any]:
+        for topic, *_, message in messages:
+            if topic == STATES:
+                message.name = []
+        return messages
+
+    bag = write_bag(change=nameless)
+    mapping = bag.parent / "map.yaml"
+    chosen = f"{{topic: {STATES}, names: [value_4, value_0]}}"
+    mapping.write_text(MAP.format(state=chosen, action="/follower/joint_command"))
+    convert([bag], bag.parent / "out", ConvertOptions(map=mapping))
+    reader = LeRobotDatasetReader(bag.parent / "out")
+    off = reader.column("observation.state") - reader.column("action")[:, [4, 0]]
+    assert np.abs(off).max() < 0.03

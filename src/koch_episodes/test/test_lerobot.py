@@ -9,7 +9,9 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from koch_episodes.convert import ConvertOptions, convert
@@ -35,6 +37,61 @@ print(json.dumps({
 }))
 """
 
+TABLES = """
+import json, sys
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+data = LeRobotDataset("local/test", root=sys.argv[1], video_backend="pyav")
+keys = ("intervention", "next.done", "next.reward", "next.success")
+print(json.dumps({
+    **{key: [float(data[i][key]) for i in range(len(data))] for key in keys},
+    "outcomes": list(data.meta.episodes["outcome"]),
+    "q50": float(data.meta.stats["action"]["q50"][0]),
+}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PYTHON, reason="KOCH_LEROBOT_PYTHON does not name an interpreter")
+def test_lerobot_reads_interventions_outcomes_and_rewards(
+    write_bag: Callable[..., Path], episode_event: Callable[..., Any], tmp_path: Path
+) -> None:
+    def helped(messages: list[Any]) -> list[Any]:
+        name, begin = "koch_interfaces/msg/EpisodeEvent", messages[0][3]
+        for seconds, kind in ((0.3, 3), (0.6, 4)):
+            stamp = begin + round(seconds * 1e9)
+            event = episode_event(stamp, kind)
+            messages.append(("/episodes/events", name, stamp + 1_000_000, stamp, event))
+        return sorted(messages, key=lambda message: message[2])
+
+    bags = [write_bag(f"e{k}", seconds=1.0, change=helped if k else None) for k in range(2)]
+    out = tmp_path / "out"
+    convert(bags, out, ConvertOptions(rewards=True))
+    found = lerobot(TABLES, tmp_path, str(out))
+    reader = LeRobotDatasetReader(out)
+    for key in ("intervention", "next.done", "next.reward", "next.success"):
+        assert found[key] == reader.column(key).astype(float).tolist()
+    assert sum(found["intervention"]) == 9
+    assert found["outcomes"] == ["success", "success"]
+    assert found["q50"] == pytest.approx(float(np.median(reader.column("action")[:, 0])))
+
+
+def lerobot(script: str, folder: Path, *arguments: str) -> dict[str, Any]:
+    """Run a script in LeRobot's environment; returns the JSON of its last line."""
+    done = subprocess.run(
+        [PYTHON, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        env={
+            **{k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+            "HF_HUB_OFFLINE": "1",
+            "HF_HOME": str(folder / "hf"),
+        },
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
 
 @pytest.mark.slow
 @pytest.mark.skipif(not PYTHON, reason="KOCH_LEROBOT_PYTHON does not name an interpreter")
@@ -45,19 +102,7 @@ def test_lerobot_reads_what_we_read(
     bags = [write_bag(f"episode_{k}", seconds=1.0) for k in range(2)]
     out, camera = tmp_path / "out", "observation.images.above"
     convert(bags, out, ConvertOptions(codec=codec))
-    done = subprocess.run(
-        [PYTHON, "-c", SCRIPT, str(out), camera],
-        capture_output=True,
-        text=True,
-        timeout=110,
-        env={
-            **{k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
-            "HF_HUB_OFFLINE": "1",
-            "HF_HOME": str(tmp_path / "hf"),
-        },
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = lerobot(SCRIPT, tmp_path, str(out), camera)
     reader = LeRobotDatasetReader(out)
     assert found["length"] == len(reader) == 60
     assert found["task"] == reader[0]["task"]

@@ -58,6 +58,11 @@ def _parser() -> argparse.ArgumentParser:
         "--delta-actions", action="store_true", help="store action minus observation.state"
     )
     parser.add_argument(
+        "--include-rewards",
+        action="store_true",
+        help="add next.reward, next.done and next.success, by the episodes' outcome",
+    )
+    parser.add_argument(
         "--split-at-gaps",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -110,6 +115,7 @@ def _options(args: argparse.Namespace) -> ConvertOptions:
         action_from=ActionFrom(args.action_from),
         tcp_pose=args.include_tcp_pose,
         delta_actions=args.delta_actions,
+        rewards=args.include_rewards,
         split_at_gaps=args.split_at_gaps,
         min_seconds=args.min_seconds,
         trim_idle_s=args.trim_idle,

@@ -13,7 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_episodes.bag import Bag
-from koch_episodes.convert.mapping import ACTION, STATE, TCP_POSE, FeatureMap
+from koch_episodes.convert.mapping import (
+    ACTION,
+    DONE,
+    REWARD,
+    STATE,
+    SUCCESS,
+    TCP_POSE,
+    FeatureMap,
+)
 from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.plan import Segment
 from koch_episodes.dataset.layout import quaternions
@@ -84,6 +92,22 @@ def dataset_columns(
         return {key: table.astype(np.float32) for key, table in columns.items()}
 
 
+def reward_columns(length: int, *, succeeds: bool) -> dict[str, npt.NDArray[Any]]:
+    """Return what LeRobot's tables say of an episode's end.
+
+    Args:
+        length: Count of frames.
+        succeeds: Whether the task is done at the last one.
+
+    Returns:
+        ``next.done`` true at the last frame, ``next.success`` there where it `succeeds`, and
+        ``next.reward`` 1 there, else 0.
+    """
+    last = np.arange(length) == length - 1
+    success = last & succeeds
+    return {DONE: last, SUCCESS: success, REWARD: success.astype(np.float32)}
+
+
 def continuous(table: Table, places: list[int]) -> Table:
     """Give the quaternions of an episode the signs that make them one motion.
 
@@ -102,7 +126,7 @@ def continuous(table: Table, places: list[int]) -> Table:
     steps = np.sign(np.sum(turns[1:] * turns[:-1], axis=1))
     first = np.sign(turns[0, np.abs(turns[0]).argmax()])
     signs = np.cumprod(np.where(np.concatenate([[first], steps]) < 0.0, -1.0, 1.0))
-    result = table.copy()
+    result: Table = table.copy()
     result[:, places] = turns * signs[:, None]
     return result
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from koch_episodes.bag import RawMessage
 from koch_episodes.bag.types import TypeDecoder
@@ -16,7 +17,7 @@ from koch_episodes.convert.clock import Runs
 from koch_episodes.stream import NS_PER_S
 
 EVENTS_TYPE = "koch_interfaces/msg/EpisodeEvent"
-START, STOP, DISCARD, LABEL, UNDO = 0, 1, 2, 5, 6
+START, STOP, DISCARD, INTERVENTION_BEGIN, INTERVENTION_END, LABEL, UNDO = range(7)
 _ALWAYS_NS = 1 << 62
 LAST_RUN = 1 << 30
 
@@ -28,7 +29,7 @@ class Event(NamedTuple):
         place: In the bag.
         log_ns: Arrival at the recorder, [ns].
         stamp_ns: Header stamp, [ns].
-        kind: START, STOP, DISCARD, LABEL or UNDO.
+        kind: START, STOP, DISCARD, INTERVENTION_BEGIN, INTERVENTION_END, LABEL or UNDO.
         index: The recorder's episode number.
         task: Task text.
         outcome: Label.
@@ -164,20 +165,61 @@ def _said_by(
     events: Sequence[Event], runs: Runs, notes: list[str], *, by_log: bool
 ) -> list[Window]:
     """The episodes that start and stop events of a bag tell of."""
-    times = []
     for event in events:
         note = f"{event.topic}: timed by the recorder's clock"
         if event.stamp_ns <= 0 and note not in notes:
             notes.append(note)
-        times.append(event.log_ns if by_log or event.stamp_ns <= 0 else event.stamp_ns)
-    places = np.array([event.place for event in events], dtype=np.int64)
     found: list[Window] = []
+    for moment, event in _in_order(events, runs, by_log=by_log):
+        _apply(found, moment, event)
+    return found
+
+
+def _in_order(events: Sequence[Event], runs: Runs, *, by_log: bool) -> list[tuple[Moment, Event]]:
+    """Events with their times: several senders overtake each other."""
+    times = [event.log_ns if by_log or event.stamp_ns <= 0 else event.stamp_ns for event in events]
+    places = np.array([event.place for event in events], dtype=np.int64)
     in_run = runs.at(places, np.array(times, dtype=np.int64)).tolist()
     said = [Moment(*pair) for pair in zip(in_run, times, strict=True)]
-    # Several senders overtake each other; of one time the order of the bag counts.
-    for number in sorted(range(len(events)), key=lambda number: said[number]):
-        _apply(found, said[number], events[number])
-    return found
+    # Of one time the order of the bag counts.
+    order = sorted(range(len(events)), key=lambda number: said[number])
+    return [(said[number], events[number]) for number in order]
+
+
+class Interventions:
+    """When a human drove instead of the policy, by the policy node's events.
+
+    Args:
+        events: Of the bag.
+        runs: Of the clock.
+        by_log: As in `windows_of`.
+    """
+
+    def __init__(self, events: Sequence[Event], runs: Runs, *, by_log: bool) -> None:
+        told = [event for event in events if tells_intervention(event)]
+        self._changes = [
+            (moment, event.kind == INTERVENTION_BEGIN)
+            for moment, event in _in_order(told, runs, by_log=by_log)
+        ]
+
+    def at(self, run: int, ticks_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Tell for each tick of one run of the clock whether a human drove, shape (T,).
+
+        Before the first event the other one drove; the last one lasts to the end.
+        """
+        human = bool(self._changes) and not self._changes[0][1]
+        result = np.full(len(ticks_ns), human)
+        for moment, human in self._changes:
+            if moment.run < run:
+                result[:] = human
+            elif moment.run == run:
+                result[ticks_ns >= moment.time_ns] = human
+        return result
+
+
+def tells_intervention(event: Event) -> bool:
+    """Whether an event says that a human took over or gave back."""
+    return event.kind in (INTERVENTION_BEGIN, INTERVENTION_END)
 
 
 def _apply(windows: list[Window], moment: Moment, event: Event) -> None:

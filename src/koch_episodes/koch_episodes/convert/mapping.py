@@ -23,6 +23,8 @@ from koch_rig.rig import Rig
 ACTION = "action"
 STATE = "observation.state"
 TCP_POSE = "observation.tcp_pose"
+INTERVENTION = "intervention"
+DONE, REWARD, SUCCESS = "next.done", "next.reward", "next.success"
 PICTURES = "observation.images."
 _DEFAULT_AGE_S = 0.2
 _KEY = re.compile(r"[^./\s\x00-\x1f\x7f\ud800-\udfff][^/\x00-\x1f\x7f\ud800-\udfff]*")

@@ -52,6 +52,7 @@ class ConvertOptions:
         action_from: Source of the action of a rig.
         tcp_pose: Add ``observation.tcp_pose`` (xyz and 6D rotation in the arm's base frame).
         delta_actions: Store action minus observation.state.
+        rewards: Add ``next.reward``, ``next.done`` and ``next.success``, by the outcome.
         split_at_gaps: Make one episode of every piece between gaps; False: leave out episodes
             that have a gap.
         min_seconds: Leave out pieces between gaps that are shorter, [s]; episodes without gaps
@@ -75,6 +76,7 @@ class ConvertOptions:
     action_from: ActionFrom = ActionFrom.COMMAND
     tcp_pose: bool = False
     delta_actions: bool = False
+    rewards: bool = False
     split_at_gaps: bool = True
     min_seconds: float = 1.0
     trim_idle_s: float | None = None

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from koch_episodes.bag import find_bags
+from koch_episodes.convert.mapping import INTERVENTION
 from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.pool import Progress, look_at_bags, prepare, run_jobs
 from koch_episodes.convert.schema import dataset_features, decide_schema, find_map
 from koch_episodes.convert.worker import Job, LookTask, survey_of
-from koch_episodes.dataset.layout import DEFAULT_FEATURES, KOCH, REPORT, DatasetInfo
+from koch_episodes.dataset.layout import DEFAULT_FEATURES, KOCH, REPORT, DatasetInfo, load_info
 from koch_episodes.dataset.part import EpisodePart
 from koch_episodes.dataset.start import start_of
 from koch_episodes.dataset.validate import validate_dataset
@@ -181,6 +182,10 @@ def _convert(
         rig_print,
         [line for task in tasks for line in looks[task].damage],
     )
+    mapped = any(feature.key == INTERVENTION for feature in feature_map.features)
+    told = any(look.intervened for look in looks.values())
+    told |= append and INTERVENTION in load_info(out).features
+    schema = replace(schema, intervention=told and not mapped)
     features = dataset_features(feature_map, schema, options)
     _check_same_making(out, earlier, _sidecar(options, schema.fingerprint, None, {}))
     if append:  # what does not fit is no reason to convert first

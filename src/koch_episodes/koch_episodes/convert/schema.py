@@ -8,7 +8,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,12 @@ from koch_episodes.bag import Bag, open_bag
 from koch_episodes.convert.choose import damage_told
 from koch_episodes.convert.mapping import (
     ACTION,
+    DONE,
+    INTERVENTION,
     PICTURES,
+    REWARD,
     STATE,
+    SUCCESS,
     TCP_POSE,
     FeatureMap,
     element_names,
@@ -52,15 +56,17 @@ class Schema:
         names: Topic to element names, for vector topics.
         sizes: Topic to (height, width) in [px], for picture topics.
         fingerprint: The rig's, or None.
+        intervention: Whether there is a column that says when a human drove.
     """
 
     names: Mapping[str, tuple[str, ...]]
     sizes: Mapping[str, tuple[int, int]]
     fingerprint: str | None
+    intervention: bool = False
 
     def to_json(self) -> str:
         """Return a text that differs where schemas do."""
-        return json.dumps([dict(self.names), dict(self.sizes), self.fingerprint], sort_keys=True)
+        return json.dumps(asdict(self), sort_keys=True)
 
 
 def rig_of(bag: Bag, options: ConvertOptions) -> Rig | None:
@@ -250,6 +256,14 @@ def dataset_features(
                 "a rig whose observation.state comes from one arm",
             )
         specs[TCP_POSE] = FeatureSpec("float32", (9,), _TCP_NAMES)
+    if schema.intervention:
+        specs[INTERVENTION] = FeatureSpec("bool", (1,))
+    if options.rewards:
+        taken = [key for key in (DONE, REWARD, SUCCESS) if key in specs]
+        if taken:
+            raise MappingError("--include-rewards", f"{taken[0]} in the mapping", "one of the two")
+        specs[REWARD] = FeatureSpec("float32", (1,))
+        specs.update({key: FeatureSpec("bool", (1,)) for key in (DONE, SUCCESS)})
     if options.delta_actions:
         shapes = {specs[key].shape if key in specs else None for key in (ACTION, STATE)}
         if len(shapes) > 1 or None in shapes:

@@ -22,11 +22,17 @@ from koch_episodes.bag import Bag, open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert.advice import advice, split_report
 from koch_episodes.convert.choose import choose, damage_told, unused_ends, why_nothing
-from koch_episodes.convert.columns import dataset_columns, joint_units
-from koch_episodes.convert.events import windows_of
+from koch_episodes.convert.columns import dataset_columns, joint_units, reward_columns
+from koch_episodes.convert.events import Interventions, tells_intervention, windows_of
 from koch_episodes.convert.idle import trimmed
 from koch_episodes.convert.lag import delays_of
-from koch_episodes.convert.mapping import FeatureMap, Source, check_effect, with_names
+from koch_episodes.convert.mapping import (
+    INTERVENTION,
+    FeatureMap,
+    Source,
+    check_effect,
+    with_names,
+)
 from koch_episodes.convert.options import ConvertOptions, StampFrom
 from koch_episodes.convert.plan import BagPlan, Segment, part_key, plan_bag
 from koch_episodes.convert.render import Broken, BrokenPicturesError, VectorGatherer, render
@@ -122,12 +128,14 @@ class Look:
         damage: What of the bag could not be read.
         error: Why there was none, empty otherwise.
         fatal: Whether going on with other bags is senseless (disk full).
+        intervened: Whether a human took over from the policy.
     """
 
     tally: dict[str, Counter[Form]]
     damage: tuple[str, ...] = ()
     error: str = ""
     fatal: bool = False
+    intervened: bool = False
 
 
 def finished(job: Job) -> JobResult | None:
@@ -147,7 +155,8 @@ def look_at_bag(task: LookTask) -> Look:
     try:
         task.survey.parent.mkdir(parents=True, exist_ok=True)
         survey = survey_of(task)
-        return Look(tally_of(survey), tuple(survey.damage))
+        intervened = any(map(tells_intervention, survey.events))
+        return Look(tally_of(survey), tuple(survey.damage), intervened=intervened)
     except KochError as exc:
         return Look({}, error=str(exc))
     except OSError as exc:
@@ -265,6 +274,8 @@ class _BagConversion:
                 why = [why_nothing(plan, self.notes, self.bag.damage)]
                 why += advice([split], self.options.min_seconds)
                 raise EpisodeError(self.bag.name, "; ".join(why))
+            lasts = {id(each.segments[-1]) for each in plan.windows if each.segments}
+            ends = [id(segment) in lasts for segment in segments]
             folders = [self.job.folder / f"part_{n:04d}" for n in range(len(segments))]
             for folder in folders:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -278,9 +289,9 @@ class _BagConversion:
                 broken |= exc.broken
         reports = []
         by_window = {id(each.window): each for each in plan.windows}
-        for segment, folder, stats in zip(segments, folders, pictures, strict=True):
-            self._save(segment, folder, stats)
+        for segment, folder, stats, is_last in zip(segments, folders, pictures, ends, strict=True):
             each = by_window[id(segment.window)]
+            self._save(segment, folder, stats, is_last=is_last)
             reports.append(segment_report(segment, each, plan.streams, self.map.fps))
         delays = delays_of(plan.streams, frozenset(self.job.schema.sizes))
         report = bag_report(
@@ -293,6 +304,7 @@ class _BagConversion:
             self.survey, self.map.sources, self.options.stamps, self._why_not, broken
         )
         by_log = all(stream.clock is StampFrom.RECEIVE for stream in streams)
+        self.interventions = Interventions(self.survey.events, runs, by_log=by_log)
         windows = windows_of(self.survey.events, self.bag.custom, runs, self.notes, by_log=by_log)
         for stream in streams:
             self.notes += [note for note in stream.notes if note not in self.notes]
@@ -416,7 +428,9 @@ class _BagConversion:
                 )
         return sizes
 
-    def _save(self, segment: Segment, folder: Path, pictures: dict[str, Stats]) -> None:
+    def _save(
+        self, segment: Segment, folder: Path, pictures: dict[str, Stats], *, is_last: bool
+    ) -> None:
         given = (self.options.task, segment.window.task, self.map.task)
         task = next((text for text in given if text and text.strip()), None)
         if task is None:
@@ -428,6 +442,12 @@ class _BagConversion:
                 raise EpisodeError(
                     self.bag.name, f"{key}: values too large for 32 bits", "Check the 'scale'."
                 )
+        outcome = segment.window.outcome
+        if self.job.schema.intervention:
+            columns[INTERVENTION] = self.interventions.at(segment.run, segment.ticks_ns)
+        if self.options.rewards:
+            succeeds = is_last and outcome == "success"
+            columns.update(reward_columns(segment.length, succeeds=succeeds))
         stats = {key: column_stats(values) for key, values in columns.items()}
         videos = {key: folder / f"{key}.mp4" for key in pictures}
         settings = self._settings()
@@ -435,6 +455,7 @@ class _BagConversion:
             key: video_info(vars(probe(path)), settings, self.map.fps)
             for key, path in videos.items()
         }
-        EpisodePart(task, columns, {**stats, **pictures}, videos, info, segment.length).save(
-            folder
+        part = EpisodePart(
+            task, columns, {**stats, **pictures}, videos, info, segment.length, outcome
         )
+        part.save(folder)
