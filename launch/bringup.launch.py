@@ -8,12 +8,19 @@ ros2 launch koch_vla bringup.launch.py rig:=my_rig.yaml record:=true rviz:=true
 
 from typing import Any
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction
+from launch.events import matches_action
+from launch.events.process import ProcessExited, ShutdownProcess
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from koch_vla.launch_nodes import LAUNCH_ARGUMENTS, graph_from_launch, node_arguments
+from koch_vla.launch_nodes import (
+    LAUNCH_ARGUMENTS,
+    graph_from_launch,
+    node_arguments,
+    stays_down,
+)
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 
@@ -35,7 +42,19 @@ def _action(arguments: dict[str, Any]) -> Node:
         }
         for parameters in arguments["parameters"]
     ]
+    arguments["on_exit"] = _stay_down
     return Node(**arguments)
+
+
+def _stay_down(event: ProcessExited, _: LaunchContext) -> list[LaunchDescriptionEntity] | None:
+    """End the respawn of a node that ended well or whose configuration is wrong.
+
+    Launch starts a respawned node again whatever its exit code. It waits for the delay first, and
+    a node that is shut down meanwhile is not started.
+    """
+    if not stays_down(event.returncode):
+        return None
+    return [EmitEvent(event=ShutdownProcess(process_matcher=matches_action(event.action)))]
 
 
 def generate_launch_description() -> LaunchDescription:

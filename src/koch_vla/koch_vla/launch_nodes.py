@@ -97,19 +97,9 @@ def graph_from_launch(values: Mapping[str, str]) -> tuple[NodeSpec, ...]:
     return specs
 
 
-def stay_down(event: Any, _context: Any) -> list[Any] | None:
-    """What launch does when a node's process ends: after some exit codes it stays down.
-
-    Launch itself starts a respawned node again whatever its exit code. It waits for the delay
-    first, and a node that is shut down meanwhile is not started.
-    """
-    if event.returncode not in STAYS_DOWN:
-        return None
-    from launch.actions import EmitEvent
-    from launch.events import matches_action
-    from launch.events.process import ShutdownProcess
-
-    return [EmitEvent(event=ShutdownProcess(process_matcher=matches_action(event.action)))]
+def stays_down(returncode: int) -> bool:
+    """Whether a node whose process ended so is not started again, as under `koch up`."""
+    return returncode in STAYS_DOWN
 
 
 def node_arguments(spec: NodeSpec) -> dict[str, Any]:
@@ -126,7 +116,6 @@ def node_arguments(spec: NodeSpec) -> dict[str, Any]:
         "arguments": list(spec.arguments),
         "respawn": spec.respawn,
         "respawn_delay": spec.respawn_delay_s,
-        "on_exit": stay_down,
         "output": "screen",
         "emulate_tty": True,
     }
