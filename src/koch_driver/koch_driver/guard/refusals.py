@@ -6,17 +6,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from math import isfinite
-from typing import NamedTuple
 
 from koch_driver.guard.rules import Intervention, Rule
 from koch_rig.joints import JOINT_NAMES
 
 # So old a stamp is none at all: 0, or of another clock.
 _NO_STAMP_S = 1e8
+_TEXTS = {
+    Rule.SENDER: "several publishers send on this topic: stop all but one",
+    Rule.SOURCE: "no such source",
+    Rule.STOP: "the arm is stopped: call resume",
+    Rule.PRIORITY: "a source of higher priority drives",
+}
 
 
-class Refusal(NamedTuple):
+@dataclass(frozen=True)
+class Refusal:
     """Commands of one source that were refused for one reason.
 
     Attributes:
@@ -82,9 +89,4 @@ def _in_words(refusals: Sequence[Intervention]) -> str:
         if age_s < 0.0:
             return f"stamped {-age_s:.2f} s ahead: do the clocks of the two computers agree?"
         return f"stamped {age_s:.2f} s ago: late, or the clocks of the two computers differ"
-    return {
-        Rule.SENDER: "several publishers send on this topic: stop all but one",
-        Rule.SOURCE: "no such source",
-        Rule.STOP: "the arm is stopped: call resume",
-        Rule.PRIORITY: "a source of higher priority drives",
-    }.get(rule, rule.value)
+    return _TEXTS.get(rule) or str(rule.value)
