@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import importlib.util
 import time
 from collections.abc import Mapping, Sequence
@@ -235,7 +236,7 @@ class Wandb:
 
     def __init__(self, project: str, out: Path, recipe: Mapping[str, Any]) -> None:
         try:
-            import wandb
+            wandb = importlib.import_module("wandb")  # an extra that the user adds
         except ImportError as exc:
             raise ConfigError(
                 "train", "wandb", project, "null, as wandb is not installed",
