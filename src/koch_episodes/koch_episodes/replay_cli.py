@@ -12,6 +12,7 @@ from pathlib import Path
 from koch_episodes.replay.motion import load_motion
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
+from koch_rig.terminal import say
 from koch_rig.units import Units
 
 _COUNTDOWN_S = 3
@@ -60,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    say(line)
 
 
 def main(argv: list[str]) -> int:

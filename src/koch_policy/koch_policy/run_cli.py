@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from koch_episodes.recorder.keys import Keyboard
 from koch_episodes.recorder.plan import Key
-from koch_rig.terminal import Part, StatusLine
+from koch_rig.terminal import Part, StatusLine, say
 
 if TYPE_CHECKING:
     from koch_policy.nodes.run_client import RunClient
@@ -153,7 +153,7 @@ def _one_run(client: RunClient, options: argparse.Namespace, keyboard: Keyboard)
     """One goal from start to result, with its episode."""
     path = client.start_episode(options.task) if options.record else ""
     if path:
-        print(f"recording {path}")
+        say(f"recording {path}")
     client.start(options.task, options.max_duration, options.strategy)
     outcome = ""
     try:
@@ -163,11 +163,11 @@ def _one_run(client: RunClient, options: argparse.Namespace, keyboard: Keyboard)
     while (result := client.result()) is None:
         client.spin(_PERIOD_S)
     names = ("finished", "cancelled", "stale stream", "policy error", "mismatch", "refused")
-    print(f"{names[result.code]}: {result.reason}")
-    print(f"{result.steps} actions in {result.duration_s:.1f} s")
+    say(f"{names[result.code]}: {result.reason}")
+    say(f"{result.steps} actions in {result.duration_s:.1f} s")
     verdict = client.stop_episode(outcome or options.label) if options.record else ""
     if verdict:
-        print(f"episode {verdict}")
+        say(f"episode {verdict}")
     return {
         "code": int(result.code),
         "success": bool(result.success),
@@ -192,7 +192,7 @@ def _watch(client: RunClient, keyboard: Keyboard) -> str:
                 if key is Key.NEXT:
                     is_paused = not is_paused
                     line.end()
-                    print(client.switch("pause" if is_paused else "resume"))
+                    say(client.switch("pause" if is_paused else "resume"))
                 elif key in (Key.QUIT, Key.SUCCESS, Key.FAILURE):
                     outcome = {Key.SUCCESS: "success", Key.FAILURE: "failure"}.get(key, "")
                     client.cancel()

@@ -27,7 +27,12 @@ COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "magenta": 35, "cya
 
 
 def say(text: str = "") -> None:
-    """Write one line to standard output and flush it, so that pipes see it at once."""
+    """Write a line to standard output and flush it, so that pipes see it at once.
+
+    On a terminal it breaks between words, and goes on indented.
+    """
+    if sys.stdout.isatty():
+        text = fold(text, columns(sys.stdout), "    ")
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

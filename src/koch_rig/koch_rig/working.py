@@ -52,12 +52,13 @@ class Working:
         self._since_s = time.monotonic()
         self._text = text
 
-    def say(self, line: str) -> None:
-        """Write a line that stays."""
+    def say(self, line: str, stream: TextIO | None = None) -> None:
+        """Write a line that stays, where the sign of life is or to another stream."""
         with self._lock:
             self._wipe()
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            chosen = stream or self._stream
+            chosen.write(line + "\n")
+            chosen.flush()
 
     def __enter__(self) -> Working:
         """Start."""

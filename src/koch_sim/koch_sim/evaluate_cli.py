@@ -13,7 +13,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from koch_episodes.clip import write_clip
 from koch_rig.load import load_rig
@@ -155,7 +155,7 @@ def _evaluate_lockstep(options: argparse.Namespace) -> Evaluation:
     seeds = range(options.seed, options.seed + options.rollouts)
     with Working(f"koch eval: {options.rollouts} rollouts in lockstep") as work:
         for trial in over_processes(make, seeds, options.jobs):
-            _add(evaluation, trial, options.rollouts)
+            _add(evaluation, trial, options.rollouts, work.say)
             work.now(f"{len(evaluation.trials)} of {options.rollouts} rollouts")
     evaluation.policy = {"wall_s": time.monotonic() - begin}
     return evaluation
@@ -165,15 +165,17 @@ def _subject(options: argparse.Namespace) -> str:
     return f"policy {options.policy}" if options.policy is not None else "expert"
 
 
-def _add(evaluation: Evaluation, trial: Trial, total: int) -> None:
+def _add(
+    evaluation: Evaluation, trial: Trial, total: int, say: Callable[[str, TextIO], None]
+) -> None:
     """Count a rollout and say how it ended."""
     evaluation.trials.append(trial)
-    print(
+    line = (
         f"[{len(evaluation.trials)}/{total}] seed {trial.seed}: "
         f"{'success' if trial.success else 'failure'} after {trial.duration_s:.1f} s "
-        f"({trial.reason})",
-        flush=True,
+        f"({trial.reason})"
     )
+    say(line, sys.stdout)
 
 
 def _nothing() -> None:
@@ -234,9 +236,9 @@ def _evaluate(rig: Rig, options: argparse.Namespace, check: Callable[[], None]) 
                     f"[{number + 1}/{options.rollouts}] seed {seed}: ",
                     work.say,
                 )
-            if trial is None:
-                continue
-            _add(evaluation, trial, options.rollouts)
+                if trial is None:
+                    continue
+                _add(evaluation, trial, options.rollouts, work.say)
             film += evaluator.film
             if evaluator.picture is not None:
                 pictures.append((evaluator.picture, trial.success))

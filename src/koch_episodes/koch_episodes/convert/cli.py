@@ -20,6 +20,7 @@ from koch_episodes.convert.worker import JobResult
 from koch_episodes.dataset.layout import REPORT, Codec, Version
 from koch_episodes.errors import OptionError
 from koch_rig.errors import KochError
+from koch_rig.terminal import complain, say
 from koch_rig.units import Units
 
 _GAPS_SHOWN = 3  # per bag
@@ -145,19 +146,19 @@ class _Progress:
         head = f"[{done}/{total}] {result.report['bag']}"
         tail = f"  ({left:.0f} s to go)" if done < total else ""
         if result.error:
-            print(f"{head}: FAILED: {result.error}{tail}", file=sys.stderr)
+            complain(f"{head}: FAILED: {result.error}{tail}")
             return
         for episode in episodes:
-            print(f"{head}: {episode_line(episode)}{tail}", file=sys.stderr)
+            complain(f"{head}: {episode_line(episode)}{tail}")
         for name in ("damage", "notes"):
             for line in result.report.get(name, []):
-                print(f"    {name}: {line}", file=sys.stderr)
+                complain(f"    {name}: {line}")
         for topic, reasons in result.report.get("refused", {}).items():
             for why, count in reasons.items():
-                print(f"    refused: {count} of {topic}: {why}", file=sys.stderr)
+                complain(f"    refused: {count} of {topic}: {why}")
         for delay in result.report.get("clocks", {}).values():
             if delay["fault"]:
-                print(f"    warning: {delay['fault']}", file=sys.stderr)
+                complain(f"    warning: {delay['fault']}")
         gaps = result.report.get("gaps", [])
         for gap in gaps[:_GAPS_SHOWN]:
             print(
@@ -165,7 +166,7 @@ class _Progress:
                 file=sys.stderr,
             )
         if len(gaps) > _GAPS_SHOWN:
-            print(f"    and {len(gaps) - _GAPS_SHOWN} more gaps (in {REPORT})", file=sys.stderr)
+            complain(f"    and {len(gaps) - _GAPS_SHOWN} more gaps (in {REPORT})")
 
 
 def _summary(result: ConvertResult, out: Path, seconds: float) -> str:
@@ -203,7 +204,7 @@ def main(argv: list[str]) -> int:
             progress=_Progress(),
         )
     except KochError as exc:
-        print(f"koch convert: {exc}", file=sys.stderr)
+        complain(f"koch convert: {exc}")
         return 2
     except KeyboardInterrupt:
         print(
@@ -212,11 +213,11 @@ def main(argv: list[str]) -> int:
         )
         return 1
     for line in result.passed_over:
-        print(f"koch convert: passed over: {line}", file=sys.stderr)
+        complain(f"koch convert: passed over: {line}")
     splits = (report.get("split", {}) for report in result.reports)
     for line in advice(splits, args.min_seconds):
-        print(f"koch convert: warning: {line}", file=sys.stderr)
-    print(_summary(result, args.out, time.monotonic() - begin))
+        complain(f"koch convert: warning: {line}")
+    say(_summary(result, args.out, time.monotonic() - begin))
     return 1 if result.failed else 0
 
 

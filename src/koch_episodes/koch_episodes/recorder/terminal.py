@@ -18,6 +18,7 @@ from koch_episodes.recorder.keys import Keyboard
 from koch_episodes.recorder.plan import Key, PlanSettings, Presses, RecordPlan, Step, Verb
 from koch_episodes.recorder.session import Phase
 from koch_rig.errors import KochError
+from koch_rig.terminal import say
 from koch_rig.working import Working
 
 if TYPE_CHECKING:
@@ -240,8 +241,7 @@ class Recording:
             self._say(line)
 
     def _say(self, line: str) -> None:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+        say(line)
 
     @contextlib.contextmanager
     def _terminal(self) -> Iterator[None]:

@@ -36,6 +36,7 @@ from koch_policy.train.setup import make_trainer
 from koch_policy.train.source import open_demonstrations
 from koch_policy.train.state import MODEL_FOLDER
 from koch_rig.errors import KochError
+from koch_rig.terminal import complain
 from koch_rig.working import Working
 
 _SECOND_SIGNAL_S = 3.0
@@ -214,10 +215,10 @@ def main(argv: list[str]) -> int:
     try:
         train(parse(argv))
     except KochError as error:
-        print(f"koch train: {error}", file=sys.stderr)
+        complain(f"koch train: {error}")
         return 2
     except OSError as error:  # its text names the file
-        print(f"koch train: {error}. Check path, permissions and room.", file=sys.stderr)
+        complain(f"koch train: {error}. Check path, permissions and room.")
         return 2
     return 0
 

@@ -10,13 +10,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from koch_rig.terminal import paint, say, wants_colour
+from koch_rig.terminal import fold, limit, paint, say, wants_colour
 from koch_vla.doctor import devices, graphics, ros, system
 from koch_vla.doctor.finding import Finding, Status, fail, ok
 
 __all__ = ["Finding", "Status", "examine", "main"]
 
 COLOURS = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "red"}
+_MARGIN = " " * 23  # under the message
 
 
 def examine(folder: Path, rig: Path | None = None) -> Iterator[Finding]:
@@ -78,11 +79,20 @@ def check_rig(path: Path) -> Iterator[Finding]:
             yield ok(f"arm {arm.name}", f"{arm.port}, {arm.calibration_path.name}")
 
 
-def write_line(finding: Finding, *, colour: bool) -> str:
-    """One finding as text: status, check, message, and the fix below it."""
+def write_line(finding: Finding, *, colour: bool, width: int | None = None) -> str:
+    """One finding as text: status, check, message, and the fix below it.
+
+    Args:
+        finding: What was found.
+        colour: Escape sequences are understood.
+        width: Columns of the terminal; None for no limit.
+    """
     status = paint(f"{finding.status.value:<4}", COLOURS[finding.status], enabled=colour)
-    line = f"{status}  {finding.check:<16} {finding.message}"
-    return f"{line}\n{'':<6}{'':<16} -> {finding.fix}" if finding.fix else line
+    texts = [finding.message, *([f"-> {finding.fix}"] if finding.fix else [])]
+    if width is not None:
+        texts = [fold(text, width - len(_MARGIN)) for text in texts]
+    lines = "\n".join(texts).split("\n")
+    return f"{status}  {finding.check:<16} " + f"\n{_MARGIN}".join(lines)
 
 
 def main(argv: list[str]) -> int:
@@ -104,7 +114,7 @@ def main(argv: list[str]) -> int:
     for finding in examine(arguments.root, arguments.rig):
         findings.append(finding)
         if not arguments.json:
-            say(write_line(finding, colour=wants_colour(sys.stdout)))
+            say(write_line(finding, colour=wants_colour(sys.stdout), width=limit()))
     counts = {s: sum(f.status is s for f in findings) for s in Status}
     if arguments.json:
         say(json.dumps([finding.as_json() for finding in findings], indent=2))
