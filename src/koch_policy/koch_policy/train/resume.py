@@ -20,6 +20,7 @@ from koch_policy.errors import CheckpointError
 from koch_policy.normalize import Statistics
 from koch_policy.train.config import Recipe
 from koch_policy.train.data import Demonstrations
+from koch_rig.errors import KochError
 
 # Fields of `train` that decide about data, split, statistics or the saved state.
 _FIXED = (
@@ -35,9 +36,9 @@ class ResumeError(CheckpointError):
     def __init__(self, out: Path, lines: Sequence[str]) -> None:
         shown = "".join(f"\n  {line}" for line in lines[:_SHOWN])
         more = f"\n  and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-        super().__init__(
-            out,
-            f"the run was begun with something else (then -> now):{shown}{more}\n",
+        KochError.__init__(
+            self,
+            f"{out}: the run was begun with something else (then -> now):{shown}{more}\n"
             "Resume with what it was begun with, or start a new run from its weights: leave "
             f"--resume out, choose another --out and add --set train.pretrained_policy={out}",
         )
