@@ -27,7 +27,8 @@ from koch_rig.model import share_folder
 from koch_rig.units import Units
 from koch_sim.errors import SimulationError
 from koch_sim.lockstep import LockstepSettings
-from koch_sim.task import ENVIRONMENT_NAMES
+from koch_sim.tasks import BLOCK_IN_CUP, Wording
+from koch_sim.truth import ENVIRONMENT_NAMES
 
 ENVIRONMENT_ID = "KochTable-v0"
 #: 16 s at 30 Hz: more than twice what the expert takes.
@@ -55,6 +56,8 @@ class KochTable(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         crops: Mapping[str, Crop] | None = None,
         spread: float | None = None,
         randomise: bool = False,
+        task: str = BLOCK_IN_CUP.name,
+        wording: str = Wording.FIRST.value,
         render_mode: str | None = "rgb_array",
     ) -> None:
         """Open the simulation.
@@ -66,13 +69,17 @@ class KochTable(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             crops: Box per camera that is cut out first, as fractions of its image.
             spread: Part of the reachable area, 0..1; None takes the rig's.
             randomise: Vary looks, friction and servos too.
+            task: A key of `koch_sim.tasks.TASKS`.
+            wording: In which words the task is given: "first", "train" or "held-out".
             render_mode: "rgb_array" or None.
 
         Raises:
             SimulationError: The rig has no simulated table, or no such camera.
         """
         path = Path(rig) if rig is not None else share_folder() / "config/rig.sim.yaml"
-        self.lockstep = LockstepSettings(path, spread, randomise).open()
+        self.lockstep = LockstepSettings(
+            path, spread, randomise, task=task, wording=Wording(wording)
+        ).open()
         known = self.lockstep.rig.cameras
         for name in (*cameras, *(crops or {})):
             if name not in known:
@@ -80,7 +87,7 @@ class KochTable(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
                     f"{path}: no camera {name!r}; this rig has {', '.join(known) or 'none'}."
                 )
         self.render_mode = render_mode
-        self.task_description = self.task = self.lockstep.rig.task
+        self.task = self.task_description = self.lockstep.world.setup.goal.sentence
         self._cameras, self._size, self._crops = tuple(cameras), image_size, dict(crops or {})
         self._units = self.lockstep.world.arms[self.lockstep.rig.follower.name].units
         joints = len(JOINT_NAMES)
@@ -107,6 +114,7 @@ class KochTable(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         super().reset(seed=seed)
         table = int(self.np_random.integers(1 << 31)) if seed is None else seed
         self.lockstep.restart(table)
+        self.task = self.task_description = self.lockstep.world.setup.goal.sentence
         self._begin_ns, self._steps = self.lockstep.time_ns, 0
         return self._observation(), {"seed": table, "is_success": False}
 
@@ -144,11 +152,11 @@ class KochTable(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self.lockstep.close()
 
     def _observation(self) -> dict[str, Any]:
-        truth = self.lockstep.world.truth()
+        poses = self.lockstep.world.environment_state()
         joints = self._units.rad_to(Units.LEROBOT, self.lockstep.joints())
         observation: dict[str, Any] = {
             "agent_pos": joints.astype(np.float32),
-            "environment_state": truth.environment_state().astype(np.float32),
+            "environment_state": poses.astype(np.float32),
         }
         if self._cameras:
             observation["pixels"] = {name: self._image(name) for name in self._cameras}

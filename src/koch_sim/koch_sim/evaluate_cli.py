@@ -35,7 +35,7 @@ LONGEST_FILM = 1200  # images: two minutes
 _CAMERA = "left"  # sees arm, block and cup
 _LOCKSTEP_ONLY = (
     "spread", "randomise", "jobs", "style", "execution_steps", "denoising_steps", "delay_s",
-    "runtime",
+    "runtime", "scene", "wording",
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,6 +37,7 @@ class Trial:
         reason: Why it ended.
         void: It says nothing about the policy: a stream was late or died, as on a machine that
             has too much to do.
+        milestone: The furthest that was reached, where somebody looked.
     """
 
     seed: int
@@ -43,6 +45,7 @@ class Trial:
     duration_s: float
     reason: str
     void: bool = False
+    milestone: str = ""
 
 
 @dataclass
@@ -121,6 +124,10 @@ class Evaluation:
                 f"{len(self.void)} void rollouts, not counted: {self.void[-1].reason}. "
                 f"{busy_words()}".rstrip()
             )
+        ends = Counter(t.milestone for t in self.trials if t.milestone and not t.success)
+        if ends:
+            said = ", ".join(f"{name} {count}" for name, count in ends.most_common())
+            lines.append(f"failures by the furthest milestone: {said}")
         if self.guard:
             total = sum(self.guard.values())
             most = sorted(self.guard.items(), key=lambda item: -item[1])[:4]

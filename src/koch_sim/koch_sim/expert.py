@@ -24,16 +24,17 @@ from koch_sim.grasp import HOME_RAD, Waypoint
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from koch_sim.grasp import GraspPlanner
-    from koch_sim.task import TaskTruth
+    from koch_sim.truth import TableTruth
 
 #: The hand watches the follower and leans against its sag with this gain, [1/s] ...
 FOLLOW_GAIN = 1.5
 #: ... by at most this much, [rad].
 FOLLOW_LIMIT_RAD = 0.15
-#: A block that is lower than this after the lift was not gripped, [m].
-LIFTED_HEIGHT_M = 0.035
+#: A joint that moves faster than this lags rather than sags, [rad/s].
+FOLLOW_SPEED = 0.15
 MAX_ATTEMPTS = 3
+Replan = Callable[["TableTruth"], "list[Waypoint] | None"]
+"""Looks at the table behind a lift: a new plan where the block was lost, else None."""
 
 
 class ExpertPhase(enum.Enum):
@@ -90,21 +91,22 @@ class _Motion:
 
 
 class Expert:
-    """Plans from ground truth and gives the reference pose of the hand at each instant.
+    """Follows a plan and gives the reference pose of the hand at each instant.
 
     All poses are follower joints in JOINT_NAMES order, [rad]; the world maps them to the leader.
     """
 
-    def __init__(self, planner: GraspPlanner, style: Style | None = None) -> None:
-        self.planner = planner
+    def __init__(self, style: Style | None = None) -> None:
         self.style = style or SMOOTH
         self.attempts = 0
         self.phase = ExpertPhase.IDLE
         self.reason = ""
+        self._replan: Replan = lambda truth: None
         self._rng = np.random.default_rng(0)
         self._motions: list[_Motion] = []
         self._start = HOME_RAD.copy()
         self._lean = np.zeros(JOINT_COUNT)
+        self._planned = HOME_RAD.copy()
         self._clock_s = 0.0
         self._tremor_phase = np.zeros((2, JOINT_COUNT))
         self._tremor_hz = np.zeros((2, JOINT_COUNT))
@@ -114,17 +116,22 @@ class Expert:
         """Name of the waypoint that the hand is on its way to."""
         return self._motions[0].waypoint.name if self._motions else self.phase.value
 
-    def start(self, path: list[Waypoint], q_now: NDArray[np.float64], seed: int) -> None:
+    def start(
+        self, path: list[Waypoint], q_now: NDArray[np.float64], seed: int, replan: Replan
+    ) -> None:
         """Begin a demonstration along a planned path.
 
         Args:
             path: From the planner; planning takes time, so the caller does it beforehand.
             q_now: The pose that the hand is in.
             seed: Draws pace, tremor, rests and corrections.
+            replan: Asked behind each lift.
         """
+        self._replan = replan
         self._rng = np.random.default_rng([seed, 2])
         self.attempts = 1
         self._start = np.array(q_now)
+        self._planned = self._start
         self._lean = np.zeros(JOINT_COUNT)
         self._clock_s = 0.0
         self._tremor_phase = self._rng.uniform(0.0, 2.0 * np.pi, (2, JOINT_COUNT))
@@ -139,7 +146,7 @@ class Expert:
         self.phase = ExpertPhase.IDLE
 
     def update(
-        self, dt_s: float, truth: Callable[[], TaskTruth], q_follower: NDArray[np.float64]
+        self, dt_s: float, truth: Callable[[], TableTruth], q_follower: NDArray[np.float64]
     ) -> NDArray[np.float64] | None:
         """Advance by dt and return the reference pose, or None when the hand rests.
 
@@ -163,26 +170,26 @@ class Expert:
             self._arrive(truth)
         return reference
 
-    def _arrive(self, truth: Callable[[], TaskTruth]) -> None:
+    def _arrive(self, truth: Callable[[], TableTruth]) -> None:
         """Go on to the next waypoint; a lost block is gripped again, as a person would."""
         arrived = self._motions.pop(0)
         self._start = self._start + arrived.change_rad
         if arrived.waypoint.name == "lift":
-            seen = truth()
-            if seen.block_xyz_m[2] < LIFTED_HEIGHT_M:
-                self._retry(seen)
+            path = self._replan(truth())
+            if path is not None:
+                self._retry(path)
                 return
         if not self._motions:
             self.phase = ExpertPhase.DONE
 
-    def _retry(self, seen: TaskTruth) -> None:
-        """Plan again from here; what has begun is finished, what has not is dropped."""
+    def _retry(self, path: list[Waypoint]) -> None:
+        """Go another way from here; what has begun is finished, what has not is dropped."""
         if self.attempts >= MAX_ATTEMPTS:
             self.phase, self.reason = ExpertPhase.FAILED, "the block slipped three times"
             return
         self.attempts += 1
         self._motions = [m for m in self._motions if m.begin_s < self._clock_s]
-        self._append(self._styled(self.planner.plan(seen)))
+        self._append(self._styled(path))
 
     def _append(self, path: list[Waypoint]) -> None:
         """Line up a path behind the motions that are under way."""
@@ -196,10 +203,16 @@ class Expert:
     def _watch(
         self, dt_s: float, planned: NDArray[np.float64], q_follower: NDArray[np.float64]
     ) -> None:
-        """Lean against what the follower lacks; not with the trigger, which squeezes anyway."""
+        """Lean against what the follower lacks; not with the trigger, which squeezes anyway.
+
+        A joint that is moved fast lacks something because it lags: leaning against that would
+        carry it past its goal.
+        """
+        speed = (planned - self._planned) / dt_s
+        self._planned = planned
         lack = planned - q_follower
         lack[-1] = 0.0
-        self._lean += FOLLOW_GAIN * dt_s * lack
+        self._lean += FOLLOW_GAIN * dt_s * lack / (1.0 + (speed / FOLLOW_SPEED) ** 2)
         np.clip(self._lean, -FOLLOW_LIMIT_RAD, FOLLOW_LIMIT_RAD, out=self._lean)
 
     def _tremor(self) -> NDArray[np.float64]:

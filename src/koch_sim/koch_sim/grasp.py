@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Plans the joint poses of a pick and place with our inverse kinematics."""
+"""Plans the joint poses of the expert with our inverse kinematics: fetch, put, take out, push."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from koch_sim.scene import BLOCK_HALF_M, CUP_HEIGHT_M
 if TYPE_CHECKING:
     from koch_rig.kinematics import Kinematics
     from koch_rig.rig import Mount
-    from koch_sim.task import TaskTruth
+    from koch_sim.truth import Pose
 
 Array = NDArray[np.float64]
 
@@ -33,6 +33,14 @@ GRASP_HEIGHT_M = 0.017
 APPROACH_HEIGHT_M = 0.070
 CARRY_HEIGHT_M = 0.100
 RELEASE_HEIGHT_M = CUP_HEIGHT_M + 0.030
+#: A stacked block is let go this far over the other one; the hand comes from this much higher.
+STACK_CLEARANCE_M, STACK_RISE_M = 0.003, 0.045
+#: Where a block taken out of the cup goes: radius [m] and bearing [rad] from the base.
+TAKEN_OUT_TO = (0.155, 0.95)
+#: From the TCP to the middle of a block that closed fingers push by its long side, [m].
+PUSH_REACH_M = 0.018
+#: The fingers come down this far behind it, [m].
+PUSH_GAP_M = 0.018
 HOME_RAD = np.array(HOME_POSE_RAD)
 #: A planned pose may miss its place by this much, [m].
 REACH_TOLERANCE_M = 0.002
@@ -63,6 +71,15 @@ class Waypoint:
     blend_s: float = 0.0
 
 
+@dataclass(frozen=True, eq=False)
+class _Grip:
+    """Joints (6,) over, at and with a block."""
+
+    above: Array
+    grasp: Array
+    lift: Array
+
+
 class GraspPlanner:
     """Turns ground truth into waypoints of one arm."""
 
@@ -74,34 +91,109 @@ class GraspPlanner:
         # How far the fixed finger's inner face lies from the TCP, against the opening.
         self._finger_to_tcp = -float(finger[0, 3])
 
-    def plan(self, truth: TaskTruth) -> list[Waypoint]:
-        """Plan from home to the block, into the cup and home again; takes some 50 ms.
+    def into_cup(self, block: Pose, cup: Pose) -> list[Waypoint]:
+        """Plan from home to a block, into a cup and home again; takes some 50 ms.
 
         Raises:
-            UnreachableError: Block or cup lie out of reach.
+            UnreachableError: Block or cup lie out of reach. The same for all plans.
         """
-        grasp, tcp_xy, opening = self._grasp_pose(truth.block_xyz_m[:2], truth.block_yaw_rad)
+        grip = self._grip(block)
+        xy = cup.xyz_m[:2]
+        carry = self._keeping_roll("The place over the cup", xy, CARRY_HEIGHT_M, grip.lift)
+        release = self._keeping_roll("The cup", xy, RELEASE_HEIGHT_M, carry)
+        return [*self._fetch(grip), *self._let_go(carry, release, lower_blend_s=0.15)]
+
+    def onto(self, block: Pose, other: Pose) -> list[Waypoint]:
+        """Plan to put a block on top of another one."""
+        grip = self._grip(block)
+        height = float(other.xyz_m[2]) + BLOCK_HALF_M[2] + GRASP_HEIGHT_M + STACK_CLEARANCE_M
+        xy = other.xyz_m[:2]
+        release = self._keeping_roll("The other block", xy, height, grip.lift)
+        xy = xy + self._centre_offset(release)
+        carry = self._keeping_roll("The place over it", xy, height + STACK_RISE_M, grip.lift)
+        release = self._keeping_roll("The other block", xy, height, carry)
+        return [*self._fetch(grip), *self._let_go(carry, release, lower_blend_s=0.05)]
+
+    def out_of_cup(self, block: Pose, cup: Pose) -> list[Waypoint]:
+        """Plan to take a block out of a cup and put it onto the table, on the arm's left."""
+        grip = self._grip(block)
+        radius, bearing = TAKEN_OUT_TO
+        xy = np.array([radius * np.cos(bearing), radius * np.sin(bearing)])
+        carry = self._keeping_roll("The place over the table", xy, CARRY_HEIGHT_M, grip.lift)
+        release = self._keeping_roll("The table", xy, GRASP_HEIGHT_M + STACK_CLEARANCE_M, carry)
+        return [*self._fetch(grip), *self._let_go(carry, release, lower_blend_s=0.05)]
+
+    def push(self, block: Pose, to: Pose) -> list[Waypoint]:
+        """Plan to push a block over the table with closed fingers, to a place behind it."""
+        way = to.xyz_m[:2] - block.xyz_m[:2]
+        ahead = way / np.linalg.norm(way)
+        opening = np.array([-ahead[1], ahead[0], 0.0])
+        behind = block.xyz_m[:2] - ahead * (PUSH_REACH_M + PUSH_GAP_M)
+        end = to.xyz_m[:2] - ahead * PUSH_REACH_M
+        off = end - 0.02 * ahead
+
+        def pose(what: str, xy: Array, height_m: float, seed: Array) -> Array:
+            return self._solve(what, xy, height_m, seed, opening)
+
+        low = pose("The place behind the block", behind, GRASP_HEIGHT_M, GRASP_SEED_RAD)
+        high = pose("The place over it", behind, APPROACH_HEIGHT_M, low)
+        there = pose("The place to push it to", end, GRASP_HEIGHT_M, low)
+        back = pose("The place behind it", off, GRASP_HEIGHT_M, there)
+        away = pose("The place over it", off, APPROACH_HEIGHT_M, back)
+        closed = GRIPPER_CLOSED_RAD
+        return [
+            Waypoint("reach", _with_gripper(high, closed), 1.2, settle_s=0.1, blend_s=0.35),
+            Waypoint("descend", _with_gripper(low, closed), 0.8, settle_s=0.2, blend_s=0.15),
+            Waypoint("push", _with_gripper(there, closed), 1.3, settle_s=0.2, blend_s=0.1),
+            Waypoint("back", _with_gripper(back, closed), 0.5, blend_s=0.2),
+            Waypoint("retreat", _with_gripper(away, closed), 0.6, blend_s=0.3),
+            Waypoint("home", HOME_RAD.copy(), 1.2, settle_s=0.2),
+        ]
+
+    def _grip(self, block: Pose) -> _Grip:
+        """Plan the poses over, at and with a block."""
+        height = float(block.xyz_m[2]) - BLOCK_HALF_M[2] + GRASP_HEIGHT_M
+        grasp, tcp_xy, opening = self._grasp_pose(block.xyz_m[:2], block.yaw_rad, height)
         above = self._solve("The place over it", tcp_xy, APPROACH_HEIGHT_M, grasp, opening)
         lift = self._keeping_roll("The lifted block", tcp_xy, CARRY_HEIGHT_M, above)
-        cup_xy = truth.cup_xyz_m[:2]
-        carry = self._keeping_roll("The place over the cup", cup_xy, CARRY_HEIGHT_M, lift)
-        release = self._keeping_roll("The cup", cup_xy, RELEASE_HEIGHT_M, carry)
+        return _Grip(above, grasp, lift)
+
+    @staticmethod
+    def _fetch(grip: _Grip) -> list[Waypoint]:
+        """From home to the lifted block."""
         # Blends are as long as what follows allows: the fingers are over the block before they
         # go down, at its sides before they close, and closed before they lift.
         opened, closed = GRIPPER_OPEN_RAD, GRIPPER_CLOSED_RAD
         return [
-            Waypoint("reach", _with_gripper(above, opened), 1.3, settle_s=0.1, blend_s=0.4),
-            Waypoint("descend", _with_gripper(grasp, opened), 0.9, settle_s=0.2, blend_s=0.2),
-            Waypoint("grasp", _with_gripper(grasp, closed), 0.6, settle_s=0.3, blend_s=0.18),
-            Waypoint("lift", _with_gripper(lift, closed), 0.9, blend_s=0.35),
+            Waypoint("reach", _with_gripper(grip.above, opened), 1.3, settle_s=0.1, blend_s=0.4),
+            Waypoint("descend", _with_gripper(grip.grasp, opened), 0.9, settle_s=0.2, blend_s=0.2),
+            Waypoint("grasp", _with_gripper(grip.grasp, closed), 0.6, settle_s=0.3, blend_s=0.18),
+            Waypoint("lift", _with_gripper(grip.lift, closed), 0.9, blend_s=0.35),
+        ]
+
+    @staticmethod
+    def _let_go(carry: Array, release: Array, *, lower_blend_s: float) -> list[Waypoint]:
+        """From the lifted block to its place, and home."""
+        opened, closed = GRIPPER_OPEN_RAD, GRIPPER_CLOSED_RAD
+        return [
             Waypoint("carry", _with_gripper(carry, closed), 1.3, settle_s=0.1, blend_s=0.4),
-            Waypoint("lower", _with_gripper(release, closed), 0.5, settle_s=0.2, blend_s=0.15),
+            Waypoint(
+                "lower", _with_gripper(release, closed), 0.5, settle_s=0.2, blend_s=lower_blend_s
+            ),
             Waypoint("release", _with_gripper(release, opened), 0.5, settle_s=0.2, blend_s=0.2),
             Waypoint("retreat", _with_gripper(carry, opened), 0.6, blend_s=0.35),
             Waypoint("home", HOME_RAD.copy(), 1.2, settle_s=0.2),
         ]
 
-    def _grasp_pose(self, block_xy: Array, yaw: float) -> tuple[Array, Array, Array]:
+    def _centre_offset(self, q: Array) -> Array:
+        """From the middle of a gripped block, which lies at the fixed finger, to the TCP (2,)."""
+        opening_base = self._kinematics.forward(q)["tcp"][:3, 0]
+        opening: Array = self._T_base_world[:3, :3].T @ opening_base
+        return (self._finger_to_tcp - BLOCK_HALF_M[1]) * opening[:2]
+
+    def _grasp_pose(
+        self, block_xy: Array, yaw: float, height_m: float
+    ) -> tuple[Array, Array, Array]:
         """Choose the turn of the hand that needs the least wrist roll.
 
         Returns:
@@ -113,7 +205,7 @@ class GraspPlanner:
         found = []
         for opening in (across, -across):
             tcp_xy = block_xy + shift * opening[:2]
-            q = self._solve("The block", tcp_xy, GRASP_HEIGHT_M, GRASP_SEED_RAD, opening)
+            q = self._solve("The block", tcp_xy, height_m, GRASP_SEED_RAD, opening)
             found.append((abs(float(q[4])), q, tcp_xy, opening))
         _, q, tcp_xy, opening = min(found, key=lambda pose: pose[0])
         return q, tcp_xy, opening

@@ -38,7 +38,8 @@ from koch_sim.camera_renderer import JPEG_QUALITY
 from koch_sim.errors import SimulationError
 from koch_sim.expert import STYLES, ExpertPhase
 from koch_sim.randomisation import FULL, Randomisation
-from koch_sim.task import ENVIRONMENT_NAMES
+from koch_sim.tasks import BLOCK_IN_CUP, TASKS, Task, Wording, find_task
+from koch_sim.truth import ENVIRONMENT_NAMES
 from koch_sim.world import World
 
 if TYPE_CHECKING:
@@ -151,6 +152,8 @@ class Lockstep:
         seed: int = 0,
         randomisation: Randomisation | None = None,
         style: Style | None = None,
+        task: Task = BLOCK_IN_CUP,
+        wording: Wording = Wording.FIRST,
     ) -> None:
         """Build the world and switch the arms on.
 
@@ -159,12 +162,16 @@ class Lockstep:
             seed: Of the first set-up.
             randomisation: What varies between set-ups.
             style: How the expert's hand moves.
+            task: What is on the table, and what is to be done with it.
+            wording: In which words.
 
         Raises:
             SimulationError: The rig has no follower or no leader.
         """
         self.rig = rig
-        self.world = World(rig, seed=seed, randomisation=randomisation, style=style)
+        self.world = World(
+            rig, seed=seed, randomisation=randomisation, style=style, task=task, wording=wording
+        )
         self.cameras = Cameras(self.world)
         self._listeners: dict[str, list[Listener]] = {}
         self.teleop = False
@@ -269,7 +276,7 @@ class Lockstep:
             if now_s >= self._truth_s:
                 self._truth_s += TRUTH_PERIOD_S
                 if TRUTH in self._listeners:
-                    values = self.world.truth().environment_state().tolist()
+                    values = self.world.environment_state().tolist()
                     self._tell(TRUTH, NamedValues(ENVIRONMENT_NAMES, values))
 
     # -- the arms -----------------------------------------------------------------------------
@@ -369,12 +376,16 @@ class LockstepSettings:
         spread: Part of the reachable area over which things lie, 0..1; None takes the rig's.
         randomise: Vary looks, friction and servos too, not only poses.
         style: How the expert's hand moves, a key of STYLES.
+        task: A key of TASKS.
+        wording: In which words the task is given; "first" is the rig's for the rig's task.
     """
 
     rig: Path
     spread: float | None = None
     randomise: bool = False
     style: str = "smooth"
+    task: str = BLOCK_IN_CUP.name
+    wording: Wording = Wording.FIRST
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -384,13 +395,29 @@ class LockstepSettings:
         parser.add_argument(
             "--randomise", action="store_true", help="vary looks, friction and servos too"
         )
+        parser.add_argument(
+            "--scene", choices=sorted(TASKS), default=BLOCK_IN_CUP.name, help="task on the table"
+        )
+        parser.add_argument(
+            "--wording",
+            choices=[wording.value for wording in Wording],
+            default=Wording.FIRST.value,
+            help="words of the task text",
+        )
         parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> LockstepSettings:
         """Take the options of a command line."""
         style = getattr(options, "style", "smooth")
-        return cls(options.rig, options.spread, options.randomise, style)
+        return cls(
+            options.rig,
+            options.spread,
+            options.randomise,
+            style,
+            options.scene,
+            Wording(options.wording),
+        )
 
     def check(self) -> Rig:
         """Load the rig.
@@ -417,6 +444,8 @@ class LockstepSettings:
             self.check(),
             randomisation=FULL if self.randomise else Randomisation(),
             style=STYLES[self.style],
+            task=find_task(self.task),
+            wording=self.wording,
         )
 
 

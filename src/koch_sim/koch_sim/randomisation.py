@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from koch_sim.tasks import BLOCK_IN_CUP, Goal, Place, Task, Wording
+
 Range = tuple[float, float]
+Rgb = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,10 @@ class WorldSetup:
     """One draw: where things lie and how they look.
 
     Attributes:
-        block_xy_m: Centre of the block on the table, world frame, [m].
-        block_yaw_rad: Direction of its long side, world frame, [rad].
-        cup_xy_m: Axis of the cup, world frame, [m].
-        block_rgb, cup_rgb, table_rgb: Colours, 0..1.
+        goal: What is to be done.
+        places: Where each thing lies.
+        rgb: Colours of the things, 0..1.
+        table_rgb: Colour of the table, 0..1.
         light_xyz_m: Position of the light, world frame, [m].
         light_diffuse: Strength of the light, 0..1.
         camera_offsets_m: Shift of each camera, shape (cameras, 3), [m].
@@ -94,11 +98,9 @@ class WorldSetup:
     """
 
     seed: int
-    block_xy_m: tuple[float, float]
-    block_yaw_rad: float
-    cup_xy_m: tuple[float, float]
-    block_rgb: tuple[float, float, float] = (0.85, 0.12, 0.10)
-    cup_rgb: tuple[float, float, float] = (0.15, 0.35, 0.85)
+    goal: Goal
+    places: Mapping[str, Place]
+    rgb: Mapping[str, Rgb]
     table_rgb: tuple[float, float, float] = (0.62, 0.52, 0.40)
     light_xyz_m: tuple[float, float, float] = (0.2, 0.3, 1.0)
     light_diffuse: float = 0.7
@@ -107,42 +109,42 @@ class WorldSetup:
     servo_scale: float = 1.0
 
 
-def draw(randomisation: Randomisation, seed: int, cameras: int) -> WorldSetup:
+def draw(
+    randomisation: Randomisation,
+    seed: int,
+    cameras: int,
+    task: Task = BLOCK_IN_CUP,
+    wording: Wording = Wording.FIRST,
+) -> WorldSetup:
     """Draw a world set-up; the same seed gives the same world.
 
-    Poses are drawn first and from their own generator, so that switching looks on or off does
-    not move the block.
+    Goal, places and looks are drawn from generators of their own, so that switching looks on or
+    off, or other words, do not move a block.
     """
-    poses = np.random.default_rng([seed, 0])
     looks = np.random.default_rng([seed, 1])
     r = randomisation
-    block = _polar(poses.uniform(*r.block_radius_m), poses.uniform(*r.block_bearing_rad))
-    yaw = float(poses.uniform(*r.block_yaw_rad))
-    cup = _polar(poses.uniform(*r.cup_radius_m), poses.uniform(*r.cup_bearing_rad))
-    nominal = WorldSetup(seed=seed, block_xy_m=block, block_yaw_rad=yaw, cup_xy_m=cup)
+    goal = task.goal(seed, wording)
+    places = task.lay(np.random.default_rng([seed, 0]), goal, r)
     jitter = looks.normal(0.0, 1.0, (cameras, 3)) * r.camera_jitter_m
     scale = looks.uniform(-1.0, 1.0, 2)
-    shift = looks.uniform(-0.25, 0.25, (3, 3)) * float(r.colours)
+    shift = looks.uniform(-0.25, 0.25, (1 + len(task.things), 3)) * float(r.colours)
     light = looks.uniform(-0.3, 0.3, 3) * float(r.light)
     strength = float(looks.uniform(-0.25, 0.25)) * float(r.light)
     return WorldSetup(
         seed=seed,
-        block_xy_m=block,
-        block_yaw_rad=yaw,
-        cup_xy_m=cup,
-        block_rgb=_shifted(nominal.block_rgb, shift[0]),
-        cup_rgb=_shifted(nominal.cup_rgb, shift[1]),
-        table_rgb=_shifted(nominal.table_rgb, shift[2]),
-        light_xyz_m=_triple(np.add(nominal.light_xyz_m, light)),
-        light_diffuse=nominal.light_diffuse + strength,
+        goal=goal,
+        places=places,
+        rgb={
+            thing.name: _shifted(thing.rgb, row)
+            for thing, row in zip(task.things, shift[1:], strict=True)
+        },
+        table_rgb=_shifted(WorldSetup.table_rgb, shift[0]),
+        light_xyz_m=_triple(np.add(WorldSetup.light_xyz_m, light)),
+        light_diffuse=WorldSetup.light_diffuse + strength,
         camera_offsets_m=tuple(_triple(row) for row in jitter),
         friction_scale=1.0 + float(scale[0]) * r.friction_fraction,
         servo_scale=1.0 + float(scale[1]) * r.servo_lag_fraction,
     )
-
-
-def _polar(radius: float, bearing: float) -> tuple[float, float]:
-    return float(radius * np.cos(bearing)), float(radius * np.sin(bearing))
 
 
 def _triple(values: np.ndarray) -> tuple[float, float, float]:

@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-n", "--num-episodes", type=int, default=50, help="successes to record")
     parser.add_argument("--seed", type=int, default=0, help="of the first try")
     parser.add_argument("--style", choices=sorted(STYLES), default="smooth", help="of the hand")
-    parser.add_argument("--task", default="", help="task text (default: the rig's)")
+    parser.add_argument("--task", default="", help="task text (default: the goal's)")
     parser.add_argument(
         "--root",
         type=Path,

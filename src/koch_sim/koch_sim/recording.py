@@ -118,7 +118,7 @@ class Demonstrator:
     def __init__(self, settings: LockstepSettings, task: str) -> None:
         self._lockstep = settings.open()
         self._writer = EpisodeWriter(self._lockstep.rig)
-        self._task = task or self._lockstep.rig.task
+        self._task = task
 
     def __call__(self, job: tuple[int, int, Path]) -> Recorded:
         """Record a seed as the episode of a number; failures leave nothing behind."""
@@ -133,6 +133,7 @@ class Demonstrator:
         finally:
             self._lockstep.hush()
         duration_s = self._lockstep.world.time_s
+        task = self._task or self._lockstep.world.setup.goal.sentence
         if not succeeded:
             return Recorded(seed, None, duration_s)
-        return Recorded(seed, self._writer.write(folder, self._task, index, "success"), duration_s)
+        return Recorded(seed, self._writer.write(folder, task, index, "success"), duration_s)

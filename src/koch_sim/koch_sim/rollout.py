@@ -35,6 +35,7 @@ from koch_rig.joints import JOINT_NAMES
 from koch_sim.errors import UnreachableError
 from koch_sim.evaluation import Trial
 from koch_sim.lockstep import CameraImage, Lockstep, LockstepSettings
+from koch_sim.tasks import MILESTONES
 
 if TYPE_CHECKING:
     from koch_policy.chunks.chunk import RawRows, Request, Rows
@@ -59,7 +60,7 @@ class PolicySettings:
         execution_steps: Steps of a chunk to execute before the next; 0 takes the policy's.
         denoising_steps: Of iterative policies; 0 takes the checkpoint's.
         delay_s: How long an inference takes in the world, [s].
-        task: Task text; empty takes the rig's.
+        task: Task text; empty takes the goal's.
     """
 
     checkpoint: Path
@@ -123,17 +124,21 @@ class PolicyRollouts:
         self._policy.reset()
         lockstep.listen(self._hear, self._builder.streams)
         run = self._begin(seed)
-        begin_s, tick = lockstep.world.time_s, 0
-        while run.end is None and not (tick % _ASK_EVERY == 0 and lockstep.world.succeeded()):
+        begin_s, tick, furthest = lockstep.world.time_s, 0, 0
+        while run.end is None and furthest < len(MILESTONES) - 1:
             tick += 1
             lockstep.run_until(run.grid.time_ns(tick))
             run.step(tick)
+            if tick % _ASK_EVERY == 0:
+                furthest = max(furthest, lockstep.world.milestone())
         duration_s = lockstep.world.time_s - begin_s
         lockstep.hush()
         lockstep.run(REST_S)
         success = lockstep.world.succeeded()
         reason = "the task is done" if run.end is None else run.end.reason
-        return Trial(seed, success, duration_s, reason)
+        return Trial(
+            seed, success, duration_s, reason, milestone=MILESTONES[furthest]
+        )
 
     def _begin(self, seed: int) -> PolicyRun:
         """Begin a run as the policy node does."""
@@ -141,7 +146,7 @@ class PolicyRollouts:
         grid = Grid(lockstep.time_ns, float(lockstep.rig.fps))
         return PolicyRun(
             RunSettings(
-                task=settings.task or lockstep.rig.task,
+                task=settings.task or lockstep.world.setup.goal.sentence,
                 max_duration_s=self._timeout_s,
                 quiet_s=lockstep.rig.limits.command_timeout_s + 0.1,
             ),

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import mujoco
@@ -25,6 +28,10 @@ CUP_HEIGHT_M = 0.040
 CUP_WALL_M = 0.0015
 CUP_MASS_KG = 0.15
 CUP_SEGMENTS = 16
+#: Thickness of its floor, on which things in the cup lie, [m].
+CUP_FLOOR_M = 0.004
+#: A marked square on the table, half an edge and thickness, [m]: paint, nothing touches it.
+SQUARE_HALF_M, SQUARE_PAINT_M = 0.025, 0.0005
 TABLE_HALF_M = (0.35, 0.40, 0.02)
 
 #: 2 ms keeps a grasped block still with elliptic cones; 1 ms changed no success rate, at twice
@@ -62,7 +69,24 @@ _LINK_COLOURS = {
 }
 
 
-def build_spec(rig: Rig) -> mujoco.MjSpec:
+class Kind(enum.Enum):
+    """What a thing on the table is."""
+
+    BLOCK = "block"
+    CUP = "cup"
+    SQUARE = "square"
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A thing on the table; its name is its body's in the model."""
+
+    name: str
+    kind: Kind
+    rgb: tuple[float, float, float]
+
+
+def build_spec(rig: Rig, things: Sequence[Thing]) -> mujoco.MjSpec:
     """Assemble the nominal world of a rig; `koch_sim.variation` varies the compiled model.
 
     Bodies are named as the TF frames are ("follower/gripper_link", "block", "cup"); joints and
@@ -70,6 +94,7 @@ def build_spec(rig: Rig) -> mujoco.MjSpec:
 
     Args:
         rig: The rig; each arm becomes a MuJoCo subtree at its base pose.
+        things: What lies on the table.
 
     Returns:
         A spec that compiles into the model.
@@ -91,8 +116,9 @@ def build_spec(rig: Rig) -> mujoco.MjSpec:
     for arm in rig.arms.values():
         _add_arm(spec, rig, arm)
     _add_table(spec)
-    _add_block(spec)
-    _add_cup(spec)
+    add = {Kind.BLOCK: _add_block, Kind.CUP: _add_cup, Kind.SQUARE: _add_square}
+    for thing in things:
+        add[thing.kind](spec, thing)
     for camera in rig.cameras.values():
         _add_camera(spec, camera)
     return spec
@@ -152,30 +178,40 @@ def _add_table(spec: mujoco.MjSpec) -> None:
     )
 
 
-def _add_block(spec: mujoco.MjSpec) -> None:
-    body = spec.worldbody.add_body(name="block", pos=[0.17, 0.0, BLOCK_HALF_M[2]])
-    body.add_freejoint(name="block")
+def _add_block(spec: mujoco.MjSpec, thing: Thing) -> None:
+    body = spec.worldbody.add_body(name=thing.name, pos=[0.17, 0.0, BLOCK_HALF_M[2]])
+    body.add_freejoint(name=thing.name)
     body.add_geom(
-        name="block",
+        name=thing.name,
         type=mujoco.mjtGeom.mjGEOM_BOX,
         size=BLOCK_HALF_M,
         mass=BLOCK_MASS_KG,
-        rgba=[0.85, 0.12, 0.10, 1.0],
+        rgba=[*thing.rgb, 1.0],
         condim=4,
         solref=GRIP_SOLREF,
         friction=WOOD_FRICTION,
     )
 
 
-def _add_cup(spec: mujoco.MjSpec) -> None:
-    body = spec.worldbody.add_body(name="cup", pos=[0.1, 0.14, 0.0])
-    body.add_freejoint(name="cup")
-    rgba = [0.15, 0.35, 0.85, 1.0]
+def _add_square(spec: mujoco.MjSpec, thing: Thing) -> None:
+    body = spec.worldbody.add_body(name=thing.name)
     body.add_geom(
-        name="cup_floor",
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=[SQUARE_HALF_M, SQUARE_HALF_M, SQUARE_PAINT_M],
+        rgba=[*thing.rgb, 1.0],
+        contype=0,
+        conaffinity=0,
+    )
+
+
+def _add_cup(spec: mujoco.MjSpec, thing: Thing) -> None:
+    body = spec.worldbody.add_body(name=thing.name, pos=[0.1, 0.14, 0.0])
+    body.add_freejoint(name=thing.name)
+    rgba = [*thing.rgb, 1.0]
+    body.add_geom(
         type=mujoco.mjtGeom.mjGEOM_CYLINDER,
-        size=[CUP_RADIUS_M, 0.002, 0.0],
-        pos=[0.0, 0.0, 0.002],
+        size=[CUP_RADIUS_M, CUP_FLOOR_M / 2.0, 0.0],
+        pos=[0.0, 0.0, CUP_FLOOR_M / 2.0],
         mass=CUP_MASS_KG * 0.7,
         rgba=rgba,
     )

@@ -20,12 +20,14 @@ from koch_sim.errors import SimulationError
 from koch_sim.expert import ExpertPhase
 from koch_sim.servo_process import ServoProcess
 from koch_sim.shared_state import SharedArm
+from koch_sim.tasks import BLOCK_IN_CUP, Task
 from koch_sim.world import CONTROL_PERIOD_S, World
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from koch_rig.rig import Rig
+    from koch_sim.expert import Style
     from koch_sim.randomisation import Randomisation
 
 #: With the expert in charge, so long between a demonstration's end and the next, [s].
@@ -43,6 +45,8 @@ class Simulation:
         speed: float = 1.0,
         expert: bool = False,
         randomisation: Randomisation | None = None,
+        task: Task = BLOCK_IN_CUP,
+        style: Style | None = None,
     ) -> None:
         """Build everything; nothing runs before `start`.
 
@@ -52,11 +56,13 @@ class Simulation:
             speed: Simulated seconds per second, > 0.
             expert: Demonstrate again and again, each time on the next seed's set-up.
             randomisation: What varies between set-ups.
+            task: What is on the table, and what is to be done with it.
+            style: How the expert's hand moves.
 
         Raises:
             SimulationError: The cameras' URLs name several ports or hosts, or the port is taken.
         """
-        self.world = World(rig, seed=seed, randomisation=randomisation)
+        self.world = World(rig, seed=seed, randomisation=randomisation, style=style, task=task)
         self.clock = WorldClock(speed)
         self._memory = Path(tempfile.mkdtemp(prefix="koch_sim_"))
         self.servos: dict[str, ServoProcess] = {}

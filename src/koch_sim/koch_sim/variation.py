@@ -9,29 +9,36 @@ from typing import TYPE_CHECKING
 import mujoco
 import numpy as np
 
-from koch_sim.scene import BLOCK_HALF_M
+from koch_sim.scene import BLOCK_HALF_M, SQUARE_PAINT_M, Kind, Thing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from koch_sim.randomisation import WorldSetup
+
+#: Of a thing's origin over what it lies on, [m].
+_ORIGIN_HEIGHT_M = {Kind.BLOCK: BLOCK_HALF_M[2], Kind.CUP: 0.0, Kind.SQUARE: SQUARE_PAINT_M}
 
 
 class Variation:
     """Remembers a model's nominal values, so that draws do not add up."""
 
-    def __init__(self, model: mujoco.MjModel) -> None:
+    def __init__(self, model: mujoco.MjModel, things: Sequence[Thing]) -> None:
         self._model = model
+        self._things = tuple(things)
         self._camera_position = model.cam_pos.copy()
         self._friction = model.geom_friction.copy()
 
     def apply(self, data: mujoco.MjData, setup: WorldSetup) -> None:
-        """Place block and cup at rest and set looks and friction; the arms stay as they are."""
+        """Place all things at rest and set looks and friction; the arms stay as they are."""
         model = self._model
-        _place(model, data, "block", (*setup.block_xy_m, BLOCK_HALF_M[2]), setup.block_yaw_rad)
-        _place(model, data, "cup", (*setup.cup_xy_m, 0.0), 0.0)
+        for thing in self._things:
+            place = setup.places[thing.name]
+            height = place.floor_m + _ORIGIN_HEIGHT_M[thing.kind]
+            _place(model, data, thing, (place.x_m, place.y_m, height), place.yaw_rad)
+            body = model.body(thing.name).id
+            model.geom_rgba[model.geom_bodyid == body, :3] = setup.rgb[thing.name]
         model.geom("table").rgba[:3] = setup.table_rgb
-        model.geom("block").rgba[:3] = setup.block_rgb
-        cup = model.body("cup").id
-        model.geom_rgba[model.geom_bodyid == cup, :3] = setup.cup_rgb
         light = model.light("lamp")
         light.pos[:] = setup.light_xyz_m
         light.dir[:] = np.subtract((0.15, 0.0, 0.0), setup.light_xyz_m)
@@ -47,13 +54,18 @@ class Variation:
 def _place(
     model: mujoco.MjModel,
     data: mujoco.MjData,
-    name: str,
+    thing: Thing,
     xyz: tuple[float, float, float],
     yaw: float,
 ) -> None:
-    """Put a free body somewhere, at rest."""
-    joint = model.joint(name)
+    """Put a thing somewhere, at rest."""
+    turn = (np.cos(yaw / 2.0), 0.0, 0.0, np.sin(yaw / 2.0))
+    if thing.kind is Kind.SQUARE:  # painted on the table
+        body = model.body(thing.name)
+        body.pos[:], body.quat[:] = xyz, turn
+        return
+    joint = model.joint(thing.name)
     start, velocity = int(joint.qposadr[0]), int(joint.dofadr[0])
     data.qpos[start : start + 3] = xyz
-    data.qpos[start + 3 : start + 7] = (np.cos(yaw / 2.0), 0.0, 0.0, np.sin(yaw / 2.0))
+    data.qpos[start + 3 : start + 7] = turn
     data.qvel[velocity : velocity + 6] = 0.0

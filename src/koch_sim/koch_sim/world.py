@@ -19,14 +19,16 @@ from koch_sim.errors import SimulationError
 from koch_sim.expert import Expert, ExpertPhase, Style
 from koch_sim.grasp import HOME_RAD, GraspPlanner
 from koch_sim.randomisation import Randomisation, WorldSetup, draw
-from koch_sim.scene import FINGER_BODIES, TIMESTEP_S, build_spec
-from koch_sim.task import TaskTruth, folded_yaw, is_success
+from koch_sim.scene import FINGER_BODIES, TIMESTEP_S, Kind, Thing, build_spec
+from koch_sim.tasks import BLOCK_IN_CUP, LIFTED_HEIGHT_M, Task, Wording
+from koch_sim.truth import Pose, TableTruth, folded_yaw
 from koch_sim.variation import Variation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from koch_rig.rig import Rig
+    from koch_sim.grasp import Waypoint
 
 #: Servo loops and the hand are computed once in this many physics steps.
 STEPS_PER_CONTROL = 2
@@ -45,6 +47,8 @@ class World:
         seed: int,
         randomisation: Randomisation | None = None,
         style: Style | None = None,
+        task: Task = BLOCK_IN_CUP,
+        wording: Wording = Wording.FIRST,
     ) -> None:
         """Build the model and put both arms into the home pose.
 
@@ -53,17 +57,21 @@ class World:
             seed: Draws the first set-up.
             randomisation: What varies between set-ups; the rig's spread narrows its poses.
             style: How the hand moves.
+            task: What is on the table, and what is to be done with it.
+            wording: In which words.
 
         Raises:
             SimulationError: The rig has no follower or no leader.
         """
         self.rig = rig
-        self.model = build_spec(rig).compile()
+        self.task = task
+        self._wording = wording
+        self.model = build_spec(rig, task.things).compile()
         self.data = mujoco.MjData(self.model)
         self.lock = threading.RLock()
         spread = 1.0 if rig.simulation is None else rig.simulation.spread_fraction
         self.randomisation = (randomisation or Randomisation()).narrowed(spread)
-        self._variation = Variation(self.model)
+        self._variation = Variation(self.model, task.things)
         self.arms = {
             arm.name: ArmBody(self.model, self.data, arm, load_calibration(arm.calibration_path))
             for arm in rig.arms.values()
@@ -71,9 +79,10 @@ class World:
         self._follower = self._only(Role.FOLLOWER)
         self._leader = self._only(Role.LEADER)
         kinematics = Kinematics.for_arm()
-        self.expert = Expert(GraspPlanner(kinematics, self._follower.arm.base), style)
+        self.planner = GraspPlanner(kinematics, self._follower.arm.base)
+        self.expert = Expert(style)
         self._steps_to_expert = EXPERT_EVERY
-        self.setup = draw(self.randomisation, seed, len(rig.cameras))
+        self.setup = self._drawn(seed)
         self._hold = self._to_leader(HOME_RAD)
         self.restart(seed)
 
@@ -91,11 +100,15 @@ class World:
         """Simulated time since the start, [s]."""
         return float(self.data.time)
 
+    def _drawn(self, seed: int) -> WorldSetup:
+        cameras = len(self.rig.cameras)
+        return draw(self.randomisation, seed, cameras, self.task, self._wording)
+
     def reset(self, seed: int) -> WorldSetup:
-        """Put block and cup where the seed says; the arms stay where they are."""
+        """Put everything where the seed says; the arms stay where they are."""
         with self.lock:
             self.expert.stop()
-            self.setup = draw(self.randomisation, seed, len(self.rig.cameras))
+            self.setup = self._drawn(seed)
             self._variation.apply(self.data, self.setup)
             return self.setup
 
@@ -116,11 +129,18 @@ class World:
         """Let the hand show the task from the follower's present pose.
 
         Raises:
-            UnreachableError: Block or cup lie out of reach.
+            UnreachableError: Something lies out of reach.
         """
-        path = self.expert.planner.plan(self.truth())  # takes time: not under the lock
+        goal = self.setup.goal
+        path = self.task.plan(self.planner, self.truth(), goal)  # takes time: not under the lock
+
+        def replan(truth: TableTruth) -> list[Waypoint] | None:
+            if truth.things[goal.thing].xyz_m[2] >= LIFTED_HEIGHT_M:
+                return None
+            return self.task.plan(self.planner, truth, goal)
+
         with self.lock:
-            self.expert.start(path, self._hand_pose(), self.setup.seed)
+            self.expert.start(path, self._hand_pose(), self.setup.seed, replan)
             self._steps_to_expert = EXPERT_EVERY
 
     def advance(self, control_steps: int = 1) -> None:
@@ -159,32 +179,48 @@ class World:
         values = self._leader.units.rad_to(Units.LEROBOT, self._hold)
         return np.asarray(self._follower.units.to_rad(Units.LEROBOT, values), dtype=np.float64)
 
-    def truth(self) -> TaskTruth:
-        """Return where block and cup are now."""
+    def truth(self) -> TableTruth:
+        """Return where everything on the table is now."""
         with self.lock:
-            block, cup = self.data.body("block"), self.data.body("cup")
-            velocity = self.data.joint("block").qvel
-            return TaskTruth(
-                block_xyz_m=block.xpos.copy(),
-                block_yaw_rad=folded_yaw(block.xmat.reshape(3, 3)),
-                block_speed=float(np.linalg.norm(velocity[:3])),
-                cup_xyz_m=cup.xpos.copy(),
-                cup_up_z=float(cup.xmat[8]),
-                gripped=self._gripped(),
-            )
+            things = {thing.name: self._pose_of(thing) for thing in self.task.things}
+            return TableTruth(things, self._touched())
 
-    def _gripped(self) -> bool:
-        block = self.model.body("block").id
-        prefix = self._follower.arm.name
-        fingers = {self.model.body(f"{prefix}/{name}").id for name in FINGER_BODIES}
-        bodies = self.model.geom_bodyid[self.data.contact.geom]
-        return any(
-            (a == block and b in fingers) or (b == block and a in fingers) for a, b in bodies
+    def _pose_of(self, thing: Thing) -> Pose:
+        body = self.data.body(thing.name)
+        is_free = thing.kind is not Kind.SQUARE
+        velocity = self.data.joint(thing.name).qvel[:3] if is_free else np.zeros(3)
+        return Pose(
+            xyz_m=body.xpos.copy(),
+            yaw_rad=folded_yaw(body.xmat.reshape(3, 3)),
+            up_z=float(body.xmat[8]),
+            speed=float(np.linalg.norm(velocity)),
         )
 
+    def _touched(self) -> frozenset[str]:
+        """Names of the things that a finger of the follower touches."""
+        prefix = self._follower.arm.name
+        fingers = {self.model.body(f"{prefix}/{name}").id for name in FINGER_BODIES}
+        ids = {self.model.body(thing.name).id: thing.name for thing in self.task.things}
+        found = set()
+        for a, b in self.model.geom_bodyid[self.data.contact.geom].tolist():
+            if a in fingers and b in ids:
+                found.add(ids[b])
+            elif b in fingers and a in ids:
+                found.add(ids[a])
+        return frozenset(found)
+
+    def environment_state(self) -> NDArray[np.float64]:
+        """Return the values of ENVIRONMENT_NAMES for the present goal, float64 (6,)."""
+        goal = self.setup.goal
+        return self.truth().environment_state(goal.thing, goal.place)
+
     def succeeded(self) -> bool:
-        """Say whether the block rests in the cup."""
-        return is_success(self.truth())
+        """Say whether the goal is reached."""
+        return self.task.succeeded(self.truth(), self.setup.goal)
+
+    def milestone(self) -> int:
+        """Return the index in MILESTONES of what holds now."""
+        return self.task.milestone(self.truth(), self.setup.goal)
 
     def demonstration_phase(self) -> ExpertPhase:
         """Say what the hand is doing."""

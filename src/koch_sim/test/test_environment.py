@@ -61,8 +61,10 @@ def test_an_episode_follows_from_its_seed(table):
 def test_its_tables_are_those_of_the_evaluation(table):
     observation, info = table.reset(seed=100_000)
     assert info["seed"] == 100_000
-    setup = table.lockstep.world.setup
-    np.testing.assert_allclose(observation["environment_state"][:2], setup.block_xy_m, atol=1e-3)
+    block = table.lockstep.world.setup.places["block"]
+    np.testing.assert_allclose(
+        observation["environment_state"][:2], (block.x_m, block.y_m), atol=1e-3
+    )
 
 
 def test_a_wild_action_is_limited_by_the_guard(table):

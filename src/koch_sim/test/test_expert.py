@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scripted hand shows the task, from any seed."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -13,13 +11,12 @@ from koch_sim.errors import UnreachableError
 from koch_sim.expert import HUMAN, SMOOTH, Expert, ExpertPhase, minimum_jerk
 from koch_sim.grasp import HOME_RAD, GraspPlanner
 from koch_sim.randomisation import Randomisation, draw
-from koch_sim.task import TaskTruth
+from koch_sim.truth import Pose, TableTruth
 
 
-def _truth(block_xy, cup_xy, yaw=0.0):
-    return TaskTruth(
-        np.array([*block_xy, 0.0125]), yaw, 0.0, np.array([*cup_xy, 0.0]), 1.0, gripped=False
-    )
+def _plan(planner, block_xy, cup_xy, yaw=0.0):
+    block = Pose(np.array([*block_xy, 0.0125]), yaw)
+    return planner.into_cup(block, Pose(np.array([*cup_xy, 0.0])))
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +27,14 @@ def planner():
 def test_every_drawn_set_up_is_in_reach(planner):
     for seed in range(25):
         setup = draw(Randomisation(), seed, 0)
-        path = planner.plan(_truth(setup.block_xy_m, setup.cup_xy_m, setup.block_yaw_rad))
+        block, cup = setup.places["block"], setup.places["cup"]
+        path = _plan(planner, (block.x_m, block.y_m), (cup.x_m, cup.y_m), block.yaw_rad)
         np.testing.assert_array_equal(path[-1].q_rad, HOME_RAD)
 
 
 def test_block_out_of_reach_is_named(planner):
     with pytest.raises(UnreachableError, match=r"The block at x=0\.4"):
-        planner.plan(_truth((0.4, 0.0), (0.1, 0.14)))
+        _plan(planner, (0.4, 0.0), (0.1, 0.14))
 
 
 def test_base_pose_moves_the_plan_along(planner):
@@ -46,8 +44,8 @@ def test_base_pose_moves_the_plan_along(planner):
     def place(x, y):
         return (0.5 + c * x - s * y, 0.2 + s * x + c * y)
 
-    here = planner.plan(_truth((0.15, 0.03), (0.1, 0.14), 0.2))
-    there = turned.plan(_truth(place(0.15, 0.03), place(0.1, 0.14), 1.2))
+    here = _plan(planner, (0.15, 0.03), (0.1, 0.14), 0.2)
+    there = _plan(turned, place(0.15, 0.03), place(0.1, 0.14), 1.2)
     for a, b in zip(here, there, strict=True):
         np.testing.assert_allclose(a.q_rad, b.q_rad, atol=0.02)
 
@@ -63,17 +61,14 @@ def test_minimum_jerk_starts_and_ends_at_rest():
 
 def _played(planner, style, lost=()):
     """Play a demonstration against a block that is lifted except in the named attempts."""
-    truth = _truth((0.15, 0.03), (0.1, 0.14), 0.2)
-    expert = Expert(planner, style)
-    expert.start(planner.plan(truth), HOME_RAD, seed=4)
+    path = _plan(planner, (0.15, 0.03), (0.1, 0.14), 0.2)
+    expert = Expert(style)
+    expert.start(
+        path, HOME_RAD, seed=4, replan=lambda _: path if expert.attempts in lost else None
+    )
     poses = [HOME_RAD]
-
-    def look():
-        height = 0.0125 if expert.attempts in lost else 0.09
-        return replace(truth, block_xyz_m=np.array([0.15, 0.03, height]))
-
     while expert.phase is ExpertPhase.MOVING:
-        poses.append(expert.update(0.004, look, poses[-1]))
+        poses.append(expert.update(0.004, lambda: TableTruth({}), poses[-1]))
     return expert, np.array(poses)
 
 

@@ -29,9 +29,11 @@ from koch_driver.nodes.run import run_node
 from koch_rig.load import load_rig
 from koch_rig.parameters import declare, described
 from koch_sim.errors import SimulationError
+from koch_sim.expert import STYLES
 from koch_sim.randomisation import FULL, Randomisation
 from koch_sim.simulation import Simulation
-from koch_sim.task import ENVIRONMENT_NAMES, TaskTruth, is_success
+from koch_sim.tasks import BLOCK_IN_CUP, TASKS, find_task
+from koch_sim.truth import ENVIRONMENT_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +58,10 @@ class WorldParameters:
     )
     expert: bool = described(False, "the hand demonstrates again and again")
     randomise: bool = described(False, "vary looks, friction and servos too, not only poses")
+    task: str = described(
+        BLOCK_IN_CUP.name, "what is on the table, and what to do", choices=tuple(TASKS)
+    )
+    style: str = described("smooth", "how the expert's hand moves", choices=tuple(STYLES))
 
 
 class WorldNode(Node):
@@ -75,6 +81,8 @@ class WorldNode(Node):
             speed=parameters.speed,
             expert=parameters.expert,
             randomisation=FULL if parameters.randomise else Randomisation(),
+            task=find_task(parameters.task),
+            style=STYLES[parameters.style],
         )
         self._block = self.create_publisher(PoseStamped, "sim/block_pose", STATE)
         self._cup = self.create_publisher(PoseStamped, "sim/cup_pose", STATE)
@@ -169,25 +177,27 @@ class WorldNode(Node):
         except SimulationError as exc:
             self.get_logger().fatal(str(exc))
             raise
-        truth = self.simulation.world.truth()
+        world = self.simulation.world
+        goal, things = world.setup.goal, world.truth().things
+        moved, place = things[goal.thing], things[goal.place]
         header = Header(stamp=_time(self.simulation.stamp_ns()), frame_id="world")
         self._environment.publish(
             NamedVector(
-                header=header, name=list(ENVIRONMENT_NAMES), value=truth.environment_state()
+                header=header, name=list(ENVIRONMENT_NAMES), value=world.environment_state()
             )
         )
-        self._block.publish(_pose(header, truth.block_xyz_m, truth.block_yaw_rad))
-        self._cup.publish(_pose(header, truth.cup_xyz_m, 0.0))
+        self._block.publish(_pose(header, moved.xyz_m, moved.yaw_rad))
+        self._cup.publish(_pose(header, place.xyz_m, 0.0))
         self._ticks += 1
         if self._ticks % 5 == 0:
-            self._publish_task(header, truth)
+            self._publish_task(header)
 
-    def _publish_task(self, header: Header, truth: TaskTruth) -> None:
+    def _publish_task(self, header: Header) -> None:
         world = self.simulation.world
         self._task.publish(
             TaskState(
                 header=header,
-                success=is_success(truth),
+                success=world.succeeded(),
                 detail=world.demonstration_phase().value,
                 sim_time_s=float(world.time_s - self._reset_s),
             )
