@@ -1,0 +1,105 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Rollouts in lockstep run the policy node's own parts: what was demonstrated can be replayed."""
+
+import numpy as np
+import pytest
+
+from koch_policy.configs import FeatureType, PolicyFeature
+from koch_policy.execution.synthetic import FunctionPolicy
+from koch_policy.extras import Extras
+from koch_rig.units import Units
+from koch_sim import rollout
+from koch_sim.lockstep import LockstepSettings
+from koch_sim.rollout import PolicyRollouts, PolicySettings
+
+SEED = 5001
+CAMERA = "observation.images.above"
+INPUTS = {
+    "observation.state": PolicyFeature(FeatureType.STATE, (6,)),
+    CAMERA: PolicyFeature(FeatureType.VISUAL, (3, 480, 640)),
+}
+
+
+def policy_of(function):
+    return FunctionPolicy(function, inputs=INPUTS, extras=Extras(fps=30.0, units="lerobot"))
+
+
+@pytest.fixture
+def rollouts(rig, monkeypatch, tmp_path):
+    """Make rollouts of a policy that is a function; the rig's own spread."""
+
+    def make(function, timeout_s, **settings):
+        monkeypatch.setattr(rollout, "_load", lambda _: policy_of(function))
+        options = PolicySettings(tmp_path, strategy="queue", **settings)
+        return PolicyRollouts(LockstepSettings(rig.path), options, timeout_s)
+
+    return make
+
+
+def test_a_policy_that_stays_home_runs_out_of_time(rollouts):
+    seen = []
+
+    def stay(call, observation):
+        seen.append(observation)
+        return np.repeat(observation["observation.state"][None], 30, axis=0)
+
+    trial = rollouts(stay, 2.0)(SEED)
+    assert not trial.success
+    assert "2 s are over" in trial.reason
+    assert trial.milestone == "nothing"
+    assert trial.duration_s == pytest.approx(2.0, abs=0.1)
+    assert seen[0][CAMERA].shape == (480, 640, 3)
+    assert seen[0]["task"].startswith("Pick up the rectangular block")
+
+
+def test_a_rollout_follows_from_its_seed(rollouts):
+    states = []
+
+    def wave(call, observation):
+        states.append(observation["observation.state"])
+        goal = np.repeat(observation["observation.state"][None], 30, axis=0)
+        goal[:, 0] += np.linspace(0.0, 20.0, 30)
+        return goal.astype(np.float32)
+
+    made = rollouts(wave, 3.0)
+    ends = [made(SEED), made(SEED + 1), made(SEED)]
+    third = len(states) // 3
+    assert np.array_equal(states[:third], states[-third:])
+    assert ends[0] == ends[2]
+
+
+def test_an_inference_takes_its_time_in_the_world(rollouts):
+    """The slower the policy, the later its first command."""
+    begins = []
+    for delay_s in (0.02, 0.4):
+        made = rollouts(lambda call, o: np.repeat(o["observation.state"][None], 60, axis=0), 1.0,
+                        delay_s=delay_s)  # fmt: skip
+        commands = []
+        made.lockstep.command = lambda source, pose, stamp, c=commands: c.append(stamp)
+        made(SEED)
+        begins.append(commands[0])
+    assert begins[1] - begins[0] == pytest.approx(0.38e9, abs=0.07e9)
+
+
+@pytest.mark.slow
+def test_what_the_expert_commanded_does_the_task_again_as_a_policy(rig, rollouts):
+    """The whole way of a chunk: units, grid, scheduler, guard, servos, predicate."""
+    actions = []
+    lockstep = LockstepSettings(rig.path).open()
+    lockstep.restart(SEED)
+    ticks = []
+
+    def hear(stream, stamp_ns, value):
+        if not ticks or stamp_ns - ticks[-1] >= 33_000_000:
+            ticks.append(stamp_ns if not ticks else ticks[-1] + 33_333_333)
+            actions.append(value.values)
+
+    lockstep.listen(hear, ["follower/joint_command"])
+    assert lockstep.demonstrate()
+    units = lockstep.world.arms["follower"].units
+    lockstep.close()
+    chunk = units.rad_to(Units.LEROBOT, np.array(actions)).astype(np.float32)
+    trial = rollouts(lambda call, observation: chunk, 12.0, execution_steps=len(chunk))(SEED)
+    assert trial.success
+    assert trial.milestone == "done"
