@@ -136,9 +136,7 @@ class PolicyRollouts:
         lockstep.run(REST_S)
         success = lockstep.world.succeeded()
         reason = "the task is done" if run.end is None else run.end.reason
-        return Trial(
-            seed, success, duration_s, reason, milestone=MILESTONES[furthest]
-        )
+        return Trial(seed, success, duration_s, reason, milestone=MILESTONES[furthest])
 
     def _begin(self, seed: int) -> PolicyRun:
         """Begin a run as the policy node does."""
