@@ -106,7 +106,10 @@ def others_of(rig: Rig, arm: Arm) -> dict[str, Calibration]:
 
 
 def check_swapped(
-    bus: DynamixelBus, arm: Arm, own: Calibration | None, others: Mapping[str, Calibration]
+    bus: DynamixelBus,
+    arm: Arm,
+    own: Mapping[str, MotorCalibration] | None,
+    others: Mapping[str, Calibration],
 ) -> None:
     """Find out whether servos that do not fit their calibration are another arm's.
 

@@ -120,7 +120,9 @@ def main(argv: list[str]) -> int:
         module = importlib.import_module(ROUNDS[argv[0]])
         return int(module.main(argv[1:]))
     parser = argparse.ArgumentParser(
-        prog="koch bench", description="Run all benchmarks into one JSON and one Markdown file."
+        prog="koch bench",
+        description="Run all benchmarks into one JSON and one Markdown file. `koch bench faults` "
+        "and `koch bench soak` are rounds of their own; each has --help.",
     )
     parser.add_argument("only", nargs="*", metavar="NAME", help="such as driver; default: all")
     parser.add_argument("--folder", type=Path, help="of the bench_*.py scripts")

@@ -61,7 +61,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class Watcher(Node):  # type: ignore[misc]  # rclpy is Any, see pyproject.toml
+class Watcher(Node):
     """Hears what the graph says. Lists only grow; they may be read from any thread."""
 
     def __init__(self, context: rclpy.Context, cameras: Iterable[str]) -> None:
