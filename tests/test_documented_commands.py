@@ -72,6 +72,10 @@ MORE = {
 }
 
 
+# Minutes on two cores, so asked for: KOCH_WALKS=1 ./koch test tests/test_documented_commands.py
+WALK = pytest.mark.skipif(not os.environ.get("KOCH_WALKS"), reason="set KOCH_WALKS=1 to walk")
+
+
 def documented() -> dict[str, str]:
     """Each command without `./koch`, and the document that has it."""
     found = {}
@@ -205,6 +209,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 # -- the walks -----------------------------------------------------------------------------------
 
 
+@WALK
 @pytest.mark.ros
 @pytest.mark.slow
 @pytest.mark.timing
@@ -244,6 +249,7 @@ def test_the_tutorial(tutorial: Desk) -> None:
         assert (tutorial.folder / name).is_file(), name
 
 
+@WALK
 @pytest.mark.ros
 @pytest.mark.slow
 @pytest.mark.timing
