@@ -39,6 +39,9 @@ ELSEWHERE = {
     "demo --vision": "src/koch_vla/test/test_demo.py::"
     "test_a_policy_from_cameras_alone_never_sees_the_true_poses",
     "bench": "src/koch_vla/test/test_bench.py",
+    "bench faults": "src/koch_vla/test/test_bench.py",  # an hour; its table is tested
+    "bench soak": "src/koch_vla/test/test_bench.py",  # hours; its figures are tested
+    "runs": "src/koch_policy/test/test_runs_cli.py",
     "completion": "src/koch_vla/test/test_completion.py::test_bash_completes",
     "completion bash": "src/koch_vla/test/test_completion.py::test_bash_completes",
     "motors setup follower": "src/koch_driver/test/test_motor_setup.py::"
