@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 import mujoco
@@ -89,6 +90,7 @@ class ArmBody:
         self._duty_nm = np.zeros(len(JOINT_NAMES))
         self._torque_nm = [0.0] * len(JOINT_NAMES)
         self._powered = [True] * len(JOINT_NAMES)
+        self._late: deque[Sequence[ServoDrive]] = deque(maxlen=1)
         self.in_process = InProcessLink(self._shift.tolist(), lambda: self._state(data))
         self.link: ServoLink = self.in_process
         self.switch_off()
@@ -111,10 +113,15 @@ class ArmBody:
     def switch_off(self) -> None:
         """Let the motors forget what they did: as before the servos get their power."""
         self.in_process.advance(0.0, ())
+        self._late.clear()
         self._duty_nm[:] = 0.0
         self._torque_nm = [0.0] * len(JOINT_NAMES)
         for index in range(len(JOINT_NAMES)):
             self._set_powered(index, powered=False)
+
+    def delay(self, steps: int) -> None:
+        """Let the motors follow what the servos wanted some control steps ago."""
+        self._late = deque(maxlen=1 + steps)
 
     def actuate(self, data: mujoco.MjData, stiffness_scale: float) -> None:
         """Turn what the servos want into torques on the joints.
@@ -122,7 +129,8 @@ class ArmBody:
         Back-EMF is the joint's damping, which the integrator treats implicitly: computed here
         it would be unstable at the light wrist.
         """
-        drives = self.link.drives()
+        self._late.append(self.link.drives())
+        drives = self._late[0]
         if not drives:
             data.ctrl[self._actuator] = 0.0
             return

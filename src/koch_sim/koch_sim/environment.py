@@ -55,7 +55,7 @@ class KochTable(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         image_size: tuple[int, int] | None = None,
         crops: Mapping[str, Crop] | None = None,
         spread: float | None = None,
-        randomise: bool = False,
+        randomise: str = "",
         task: str = BLOCK_IN_CUP.name,
         wording: str = Wording.FIRST.value,
         render_mode: str | None = "rgb_array",
@@ -68,7 +68,7 @@ class KochTable(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             image_size: (height, width) of the images; None: as the cameras deliver them.
             crops: Box per camera that is cut out first, as fractions of its image.
             spread: Part of the reachable area, 0..1; None takes the rig's.
-            randomise: Vary looks, friction and servos too.
+            randomise: What varies besides poses: "all", or some of SWITCHES, comma-separated.
             task: A key of `koch_sim.tasks.TASKS`.
             wording: In which words the task is given: "first", "train" or "held-out".
             render_mode: "rgb_array" or None.

@@ -37,7 +37,7 @@ from koch_rig.model import share_folder
 from koch_sim.camera_renderer import JPEG_QUALITY
 from koch_sim.errors import SimulationError
 from koch_sim.expert import STYLES, ExpertPhase
-from koch_sim.randomisation import FULL, Randomisation
+from koch_sim.randomisation import FULL, SWITCHES, Randomisation, randomised
 from koch_sim.tasks import BLOCK_IN_CUP, TASKS, Task, Wording, find_task
 from koch_sim.truth import ENVIRONMENT_NAMES
 from koch_sim.world import World
@@ -374,7 +374,7 @@ class LockstepSettings:
     Attributes:
         rig: The rig file.
         spread: Part of the reachable area over which things lie, 0..1; None takes the rig's.
-        randomise: Vary looks, friction and servos too, not only poses.
+        randomise: What varies besides poses: "all", or keys of SWITCHES, comma-separated.
         style: How the expert's hand moves, a key of STYLES.
         task: A key of TASKS.
         wording: In which words the task is given; "first" is the rig's for the rig's task.
@@ -382,7 +382,7 @@ class LockstepSettings:
 
     rig: Path
     spread: float | None = None
-    randomise: bool = False
+    randomise: str = ""
     style: str = "smooth"
     task: str = BLOCK_IN_CUP.name
     wording: Wording = Wording.FIRST
@@ -393,7 +393,12 @@ class LockstepSettings:
         parser.add_argument("--rig", type=Path, default=share_folder() / "config/rig.sim.yaml")
         parser.add_argument("--spread", type=float, help="part of the reachable area, 0 to 1")
         parser.add_argument(
-            "--randomise", action="store_true", help="vary looks, friction and servos too"
+            "--randomise",
+            nargs="?",
+            const="all",
+            default="",
+            metavar="SWITCHES",
+            help=f"vary more than poses: all, or some of {','.join(SWITCHES)}",
         )
         parser.add_argument(
             "--scene", choices=sorted(TASKS), default=BLOCK_IN_CUP.name, help="task on the table"
@@ -424,8 +429,10 @@ class LockstepSettings:
 
         Raises:
             RigError: It cannot be read.
-            SimulationError: It has no simulated table, or the spread is no fraction.
+            SimulationError: It has no simulated table, the spread is no fraction, or there is no
+                such switch.
         """
+        self._randomisation()
         rig = load_rig(self.rig)
         if not rig.has_simulated_table or rig.simulation is None:
             raise SimulationError(
@@ -438,11 +445,16 @@ class LockstepSettings:
             raise SimulationError(f"--spread {self.spread}: expected a number from 0 to 1.")
         return replace(rig, simulation=replace(rig.simulation, spread_fraction=self.spread))
 
+    def _randomisation(self) -> Randomisation:
+        if self.randomise == "all":
+            return FULL
+        return randomised(name for name in self.randomise.split(",") if name)
+
     def open(self) -> Lockstep:
         """Build the simulation."""
         return Lockstep(
             self.check(),
-            randomisation=FULL if self.randomise else Randomisation(),
+            randomisation=self._randomisation(),
             style=STYLES[self.style],
             task=find_task(self.task),
             wording=self.wording,

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from koch_sim.errors import SimulationError
 from koch_sim.tasks import BLOCK_IN_CUP, Goal, Place, Task, Wording
 
 Range = tuple[float, float]
@@ -28,8 +30,12 @@ class Randomisation:
         colours: Vary the hues of table, block and cup.
         light: Vary position and strength of the light.
         camera_jitter_m: Standard deviation of each camera's position, [m]; 0 = off.
+        camera_turn_rad: Standard deviation of its direction, about each axis, [rad]; 0 = off.
+        camera_zoom_fraction: Its field of view varies by this fraction, 0..1; 0 = off.
         friction_fraction: Pads' and block's friction varies by this fraction, 0..1; 0 = off.
+        mass_fraction: Masses of the things vary by this fraction, 0..1; 0 = off.
         servo_lag_fraction: Servo stiffness varies by this fraction, 0..1; 0 = off.
+        servo_delay_s: Longest delay of the servos behind their goals, [s]; 0 = off.
     """
 
     block_radius_m: Range = (0.135, 0.172)
@@ -40,11 +46,20 @@ class Randomisation:
     colours: bool = False
     light: bool = False
     camera_jitter_m: float = 0.0
+    camera_turn_rad: float = 0.0
+    camera_zoom_fraction: float = 0.0
     friction_fraction: float = 0.0
+    mass_fraction: float = 0.0
     servo_lag_fraction: float = 0.0
+    servo_delay_s: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("friction_fraction", "servo_lag_fraction"):
+        for name in (
+            "camera_zoom_fraction",
+            "friction_fraction",
+            "mass_fraction",
+            "servo_lag_fraction",
+        ):
             value = getattr(self, name)
             if not 0.0 <= value < 1.0:
                 raise ValueError(f"{name} is {value}, expected 0 <= {name} < 1")
@@ -75,10 +90,36 @@ class Randomisation:
         )
 
 
+#: What can be varied by itself, and by how much.
+SWITCHES: Mapping[str, Mapping[str, Any]] = {
+    "colours": {"colours": True},
+    "light": {"light": True},
+    "cameras": {"camera_jitter_m": 0.004, "camera_turn_rad": 0.01, "camera_zoom_fraction": 0.03},
+    "friction": {"friction_fraction": 0.3},
+    "mass": {"mass_fraction": 0.3},
+    "servos": {"servo_lag_fraction": 0.2},
+    "delay": {"servo_delay_s": 0.03},
+}
+
+
+def randomised(switches: Iterable[str]) -> Randomisation:
+    """Return the poses' randomisation with some switches on.
+
+    Raises:
+        SimulationError: There is no such switch; those there are are named.
+    """
+    values: dict[str, Any] = {}
+    for name in switches:
+        if name not in SWITCHES:
+            raise SimulationError(
+                f"--randomise {name}: no such switch; there are all, {', '.join(SWITCHES)}."
+            )
+        values.update(SWITCHES[name])
+    return Randomisation(**values)
+
+
 #: Everything varies: for policies that are to leave the simulation.
-FULL = Randomisation(
-    colours=True, light=True, camera_jitter_m=0.004, friction_fraction=0.3, servo_lag_fraction=0.2
-)
+FULL = randomised(SWITCHES)
 
 
 @dataclass(frozen=True)
@@ -93,8 +134,12 @@ class WorldSetup:
         light_xyz_m: Position of the light, world frame, [m].
         light_diffuse: Strength of the light, 0..1.
         camera_offsets_m: Shift of each camera, shape (cameras, 3), [m].
+        camera_turns_rad: Turn of each camera about its own axes, shape (cameras, 3), [rad].
+        camera_zooms: Factor on each camera's field of view.
         friction_scale: Factor on sliding friction.
+        mass_scale: Factor on the masses of all things.
         servo_scale: Factor on the servos' position stiffness.
+        servo_delay_s: Delay of the follower's servos, [s].
     """
 
     seed: int
@@ -105,8 +150,12 @@ class WorldSetup:
     light_xyz_m: tuple[float, float, float] = (0.2, 0.3, 1.0)
     light_diffuse: float = 0.7
     camera_offsets_m: tuple[tuple[float, float, float], ...] = ()
+    camera_turns_rad: tuple[tuple[float, float, float], ...] = ()
+    camera_zooms: tuple[float, ...] = ()
     friction_scale: float = 1.0
+    mass_scale: float = 1.0
     servo_scale: float = 1.0
+    servo_delay_s: float = 0.0
 
 
 def draw(
@@ -129,6 +178,10 @@ def draw(
     scale = looks.uniform(-1.0, 1.0, 2)
     shift = looks.uniform(-0.25, 0.25, (1 + len(task.things), 3)) * float(r.colours)
     light = looks.uniform(-0.3, 0.3, 3) * float(r.light)
+    more = np.random.default_rng([seed, 5])
+    turns = more.normal(0.0, 1.0, (cameras, 3)) * r.camera_turn_rad
+    zooms = 1.0 + more.uniform(-1.0, 1.0, cameras) * r.camera_zoom_fraction
+    mass, delay = more.uniform(-1.0, 1.0), more.uniform(0.0, 1.0)
     strength = float(looks.uniform(-0.25, 0.25)) * float(r.light)
     return WorldSetup(
         seed=seed,
@@ -142,6 +195,10 @@ def draw(
         light_xyz_m=_triple(np.add(WorldSetup.light_xyz_m, light)),
         light_diffuse=WorldSetup.light_diffuse + strength,
         camera_offsets_m=tuple(_triple(row) for row in jitter),
+        camera_turns_rad=tuple(_triple(row) for row in turns),
+        camera_zooms=tuple(zooms.tolist()),
+        mass_scale=1.0 + mass * r.mass_fraction,
+        servo_delay_s=delay * r.servo_delay_s,
         friction_scale=1.0 + float(scale[0]) * r.friction_fraction,
         servo_scale=1.0 + float(scale[1]) * r.servo_lag_fraction,
     )

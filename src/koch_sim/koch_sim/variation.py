@@ -26,8 +26,14 @@ class Variation:
     def __init__(self, model: mujoco.MjModel, things: Sequence[Thing]) -> None:
         self._model = model
         self._things = tuple(things)
+        self._scratch = mujoco.MjData(model)
         self._camera_position = model.cam_pos.copy()
+        self._camera_turn = model.cam_quat.copy()
+        self._camera_fovy = model.cam_fovy.copy()
         self._friction = model.geom_friction.copy()
+        self._bodies = [model.body(thing.name).id for thing in things]
+        self._masses = model.body_mass[self._bodies].copy()
+        self._inertias = model.body_inertia[self._bodies].copy()
 
     def apply(self, data: mujoco.MjData, setup: WorldSetup) -> None:
         """Place all things at rest and set looks and friction; the arms stay as they are."""
@@ -46,9 +52,25 @@ class Variation:
         model.cam_pos[:] = self._camera_position
         if setup.camera_offsets_m:
             model.cam_pos += np.asarray(setup.camera_offsets_m)
+        self._turn_cameras(setup)
+        model.body_mass[self._bodies] = self._masses * setup.mass_scale
+        model.body_inertia[self._bodies] = self._inertias * setup.mass_scale
         model.geom_friction[:] = self._friction
         model.geom_friction[:, 0] *= setup.friction_scale
+        # What follows from masses; on data of its own, which it puts into the model's zero pose.
+        mujoco.mj_setConst(model, self._scratch)
         mujoco.mj_forward(model, data)
+
+    def _turn_cameras(self, setup: WorldSetup) -> None:
+        """Turn each camera about its own axes and change its field of view."""
+        model = self._model
+        model.cam_quat[:], model.cam_fovy[:] = self._camera_turn, self._camera_fovy
+        for camera, turn in enumerate(setup.camera_turns_rad):
+            about = np.zeros(4)
+            mujoco.mju_euler2Quat(about, np.asarray(turn), "xyz")
+            mujoco.mju_mulQuat(model.cam_quat[camera], self._camera_turn[camera], about)
+        if setup.camera_zooms:
+            model.cam_fovy *= np.asarray(setup.camera_zooms)
 
 
 def _place(

@@ -109,6 +109,7 @@ class World:
         with self.lock:
             self.expert.stop()
             self.setup = self._drawn(seed)
+            self._follower.delay(round(self.setup.servo_delay_s / CONTROL_PERIOD_S))
             self._variation.apply(self.data, self.setup)
             return self.setup
 

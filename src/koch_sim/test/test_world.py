@@ -9,10 +9,12 @@ import pytest
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.kinematics import Kinematics
 from koch_rig.model import JOINT_LIMITS
+from koch_sim.errors import SimulationError
 from koch_sim.grasp import HOME_RAD
 from koch_sim.lockstep import Lockstep
-from koch_sim.randomisation import FULL, Randomisation, draw
+from koch_sim.randomisation import FULL, SWITCHES, Randomisation, draw, randomised
 from koch_sim.truth import folded_yaw
+from koch_sim.world import World
 
 
 def test_joint_limits_are_the_urdfs(world):
@@ -43,6 +45,25 @@ def test_looks_do_not_move_the_block():
     plain, varied = draw(Randomisation(), 3, 3), draw(FULL, 3, 3)
     assert plain.places == varied.places
     assert plain.rgb != varied.rgb
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_each_switch_varies_something_and_nothing_else_moves_things(rig, switch):
+    world = World(rig, seed=3, randomisation=randomised([switch]))
+    plain = World(rig, seed=3)
+    assert world.setup.places == plain.setup.places
+    assert world.setup != plain.setup
+    for _ in range(2):  # draws do not add up
+        world.reset(8)
+        world.reset(3)
+    again = World(rig, seed=3, randomisation=randomised([switch]))
+    for name in ("cam_pos", "cam_quat", "cam_fovy", "body_mass", "geom_friction", "geom_rgba"):
+        np.testing.assert_array_equal(getattr(world.model, name), getattr(again.model, name))
+
+
+def test_a_switch_that_is_not_there_is_named():
+    with pytest.raises(SimulationError, match="there are all, colours, light"):
+        randomised(["gravity"])
 
 
 def test_resets_do_not_add_up(world):

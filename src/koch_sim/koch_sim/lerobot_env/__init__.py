@@ -29,7 +29,7 @@ class KochTableConfig(EnvConfig):  # type: ignore[misc]  # LeRobot is not instal
         cameras: Cameras to observe, comma-separated.
         height, width: Size of their images [px].
         spread: Part of the reachable area over which things lie, 0..1.
-        randomise: Vary looks, friction and servos too.
+        randomise: What varies besides poses: "all", or some switches, comma-separated.
         episode_length: Steps until an episode counts as failed.
     """
 
@@ -39,7 +39,7 @@ class KochTableConfig(EnvConfig):  # type: ignore[misc]  # LeRobot is not instal
     height: int = 480
     width: int = 640
     spread: float = 0.5
-    randomise: bool = False
+    randomise: str = ""
     episode_length: int = MAX_STEPS
     features: dict[str, PolicyFeature] = field(default_factory=dict)
     features_map: dict[str, str] = field(default_factory=dict)
