@@ -40,6 +40,8 @@ def _action(arguments: dict[str, Any]) -> Node:
             name: ParameterValue(value, value_type=str) if isinstance(value, str) else value
             for name, value in parameters.items()
         }
+        if isinstance(parameters, dict)
+        else parameters  # the path of a parameter file
         for parameters in arguments["parameters"]
     ]
     arguments["on_exit"] = _stay_down

@@ -63,6 +63,17 @@ class PolicyFolderError(GraphError):
         )
 
 
+class ParameterFileError(GraphError):
+    """`--params-file` would set nothing."""
+
+    def __init__(self, path: object, why: str) -> None:
+        super().__init__(
+            f"--params-file {path}: {why}. Expected a ROS parameter file, such as "
+            "`/follower/driver: {ros__parameters: {on_exit: rest}}`; `koch up --list` shows the "
+            "names of the nodes."
+        )
+
+
 class OutputFileError(KochError):
     """A file that was asked for cannot be written."""
 

@@ -40,12 +40,16 @@ def _importable(module: str) -> bool:
 
 
 def ros_arguments(spec: NodeSpec, parameter_file: Path | None) -> list[str]:
-    """Write a node's name, namespace, remappings and parameters as ROS arguments."""
+    """Write a node's name, namespace, remappings, parameters and log level as ROS arguments."""
     arguments = ["--ros-args", "-r", f"__node:={spec.name}", "-r", f"__ns:={spec.namespace}"]
     for source, target in spec.remappings:
         arguments += ["-r", f"{source}:={target}"]
     if parameter_file is not None:
         arguments += ["--params-file", str(parameter_file)]
+    for path in spec.parameter_files:  # the last of two wins
+        arguments += ["--params-file", path]
+    if spec.log_level:
+        arguments += ["--log-level", spec.log_level]
     return arguments
 
 

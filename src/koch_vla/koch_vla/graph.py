@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from koch_rig.rig import PhysicsKind, Role
 from koch_rig.shared_topics import SHARED_TOPICS
 from koch_vla.errors import GraphError, NotSimulatedError, UnknownNodeError
-from koch_vla.node_spec import NodeSpec, ParameterValue
+from koch_vla.node_spec import LOG_LEVELS, NodeSpec, ParameterValue
 from koch_vla.settings import Setting, apply_settings
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ class GraphOptions:
         settings: Parameters of nodes, besides those that the rig and these options decide.
         only: Names of nodes, packages, namespaces or executables to keep; empty keeps all.
         namespace: Where the whole rig lives, such as "left_table"; empty for the root.
+        ros2_control: Run a controller manager for each follower; wants ROS's packages.
+        params_file: ROS parameter file that every node reads last; empty for none.
+        log_level: Least severity that the nodes log, one of LOG_LEVELS; empty for ROS's default.
     """
 
     sim: bool | None = None
@@ -65,12 +68,25 @@ class GraphOptions:
     settings: tuple[Setting, ...] = ()
     only: tuple[str, ...] = ()
     namespace: str = ""
+    ros2_control: bool = False
+    params_file: str = ""
+    log_level: str = ""
 
     def __post_init__(self) -> None:
         if self.namespace.strip("/") and not _NAMESPACE.fullmatch(self.namespace.strip("/")):
             raise GraphError(
                 f"namespace {self.namespace}: expected words of letters, digits and underscores, "
                 "none beginning with a digit, joined by slashes; such as left_table."
+            )
+        if self.log_level not in ("", *LOG_LEVELS):
+            raise GraphError(
+                f"log level {self.log_level}: expected one of {', '.join(LOG_LEVELS)}."
+            )
+        if self.ros2_control and not self.ros_state_publisher:
+            raise GraphError(
+                "ros2_control needs a ROS installation that has robot_state_publisher. Install "
+                " ros-$ROS_DISTRO-{robot-state-publisher,ros2-control,ros2-controllers,"
+                "joint-state-topic-hardware-interface} and source ROS."
             )
         if not 0.0 < self.speed <= 1000.0:
             raise GraphError(f"--speed {self.speed}: expected a factor above 0, at most 1000.")
@@ -92,13 +108,14 @@ def build_graph(rig: Rig, options: GraphOptions | None = None) -> tuple[NodeSpec
         *(_teleop(rig) if options.teleop else []),
         *_cameras(rig, needs),
         *_state_publishers(rig, options),
+        *(_ros2_control(rig) if options.ros2_control else []),
         *_learning(rig, options),
         *_viewer(options),
     ]
     if options.speed != 1.0:
         clock = {node.full_name for node in world}
         nodes = [node if node.full_name in clock else _on_sim_time(node) for node in nodes]
-    nodes = apply_settings(nodes, options.settings)
+    nodes = [_told(node, options) for node in apply_settings(nodes, options.settings)]
     chosen = _select(nodes, options.only)
     return start_order([_within(options.namespace.strip("/"), node) for node in chosen])
 
@@ -224,7 +241,10 @@ def _state_publishers(rig: Rig, options: GraphOptions) -> list[NodeSpec]:
             executable=STATE_PUBLISHER,
             name=STATE_PUBLISHER,
             namespace=f"/{arm}",
-            parameters={"robot_description": robot_urdf(rig, arm), "publish_frequency": 30.0},
+            parameters={
+                "robot_description": _description(rig, arm, options),
+                "publish_frequency": 30.0,
+            },
             remappings=(("robot_description", "/robot_description"),)
             if arm == world_camera_arm(rig)
             else (),
@@ -235,6 +255,58 @@ def _state_publishers(rig: Rig, options: GraphOptions) -> list[NodeSpec]:
     if options.policy and carrier is not None:
         publishers += _ghost_publishers(robot_urdf(rig, carrier))
     return publishers
+
+
+def _description(rig: Rig, arm: str, options: GraphOptions) -> str:
+    """URDF of an arm; a follower's has the ros2_control tag where a controller manager runs."""
+    from koch_rig.model import robot_urdf
+
+    if options.ros2_control and rig.arm(arm).role is Role.FOLLOWER:
+        from koch_ros2_control import robot_description
+
+        described: str = robot_description(rig, arm, f"/{options.namespace.strip('/')}")
+        return described
+    return robot_urdf(rig, arm)
+
+
+def _ros2_control(rig: Rig) -> list[NodeSpec]:
+    """A controller manager for each follower, and what loads its controllers and ends."""
+    from koch_rig.model import world_camera_arm
+    from koch_ros2_control import ACTIVE_CONTROLLERS, LOADED_CONTROLLERS, controllers_file
+
+    file = str(controllers_file())
+    nodes = []
+    for arm in rig.arms.values():
+        if arm.role is not Role.FOLLOWER:
+            continue
+        space = f"/{arm.name}"
+        described = "/robot_description" if arm.name == world_camera_arm(rig) else ""
+        nodes.append(
+            NodeSpec(
+                package="controller_manager",
+                executable="ros2_control_node",
+                name="controller_manager",
+                namespace=space,
+                remappings=(("robot_description", described),) if described else (),
+                parameter_files=(file,),
+                needs=(f"{space}/driver",),
+            )
+        )
+        for name, controllers, options in (
+            ("active", ACTIVE_CONTROLLERS, ()),
+            ("loaded", LOADED_CONTROLLERS, ("--inactive",)),
+        ):
+            nodes.append(
+                NodeSpec(
+                    package="controller_manager",
+                    executable="spawner",
+                    name=f"spawner_{name}",
+                    namespace=space,
+                    arguments=(*controllers, *options, "--param-file", file),
+                    needs=(f"{space}/controller_manager",),
+                )
+            )
+    return nodes
 
 
 def _ghost_publishers(urdf: str) -> list[NodeSpec]:
@@ -282,6 +354,12 @@ def _viewer(options: GraphOptions) -> list[NodeSpec]:
         return []
     arguments = ("-d", options.rviz_config) if options.rviz_config else ()
     return [NodeSpec("rviz2", "rviz2", "rviz2", arguments=arguments, respawn=False)]
+
+
+def _told(node: NodeSpec, options: GraphOptions) -> NodeSpec:
+    """A node with what the options say to every node."""
+    files = (*node.parameter_files, *([options.params_file] if options.params_file else []))
+    return replace(node, parameter_files=files, log_level=options.log_level)
 
 
 def _on_sim_time(node: NodeSpec) -> NodeSpec:

@@ -16,6 +16,7 @@ from koch_vla import paths
 from koch_vla.child import STAYS_DOWN
 from koch_vla.errors import GraphError
 from koch_vla.graph import GraphOptions, NodeSpec, build_graph
+from koch_vla.node_spec import LOG_LEVELS
 from koch_vla.paths import package_prefix
 from koch_vla.preflight import check_files
 from koch_vla.settings import parse_setting
@@ -46,6 +47,9 @@ LAUNCH_ARGUMENTS = (
     LaunchArgument("rviz", "false", "Start RViz.", BOOLEAN),
     LaunchArgument("set", "", "NODE.PARAMETER=VALUE, as in koch up --set; ; between several."),
     LaunchArgument("namespace", "", "Namespace of the whole rig; two rigs then share a graph."),
+    LaunchArgument("ros2_control", "false", "Run ros2_control for each follower.", BOOLEAN),
+    LaunchArgument("params_file", "", "ROS parameter file that every node reads last."),
+    LaunchArgument("log_level", "", "Least severity that nodes log.", ("", *LOG_LEVELS)),
     LaunchArgument("only", "", "Run only these nodes, as in koch up --only; comma separated."),
 )
 
@@ -77,6 +81,9 @@ def options_from_launch(values: Mapping[str, str]) -> GraphOptions:
         settings=tuple(parse_setting(text) for text in values["set"].split(";") if text.strip()),
         only=tuple(name for name in values["only"].split(",") if name),
         namespace=values["namespace"],
+        ros2_control=values["ros2_control"] == "true",
+        params_file=_absolute(values["params_file"]),
+        log_level=values["log_level"],
     )
 
 
@@ -92,8 +99,9 @@ def graph_from_launch(values: Mapping[str, str]) -> tuple[NodeSpec, ...]:
     sim = values["sim"] == "true"
     path = Path(named).expanduser().resolve() if named else paths.default_rig(sim=sim)
     rig = load_rig(path)
-    specs = build_graph(rig, options_from_launch(values))
-    check_files(rig, specs)
+    options = options_from_launch(values)
+    specs = build_graph(rig, options)
+    check_files(rig, specs, options.params_file)
     return specs
 
 
@@ -109,9 +117,11 @@ def node_arguments(spec: NodeSpec) -> dict[str, Any]:
         "executable": spec.executable,
         "name": spec.name,
         "namespace": spec.namespace,
-        "parameters": [{k: _plain(v) for k, v in spec.parameters.items()}]
-        if spec.parameters
-        else [],
+        "parameters": [
+            *([{k: _plain(v) for k, v in spec.parameters.items()}] if spec.parameters else []),
+            *spec.parameter_files,
+        ],
+        "ros_arguments": ["--log-level", spec.log_level] if spec.log_level else [],
         "remappings": list(spec.remappings),
         "arguments": list(spec.arguments),
         "respawn": spec.respawn,

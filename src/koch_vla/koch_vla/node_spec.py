@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 ParameterValue = bool | int | float | str | tuple[str, ...] | tuple[float, ...]
 
 
@@ -27,6 +28,8 @@ class NodeSpec:
         respawn_delay_s: First delay before a new start; it doubles with each quick failure.
         needs: Full names of the nodes that start before this one and stop after it.
         module: Python module run where no executable is installed.
+        parameter_files: ROS parameter files; what they say wins over `parameters`.
+        log_level: Least severity that the node logs, one of LOG_LEVELS; empty for ROS's default.
     """
 
     package: str
@@ -40,6 +43,8 @@ class NodeSpec:
     respawn_delay_s: float = 1.0
     needs: tuple[str, ...] = ()
     module: str = ""
+    parameter_files: tuple[str, ...] = ()
+    log_level: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parameters", MappingProxyType(dict(self.parameters)))

@@ -7,25 +7,29 @@ A node would say it too, some seconds later and among the lines of all the other
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import fnmatch
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koch_rig.calibration import load_calibration
-from koch_vla.errors import PolicyFolderError
+from koch_vla.errors import ParameterFileError, PolicyFolderError
 from koch_vla.node_spec import NodeSpec
 
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
 
 
-def check_files(rig: Rig, specs: Iterable[NodeSpec]) -> None:
-    """Check the calibrations and the checkpoint that these nodes of the rig need.
+def check_files(rig: Rig, specs: Collection[NodeSpec], params_file: str = "") -> None:
+    """Check the calibrations, the checkpoint and the parameter file that these nodes need.
 
     Raises:
         CalibrationError: An arm of one of the drivers has no calibration, or a wrong one.
         PolicyFolderError: The policy's checkpoint is no folder.
+        ParameterFileError: The parameter file would set nothing.
     """
+    if params_file:
+        _check_parameter_file(params_file, specs)
     for spec in specs:
         arm = rig.arms.get(str(spec.parameters.get("arm")))
         if spec.package == "koch_driver" and arm is not None:
@@ -33,3 +37,26 @@ def check_files(rig: Rig, specs: Iterable[NodeSpec]) -> None:
         checkpoint = spec.parameters.get("checkpoint")
         if checkpoint and not Path(str(checkpoint)).is_dir():
             raise PolicyFolderError(checkpoint)
+
+
+def _check_parameter_file(path: str, specs: Collection[NodeSpec]) -> None:
+    """Check that a parameter file can be read and says something to one of the nodes.
+
+    ROS passes by a key that names no node, without a word.
+    """
+    import yaml  # here, because koch doctor runs without it
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ParameterFileError(path, f"cannot be read ({error})") from error
+    if not isinstance(content, dict):
+        raise ParameterFileError(path, "holds no mapping of node names")
+    names = sorted(spec.full_name for spec in specs)
+    for key, value in content.items():
+        # As rcl matches: ** is any number of names, * is one; a leading slash may be left out.
+        pattern = f"/{str(key).lstrip('/')}"
+        if not any(fnmatch.fnmatchcase(name, pattern.replace("**", "*")) for name in names):
+            raise ParameterFileError(path, f"{key} names none of {', '.join(names)}")
+        if not (isinstance(value, dict) and isinstance(value.get("ros__parameters"), dict)):
+            raise ParameterFileError(path, f"{key} has no ros__parameters")

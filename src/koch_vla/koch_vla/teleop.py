@@ -31,8 +31,9 @@ def main(argv: list[str]) -> int:
         raise GraphError(
             f"{rig.path}: no leader drives a follower. Give an arm `role: leader, drives: NAME`."
         )
-    specs = build_graph(rig, options_from(arguments, teleop=True))
-    check_files(rig, specs)
+    options = options_from(arguments, teleop=True)
+    specs = build_graph(rig, options)
+    check_files(rig, specs, options.params_file)
     from koch_vla.nodes.teleop_watch import TeleopWatch
 
     return run_graph(

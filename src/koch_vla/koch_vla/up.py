@@ -17,6 +17,7 @@ from koch_rig.terminal import complain, say
 from koch_vla import paths
 from koch_vla.errors import OutputFileError
 from koch_vla.graph import GraphOptions, NodeSpec, build_graph
+from koch_vla.node_spec import LOG_LEVELS
 from koch_vla.output import PrefixedOutput
 from koch_vla.paths import package_prefix
 from koch_vla.preflight import check_files
@@ -71,6 +72,15 @@ def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"namespace of the whole rig, so that two share a graph (default: "
         f"${NAMESPACE_VARIABLE}, which the other subcommands read)",
     )
+    parser.add_argument(
+        "--ros2-control", action="store_true", help="run ros2_control for each follower"
+    )
+    parser.add_argument(
+        "--params-file", default="", metavar="FILE", help="ROS parameters that nodes read last"
+    )
+    parser.add_argument(
+        "--log-level", default="", choices=LOG_LEVELS, help="least severity that nodes log"
+    )
     parser.add_argument("--log", type=Path, metavar="FILE", help="write the output there as well")
 
 
@@ -94,6 +104,9 @@ def options_from(arguments: argparse.Namespace, *, teleop: bool) -> GraphOptions
         settings=tuple(parse_setting(text) for text in arguments.settings),
         only=tuple(name for text in arguments.only for name in text.split(",")),
         namespace=arguments.namespace,
+        ros2_control=arguments.ros2_control,
+        params_file=_absolute(arguments.params_file),
+        log_level=arguments.log_level,
     )
 
 
@@ -195,9 +208,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--list", action="store_true", help="print the nodes and start nothing")
     arguments = parser.parse_args(argv)
     rig = load_chosen_rig(arguments.rig, arguments.sim)
-    specs = build_graph(rig, options_from(arguments, teleop=arguments.teleop))
+    options = options_from(arguments, teleop=arguments.teleop)
+    specs = build_graph(rig, options)
     if arguments.list:
         say(describe(specs))
         return 0
-    check_files(rig, specs)
+    check_files(rig, specs, options.params_file)
     return run_graph(specs, arguments.log, hint=images_hint(rig, specs))

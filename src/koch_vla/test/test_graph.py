@@ -4,12 +4,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from koch_rig.load import load_rig
 from koch_rig.shared_topics import SHARED_TOPICS
-from koch_vla.errors import GraphError, NotSimulatedError, UnknownNodeError
+from koch_vla.errors import (
+    GraphError,
+    NotSimulatedError,
+    ParameterFileError,
+    UnknownNodeError,
+)
+from koch_vla.executables import ros_arguments
 from koch_vla.graph import GraphOptions, NodeSpec, build_graph, start_order
+from koch_vla.preflight import check_files
 from koch_vla.settings import Setting, parse_setting
 
 FIRST_ORDER = "simulation: {physics: first_order, seed: 3}"
@@ -249,3 +259,74 @@ def test_only_and_settings_know_the_names_of_the_rig_in_a_namespace(rig):
 def test_a_namespace_that_ros_would_refuse_is_refused_first(name):
     with pytest.raises(GraphError, match="namespace"):
         GraphOptions(namespace=name)
+
+
+def test_ros2_control_runs_a_manager_for_each_follower(simulated):
+    options = GraphOptions(ros2_control=True, ros_state_publisher=True, namespace="bench")
+    nodes = by_name(build_graph(simulated, options))
+    manager = nodes["/bench/follower/controller_manager"]
+    assert manager.needs == ("/bench/follower/driver",)
+    assert dict(manager.remappings)["robot_description"] == "/bench/robot_description"
+    urdf = nodes["/bench/follower/robot_state_publisher"].parameters["robot_description"]
+    assert ">/bench/follower/command/trajectory<" in urdf
+    assert (
+        "ros2_control"
+        not in nodes["/bench/leader/robot_state_publisher"].parameters["robot_description"]
+    )
+    for name in ("active", "loaded"):
+        spawner = nodes[f"/bench/follower/spawner_{name}"]
+        assert spawner.needs == ("/bench/follower/controller_manager",)
+
+
+def test_ros2_control_needs_a_ros_installation():
+    with pytest.raises(GraphError, match="robot_state_publisher"):
+        GraphOptions(ros2_control=True)
+
+
+def test_every_node_reads_the_parameter_file_last_and_logs_at_the_level(rig):
+    options = GraphOptions(params_file="/tmp/mine.yaml", log_level="error")
+    for node in build_graph(rig, options):
+        words = ros_arguments(node, Path("/tmp/own.yaml"))
+        files = [words[i + 1] for i, word in enumerate(words) if word == "--params-file"]
+        assert files == ["/tmp/own.yaml", "/tmp/mine.yaml"]
+        assert words[-2:] == ["--log-level", "error"]
+
+
+def test_an_unknown_log_level_is_refused():
+    with pytest.raises(GraphError, match="debug, info, warn, error, fatal"):
+        GraphOptions(log_level="loud")
+
+
+PARAMETERS = "{ros__parameters: {on_exit: rest}}"
+
+
+@pytest.mark.parametrize("key", ["/follower/driver", "follower/driver", "/**", "/**/driver"])
+def test_a_parameter_file_may_name_nodes_as_ros_does(rig, tmp_path, key):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{key}: {PARAMETERS}")
+    check_parameters(path, rig)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"/folower/driver: {PARAMETERS}", "/folower/driver names none of"),
+        ("/follower/driver: {on_exit: rest}", "/follower/driver has no ros__parameters"),
+        ("- 1", "holds no mapping"),
+        ("a: [", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_parameter_file_that_would_set_nothing_is_refused(rig, tmp_path, text, words):
+    path = tmp_path / "mine.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ParameterFileError, match=words):
+        check_parameters(path, rig)
+
+
+def check_parameters(path, rig):
+    """Check the file against the nodes alone: the test's rig has no calibration files."""
+    nodes = [node for node in build_graph(rig) if node.package == "koch_driver"]
+    unread = [replace(node, parameters={}) for node in nodes]
+    check_files(rig, unread, str(path))

@@ -11,6 +11,7 @@ hands to launch_ros is compared everywhere.
 from __future__ import annotations
 
 import ast
+import fnmatch
 import importlib.util
 import json
 import os
@@ -18,8 +19,10 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import yaml
 
 from koch_rig.load import load_rig
 from koch_vla.executables import parameter_text
@@ -31,6 +34,7 @@ SPY = """#!{python}
 import json, os, signal, sys, time, yaml
 signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
 words, found = sys.argv[1:], {{"program": sys.argv[0], "files": [], "remap": {{}}, "plain": []}}
+found["level"] = ""
 while words:
     word = words.pop(0)
     if word == "-r":
@@ -38,6 +42,8 @@ while words:
         found["remap"][name] = value
     elif word == "--params-file":
         found["files"].append(yaml.safe_load(open(words.pop(0))))
+    elif word == "--log-level":
+        found["level"] = words.pop(0)
     elif word != "--ros-args":
         found["plain"].append(word)
 path = os.path.join({folder!r}, str(os.getpid()))
@@ -65,6 +71,10 @@ CASES = {
     ),
 }
 SIM_CASES = {
+    "ros2_control": (
+        {"ros2_control": "true", "log_level": "warn"},
+        GraphOptions(ros_state_publisher=True, ros2_control=True, log_level="warn"),
+    ),
     "fast": ({"speed": "2.5", "expert": "true"}, GraphOptions(speed=2.5, expert=True)),
     "ros": ({}, GraphOptions(ros_state_publisher=True)),
 }
@@ -121,11 +131,18 @@ def noted(folder, count, process, timeout_s=30.0):
         parameters = {}
         for tree in note.pop("files"):
             for key, value in tree.items():
-                assert key in ("/**", name)
-                parameters.update(value["ros__parameters"])
+                if fnmatch.fnmatchcase(name, key.replace("**", "*")):  # as rcl does
+                    parameters.update(value["ros__parameters"])
         assert name not in nodes
         nodes[name] = {**note, "remap": remap, "parameters": parameters}
     return nodes
+
+
+def from_files(spec):
+    """What a node's parameter files say to it; they name it by its last word here."""
+    trees = [yaml.safe_load(Path(path).read_text()) for path in spec.parameter_files]
+    key = f"/**/{spec.name}"
+    return {k: v for tree in trees if key in tree for k, v in tree[key]["ros__parameters"].items()}
 
 
 def expected(specs, prefix):
@@ -135,7 +152,8 @@ def expected(specs, prefix):
             "program": str(prefix / "lib" / spec.package / spec.executable),
             "plain": list(spec.arguments),
             "remap": dict(spec.remappings),
-            "parameters": dict(spec.parameters),
+            "parameters": {**spec.parameters, **from_files(spec)},
+            "level": spec.log_level,
         }
         for spec in specs
     }
@@ -152,6 +170,9 @@ def up_command(options, rig):
     words += [] if options.teleop else ["--no-teleop"]
     words += ["--namespace", options.namespace] if options.namespace else []
     words += ["--expert"] if options.expert else []
+    words += ["--ros2-control"] if options.ros2_control else []
+    words += ["--params-file", options.params_file] if options.params_file else []
+    words += ["--log-level", options.log_level] if options.log_level else []
     return [*words, "--speed", str(options.speed)]
 
 
