@@ -39,6 +39,7 @@ SIMULATION_MAY_USE = (
     "koch_driver.control_table",
     "koch_driver.emulator",
     "koch_driver.motors",
+    "koch_driver.register_profile",
     "koch_driver.nodes.run",  # the life of a node process, nothing of the arm
     "koch_driver.realtime",
 )

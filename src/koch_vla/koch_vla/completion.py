@@ -34,7 +34,7 @@ def _parsers_show_themselves() -> Iterator[None]:
         raise _ParserMet(self)
 
     before = argparse.ArgumentParser.parse_args
-    argparse.ArgumentParser.parse_args = hand_over  # type: ignore[method-assign,assignment]
+    argparse.ArgumentParser.parse_args = hand_over  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -30,7 +30,7 @@ class Event(NamedTuple):
         log_ns: Arrival at the recorder, [ns].
         stamp_ns: Header stamp, [ns].
         kind: START, STOP, DISCARD, INTERVENTION_BEGIN, INTERVENTION_END, LABEL or UNDO.
-        index: The recorder's episode number.
+        episode_index: The recorder's episode number.
         task: Task text.
         outcome: Label.
         topic: Where it was sent.
@@ -40,7 +40,7 @@ class Event(NamedTuple):
     log_ns: int
     stamp_ns: int
     kind: int
-    index: int
+    episode_index: int
     task: str
     outcome: str
     topic: str
@@ -231,14 +231,14 @@ def _apply(windows: list[Window], moment: Moment, event: Event) -> None:
                 moment.time_ns,
                 task=event.task,
                 outcome=event.outcome,
-                index=event.index,
+                index=event.episode_index,
                 grid_ns=moment.time_ns,
                 start_run=moment.run,
             )
         )
         return
     place = next(
-        (p for p in reversed(range(len(windows))) if windows[p].index == event.index), None
+        (p for p in reversed(range(len(windows))) if windows[p].index == event.episode_index), None
     )
     if place is None:
         return

@@ -269,7 +269,8 @@ class VectorGatherer:
 
 def read(bag: Bag, cameras: Sequence[CameraRenderer], vectors: Sequence[VectorGatherer]) -> None:
     takers: dict[str, list[CameraRenderer | VectorGatherer]] = {}
-    for taker in (*cameras, *vectors):
+    every: list[CameraRenderer | VectorGatherer] = [*cameras, *vectors]
+    for taker in every:
         takers.setdefault(taker.reader.topic.name, []).append(taker)
     numbers = dict.fromkeys(takers, 0)
     for message in bag.messages(takers) if takers else ():

@@ -283,8 +283,9 @@ def clock_of(seen: Seen, wanted: StampFrom) -> tuple[StampFrom, list[str]]:
         return wanted, []
     if wanted is StampFrom.AUTO:
         sound = np.array([not form.why for form in seen.forms], dtype=np.bool_)
-        given = seen.column("stamps")[sound[seen.column("form")]] if len(seen.forms) else []
-        stamped = int(np.count_nonzero(np.asarray(given) > 0))
+        stamps = seen.column("stamps")
+        given = stamps[sound[seen.column("form")]] if len(seen.forms) else stamps[:0]
+        stamped = int(np.count_nonzero(given > 0))
         if 2 * stamped > len(given) or not len(given):
             return StampFrom.HEADER, []
     return StampFrom.RECEIVE, ["timed by the recorder's clock"]
@@ -312,14 +313,14 @@ def save_survey(survey: Survey, path: Path, digest: str) -> None:
         "damage": survey.damage,
         "seen": [[reading, seen.forms] for reading, seen in survey.seen.items()],
     }
-    columns = {
+    arrays: dict[str, Any] = {
         f"{name}_{number}": seen.column(name)
         for number, seen in enumerate(survey.seen.values())
         for name in _COLUMNS
     }
     other = path.with_suffix(".part")
     with other.open("wb") as file:
-        np.savez(file, head=np.array(json.dumps(head)), **columns)
+        np.savez(file, head=np.array(json.dumps(head)), **arrays)
     other.replace(path)
 
 
