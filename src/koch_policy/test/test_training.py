@@ -223,6 +223,21 @@ def test_pictures_are_learnt_from_with_all_augmentations(make: Any, tmp_path: Pa
     assert torch.allclose(mean, torch.full_like(mean, 0.5), atol=0.02)  # uniform pixels
 
 
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_bfloat16_is_used_only_where_the_processor_has_it(
+    is_fast: bool, make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("koch_policy.train.loop.has_fast_bfloat16", lambda device: is_fast)
+    weights = []
+    for amp in (False, True):
+        recipe = make.recipe("act", steps=2, amp=amp, save_every=2, validate_every=2)
+        trainer = make_trainer(make.demonstrations(), recipe, tmp_path / str(amp))
+        assert trainer.uses_bfloat16 is (amp and is_fast)
+        trainer.run()
+        weights.append(torch.cat([p.flatten() for p in trainer.model.parameters()]))
+    assert torch.equal(weights[0], weights[1]) is not is_fast
+
+
 def test_backbone_has_its_own_rate(make: Any, tmp_path: Path) -> None:
     recipe = make.recipe("act", learning_rate=1e-3, backbone_learning_rate=1e-5)
     trainer = make_trainer(make.demonstrations(pictures=True), recipe, tmp_path)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from koch_rig.joints import JOINT_COUNT
+from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
 from koch_sim.grasp import HOME_RAD, Waypoint
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ FOLLOW_GAIN = 1.5
 FOLLOW_LIMIT_RAD = 0.15
 #: A joint that moves faster than this lags rather than sags, [rad/s].
 FOLLOW_SPEED = 0.15
+_SAGS = np.array([name in ("shoulder_lift", "elbow_flex", "wrist_flex") for name in JOINT_NAMES])
 MAX_ATTEMPTS = 3
 Replan = Callable[["TableTruth"], "list[Waypoint] | None"]
 """Looks at the table behind a lift: a new plan where the block was lost, else None."""
@@ -203,15 +204,14 @@ class Expert:
     def _watch(
         self, dt_s: float, planned: NDArray[np.float64], q_follower: NDArray[np.float64]
     ) -> None:
-        """Lean against what the follower lacks; not with the trigger, which squeezes anyway.
+        """Lean against what the follower lacks, with the joints that gravity pulls at.
 
         A joint that is moved fast lacks something because it lags: leaning against that would
         carry it past its goal.
         """
         speed = (planned - self._planned) / dt_s
         self._planned = planned
-        lack = planned - q_follower
-        lack[-1] = 0.0
+        lack = np.where(_SAGS, planned - q_follower, 0.0)
         self._lean += FOLLOW_GAIN * dt_s * lack / (1.0 + (speed / FOLLOW_SPEED) ** 2)
         np.clip(self._lean, -FOLLOW_LIMIT_RAD, FOLLOW_LIMIT_RAD, out=self._lean)
 

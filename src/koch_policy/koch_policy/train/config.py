@@ -42,7 +42,8 @@ class TrainConfig:
         warmup_steps: Steps of linear warm-up.
         final_rate_fraction: End of the cosine decay, as part of the learning rate; 1 = constant.
         clip_norm: Gradients are scaled down to this norm.
-        amp: Compute the network in bfloat16 where that is safe.
+        amp: Compute the network in bfloat16 where that is safe, on hardware that has it: a
+            processor without such instructions would take ten times as long.
         ema_decay: Decay of the averaged weights (which are then the ones saved); 0 = off.
         validation_fraction: Part of the episodes that is held out.
         validation_windows: Windows used for the open-loop error.

@@ -33,12 +33,13 @@ def header(trainer: Trainer, step_s: float) -> list[str]:
         for key, frames in data.frames.items()
     ]
     vectors = [f"{key} ({values.shape[1]})" for key, values in data.vectors.items()]
+    numbers = "bfloat16" if trainer.uses_bfloat16 else "float32"
     lines = [
         f"policy   {recipe.policy_type}, {_parameters(trainer)}, {_start(trainer)}",
         f"data     {len(data.lengths)} episodes ({len(trainer.training.episodes)} to learn from, "
         f"{held} held out), {sum(data.lengths)} frames at {data.fps:g} per second",
         f"inputs   cameras: {', '.join(cameras) or 'none'}; vectors: {', '.join(vectors)}",
-        f"device   {_device(trainer.device)}, {'bfloat16' if train.amp else 'float32'}",
+        f"device   {_device(trainer.device)}, {numbers}",
         f"run      step {trainer.step} to {train.steps}, {train.batch_size} windows each, "
         f"{step_s:.2f} s per step: about {duration(left_s)}",
     ]

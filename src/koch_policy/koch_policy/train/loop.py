@@ -51,7 +51,13 @@ from koch_policy.train.metrics import (
     prepare,
 )
 from koch_policy.train.norms import measure_norms
-from koch_policy.train.optim import AveragedWeights, make_optimizer, optimize, set_rate
+from koch_policy.train.optim import (
+    AveragedWeights,
+    has_fast_bfloat16,
+    make_optimizer,
+    optimize,
+    set_rate,
+)
 from koch_policy.train.resume import (
     ResumeError,
     data_differences,
@@ -119,6 +125,11 @@ class Trainer:
         self.optimizer = make_optimizer(self.model, self.config, train)
         self.average = AveragedWeights(self.model, train.ema_decay) if train.ema_decay else None
         self.rank, self.world = parallel.rank_and_world()
+
+    @property
+    def uses_bfloat16(self) -> bool:
+        """Whether the network is computed in bfloat16: asked for, and no loss of time here."""
+        return self.recipe.train.amp and has_fast_bfloat16(self.device)
 
     def _start_from_pretrained(self) -> None:
         train = self.recipe.train
@@ -248,7 +259,7 @@ class Trainer:
         with torch.random.fork_rng(devices):
             batch = self._augmented(self.training.batch(next(self._row_batches())))
             kind = self.device.type
-            with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.recipe.train.amp):
+            with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.uses_bfloat16):
                 loss, _ = policy_model(self.model).loss(batch)
             loss.backward()  # type: ignore[no-untyped-call]
             float(loss.detach())  # waits for the device
@@ -275,7 +286,7 @@ class Trainer:
             self.model,
             self.optimizer,
             batch,
-            amp=train.amp,
+            amp=self.uses_bfloat16,
             clip_norm=train.clip_norm,
             world=self.world,
         )

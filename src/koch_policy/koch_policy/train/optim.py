@@ -49,6 +49,20 @@ def make_optimizer(
     return optimizer
 
 
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Say whether a device computes bfloat16 in hardware.
+
+    A processor without the instructions (AVX-512 with bf16, AMX) emulates them: forward and
+    backward of a small convolutional network took 5.8 s instead of 0.55 s on one with AVX2.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return True
+    asked = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return asked is None or bool(asked())
+
+
 def rate_factor(step: int, train: TrainConfig) -> float:
     """Return the learning rate at a step as part of its base: warm-up, then cosine."""
     if step < train.warmup_steps:
