@@ -41,6 +41,8 @@ TAKEN_OUT_TO = (0.155, 0.95)
 PUSH_REACH_M = 0.018
 #: The fingers come down this far behind it, [m].
 PUSH_GAP_M = 0.018
+#: Poses on the way of a push.
+PUSH_STEPS = 5
 HOME_RAD = np.array(HOME_POSE_RAD)
 #: A planned pose may miss its place by this much, [m].
 REACH_TOLERANCE_M = 0.002
@@ -137,14 +139,20 @@ class GraspPlanner:
 
         low = pose("The place behind the block", behind, GRASP_HEIGHT_M, GRASP_SEED_RAD)
         high = pose("The place over it", behind, APPROACH_HEIGHT_M, low)
-        there = pose("The place to push it to", end, GRASP_HEIGHT_M, low)
+        # Straight over the table: between far poses joints swing the fingers up, over the block.
+        way_points = []
+        there = low
+        for share in np.linspace(0.0, 1.0, PUSH_STEPS + 1)[1:]:
+            xy = behind + share * (end - behind)
+            there = pose("The place to push it to", xy, GRASP_HEIGHT_M, there)
+            way_points.append(there)
         back = pose("The place behind it", off, GRASP_HEIGHT_M, there)
         away = pose("The place over it", off, APPROACH_HEIGHT_M, back)
         closed = GRIPPER_CLOSED_RAD
         return [
             Waypoint("reach", _with_gripper(high, closed), 1.2, settle_s=0.1, blend_s=0.35),
             Waypoint("descend", _with_gripper(low, closed), 0.8, settle_s=0.2, blend_s=0.15),
-            Waypoint("push", _with_gripper(there, closed), 1.3, settle_s=0.2, blend_s=0.1),
+            *(Waypoint("push", _with_gripper(q, closed), 0.5, blend_s=0.2) for q in way_points),
             Waypoint("back", _with_gripper(back, closed), 0.5, blend_s=0.2),
             Waypoint("retreat", _with_gripper(away, closed), 0.6, blend_s=0.3),
             Waypoint("home", HOME_RAD.copy(), 1.2, settle_s=0.2),
@@ -211,10 +219,23 @@ class GraspPlanner:
         return q, tcp_xy, opening
 
     def _keeping_roll(self, what: str, xy: Array, height_m: float, seed: Array) -> Array:
-        """Solve for another place without turning the wrist on the way."""
+        """Solve for another place without turning the wrist on the way.
+
+        The TCP does not lie on the wrist's axis: with another roll than the solution's it is some
+        millimetres beside the place, which a second solution makes up for.
+        """
         q = self._solve(what, xy, height_m, seed, None)
         q[4] = seed[4]
+        missed = xy - self._tcp_xy(q)
+        q = self._solve(what, xy + missed, height_m, q, None)
+        q[4] = seed[4]
         return q
+
+    def _tcp_xy(self, q: Array) -> Array:
+        """Return where the TCP is over the table, world frame (2,), [m]."""
+        tcp = inverse(self._T_base_world) @ self._kinematics.forward(q)["tcp"]
+        xy: Array = tcp[:2, 3]
+        return xy
 
     def _solve(
         self, what: str, xy: Array, height_m: float, seed: Array, opening: Array | None
