@@ -13,7 +13,7 @@ from koch_driver import calibrate_view as view
 from koch_driver.arm import align_turns, check_drift, mend_registers, open_bus
 from koch_driver.calibrate import CalibrationRoutine, zero_offsets
 from koch_driver.console import Console
-from koch_driver.errors import DialogueEnded
+from koch_driver.errors import DialogueEnded, in_words
 from koch_driver.identity import check_swapped, keep_identity, others_of
 from koch_driver.rig_offsets import joints_block, write_offsets
 from koch_rig.calibration import load_calibration, save_calibration
@@ -36,6 +36,7 @@ _ZERO_RAD = (0.0,) * 6
 def main(argv: Sequence[str]) -> int:
     """Entry point of 'koch calibrate'; 0 when done, 2 for a problem that the message explains."""
     options = parse(argv)
+    rig = None
     try:
         rig = load_rig(default_rig(options.rig))
         arm = rig.arm(options.arm)
@@ -46,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
             if not options.no_zero:
                 zero(bus, rig, arm, console, write=options.write)
     except KochError as exc:
-        complain(f"koch calibrate: {exc}")
+        complain(f"koch calibrate: {in_words(exc, rig)}")
         return 2
     except KeyboardInterrupt:
         complain(f"koch calibrate: {DialogueEnded('Ctrl-C')}")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from koch_driver.errors import BusError, DriverError, is_emulated, wiring_advice
+from koch_driver.errors import BusError, DriverError
 from koch_driver.realtime import BUS_THREAD, OFF, Realtime, request_realtime
 from koch_driver.schedule import Schedule, ScheduleStatus
 from koch_rig.errors import KochError
@@ -55,21 +55,20 @@ class CommunicationFault(BusError):
 
     def __init__(self, bus: DynamixelBus, run: BadRun) -> None:
         motors = ", ".join(map(str, run.missing)) or "unknown"
+        cause = (
+            f"{bus.port}: {run.cycles} cycles in a row without a whole answer (motors {motors});"
+        )
         do = "check the cables between the motors and the arm's power supply"
-        if is_emulated(bus.port):
-            do = wiring_advice(bus.port, do)
         if bus.refusals:
             codes = ", ".join(f"id {i}: error {code}" for i, code in bus.refusals.items())
-            do = f"they refuse the question for their state ({codes})"
-        elif run.still_answering and not is_emulated(bus.port):
+            cause, do = f"{cause} they refuse the question for their state ({codes})", ""
+        elif run.still_answering:
+            cause += " answers do come, but later than a cycle allows:"
             do = (
-                "answers do come, but later than a cycle allows: set the USB adapter's latency "
-                "timer to 1 ms (config/udev/99-koch.rules), or lower the arm's rate_hz in the rig"
+                "set the USB adapter's latency timer to 1 ms (config/udev/99-koch.rules), or "
+                "lower the arm's rate_hz in the rig"
             )
-        super().__init__(
-            f"{bus.port}: {run.cycles} cycles in a row without a whole answer (motors {motors}); "
-            f"{do}"
-        )
+        super().__init__(cause, do)
 
 
 class BadRun:
@@ -196,6 +195,7 @@ class ControlLoop:
         config: LoopConfig,
         *,
         report: Callable[[Phase, str], None],
+        words: Callable[[KochError], str] = str,
     ) -> None:
         """Prepare; `start` begins.
 
@@ -205,12 +205,14 @@ class ControlLoop:
             task: What to do on it.
             config: Rates and times.
             report: Called on every change of phase or reason, from the loop's thread.
+            words: Says an error to a person.
         """
         self.name = name
         self.config = config
         self._connect = connect
         self._task = task
         self._report = report
+        self._words = words
         self._schedule = Schedule(1.0 / config.rate_hz)
         self._phase, self._reason = Phase.CONNECTING, ""
         self._faults = 0
@@ -299,7 +301,7 @@ class ControlLoop:
             bus = self._connect()
         except KochError as exc:
             phase = Phase.FAULT if self._faults else Phase.CONNECTING
-            self._set(phase, str(exc))
+            self._set(phase, self._words(exc))
             return
         try:
             self._task.connected(bus)
@@ -307,8 +309,8 @@ class ControlLoop:
             self._serve(bus)
         except KochError as exc:
             self._faults += 1
-            self._task.disconnected(str(exc))
-            self._set(Phase.FAULT, str(exc))
+            self._task.disconnected(self._words(exc))
+            self._set(Phase.FAULT, self._words(exc))
         finally:
             bus.close()
             self._fail_calls()

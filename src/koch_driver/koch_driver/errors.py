@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from koch_rig.busy import busy_words
@@ -13,44 +12,54 @@ from koch_rig.errors import KochError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from koch_rig.rig import Rig
+
 
 class DriverError(KochError):
     """Root of everything koch_driver raises."""
 
 
-def is_emulated(port: str) -> bool:
-    """Whether servos on this port are emulated: a pseudo-terminal, or a link to one that is gone.
-
-    Real serial ports are devices, /dev/ttyUSB0 or a link to one.
-    """
-    path = os.path.realpath(port)
-    return path.startswith("/dev/pts/") or not path.startswith("/dev/")
-
-
-def wiring_advice(port: str, advice: str) -> str:
-    """Advice on cables and power for real servos; for emulated ones what may be wrong there."""
-    if not is_emulated(port):
-        return advice
-    cause = busy_words() or "Does the process that emulates them still run?"
-    return f"These servos are emulated. {cause}"
-
-
 class BusError(DriverError):
-    """Root of the errors of the motor bus."""
+    """Root of the errors of the motor bus.
+
+    Attributes:
+        cause: What happened.
+        wiring: What to look at where there are plugs, cables and a supply; may be empty.
+    """
+
+    def __init__(self, cause: str, wiring: str = "") -> None:
+        super().__init__(f"{cause} {wiring}".rstrip())
+        self.cause = cause
+        self.wiring = wiring
+
+
+def in_words(error: KochError, rig: Rig | None) -> str:
+    """An error for a person at this rig.
+
+    In a simulated world there is no cable to look at: a servo is late or silent because the
+    computer is busy, or the world has ended. Emulated servos alone are different: their supply,
+    bus and adapter are emulated as well, and fail when told to.
+    """
+    if rig is None or rig.simulation is None or not isinstance(error, BusError):
+        return str(error)
+    load = busy_words()
+    if not rig.has_simulated_table:
+        return f"{error} {load}".rstrip() if error.wiring else str(error)
+    if not error.wiring:
+        return error.cause
+    load = load or "Does the process that simulates them still run?"
+    return f"{error.cause.rstrip(';:.')}. These servos are simulated. {load}"
 
 
 class PortNotFound(BusError):
     """The device file of the port does not exist."""
 
     def __init__(self, port: str, candidates: Sequence[str]) -> None:
-        if is_emulated(port):
-            super().__init__(f"port {port} does not exist. {wiring_advice(port, '')}")
-            self.port = port
-            return
         there = "\n  ".join(candidates) if candidates else "none at all: is the USB cable in?"
         super().__init__(
-            f"port {port} does not exist. Serial ports of this computer:\n  {there}\n"
-            "Plug the arm in, or correct the arm's 'port' in the rig file."
+            f"port {port} does not exist.",
+            f"Serial ports of this computer:\n  {there}\n"
+            "Plug the arm in, or correct the arm's 'port' in the rig file.",
         )
         self.port = port
 
@@ -80,9 +89,8 @@ class PortLost(BusError):
 
     def __init__(self, port: str, why: str) -> None:
         super().__init__(
-            f"port {port} is gone ({why}). "
-            + wiring_advice(port, "Check the USB cable and the power of the arm.")
-            + " The bus must be opened again."
+            f"port {port} is gone ({why}). The bus must be opened again.",
+            "Check the USB cable and the power of the arm.",
         )
 
 
@@ -98,12 +106,9 @@ class WrongPort(BusError):
 
     def __init__(self, port: str, why: str) -> None:
         super().__init__(
-            f"no arm behind {port}: {why}. "
-            + wiring_advice(
-                port,
-                "Check that the arm has power (12 V follower, 5 V leader), and that the rig names "
-                "the right port ('koch motors list' scans them).",
-            )
+            f"no arm behind {port}: {why}.",
+            "Check that the arm has power (12 V follower, 5 V leader), and that the rig names "
+            "the right port ('koch motors list' scans them).",
         )
 
 
@@ -122,12 +127,9 @@ class MissingMotors(BusError):
         there = ", ".join(f"id {i} ({name})" for i, name in found.items()) or "none"
         super().__init__(
             f"{len(missing)} of {total} motors on {port} do not answer: {gone}"
-            f"{'; ' * bool(conclusion)}{conclusion}. Found: {there}. "
-            + wiring_advice(
-                port,
-                "Check the cable that leads to the first missing motor and its power; a motor "
-                "without an id is given one with 'koch motors setup'.",
-            )
+            f"{'; ' * bool(conclusion)}{conclusion}. Found: {there}.",
+            "Check the cable that leads to the first missing motor and its power; a motor "
+            "without an id is given one with 'koch motors setup'.",
         )
         self._parts = port, missing, found, total
         self.missing = tuple(missing)
@@ -169,8 +171,8 @@ class BusTimeout(BusError):
     def __init__(self, port: str, what: str, budget_s: float, attempts: int) -> None:
         super().__init__(
             f"no valid answer on {port} to {what} within {budget_s * 1e3:.0f} ms "
-            f"({attempts} attempts). "
-            + wiring_advice(port, "Check cable, power and the USB latency timer.")
+            f"({attempts} attempts).",
+            "Check cable, power and the USB latency timer.",
         )
 
 
@@ -196,7 +198,8 @@ class ImplausibleReading(BusError):
         what = ", ".join(f"{j} from {a:.2f} to {b:.2f} rad" for j, (a, b) in jumps.items())
         super().__init__(
             f"implausible reading: {what} within {1e3 * elapsed_s:.0f} ms. It is not used; turns "
-            "are counted anew. A servo that restarts forgets its turns: check plug and supply."
+            "are counted again.",
+            "A servo that restarts forgets its turns: check plug and supply.",
         )
 
 

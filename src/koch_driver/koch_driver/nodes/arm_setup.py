@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from koch_driver.errors import in_words
 from koch_driver.guard import GuardLimits
 from koch_rig.calibration import Calibration, load_calibration
+from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.parameters import ParameterError
@@ -40,6 +42,10 @@ class ArmSetup:
             )
         calibration = load_calibration(arm.calibration_path)
         return cls(rig, arm, calibration, JointUnits(arm, calibration))
+
+    def words(self, error: KochError) -> str:
+        """An error for a person at this rig."""
+        return in_words(error, self.rig)
 
     def guard_limits(self) -> GuardLimits:
         """The rig's limits, narrowed by the calibrated ranges."""

@@ -147,7 +147,14 @@ class FollowerNode(Node):
             return self._bus
 
         config = LoopConfig.at(setup.arm.rate_hz)
-        return ControlLoop(setup.arm.name, connect, self.task, config, report=self._on_phase)
+        return ControlLoop(
+            setup.arm.name,
+            connect,
+            self.task,
+            config,
+            report=self._on_phase,
+            words=setup.words,
+        )
 
     # -- from the bus thread --------------------------------------------------------------------
 
@@ -205,7 +212,7 @@ class FollowerNode(Node):
             )
             response.success = True
         except KochError as exc:
-            response.success, response.message = False, str(exc)
+            response.success, response.message = False, self._setup.words(exc)
         return response
 
     def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -220,7 +227,7 @@ class FollowerNode(Node):
             self._guard_report.changed()
             response.success, response.message = True, "commands are obeyed again"
         except KochError as exc:
-            response.success, response.message = False, str(exc)
+            response.success, response.message = False, self._setup.words(exc)
         return response
 
     def _on_home(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -228,7 +235,7 @@ class FollowerNode(Node):
             self.loop.call(self.task.home)
             response.success, response.message = True, "moving to the home pose"
         except KochError as exc:
-            response.success, response.message = False, str(exc)
+            response.success, response.message = False, self._setup.words(exc)
         return response
 
     def _report(self) -> None:

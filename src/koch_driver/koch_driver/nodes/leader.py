@@ -98,6 +98,7 @@ class LeaderNode(Node):
             self.task,
             LoopConfig.at(setup.arm.rate_hz),
             report=self._on_phase,
+            words=setup.words,
         )
         self._guard_status = self.create_publisher(GuardStatus, "guard_status", LATCHED)
         self._said: tuple[object, ...] = ()
@@ -221,7 +222,7 @@ class LeaderNode(Node):
             response.message = "following the follower" if request.data else "free"
             self._say()
         except KochError as exc:
-            response.success, response.message = False, str(exc)
+            response.success, response.message = False, self._setup.words(exc)
         return response
 
     def _report(self) -> None:
