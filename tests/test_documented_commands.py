@@ -39,8 +39,11 @@ ELSEWHERE = {
     "demo --vision": "src/koch_vla/test/test_demo.py::"
     "test_a_policy_from_cameras_alone_never_sees_the_true_poses",
     "bench": "src/koch_vla/test/test_bench.py",
-    "bench faults": "src/koch_vla/test/test_bench.py",  # an hour; its table is tested
-    "bench soak": "src/koch_vla/test/test_bench.py",  # hours; its figures are tested
+    # An hour, and hours: what they find and print is tested.
+    "bench faults": "src/koch_vla/test/test_rounds.py::"
+    "test_the_round_has_a_fault_of_every_kind_and_forty_rows",
+    "bench soak": "src/koch_vla/test/test_rounds.py::"
+    "test_the_soak_page_says_for_how_long_and_at_what_load",
     "runs": "src/koch_policy/test/test_runs_cli.py",
     "completion": "src/koch_vla/test/test_completion.py::test_bash_completes",
     "completion bash": "src/koch_vla/test/test_completion.py::test_bash_completes",

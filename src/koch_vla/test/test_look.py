@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
@@ -19,8 +21,8 @@ from koch_rig.load import load_rig
 from koch_vla.errors import BagMomentError, EmptyBagError, NothingHeardError, OutputFileError
 from koch_vla.look import main
 from koch_vla.look.from_bag import snapshot_at
-from koch_vla.look.picture import tcp_path
-from koch_vla.look.scene import ArmScene
+from koch_vla.look.scene import ROUND_SIDES, ArmScene, block_faces, cup_faces
+from koch_vla.look.space import View, contents_of, draw_space, place_boxes, tcp_path
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 POSE = dict(zip(JOINTS, (0.3, -0.4, 0.5, 0.2, -0.1, -0.6), strict=True))
@@ -122,6 +124,52 @@ def test_moments_outside_and_foreign_bags_are_refused(rig, tmp_path):
         pass
     with pytest.raises(EmptyBagError, match="/follower/joint_states"):
         snapshot_at(rig, other, None, 1.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_labels_collide_neither_with_each_other_nor_with_the_edge(seed):
+    """Also where everything stands at one place, or in a corner."""
+    random = np.random.default_rng(seed)
+    spread_px = (0.0, 5.0, 40.0, 200.0, 400.0)[seed]
+    anchors = np.clip(random.normal((700.0, 560.0), spread_px, (8, 2)), 2.0, (990.0, 590.0))
+    sizes = np.column_stack([random.uniform(30.0, 180.0, 8), np.full(8, 14.0)])
+    room = np.array([0.0, 0.0, 1000.0, 600.0])
+    boxes = place_boxes(anchors, sizes, random.uniform(0.0, 600.0, (200, 2)), room)
+    for index, box in enumerate(boxes):
+        assert np.all(box[:2] >= room[:2])
+        assert np.all(box[2:] <= room[2:])
+        np.testing.assert_allclose(box[2:] - box[:2], sizes[index])
+        for other in boxes[:index]:
+            assert np.any(box[:2] >= other[2:]) or np.any(other[:2] >= box[2:])
+
+
+def test_the_arms_fill_the_room_beside_the_cameras(rig, tmp_path):
+    snapshot = snapshot_at(rig, write_bag(tmp_path / "bag", 1.0), None, 1.0)
+    figure = Figure(figsize=(16, 10), dpi=100)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.0, 0.3, 1.0, 0.6))
+    draw_space(axes, rig, snapshot, 0.7)
+    points = contents_of(rig, snapshot).points
+    pixels = axes.transData.transform(View(points).flat(points)) - (0.0, 300.0)
+    assert np.all(pixels >= 0.0)
+    assert np.all(pixels <= (0.7 * 1600.0, 600.0))
+    assert np.max(np.ptp(pixels, axis=0) / (0.7 * 1600.0, 600.0)) > 0.75
+
+
+@pytest.mark.parametrize("turn_rad", [0.0, 0.7, -2.0])
+def test_things_are_closed_shapes_at_their_pose(turn_rad):
+    pose = np.eye(4)
+    pose[:2, :2] = [[np.cos(turn_rad), -np.sin(turn_rad)], [np.sin(turn_rad), np.cos(turn_rad)]]
+    pose[:3, 3] = (0.2, -0.1, 0.03)
+    for faces, height in ((block_faces(pose), (0.0175, 0.0425)), (cup_faces(pose), (0.03, 0.07))):
+        corners = np.vstack([face.corners for face in faces])
+        assert (corners[:, 2].min(), corners[:, 2].max()) == pytest.approx(height)
+        for face in faces:
+            heights = (face.corners - face.corners[0]) @ face.normal
+            np.testing.assert_allclose(heights, 0.0, atol=1e-9)
+    assert all(
+        face.normal[2] > 0.99 for face in cup_faces(pose)[-ROUND_SIDES:]
+    )  # the rim looks up
 
 
 def size_of(png: Path) -> tuple[int, int]:

@@ -16,6 +16,9 @@ from koch_rig.rig import Rig
 
 Array = npt.NDArray[np.float64]
 ROUND_SIDES = 16
+# The simulation's things, as `koch_sim.scene` builds them [m]; looking needs no physics.
+BLOCK_HALF_M, BLOCK_COLOUR = (0.020, 0.010, 0.0125), (0.84, 0.26, 0.25, 1.0)
+CUP_RADIUS_M, CUP_HEIGHT_M, CUP_COLOUR = 0.042, 0.040, (0.24, 0.49, 0.75, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +70,11 @@ class ArmScene:
                 continue
             T_world_shape = self._data.oMi[shape.parentJoint] * shape.placement
             red, green, blue, alpha = (float(value) for value in shape.meshColor)
-            for corners in _polygons(shape.geometry):
-                world = corners @ T_world_shape.rotation.T + T_world_shape.translation
-                normal = np.cross(world[1] - world[0], world[2] - world[1])
-                normal /= np.linalg.norm(normal)
-                found.append(Face(world, normal, (red, green, blue, alpha)))
+            pose = np.array(T_world_shape.homogeneous)
+            found += [
+                _placed(corners, pose, (red, green, blue, alpha))
+                for corners in _polygons(shape.geometry)
+            ]
         return found
 
     def frames(self) -> dict[str, Array]:
@@ -85,6 +88,29 @@ class ArmScene:
     def tcp(self) -> Array:
         """Position of the tool centre point in the world [m], float64 (3,)."""
         return np.array(self._data.oMf[self._tcp].translation)
+
+
+def block_faces(pose: Array) -> list[Face]:
+    """The simulation's block at its pose (4, 4)."""
+    return [_placed(corners, pose, BLOCK_COLOUR) for corners in _box(np.array(BLOCK_HALF_M))]
+
+
+def cup_faces(pose: Array) -> list[Face]:
+    """The simulation's cup, open at the top; its pose (4, 4) is that of its foot."""
+    outside = _prism(CUP_RADIUS_M, CUP_HEIGHT_M / 2.0)
+    inside = [corners[::-1] for corners in _prism(0.92 * CUP_RADIUS_M, CUP_HEIGHT_M / 2.0)]
+    rims = zip(outside[2:], inside[2:], strict=True)  # top edges of both walls make the rim
+    rim = [np.array([out[3], out[2], within[1], within[0]]) for out, within in rims]
+    walls = [*outside[2:], *inside[2:], inside[1], *rim]
+    middle = np.array([0.0, 0.0, CUP_HEIGHT_M / 2.0])
+    return [_placed(corners + middle, pose, CUP_COLOUR) for corners in walls]
+
+
+def _placed(corners: Array, pose: Array, colour: tuple[float, float, float, float]) -> Face:
+    """A polygon with its outward normal, moved from its own frame to the pose's."""
+    world = corners @ pose[:3, :3].T + pose[:3, 3]
+    normal = np.cross(world[1] - world[0], world[2] - world[1])
+    return Face(world, normal / np.linalg.norm(normal), colour)
 
 
 def _polygons(shape: object) -> list[Array]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_episodes.decode import decode_image
+from koch_rig.geometry import matrix_from_quaternion
 from koch_rig.rig import Rig
 
 GHOST_TOPIC = "/policy/ghost/joint_states"
@@ -31,7 +32,7 @@ class Snapshot:
         pictures: Newest picture of each camera, RGB uint8 (H, W, 3).
         picture_stamps_ns: Their acquisition times [ns].
         ghost: Where the policy would have the follower, by joint name [rad]; may be empty.
-        objects: Positions of things in the world [m].
+        objects: Poses of things in the world [m], float64 (4, 4).
     """
 
     title: str
@@ -42,7 +43,7 @@ class Snapshot:
     pictures: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
     picture_stamps_ns: dict[str, int] = field(default_factory=dict)
     ghost: dict[str, float] = field(default_factory=dict)
-    objects: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    objects: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
 
 class SnapshotBuilder:
@@ -99,8 +100,7 @@ class SnapshotBuilder:
         elif topic == GHOST_TOPIC:
             snapshot.ghost = _by_name(message.name, message.position)
         elif topic in OBJECT_TOPICS:
-            place = message.pose.position
-            snapshot.objects[OBJECT_TOPICS[topic]] = (place.x, place.y, place.z)
+            snapshot.objects[OBJECT_TOPICS[topic]] = _pose(message.pose)
 
     def finish(self, now_ns: int | None = None) -> Snapshot:
         """Decode the newest pictures and return the snapshot.
@@ -121,3 +121,14 @@ class SnapshotBuilder:
 
 def _by_name(names: Iterable[str], values: Sequence[float]) -> dict[str, float]:
     return {str(name): float(value) for name, value in zip(names, values, strict=True)}
+
+
+def _pose(pose: Any) -> npt.NDArray[np.float64]:
+    """geometry_msgs/Pose as a matrix (4, 4); an orientation that was not filled in is none."""
+    place, turn = pose.position, pose.orientation
+    matrix = np.eye(4)
+    matrix[:3, 3] = place.x, place.y, place.z
+    quaternion = np.array([turn.x, turn.y, turn.z, turn.w])
+    if np.linalg.norm(quaternion) > 0.0:
+        matrix[:3, :3] = matrix_from_quaternion(quaternion)
+    return matrix
