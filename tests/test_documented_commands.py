@@ -70,7 +70,7 @@ SHORTER = {
 }  # fmt: skip
 # What a test says besides: how little to train, what a person would press.
 MORE = {
-    "train": ["--set", "train.steps=2", "--set", "train.batch=2"],
+    "train": ["--set", "train.steps=2", "--set", "train.batch_size=2"],
     "eval": ["--timeout-s", "20"],
     "run": ["--allow-mismatch"],
     "replay": ["-y"],

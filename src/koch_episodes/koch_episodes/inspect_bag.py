@@ -53,6 +53,7 @@ class TopicFacts:
         names: Element names of a JointState or NamedVector.
         values: Its values over time, float64, shape (n, len(names)).
         pictures: Up to four RGB pictures from first to last.
+        picture_stamps_ns: Their stamps, int64.
     """
 
     type: str
@@ -63,6 +64,7 @@ class TopicFacts:
     names: tuple[str, ...] = ()
     values: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
     pictures: list[npt.NDArray[np.uint8]] = field(default_factory=list)
+    picture_stamps_ns: list[int] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -93,7 +95,7 @@ class _Collector:
         self._logs = array("q")
         self._values = array("d")
         self._failed: Counter[str] = Counter()
-        self._kept: list[bytes] = []
+        self._kept: list[tuple[int, bytes]] = []  # number among the usable, data
         self._seen = self._number = 0
         self._stride = 1
         self._usable: frozenset[int] = frozenset()
@@ -115,7 +117,7 @@ class _Collector:
 
     def _take_picture(self, message: RawMessage) -> None:
         if self._seen % self._stride == 0:
-            self._kept.append(message.data)
+            self._kept.append((self._seen, message.data))
             if len(self._kept) == 4 * THUMBNAILS:  # thin out: never more than 16 are held
                 self._kept = self._kept[::2]
                 self._stride *= 2
@@ -123,7 +125,7 @@ class _Collector:
 
     def facts(self, shape: tuple[Any, ...]) -> TopicFacts:
         """Measure what was collected; `shape`: (height, width) [px] or element names."""
-        pictures = self._thumbnails()  # finds broken ones too
+        thumbnails = self._thumbnails()  # finds broken ones too
         stream = self._stream
         if stream is None:
             logs = np.array(self._logs, dtype=np.int64)
@@ -139,18 +141,20 @@ class _Collector:
             f"{shape[1]}x{shape[0]}" if is_picture and shape else " ".join(names),
             names,
             values,
-            pictures,
+            [picture for _, picture in thumbnails],
+            [int(stream.stamps[place]) for place, _ in thumbnails],
         )
 
-    def _thumbnails(self) -> list[npt.NDArray[np.uint8]]:
+    def _thumbnails(self) -> list[tuple[int, npt.NDArray[np.uint8]]]:
         if self._reader is None or not self._kept:
             return []
         places = np.linspace(0, len(self._kept) - 1, min(THUMBNAILS, len(self._kept)))
         found = []
         for place in sorted({round(float(p)) for p in places}):
-            message = RawMessage(self._topic.name, 0, self._kept[place])
+            number, data = self._kept[place]
+            message = RawMessage(self._topic.name, 0, data)
             try:
-                found.append(rgb_of(self._reader.picture(message)))
+                found.append((number, rgb_of(self._reader.picture(message))))
             except DecodeError as exc:
                 self._failed[exc.why] += 1
         return found

@@ -6,20 +6,32 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from koch_episodes.bag import is_bag
 from koch_episodes.dataset import LeRobotDatasetReader, validate_dataset
+from koch_episodes.dataset.load import Episode
+from koch_episodes.dataset.recorded import how_made
 from koch_episodes.dataset.validate import Report
+from koch_episodes.decode import NAMED_TYPES
+from koch_episodes.errors import DatasetError
 from koch_episodes.inspect_bag import THUMBNAILS, BagFacts, Verdict, inspect_bag
-from koch_episodes.inspect_plot import Curve, draw
+from koch_episodes.inspect_plot import Curve, Following, Shot, draw
 from koch_episodes.stream import NS_PER_S
 from koch_rig.errors import KochError
-from koch_rig.terminal import Column, clip, complain, fold, limit, table
+from koch_rig.terminal import Column, clip, complain, limit, say, table
 
 _MOST_EPISODES = 20
+_STATE, _COMMAND = "/joint_states", "/joint_command"
+# What the axes of a dataset's joints say, by the units that it was converted to.
+_UNITS = {
+    "lerobot": "±100, gripper 0 to 100",
+    "degrees": "deg, gripper 0 to 100",
+    "radians": "rad",
+}
 _TOPIC_COLUMNS = (
     Column("topic"),
     Column("count", 1, right=True),
@@ -52,12 +64,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _print_bag(facts: BagFacts) -> None:
-    print(f"bag {facts.path}")
+    say(f"bag {facts.path}")
     for key in ("koch.task", "koch.index", "koch.outcome", "koch.fingerprint"):
         if key in facts.custom:
-            print(f"  {key.removeprefix('koch.')}: {facts.custom[key]}")
+            say(f"  {key.removeprefix('koch.')}: {facts.custom[key]}")
     if len(facts.windows) > 1:
-        print(f"  episodes by its events: {len(facts.windows)}")
+        say(f"  episodes by its events: {len(facts.windows)}")
     rows = []
     for name, topic in facts.topics.items():
         s = topic.stream
@@ -73,35 +85,65 @@ def _print_bag(facts: BagFacts) -> None:
             ]
         )
     for line in table(_TOPIC_COLUMNS, rows, limit()):
-        print(line)
+        say(line)
     for line in facts.damage:
-        print(_folded(f"  damage: {line}"))
-    print(_folded(f"verdict: {facts.verdict.value}" + "".join(f"\n  {r}" for r in facts.reasons)))
+        say(f"  damage: {line}")
+    say(f"verdict: {facts.verdict.value}" + "".join(f"\n  {r}" for r in facts.reasons))
 
 
 def _inspect_bag(args: argparse.Namespace) -> int:
     facts = inspect_bag(args.path)
     _print_bag(facts)
     if not args.no_png:
-        begin = min(
-            (int(t.stamps_ns.min()) for t in facts.topics.values() if len(t.stamps_ns)), default=0
-        )
-        measured = {n: t for n, t in facts.topics.items() if t.names or t.pictures}
-        curves = [
-            Curve(name, (t.stamps_ns - begin) / NS_PER_S, t.values, t.names)
-            for name, t in measured.items()
-            if t.names and len(t.values)
-        ]
         out = args.png or Path(f"{args.path.name}.inspect.png")
-        draw(
-            out,
-            f"{args.path.name}: {facts.verdict.value}",
-            {name: t.stamps_ns for name, t in measured.items()},
-            curves,
-            {name: t.pictures for name, t in measured.items() if t.pictures},
-        )
-        print(f"drawn: {out}")
+        _draw_bag(facts, out)
+        say(f"drawn: {out}")
     return 1 if facts.verdict is Verdict.BAD else 0
+
+
+def _draw_bag(facts: BagFacts, out: Path) -> None:
+    begin = min(
+        (int(t.stamps_ns.min()) for t in facts.topics.values() if len(t.stamps_ns)), default=0
+    )
+    measured = {n: t for n, t in facts.topics.items() if t.names or t.pictures}
+    curves = {}
+    for name, topic in measured.items():
+        if topic.names and len(topic.values):
+            order = np.argsort(topic.stamps_ns, kind="stable")
+            times_s = (topic.stamps_ns[order] - begin) / NS_PER_S
+            unit = "rad" if topic.type == NAMED_TYPES[0] else ""
+            curves[name] = Curve(name, times_s, topic.values[order], topic.names, unit)
+    pairs = {
+        name: f"{name.removesuffix(_STATE)}{_COMMAND}" for name in curves if name.endswith(_STATE)
+    }
+    draw(
+        out,
+        f"{facts.path.name}: {facts.verdict.value}",
+        {name: t.stamps_ns for name, t in measured.items()},
+        _paired(curves, pairs),
+        {
+            name: [
+                Shot((stamp_ns - begin) / NS_PER_S, image)
+                for stamp_ns, image in zip(t.picture_stamps_ns, t.pictures, strict=True)
+            ]
+            for name, t in measured.items()
+            if t.pictures
+        },
+    )
+
+
+def _paired(curves: Mapping[str, Curve], pairs: Mapping[str, str]) -> list[Curve | Following]:
+    """Put each command over its state, where both are of the same joints; the rest as it is."""
+    found: list[Curve | Following] = []
+    left = dict(curves)
+    for state, command in pairs.items():
+        if state in left and command in left and _alike(left[state], left[command]):
+            found.append(Following(left.pop(state), left.pop(command)))
+    return [*found, *left.values()]
+
+
+def _alike(one: Curve, other: Curve) -> bool:
+    return tuple(one.names) == tuple(other.names) and one.unit == other.unit
 
 
 def _refuse_neither(path: Path) -> None:
@@ -118,11 +160,11 @@ def _refuse_neither(path: Path) -> None:
 def _print_dataset(reader: LeRobotDatasetReader) -> None:
     info = reader.info
     seconds = len(reader) / reader.fps
-    print(
+    say(
         f"dataset {reader.root}: LeRobot {info.version.value}, robot {info.robot_type}, "
         f"{reader.fps} frames/s"
     )
-    print(
+    say(
         f"  {len(reader.episodes)} episodes, {len(reader)} frames, {seconds:.1f} s, "
         f"{len(reader.tasks)} task(s)"
     )
@@ -130,16 +172,16 @@ def _print_dataset(reader: LeRobotDatasetReader) -> None:
         codec = (spec.info or {}).get("video.codec", "")
         names = "" if spec.is_picture or not spec.names else " ".join(spec.names)
         shape = "x".join(map(str, spec.shape))
-        print(_clipped(f"  {key:32s} {spec.dtype:8s} {shape:12s} {codec}{names}".rstrip()))
+        say(_clipped(f"  {key:32s} {spec.dtype:8s} {shape:12s} {codec}{names}".rstrip()))
     for task in reader.tasks:
-        print(f"  task: {task!r}")
+        say(f"  task: {task!r}")
     for episode in reader.episodes[:_MOST_EPISODES]:
-        print(
+        say(
             f"  episode {episode.index}: {episode.length} frames, "
             f"{episode.length / reader.fps:.2f} s"
         )
     if len(reader.episodes) > _MOST_EPISODES:
-        print(f"  ... and {len(reader.episodes) - _MOST_EPISODES} more")
+        say(f"  ... and {len(reader.episodes) - _MOST_EPISODES} more")
 
 
 def _draw_dataset(reader: LeRobotDatasetReader, number: int, out: Path) -> None:
@@ -148,36 +190,47 @@ def _draw_dataset(reader: LeRobotDatasetReader, number: int, out: Path) -> None:
             f"--episode {number}: the dataset has episodes 0..{len(reader.episodes) - 1}."
         )
     episode = reader.episode(number)
-    rows = slice(episode.from_index, episode.to_index)
-    times = np.arange(episode.length) / reader.fps
-    curves = [
-        Curve(
-            key, times, reader.column(key)[rows].reshape(episode.length, -1), spec.names or (key,)
-        )
-        for key, spec in reader.features.items()
-        if spec.is_numeric and key.split(".")[0] in ("observation", "action")
-    ]
-    places = (
-        np.linspace(episode.from_index, episode.to_index - 1, min(THUMBNAILS, episode.length))
-        .round()
-        .astype(int)
-    )
-    pictures = {
-        key: [reader.picture(key, int(place)) for place in places] for key in reader.picture_keys
-    }
     draw(
         out,
         f"{reader.root.name}, episode {number}: {' / '.join(episode.tasks)}",
         {},
-        curves,
-        pictures,
+        _curves_of(reader, episode),
+        _shots_of(reader, episode),
     )
 
 
-def _folded(text: str) -> str:
-    """A text that breaks between words where a terminal is too narrow."""
-    width = limit()
-    return text if width is None else fold(text, width, "  ")
+def _curves_of(reader: LeRobotDatasetReader, episode: Episode) -> list[Curve | Following]:
+    rows = slice(episode.from_index, episode.to_index)
+    times_s = np.arange(episode.length) / reader.fps
+    unit, pairs = "as stored", {"observation.state": "action"}
+    try:
+        unit = _UNITS.get(how_made(reader.root).units, unit)
+    except DatasetError:  # actions are differences: nothing to lay over a state
+        pairs = {}
+    curves = {
+        key: Curve(
+            key,
+            times_s,
+            reader.column(key)[rows].reshape(episode.length, -1),
+            spec.names or (key,),
+            "" if key.endswith("environment_state") else unit,
+        )
+        for key, spec in reader.features.items()
+        if spec.is_numeric and key.split(".")[0] in ("observation", "action")
+    }
+    return _paired(curves, pairs)
+
+
+def _shots_of(reader: LeRobotDatasetReader, episode: Episode) -> dict[str, list[Shot]]:
+    count = min(THUMBNAILS, episode.length)
+    places = np.linspace(episode.from_index, episode.to_index - 1, count).round().astype(int)
+    return {
+        key: [
+            Shot((place - episode.from_index) / reader.fps, reader.picture(key, int(place)))
+            for place in places
+        ]
+        for key in reader.picture_keys
+    }
 
 
 def _clipped(line: str) -> str:
@@ -188,9 +241,9 @@ def _clipped(line: str) -> str:
 
 def _print_report(report: Report) -> None:
     for finding in report.findings:
-        print(_folded(f"  {finding}"))
+        say(f"  {finding}")
     errors = sum(1 + f.more for f in report.findings if f.severity.value == "error")
-    print("valid: LeRobot can load it" if report.ok else f"not valid: {errors} error(s)")
+    say("valid: LeRobot can load it" if report.ok else f"not valid: {errors} error(s)")
 
 
 def _inspect_dataset(args: argparse.Namespace) -> int:
@@ -201,7 +254,7 @@ def _inspect_dataset(args: argparse.Namespace) -> int:
         if not args.no_png:
             out = args.png or Path(f"{args.path.resolve().name}.inspect.png")
             _draw_dataset(reader, args.episode, out)
-            print(f"drawn: {out}")
+            say(f"drawn: {out}")
     except KochError:
         if report is None:
             raise

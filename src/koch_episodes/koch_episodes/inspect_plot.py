@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The one picture that `koch inspect` draws: gaps, joint curves, thumbnails."""
+"""The one picture that `koch inspect` draws: commands over states, gaps, other values, frames."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ import numpy.typing as npt
 
 from koch_episodes.stream import NS_PER_S
 
-_ROW_CM = 4.5
+Floats = npt.NDArray[np.float64]
+
+_WIDTH_IN = 12.0
+_STATE, _COMMAND, _ERROR = "#1f77b4", "#ff7f0e", "#d62728"
+_ANGLES, _PLACES = ("yaw", "pitch", "roll", "angle", "rad"), ("x", "y", "z")
+_FOLD_RAD = np.pi / 2.0  # an angle that leaps by more between samples was folded
+_COLUMNS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,76 +30,212 @@ class Curve:
 
     Attributes:
         title: Heading.
-        times_s: Times in [s], shape (n,).
+        times_s: Times in [s], ascending, shape (n,).
         values: Shape (n, len(names)).
         names: Legend.
+        unit: Of all of them; "" where the names tell it: `..._x` in m, `..._yaw` in rad.
     """
 
     title: str
-    times_s: npt.NDArray[np.float64]
-    values: npt.NDArray[np.float64]
+    times_s: Floats
+    values: Floats
     names: Sequence[str]
+    unit: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Following:
+    """What an arm was told, over what it did.
+
+    Attributes:
+        state: Joint positions.
+        command: The same names, at its own times.
+    """
+
+    state: Curve
+    command: Curve
+
+    def held(self) -> Floats:
+        """The command in force at each time of the state; NaN before the first, shape as state."""
+        places = np.searchsorted(self.command.times_s, self.state.times_s, side="right") - 1
+        found = np.asarray(self.command.values, dtype=np.float64)[np.maximum(places, 0)]
+        found[places < 0] = np.nan
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """One picture of a camera.
+
+    Attributes:
+        time_s: Since the beginning [s].
+        image: RGB, uint8 (H, W, 3).
+    """
+
+    time_s: float
+    image: npt.NDArray[np.uint8]
 
 
 def draw(
     out: Path,
     title: str,
     stamps_ns: Mapping[str, npt.NDArray[np.int64]],
-    curves: Sequence[Curve],
-    pictures: Mapping[str, Sequence[npt.NDArray[np.uint8]]],
+    curves: Sequence[Curve | Following],
+    pictures: Mapping[str, Sequence[Shot]],
 ) -> None:
-    """Write one PNG.
+    """Write one picture.
 
     Args:
         out: File.
         title: Heading of the whole.
         stamps_ns: Stream to stamps, for the plot of distances; may be empty.
-        curves: Joint curves.
-        pictures: Camera to a few RGB pictures.
+        curves: What to plot over time.
+        pictures: Camera to a few pictures.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = (1 if stamps_ns else 0) + len(curves) + len(pictures)
-    figure = Figure(figsize=(12, _ROW_CM / 2.54 * 1.5 * max(1, rows)), layout="constrained")
+    parts = _parts(stamps_ns, curves, pictures)
+    heights = [height for height, _ in parts] or [1.0]
+    figure = Figure(figsize=(_WIDTH_IN, sum(heights) + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
-    grid = figure.add_gridspec(max(1, rows), 1)
-    row = 0
-    if stamps_ns:
-        _draw_gaps(figure.add_subplot(grid[row]), stamps_ns)
-        row += 1
+    figure.suptitle(title, fontsize=13, x=0.01, ha="left")
+    folders = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for (_, draw_part), part in zip(parts, folders, strict=False):
+        draw_part(part)
+    figure.savefig(out, dpi=100)
+
+
+def _parts(
+    stamps_ns: Mapping[str, npt.NDArray[np.int64]],
+    curves: Sequence[Curve | Following],
+    pictures: Mapping[str, Sequence[Shot]],
+) -> list[tuple[float, Callable[[Any], None]]]:
+    """From top to bottom: the height of each part [inch], and who draws it."""
+    parts: list[tuple[float, Callable[[Any], None]]] = []
+    for name, shots in pictures.items():
+        tallest = max((s.image.shape[0] / s.image.shape[1] for s in shots), default=0.75)
+        height = _WIDTH_IN / max(4, len(shots)) * tallest + 0.6
+        parts.append((height, partial(_draw_shots, name=name, shots=shots)))
     for curve in curves:
-        axes = figure.add_subplot(grid[row])
-        axes.plot(curve.times_s, curve.values, linewidth=0.9)
-        axes.set_title(curve.title, fontsize=9)
-        axes.legend(curve.names, fontsize=6, loc="upper right", ncols=3)
-        axes.set_xlabel("s", fontsize=8)
-        row += 1
-    for name, images in pictures.items():
-        inner = grid[row].subgridspec(1, max(1, len(images)))
-        for column, image in enumerate(images):
-            axes = figure.add_subplot(inner[column])
-            axes.imshow(image)
-            axes.set_axis_off()
-            if column == 0:
-                axes.set_title(name, fontsize=9, loc="left")
-        row += 1
-    figure.savefig(out, dpi=80)
+        if isinstance(curve, Following):
+            rows = -(-len(curve.state.names) // _COLUMNS)
+            parts.append((1.9 * rows + 0.3, partial(_draw_following, following=curve)))
+            parts.append((2.0, partial(_draw_errors, following=curve)))
+        else:
+            groups = by_unit(curve)
+            parts.append((1.9 * len(groups), partial(_draw_curves, groups=groups)))
+    if stamps_ns:
+        parts.append((2.3, partial(_draw_gaps, stamps_ns=stamps_ns)))
+    return parts
 
 
-def _draw_gaps(axes: Any, stamps_ns: Mapping[str, npt.NDArray[np.int64]]) -> None:
+def _draw_shots(part: Any, name: str, shots: Sequence[Shot]) -> None:
+    part.suptitle(name, fontsize=10, x=0.01, ha="left")
+    for axes, shot in zip(part.subplots(1, max(4, len(shots))), shots, strict=False):
+        axes.imshow(shot.image)
+        axes.set_xlabel(f"{shot.time_s:.1f} s", fontsize=9)
+    for axes in part.axes:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_frame_on(False)
+
+
+def _draw_following(part: Any, following: Following) -> None:
+    """A small plot for each joint: the command over the state, and how far they are apart."""
+    state, command = following.state, following.command
+    part.suptitle(f"{command.title} over {state.title}", fontsize=10, x=0.01, ha="left")
+    error = following.held() - state.values
+    rows = -(-len(state.names) // _COLUMNS)
+    plots = part.subplots(rows, _COLUMNS, sharex=True, squeeze=False)
+    for index, (axes, name) in enumerate(zip(plots.flat, state.names, strict=False)):
+        known = error[np.isfinite(error[:, index]), index]
+        axes.plot(state.times_s, state.values[:, index], color=_STATE, linewidth=1.6)
+        axes.plot(command.times_s, command.values[:, index], color=_COMMAND, linewidth=1.0)
+        said = ""
+        if len(known):
+            root = float(np.sqrt(np.mean(known**2)))
+            said = f"   error rms {root:.3g}, most {np.abs(known).max():.3g}"
+        axes.set_title(f"{name}{said}", fontsize=8, loc="left")
+        _tidy(axes, state.unit if index % _COLUMNS == 0 else "")
+    for axes in plots.flat[len(state.names) :]:
+        axes.set_axis_off()
+    for axes in plots[-1]:
+        axes.set_xlabel("time [s]", fontsize=8)
+    plots[0, 0].legend(["state", "command"], fontsize=7, frameon=False)
+
+
+def _draw_errors(part: Any, following: Following) -> None:
+    state = following.state
+    axes = part.subplots()
+    axes.plot(state.times_s, following.held() - state.values, linewidth=0.9)
+    axes.set_title("error: command minus state", fontsize=10, loc="left")
+    axes.axhline(0.0, color="#888888", linewidth=0.6)
+    axes.set_xlabel("time [s]", fontsize=8)
+    _tidy(axes, state.unit)
+    _legend_beside(axes, state.names)
+
+
+def _draw_curves(part: Any, groups: Sequence[Curve]) -> None:
+    """One plot for each unit: metres beside radians hide each other."""
+    plots = part.subplots(len(groups), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, curve in zip(plots, groups, strict=True):
+        axes.plot(curve.times_s, curve.values, linewidth=1.0)
+        _tidy(axes, curve.unit)
+        _legend_beside(axes, curve.names)
+    plots[0].set_title(groups[0].title, fontsize=10, loc="left")
+    plots[-1].set_xlabel("time [s]", fontsize=8)
+
+
+def by_unit(curve: Curve) -> list[Curve]:
+    """Split a curve whose names tell the units; angles are not joined where they were folded."""
+    if curve.unit:
+        return [curve]
+    last = [name.split("_")[-1] for name in curve.names]
+    units = np.array(["rad" if n in _ANGLES else "m" if n in _PLACES else "value" for n in last])
+    found = []
+    for unit in ("m", "rad", "value"):
+        chosen = units == unit
+        if np.any(chosen):
+            values = np.array(curve.values[:, chosen], dtype=np.float64)
+            if unit == "rad":
+                values[1:][np.abs(np.diff(values, axis=0)) > _FOLD_RAD] = np.nan
+            names = [name for name, use in zip(curve.names, chosen, strict=True) if use]
+            found.append(Curve(curve.title, curve.times_s, values, names, unit))
+    return found
+
+
+def _draw_gaps(part: Any, stamps_ns: Mapping[str, npt.NDArray[np.int64]]) -> None:
+    axes = part.subplots()
     begin = min((int(s.min()) for s in stamps_ns.values() if len(s)), default=0)
+    names = []
     for name, stamps in stamps_ns.items():
         ordered = np.sort(stamps)
         if len(ordered) > 1:
-            axes.plot(
-                (ordered[1:] - begin) / NS_PER_S,
-                np.diff(ordered) / 1e6,
-                ".",
-                markersize=2,
-                label=name,
-            )
+            times_s, gaps_ms = (ordered[1:] - begin) / NS_PER_S, np.diff(ordered) / 1e6
+            axes.plot(times_s, gaps_ms, ".", markersize=2)
+            names.append(name)
     axes.set_yscale("log")
-    axes.set_title("distance of neighbouring messages [ms]", fontsize=9)
-    axes.legend(fontsize=6, loc="upper right")
+    axes.set_title("time between neighbouring messages", fontsize=10, loc="left")
+    axes.set_xlabel("time [s]", fontsize=8)
+    _tidy(axes, "ms")
+    _legend_beside(axes, names)
+
+
+def _tidy(axes: Any, unit: str) -> None:
+    axes.set_ylabel(unit and f"[{unit}]", fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.grid(visible=True, alpha=0.3)
+    axes.margins(x=0.01)
+
+
+def _legend_beside(axes: Any, names: Sequence[str]) -> None:
+    """A legend that covers no curve."""
+    axes.legend(
+        names,
+        fontsize=7,
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        frameon=False,
+        markerscale=5,
+    )

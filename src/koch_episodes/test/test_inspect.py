@@ -14,6 +14,7 @@ import pytest
 from koch_episodes.convert import ConvertOptions, convert
 from koch_episodes.inspect_bag import Verdict, inspect_bag
 from koch_episodes.inspect_cli import main
+from koch_episodes.inspect_plot import Curve, Following, by_unit
 
 WriteBag = Callable[..., Path]
 
@@ -80,3 +81,39 @@ def test_dataset_is_described_and_drawn(
 def test_something_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
     assert "expected a rosbag2 bag" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("state_hz", "command_hz", "lead_s"), [(10, 4, 0.0), (30, 100, -0.2)])
+def test_the_error_is_to_the_command_in_force(
+    state_hz: float, command_hz: float, lead_s: float
+) -> None:
+    """At another rate, and not yet there at the beginning."""
+    times, sent = np.arange(60) / state_hz, np.arange(300) / command_hz - lead_s
+    names = ("elbow_flex", "gripper")
+    state = Curve("state", times, np.zeros((60, 2)), names, "rad")
+    command = Curve("command", sent, np.column_stack([sent, -sent]), names, "rad")
+    held = Following(state, command).held()
+    for time, row in zip(times, held, strict=True):
+        before = sent[sent <= time]
+        expected = [before[-1], -before[-1]] if len(before) else [np.nan, np.nan]
+        np.testing.assert_allclose(row, expected)
+
+
+def test_units_do_not_share_axes_and_folded_angles_are_not_joined() -> None:
+    yaw = np.array([1.4, 1.5, -1.5, -1.4])
+    values = np.column_stack([np.full(4, 0.1), yaw, np.full(4, 7.0)])
+    curve = Curve("world", np.arange(4.0), values, ("block_x", "block_yaw", "count"))
+    metres, angles, other = by_unit(curve)
+    assert (metres.unit, angles.unit, other.unit) == ("m", "rad", "value")
+    assert (metres.names, angles.names) == (["block_x"], ["block_yaw"])
+    np.testing.assert_array_equal(np.isnan(angles.values[:, 0]), [False, False, True, False])
+
+
+def test_pictures_know_their_times(write_bag: WriteBag) -> None:
+    facts = inspect_bag(write_bag(seconds=2.0))
+    for topic in facts.topics.values():
+        assert len(topic.picture_stamps_ns) == len(topic.pictures)
+        if topic.pictures:
+            assert topic.picture_stamps_ns == sorted(set(topic.picture_stamps_ns))
+            assert set(topic.picture_stamps_ns) <= set(topic.stamps_ns.tolist())
+            assert topic.picture_stamps_ns[0] == topic.stamps_ns[0]

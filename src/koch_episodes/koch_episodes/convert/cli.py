@@ -161,10 +161,7 @@ class _Progress:
                 complain(f"    warning: {delay['fault']}")
         gaps = result.report.get("gaps", [])
         for gap in gaps[:_GAPS_SHOWN]:
-            print(
-                f"    gap: {gap['duration_s']:.2f} s at {gap['at_s']:.2f} s: {gap['why']}",
-                file=sys.stderr,
-            )
+            complain(f"    gap: {gap['duration_s']:.2f} s at {gap['at_s']:.2f} s: {gap['why']}")
         if len(gaps) > _GAPS_SHOWN:
             complain(f"    and {len(gaps) - _GAPS_SHOWN} more gaps (in {REPORT})")
 
@@ -207,10 +204,7 @@ def main(argv: list[str]) -> int:
         complain(f"koch convert: {exc}")
         return 2
     except KeyboardInterrupt:
-        print(
-            "koch convert: interrupted; --resume goes on from the finished episodes",
-            file=sys.stderr,
-        )
+        complain("koch convert: interrupted; --resume goes on from the finished episodes")
         return 1
     for line in result.passed_over:
         complain(f"koch convert: passed over: {line}")

@@ -70,7 +70,7 @@ class RecordedDataset:
         self.reader = LeRobotDatasetReader(
             root, picture_size=picture_size, crops=crops, cache=cache, outcomes=outcomes
         )
-        self.made = _how_made(root)
+        self.made = how_made(root)
         self._vectors: dict[tuple[str, ...], tuple[Vectors, tuple[str, ...]]] = {}
 
     @property
@@ -198,7 +198,7 @@ def plain_name(name: str) -> str:
     return folder + slash + last.removesuffix(".pos").removeprefix("main_")
 
 
-def _how_made(root: Path) -> Made:
+def how_made(root: Path) -> Made:
     path = root / MADE
     if not path.is_file():
         return Made()

@@ -43,7 +43,9 @@ class View:
         points: What is to be seen, float64 (N, 3), [m].
     """
 
-    def __init__(self, points: Array, elevation_deg: float = 22.0, azimuth_deg: float = -52.0):
+    def __init__(
+        self, points: Array, elevation_deg: float = 22.0, azimuth_deg: float = -52.0
+    ) -> None:
         low, high = points.min(axis=0), points.max(axis=0)
         elevation, azimuth = np.radians(elevation_deg), np.radians(azimuth_deg)
         level = np.array([np.cos(azimuth), np.sin(azimuth), 0.0])
@@ -204,7 +206,7 @@ def _draw_table(axes: Any, view: View, points: Array) -> None:
     lines = [[[x, low[1], 0.0], [x, high[1], 0.0]] for x in xs]
     lines += [[[low[0], y, 0.0], [high[0], y, 0.0]] for y in ys]
     flat = view.flat(np.array(lines))
-    axes.add_collection(LineCollection(flat, colors=GRID, linewidths=0.8, zorder=1))
+    axes.add_collection(LineCollection(list(flat), colors=GRID, linewidths=0.8, zorder=1))
 
 
 def _draw_faces(axes: Any, view: View, faces: Sequence[Face]) -> None:
@@ -236,7 +238,9 @@ def _draw_axes(axes: Any, view: View, poses: Sequence[Array]) -> None:
     for pose in poses:
         ends = pose[:3, 3] + AXIS_M * pose[:3, :3].T
         lines = view.flat(np.stack([np.broadcast_to(pose[:3, 3], (3, 3)), ends], axis=1))
-        axes.add_collection(LineCollection(lines, colors=AXIS_COLOURS, linewidths=2.2, zorder=3))
+        axes.add_collection(
+            LineCollection(list(lines), colors=AXIS_COLOURS, linewidths=2.2, zorder=3)
+        )
 
 
 def _draw_frustum(axes: Any, view: View, pose: Array, camera: Camera) -> None:
@@ -250,7 +254,7 @@ def _draw_frustum(axes: Any, view: View, pose: Array, camera: Camera) -> None:
     lines = [(pose[:3, 3], corner) for corner in world]
     lines += [(world[i - 1], world[i]) for i in range(4)]
     flat = view.flat(np.array(lines))
-    axes.add_collection(LineCollection(flat, colors="#5a5f66", linewidths=0.9, zorder=3))
+    axes.add_collection(LineCollection(list(flat), colors="#5a5f66", linewidths=0.9, zorder=3))
 
 
 def _draw_trail(axes: Any, trail: Array, colour: str) -> None:
@@ -259,7 +263,7 @@ def _draw_trail(axes: Any, trail: Array, colour: str) -> None:
     opacity = np.linspace(0.15, 1.0, len(segments))
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
     colours = [(red, green, blue, float(a)) for a in opacity]
-    axes.add_collection(LineCollection(segments, colors=colours, linewidths=2.2, zorder=3))
+    axes.add_collection(LineCollection(list(segments), colors=colours, linewidths=2.2, zorder=3))
 
 
 def write_labels(
