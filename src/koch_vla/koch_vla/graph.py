@@ -168,6 +168,7 @@ def _world(rig: Rig, options: GraphOptions) -> list[NodeSpec]:
                 name="emulator",
                 arguments=("--rig", str(rig.path)),
                 module="koch_driver.emulator",
+                has_node=False,
             )
         ]
     parameters: dict[str, ParameterValue] = {
@@ -304,6 +305,7 @@ def _ros2_control(rig: Rig) -> list[NodeSpec]:
                     namespace=space,
                     arguments=(*controllers, *options, "--param-file", file),
                     needs=(f"{space}/controller_manager",),
+                    has_node=False,
                 )
             )
     return nodes

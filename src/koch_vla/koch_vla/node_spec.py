@@ -30,6 +30,8 @@ class NodeSpec:
         module: Python module run where no executable is installed.
         parameter_files: ROS parameter files; what they say wins over `parameters`.
         log_level: Least severity that the node logs, one of LOG_LEVELS; empty for ROS's default.
+        has_node: Whether a ROS node of this name lives for as long as the process should; not so
+            in the emulated servos, and in what does its work and ends.
     """
 
     package: str
@@ -45,6 +47,7 @@ class NodeSpec:
     module: str = ""
     parameter_files: tuple[str, ...] = ()
     log_level: str = ""
+    has_node: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parameters", MappingProxyType(dict(self.parameters)))

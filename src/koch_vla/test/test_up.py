@@ -122,7 +122,7 @@ def test_the_emulated_rig_runs_and_ends_with_zero(write_rig, tmp_path, repositor
     )
     try:
         deadline = time.monotonic() + 40
-        while not (log.is_file() and "follower: running" in log.read_text()):
+        while not (log.is_file() and "all is ready" in log.read_text()):
             assert time.monotonic() < deadline, log.read_text() if log.is_file() else "no log"
             assert process.poll() is None
             time.sleep(0.2)
@@ -131,5 +131,6 @@ def test_the_emulated_rig_runs_and_ends_with_zero(write_rig, tmp_path, repositor
     finally:
         process.kill()
     assert process.returncode == 0, output
+    assert output.index("follower: running") < output.index("all is ready")
     assert "follower: closed" in output
     assert "Traceback" not in output

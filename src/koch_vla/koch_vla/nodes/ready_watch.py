@@ -32,8 +32,9 @@ class ReadyWatch:
 
     Args:
         node: Hears; needs no executor.
-        specs: The nodes that are waited for. What hears nothing of its own, such as a viewer,
-            is there when its name is.
+        specs: The nodes that are waited for. What publishes nothing of its own, such as a viewer,
+            is there when its name is. A process without a node is not waited for: those that need
+            it tell.
     """
 
     def __init__(self, node: Node, specs: Iterable[NodeSpec]) -> None:
@@ -42,6 +43,8 @@ class ReadyWatch:
         self._subscriptions: dict[str, Any] = {}
         group = PolledGroup()
         for spec in specs:
+            if not spec.has_node:
+                continue
             heard_by = _HEARD_BY.get((spec.package, spec.executable))
             if heard_by is None:
                 self._waits[spec.label] = self._is_there(spec)
