@@ -62,7 +62,8 @@ class CommunicationFault(BusError):
         if bus.refusals:
             codes = ", ".join(f"id {i}: error {code}" for i, code in bus.refusals.items())
             cause, do = f"{cause} they refuse the question for their state ({codes})", ""
-        elif run.still_answering:
+        elif run.still_answering and len(run.missing) == len(bus.ids):
+            # A slow adapter delays all motors; where some answer in time, the others are silent.
             cause += " answers do come, but later than a cycle allows:"
             do = (
                 "set the USB adapter's latency timer to 1 ms (config/udev/99-koch.rules), or "

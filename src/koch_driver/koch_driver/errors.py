@@ -44,7 +44,7 @@ def in_words(error: KochError, rig: Rig | None) -> str:
         return str(error)
     load = busy_words()
     if not rig.has_simulated_table:
-        return f"{error} {load}".rstrip() if error.wiring else str(error)
+        return f"{str(error).rstrip('.')}. {load}" if error.wiring and load else str(error)
     if not error.wiring:
         return error.cause
     load = load or "Does the process that simulates them still run?"

@@ -216,11 +216,12 @@ class SerialPort:
 
 def _holder(fd: int) -> str:
     """Name of the process that holds the lock on the file behind `fd`."""
-    inode = str(os.fstat(fd).st_ino)
+    status = os.fstat(fd)  # /proc/locks: major and minor of the file system, inode
+    file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     try:
         locks = [line.split() for line in Path("/proc/locks").read_text("ascii").splitlines()]
         for fields in locks:
-            if "FLOCK" in fields and fields[5].rsplit(":", 1)[1] == inode:
+            if "FLOCK" in fields and fields[5] == file:
                 name = Path(f"/proc/{fields[4]}/comm").read_text("utf-8").strip()
                 return f"process {fields[4]} ({name})"
     except (OSError, IndexError):

@@ -5,12 +5,20 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from koch_driver.arm import connect_arm
-from koch_driver.control_loop import BadRun, ControlLoop, LoopConfig, NotConnected, Phase
+from koch_driver.control_loop import (
+    BadRun,
+    CommunicationFault,
+    ControlLoop,
+    LoopConfig,
+    NotConnected,
+    Phase,
+)
 from koch_driver.errors import BusTimeout
 from koch_driver.schedule import Schedule, quantile
 
@@ -257,3 +265,16 @@ def test_late_answers_count_while_they_go_on() -> None:
     assert slow.still_answering
     assert not silent_one.still_answering
     assert silent_one.missing == (4,)
+
+
+@pytest.mark.parametrize("missing", [(5,), (1,), (4, 5, 6), (1, 2, 3, 4, 5, 6)])
+def test_a_slow_adapter_is_named_where_it_delays_all_motors(
+    missing: tuple[int, ...],
+) -> None:
+    run = BadRun()
+    for k in range(25):
+        run.add(missing, 2 * k)  # the computer is busy: now and then an answer comes late
+    bus = SimpleNamespace(port="/dev/ttyUSB0", refusals={}, ids=(1, 2, 3, 4, 5, 6))
+    said = str(CommunicationFault(bus, run))  # type: ignore[arg-type]  # all that it reads
+    assert (LATENCY in said) == (len(missing) == 6)
+    assert (CABLES in said) == (len(missing) < 6)

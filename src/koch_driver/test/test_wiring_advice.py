@@ -26,7 +26,7 @@ MOTORS = {1: "shoulder_pan"}
 
 
 def _fault(late: int) -> Exception:
-    bus = SimpleNamespace(port=PORT, refusals={})
+    bus = SimpleNamespace(port=PORT, refusals={}, ids=(1, 2))
     run = BadRun()
     for cycle in range(25):
         run.add((1, 2), late * cycle)
@@ -66,7 +66,7 @@ def test_wiring_is_blamed_where_there_is_any(
         assert errors.in_words(error, rig_with(rig, None)) == str(error)
         # Emulated servos have an emulated supply, bus and adapter, which fail when told to.
         emulated = errors.in_words(error, rig_with(rig, PhysicsKind.FIRST_ORDER))
-        assert emulated.startswith(str(error))
+        assert emulated.startswith(str(error).rstrip("."))
         assert WIRING.search(emulated)
         simulated = errors.in_words(error, rig_with(rig, PhysicsKind.MUJOCO))
         assert not WIRING.search(simulated), simulated
