@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
-from koch_rig.terminal import CLEAR_LINE, clip, columns
+from koch_rig.terminal import CLEAR_LINE, clip, columns, fold
 
 _FIRST_S = 1.0  # what is quicker says nothing
 _TERMINAL_S = 1.0
@@ -52,12 +52,16 @@ class Working:
         self._since_s = time.monotonic()
         self._text = text
 
-    def say(self, line: str, stream: TextIO | None = None) -> None:
-        """Write a line that stays, where the sign of life is or to another stream."""
+    def say(self, line: str, stream: TextIO | None = None, *, indent: str = "    ") -> None:
+        """Write a line that stays, where the sign of life is or to another stream.
+
+        On a terminal it breaks between words; what follows a break is indented.
+        """
         with self._lock:
             self._wipe()
             chosen = stream or self._stream
-            chosen.write(line + "\n")
+            text = fold(line, columns(chosen), indent) if chosen.isatty() else line
+            chosen.write(text + "\n")
             chosen.flush()
 
     def __enter__(self) -> Working:

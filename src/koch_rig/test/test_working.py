@@ -59,6 +59,21 @@ def test_a_terminal_has_one_line_that_goes_away() -> None:
     assert max(map(len, text.split("\r\033[K"))) <= 80
 
 
+@pytest.mark.parametrize("words", [1, 14, 40])
+def test_a_line_that_stays_fits_a_terminal_and_is_whole_in_a_log(words: int) -> None:
+    line = "inputs   " + " ".join(["observation"] * words)
+    for stream in (Screen(), io.StringIO()):
+        with Working("reading", stream) as work:
+            work.say(line, indent=" " * 9)
+        lines = stream.getvalue().replace("\r\033[K", "").splitlines()
+        assert " ".join("\n".join(lines).split()) == " ".join(line.split())
+        if stream.isatty():
+            assert max(map(len, lines)) <= 80
+            assert all(rest.startswith(" " * 9 + "obs") for rest in lines[1:])
+        else:
+            assert lines == [line]
+
+
 def test_a_log_has_lines_less_often_later() -> None:
     log = io.StringIO()
     with Working("reading", log):

@@ -28,7 +28,7 @@ from koch_policy.train.config import (
     recipe_from_json,
 )
 from koch_policy.train.degrees import degrees_per_unit
-from koch_policy.train.header import header, preset_hints
+from koch_policy.train.header import COLUMN, header, preset_hints
 from koch_policy.train.lerobot_keys import honoured
 from koch_policy.train.loop import Trainer
 from koch_policy.train.resume import ResumeError, recipe_differences
@@ -36,7 +36,7 @@ from koch_policy.train.setup import make_trainer
 from koch_policy.train.source import open_demonstrations
 from koch_policy.train.state import MODEL_FOLDER
 from koch_rig.errors import KochError
-from koch_rig.terminal import complain
+from koch_rig.terminal import complain, say
 from koch_rig.working import Working
 
 _SECOND_SIGNAL_S = 3.0
@@ -156,8 +156,8 @@ def train(options: argparse.Namespace) -> None:
         parallel.stop()
     errors = trainer.history.errors
     for name, value in errors.items():
-        print(f"open-loop error {name}: {value:.3f}")
-    print(f"saved {options.out}/checkpoints/last/{MODEL_FOLDER} at step {trainer.step}")
+        say(f"open-loop error {name}: {value:.3f}")
+    say(f"saved {options.out}/checkpoints/last/{MODEL_FOLDER} at step {trainer.step}")
 
 
 def _device(option: str, recipe: Recipe) -> str:
@@ -190,7 +190,7 @@ def _prepared(options: argparse.Namespace, recipe: Recipe, work: Working) -> Tra
         if trainer.rank == 0 and trainer.step < recipe.train.steps:
             work.now("timing one step")
             for line in header(trainer, trainer.seconds_per_step()):
-                work.say(line)
+                work.say(line, indent=" " * COLUMN)
     except BaseException:
         parallel.stop()
         raise

@@ -14,6 +14,7 @@ from koch_policy.train.data import Demonstrations
 from koch_policy.train.loop import Trainer
 from koch_policy.train.metrics import clock
 
+COLUMN = 9  # where the texts behind the words begin
 _PATIENCE_S = 4 * 3600.0  # longer on a processor: say what to choose instead
 
 
