@@ -18,7 +18,6 @@ import pytest
 from rosbags.typesys import Stores, get_typestore
 
 from koch_episodes.convert import ConvertOptions, convert
-from koch_episodes.convert.columns import continuous
 from koch_episodes.convert.mapping import MappedFeature, Source, element_names
 from koch_episodes.convert.options import ActionFrom
 from koch_episodes.dataset import (
@@ -27,9 +26,9 @@ from koch_episodes.dataset import (
     LeRobotDatasetReader,
     validate_dataset,
 )
-from koch_episodes.dataset.layout import quaternions
 from koch_episodes.decode import decode_image, joint_vector, picture_size
 from koch_episodes.errors import DecodeError, MappingError
+from koch_episodes.turns import continuous, quaternions
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.units import Units
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
+from koch_episodes.turns import continuous
 from koch_policy.configs import FeatureType, PolicyFeature
 from koch_policy.execution import ObservationBuilder, check_policy, differences
 from koch_policy.execution.compatibility import MismatchError
@@ -94,6 +95,50 @@ def test_environment_values_follow_the_checkpoints_names() -> None:
     assert builder.observe(0, T0) is None
     values = builder.observation(0, "")["observation.environment_state"]
     np.testing.assert_array_equal(values, [6, 5, 1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("age_s", [0.0, 3.0, 3600.0])
+def test_a_stream_that_holds_counts_at_any_age_from_when_it_was_sent(age_s: float) -> None:
+    key = "sim/environment_state"
+    rig = replace(RIG, streams={**RIG.streams, key: replace(RIG.streams[key], holds=True)})
+    builder = ObservationBuilder(policy(), rig, UNITS)
+    later = T0 + round(age_s * 1e9)
+    fed(builder, T0)
+    builder.push("follower/joint_states", later, Vector(JOINT_NAMES, [0.1] * 6))
+    builder.push("cameras/above", later, jpeg(100))
+    assert builder.observe(0, later) is None
+    assert builder.observation(0, "")["observation.environment_state"][0] == 1.0
+    names = ["block_x", "block_y", "block_z", "block_yaw", "cup_x", "cup_y"]
+    builder.push(key, later + 40_000_000, Vector(names, [9.0] * 6))
+    for tick, wanted in ((1, 1.0), (2, 9.0)):
+        assert builder.observe(tick, later + tick * 20_000_000) is None
+        assert builder.observation(tick, "")["observation.environment_state"][0] == wanted
+    missing = builder.missing(later + 10_000_000_000)
+    assert missing is not None
+    assert key not in str(missing)
+
+
+@pytest.mark.parametrize("signs", ["++++++", "------", "+-+-+-", "--+--+"])
+@pytest.mark.parametrize("start", [0.0, 2.0, 4.0])
+def test_quaternions_have_the_signs_that_the_converter_gives_them(
+    signs: str, start: float
+) -> None:
+    names = ["x", "y", "tool_qx", "tool_qy", "tool_qz", "tool_qw"]
+    turns = [start + 0.4 * k for k in range(len(signs))]
+    rows = np.array([[k, -k, 0, 0, np.sin(a / 2), np.cos(a / 2)] for k, a in enumerate(turns)])
+    sent = rows.copy()
+    sent[[sign == "-" for sign in signs], 2:] *= -1.0
+    builder = ObservationBuilder(policy(), RIG, UNITS)
+    for _ in range(2):  # the second run begins like the first
+        builder.clear()
+        for tick, row in enumerate(sent):
+            at = T0 + tick * 20_000_000
+            fed(builder, at)
+            builder.push("sim/environment_state", at, Vector(names, row))
+            assert builder.observe(tick, at) is None
+            seen = builder.observation(tick, "")["observation.environment_state"]
+            wanted = continuous(sent[: tick + 1], [2, 3, 4, 5])[-1]
+            np.testing.assert_allclose(seen, wanted, atol=1e-6)
 
 
 def test_vectors_are_joined_as_in_training() -> None:

@@ -61,7 +61,16 @@ def test_other_data_are_refused_with_what_differs(change: str, make: Any, run: P
     assert any(line in found for found in caught.value.lines), caught.value.lines
 
 
-@pytest.mark.parametrize("field", [{"seed": 7}, {"validation_fraction": 0.5}, {"ema_decay": 0.5}])
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"seed": 7},
+        {"validation_fraction": 0.5},
+        {"ema_decay": 0.5},
+        {"crops": {"observation.images.front": [0.1, 0.1, 0.8, 0.8]}},
+        {"outcomes": ("success",)},
+    ],
+)
 def test_another_split_or_state_is_refused(field: dict[str, Any], make: Any, run: Path) -> None:
     trainer = make_trainer(make.demonstrations(), make.recipe("act", steps=4, **field), run)
     with pytest.raises(ResumeError) as caught:

@@ -24,7 +24,7 @@ from koch_episodes.convert.mapping import (
 )
 from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.plan import Segment
-from koch_episodes.dataset.layout import quaternions
+from koch_episodes.turns import continuous, quaternions
 from koch_rig.calibration import Calibration, load_calibration
 from koch_rig.geometry import sixd_from_matrix
 from koch_rig.rig import Rig
@@ -106,29 +106,6 @@ def reward_columns(length: int, *, succeeds: bool) -> dict[str, npt.NDArray[Any]
     last = np.arange(length) == length - 1
     success = last & succeeds
     return {DONE: last, SUCCESS: success, REWARD: success.astype(np.float32)}
-
-
-def continuous(table: Table, places: list[int]) -> Table:
-    """Give the quaternions of an episode the signs that make them one motion.
-
-    q and -q are the same turn, and drivers and filters flip between them; a policy, a mean and
-    an interpolation take the flip for a turn of the whole arm. The largest element of the first
-    quaternion becomes positive, so that episodes that begin alike have the same sign.
-
-    Args:
-        table: A source's values, shape (T, N).
-        places: Columns of the quaternion.
-
-    Returns:
-        The table with new signs in these columns.
-    """
-    turns = table[:, places]
-    steps = np.sign(np.sum(turns[1:] * turns[:-1], axis=1))
-    first = np.sign(turns[0, np.abs(turns[0]).argmax()])
-    signs = np.cumprod(np.where(np.concatenate([[first], steps]) < 0.0, -1.0, 1.0))
-    result: Table = table.copy()
-    result[:, places] = turns * signs[:, None]
-    return result
 
 
 def tool_poses(joints_rad: Table) -> Table:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -79,19 +79,6 @@ class FeatureSpec:
         if self.info is not None:
             entry["info"] = dict(self.info)
         return entry
-
-
-def quaternions(names: Sequence[str]) -> list[list[int]]:
-    """Return where the elements of each quaternion stand: ``qx qy qz qw``, or ``tool.qx`` ...
-
-    A quaternion and its negative are the same turn. Of a part of one, as ``qz qw`` of a robot in
-    the plane, the same holds.
-    """
-    groups: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        if name[-2:] in ("qx", "qy", "qz", "qw"):
-            groups.setdefault(name[:-2], []).append(place)
-    return [places for places in groups.values() if len(places) > 1]
 
 
 DEFAULT_FEATURES: Mapping[str, FeatureSpec] = {

@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from koch_episodes.dataset import layout
-from koch_episodes.dataset.layout import DatasetInfo, FeatureSpec, Version, quaternions
+from koch_episodes.dataset.layout import DatasetInfo, FeatureSpec, Version
 from koch_episodes.dataset.load import Episode, data_files, episode_files, json_lines
 from koch_episodes.dataset.stats import Stats
 from koch_episodes.dataset.tables import read_parquet
+from koch_episodes.turns import quaternions
 
 if TYPE_CHECKING:
     from koch_episodes.dataset.validate import Report

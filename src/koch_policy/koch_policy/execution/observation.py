@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from koch_episodes.decode import decode_image, joint_vector
 from koch_episodes.frame import Frame, FrameAssembler, FrameFeature, Missing, Rule
 from koch_episodes.stream import StreamBuffer
+from koch_episodes.turns import continuous, quaternions
 from koch_policy.configs import TASK
 from koch_policy.execution.compatibility import dataset_keys, policy_units
 from koch_policy.policy import Policy
@@ -64,6 +65,7 @@ class ObservationBuilder:
         rules = {
             name: Rule.HOLD if rig.streams[name].holds else Rule.NEWEST for name in self.buffers
         }
+        self._vectors: list[_NamedVector] = []
         self._watch = FrameAssembler(
             [FrameFeature(key, stream, rules[stream]) for key, stream in streams.items()],
             self.buffers,
@@ -136,6 +138,8 @@ class ObservationBuilder:
     def clear(self) -> None:
         """Forget the history, not the streams."""
         self._history.clear()
+        for vector in self._vectors:
+            vector.begin()
 
     def forget_future(self, now_ns: int) -> None:
         """Empty streams whose newest sample lies in the future: the clock was set back.
@@ -155,7 +159,8 @@ class ObservationBuilder:
         arm, _, name = stream.partition("/")
         if arm in rig.arms and name.startswith("joint_"):
             return partial(_joints, units[arm], self._units)
-        return partial(_vector, self._names.get(key, []))
+        self._vectors.append(_NamedVector(self._names.get(key, [])))
+        return self._vectors[-1]
 
 
 def _joined(values: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -170,8 +175,27 @@ def _joints(units: JointUnits, kind: Units, value: Vector) -> NDArray[np.float32
     return units.rad_to(kind, joint_vector(value.names, value.values)).astype(np.float32)
 
 
-def _vector(wanted: Sequence[str], value: Vector) -> NDArray[np.float32]:
-    """Pick by name where the checkpoint has names that the message knows."""
-    names = list(value.names)
-    order = list(wanted) if wanted and set(wanted) <= set(names) else names
-    return joint_vector(names, value.values, order).astype(np.float32)
+class _NamedVector:
+    """Reads one stream's vectors, quaternions with one sign, as the converter writes them.
+
+    Args:
+        wanted: Names in the checkpoint's order; elements are picked by them where the message
+            knows them all.
+    """
+
+    def __init__(self, wanted: Sequence[str]) -> None:
+        self._wanted = list(wanted)
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the signs: an episode begins."""
+        self._last: NDArray[np.float64] | None = None
+
+    def __call__(self, value: Vector) -> NDArray[np.float32]:
+        names = list(value.names)
+        order = self._wanted if self._wanted and set(self._wanted) <= set(names) else names
+        row = joint_vector(names, value.values, order)
+        for turn in quaternions(order):
+            row = continuous(row[None], turn, self._last)[0]
+        self._last = row
+        return row.astype(np.float32)

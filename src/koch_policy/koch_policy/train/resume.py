@@ -24,8 +24,8 @@ from koch_rig.errors import KochError
 
 # Fields of `train` that decide about data, split, statistics or the saved state.
 _FIXED = (
-    "seed", "validation_fraction", "inputs", "parts", "image_size", "imagenet_statistics",
-    "zero_range", "angles", "ema_decay",
+    "seed", "validation_fraction", "inputs", "outcomes", "parts", "image_size", "crops",
+    "imagenet_statistics", "zero_range", "angles", "ema_decay",
 )  # fmt: skip
 _SHOWN = 12
 
