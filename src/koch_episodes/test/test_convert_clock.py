@@ -174,6 +174,18 @@ def test_clock_reset_within_an_episode_gives_two_pieces_of_it(tmp_path: Path) ->
     assert shift_of(reader) <= 1
 
 
+@pytest.mark.parametrize("back_s", [0.203, 0.553, 0.703, 0.957, 1.303])
+def test_times_that_are_there_twice_are_never_mixed(tmp_path: Path, back_s: float) -> None:
+    """A corrected clock, without any word: the stamps lie between those of before."""
+    again = 8 * NS - round(back_s * NS)
+    rows = a_run(0, 3.0, 5 * NS, START_NS) + a_run(100, 3.0, again, START_NS + 3 * NS)
+    reader, report = converted(write(tmp_path / "bag", by_log(rows)), tmp_path)
+    ahead = reader.column("observation.state").ravel() >= 95
+    assert np.count_nonzero(np.diff(ahead)) == 1
+    assert shift_of(reader) <= 1
+    assert len(reader.episodes) == 2 or report["refused"]
+
+
 @pytest.mark.parametrize("early", [True, False])
 def test_event_at_the_reset_belongs_to_the_run_of_its_stamp(tmp_path: Path, early: bool) -> None:
     """It is sent by another node than the samples: one before the reset may come after these."""

@@ -18,13 +18,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from koch_episodes.bag.order import clock_was_set_back
+from koch_episodes.bag.order import DISORDER_NS, clock_was_set_back
 from koch_episodes.stream import NS_PER_S
 
 Numbers = npt.NDArray[np.int64]
 
 REFUSED = -1
-JUMP_NS = NS_PER_S  # a clock that goes back by less was not set
+JUMP_NS = NS_PER_S  # a sparse stream, or an event, that goes back by less shows no setting
 _DENSE_NS = NS_PER_S // 4  # streams of this period or less show the clock
 _DENSE_COUNT = 10
 _OFF_NS = NS_PER_S // 10  # off the line of the neighbours, and three periods at least
@@ -188,7 +188,9 @@ def _line(times: Times) -> _Line:
         return _Line(times, max(period, _DENSE_NS + 1), good, _steps(times.places, back))
     _mark_odd(times, period, good)
     kept = np.flatnonzero(good)
-    back = np.flatnonzero(np.diff(stamps[kept]) < -JUMP_NS) + 1
+    # Of a dense stream more than messages overtake one another by; mixed with those of before, the
+    # samples of two times would make one episode.
+    back = np.flatnonzero(np.diff(stamps[kept]) < -DISORDER_NS) + 1
     if len(back) and not clock_was_set_back([stamps[kept]]):
         # Written in another order, and nothing is there twice.
         return _Line(times, period, np.ones(len(stamps), dtype=np.bool_))
@@ -199,7 +201,7 @@ def _line(times: Times) -> _Line:
             break
         good[kept[edges[few] : edges[few + 1]]] = False
         kept = np.flatnonzero(good)
-        back = np.flatnonzero(np.diff(stamps[kept]) < -JUMP_NS) + 1
+        back = np.flatnonzero(np.diff(stamps[kept]) < -DISORDER_NS) + 1
     return _Line(times, period, good, _steps(times.places[kept], back))
 
 
