@@ -192,13 +192,19 @@ class ServoLost(BusError):
 
 
 class ImplausibleReading(BusError):
-    """A position that no joint can have reached."""
+    """A position that no joint can have reached, or be in."""
 
-    def __init__(self, jumps: Mapping[str, tuple[float, float]], elapsed_s: float) -> None:
-        what = ", ".join(f"{j} from {a:.2f} to {b:.2f} rad" for j, (a, b) in jumps.items())
+    def __init__(
+        self,
+        jumps: Mapping[str, tuple[float, float]],
+        elapsed_s: float,
+        outside: Mapping[str, float],
+    ) -> None:
+        within = f"within {1e3 * elapsed_s:.0f} ms"
+        what = [f"{j} from {a:.2f} to {b:.2f} rad {within}" for j, (a, b) in jumps.items()]
+        what += [f"{j} at {a:.2f} rad, half a turn outside its range" for j, a in outside.items()]
         super().__init__(
-            f"implausible reading: {what} within {1e3 * elapsed_s:.0f} ms. It is not used; turns "
-            "are counted again.",
+            f"implausible reading: {', '.join(what)}. It is not used; turns are counted again.",
             "A servo that restarts forgets its turns: check plug and supply.",
         )
 

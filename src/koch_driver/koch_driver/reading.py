@@ -102,13 +102,22 @@ class ReadingConverter:
 
     def _doubt(self, positions: NDArray[np.float64], now_ns: int) -> None:
         """Refuse what cannot be."""
-        wrong = (positions < self._low) | (positions > self._high)
+        outside = (positions < self._low) | (positions > self._high)
         then_ns, before = self._last or (now_ns, positions)
         elapsed_s = 1e-9 * (now_ns - then_ns)
         reach = min(_SLACK_RAD + self._fastest_rad_s * elapsed_s, _HALF_TURN_RAD)
-        wrong |= np.abs(positions - before) > reach
-        if wrong.any():
-            rows = zip(self._joints, before.tolist(), positions.tolist(), wrong, strict=True)
-            jumps = {joint: (a, b) for joint, a, b, bad in rows if bad}
-            raise ImplausibleReading(jumps, elapsed_s)
+        jumped = np.abs(positions - before) > reach
+        if (outside | jumped).any():
+            angles = dict(
+                zip(
+                    self._joints,
+                    zip(before.tolist(), positions.tolist(), strict=True),
+                    strict=True,
+                )
+            )
+            jumps = {j: angles[j] for j, bad in zip(self._joints, jumped, strict=True) if bad}
+            there = zip(self._joints, outside & ~jumped, strict=True)
+            raise ImplausibleReading(
+                jumps, elapsed_s, {j: angles[j][1] for j, bad in there if bad}
+            )
         self._last = now_ns, positions
