@@ -142,7 +142,14 @@ class ServoWatch:
         return looks
 
     def compare(self, *, on: bool = True) -> None:
-        """The registers hold the profile from now on: any difference is a fault."""
+        """The registers hold the profile from now on: any difference is a fault.
+
+        Raises:
+            BusError: A motor does not answer.
+        """
+        if on and self._watch is not None:
+            # EEPROM is read now and then only, and was written since the survey of `connect`.
+            self._watch.reader.survey()
         self._compare = on
 
     def add_lost(self, found: Mapping[str, str]) -> None:

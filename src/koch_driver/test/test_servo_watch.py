@@ -384,3 +384,22 @@ def test_errors_are_said_with_what_is_measured_and_allowed() -> None:
     )
     assert by_words({"a": "x", "b": "y", "c": "x"}) == "a, c x; b y"
     assert math.isnan(look(0, 0.0).supply_v)
+
+
+@pytest.mark.parametrize("name", ["follower", "leader"])
+@pytest.mark.parametrize(
+    ("register", "found"), [("Return_Delay_Time", 250), ("Operating_Mode", 3)]
+)
+def test_what_is_configured_at_the_first_connection_is_no_fault(
+    rig: Rig, name: str, register: str, found: int
+) -> None:
+    """As it comes from the factory, a servo holds other values than the profile."""
+    with build_chain(rig, name, initial_rad=POSE) as chain:
+        for servo in chain.servos:
+            servo.set(register, found)
+        with running(rig, name) as bench:
+            time.sleep(2.0)  # three looks at each motor
+            assert bench.loop.phase is Phase.RUNNING
+            assert bench.loop.status().faults == 0, bench.phases
+            assert not bench.said
+            assert all(servo.get(register) != found for servo in chain.servos)
