@@ -283,8 +283,12 @@ def test_launch_gets_every_field_of_a_node(case):
         assert handed["arguments"] == list(spec.arguments)
         assert handed["remappings"] == list(spec.remappings)
         assert (handed["respawn"], handed["respawn_delay"]) == (spec.respawn, spec.respawn_delay_s)
-        merged = {k: v for group in handed["parameters"] for k, v in group.items()}
+        groups = [group for group in handed["parameters"] if isinstance(group, dict)]
+        merged = {k: v for group in groups for k, v in group.items()}
         assert parameter_text(merged) == parameter_text(spec.parameters)
+        assert handed["parameters"][len(groups) :] == list(spec.parameter_files)
+        level = ["--log-level", spec.log_level] if spec.log_level else []
+        assert handed["ros_arguments"] == level
 
 
 def test_launch_files_only_wire(repository):
