@@ -242,7 +242,10 @@ def test_power_cut_is_named_and_the_arm_is_not_thrown_back(graph: RunningGraph) 
     finally:
         graph.switch("follower/power", works=True)
     wait_for(graph.states_flow, "joint states")
-    # The arm has sunk; it rises from where it lies.
+    # The arm has sunk, and lies there until a person asks for torque.
+    time.sleep(1.0)
+    assert len(graph.watcher.goals) == count, "goals were written before torque was asked for"
+    graph.take_up(engage=False)
     wait_for(lambda: len(graph.watcher.goals) > count, "goals")
     lying, goal = graph.pose(), by_name(graph.watcher.goals[count][1])
     assert np.abs(goal - lying).max() < 0.1

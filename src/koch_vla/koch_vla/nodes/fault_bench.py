@@ -24,7 +24,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
-from std_srvs.srv import SetBool, Trigger
+from std_srvs.srv import SetBool
 
 from koch_cameras import jpeg
 from koch_driver.emulator import build_chain
@@ -439,15 +439,8 @@ class FaultBench:
         return None
 
     def _ask(self) -> None:
-        """What a person does once the cause is gone: torque on, resume, engage."""
-        engaged = self._by == "leader"
-        for kind, name, fields in (
-            (SetBool, "/follower/torque", {"data": True}),
-            (Trigger, "/follower/resume", {}),
-            (SetBool, "/follower/teleop/clutch", {"data": engaged}),
-        ):
-            with suppress(AssertionError):
-                self.graph.call(kind, name, **fields)
+        with suppress(AssertionError):  # a service that is not there yet
+            self.graph.take_up(engage=self._by == "leader")
 
     def _follows(self) -> bool:
         goals = self.graph.watcher.goals[-60:]

@@ -207,13 +207,16 @@ class RunningGraph:
 
     def call(self, kind: Any, name: str, **fields: Any) -> Any:
         """Call a service and wait for its answer."""
-        if name not in self._clients:
-            self._clients[name] = self.watcher.create_client(kind, name)
-        client = self._clients[name]
+        client = self._client(kind, name)
         wait_for(client.service_is_ready, f"service {name}")
         future = client.call_async(kind.Request(**fields))
         wait_for(future.done, f"an answer of {name}", PATIENCE_S + 10.0)
         return future.result()
+
+    def _client(self, kind: Any, name: str) -> Any:
+        if name not in self._clients:
+            self._clients[name] = self.watcher.create_client(kind, name)
+        return self._clients[name]
 
     def switch(self, name: str, works: bool) -> None:
         """Break or mend something of the simulated hardware."""
@@ -237,8 +240,31 @@ class RunningGraph:
         assert answer.success, answer.message
         wait_for(lambda: self.hand() == "moving", "a hand that moves")
 
+    def take_up(self, *, engage: bool = True) -> None:
+        """What a person does once the cause of a fault is gone: torque on, resume, engage.
+
+        What answers no is asked again by the caller, or is what the caller looks at.
+        """
+        self._insist(SetBool, "/follower/torque", data=True)
+        self._insist(Trigger, "/follower/resume")
+        self._insist(SetBool, "/follower/teleop/clutch", data=engage)
+
+    def _insist(self, kind: Any, name: str, **fields: Any) -> Any:
+        """Call a service that may be asked twice; a request to a process just killed is lost."""
+        client = self._client(kind, name)
+        for _ in range(4):
+            wait_for(client.service_is_ready, f"service {name}")
+            future = client.call_async(kind.Request(**fields))
+            end_s = time.monotonic() + PATIENCE_S / 4
+            while time.monotonic() < end_s:
+                if future.done():
+                    return future.result()
+                time.sleep(0.01)
+        raise AssertionError(f"not within {PATIENCE_S:.0f} s: an answer of {name}")
+
     def demonstrate(self, seed: int) -> None:
         """Let the hand begin, and wait until the follower follows it."""
+        self.take_up()
         self.lay_out(seed)
         self.begin_demonstration()
         wait_for(lambda: self.speed() > 0.3, "a follower that moves")
