@@ -56,7 +56,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     backward of a small convolutional network took 5.8 s instead of 0.55 s on one with AVX2.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return True
     asked = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
