@@ -45,13 +45,13 @@ def test_the_build_knows_every_file() -> None:
 def test_no_message_is_without_a_stamp() -> None:
     # What travels inside another message is dated by that one's header.
     messages = [path for path in FILES if path.suffix == ".msg"]
-    types = {
+    inside = {
         match["type"].partition("[")[0].rpartition("/")[2]
         for path in messages
         for match in entries(path)
     }
     for path in messages:
-        if path.stem not in types:
+        if path.stem not in inside:
             types = [match["type"] for match in entries(path) if not match["constant"]]
             assert types[0] == "std_msgs/Header", path.name
 
