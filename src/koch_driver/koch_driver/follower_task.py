@@ -19,7 +19,7 @@ from koch_driver.handshake import make_talkative
 from koch_driver.latch import SafetyLatch, StopCause
 from koch_driver.motors import FOLLOWER_MOTORS
 from koch_driver.moves import EXIT_SOURCE, move_to
-from koch_driver.reading import FASTEST_RAD_S, Reading, ReadingConverter
+from koch_driver.reading import Reading, ReadingConverter
 from koch_driver.register_profile import RegisterProfile
 from koch_driver.servo_watch import (
     LIMP,
@@ -99,7 +99,6 @@ class FollowerConfig:
         gripper_current_a: Greatest current with which the gripper presses, 0 = the servo's own
             limit, with which a gripper on an object soon has to back off from overload.
         back_off_lead_rad: How far the goal of a joint that backs off may be ahead of it.
-        fastest_rad_s: Speed that no joint exceeds; a reading that says so is not believed.
     """
 
     torque_on_start: bool = True
@@ -109,7 +108,6 @@ class FollowerConfig:
     move_speed: float = 0.8
     gripper_current_a: float = GRIP_CURRENT_A
     back_off_lead_rad: float = 0.06
-    fastest_rad_s: float = FASTEST_RAD_S
 
 
 @dataclass(frozen=True)
@@ -177,7 +175,7 @@ class FollowerTask:
         self._units = units
         self._calibration = calibration
         self._converter = ReadingConverter(
-            units, FOLLOWER_MOTORS, fastest_rad_s=config.fastest_rad_s
+            units, FOLLOWER_MOTORS, fastest_rad_s=guard.limits.fastest_rad_s
         )
         self._publish = publish
         self._ros_now_s = ros_now_s
@@ -241,7 +239,7 @@ class FollowerTask:
         """Joints that should have torque and have none, though their servos report no error."""
         words = ""
         if self._known or not self.torque_on:  # else the first connection broke half-way
-            if self.torque_on or (not self._known and self.latch.was_held):
+            if self.torque_on or (not self._known and self.latch.state.held):
                 words = RESTARTED
             elif not self._known and self.unpowered:
                 words = UNPOWERED
@@ -512,6 +510,7 @@ class FollowerTask:
         if limp:
             align_turns(bus, self._calibration)
             self._converter.forget()
+            self.guard.restart()
         written = self._restore(bus, looks)
         if not limp and not faults and not written:
             self.torque_on = True

@@ -62,9 +62,9 @@ class LatchState:
         stops: What holds the arm still, oldest first; one per cause and joint.
         released: Why there is no torque although the arm was not told to start without;
             empty when nobody released it.
-        held_by: Process id of the parent of the driver that held the arm under torque and has not
-            left it: a driver that the same parent starts again, and that finds the arm limp, knows
-            that it lost its power meanwhile. 0 when nobody holds it.
+        held: A driver held the arm under torque and has not left it as it should: killed, or ended
+            while the arm did not answer. The next one that finds the arm limp knows by it that
+            the arm lost its power meanwhile, whoever starts that driver and however late.
         count: Stops and releases so far. A sender that sees it grow has been stopped, also where
             a resume followed before it looked.
     """
@@ -72,7 +72,7 @@ class LatchState:
     stops: tuple[Stop, ...] = ()
     released: str = ""
     count: int = 0
-    held_by: int = 0
+    held: bool = False
 
 
 class SafetyLatch:
@@ -85,6 +85,7 @@ class SafetyLatch:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._parent = os.getppid()
         #: Why the file could not be written the last time; empty when it could.
         self.unsaved = ""
         self._state = LatchState() if path is None else _read(path)
@@ -123,25 +124,23 @@ class SafetyLatch:
         """Remember that the torque was released on purpose."""
         with self._lock:
             count = self._state.count + 1
-            self._set(replace(self._state, released=why, count=count, held_by=0))
+            self._set(replace(self._state, released=why, count=count, held=False))
 
     def hold(self) -> None:
         """The arm has its torque again."""
         with self._lock:
-            state = replace(self._state, released="", held_by=os.getppid())
+            state = replace(self._state, released="", held=True)
             if state != self._state:
                 self._set(state)
 
     def leave(self) -> None:
-        """The driver ends as it should: what becomes of the arm then is not its concern."""
-        with self._lock:
-            if self._state.held_by:
-                self._set(replace(self._state, held_by=0))
+        """The driver ends as it should: what becomes of the arm then is not its concern.
 
-    @property
-    def was_held(self) -> bool:
-        """Whether a driver before this one, of the same parent, held the arm until it died."""
-        return self._state.held_by == os.getppid()
+        A driver that ends because its parent was killed has not been told to leave the arm.
+        """
+        with self._lock:
+            if self._state.held and os.getppid() == self._parent:
+                self._set(replace(self._state, held=False))
 
     def _set(self, state: LatchState) -> None:
         self._state = state
@@ -191,8 +190,8 @@ def _read(path: Path) -> LatchState:
             Stop(StopCause(s["cause"]), str(s["text"]), str(s["joint"]), int(s["time_ns"]))
             for s in raw["stops"]
         )
-        held_by = int(raw.get("held_by", 0))  # absent in older files
-        return LatchState(stops, str(raw["released"]), int(raw["count"]), held_by)
+        held = bool(raw.get("held", False))  # absent in older files
+        return LatchState(stops, str(raw["released"]), int(raw["count"]), held)
     except (ValueError, KeyError, TypeError) as exc:
         return _unreadable(path, exc)
 

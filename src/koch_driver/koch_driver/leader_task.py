@@ -15,7 +15,7 @@ from koch_driver.arm import configure_leader, torque_off_quietly
 from koch_driver.grip import Grip
 from koch_driver.guard import Guard, Source
 from koch_driver.motors import LEADER_MOTORS
-from koch_driver.reading import FASTEST_RAD_S, Reading, ReadingConverter
+from koch_driver.reading import Reading, ReadingConverter
 from koch_driver.register_profile import RegisterProfile
 from koch_driver.servo_watch import ServoWatch
 from koch_driver.teleop_map import LEADER_LOST_S
@@ -50,12 +50,10 @@ class LeaderConfig:
             (LeRobot's `gripper_open_pos`).
         gripper_current_a: Greatest current of the spring; 0 leaves the servo's own limit, with
             which a trigger that is held closed shuts the servo down by overload within seconds.
-        fastest_rad_s: Speed that no joint exceeds; a reading that says so is not believed.
     """
 
     gripper_open: float = 50.0
     gripper_current_a: float = GENTLE_CURRENT_A
-    fastest_rad_s: float = FASTEST_RAD_S
 
 
 class LeaderTask:
@@ -104,7 +102,7 @@ class LeaderTask:
         self._units = units
         self._calibration = calibration
         self._converter = ReadingConverter(
-            units, LEADER_MOTORS, fastest_rad_s=config.fastest_rad_s
+            units, LEADER_MOTORS, fastest_rad_s=guard.limits.fastest_rad_s
         )
         self._publish = publish
         self._hear = hear

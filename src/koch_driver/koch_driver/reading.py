@@ -11,21 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from koch_driver.errors import ImplausibleReading
+from koch_driver.plausibility import FASTEST_RAD_S, Plausibility
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
     from koch_driver.bus import MotorState
     from koch_driver.motors import MotorSpec
     from koch_rig.units import JointUnits
 
-# Faster than a hand flicks a leader's wrist, or any of these servos turns under load.
-FASTEST_RAD_S = 20.0
-_SLACK_RAD = 0.5
-# However long a joint was not seen: half a turn on the nearest way is the other way round.
-_HALF_TURN_RAD = math.pi
 _RAD_S_PER_TICK = 0.229 * 2.0 * math.pi / 60.0
 
 
@@ -67,11 +61,9 @@ class ReadingConverter:
             fastest_rad_s: Speed that no joint exceeds; inf in a world whose time may run fast.
         """
         self._units = units
-        self._fastest_rad_s = fastest_rad_s
         self._joints = [motor.joint for motor in motors]
         lower, upper = units.range_rad()
-        self._low, self._high = lower - _HALF_TURN_RAD, upper + _HALF_TURN_RAD
-        self._last: tuple[int, NDArray[np.float64]] | None = None
+        self._plausibility = Plausibility(lower.tolist(), upper.tolist(), fastest_rad_s)
         self._speed = units.sign * _RAD_S_PER_TICK
         stall = np.array([motor.model.stall_current_a for motor in motors])
         measured = np.array([motor.model.measures_current for motor in motors])
@@ -81,7 +73,7 @@ class ReadingConverter:
 
     def forget(self) -> None:
         """The next state begins anew: turns were counted again."""
-        self._last = None
+        self._plausibility.forget()
 
     def convert(self, state: MotorState) -> Reading:
         """Convert a good state.
@@ -90,34 +82,18 @@ class ReadingConverter:
             ImplausibleReading: A joint would have moved faster than any can since the state
                 before, or be half a turn outside its calibrated range.
         """
-        positions = self._units.ticks_to_rad(state.position_ticks)
-        self._doubt(positions, state.monotonic_ns)
+        positions = self._units.ticks_to_rad(state.position_ticks).tolist()
+        doubt = self._plausibility.doubt(positions, 1e-9 * state.monotonic_ns)
+        if doubt is not None:
+            raise ImplausibleReading(
+                {self._joints[index]: angles for index, angles in doubt.jumps.items()},
+                doubt.elapsed_s,
+                {self._joints[index]: angle for index, angle in doubt.outside.items()},
+            )
         return Reading(
             state.monotonic_ns,
-            tuple(positions.tolist()),
+            tuple(positions),
             tuple((state.velocity_ticks * self._speed).tolist()),
             tuple((state.current_ma * self._current).tolist()),
             tuple(np.abs(state.current_ma * self._load).tolist()),
         )
-
-    def _doubt(self, positions: NDArray[np.float64], now_ns: int) -> None:
-        """Refuse what cannot be."""
-        outside = (positions < self._low) | (positions > self._high)
-        then_ns, before = self._last or (now_ns, positions)
-        elapsed_s = 1e-9 * (now_ns - then_ns)
-        reach = min(_SLACK_RAD + self._fastest_rad_s * elapsed_s, _HALF_TURN_RAD)
-        jumped = np.abs(positions - before) > reach
-        if (outside | jumped).any():
-            angles = dict(
-                zip(
-                    self._joints,
-                    zip(before.tolist(), positions.tolist(), strict=True),
-                    strict=True,
-                )
-            )
-            jumps = {j: angles[j] for j, bad in zip(self._joints, jumped, strict=True) if bad}
-            there = zip(self._joints, outside & ~jumped, strict=True)
-            raise ImplausibleReading(
-                jumps, elapsed_s, {j: angles[j][1] for j, bad in there if bad}
-            )
-        self._last = now_ns, positions

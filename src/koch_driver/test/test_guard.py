@@ -267,6 +267,21 @@ def test_an_arm_far_outside_is_not_moved() -> None:
     assert (Rule.MEASURED, "shoulder_pan") in {(i.rule, i.joint) for i in result.interventions}
 
 
+@pytest.mark.parametrize("turn", [2.0 * math.pi, -2.0 * math.pi])
+def test_an_arm_measured_a_turn_off_at_the_start_is_not_moved(turn: float) -> None:
+    bench = Bench(start=(0.0, 0.0, turn, 0.0, 0.0, 0.0))
+    result = bench.drive("policy", ZERO, 50)
+    assert result.goal is None
+    assert (Rule.MEASURED, "elbow_flex") in {(i.rule, i.joint) for i in result.interventions}
+
+
+def test_a_joint_moved_by_hand_while_nothing_was_read_is_believed() -> None:
+    bench = Bench()
+    bench.cycle()
+    bench.guard.step(bench.now + 0.5, (1.4, 0.0, 0.0, 0.0, 0.0, 0.0))
+    assert (Rule.MEASURED, "shoulder_pan") not in bench.guard.counts()
+
+
 def test_after_a_restart_goals_begin_at_the_measured_pose_again() -> None:
     bench = Bench()
     bench.drive("teleop", (1.0, 0.0, 0.0, 0.0, 0.0, 0.0), 100)

@@ -17,6 +17,7 @@ from koch_driver.guard import (
     GuardLimits,
     GuardResult,
     GuardState,
+    Rule,
     Workspace,
     workspace_from_rig,
 )
@@ -133,6 +134,7 @@ class Fuzzer:
         self.now = 100.0
         self.target = list(start)
         self.drift = [0.0] * 6
+        self.began = False  # goals come
 
     def run(self, cycles: int) -> int:
         moved = 0
@@ -213,6 +215,38 @@ def test_promises_hold_while_the_goals_slide_along_the_faces(rig: Rig, seed: int
     walls = ((0.02, -side, -1.0), (0.30, side, 0.05 * (2 + seed % 4)))
     room = Workspace(arm.tcp_position, arm.lever_arms, *walls, table_z=TABLE_Z)
     assert Swinger(seed, room).run(700) > 0
+
+
+IMPOSSIBLE = (2.0 * math.pi, -2.0 * math.pi, math.nan, -math.inf)
+
+
+@pytest.mark.parametrize("joint", range(6), ids=JOINT_NAMES)
+@pytest.mark.parametrize("off", IMPOSSIBLE)
+def test_a_measurement_that_cannot_be_changes_no_goal(joint: int, off: float) -> None:
+    """Beside a twin that is told nothing in those cycles: the same goals, to the last bit."""
+    workspace = make_workspace()
+    liar, twin = Fuzzer(joint, workspace), Fuzzer(joint, workspace)
+    rng, told = random.Random(f"{joint} {off}"), 0
+    false_s = 0.0  # until when the joint's measurement is off
+    for _ in range(300):
+        for one in (liar, twin):
+            one.event()
+            one.now += PERIOD_S * one.rng.choice([1.0, 1.0, 0.5, 2.0])
+        measured, same = liar.arm.read(), twin.arm.read()
+        if rng.random() < 0.02 and liar.now > false_s:
+            false_s = liar.now + rng.choice([0.01, 0.01, 0.02, 0.3, 1.0])
+        if liar.now <= false_s and measured is not None and liar.began:
+            measured, same = [*measured], None
+            measured[joint] += off
+            told += all(map(math.isfinite, measured)) or not math.isfinite(off)
+        result = liar.guard.step(liar.now, measured)
+        assert result.goal == twin.guard.step(twin.now, same).goal
+        liar.began = twin.began = result.goal is not None
+        for one in (liar, twin):
+            one.arm.follow(result.goal)
+    assert told > 10
+    named = liar.guard.counts().get((Rule.MEASURED, JOINT_NAMES[joint]), 0)
+    assert named == (told if math.isfinite(off) else 0)
 
 
 VALUE = st.one_of(

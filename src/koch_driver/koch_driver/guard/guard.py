@@ -18,6 +18,7 @@ from koch_driver.guard.refusals import RefusalLog
 from koch_driver.guard.rules import NAN, Intervention, Rule
 from koch_driver.guard.sources import DEFAULT_SOURCES, Command, CommandStream, Source, choose
 from koch_driver.guard.workspace import Workspace
+from koch_driver.plausibility import Plausibility
 from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
 
 
@@ -88,6 +89,8 @@ class Guard:
       millimetres, the roll of the wrist) follows as if there were none.
     * Targets, before speed limiting, are never more than `lead_rad` (or what `back_off` set) from
       the measured pose.
+    * A measurement that no joint can have come to since the one before, or half a turn outside
+      its limits, is none: nothing follows it, and it is reported (rule MEASURED).
     * A source drives only while no source of higher priority has sent an accepted command in the
       last `lease_s`. Without an accepted command for `command_timeout_s`, and while stopped, the
       goal brakes at A; when the arm has come to rest as well (or half a second later) the goal
@@ -119,6 +122,7 @@ class Guard:
         #: Who was refused and why, per source.
         self.refusals = RefusalLog()
         self._measured: list[float] | None = None
+        self._plausibility = Plausibility(limits.lower, limits.upper, limits.fastest_rad_s)
         self._stopped = False
         self._restart = True
         self._driver: CommandStream | None = None
@@ -249,6 +253,7 @@ class Guard:
     def restart(self) -> None:
         """Begin a new sequence at the next measured pose: nothing was written for a while."""
         self._restart = True
+        self._plausibility.forget()
 
     def step(self, now_s: float, measured: Sequence[float] | None) -> GuardResult:
         """Compute the goal of this cycle.
@@ -256,16 +261,17 @@ class Guard:
         Args:
             now_s: Monotonic time of the cycle.
             measured: Joint angles in [rad] in JOINT_NAMES order; None, or any value not finite,
-                when the reading of this cycle failed. The last good reading then counts.
+                when the reading of this cycle failed. The last good reading then counts, as it
+                does for one that cannot be.
 
         Returns:
             The goal and what was changed on the way to it.
         """
         report: list[Intervention] = []
-        fresh = self._take_measurement(measured)
+        fresh = self._take_measurement(now_s, measured, report)
         restarted = self._restart
         if restarted and not (fresh and self._begin(report)):
-            if not fresh:
+            if not report:
                 report.append(Intervention(Rule.MEASURED, "arm", NAN, None))
             self._count(report)
             return GuardResult(None, _REST, GuardState.WAITING, None, None, tuple(report), False)
@@ -302,11 +308,18 @@ class Guard:
             )
         return refusals
 
-    def _take_measurement(self, measured: Sequence[float] | None) -> bool:
+    def _take_measurement(
+        self, now_s: float, measured: Sequence[float] | None, report: list[Intervention]
+    ) -> bool:
         if measured is None or len(measured) != JOINT_COUNT:
             return False
         values = [float(value) for value in measured]
         if not all(map(isfinite, values)):
+            return False
+        doubt = self._plausibility.doubt(values, now_s)
+        if doubt is not None:
+            angles = doubt.angles.items()
+            report += [Intervention(Rule.MEASURED, JOINT_NAMES[k], v, None) for k, v in angles]
             return False
         self._measured = values
         return True

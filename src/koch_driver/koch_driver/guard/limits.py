@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from koch_driver.guard.errors import GuardConfigError
 from koch_driver.guard.workspace import Workspace
+from koch_driver.plausibility import FASTEST_RAD_S
 from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
 from koch_rig.tips import TipModel
 
@@ -37,6 +38,7 @@ class GuardLimits:
         blend_min_s: Shortest soft start.
         lead_rad: How far a target may be ahead of the measured pose, inf = no bound.
         recover_rad: An arm measured farther outside its limits than this is not moved at all.
+        fastest_rad_s: Speed that no joint exceeds; a measurement that says so is not believed.
         grip_joints: Joints that press on what they hold: while holding and in a soft start they
             keep their goal instead of the measured position, which would drop the object.
     """
@@ -53,6 +55,7 @@ class GuardLimits:
     blend_min_s: float = 0.25
     lead_rad: tuple[float, ...] = (0.5,) * (JOINT_COUNT - 1) + (inf,)
     recover_rad: float = 1.0
+    fastest_rad_s: float = FASTEST_RAD_S
     grip_joints: tuple[int, ...] = (_GRIPPER,)
 
     def __post_init__(self) -> None:
@@ -79,6 +82,8 @@ class GuardLimits:
             value = getattr(self, name)
             if not (isfinite(value) and value > 0.0):
                 raise GuardConfigError(name, value, "a positive finite number")
+        if not self.fastest_rad_s > 0.0:
+            raise GuardConfigError("fastest_rad_s", self.fastest_rad_s, "a positive number")
         if not (isfinite(self.max_future_s) and self.max_future_s >= 0.0):
             raise GuardConfigError("max_future_s", self.max_future_s, "zero or more")
 

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 
 from koch_driver.errors import in_words
 from koch_driver.guard import GuardLimits
@@ -47,10 +48,15 @@ class ArmSetup:
         """An error for a person at this rig."""
         return in_words(error, self.rig)
 
-    def guard_limits(self) -> GuardLimits:
-        """The rig's limits, narrowed by the calibrated ranges."""
+    def guard_limits(self, *, simulated_time: bool) -> GuardLimits:
+        """The rig's limits, narrowed by the calibrated ranges.
+
+        Args:
+            simulated_time: The arm moves in the time of /clock, which may run faster than ours.
+        """
         lower, upper = self.units.range_rad()
         ranges = zip(JOINT_NAMES, lower.tolist(), upper.tolist(), strict=True)
-        return GuardLimits.from_rig(
+        limits = GuardLimits.from_rig(
             self.rig.limits, calibrated={joint: (low, high) for joint, low, high in ranges}
         )
+        return replace(limits, fastest_rad_s=inf) if simulated_time else limits

@@ -32,7 +32,6 @@ from koch_driver.nodes.phase_log import log_phase
 from koch_driver.nodes.qos import COMMAND, DIAGNOSTICS, STATE
 from koch_driver.nodes.run import run_node
 from koch_driver.nodes.trajectory_server import TOPIC, TrajectoryServer
-from koch_driver.reading import FASTEST_RAD_S
 from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.parameters import declare
@@ -101,7 +100,7 @@ class FollowerNode(Node):
     def _make_task(self) -> FollowerTask:
         parameters, setup = self._settings, self._setup
         guard = Guard(
-            setup.guard_limits(),
+            setup.guard_limits(simulated_time=self._stamper.simulated),
             period_s=1.0 / setup.arm.rate_hz,
             workspace=workspace_from_rig(setup.rig.limits, setup.arm),
             sources=DRIVER_SOURCES,
@@ -113,9 +112,10 @@ class FollowerNode(Node):
             rest=joint_vector("rest_pose", parameters.rest_pose),
             move_speed=parameters.move_speed,
             gripper_current_a=parameters.gripper_current,
-            # A world's time may run faster than ours.
-            fastest_rad_s=math.inf if self._stamper.simulated else FASTEST_RAD_S,
         )
+        latch = SafetyLatch(latch_path(setup.arm.port))
+        if setup.rig.has_simulated_table:
+            latch.leave()  # a world begins with new arms, which nobody ever held
         return FollowerTask(
             setup.units,
             setup.calibration,
@@ -124,7 +124,7 @@ class FollowerNode(Node):
             publish=self._publish,
             ros_now_s=self._stamper.now_s,
             hear=self._take_commands,
-            latch=SafetyLatch(latch_path(setup.arm.port)),
+            latch=latch,
             say=self._warn,
         )
 

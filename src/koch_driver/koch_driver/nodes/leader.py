@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import sys
 import time
 
@@ -30,7 +29,7 @@ from koch_driver.nodes.parameters import LeaderParameters
 from koch_driver.nodes.phase_log import log_phase
 from koch_driver.nodes.qos import DIAGNOSTICS, LATCHED, STATE, STATE_NEWEST
 from koch_driver.nodes.run import run_node
-from koch_driver.reading import FASTEST_RAD_S, Reading
+from koch_driver.reading import Reading
 from koch_driver.teleop_map import PoseMap
 from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
@@ -64,14 +63,11 @@ class LeaderNode(Node):
         self._states = self.create_publisher(JointState, "joint_states", STATE)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         guard = Guard(
-            setup.guard_limits(), period_s=1.0 / setup.arm.rate_hz, sources=LEADER_SOURCES
+            setup.guard_limits(simulated_time=self._stamper.simulated),
+            period_s=1.0 / setup.arm.rate_hz,
+            sources=LEADER_SOURCES,
         )
-        config = LeaderConfig(
-            parameters.gripper_open,
-            parameters.gripper_current,
-            # A world's time may run faster than ours.
-            math.inf if self._stamper.simulated else FASTEST_RAD_S,
-        )
+        config = LeaderConfig(parameters.gripper_open, parameters.gripper_current)
         self.task = LeaderTask(
             setup.units,
             setup.calibration,
