@@ -92,13 +92,16 @@ class Lab:
     def _on_status(self, message: GuardStatus) -> None:
         self.status = message
 
-    def start(self) -> None:
+    def start(self, *, wait: bool = True) -> None:
         self.status = None
+        self.log.unlink(missing_ok=True)
         words = ["-m", "koch_vla", "up", "--rig", str(self.rig_file), "--only", NODES]
         self.up = subprocess.Popen(
             [sys.executable, *words, "--log", str(self.log)],
             env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
         )  # fmt: skip
+        if not wait:
+            return
         ready = (*DRIVES, GuardStatus.STOPPED, GuardStatus.OFF)
         wait_for(lambda: self.status is not None and self.status.mode in ready, "no arm")
 
@@ -267,6 +270,21 @@ def test_power_cut_before_koch_up_was_ended_moves_nothing_in_the_next(lab: Lab) 
     lab.interrupt()
     lab.chains["follower"].faults.power_return()
     lab.start()
+    assert lab.swing_rad() < 0.02
+    assert lab.torques() == [0] * 6
+    take_up(lab)
+
+
+def test_an_arm_that_gets_its_power_long_after_koch_up_stays_limp(lab: Lab) -> None:
+    """Whoever starts everything and then finds the supply: torque is given by a person."""
+    lab.interrupt()
+    lab.chains["follower"].faults.power_cut()
+    lab.start(wait=False)
+    said = re.compile(r"follower/driver .*no arm behind")
+    wait_for(lambda: lab.log.exists() and said.search(lab.log.read_text()), "the dark arm")
+    time.sleep(1.5)
+    lab.chains["follower"].faults.power_return()
+    wait_for(lambda: lab.status and lab.status.mode in (GuardStatus.STOPPED, GuardStatus.OFF), "")
     assert lab.swing_rad() < 0.02
     assert lab.torques() == [0] * 6
     take_up(lab)

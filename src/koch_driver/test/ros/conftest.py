@@ -70,8 +70,7 @@ class Processes:
         """Start a node with the emulated rig."""
         node = "teleop" if name == "teleop" else "driver"
         arguments = ["--ros-args", "-r", f"__node:={node}", "-r", f"__ns:=/{namespace}"]
-        arguments += ["-p", f"rig:={RIG_FILE}"]
-        for key, value in parameters.items():
+        for key, value in ({"rig": str(RIG_FILE)} | parameters).items():
             arguments += ["-p", f"{key}:={value}"]
         process = subprocess.Popen(
             [sys.executable, "-m", f"koch_driver.nodes.{name}", *arguments],
@@ -219,6 +218,12 @@ class Bounds:
             for a, b in zip(before.velocity, velocity, strict=True):
                 assert abs(b - a) <= step * (1 + 1e-6) + 1e-9
         return pairs
+
+
+@pytest.fixture(scope="session")
+def rig_file() -> Path:
+    """The emulated rig's file."""
+    return RIG_FILE
 
 
 @pytest.fixture(scope="module")
