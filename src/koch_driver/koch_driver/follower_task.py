@@ -137,6 +137,7 @@ class FollowerTask:
         *,
         publish: Callable[[Snapshot], None],
         ros_now_s: Callable[[], float],
+        clock_step_s: Callable[[], float] = lambda: 0.0,
         hear: Callable[[], None] = lambda: None,
         latch: SafetyLatch | None = None,
         say: Callable[[str], None] = lambda text: None,
@@ -150,6 +151,7 @@ class FollowerTask:
             config: Settings.
             publish: Receives every cycle, in the loop's thread.
             ros_now_s: ROS time, on which trajectories run.
+            clock_step_s: How far that time was set since the call before, in [s].
             hear: Hands new commands to the guard; called in every cycle before the guard decides.
             latch: What earlier processes were told: stops and a released torque stay.
             say: Receives faults of servos as sentences, once each, in the loop's thread.
@@ -178,7 +180,8 @@ class FollowerTask:
             units, FOLLOWER_MOTORS, fastest_rad_s=guard.limits.fastest_rad_s
         )
         self._publish = publish
-        self._ros_now_s = ros_now_s
+        self.ros_now_s = ros_now_s
+        self._clock_step_s = clock_step_s
         self._hear = hear
         self._say = say
         self._goal: tuple[float, ...] | None = None
@@ -384,14 +387,17 @@ class FollowerTask:
             for value, low, high in zip(pose, limits.lower, limits.upper, strict=True)
         )
         return move_to(
-            self.trajectories.arm, start, target, self.config.move_speed, self._ros_now_s()
+            self.trajectories.arm, start, target, self.config.move_speed, self.ros_now_s()
         )
 
     def _offer_trajectory(self, reading: Reading, now_s: float) -> None:
         """Hand this cycle's trajectory targets to the guard."""
         source = EXIT_SOURCE if self._leaving is not None else "trajectory"
+        step_s = self._clock_step_s()
+        if step_s:
+            self.trajectories.shift(step_s)
         target = self.trajectories.update(
-            self._ros_now_s(), reading.positions, self._goal, reading.velocities
+            self.ros_now_s(), reading.positions, self._goal, reading.velocities
         )
         guard = self.guard
         if target is None:

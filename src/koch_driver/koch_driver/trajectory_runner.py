@@ -115,6 +115,7 @@ class Execution:
         self.start = start
         self.progress: Progress | None = None
         self._changes: dict[tuple[str, str], tuple[int, float, float]] = {}
+        self._steps_s: list[float] = []
         self._outcome: Outcome | None = None
         self._done = threading.Event()
 
@@ -130,9 +131,21 @@ class Execution:
             largest = [asked, granted]
         self._changes[rule, joint] = count + 1, largest[0], largest[1]
 
+    def shift(self, step_s: float) -> None:
+        """Go on evenly, and remember it: the clock that `start_s` is a time of was set."""
+        self.start_s += step_s
+        self._steps_s.append(step_s)
+
     @property
     def changes(self) -> str:
-        """What the guard changed on the way, for people; empty when nothing that matters."""
+        """What happened to the way, for people; empty when nothing that matters.
+
+        Steps of the clock, and what the guard changed.
+        """
+        steps = [f"{step_in_words(s)} on the way, which went on evenly" for s in self._steps_s]
+        return "; ".join([*steps, *self._guard_changes()])
+
+    def _guard_changes(self) -> list[str]:
         parts = [
             f"{rule} of {joint} in {count} cycles (at most {asked:.3f} to {granted:.3f} rad)"
             for (rule, joint), (count, asked, granted) in sorted(
@@ -140,7 +153,7 @@ class Execution:
             )
             if abs(asked - granted) > _WORTH_SAYING_RAD
         ]
-        return f"the guard changed the way: {', '.join(parts)}" if parts else ""
+        return [f"the guard changed the way: {', '.join(parts)}"] if parts else []
 
     def wait(self, timeout_s: float) -> Outcome | None:
         """Wait for the end; None when it still runs after the time-out."""
@@ -221,6 +234,13 @@ class TrajectoryRunner:
             )
         return execution
 
+    def shift(self, step_s: float) -> None:
+        """The clock was set by so much: what is under way goes on as if it had not been."""
+        with self._lock:
+            running = self.active
+            if running is not None:
+                running.shift(step_s)
+
     def cancel(self, execution: Execution, message: str = "cancelled by the client") -> None:
         """End an execution on the client's wish; the arm holds."""
         execution.finish(Outcome(ResultCode.SUCCESSFUL, message, cancelled=True))
@@ -294,6 +314,12 @@ class TrajectoryRunner:
                 f"{worst}",
             )
         return None
+
+
+def step_in_words(step_s: float) -> str:
+    """A step of the system clock for people."""
+    way = "forward" if step_s > 0.0 else "back"
+    return f"the system clock was set {way} by {abs(step_s):.3f} s"
 
 
 def _once_at_rest(

@@ -46,6 +46,11 @@ class TrajectorySource:
             if execution is not None and joint in execution.trajectory.joints:
                 execution.note_change(rule, joint, asked, granted)
 
+    def shift(self, step_s: float) -> None:
+        """The clock was set by so much: what is under way goes on as if it had not been."""
+        self.arm.shift(step_s)
+        self.gripper.shift(step_s)
+
     def abort(self, message: str) -> None:
         """End what is under way and hold nothing."""
         self.arm.abort(message)

@@ -113,6 +113,8 @@ class FollowerNode(Node):
             move_speed=parameters.move_speed,
             gripper_current_a=parameters.gripper_current,
         )
+        simulated = self._stamper.simulated
+        goal_clock = ClockWatch()
         latch = SafetyLatch(latch_path(setup.arm.port))
         if setup.rig.has_simulated_table:
             latch.leave()  # a world begins with new arms, which nobody ever held
@@ -122,7 +124,8 @@ class FollowerNode(Node):
             guard,
             config,
             publish=self._publish,
-            ros_now_s=self._stamper.now_s,
+            ros_now_s=self._stamper.now_s if simulated else goal_clock.now_s,
+            clock_step_s=(lambda: 0.0) if simulated else goal_clock.look,
             hear=self._take_commands,
             latch=latch,
             say=self._warn,

@@ -15,6 +15,7 @@ from rclpy.duration import Duration
 from sensor_msgs.msg import JointState
 
 from koch_driver.ticked_clock import TickedClock
+from koch_driver.trajectory_runner import step_in_words
 from koch_rig.joints import JOINT_NAMES
 
 #: For timers that must go on when a simulated clock stands still.
@@ -33,6 +34,10 @@ class ClockWatch:
         self._step_s = 0.0
         self._stepped_s = -math.inf
 
+    def now_s(self) -> float:
+        """System time in [s], but as if nobody had set the clock since the last look."""
+        return 1e-9 * time.clock_gettime_ns(time.CLOCK_BOOTTIME) + self._offset_s
+
     def look(self) -> float:
         """How far the clock was stepped since the look before, in [s]; 0 when it was not."""
         before, self._offset_s = self._offset_s, _system_offset_s()
@@ -47,9 +52,8 @@ class ClockWatch:
         if time.monotonic() - self._stepped_s > _STEP_TOLD_S:
             return ""
         return (
-            f"the system clock was set {'forward' if self._step_s > 0.0 else 'back'} by "
-            f"{abs(self._step_s):.3f} s: commands and trajectories from before "
-            "are too old or in the future; let NTP slew the clock, and step it at boot only"
+            f"{step_in_words(self._step_s)}: commands from before are too old or in the future, "
+            "trajectories go on evenly; let NTP slew the clock, and step it at boot only"
         )
 
 

@@ -169,7 +169,7 @@ class TrajectoryServer:
             trajectory,
             tolerances,
             stamp_s=_seconds(message.header.stamp),
-            now_s=self._stamper.now_s(),
+            now_s=self._task.ros_now_s(),
             pose=pose,
         )
 
@@ -277,7 +277,7 @@ class TrajectoryServer:
         motion = GripperMotion(self._task, self._limits[GRIPPER])
         try:
             self._ready_pose()
-            execution = motion.start(position, self._stamper.now_s(), max_speed)
+            execution = motion.start(position, self._task.ros_now_s(), max_speed)
             self._loop.call(lambda bus: motion.limit_effort(bus, max_effort_nm))
         except KochError as exc:
             self.node.get_logger().error(f"gripper_cmd: {exc}")
