@@ -157,9 +157,8 @@ class LeaderTask:
             self.monitor.add_loads(reading.loads, now_s)
             if now_s - self._lost_s > _SILENT_S:
                 self._publish(reading)
-        if state.alerts and not self.errors:
-            if self.servos.note_alerts(state.alerts):
-                self._recover_s = now_s + _RECOVERY_PAUSE_S
+        if state.alerts and self.servos.note_alerts(state.alerts):
+            self._recover_s = now_s + _RECOVERY_PAUSE_S
         elif self.errors and now_s >= self._recover_s:
             self.connected(bus)
             self.guard.restart()

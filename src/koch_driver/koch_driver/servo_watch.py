@@ -134,7 +134,8 @@ class ServoWatch:
             self.monitor.add_motor(look)
             if self._ticks.restarted(look):
                 noticed[joint] = RESTARTED
-        self.errors = {}
+        # What was said of a servo that has not been rebooted since is no news.
+        self.errors = {j: words for j, words in self.errors.items() if not looks[j].ok}
         for look in looks.values():
             if not look.ok:
                 self._set_error(look)

@@ -54,10 +54,13 @@ def follower_task(config: FollowerConfig, snapshots: list[Snapshot]) -> Callable
     return make
 
 
-def leader_task(made: list[LeaderTask], readings: list) -> Callable:
+def leader_task(made: list[LeaderTask], readings: list, said: list[str] | None = None) -> Callable:
     def make(units, calibration, limits) -> LeaderTask:
         guard = Guard(limits, period_s=0.005, sources=LEADER_SOURCES)
-        task = LeaderTask(units, calibration, guard, LeaderConfig(), publish=readings.append)
+        task = LeaderTask(
+            units, calibration, guard, LeaderConfig(), publish=readings.append,
+            say=([] if said is None else said).append,
+        )  # fmt: skip
         made.append(task)
         return task
 
@@ -184,7 +187,8 @@ def test_a_leader_reboots_a_trigger_that_has_shut_down(
 ) -> None:
     monkeypatch.setattr("koch_driver.leader_task._RECOVERY_PAUSE_S", 0.5)
     made: list[LeaderTask] = []
-    loop = start(rig, "leader", leader_task(made, []))
+    said: list[str] = []
+    loop = start(rig, "leader", leader_task(made, [], said))
     assert wait_until(lambda: torques(leader_chain)[5] == 1)
     leader_chain.faults.trip("gripper", "overload")
     assert wait_until(lambda: made[0].errors == {"gripper": "overload"})
@@ -193,6 +197,7 @@ def test_a_leader_reboots_a_trigger_that_has_shut_down(
     assert wait_until(lambda: torques(leader_chain)[5] == 1, 6.0)
     assert made[0].errors == {}
     assert leader_chain.servo(6).get("Goal_Current") == 200
+    assert len(said) == 1, "a shutdown is said once"
     loop.close()
 
 

@@ -9,6 +9,11 @@ import sys
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray
+from koch_core.errors import KochError
+from koch_ros.node import run_node
+from koch_ros.parameters import declare
+from koch_ros.qos import COMMAND, DIAGNOSTICS, STATE
+from koch_ros.stamps import STEADY_CLOCK, ClockWatch, RosStamper
 from rcl_interfaces import msg as rcl_messages
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
@@ -26,15 +31,11 @@ from koch_driver.nodes.arm_setup import ArmSetup
 from koch_driver.nodes.command_topics import ControlTopic, Senders
 from koch_driver.nodes.diagnostics import guard_status, loop_status, motor_statuses
 from koch_driver.nodes.guard_report import LOOK_S, GuardReport
-from koch_driver.nodes.messages import STEADY_CLOCK, ClockWatch, RosStamper, joint_state
+from koch_driver.nodes.messages import joint_state
 from koch_driver.nodes.parameters import FollowerParameters, joint_vector
-from koch_driver.nodes.phase_log import log_phase
-from koch_driver.nodes.qos import COMMAND, DIAGNOSTICS, STATE
-from koch_driver.nodes.run import run_node
+from koch_driver.nodes.phase_log import PhaseLog
 from koch_driver.nodes.trajectory_server import TOPIC, TrajectoryServer
-from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
-from koch_rig.parameters import declare
 from koch_rig.rig import Role
 
 # Sources with a topic; trajectories come in through actions as well, "exit" from nowhere else.
@@ -57,6 +58,7 @@ class FollowerNode(Node):
         self._setup = ArmSetup.load(self._settings.rig, self._settings.arm, Role.FOLLOWER)
         self._stamper = RosStamper(self.get_clock())
         self._clock_watch = ClockWatch()
+        self._phase_log = PhaseLog(self.get_logger(), self._setup)
         self._bus: DynamixelBus | None = None
         self._dark_s = math.inf  # since when the port is there and the motors are silent
         self._states = self.create_publisher(JointState, "joint_states", STATE)
@@ -198,7 +200,7 @@ class FollowerNode(Node):
         self._guard_report.cycle(result)
 
     def _on_phase(self, phase: Phase, reason: str) -> None:
-        log_phase(self.get_logger(), self._setup, phase, reason)
+        self._phase_log.note(phase, reason)
         self._guard_report.changed()
         self._report()
 
@@ -242,6 +244,7 @@ class FollowerNode(Node):
         return response
 
     def _report(self) -> None:
+        self._phase_log.tick()
         if not self._stamper.simulated and self._clock_watch.look():
             self.get_logger().warning(f"{self._setup.arm.name}: {self._clock_watch.words()}")
         name, port = self._setup.arm.name, self._setup.arm.port

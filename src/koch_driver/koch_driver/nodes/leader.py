@@ -9,7 +9,17 @@ import sys
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray
+from koch_core.errors import KochError
 from koch_interfaces.msg import GuardStatus
+from koch_ros.node import run_node
+from koch_ros.parameters import declare
+from koch_ros.qos import (
+    DIAGNOSTICS,
+    LATCHED,
+    NEWEST,
+    STATE,
+)
+from koch_ros.stamps import STEADY_CLOCK, ClockWatch, RosStamper
 from rcl_interfaces import msg as rcl_messages
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
@@ -23,17 +33,13 @@ from koch_driver.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, Le
 from koch_driver.nodes.arm_setup import ArmSetup
 from koch_driver.nodes.command_topics import ControlTopic
 from koch_driver.nodes.diagnostics import loop_status, motor_statuses
-from koch_driver.nodes.messages import STEADY_CLOCK, ClockWatch, RosStamper, joint_state
+from koch_driver.nodes.messages import joint_state
 from koch_driver.nodes.names import sibling
 from koch_driver.nodes.parameters import LeaderParameters
-from koch_driver.nodes.phase_log import log_phase
-from koch_driver.nodes.qos import DIAGNOSTICS, LATCHED, STATE, STATE_NEWEST
-from koch_driver.nodes.run import run_node
+from koch_driver.nodes.phase_log import PhaseLog
 from koch_driver.reading import Reading
 from koch_driver.teleop_map import PoseMap
-from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
-from koch_rig.parameters import declare
 from koch_rig.rig import Role
 
 _LOOK_S = 0.2
@@ -59,6 +65,7 @@ class LeaderNode(Node):
         self._setup = setup = ArmSetup.load(parameters.rig, parameters.arm, Role.LEADER)
         self._stamper = RosStamper(self.get_clock())
         self._clock_watch = ClockWatch()
+        self._phase_log = PhaseLog(self.get_logger(), setup)
         self._bus: DynamixelBus | None = None
         self._states = self.create_publisher(JointState, "joint_states", STATE)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
@@ -119,7 +126,7 @@ class LeaderNode(Node):
             return None
         other = ArmSetup.load(str(setup.rig.path), setup.arm.drives, Role.FOLLOWER)
         topic = sibling(self, other.arm.name, "joint_states")
-        self._follower_states = ControlTopic(self, JointState, topic, STATE_NEWEST)
+        self._follower_states = ControlTopic(self, JointState, topic, NEWEST)
         topic = sibling(self, other.arm.name, "guard_status")
         self.create_subscription(GuardStatus, topic, self._on_follower_guard, LATCHED)
         return PoseMap(other.units, setup.units)
@@ -135,7 +142,7 @@ class LeaderNode(Node):
         )
 
     def _on_phase(self, phase: Phase, reason: str) -> None:
-        log_phase(self.get_logger(), self._setup, phase, reason)
+        self._phase_log.note(phase, reason)
         self._report()
 
     def _warn(self, text: str) -> None:
@@ -222,6 +229,7 @@ class LeaderNode(Node):
         return response
 
     def _report(self) -> None:
+        self._phase_log.tick()
         if not self._stamper.simulated and self._clock_watch.look():
             self.get_logger().warning(f"{self._setup.arm.name}: {self._clock_watch.words()}")
         name, port = self._setup.arm.name, self._setup.arm.port

@@ -10,11 +10,11 @@ from array import array
 from collections.abc import Sequence
 
 from builtin_interfaces.msg import Time
+from koch_core.clock import TickedClock
 from rclpy.clock import Clock, ClockType, JumpThreshold, ROSClock
 from rclpy.duration import Duration
 from sensor_msgs.msg import JointState
 
-from koch_driver.ticked_clock import TickedClock
 from koch_driver.trajectory_runner import step_in_words
 from koch_rig.joints import JOINT_NAMES
 

@@ -4,14 +4,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from koch_driver.control_loop import Phase
 from koch_driver.nodes.arm_setup import ArmSetup
 
+# A simulated world on a busy computer starts within so long; what keeps an arm away for longer is
+# told as it is.
+_PATIENCE_S = 10.0
 
-def log_phase(logger: Any, setup: ArmSetup, phase: Phase, reason: str) -> None:
-    """Log a phase of the control loop; an emulated arm that is not there yet is no error.
+
+class PhaseLog:
+    """Logs the phases of a control loop; an emulated arm that is not there yet is no error.
 
     The drivers of a simulated rig start beside its world, whose servos come some seconds later:
     advice about USB cables would send a newcomer looking for one.
@@ -19,13 +25,44 @@ def log_phase(logger: Any, setup: ArmSetup, phase: Phase, reason: str) -> None:
     Args:
         logger: The node's logger.
         setup: The arm and its rig.
-        phase: What the loop does from now on.
-        reason: Why, where it is not running or closed.
+        now_s: A monotonic clock in [s].
     """
-    name = setup.arm.name
-    if phase in (Phase.RUNNING, Phase.CLOSED):
-        logger.info(f"{name}: {phase.value}")
-    elif phase is Phase.CONNECTING and setup.rig.simulation is not None:
-        logger.info(f"{name}: waiting for the emulated arm: {reason.partition('. ')[0]}")
-    else:
-        logger.error(f"{name}: {phase.value}: {reason}")
+
+    def __init__(
+        self, logger: Any, setup: ArmSetup, now_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._logger = logger
+        self._setup = setup
+        self._now_s = now_s
+        self._since_s: float | None = None  # since when an emulated arm is waited for
+        self._untold = ""
+
+    def note(self, phase: Phase, reason: str) -> None:
+        """Take what the loop does from now on, and why, where it is not running or closed."""
+        name = self._setup.arm.name
+        self._untold = ""
+        if phase in (Phase.RUNNING, Phase.CLOSED):
+            self._logger.info(f"{name}: {phase.value}")
+        elif phase is Phase.CONNECTING and self._patient():
+            self._untold = reason
+            self._logger.info(f"{name}: waiting for the emulated arm: {reason.partition('. ')[0]}")
+        else:
+            self._logger.error(f"{name}: {phase.value}: {reason}")
+
+    def tick(self) -> None:
+        """Say the whole reason of a wait that has become too long; call it now and then."""
+        reason = self._untold
+        if reason and not self._patient():
+            self._untold = ""
+            waited_s = self._now_s() - (self._since_s or 0.0)
+            self._logger.error(
+                f"{self._setup.arm.name}: no emulated arm for {waited_s:.0f} s: {reason}"
+            )
+
+    def _patient(self) -> bool:
+        """Whether an arm that is not there may still be about to come."""
+        if self._setup.rig.simulation is None:
+            return False
+        if self._since_s is None:
+            self._since_s = self._now_s()
+        return self._now_s() - self._since_s < _PATIENCE_S

@@ -15,6 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from control_msgs.action import FollowJointTrajectory, GripperCommand, ParallelGripperCommand
+from koch_core.errors import KochError
+from koch_ros.qos import COMMAND
+from koch_ros.senders import sender_of
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
@@ -27,18 +30,15 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from koch_driver.control_loop import ControlLoop, Phase
 from koch_driver.gripper_motion import GripperMotion
 from koch_driver.nodes.command_topics import Senders
-from koch_driver.nodes.qos import COMMAND
 from koch_driver.trajectory import ResultCode, TrajectoryError, Waypoint, check_trajectory
 from koch_driver.trajectory_runner import Execution, Outcome, Tolerances
-from koch_rig.errors import KochError
 from koch_rig.joints import GRIPPER, JOINT_NAMES
-from koch_rig.senders import sender_of
 
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Duration, Time
+    from koch_ros.stamps import RosStamper
 
     from koch_driver.follower_task import FollowerTask
-    from koch_driver.nodes.messages import RosStamper
     from koch_driver.nodes.parameters import FollowerParameters
 
 #: The command source as which the topic's refusals are counted.

@@ -21,6 +21,7 @@ pytest.importorskip("control_msgs", reason="source install/local_setup.bash firs
 import rclpy
 from control_msgs.action import FollowJointTrajectory, GripperCommand
 from diagnostic_msgs.msg import DiagnosticArray
+from koch_ros.qos import COMMAND
 from rclpy.action import ActionClient
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -30,7 +31,6 @@ from std_srvs.srv import SetBool, Trigger
 
 from koch_driver.emulator import EmulatedChain, build_chain
 from koch_driver.guard import GuardLimits, Workspace, workspace_from_rig
-from koch_driver.nodes.qos import COMMAND
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 
