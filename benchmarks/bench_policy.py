@@ -5,7 +5,8 @@
     python benchmarks/bench_policy.py [--lerobot-python PYTHON] [--quick] [--json FILE.json]
 
 Rows: ACT (LeRobot's default size, 2 x 640x480), Diffusion (DDIM, 10 steps, default U-Net, 2
-cameras x 2 observation steps) and Flow, per runtime and precision. `max diff` is the largest
+cameras x 2 observation steps) and Flow, per runtime and precision; "alone" is OpenVINO without
+koch_fastconv, where that is there. `max diff` is the largest
 difference of an action from this project's torch f32 result, in standard deviations of the action
 (the lerobot row compares LeRobot's result with it). `times` is LeRobot's median by the row's.
 
@@ -65,8 +66,8 @@ SIZES: dict[str, dict[str, Any]] = {
     "flow": {"type": "flow"},
 }  # fmt: skip
 VARIANTS = (
-    ("torch", "f32"), ("torch", "bf16"), ("openvino", "f32"), ("openvino", "bf16"),
-    ("openvino", "int8"),
+    ("torch", "f32"), ("torch", "bf16"), ("openvino", "f32"), ("alone", "f32"),
+    ("openvino", "bf16"), ("alone", "bf16"), ("openvino", "int8"), ("alone", "int8"),
 )  # fmt: skip
 COLD = ("openvino", "f32")  # the runtime that is also timed with nothing to reuse
 LEAST, MOST = 3, 60  # rounds
@@ -208,8 +209,9 @@ def chunk_rows(
             engine = TorchEngine(checkpoint, device=torch.device("cpu"), precision=precision)
         else:
             engine = OpenVinoEngine(
-                checkpoint, precision=precision, calibration=frames[:CALIBRATION]
-            )
+                checkpoint, precision=precision, calibration=frames[:CALIBRATION],
+                accelerates=runtime == "openvino",
+            )  # fmt: skip
         policy = EnginePolicy(checkpoint, engine)
         policy.predict(frames[1])
         row = Row(kind, f"{runtime} {precision}", on_an_arm(policy, checkpoint))

@@ -10,7 +10,7 @@ setup(
     name=NAME,
     version="0.1.0",
     packages=find_packages(exclude=["test"]),
-    package_data={NAME: ["py.typed", "train/presets/*.yaml", "runtime/*.[ch]"]},
+    package_data={NAME: ["py.typed", "train/presets/*.yaml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

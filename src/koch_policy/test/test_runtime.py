@@ -22,7 +22,7 @@ from koch_policy.errors import (
     RuntimeChoiceError,
 )
 from koch_policy.models.registry import known_policies
-from koch_policy.runtime import backbones, load_policy
+from koch_policy.runtime import accelerator, load_policy
 from koch_policy.runtime.base import EnginePolicy, example_observation
 from koch_policy.runtime.cache import read_choice
 from koch_policy.runtime.calibration import sample_observations
@@ -104,12 +104,12 @@ def test_export_is_kept_and_made_anew_when_weights_change(make: Any, tmp_path: P
 
 
 @needs_int8_instructions
-@pytest.mark.parametrize("compiles", [True, False])
+@pytest.mark.parametrize("is_fast", [True, False])
 def test_int8_stays_near_and_needs_calibration(
-    compiles: bool, make: Any, tmp_path: Path, monkeypatch: Any
+    is_fast: bool, make: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    if not compiles:
-        monkeypatch.setattr(backbones, "native_library", lambda _: None)
+    if not is_fast:
+        monkeypatch.setattr(accelerator, "find", lambda: None)
     path = make.checkpoint("act", tmp_path, pictures=True, dim_model=64, dim_feedforward=128)
     checkpoint = load_checkpoint(path)
     with pytest.raises(RuntimeChoiceError, match="observations of the dataset"):

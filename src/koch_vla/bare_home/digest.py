@@ -13,7 +13,7 @@ from .options import Options
 
 # Editing one of these changes what a build makes. Python modules do not: they are linked.
 _BUILD_FILES = {"package.xml", "setup.py", "setup.cfg", "CMakeLists.txt", "colcon.meta"}
-_INTERFACES = {".msg", ".srv", ".action"}
+_COMPILED = {".msg", ".srv", ".action", ".c", ".h"}
 # Installed by links, one for each file: a new name needs a build, an edit does not.
 _INSTALLED = {".py", ".yaml", ".xacro", ".rviz", ".srdf", ".json", ".xml", ".urdf"}
 
@@ -53,7 +53,7 @@ def build_digest(root: Path, options: Options) -> str:
     for path in sorted(_files([*folders, root / "colcon.meta"])):
         relative = path.relative_to(root)
         name = relative.as_posix()
-        if path.name in _BUILD_FILES or path.suffix in _INTERFACES:
+        if path.name in _BUILD_FILES or path.suffix in _COMPILED:
             _add(digest, name, path.read_bytes())
         elif path.suffix in _INSTALLED and "test" not in relative.parts:
             _add(digest, name, b"")

@@ -14,6 +14,8 @@ from .errors import UnknownPartError
 DISTROS = ("kilted", "jazzy")
 # What may be left out, with the package that needs it.
 PARTS = {"policy": "koch_policy", "sim": "koch_sim"}
+# What serves nothing without that part.
+_EXTRAS = {"policy": ("koch_fastconv",)}
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Options:
     @property
     def skipped_packages(self) -> tuple[str, ...]:
         """ROS packages that are not built."""
-        return tuple(PARTS[part] for part in self.without)
+        extras = (name for part in self.without for name in _EXTRAS.get(part, ()))
+        return (*(PARTS[part] for part in self.without), *extras)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,6 +28,7 @@ def test_json_holds_every_check_and_the_exit_code_follows_it(capsys, tmp_path):
         "python",
         "compiler",
         "processor",
+        "fastconv",
         "clock",
         "disk speed",
         "ros",
@@ -109,6 +111,22 @@ def test_no_adapter_and_no_camera_are_warnings(tmp_path):
     for check in (devices.check_ports, devices.check_cameras):
         (finding,) = check(tmp_path)
         assert finding.status is Status.WARN
+
+
+def test_the_extra_may_be_absent_and_a_broken_one_is_a_warning(monkeypatch):
+    monkeypatch.setitem(sys.modules, "koch_fastconv", None)  # as if its folder were deleted
+    (finding,) = system.check_fastconv()
+    assert finding.status is Status.OK
+    assert "absent" in finding.message
+
+    def load():
+        raise OSError("libkoch_fastconv.so: cannot open")
+
+    monkeypatch.setitem(sys.modules, "koch_fastconv", SimpleNamespace(load=load))
+    (finding,) = system.check_fastconv()
+    assert finding.status is Status.WARN
+    assert "cannot open" in finding.message
+    assert "./koch setup --force" in finding.fix
 
 
 @pytest.mark.parametrize(

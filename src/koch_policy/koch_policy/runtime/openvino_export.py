@@ -29,9 +29,8 @@ from koch_policy.models.registry import iterative_model, policy_model
 from koch_policy.models.resnet import fold_batch_norm
 from koch_policy.normalize import Affine
 from koch_policy.policy import Observation
-from koch_policy.runtime.backbones import Backbones, leave_out_backbones
+from koch_policy.runtime.backbones import Backbones, leave_out_backbones, widened
 from koch_policy.runtime.base import Engine, EnginePolicy, example_observation
-from koch_policy.runtime.float_weights import widened
 from koch_policy.runtime.quantize import quantize
 from koch_policy.runtime.torch_runtime import TorchEngine
 

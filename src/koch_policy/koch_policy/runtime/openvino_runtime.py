@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The OpenVINO engine for CPUs: networks are exported once and kept next to the checkpoint.
 
-ResNets are computed by `native` where that can be, and the graphs begin with their features.
+Where there is an accelerator it computes the ResNets, and the graphs begin with their features.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from koch_policy.errors import RuntimeChoiceError
 from koch_policy.files import write_folder
 from koch_policy.models.diffusion import Diffusion
 from koch_policy.policy import Observation
-from koch_policy.runtime.backbones import native_backbones
+from koch_policy.runtime.backbones import Backbones, fast_backbones
 from koch_policy.runtime.cache import cache_root, export_key
 from koch_policy.runtime.calibration import (
     Calibration,
@@ -51,6 +51,7 @@ class OpenVinoEngine:
         precision: "f32", "bf16", or "int8" (large matrix products and convolutions).
         calibration: For int8, when it was not exported before: observations of the dataset, or
             its folder.
+        accelerates: False leaves an installed accelerator out, to measure what it gains.
 
     Attributes:
         action_error: Of int8: what it costs, None for the others.
@@ -65,22 +66,26 @@ class OpenVinoEngine:
         *,
         precision: str = "f32",
         calibration: Calibration = None,
+        accelerates: bool = True,
     ) -> None:
         self.name = f"openvino-{precision}"
         self._checkpoint = checkpoint
         self._precision = precision
         self._core = ov.Core()
-        self._backbones = native_backbones(
-            checkpoint,
-            "f32" if precision == "f32" else "bf16",
-            torch.get_num_threads(),
-            int8=precision == "int8",
-        )
+        self._backbones = self._accelerated() if accelerates else None
         self._has_steps = isinstance(checkpoint.model, Diffusion)
         self._steps: dict[int, Tensor] = {}  # each denoising step's share of the modulation
         self._graphs: dict[str, Any] = {}
         self._folder = self._exported(calibration)
         self.action_error = read_action_error(self._folder) if precision == "int8" else None
+
+    def _accelerated(self) -> Backbones | None:
+        return fast_backbones(
+            self._checkpoint,
+            "f32" if self._precision == "f32" else "bf16",
+            torch.get_num_threads(),
+            int8=self._precision == "int8",
+        )
 
     # -- export ---------------------------------------------------------------------------------
 
@@ -179,7 +184,7 @@ class OpenVinoEngine:
 
 
 def _take_bfloat16(model: Any) -> None:
-    """Let a graph take features (1, h, w, C) as `native` hands them out."""
+    """Let a graph take features (1, h, w, C) as an accelerator hands them out."""
     changed = ov.preprocess.PrePostProcessor(model)
     for index, port in enumerate(model.inputs):
         if len(port.shape) == 4:

@@ -31,6 +31,7 @@ def examine(folder: Path, rig: Path | None = None) -> Iterator[Finding]:
         system.check_python,
         system.check_compiler,
         system.check_processor,
+        system.check_fastconv,
         system.check_clock,
         lambda: system.check_disk(folder),
         ros.check_home,

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of the machine itself: Python, compiler, processor, memory, clock, disk."""
+"""Checks of the machine itself: Python, compiler, processor, memory, clock, disk, extras."""
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import platform
 import shutil
@@ -76,6 +77,23 @@ def check_processor() -> Iterator[Finding]:
         yield warn("memory", f"{total_gb:.1f} GB", "Train on a machine with 4 GB or more.")
     else:
         yield ok("memory", f"{total_gb:.1f} GB")
+
+
+def check_fastconv() -> Iterator[Finding]:
+    """The extra for camera images on this processor; its absence is no fault."""
+    try:
+        module = importlib.import_module("koch_fastconv")
+    except ImportError:
+        yield ok("fastconv", "absent: OpenVINO computes all of a policy")
+        return
+    try:
+        yield ok("fastconv", str(module.load()))
+    except (ImportError, OSError) as error:
+        yield warn(
+            "fastconv",
+            f"cannot be loaded ({error}): OpenVINO does its work, slower",
+            "./koch setup --force, or delete src/koch_fastconv",
+        )
 
 
 def _cpu_flags() -> set[str]:

@@ -4,6 +4,11 @@
 // 3x3 convolutions by Winograd's minimal filtering, 4x4 outputs at once. Lavin and Gray 2015, "Fast
 // Algorithms for Convolutional Neural Networks", section 4.3.
 //
+// The outputs of a tile are the coefficients of a product of two polynomials. Values of polynomials
+// at some points ("frequencies" here) multiply one by one, which is fewer multiplications than for
+// the coefficients. So: patch -> frequencies (`forward`), times the weights' frequencies and summed
+// over the inputs (`products`, a matrix product for each frequency), -> outputs (`backward`).
+//
 // With stride 1, F(4x4, 3x3): 36 multiplications instead of 144. The points are 0, +-1/c, +-c and
 // infinity, c^2 = 2: rounding does half the harm that it does with the usual 0, +-1, +-2 (Alam et
 // al. 2022, "Winograd Convolution for Deep Neural Networks: Efficient Point Selection").
@@ -11,12 +16,16 @@
 // With stride 2, even and odd lines apart: F(4, 2) for the two outer factors, which meet even ones,
 // at +-0.4, +-1.25 and infinity, and four plain products for the middle one: 81 instead of 144. As
 // plain ones share their factor, there are 36 different ones again.
+//
+//   weight (36, outputs / PANEL, inputs, PANEL), transformed by Python; see `panel_size` for bytes
 
 #pragma once
 
-#include "resnet.h"
+#include "vector.h"
 
-enum { STRIDED_PATCH = 9, MOST_STRIDED = 12, WEIGHTS = PATCH * PATCH };
+enum { TILE = 4, PATCH = TILE + 2, STRIDED_PATCH = 2 * TILE + 1, WEIGHTS = PATCH * PATCH };
+// Tiles of one piece of work, at most: as many as keep its frequencies in the second-level cache.
+enum { MOST_TILES = 24, MOST_STRIDED = 12 };
 static const float ROOT = 1.41421356f, P = 0.4f, Q = 1.25f;
 
 INLINE long patch_of(long stride) { return stride == 1 ? PATCH : STRIDED_PATCH; }
@@ -36,6 +45,8 @@ INLINE long sharing(long stride, long w) {
     if (stride == 1) return 1;
     return (w / PATCH == PATCH - 1 ? TILE : 1) * (w % PATCH == PATCH - 1 ? TILE : 1);
 }
+
+// -- one line, forward and backward ---------------------------------------------------------------
 
 INLINE void forward_line(long stride, const Vec *x, Vec *y) {
     if (stride == 1) {
@@ -67,6 +78,8 @@ INLINE void backward_line(long stride, const Vec *m, Vec *y) {
     }
 }
 
+// -- tiles to frequencies -------------------------------------------------------------------------
+
 typedef struct {
     long image, y, x;  // of its first output
 } Tile;
@@ -75,8 +88,8 @@ INLINE const Element *patch_at(long stride, const Map *in, Tile tile) {
     return pixel(in, tile.image, stride * tile.y - 1, stride * tile.x - 1);
 }
 
-// Patches of LANES channels to their frequencies, `step` elements apart, or, if `wide`, `channels`
-// numbers apart.
+// A patch of LANES channels to its frequencies: columns first, then rows. They go to `to`, `step`
+// elements apart, or, where `wide` is given, as floats there, `channels` apart.
 INLINE void forward_patch(long stride, const Element *from, long pitch, long channels, Element *to,
                           long step, float *wide) {
     long size = patch_of(stride);
@@ -109,11 +122,12 @@ INLINE void forward(long stride, const Map *in, const Tile *tiles, long count, E
     }
 }
 
-#ifdef BYTE_PRODUCTS
+#ifdef BF16
 enum { BYTE_ZERO = 128, BYTE_MOST = 127 };
 
-// To bytes: 128 is zero, and the largest of a tile's frequency is 127 from it, over all channels.
-// `units`: what one step stands for, `count` of each frequency.
+// `forward`, rounded to bytes: 128 is zero, and the largest of a tile's frequency is 127 from it,
+// over all channels. A scale for each tile and frequency, found anew each time, needs no calibration
+// and clips nothing. `units`: what one step stands for, `count` of each frequency.
 INLINE void forward_bytes(long stride, const Map *in, const Tile *tiles, long count,
                           unsigned char *to, long step, float *units, float *wide) {
     long channels = in->channels, pitch = in->columns * channels;
@@ -142,7 +156,10 @@ INLINE void forward_bytes(long stride, const Map *in, const Tile *tiles, long co
 }
 #endif
 
-// Frequencies to the 4x4 outputs of one tile, of those that exist.
+// -- frequencies to outputs -----------------------------------------------------------------------
+
+// Frequencies to the 4x4 outputs of one tile, of those that exist, with bias,
+// shortcut and ReLU.
 INLINE void backward(long stride, const Layer *layer, const float *from, long step,
                      const Tile *tile) {
     const Map *out = layer->out;
@@ -177,8 +194,12 @@ INLINE void backward(long stride, const Layer *layer, const float *from, long st
     }
 }
 
-// Weights of one frequency and panel; with `units`, bytes: the weights, then PANEL integers that
-// take off what 128 for zero has added, then what each sum is worth.
+// -- products of frequencies ----------------------------------------------------------------------
+//
+// `units` tells bytes from elements in all of these: it is given for bytes alone.
+
+// Bytes that the weights of one frequency and panel take. With `units`: the weights, then PANEL
+// integers that take off what 128 for zero has added, then what each sum is worth.
 INLINE long panel_size(long inputs, const float *units) {
     return units ? inputs * PANEL + 2 * PANEL * (long)sizeof(float)
                  : inputs * PANEL * (long)sizeof(Element);
@@ -186,7 +207,7 @@ INLINE long panel_size(long inputs, const float *units) {
 
 INLINE void frequency_rows(long rows, const char *a, long inputs, const char *panel,
                            const char *ahead, const float *units, float *to, long outputs) {
-#ifdef BYTE_PRODUCTS
+#ifdef BF16
     if (units) {
         const int *offset = (const int *)(panel + inputs * PANEL);
         const float *scale = (const float *)(offset + PANEL);
@@ -233,14 +254,8 @@ INLINE void product(long count, const char *a, long inputs, const char *weight,
             const char *ahead = weight + (group * share < whole ? whole + group * share : 0);
             const float *unit = units ? units + t : 0;
             float *place = to + t * outputs + panel;
-            switch (rows) {
-                case 1: frequency_rows(1, from, inputs, weight, ahead, unit, place, outputs); break;
-                case 2: frequency_rows(2, from, inputs, weight, ahead, unit, place, outputs); break;
-                case 3: frequency_rows(3, from, inputs, weight, ahead, unit, place, outputs); break;
-                case 4: frequency_rows(4, from, inputs, weight, ahead, unit, place, outputs); break;
-                case 5: frequency_rows(5, from, inputs, weight, ahead, unit, place, outputs); break;
-                default: frequency_rows(6, from, inputs, weight, ahead, unit, place, outputs);
-            }
+            WITH_CONSTANT_ROWS(
+                rows, frequency_rows(N, from, inputs, weight, ahead, unit, place, outputs))
         }
     }
 }
@@ -261,6 +276,8 @@ static void products(const Layer *layer, long count, const char *a, const float 
         }
     }
 }
+
+// -- a layer --------------------------------------------------------------------------------------
 
 // Pieces: blocks of tiles, about equal, as many for each thread.
 static long blocks_of(const Layer *layer, long images, long threads) {
@@ -284,7 +301,7 @@ INLINE void winograd_of(long stride, const Layer *layer, long piece, long images
         tiles[t] = (Tile){y / down, y % down * TILE, x * TILE};
     }
     float *product_of = scratch, *rest = scratch + frequencies * step_out;
-#ifdef BYTE_PRODUCTS
+#ifdef BF16
     if (layer->kind == WINOGRAD_BYTES) {
         float *units = rest, *wide = units + frequencies * MOST_TILES;
         unsigned char *a = (unsigned char *)(wide + frequencies * in->channels);
@@ -301,6 +318,7 @@ INLINE void winograd_of(long stride, const Layer *layer, long piece, long images
     }
 }
 
+// Each stride is compiled for itself, so that its lines are unrolled.
 static void winograd(const Layer *layer, long piece, long images, long threads, float *scratch) {
     if (layer->stride == 1) {
         winograd_of(1, layer, piece, images, threads, scratch);

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Policies on the compiled ResNet; without a compiler OpenVINO does its work."""
+"""Policies on an accelerator for camera images; without one OpenVINO does its work."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,15 @@ import torch
 
 from koch_policy.checkpoint import load_checkpoint
 from koch_policy.errors import NotFiniteError
-from koch_policy.runtime import load_policy
-from koch_policy.runtime import native_library as native_library_module
+from koch_policy.runtime import accelerator, load_policy
 from koch_policy.runtime.base import example_observation
-from koch_policy.runtime.native_library import native_library
 from koch_policy.train.data import ArrayFrames
 from koch_policy.train.setup import make_trainer
 
-needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler here")
+needs_accelerator = pytest.mark.skipif(accelerator.find() is None, reason="no koch_fastconv")
 
 
-@needs_compiler
+@needs_accelerator
 @pytest.mark.parametrize("layer", [0, 1])  # before the pooling and after it
 def test_not_a_number_is_not_lost_on_the_way(make: Any, tmp_path: Path, layer: int) -> None:
     path = make.checkpoint("act", tmp_path, pictures=True)
@@ -40,18 +38,12 @@ def test_not_a_number_is_not_lost_on_the_way(make: Any, tmp_path: Path, layer: i
 
 
 @pytest.fixture
-def no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """A computer without `cc`; the folder where it would be found."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    forget = (native_library.cache_clear, native_library_module._warn.cache_clear)
-    for each in forget:
-        each()
-    yield folder
-    for each in forget:
-        each()
+def no_accelerator(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A workspace whose folder `src/koch_fastconv` was deleted: no entry point."""
+    monkeypatch.setattr(metadata, "entry_points", lambda **_: ())
+    accelerator.find.cache_clear()
+    yield
+    accelerator.find.cache_clear()
 
 
 POLICIES: list[tuple[str, dict[str, Any]]] = [
@@ -79,7 +71,7 @@ def _two_cameras(kind: str, options: dict[str, Any], make: Any, out: Path) -> Pa
     return out / "checkpoints" / "last" / "pretrained_model"
 
 
-@needs_compiler
+@needs_accelerator
 @pytest.mark.parametrize(("kind", "options"), POLICIES)
 def test_both_ways_agree_and_are_kept_side_by_side(
     kind: str,
@@ -95,11 +87,11 @@ def test_both_ways_agree_and_are_kept_side_by_side(
     backbones = fast.engine._backbones
     shared = not options.get("use_separate_rgb_encoder_per_camera")
     assert [network.count for network in backbones.networks] == ([2] if shared else [1, 1])
-    request.getfixturevalue("no_compiler")
+    request.getfixturevalue("no_accelerator")
     plain: Any = load_policy(path, "openvino")
     assert plain.engine._backbones is None
     exact = load_policy(path, "torch", device="cpu")
-    # the last observation repeats one camera's picture: only the other is encoded
+    # the last observation repeats one camera's image: only the other is encoded
     ticks.append({**ticks[-1], make.camera: ticks[0][make.camera]})
     for tick in ticks:
         chunks = []
@@ -116,20 +108,19 @@ def test_both_ways_agree_and_are_kept_side_by_side(
             assert apart < 5e-5 * largest
 
 
-@needs_compiler
+@needs_accelerator
 @pytest.mark.parametrize("kind", ["act", "diffusion", "flow"])
 def test_bfloat16_features_reach_openvino(kind: str, make: Any, tmp_path: Path) -> None:
     path = _two_cameras(kind, {}, make, tmp_path)
     observation = example_observation(load_checkpoint(path))
     noise = np.random.default_rng(0).standard_normal((8, 6), np.float32)
     half: Any = load_policy(path, "openvino", precision="bf16")
-    assert (half.engine._backbones is None) == (native_library("bf16") is None)
     exact = load_policy(path, "torch", device="cpu").predict(observation, noise=noise)
     error = np.abs(half.predict(observation, noise=noise) - exact).max()
     assert 0 < error < 0.05 * np.abs(exact).max()
 
 
-@needs_compiler
+@needs_accelerator
 @pytest.mark.parametrize(
     "options", [{"vision_backbone": "resnet50"}, {"resize_shape": [40, 50], "crop_ratio": 0.9}]
 )
@@ -143,35 +134,30 @@ def test_other_networks_are_openvinos(options: dict[str, Any], make: Any, tmp_pa
     assert np.abs(policy.predict(observation, noise=noise) - exact).max() < 2e-5 * largest
 
 
-def test_no_compiler_is_said_once(no_compiler: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert native_library("f32") is None
-    assert native_library("bf16") is None
-    assert [record.getMessage() for record in caplog.records] == [
-        "Camera networks run in OpenVINO, slower than they could: there is no C compiler `cc`. "
-        "Install a C compiler, on Debian and Ubuntu by `sudo apt install g++`."
-    ]
+class _Entry:
+    """An entry point of a package that is installed and does not load."""
+
+    value = "koch_fastconv:load"
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def load(self) -> Any:
+        raise self._error
 
 
-def test_a_broken_compiler_is_as_good_as_none(
-    no_compiler: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("error", [ImportError("No module named 'cffi'"), OSError("no such file")])
+def test_a_broken_accelerator_is_said_once_and_left_out(
+    error: Exception, no_accelerator: None, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    _write_compiler(no_compiler, "echo stdlib.h: No such file >&2; exit 1")
-    assert native_library("f32") is None
-    assert not list((tmp_path / "cache").rglob("*.so"))
-    said = caplog.records[0].getMessage()
-    assert "cannot compile resnet.c (stdlib.h: No such file)" in said
-    assert "sudo apt install g++" in said
+    monkeypatch.setattr(metadata, "entry_points", lambda **_: (_Entry(error),))
+    assert accelerator.find() is None
+    assert accelerator.find() is None
+    (record,) = caplog.records
+    assert f"koch_fastconv:load cannot be loaded ({error})" in record.getMessage()
+    assert "./koch setup --force" in record.getMessage()
 
 
-def test_a_processor_that_gains_nothing_is_no_defect(
-    no_compiler: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    _write_compiler(no_compiler, "echo 'resnet.h:12: error: #error No products' >&2; exit 1")
-    assert native_library("bf16") is None
+def test_without_an_accelerator_nothing_is_said(no_accelerator: None, caplog: Any) -> None:
+    assert accelerator.find() is None
     assert not caplog.records
-
-
-def _write_compiler(folder: Path, command: str) -> None:
-    compiler = folder / "cc"
-    compiler.write_text(f"#!/bin/sh\n{command}\n", encoding="utf-8")
-    compiler.chmod(0o755)

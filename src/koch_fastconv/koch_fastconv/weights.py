@@ -1,14 +1,19 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of convolutions as `resnet.c` takes them, in float32 or bfloat16.
+"""Weights of convolutions as the kernels take them, in float32, bfloat16 or 8 bits.
 
+They lie by panels of output channels, so that one product reads them from front to back.
 Winograd's transformation of a kernel: see `winograd.h` for the points and why.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+from koch_fastconv.layers import Array
 
 _ROOT, _P, _Q = 2**0.5, 0.4, 1.25
 _NEAR, _FAR = 2 * _P * (_P**2 - _Q**2), 2 * _Q * (_Q**2 - _P**2)
@@ -34,8 +39,7 @@ _FORWARD = {
         ]
     ),
 }  # by stride
-
-Array = NDArray[np.float32]
+_LARGEST, _BYTE_ZERO = 127, 128  # as winograd.h has them
 
 
 def winograd_weight(weight: Array, panel: int, stride: int) -> Array:
@@ -68,6 +72,40 @@ def rounded(values: Array) -> NDArray[np.uint16]:
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
-def widened(values: NDArray[np.uint16]) -> Array:
-    """Return bfloat16 values as float32."""
-    return (values.astype(np.uint32) << 16).view(np.float32)
+def rounded_weight(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    """Return a kernel (K, C, h, w) in int8, and what one step of each output's is worth, (K,)."""
+    scale = np.maximum(np.abs(weight).max(axis=(1, 2, 3)) / _LARGEST, 1e-30)
+    return np.rint(weight / scale[:, None, None, None]).astype(np.int8), scale
+
+
+def packed_bytes(rounded: NDArray[np.int8], panel: int) -> NDArray[np.int8]:
+    """Return (K / panel, h, ceil(C w / 4), panel, 4) of a kernel (K, C, h, w)."""
+    outputs, channels, high, wide = rounded.shape
+    run = -(-wide * channels // 4)
+    rows = np.zeros((outputs, high, run * 4), np.int8)
+    rows[..., : wide * channels] = rounded.transpose(0, 2, 3, 1).reshape(outputs, high, -1)
+    split = rows.reshape(outputs // panel, panel, high, run, 4)
+    return np.ascontiguousarray(split.transpose(0, 2, 3, 1, 4))
+
+
+def winograd_bytes(transformed: Array) -> NDArray[np.uint8]:
+    """Return Winograd's weights in 8 bits, as `winograd.h` takes them.
+
+    Args:
+        transformed: (36, K / panel, C, panel), C a multiple of 4.
+
+    Returns:
+        (36, K / panel, bytes): int8 (C / 4, panel, 4), then int32 (panel,), what the inputs' 128
+        for zero adds to each sum, negative, then float32 (panel,), what one step is worth.
+    """
+    scale = np.maximum(np.abs(transformed).max(axis=2) / _LARGEST, np.float32(1e-30))
+    rounded = np.rint(transformed / scale[:, :, None]).astype(np.int8)
+    offset = -_BYTE_ZERO * rounded.sum(axis=2, dtype=np.int32)
+    frequencies, panels, inputs, panel = rounded.shape
+    fours = rounded.reshape(frequencies, panels, inputs // 4, 4, panel).swapaxes(-1, -2)
+    parts = (fours, offset.astype(np.int32), scale.astype(np.float32))
+    flat = [
+        np.ascontiguousarray(part).reshape(frequencies, panels, -1).view(np.uint8)
+        for part in parts
+    ]
+    return np.concatenate(flat, axis=2)
