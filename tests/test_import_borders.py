@@ -41,8 +41,8 @@ SIMULATION_MAY_USE = (
     "koch_driver.emulator",
     "koch_driver.motors",
     "koch_driver.register_profile",
-    "koch_driver.nodes.run",  # the life of a node process, nothing of the arm
-    "koch_driver.realtime",
+    "koch_ros.node",  # the life of a node process, nothing of the arm
+    "koch_core.realtime",
 )
 ROS_MODULES = {"rclpy", "launch", "launch_ros", "ament_index_python", "tf2_ros", "rosbag2_py"}
 INTERFACE_ENDINGS = ("_msgs", "_srvs", "_interfaces")

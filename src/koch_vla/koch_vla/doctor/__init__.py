@@ -10,7 +10,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from koch_rig.terminal import fold, limit, paint, say, wants_colour
+from koch_core.terminal import (
+    fold,
+    limit,
+    paint,
+    say,
+    wants_colour,
+)
+
 from koch_vla.doctor import devices, graphics, ros, system
 from koch_vla.doctor.finding import Finding, Status, fail, ok
 
@@ -53,7 +60,8 @@ def examine(folder: Path, rig: Path | None = None) -> Iterator[Finding]:
 
 def check_rig(path: Path) -> Iterator[Finding]:
     """A rig file, and whether the ports that it names are there."""
-    from koch_rig.errors import KochError
+    from koch_core.errors import KochError
+
     from koch_rig.load import load_rig
 
     try:
