@@ -3,7 +3,7 @@
 """Keeping the memory of freed tensors: on a CPU, asking the kernel for it anew is dear.
 
 A training step frees and takes gigabytes of feature maps. glibc hands blocks of this size back to
-the kernel at once, and the next ones are filled with zeros, page by page: for ACT on two pictures
+the kernel at once, and the next ones are filled with zeros, page by page: for ACT on two images
 of 640x480 a fifth of the time (7.5 s and 5.9 s for a step of four samples on two cores).
 """
 

@@ -14,7 +14,7 @@ from koch_policy.configs import PolicyConfig
 from koch_policy.extras import Extras
 
 Observation = Mapping[str, Any]
-"""{feature: value}: pictures uint8 RGB (H, W, 3), vectors float (D,), `task` text.
+"""{feature: value}: images uint8 RGB (H, W, 3), vectors float (D,), `task` text.
 
 With n_obs_steps > 1 every value may carry the steps in front, oldest first; without, the policy
 keeps the history itself, and `observe` must then be called at every tick.

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from koch_core.terminal import Part, StatusLine, say
+
 from koch_episodes.recorder.keys import Keyboard
 from koch_episodes.recorder.plan import Key
-from koch_rig.terminal import Part, StatusLine, say
 
 if TYPE_CHECKING:
     from koch_policy.nodes.run_client import RunClient
@@ -60,7 +61,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--replay", type=Path, metavar="PATH", help="offline: over a bag or a dataset folder"
     )
     parser.add_argument("--episode", type=int, default=0, help="of the dataset to replay")
-    parser.add_argument("--plot", type=Path, help="picture of the replay (default: replay.png)")
+    parser.add_argument("--plot", type=Path, help="image of the replay (default: replay.png)")
     options = parser.parse_args(argv)
     if options.replay is not None and options.policy is None:
         parser.error("--replay needs --policy DIR")

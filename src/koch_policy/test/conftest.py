@@ -103,7 +103,7 @@ EPISODES, FRAMES = 6, 40
 CAMERA = "observation.images.above"
 
 
-def make_demonstrations(*, pictures: bool = False, **changes: object) -> Demonstrations:
+def make_demonstrations(*, images: bool = False, **changes: object) -> Demonstrations:
     """Six short episodes in which the arm moves to where the environment state says."""
     draw = np.random.default_rng(3)
     state, environment, action = [], [], []
@@ -128,7 +128,7 @@ def make_demonstrations(*, pictures: bool = False, **changes: object) -> Demonst
         "tasks": ("reach left", "reach right"),
         "names": {"observation.state": joints, "action": joints},
     }
-    if pictures:
+    if images:
         values["frames"] = {
             CAMERA: ArrayFrames(draw.integers(0, 256, (total, 48, 64, 3), dtype=np.uint8))
         }
@@ -162,17 +162,15 @@ def make_recipe(policy: str, **train: object) -> Recipe:
     return Recipe().with_overrides(groups, "test recipe")
 
 
-def make_checkpoint(
-    policy: str, out: Path, *, pictures: bool = False, **overrides: object
-) -> Path:
+def make_checkpoint(policy: str, out: Path, *, images: bool = False, **overrides: object) -> Path:
     """Write an untrained checkpoint of a tiny policy and return its folder."""
     recipe = make_recipe(policy).with_overrides({"policy": overrides}, "test")
-    trainer = make_trainer(make_demonstrations(pictures=pictures), recipe, out)
+    trainer = make_trainer(make_demonstrations(images=images), recipe, out)
     trainer.save()
     return out / "checkpoints" / "last" / "pretrained_model"
 
 
-def write_dataset(root: Path, *, pictures: bool = False) -> Path:
+def write_dataset(root: Path, *, images: bool = False) -> Path:
     """Write the made-up demonstrations as a LeRobot dataset; the camera shows a moving square."""
     from koch_episodes.dataset.layout import FeatureSpec
     from koch_episodes.dataset.writer import DatasetWriter
@@ -183,26 +181,26 @@ def write_dataset(root: Path, *, pictures: bool = False) -> Path:
             data.names.get(key, [f"e{i}" for i in range(values.shape[1])])))
         for key, values in data.vectors.items()
     }  # fmt: skip
-    if pictures:
+    if images:
         features[CAMERA] = FeatureSpec("video", (48, 64, 3), ("height", "width", "channels"))
     with DatasetWriter(root, features, fps=30, robot_type="koch_follower") as writer:
         for index, start in enumerate(data.starts):
             rows = slice(int(start), int(start) + data.lengths[index])
             columns = {key: values[rows] for key, values in data.vectors.items()}
-            frames = {CAMERA: squares(columns["observation.state"])} if pictures else {}
+            frames = {CAMERA: squares(columns["observation.state"])} if images else {}
             writer.add_episode(columns, frames, data.tasks[data.task_index[rows.start]])
         writer.finalize()
     return root
 
 
 def squares(states: NDArray[np.float32]) -> list[NDArray[np.uint8]]:
-    """One 48x64 picture per state, with a square where its first two joints point."""
+    """One 48x64 image per state, with a square where its first two joints point."""
     frames = []
     for state in states:
-        picture = np.full((48, 64, 3), 90, np.uint8)
+        image = np.full((48, 64, 3), 90, np.uint8)
         y, x = int(20 + 0.3 * state[0]), int(28 + 0.4 * state[1])
-        picture[y : y + 8, x : x + 8] = (230, 60, 20)
-        frames.append(picture)
+        image[y : y + 8, x : x + 8] = (230, 60, 20)
+        frames.append(image)
     return frames
 
 

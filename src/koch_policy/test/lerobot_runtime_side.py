@@ -5,7 +5,7 @@
     PYTHONPATH=src/koch_rig:src/koch_policy:... PYTHON lerobot_runtime_side.py FOLDER
 
 PYTHON has lerobot. FOLDER/found.json then holds {policy: {way of calling: largest difference}}.
-Pictures come under the name that the rig has for them; the pre-processors rename them.
+Images come under the name that the rig has for them; the pre-processors rename them.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def make(name: str, folder: Path) -> None:
 
 
 def recording(name: str) -> list[dict[str, Any]]:
-    """Observations as they come from a rig: uint8 pictures, float vectors."""
+    """Observations as they come from a rig: uint8 images, float vectors."""
     draw = np.random.default_rng(4)
     return [
         {

@@ -26,7 +26,7 @@ needs_accelerator = pytest.mark.skipif(accelerator.find() is None, reason="no ko
 @needs_accelerator
 @pytest.mark.parametrize("layer", [0, 1])  # before the pooling and after it
 def test_not_a_number_is_not_lost_on_the_way(make: Any, tmp_path: Path, layer: int) -> None:
-    path = make.checkpoint("act", tmp_path, pictures=True)
+    path = make.checkpoint("act", tmp_path, images=True)
     policy: Any = load_policy(path, "openvino")
     backbone = policy.engine._backbones.networks[0]
     observation = example_observation(load_checkpoint(path))
@@ -125,7 +125,7 @@ def test_bfloat16_features_reach_openvino(kind: str, make: Any, tmp_path: Path) 
     "options", [{"vision_backbone": "resnet50"}, {"resize_shape": [40, 50], "crop_ratio": 0.9}]
 )
 def test_other_networks_are_openvinos(options: dict[str, Any], make: Any, tmp_path: Path) -> None:
-    path = make.checkpoint("diffusion", tmp_path, pictures=True, **options)
+    path = make.checkpoint("diffusion", tmp_path, images=True, **options)
     policy: Any = load_policy(path, "openvino")
     assert policy.engine._backbones is None
     observation, noise = example_observation(load_checkpoint(path)), np.zeros((8, 6), np.float32)

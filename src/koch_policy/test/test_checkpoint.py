@@ -72,7 +72,7 @@ def _rewrite(path: Path, change: Any) -> None:
 
 def test_written_config_holds_only_keys_of_the_oldest_lerobot(make: Any, tmp_path: Path) -> None:
     for policy, known in (("act", _ACT_040), ("diffusion", _DIFFUSION_040)):
-        path = make.checkpoint(policy, tmp_path / policy, pictures=True)
+        path = make.checkpoint(policy, tmp_path / policy, images=True)
         content = json.loads((path / "config.json").read_text())
         assert set(content) <= known
         assert content["pretrained_backbone_weights"] is None

@@ -55,7 +55,7 @@ def test_what_is_no_box_is_refused(box: object, tmp_path: Path) -> None:
 def test_a_policy_sees_live_what_it_saw_in_training(
     size: list[int] | None, make: Any, tmp_path: Path
 ) -> None:
-    root = make.dataset(tmp_path / "data", pictures=True)
+    root = make.dataset(tmp_path / "data", images=True)
     train = {"image_size": size, "crops": {make.camera: BOX}}
     recipe = make.recipe("act").with_overrides({"train": train}, "test")
     data = open_demonstrations(root, recipe.train, cache=tmp_path / "cache")
@@ -78,7 +78,7 @@ def test_a_policy_sees_live_what_it_saw_in_training(
 
 
 def test_caches_of_different_boxes_do_not_mix(make: Any, tmp_path: Path) -> None:
-    root = make.dataset(tmp_path / "data", pictures=True)
+    root = make.dataset(tmp_path / "data", images=True)
     readers = [
         LeRobotDatasetReader(
             root, picture_size=(12, 16), crops={make.camera: box}, cache=tmp_path / "cache"
@@ -90,7 +90,7 @@ def test_caches_of_different_boxes_do_not_mix(make: Any, tmp_path: Path) -> None
 
 
 def test_a_box_of_a_camera_that_is_not_there_is_named(make: Any, tmp_path: Path) -> None:
-    root = make.dataset(tmp_path / "data", pictures=True)
+    root = make.dataset(tmp_path / "data", images=True)
     recipe = Recipe().with_overrides({"train": {"crops": {"observation.images.up": BOX}}}, "t")
     with pytest.raises(DatasetError, match=r"no camera 'observation\.images\.up'"):
         open_demonstrations(root, recipe.train)

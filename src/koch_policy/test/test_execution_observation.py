@@ -32,11 +32,11 @@ UNITS = {
 }
 STATE = PolicyFeature(FeatureType.STATE, (6,))
 ENVIRONMENT = PolicyFeature(FeatureType.ENV, (6,))
-PICTURE = PolicyFeature(FeatureType.VISUAL, (3, 480, 640))
+IMAGE = PolicyFeature(FeatureType.VISUAL, (3, 480, 640))
 INPUTS = {
     "observation.state": STATE,
     "observation.environment_state": ENVIRONMENT,
-    "observation.images.above": PICTURE,
+    "observation.images.above": IMAGE,
 }
 T0 = 1_700_000_000_000_000_000
 
@@ -163,13 +163,13 @@ def test_a_stale_stream_is_named_without_decoding() -> None:
     assert "120 ms old, allowed 100 ms" in str(gone)
 
 
-def test_a_broken_picture_does_not_exist() -> None:
+def test_a_broken_image_is_ignored() -> None:
     builder = ObservationBuilder(policy(), RIG, UNITS)
     fed(builder, T0)
     builder.push("cameras/above", T0 + 10_000_000, jpeg(50)[:2000])
     assert builder.observe(0, T0 + 20_000_000) is None  # the older whole one is young enough
-    picture = builder.observation(0, "")["observation.images.above"]
-    assert abs(int(picture[0, 0, 0]) - 100) <= 1
+    image = builder.observation(0, "")["observation.images.above"]
+    assert abs(int(image[0, 0, 0]) - 100) <= 1
     gone = builder.observe(1, T0 + 105_000_000)
     assert gone is not None
 
@@ -210,11 +210,11 @@ def test_a_checkpoint_without_any_word_fits_with_notes() -> None:
 @pytest.mark.parametrize(
     ("inputs", "extras", "words"),
     [
-        ({**INPUTS, "observation.images.front": PICTURE}, {}, r"images.front: not among .*above"),
+        ({**INPUTS, "observation.images.front": IMAGE}, {}, r"images.front: not among .*above"),
         (
             {"observation.images.above": PolicyFeature(FeatureType.VISUAL, (3, 240, 320))},
             {},
-            "trained with 320x240 pictures, camera above gives 640x480",
+            "trained with 320x240 images, camera above gives 640x480",
         ),
         ({"observation.state": PolicyFeature(FeatureType.STATE, (7,))}, {}, "7 values, the arm"),
         (None, {"fps": 50.0}, "50 per second, the rig's are 30"),
@@ -229,7 +229,7 @@ def test_a_misfit_is_refused_readably(inputs: Any, extras: Any, words: str) -> N
     assert "checkpoint/here does not fit the rig 'koch_sim'" in str(caught.value)
 
 
-def test_resized_pictures_fit_any_camera() -> None:
+def test_resized_images_fit_any_camera() -> None:
     small = {"observation.images.above": PolicyFeature(FeatureType.VISUAL, (3, 96, 128))}
     assert differences(policy(small, runtime={"resize": True}), RIG)[0] == []
 
@@ -240,7 +240,7 @@ def test_another_fingerprint_can_be_allowed_but_not_another_camera() -> None:
     assert any("fingerprint" in note for note in notes)
     with pytest.raises(MismatchError, match="front"):
         check_policy(
-            policy({**INPUTS, "observation.images.front": PICTURE}, **other), RIG, "x", allow=True
+            policy({**INPUTS, "observation.images.front": IMAGE}, **other), RIG, "x", allow=True
         )
 
 
@@ -256,9 +256,9 @@ def test_images_their_camera_calls_unusable_are_missing_until_it_recovers() -> N
     builder = ObservationBuilder(policy(), RIG, UNITS)
     fed(builder, T0)
     assert builder.missing(T0) is None
-    builder.mark("cameras/above", T0 - 1, "pictures are black")
+    builder.mark("cameras/above", T0 - 1, "images are black")
     missing = builder.missing(T0)
-    assert str(missing) == "cameras/above: unusable: pictures are black"
+    assert str(missing) == "cameras/above: unusable: images are black"
     assert builder.observe(1, T0) is not None
     builder.mark("cameras/above", T0 + 1, "")
     fed(builder, T0 + 1)

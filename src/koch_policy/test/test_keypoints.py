@@ -58,7 +58,7 @@ def test_every_policy_takes_key_points(kind: str, make: Any, tmp_path: Path) -> 
     recipe = make.recipe(kind, measure_norms=True).with_overrides(
         {"policy": {"vision_backbone": "keypoints"}}, "test"
     )
-    trainer = make_trainer(make.demonstrations(pictures=True), recipe, tmp_path)
+    trainer = make_trainer(make.demonstrations(images=True), recipe, tmp_path)
     encoders = keypoint_encoders(trainer.model)
     assert len(encoders) == len(trainer.config.cameras)
     before = encoders[0].stack[0].weight.detach().clone()
@@ -80,4 +80,4 @@ def test_a_crop_inside_the_network_is_refused(make: Any, tmp_path: Path) -> None
         {"policy": {"vision_backbone": "keypoints", "crop_shape": [40, 40]}}, "test"
     )
     with pytest.raises(ConfigError, match="none with vision_backbone keypoints"):
-        make_trainer(make.demonstrations(pictures=True), recipe, tmp_path)
+        make_trainer(make.demonstrations(images=True), recipe, tmp_path)

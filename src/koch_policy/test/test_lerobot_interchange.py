@@ -71,7 +71,7 @@ CASES: dict[str, dict[str, Any]] = {
                     "clip_sample": False, "noise_scheduler_type": "DDIM",
                     "num_inference_steps": 5, "down_dims": [16, 32, 48], "horizon": 24},
     },
-    "act_odd_width_without_pictures": {
+    "act_odd_width_without_images": {
         "type": "act", "action": 6,
         "inputs": {**STATE, "observation.environment_state": ["ENV", [2]]},
         "options": {**SMALL, "dim_model": 18, "n_heads": 3, "chunk_size": 1, "n_action_steps": 1},
@@ -82,7 +82,7 @@ CASES: dict[str, dict[str, Any]] = {
         "options": {**UNET, "beta_schedule": "sigmoid", "noise_scheduler_type": "DDPM",
                     "down_dims": [24, 20], "num_inference_steps": 9},
     },
-    "act_pictures_of_two_sizes": {
+    "act_images_of_two_sizes": {
         "type": "act", "action": 6,
         "inputs": {**STATE,
                    "observation.images.low": ["VISUAL", [3, 64, 96]],

@@ -29,7 +29,7 @@ from koch_policy.train.source import open_demonstrations
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-PICTURES = "train.inputs=[observation.state,observation.images.above]"
+IMAGES = "train.inputs=[observation.state,observation.images.above]"
 SHORT = {  # episodes have 40 frames
     "act": ["policy.chunk_size=12", "policy.n_action_steps=5"],
     "diffusion": ["policy.horizon=16", "policy.n_action_steps=6"],
@@ -39,9 +39,9 @@ RUNS = {
     "act tiny-vision": ("act", "tiny-vision", [*SHORT["act"], "train.image_size=[32,40]"]),
     "act vae": ("act", "tiny", [*SHORT["act"], "policy.use_vae=true", "policy.latent_dim=4"]),
     "diffusion tiny": ("diffusion", "tiny", SHORT["diffusion"]),
-    "diffusion pictures": ("diffusion", "tiny", [*SHORT["diffusion"], PICTURES]),
+    "diffusion images": ("diffusion", "tiny", [*SHORT["diffusion"], IMAGES]),
     "diffusion ddpm crop": ("diffusion", "tiny", [
-        *SHORT["diffusion"], PICTURES, "policy.noise_scheduler_type=DDPM",
+        *SHORT["diffusion"], IMAGES, "policy.noise_scheduler_type=DDPM",
         "policy.crop_shape=[40,56]", "policy.use_separate_rgb_encoder_per_camera=true",
         "policy.n_obs_steps=3"]),
 }  # fmt: skip
@@ -51,8 +51,8 @@ NORMALISED = {"act": 1e-5, "diffusion": 1e-4}
 
 @pytest.fixture(scope="module")
 def dataset(make: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Episodes with pictures, on disk."""
-    root: Path = make.dataset(tmp_path_factory.mktemp("data") / "reach", pictures=True)
+    """Episodes with images, on disk."""
+    root: Path = make.dataset(tmp_path_factory.mktemp("data") / "reach", images=True)
     return root
 
 
@@ -88,7 +88,7 @@ def _observations(folder: Path, dataset: Path, count: int) -> list[dict[str, Any
 
 
 def _record(folder: Path, ticks: list[dict[str, Any]], noise: Any) -> None:
-    """Write the observations for LeRobot: pictures channels first, 0..1."""
+    """Write the observations for LeRobot: images channels first, 0..1."""
     content = {}
     for key in ticks[0]:
         values = torch.from_numpy(np.stack([tick[key] for tick in ticks]))
@@ -160,7 +160,7 @@ def test_what_lerobot_saved_again_is_read(lerobot: Any, trained: dict[str, Path]
 
 
 def _flat(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A raw batch as LeRobot's data loader gives it: pictures 0..1."""
+    """A raw batch as LeRobot's data loader gives it: images 0..1."""
     return {
         key: value.float() / 255.0 if value.dtype == torch.uint8 else value.clone()
         for key, value in batch.items()
@@ -168,7 +168,7 @@ def _flat(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 STILL = {"use_vae": True, "dropout": 0.0}
-# name: (policy, changes to it, sees pictures, steps, largest relative difference)
+# name: (policy, changes to it, sees images, steps, largest relative difference)
 CURVES: dict[str, tuple[str, dict[str, Any], bool, int, float]] = {
     "act": ("act", STILL, False, 40, 1e-4),
     "act with dropout": ("act", {"dropout": 0.1, "n_decoder_layers": 2}, False, 50, 1e-4),
@@ -176,8 +176,8 @@ CURVES: dict[str, tuple[str, dict[str, Any], bool, int, float]] = {
         ("act", {"dropout": 0.2, "use_vae": False, "pre_norm": True}, False, 20, 1e-4),
     "diffusion": ("diffusion", {}, False, 40, 1e-4),
     # Rounding grows faster through a ResNet: the same losses in float64 are as far away.
-    "act with pictures": ("act", STILL, True, 8, 1e-3),
-    "diffusion with pictures": ("diffusion", {"crop_is_random": False}, True, 8, 1e-3),
+    "act with images": ("act", STILL, True, 8, 1e-3),
+    "diffusion with images": ("diffusion", {"crop_is_random": False}, True, 8, 1e-3),
 }  # fmt: skip
 
 
@@ -186,11 +186,11 @@ def losses_of_both(curve: str, lerobot: Any, make: Any, folder: Path) -> tuple[A
 
     Same windows in the same order, same noise; constant rate, as LeRobot's ACT has it.
     """
-    kind, changes, has_pictures, steps, _ = CURVES[curve]
+    kind, changes, has_images, steps, _ = CURVES[curve]
     recipe = make.recipe(
         kind, learning_rate=None, warmup_steps=0, final_rate_fraction=1.0, steps=steps
     ).with_overrides({"policy": {**changes, "optimizer_lr": 3e-4}}, "test")
-    data: Demonstrations = make.demonstrations(pictures=has_pictures)
+    data: Demonstrations = make.demonstrations(images=has_images)
     trainer = make_trainer(data, recipe, folder, show_progress=False)
     trainer.save()
     start = (folder / "checkpoints" / "last" / "pretrained_model").resolve()

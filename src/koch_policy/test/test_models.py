@@ -280,7 +280,7 @@ def test_each_augmentation_does_what_it_says() -> None:
         return augment_images(images, AugmentConfig(**strength), torch.Generator().manual_seed(1))
 
     brighter = run(grey, brightness=0.5)
-    assert brighter.std(dim=(1, 2, 3)).max() < 1e-5  # even pictures stay even
+    assert brighter.std(dim=(1, 2, 3)).max() < 1e-5  # even images stay even
     assert float(brighter.flatten(1).mean(1).std()) > 0.02  # but each got its own light
     for name in ("contrast", "saturation", "hue"):
         assert torch.allclose(run(grey, **{name: 0.4}), grey, atol=1e-4), name

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from koch_core.stream import StreamBuffer
 
-from koch_episodes.stream import StreamBuffer
 from koch_policy.chunks import StrategyKind
 from koch_policy.errors import UnknownKeysError
 from koch_policy.execution.observation import Vector
@@ -32,7 +32,7 @@ def recording(count: int, hole: range = range(0)) -> Iterator[Tick]:
         yield Tick(
             lambda value=value: {"observation.state": value.astype(np.float32)},
             value,
-            "no picture" if tick in hole else "",
+            "no image" if tick in hole else "",
         )
 
 
@@ -89,7 +89,7 @@ def test_holes_are_refused_not_filled() -> None:
     assert np.isnan(result.executed[100]).all(), "no plan reaches so far"
 
 
-def test_the_plot_is_a_picture(tmp_path: Path) -> None:
+def test_the_plot_is_a_image(tmp_path: Path) -> None:
     result = replay(
         FunctionPolicy(expert),
         recording(60),

@@ -68,9 +68,9 @@ def test_openvino_gives_lerobots_actions(golden: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", known_policies())
-@pytest.mark.parametrize("pictures", [False, True])
-def test_openvino_agrees_with_torch(kind: str, pictures: bool, make: Any, tmp_path: Path) -> None:
-    path = make.checkpoint(kind, tmp_path, pictures=pictures, **_overrides(kind))
+@pytest.mark.parametrize("images", [False, True])
+def test_openvino_agrees_with_torch(kind: str, images: bool, make: Any, tmp_path: Path) -> None:
+    path = make.checkpoint(kind, tmp_path, images=images, **_overrides(kind))
     checkpoint = load_checkpoint(path)
     observation = example_observation(checkpoint, 3)
     config = checkpoint.config
@@ -110,7 +110,7 @@ def test_int8_stays_near_and_needs_calibration(
 ) -> None:
     if not is_fast:
         monkeypatch.setattr(accelerator, "find", lambda: None)
-    path = make.checkpoint("act", tmp_path, pictures=True, dim_model=64, dim_feedforward=128)
+    path = make.checkpoint("act", tmp_path, images=True, dim_model=64, dim_feedforward=128)
     checkpoint = load_checkpoint(path)
     with pytest.raises(RuntimeChoiceError, match="observations of the dataset"):
         load_policy(path, "openvino", precision="int8")
@@ -135,9 +135,9 @@ def test_int8_stays_near_and_needs_calibration(
 @needs_int8_instructions
 @pytest.mark.parametrize("kind", ["act", "diffusion"])
 def test_int8_is_calibrated_from_a_dataset(kind: str, make: Any, tmp_path: Path) -> None:
-    root = make.dataset(tmp_path / "data", pictures=True)
+    root = make.dataset(tmp_path / "data", images=True)
     wide = {"dim_model": 64, "dim_feedforward": 128} if kind == "act" else {"down_dims": [64, 64]}
-    path = make.checkpoint(kind, tmp_path / "run", pictures=True, **wide)
+    path = make.checkpoint(kind, tmp_path / "run", images=True, **wide)
     with pytest.raises(RuntimeChoiceError, match="Name the dataset's folder"):
         load_policy(path, "openvino", precision="int8")
     policy: Any = load_policy(path, "openvino", precision="int8", calibration=root)
@@ -176,7 +176,7 @@ def test_unknown_runtime_and_missing_hardware_are_named(make: Any, tmp_path: Pat
 @pytest.fixture(scope="module")
 def act(make: Any, tmp_path_factory: Any) -> Any:
     """A tiny ACT policy with one camera, and an observation for it."""
-    path = make.checkpoint("act", tmp_path_factory.mktemp("act"), pictures=True)
+    path = make.checkpoint("act", tmp_path_factory.mktemp("act"), images=True)
     return load_policy(path, "torch", device="cpu"), example_observation(load_checkpoint(path))
 
 
@@ -229,8 +229,8 @@ def test_network_that_returns_nan_is_not_obeyed(make: Any, tmp_path: Path) -> No
         policy.predict(example_observation(checkpoint))
 
 
-def test_diffusion_encodes_each_picture_once(make: Any, tmp_path: Path) -> None:
-    path = make.checkpoint("diffusion", tmp_path, pictures=True)
+def test_diffusion_encodes_each_image_once(make: Any, tmp_path: Path) -> None:
+    path = make.checkpoint("diffusion", tmp_path, images=True)
     checkpoint = load_checkpoint(path)
     policy: Any = load_policy(path, "torch", device="cpu")
     ticks = [example_observation(checkpoint, seed) for seed in range(4)]
@@ -254,7 +254,7 @@ def test_diffusion_encodes_each_picture_once(make: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["act", "diffusion"])
 def test_one_step_with_its_dimension_is_that_step(kind: str, make: Any, tmp_path: Path) -> None:
     options = {} if kind == "act" else {"n_obs_steps": 1}
-    path = make.checkpoint(kind, tmp_path, pictures=True, **options)
+    path = make.checkpoint(kind, tmp_path, images=True, **options)
     policy: Any = load_policy(path, "torch", device="cpu")
     frame = example_observation(load_checkpoint(path))
     noise = np.zeros((8, 6), np.float32)
@@ -268,7 +268,7 @@ def test_one_step_with_its_dimension_is_that_step(kind: str, make: Any, tmp_path
 
 
 def test_observing_ahead_changes_no_action(make: Any, tmp_path: Path) -> None:
-    path = make.checkpoint("diffusion", tmp_path, pictures=True)
+    path = make.checkpoint("diffusion", tmp_path, images=True)
     checkpoint = load_checkpoint(path)
     ticks = [example_observation(checkpoint, seed) for seed in range(3)]
     noise = np.zeros((8, 6), np.float32)
@@ -298,12 +298,12 @@ def test_task_text_chooses_what_a_language_policy_does(make: Any, tmp_path: Path
         policy.predict({key: value for key, value in observation.items() if key != "task"})
 
 
-def test_renamed_and_resized_pictures_are_accepted(make: Any, tmp_path: Path) -> None:
+def test_renamed_and_resized_images_are_accepted(make: Any, tmp_path: Path) -> None:
     import json
 
     from koch_episodes.dataset.frames import resize_rgb
 
-    path = make.checkpoint("act", tmp_path, pictures=True)
+    path = make.checkpoint("act", tmp_path, images=True)
     steps = json.loads((path / "policy_preprocessor.json").read_text())
     steps["steps"][0]["config"]["rename_map"] = {"observation.images.top": make.camera}
     (path / "policy_preprocessor.json").write_text(json.dumps(steps))

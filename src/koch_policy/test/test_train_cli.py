@@ -269,7 +269,7 @@ def test_a_run_says_first_what_it_will_do(dataset: Path, tmp_path: Path, capsys:
 
 
 def test_a_long_run_on_a_processor_names_what_to_choose(make: Any, tmp_path: Path) -> None:
-    data = make.demonstrations(pictures=True)
+    data = make.demonstrations(images=True)
     trainer = make_trainer(data, make.recipe("act", steps=10_000), tmp_path)
     advice = [line for line in header(trainer, 30.0) if line.startswith("advice")]
     assert "83 hours (3 days) on a processor is long" in advice[0]
@@ -284,8 +284,7 @@ def test_a_long_run_on_a_processor_names_what_to_choose(make: Any, tmp_path: Pat
 def test_timing_a_step_leaves_the_run_as_it_was(make: Any, tmp_path: Path) -> None:
     recipe = make.recipe("flow").with_overrides({"policy": {"backbone_norm": "batch"}}, "test")
     trainers = [
-        make_trainer(make.demonstrations(pictures=True), recipe, tmp_path / str(k))
-        for k in range(2)
+        make_trainer(make.demonstrations(images=True), recipe, tmp_path / str(k)) for k in range(2)
     ]
     assert trainers[0].seconds_per_step() > 0.0
     states = [trainer.model.state_dict() for trainer in trainers]
@@ -302,7 +301,7 @@ def test_timing_a_step_leaves_the_run_as_it_was(make: Any, tmp_path: Path) -> No
 def test_a_preset_that_lacks_a_feature_names_one_that_fits(
     make: Any, tmp_path: Path, capsys: Any
 ) -> None:
-    root = make.dataset(tmp_path / "data", pictures=True)
+    root = make.dataset(tmp_path / "data", images=True)
     info = json.loads((root / "meta/info.json").read_text())
     del info["features"]["observation.environment_state"]
     (root / "meta/info.json").write_text(json.dumps(info))

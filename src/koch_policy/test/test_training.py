@@ -71,15 +71,15 @@ def test_trained_checkpoint_loads_and_predicts(policy: str, make: Any, tmp_path:
         assert torch.equal(checkpoint.model.state_dict()[key], value)
 
 
-@pytest.mark.parametrize("pictures", [False, True])
+@pytest.mark.parametrize("images", [False, True])
 @pytest.mark.parametrize("policy", ["diffusion", "diffusion_transformer"])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_any_number_of_observation_steps_trains_and_predicts(
-    policy: str, steps: int, pictures: bool, make: Any, tmp_path: Path
+    policy: str, steps: int, images: bool, make: Any, tmp_path: Path
 ) -> None:
     overrides = {"policy": {"n_obs_steps": steps, "horizon": 8}, "train": {"steps": 2}}
     recipe = make.recipe(policy).with_overrides(overrides, "test")
-    data = make.demonstrations(pictures=pictures)
+    data = make.demonstrations(images=images)
     trainer = make_trainer(data, recipe, tmp_path)
     trainer.run()
     assert np.isfinite(trainer.history.rows[-1]["validation_loss"])
@@ -90,11 +90,11 @@ def test_any_number_of_observation_steps_trains_and_predicts(
     assert chunk.shape == (trainer.config.n_action_steps, 6)
 
 
-@pytest.mark.parametrize(("ema_decay", "pictures"), [(0.0, False), (0.9, False), (0.9, True)])
+@pytest.mark.parametrize(("ema_decay", "images"), [(0.0, False), (0.9, False), (0.9, True)])
 def test_resumed_run_ends_with_the_same_bits(
-    ema_decay: float, pictures: bool, make: Any, tmp_path: Path
+    ema_decay: float, images: bool, make: Any, tmp_path: Path
 ) -> None:
-    data = make.demonstrations(pictures=pictures)
+    data = make.demonstrations(images=images)
     recipe = make.recipe("act", steps=6, save_every=3, ema_decay=ema_decay, warmup_steps=2)
     recipe = recipe.with_overrides({"augment": {"state_noise": 0.1, "action_noise": 0.01}}, "t")
 
@@ -209,12 +209,12 @@ def test_validation_leaves_the_run_unchanged(make: Any, tmp_path: Path) -> None:
         assert torch.equal(results[1][key], value), key
 
 
-def test_pictures_are_learnt_from_with_all_augmentations(make: Any, tmp_path: Path) -> None:
+def test_images_are_learnt_from_with_all_augmentations(make: Any, tmp_path: Path) -> None:
     augment = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.3, "hue": 0.05,
                "blur_px": 1.0, "shift_fraction": 0.05, "rotate_deg": 3.0}  # fmt: skip
     recipe = make.recipe("act", steps=2, amp=True, validate_every=2, imagenet_statistics=False)
     recipe = recipe.with_overrides({"augment": augment}, "test")
-    trainer = make_trainer(make.demonstrations(pictures=True), recipe, tmp_path)
+    trainer = make_trainer(make.demonstrations(images=True), recipe, tmp_path)
     trainer.run()
     checkpoint = load_checkpoint(tmp_path)
     assert list(checkpoint.config.cameras) == [make.camera]
@@ -240,7 +240,7 @@ def test_bfloat16_is_used_only_where_the_processor_has_it(
 
 def test_backbone_has_its_own_rate(make: Any, tmp_path: Path) -> None:
     recipe = make.recipe("act", learning_rate=1e-3, backbone_learning_rate=1e-5)
-    trainer = make_trainer(make.demonstrations(pictures=True), recipe, tmp_path)
+    trainer = make_trainer(make.demonstrations(images=True), recipe, tmp_path)
     rates = [group["base_lr"] for group in trainer.optimizer.param_groups]
     assert rates == [1e-3, 1e-5]
     count = sum(p.numel() for p in trainer.optimizer.param_groups[1]["params"])
@@ -346,7 +346,7 @@ def test_preset_states_what_to_expect_and_fits_its_policy(
     policy, _, preset = name.partition("-")
     recipe = load_recipe(policy, preset, [], [])
     assert set(recipe.about) == {"hardware", "wall_time", "expected_loss"}
-    data = replace(make.demonstrations(pictures=not recipe.train.inputs), lengths=(120, 120))
+    data = replace(make.demonstrations(images=not recipe.train.inputs), lengths=(120, 120))
     make_trainer(data, recipe, tmp_path)
 
 

@@ -154,7 +154,7 @@ def _camera(policy: Policy, key: str, shape: tuple[int, ...], stream: str, rig: 
     if same_size or policy.extras.runtime.get("resize"):
         return []
     return [
-        f"{key}: the policy was trained with {wanted[0]}x{wanted[1]} pictures, "
+        f"{key}: the policy was trained with {wanted[0]}x{wanted[1]} images, "
         f"camera {name} gives {camera.width}x{camera.height}"
     ]
 

@@ -10,11 +10,17 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from koch_core.frame import (
+    Frame,
+    FrameAssembler,
+    FrameFeature,
+    Missing,
+    Rule,
+)
+from koch_core.stream import StreamBuffer
 from numpy.typing import NDArray
 
 from koch_episodes.decode import decode_image, joint_vector
-from koch_episodes.frame import Frame, FrameAssembler, FrameFeature, Missing, Rule
-from koch_episodes.stream import StreamBuffer
 from koch_episodes.turns import continuous, quaternions
 from koch_policy.configs import TASK
 from koch_policy.execution.compatibility import dataset_keys, policy_units
@@ -23,7 +29,7 @@ from koch_rig.rig import Rig
 from koch_rig.units import JointUnits, Units
 
 CAMERAS = "cameras/"
-_CAPACITY = {True: 16, False: 128}  # pictures, vectors
+_CAPACITY = {True: 16, False: 128}  # images, vectors
 
 
 class Vector(NamedTuple):
@@ -90,7 +96,7 @@ class ObservationBuilder:
         return self._config.n_obs_steps > 1
 
     def push(self, stream: str, stamp_ns: int, value: Any) -> None:
-        """Take in a sample: a `Vector`, or the bytes of a compressed picture."""
+        """Take in a sample: a `Vector`, or the bytes of a compressed image."""
         self.buffers[stream].push(stamp_ns, value)
 
     def mark(self, stream: str, since_ns: int, reason: str) -> None:
@@ -155,7 +161,7 @@ class ObservationBuilder:
         self, key: str, stream: str, rig: Rig, units: Mapping[str, JointUnits]
     ) -> Callable[[Any], Any]:
         if stream.startswith(CAMERAS):
-            return _picture
+            return _image
         arm, _, name = stream.partition("/")
         if arm in rig.arms and name.startswith("joint_"):
             return partial(_joints, units[arm], self._units)
@@ -167,7 +173,7 @@ def _joined(values: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return values[0] if len(values) == 1 else np.concatenate(values)
 
 
-def _picture(value: Any) -> NDArray[np.uint8]:
+def _image(value: Any) -> NDArray[np.uint8]:
     return decode_image(bytes(value))
 
 

@@ -139,7 +139,7 @@ class Denoiser(nn.Module):
         raise NotImplementedError
 
     def camera_features(self, index: int, images: Tensor) -> Tensor:
-        """Encode pictures (B, 3, H, W) of one camera to (B, 2 K)."""
+        """Encode images (B, 3, H, W) of one camera to (B, 2 K)."""
         encoder = self.rgb_encoder
         module = encoder[index] if isinstance(encoder, nn.ModuleList) else encoder
         features: Tensor = module(images)

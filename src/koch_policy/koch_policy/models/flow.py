@@ -12,7 +12,7 @@ Time runs from t = 1 (noise) to t = 0 (data), here and everywhere in this packag
 
     x_t = t eps + (1 - t) a,   dx/dt = u = eps - a,   L = E || v_theta(x_t, t, o) - u ||^2
 
-Attention blocks: [pictures, task] | [state, environment] | [actions]; a token sees its own and
+Attention blocks: [images, task] | [state, environment] | [actions]; a token sees its own and
 earlier blocks, so the prefix does not depend on the actions and its keys and values are computed
 once per observation.
 
@@ -110,7 +110,7 @@ class Flow(nn.Module):
         self._positions: dict[tuple[int, int], Tensor] = {}
 
     def camera_features(self, index: int, images: Tensor) -> Tensor:
-        """Encode pictures (B, 3, H, W) of one camera to tokens (B, h * w, D)."""
+        """Encode images (B, 3, H, W) of one camera to tokens (B, h * w, D)."""
         if self.has_keypoints:
             assert isinstance(self.backbone, nn.ModuleList)
             token = self.image_in(self.backbone[index](images)) + self.camera_embed[index]

@@ -43,7 +43,7 @@ class IterativeModel(PolicyModel, Protocol):
     """A network that is evaluated several times under one encoded observation."""
 
     def camera_features(self, index: int, images: Tensor) -> Tensor:
-        """Encode pictures (B, 3, H, W) of one camera."""
+        """Encode images (B, 3, H, W) of one camera."""
         ...
 
     def condition_from(self, batch: dict[str, Tensor], features: list[Tensor]) -> Tensor:

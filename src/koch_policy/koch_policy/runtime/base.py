@@ -3,7 +3,7 @@
 """What all runtimes share: observation handling, feature reuse, restoring and checking actions.
 
 An engine computes the network; this module decides what to compute. Iterative policies encode
-each camera picture once: features are remembered by the picture's content, so that the second
+each camera image once: features are remembered by the image's content, so that the second
 observation step of a Diffusion policy is yesterday's first.
 """
 
@@ -31,16 +31,16 @@ from koch_policy.runtime.observation import ObservationReader
 
 
 class Engine(Protocol):
-    """Computes one network. Vectors in and actions out are normalised; pictures are raw."""
+    """Computes one network. Vectors in and actions out are normalised; images are raw."""
 
     name: str
 
-    def chunk(self, vectors: dict[str, Tensor], pictures: list[Tensor]) -> Tensor:
+    def chunk(self, vectors: dict[str, Tensor], images: list[Tensor]) -> Tensor:
         """Run a single-shot policy: normalised horizon (1, T, A)."""
         ...
 
-    def cameras(self, pictures: Sequence[tuple[int, Tensor]]) -> list[Tensor]:
-        """Encode some (camera, picture) pairs."""
+    def cameras(self, images: Sequence[tuple[int, Tensor]]) -> list[Tensor]:
+        """Encode some (camera, image) pairs."""
         ...
 
     def condition(self, vectors: dict[str, Tensor], features: list[Tensor]) -> Tensor:
@@ -68,7 +68,7 @@ class EnginePolicy:
         room = 2 * checkpoint.config.n_obs_steps * max(len(checkpoint.config.cameras), 1)
         self._features: OrderedDict[tuple[int, bytes], Tensor] = OrderedDict()
         self._room = room
-        self.encoded = 0  # pictures encoded so far; tests and benchmarks read it
+        self.encoded = 0  # images encoded so far; tests and benchmarks read it
 
     @property
     def config(self) -> PolicyConfig:
@@ -114,7 +114,7 @@ class EnginePolicy:
         self._features.clear()
 
     def observe(self, observation: Observation) -> None:
-        """Take in a tick's observation; an iterative policy encodes its pictures already."""
+        """Take in a tick's observation; an iterative policy encodes its images already."""
         read = self.reader.read(observation)
         if self._model is not None:
             self._encoded([(i, read[key][-1]) for i, key in enumerate(self.config.cameras)])
@@ -127,8 +127,8 @@ class EnginePolicy:
         with torch.inference_mode():
             if self._model is None:
                 vectors = {k: v[-1:] for k, v in self._vectors(read).items()}
-                pictures = [read[key][-1] for key in self.config.cameras]
-                horizon = self.engine.chunk(vectors, pictures)
+                images = [read[key][-1] for key in self.config.cameras]
+                horizon = self.engine.chunk(vectors, images)
             else:
                 condition = self._condition(read)
                 horizon = self._model.integrate(
@@ -185,21 +185,19 @@ class EnginePolicy:
             encoded = self._encoded([(index, read[key][-1]) for index, key in cameras])
             return self.engine.condition(vectors, encoded)
         vectors = {key: value.unsqueeze(0) for key, value in vectors.items()}  # (1, O, D)
-        encoded = self._encoded([(i, picture) for i, key in cameras for picture in read[key]])
+        encoded = self._encoded([(i, image) for i, key in cameras for image in read[key]])
         count = self.config.n_obs_steps
         steps = [encoded[i : i + count] for i in range(0, len(encoded), count)]
         return self.engine.condition(vectors, [torch.stack(each, 1) for each in steps])
 
-    def _encoded(self, pictures: Sequence[tuple[int, Tensor]]) -> list[Tensor]:
-        """Return the features of (camera, picture) pairs, computed once per content."""
+    def _encoded(self, images: Sequence[tuple[int, Tensor]]) -> list[Tensor]:
+        """Return the features of (camera, image) pairs, computed once per content."""
         keys = [
-            (index, hashlib.blake2b(picture.numpy().data, digest_size=16).digest())
-            for index, picture in pictures
+            (index, hashlib.blake2b(image.numpy().data, digest_size=16).digest())
+            for index, image in images
         ]
         new = {
-            key: each
-            for key, each in zip(keys, pictures, strict=True)
-            if key not in self._features
+            key: each for key, each in zip(keys, images, strict=True) if key not in self._features
         }
         if new:
             found = self.engine.cameras(list(new.values()))

@@ -25,7 +25,7 @@ from koch_policy.policy_configs import FlowConfig
 class ObservationReader:
     """Turns observations into tensors with the observation steps in front, (O, ...).
 
-    Vectors come out as float32 (O, D); pictures as uint8 (O, H, W, 3), or as float32
+    Vectors come out as float32 (O, D); images as uint8 (O, H, W, 3), or as float32
     (O, 3, H, W) where the caller gave LeRobot's prepared form (channels first, 0..1).
     """
 
@@ -78,7 +78,7 @@ class ObservationReader:
                 )
             value = np.asarray(observation[key])
             if feature.type is FeatureType.VISUAL:
-                tensor, has_steps = self._picture(key, value, feature.shape)
+                tensor, has_steps = self._image(key, value, feature.shape)
             else:
                 tensor, has_steps = self._vector(key, value, feature.shape)
             (stacked if has_steps else single)[key] = tensor
@@ -123,9 +123,7 @@ class ObservationReader:
             value, has_steps = value[0], False
         return torch.from_numpy(np.array(value, dtype=np.float32)), has_steps
 
-    def _picture(
-        self, key: str, value: NDArray[Any], shape: tuple[int, ...]
-    ) -> tuple[Tensor, bool]:
+    def _image(self, key: str, value: NDArray[Any], shape: tuple[int, ...]) -> tuple[Tensor, bool]:
         channels, height, width = shape
         # An image of the policy's own size is prepared already: it comes from a dataset's reader.
         if value.dtype == np.uint8 and value.shape[-3:-1] != (height, width):
@@ -166,4 +164,4 @@ def _resized(value: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     """Reduce (..., H, W, 3) the way training did."""
     if value.ndim == 3:
         return resize_rgb(value, height, width)
-    return np.stack([resize_rgb(picture, height, width) for picture in value])
+    return np.stack([resize_rgb(image, height, width) for image in value])

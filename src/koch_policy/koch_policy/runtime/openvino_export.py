@@ -38,7 +38,7 @@ Values = list[NDArray[Any]]
 """Arguments of one call of a part."""
 
 
-class _Picture(nn.Module):
+class _Image(nn.Module):
     """(1, H, W, 3) in 0..255 to the network's normalised (1, 3, H, W)."""
 
     def __init__(self, affine: Affine | None) -> None:
@@ -50,25 +50,23 @@ class _Picture(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def forward(self, picture: Tensor) -> Tensor:
-        return picture.permute(0, 3, 1, 2) * self.scale + self.shift
+    def forward(self, image: Tensor) -> Tensor:
+        return image.permute(0, 3, 1, 2) * self.scale + self.shift
 
 
 class _Chunk(nn.Module):
-    """A single-shot policy with its pictures' scaling; arguments are vectors, then pictures."""
+    """A single-shot policy with its images' scaling; arguments are vectors, then images."""
 
-    def __init__(
-        self, model: nn.Module, keys: Sequence[str], pictures: Sequence[nn.Module]
-    ) -> None:
+    def __init__(self, model: nn.Module, keys: Sequence[str], images: Sequence[nn.Module]) -> None:
         super().__init__()
         self.model = model
         self.keys = list(keys)
-        self.pictures = nn.ModuleList(pictures)
+        self.images = nn.ModuleList(images)
 
     def forward(self, *values: Tensor) -> Tensor:
         batch = dict(zip(self.keys, values, strict=True))
-        first = len(self.keys) - len(self.pictures)
-        for key, scale in zip(self.keys[first:], self.pictures, strict=True):
+        first = len(self.keys) - len(self.images)
+        for key, scale in zip(self.keys[first:], self.images, strict=True):
             batch[key] = scale(batch[key])
         return policy_model(self.model)(batch)
 
@@ -76,16 +74,16 @@ class _Chunk(nn.Module):
 class _Camera(nn.Module):
     """One camera's encoder with its scaling."""
 
-    def __init__(self, model: nn.Module, index: int, picture: nn.Module) -> None:
+    def __init__(self, model: nn.Module, index: int, image: nn.Module) -> None:
         super().__init__()
         self.model = model
         self.index = index
-        self.picture = picture
+        self.image = image
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         network = iterative_model(self.model)
         assert network is not None
-        return network.camera_features(self.index, self.picture(picture))
+        return network.camera_features(self.index, self.image(image))
 
 
 class _Condition(nn.Module):
@@ -186,7 +184,7 @@ def export(
 
     Args:
         checkpoint: The policy.
-        backbones: Its parts then take their features for pictures.
+        backbones: Its parts then take their features for images.
         frames: Observations to quantise with; without any, the graphs are float32.
     """
     recorder = Recorder(TorchEngine(checkpoint, device=torch.device("cpu")))
@@ -210,7 +208,7 @@ def _parts(
     model = copy.deepcopy(checkpoint.model).eval().requires_grad_(requires_grad=False)
     fold_batch_norm(model)
     cameras, calls = list(checkpoint.config.cameras), recorder.calls
-    scales: list[nn.Module] = [_Picture(checkpoint.normalizer.maps.get(key)) for key in cameras]
+    scales: list[nn.Module] = [_Image(checkpoint.normalizer.maps.get(key)) for key in cameras]
     if backbones is not None:
         leave_out_backbones(model)
         scales = [nn.Identity() for _ in cameras]
@@ -245,10 +243,10 @@ def _parts(
 def _after_backbones(
     calls: dict[str, list[Values]], backbones: Backbones
 ) -> dict[str, list[Values]]:
-    """Return calls with features (1, h, w, C) for pictures (1, H, W, 3)."""
+    """Return calls with features (1, h, w, C) for images (1, H, W, 3)."""
 
     def features(pairs: list[tuple[int, NDArray[Any]]]) -> Values:
-        found = backbones([(camera, picture[0]) for camera, picture in pairs])
+        found = backbones([(camera, image[0]) for camera, image in pairs])
         return [widened(each) if each.dtype == np.uint16 else each for each in found]
 
     count = len(backbones.places)
@@ -264,11 +262,11 @@ def _after_backbones(
     return result
 
 
-def picture_values(picture: Tensor) -> NDArray[np.float32]:
+def image_values(image: Tensor) -> NDArray[np.float32]:
     """Return (1, H, W, 3) float32 in 0..255 of uint8 (H, W, 3) or of float32 (3, H, W) in 0..1."""
-    if picture.dtype == torch.uint8:
-        return picture.numpy().astype(np.float32)[None]
-    values: NDArray[np.float32] = picture.permute(1, 2, 0).mul(255.0).numpy()[None]
+    if image.dtype == torch.uint8:
+        return image.numpy().astype(np.float32)[None]
+    values: NDArray[np.float32] = image.permute(1, 2, 0).mul(255.0).numpy()[None]
     return values
 
 
@@ -297,18 +295,18 @@ class Recorder:
     def _note(self, name: str, *values: NDArray[Any]) -> None:
         self.calls.setdefault(name, []).append(list(values))
 
-    def chunk(self, vectors: dict[str, Tensor], pictures: list[Tensor]) -> Tensor:
+    def chunk(self, vectors: dict[str, Tensor], images: list[Tensor]) -> Tensor:
         """Note and pass on."""
         self.vector_keys = list(vectors)
-        raw = (picture_values(picture) for picture in pictures)
+        raw = (image_values(image) for image in images)
         self._note("chunk", *(value.numpy() for value in vectors.values()), *raw)
-        return self._inner.chunk(vectors, pictures)
+        return self._inner.chunk(vectors, images)
 
-    def cameras(self, pictures: Sequence[tuple[int, Tensor]]) -> list[Tensor]:
+    def cameras(self, images: Sequence[tuple[int, Tensor]]) -> list[Tensor]:
         """Note and pass on."""
-        for index, picture in pictures:
-            self._note(f"camera_{index}", picture_values(picture))
-        return self._inner.cameras(pictures)
+        for index, image in images:
+            self._note(f"camera_{index}", image_values(image))
+        return self._inner.cameras(images)
 
     def condition(self, vectors: dict[str, Tensor], features: list[Tensor]) -> Tensor:
         """Note and pass on."""

@@ -38,7 +38,7 @@ except ImportError as exc:
         "openvino", "the package is not installed", "Run `pip install openvino`."
     ) from exc
 
-from koch_policy.runtime.openvino_export import export, picture_values
+from koch_policy.runtime.openvino_export import export, image_values
 
 _EXPORT = "10"  # raise it when the exported graphs change
 
@@ -148,25 +148,25 @@ class OpenVinoEngine:
         request.infer()
         return torch.from_numpy(np.array(request.get_output_tensor(0).data))
 
-    def chunk(self, vectors: dict[str, Tensor], pictures: list[Tensor]) -> Tensor:
+    def chunk(self, vectors: dict[str, Tensor], images: list[Tensor]) -> Tensor:
         """Run a single-shot policy: normalised horizon (1, T, A)."""
-        seen = self._inputs(list(enumerate(pictures)))
+        seen = self._inputs(list(enumerate(images)))
         return self._run("chunk", [*(value.numpy() for value in vectors.values()), *seen])
 
-    def _inputs(self, pictures: Sequence[tuple[int, Tensor]]) -> Sequence[NDArray[Any]]:
-        """Return what the graphs take for (camera, picture) pairs: features where they can."""
+    def _inputs(self, images: Sequence[tuple[int, Tensor]]) -> Sequence[NDArray[Any]]:
+        """Return what the graphs take for (camera, image) pairs: features where they can."""
         if self._backbones is None:
-            return [picture_values(picture) for _, picture in pictures]
-        raw = [(i, p.numpy() if p.dtype == torch.uint8 else picture_values(p)[0])
-               for i, p in pictures]  # fmt: skip
+            return [image_values(image) for _, image in images]
+        raw = [(i, p.numpy() if p.dtype == torch.uint8 else image_values(p)[0])
+               for i, p in images]  # fmt: skip
         return self._backbones(raw)
 
-    def cameras(self, pictures: Sequence[tuple[int, Tensor]]) -> list[Tensor]:
-        """Encode some (camera, picture) pairs."""
-        values = self._inputs(pictures)
+    def cameras(self, images: Sequence[tuple[int, Tensor]]) -> list[Tensor]:
+        """Encode some (camera, image) pairs."""
+        values = self._inputs(images)
         return [
             self._run(f"camera_{index}", [value])
-            for (index, _), value in zip(pictures, values, strict=True)
+            for (index, _), value in zip(images, values, strict=True)
         ]
 
     def condition(self, vectors: dict[str, Tensor], features: list[Tensor]) -> Tensor:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The torch engine: folded batch norm, channels-last pictures, optional bfloat16 and compile."""
+"""The torch engine: folded batch norm, channels-last images, optional bfloat16 and compile."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from koch_policy.models.registry import IterativeModel, iterative_model, policy_
 from koch_policy.models.resnet import fold_batch_norm
 
 
-def prepare_picture(picture: Tensor, device: torch.device) -> Tensor:
+def prepare_image(image: Tensor, device: torch.device) -> Tensor:
     """Return (1, 3, H, W) float32 in 0..1 of uint8 (H, W, 3) or of float32 (3, H, W).
 
-    A uint8 picture is moved first, which is a quarter of the bytes, and stays channels-last.
+    A uint8 image is moved first, which is a quarter of the bytes, and stays channels-last.
     """
-    moved = picture.to(device)
+    moved = image.to(device)
     if moved.dtype == torch.uint8:
         return moved.permute(2, 0, 1).unsqueeze(0).float().div_(255.0)
     return moved.unsqueeze(0)
@@ -77,17 +77,17 @@ class TorchEngine:
     def _moved(self, vectors: dict[str, Tensor]) -> dict[str, Tensor]:
         return {key: value.to(self._device) for key, value in vectors.items()}
 
-    def _picture(self, index: int, picture: Tensor) -> Tensor:
+    def _image(self, index: int, image: Tensor) -> Tensor:
         key = self._cameras[index]
-        image = prepare_picture(picture, self._device)
+        image = prepare_image(image, self._device)
         affine = self._maps.get(key)
         return image if affine is None else image * affine.scale + affine.shift
 
-    def chunk(self, vectors: dict[str, Tensor], pictures: list[Tensor]) -> Tensor:
+    def chunk(self, vectors: dict[str, Tensor], images: list[Tensor]) -> Tensor:
         """Run a single-shot policy: normalised horizon (1, T, A)."""
         batch = self._moved(vectors)
         for index, key in enumerate(self._cameras):
-            batch[key] = self._picture(index, pictures[index])
+            batch[key] = self._image(index, images[index])
         with self._autocast():
             return policy_model(self._model)(batch).float().cpu()
 
@@ -97,12 +97,12 @@ class TorchEngine:
         assert self._iterative is not None  # asked of iterative policies only
         return self._iterative
 
-    def cameras(self, pictures: Sequence[tuple[int, Tensor]]) -> list[Tensor]:
-        """Encode some (camera, picture) pairs."""
+    def cameras(self, images: Sequence[tuple[int, Tensor]]) -> list[Tensor]:
+        """Encode some (camera, image) pairs."""
         with self._autocast():
             return [
-                self.iterative.camera_features(index, self._picture(index, picture))
-                for index, picture in pictures
+                self.iterative.camera_features(index, self._image(index, image))
+                for index, image in images
             ]
 
     def condition(self, vectors: dict[str, Tensor], features: list[Tensor]) -> Tensor:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Augmentation of a batch in torch: light, colour, focus and position of the cameras, and noise.
 
-Each picture draws its own parameters; the pictures of one window and camera share them. All draws
+Each image draws its own parameters; the images of one window and camera share them. All draws
 come from one generator seeded by the training step, so that a resumed run repeats them.
 """
 
@@ -65,12 +65,12 @@ class AugmentConfig:
 
     @property
     def has_motion(self) -> bool:
-        """True when pictures are moved."""
+        """True when images are moved."""
         return bool(self.shift_fraction or self.rotate_deg)
 
 
 def augment_images(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Augment pictures float (B, [O,] 3, H, W) in [0, 1]; the result stays in [0, 1]."""
+    """Augment images float (B, [O,] 3, H, W) in [0, 1]; the result stays in [0, 1]."""
     if not (config.has_colour or config.has_motion or config.blur_px):
         return images
     shape = images.shape
@@ -114,7 +114,7 @@ def _move(flat: Tensor, config: AugmentConfig, x: Tensor, y: Tensor, turn: Tenso
 def _colour(
     flat: Tensor, brightness: Tensor, contrast: Tensor, satur: Tensor, hue: Tensor
 ) -> Tensor:
-    """Apply one 3x3 matrix and offset per picture: hue and saturation in YIQ, then contrast."""
+    """Apply one 3x3 matrix and offset per image: hue and saturation in YIQ, then contrast."""
     to_yiq = flat.new_tensor(
         [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]]
     )

@@ -14,6 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from koch_core.errors import KochError
+from koch_core.terminal import complain, say
+from koch_core.working import Working
 
 from koch_episodes.dataset.layout import load_info
 from koch_policy.errors import CheckpointError, ConfigError, DatasetError
@@ -35,9 +38,6 @@ from koch_policy.train.resume import ResumeError, recipe_differences
 from koch_policy.train.setup import make_trainer
 from koch_policy.train.source import open_demonstrations
 from koch_policy.train.state import MODEL_FOLDER
-from koch_rig.errors import KochError
-from koch_rig.terminal import complain, say
-from koch_rig.working import Working
 
 _SECOND_SIGNAL_S = 3.0
 
@@ -61,13 +61,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rig", type=Path, help="rig file: names the data and gives degrees")
     parser.add_argument("--units", choices=("lerobot", "degrees", "radians"))
     parser.add_argument("--zero-range", choices=("refuse", "constant"), default=None)
-    parser.add_argument("--cache", type=Path, help="folder for decoded pictures")
+    parser.add_argument("--cache", type=Path, help="folder for decoded images")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
         "--threads",
         type=int,
         default=0,
-        help="CPU threads; 0 = one without pictures, else all cores",
+        help="CPU threads; 0 = one without images, else all cores",
     )
     return parser.parse_args(argv)
 

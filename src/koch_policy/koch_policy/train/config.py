@@ -57,16 +57,16 @@ class TrainConfig:
         parts: {feature: dataset keys}: join several vectors into one, e.g. two arms.
         angles: {feature: {element: period}}: elements that fold, such as a yaw, which the policy
             sees as sine and cosine; the period is in the element's unit.
-        image_size: (height, width) pictures are reduced to; None keeps the camera's.
+        image_size: (height, width) images are reduced to; None keeps the camera's.
         crops: {camera feature: [left, top, width, height]}: the box of its images that the policy
             sees, as fractions of the image. Pixels then go where the work is.
-        imagenet_statistics: Scale pictures by ImageNet's statistics instead of the dataset's.
+        imagenet_statistics: Scale images by ImageNet's statistics instead of the dataset's.
         zero_range: "refuse" or "constant": what to do with dimensions that never move.
         pretrained_policy: Checkpoint (folder or training output) whose weights the policy starts
             from, for fine-tuning; the statistics are those of the new data.
         pretrained_backbone: safetensors file of torchvision weights to start the backbones from.
         measure_norms: Without pretrained weights: measure the backbones' frozen batch norms on the
-            dataset's pictures before the first step.
+            dataset's images before the first step.
     """
 
     steps: int = 20_000
@@ -139,7 +139,7 @@ class TrainConfig:
         return self.pretrained_policy or self.pretrained_backbone
 
     def _check_inputs(self) -> None:
-        """Check the lists of features and the picture size."""
+        """Check the lists of features and the image size."""
         for name in ("inputs", "outcomes", "image_size"):
             value = getattr(self, name)
             if isinstance(value, list):

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Demonstrations in memory and the windows that training draws from them.
 
-Vectors are small and held whole; pictures come row by row from a `Frames` source. A window that
+Vectors are small and held whole; images come row by row from a `Frames` source. A window that
 reaches over the end of its episode repeats the last row and marks it in `action_is_pad`.
 """
 
@@ -26,7 +26,7 @@ IntArray = NDArray[np.int64]
 
 
 class Frames(Protocol):
-    """Pictures of one camera by dataset row."""
+    """Images of one camera by dataset row."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -34,25 +34,25 @@ class Frames(Protocol):
         ...
 
     def read(self, rows: IntArray) -> NDArray[np.uint8]:
-        """Return RGB pictures (len(rows), H, W, 3)."""
+        """Return RGB images (len(rows), H, W, 3)."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class ArrayFrames:
-    """Pictures held in one array, (N, H, W, 3) uint8; a memory map works as well."""
+    """Images held in one array, (N, H, W, 3) uint8; a memory map works as well."""
 
-    pictures: NDArray[np.uint8]
+    images: NDArray[np.uint8]
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Height, width, 3."""
-        _, height, width, channels = self.pictures.shape
+        _, height, width, channels = self.images.shape
         return (height, width, channels)
 
     def read(self, rows: IntArray) -> NDArray[np.uint8]:
-        """Return RGB pictures (len(rows), H, W, 3)."""
-        return self.pictures[rows]
+        """Return RGB images (len(rows), H, W, 3)."""
+        return self.images[rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Demonstrations:
         fps: Rows per second.
         lengths: Rows per episode; the rows of an episode follow each other.
         vectors: {feature: float32 (N, D)} with "action" among them.
-        frames: {camera feature: its pictures}.
+        frames: {camera feature: its images}.
         task_index: int64 (N,), index into `tasks`.
         tasks: Task texts.
         names: {vector feature: names of its D elements}.
@@ -158,7 +158,7 @@ class Windows:
         return np.concatenate(parts)
 
     def batch(self, rows: IntArray) -> dict[str, Tensor]:
-        """Return the windows around rows; pictures stay uint8 (B, [O,] 3, H, W).
+        """Return the windows around rows; images stay uint8 (B, [O,] 3, H, W).
 
         The axis of the observation steps is there where the network has one.
         """
@@ -179,20 +179,20 @@ class Windows:
                 values = self.data.vectors[key][seen]  # (B, O, D)
                 batch[key] = torch.from_numpy(values if history else values[:, 0])
             else:
-                batch[key] = self._pictures(key, seen, history=history)
+                batch[key] = self._images(key, seen, history=history)
         if self.task_embeddings is not None:
             task = self.data.task_index[rows]
             batch[TASK_EMBEDDING] = torch.from_numpy(self.task_embeddings[task])  # (B, E)
         return batch
 
-    def _pictures(self, key: str, rows: IntArray, *, history: bool) -> Tensor:
+    def _images(self, key: str, rows: IntArray, *, history: bool) -> Tensor:
         """Return uint8 (B, [O,] 3, H, W); each row is read once."""
         unique, back = np.unique(rows, return_inverse=True)
-        pictures = torch.from_numpy(self.data.frames[key].read(unique))[
+        images = torch.from_numpy(self.data.frames[key].read(unique))[
             torch.from_numpy(back.reshape(-1))
         ]
-        pictures = pictures.permute(0, 3, 1, 2)  # (B * O, 3, H, W), channels last in memory
-        return pictures.unflatten(0, rows.shape) if history else pictures  # type: ignore[no-untyped-call]
+        images = images.permute(0, 3, 1, 2)  # (B * O, 3, H, W), channels last in memory
+        return images.unflatten(0, rows.shape) if history else images  # type: ignore[no-untyped-call]
 
 
 def shuffled_batches(

@@ -121,7 +121,7 @@ class Trainer:
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.normalizer.to(self.device)
         if self.is_new and train.measure_norms and train.pretrained is None:
-            measure_norms(self.model, self._pictures())
+            measure_norms(self.model, self._images())
         self.optimizer = make_optimizer(self.model, self.config, train)
         self.average = AveragedWeights(self.model, train.ema_decay) if train.ema_decay else None
         self.rank, self.world = parallel.rank_and_world()
@@ -142,8 +142,8 @@ class Trainer:
 
             load_backbones(self.model, Path(train.pretrained_backbone))
 
-    def _pictures(self) -> list[Tensor]:
-        """Normalised pictures (B, 3, H, W) of every camera, from all over the training data."""
+    def _images(self) -> list[Tensor]:
+        """Normalised images (B, 3, H, W) of every camera, from all over the training data."""
         rows = self.training.rows()
         picked = np.linspace(0, len(rows) - 1, min(_MEASURED_ROWS, len(rows))).astype(np.int64)
         batch = prepare(self.training.batch(rows[picked]), self.normalizer, self.device)
@@ -306,8 +306,8 @@ class Trainer:
         for key, value in raw.items():
             moved = value.to(self.device, non_blocking=True)
             if moved.dtype == torch.uint8:
-                picture = moved.float().div_(255.0)
-                moved = augment_images(picture, config, generator)
+                image = moved.float().div_(255.0)
+                moved = augment_images(image, config, generator)
             moved = self.normalizer.normalize(key, moved)
             batch[key] = add_noise(moved, noise_of(key, config), generator)
         return batch

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import torch
+from koch_core.working import Working
 from torch import nn
 
 from koch_policy.configs import ACTION, ACTION_IS_PAD
@@ -22,7 +23,6 @@ from koch_policy.files import write_json
 from koch_policy.models.registry import policy_model
 from koch_policy.normalize import Normalizer
 from koch_policy.train.data import IntArray, Windows
-from koch_rig.working import Working
 
 COLUMNS = (
     "step", "loss", "rate", "gradient_norm", "samples_per_s", "validation_loss", "error",
@@ -131,7 +131,7 @@ def open_loop_error(
 def prepare(
     batch: Mapping[str, torch.Tensor], normalizer: Normalizer, device: torch.device
 ) -> dict[str, torch.Tensor]:
-    """Move a batch to the device, turn uint8 pictures into [0, 1] and normalise everything."""
+    """Move a batch to the device, turn uint8 images into [0, 1] and normalise everything."""
     ready = {}
     for key, value in batch.items():
         moved = value.to(device, non_blocking=True)

@@ -4,7 +4,7 @@
 
 Frozen norms are made for networks that were trained before. On random weights they normalise
 nothing: the features grow from block to block, and training begins in a bad place. Measured once
-on the dataset's own pictures and then kept, they do what batch norm does at its first step.
+on the dataset's own images and then kept, they do what batch norm does at its first step.
 
 Reference: Mishkin and Matas 2015, "All you need is a good init" (arXiv 1511.06422).
 """
@@ -19,26 +19,24 @@ from torch import Tensor, nn
 from koch_policy.models.keypoints import keypoint_encoders
 from koch_policy.models.resnet import FrozenBatchNorm2d, ResNet
 
-_AT_ONCE = 8  # pictures of 640x480 then take 160 MB behind the first layer
+_AT_ONCE = 8  # images of 640x480 then take 160 MB behind the first layer
 
 
 @torch.no_grad()
-def measure_norms(model: nn.Module, pictures: Sequence[Tensor]) -> int:
-    """Set mean and variance of every frozen norm to what the pictures show behind its layer.
+def measure_norms(model: nn.Module, images: Sequence[Tensor]) -> int:
+    """Set mean and variance of every frozen norm to what the images show behind its layer.
 
     Key point encoders have no norms: their convolutions are scaled instead.
 
     Args:
         model: A policy with ResNet backbones.
-        pictures: Normalised pictures (B, 3, H, W), one tensor for each camera.
+        images: Normalised images (B, 3, H, W), one tensor for each camera.
 
     Returns:
         How many norms were set.
     """
-    count = sum(
-        encoder.fit(images)
-        for encoder, images in zip(keypoint_encoders(model), pictures, strict=False)
-    )
+    encoders = zip(keypoint_encoders(model), images, strict=False)
+    count = sum(encoder.fit(seen) for encoder, seen in encoders)
     for network in [module for module in model.modules() if isinstance(module, ResNet)]:
         places = _frozen_norms(network)
         meters = [
@@ -47,7 +45,7 @@ def measure_norms(model: nn.Module, pictures: Sequence[Tensor]) -> int:
         ]  # momentum None: the average over all calls
         for (parent, name, _), meter in zip(places, meters, strict=True):
             setattr(parent, name, meter.train())
-        for batch in pictures:
+        for batch in images:
             for part in torch.split(batch, _AT_ONCE):
                 network(part)
         for (parent, name, norm), meter in zip(places, meters, strict=True):

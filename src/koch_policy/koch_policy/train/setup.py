@@ -65,7 +65,7 @@ def policy_config(data: Demonstrations, recipe: Recipe) -> PolicyConfig:
 def dataset_statistics(data: Demonstrations, recipe: Recipe) -> Statistics:
     """Return the statistics of all features, computed from the values themselves.
 
-    Pictures take ImageNet's mean and standard deviation, unless the recipe asks for the
+    Images take ImageNet's mean and standard deviation, unless the recipe asks for the
     dataset's own, which are then measured on 64 frames per camera.
     """
     statistics = {key: vector_statistics(values) for key, values in data.vectors.items()}

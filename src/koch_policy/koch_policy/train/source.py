@@ -37,7 +37,7 @@ class ReaderFrames:
         return (*self.size, 3)
 
     def read(self, rows: IntArray) -> NDArray[np.uint8]:
-        """Return RGB pictures (len(rows), H, W, 3)."""
+        """Return RGB images (len(rows), H, W, 3)."""
         return np.stack([self.reader.picture(self.key, int(row)) for row in rows])
 
 
@@ -48,8 +48,8 @@ def open_demonstrations(
 
     Args:
         root: Dataset folder.
-        train: Chooses inputs, joins vectors (`parts`) and sets the picture size.
-        cache: Folder for decoded pictures; None decodes every time.
+        train: Chooses inputs, joins vectors (`parts`) and sets the image size.
+        cache: Folder for decoded images; None decodes every time.
 
     Raises:
         DatasetError: A chosen feature is not there, or a value is not finite.

@@ -70,7 +70,7 @@ def save_state(
     save_file(random, folder / _RANDOM)
     if average is not None:  # the checkpoint holds the average, so the raw weights lie here
         raw = {
-            key: value.detach().cpu().contiguous().clone()  # pictures' weights are channels-last
+            key: value.detach().cpu().contiguous().clone()  # images' weights are channels-last
             for key, value in model.state_dict().items()
         }
         save_file(raw, folder / _WEIGHTS)

@@ -127,10 +127,10 @@ class Probe(Node):
         self._goals = self.create_publisher(JointState, f"{prefix}/follower/joint_command", 5)
         self._teleop = self.create_publisher(JointState, f"{prefix}/follower/command/teleop", 1)
         topic = f"{prefix}/cameras/above/image_raw/compressed"
-        self._pictures = self.create_publisher(CompressedImage, topic, 5)
+        self._images = self.create_publisher(CompressedImage, topic, 5)
         draw = np.random.default_rng(0)
-        picture = draw.integers(0, 255, (48, 64, 3), dtype=np.uint8)
-        self._jpeg = simplejpeg.encode_jpeg(picture, quality=90)
+        image = draw.integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        self._jpeg = simplejpeg.encode_jpeg(image, quality=90)
         self.client = ActionClient(self, RunPolicy, f"{prefix}/policy/run")
         self.pause = self.create_client(Trigger, f"{prefix}/policy/pause")
         self.resume = self.create_client(Trigger, f"{prefix}/policy/resume")
@@ -156,9 +156,9 @@ class Probe(Node):
             if self.human_drives:
                 self._teleop.publish(joints)
             if self.camera_alive:
-                picture = CompressedImage(format="jpeg", data=self._jpeg)
-                picture.header.stamp = joints.header.stamp
-                self._pictures.publish(picture)
+                image = CompressedImage(format="jpeg", data=self._jpeg)
+                image.header.stamp = joints.header.stamp
+                self._images.publish(image)
 
     def close(self) -> None:
         self._closing.set()

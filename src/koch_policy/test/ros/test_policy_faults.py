@@ -118,7 +118,7 @@ def test_two_nodes_that_started_at_once_both_refuse(ros: None, kit: Any, rig: Pa
 @pytest.fixture(scope="module")
 def told(ros: None, kit: Any, make: Any, tmp_path_factory: Any) -> Iterator[Any]:
     """The world of a real flow policy that is told its task; the rig's is another."""
-    data = make.demonstrations(pictures=True)
+    data = make.demonstrations(images=True)
     seen = {key: data.vectors[key] for key in ("observation.state", "action")}
     recipe = make.recipe("flow").with_overrides({"policy": {"task_encoder": "learned"}}, "test")
     out = tmp_path_factory.mktemp("flow")
