@@ -14,18 +14,21 @@ from repository import (
     where,
 )
 
+BASE = ("koch_core", "koch_ros")
 # The table of the design: a package may import itself and these.
 MAY_IMPORT = {
     "koch_vla": set(PACKAGES),
     "koch_moveit_config": {"koch_rig"},
     "koch_ros2_control": {"koch_rig"},
-    "koch_sim": {"koch_driver", "koch_episodes", "koch_policy", "koch_rig"},
-    "koch_policy": {"koch_episodes", "koch_rig"},
+    "koch_sim": {"koch_driver", "koch_episodes", "koch_policy", "koch_rig", *BASE},
+    "koch_policy": {"koch_episodes", "koch_rig", *BASE},
     "koch_fastconv": set(),  # an extra: koch_policy finds it by its entry point
-    "koch_episodes": {"koch_rig"},
-    "koch_cameras": {"koch_rig"},
-    "koch_driver": {"koch_rig"},
-    "koch_rig": set(),
+    "koch_episodes": {"koch_rig", *BASE},
+    "koch_cameras": {"koch_rig", *BASE},
+    "koch_driver": {"koch_rig", *BASE},
+    "koch_rig": {"koch_core"},
+    "koch_ros": {"koch_core"},
+    "koch_core": set(),
     "koch_interfaces": set(),
 }
 # The arm computer installs neither; nobody else may need them.
@@ -57,7 +60,12 @@ def is_ros(module: str) -> bool:
 def may_use_ros(path: Path) -> bool:
     """Nodes and launch files may; what decides stays free of ROS."""
     parts = path.relative_to(ROOT).parts
-    return "nodes" in parts or path.stem == "node" or path.name.endswith(".launch.py")
+    return (
+        "nodes" in parts
+        or "koch_ros" in parts
+        or path.stem == "node"
+        or path.name.endswith(".launch.py")
+    )
 
 
 def serves_launch(path: Path) -> bool:

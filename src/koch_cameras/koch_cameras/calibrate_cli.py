@@ -23,11 +23,11 @@ from koch_cameras.open_source import open_source
 from koch_cameras.picture import pixels
 from koch_cameras.rig_camera import find_camera
 from koch_cameras.source import SourceConfig
-from koch_rig.errors import KochError
+from koch_core.errors import KochError
+from koch_core.terminal import Part, StatusLine, complain
 from koch_rig.load import load_rig
 from koch_rig.model import default_rig
 from koch_rig.rig import Camera, ColorMode
-from koch_rig.terminal import Part, StatusLine, complain
 
 if TYPE_CHECKING:
     from koch_cameras.calibration import IntrinsicSession, Verdict

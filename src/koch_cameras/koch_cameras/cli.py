@@ -21,11 +21,11 @@ from koch_cameras.source import FrameSource, SourceConfig
 from koch_cameras.v4l2.device import Device
 from koch_cameras.v4l2.kernel import Kernel, LinuxKernel
 from koch_cameras.v4l2.listing import VideoNode, list_nodes
-from koch_rig.errors import KochError
+from koch_core.errors import KochError
+from koch_core.terminal import complain
 from koch_rig.load import load_rig
 from koch_rig.model import default_rig
 from koch_rig.rig import ColorMode
-from koch_rig.terminal import complain
 
 _DAMAGED_LIMIT = 30
 

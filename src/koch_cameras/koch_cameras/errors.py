@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from koch_rig.busy import busy_words
-from koch_rig.errors import KochError
+from koch_core.busy import busy_words
+from koch_core.errors import KochError
 
 
 class CameraError(KochError):

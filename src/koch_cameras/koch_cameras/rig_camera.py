@@ -10,7 +10,7 @@ from koch_cameras.intrinsics import Intrinsics, load_intrinsics
 from koch_cameras.v4l2.listing import controller_of, sharing_controller
 from koch_cameras.v4l2.v4l2_source import device_path
 from koch_cameras.watch import Expectation
-from koch_rig.errors import KochError
+from koch_core.errors import KochError
 from koch_rig.rig import Camera, Rig
 
 _DEFAULT_MAX_AGE_S = 0.5

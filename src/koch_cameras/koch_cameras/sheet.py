@@ -18,7 +18,7 @@ from koch_cameras.frame import Frame
 from koch_cameras.picture import pixels
 from koch_cameras.source import FrameSource, SourceConfig
 from koch_cameras.v4l2.listing import VideoNode
-from koch_rig.errors import KochError
+from koch_core.errors import KochError
 from koch_rig.rig import Camera, ColorMode
 
 TILE_WIDTH, TILE_HEIGHT, LABEL_HEIGHT = 480, 360, 56

@@ -25,7 +25,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from koch_cameras.convert import to_numpy
 from koch_cameras.nodes.camera import CameraNode
-from koch_cameras.nodes.qos import IMAGE, LATCHED
+from koch_ros.qos import IMAGE, LATCHED
 
 pytestmark = pytest.mark.ros
 

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from koch_core.errors import KochError
+from koch_core.terminal import complain
 from koch_driver import calibrate_view as view
 from koch_driver.arm import align_turns, check_drift, mend_registers, open_bus
 from koch_driver.calibrate import CalibrationRoutine, zero_offsets
@@ -17,10 +19,9 @@ from koch_driver.errors import DialogueEnded, in_words
 from koch_driver.identity import check_swapped, keep_identity, others_of
 from koch_driver.rig_offsets import joints_block, write_offsets
 from koch_rig.calibration import load_calibration, save_calibration
-from koch_rig.errors import CalibrationError, KochError
+from koch_rig.errors import CalibrationError
 from koch_rig.load import load_rig
 from koch_rig.model import default_rig
-from koch_rig.terminal import complain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

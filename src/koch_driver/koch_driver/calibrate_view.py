@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from koch_core.terminal import clip
 from koch_driver.control_table import TICKS_PER_TURN
-from koch_rig.terminal import clip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,9 +13,14 @@ import tty
 from collections import deque
 from typing import TYPE_CHECKING, TextIO
 
+from koch_core.keys import (
+    ESCAPE,
+    KeyDecoder,
+    forget_typed,
+    read_available,
+)
+from koch_core.terminal import columns, fold
 from koch_driver.errors import DialogueEnded
-from koch_rig.keys import ESCAPE, KeyDecoder, forget_typed, read_available
-from koch_rig.terminal import columns, fold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

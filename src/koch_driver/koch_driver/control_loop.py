@@ -15,10 +15,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from koch_core.errors import KochError
+from koch_core.realtime import (
+    BUS_THREAD,
+    OFF,
+    Realtime,
+    request_realtime,
+)
 from koch_driver.errors import BusError, DriverError
-from koch_driver.realtime import BUS_THREAD, OFF, Realtime, request_realtime
 from koch_driver.schedule import Schedule, ScheduleStatus
-from koch_rig.errors import KochError
 
 if TYPE_CHECKING:
     from koch_driver.bus import DynamixelBus, MotorState

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from koch_rig.busy import busy_words
-from koch_rig.errors import KochError
+from koch_core.busy import busy_words
+from koch_core.errors import KochError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

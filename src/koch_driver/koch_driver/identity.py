@@ -12,11 +12,11 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from koch_core.files import write_whole
 from koch_driver.errors import IdentityError, OtherMotors, SwappedPorts, WrongModel
 from koch_driver.motors import motors_for
 from koch_rig.calibration import Calibration, load_calibration
 from koch_rig.errors import CalibrationError
-from koch_rig.files import write_whole
 from koch_rig.joints import JOINT_NAMES
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 
-from koch_rig.files import write_whole
+from koch_core.files import write_whole
 
 
 class StopCause(IntEnum):

@@ -8,6 +8,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from koch_core.errors import KochError
+from koch_core.terminal import complain
 from koch_driver.console import Console
 from koch_driver.control_table import HardwareError
 from koch_driver.errors import BusError, DialogueEnded, MotorSetupError
@@ -23,11 +25,9 @@ from koch_driver.motor_setup import (
 )
 from koch_driver.motors import MotorSpec, motors_for
 from koch_driver.serial_port import list_ports
-from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.model import default_rig
-from koch_rig.terminal import complain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

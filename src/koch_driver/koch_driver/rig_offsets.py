@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from koch_rig.files import write_whole
+from koch_core.files import write_whole
 from koch_rig.joints import JOINT_NAMES
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from math import isfinite
 
-from koch_rig.errors import KochError
+from koch_core.errors import KochError
 
 
 class ResultCode(IntEnum):

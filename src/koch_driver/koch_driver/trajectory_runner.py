@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from koch_core.clock import step_in_words
 from koch_driver.trajectory import ResultCode, Trajectory, TrajectoryError, Waypoint
 
 # Marks in a goal's tolerances, as in control_msgs: keep the default; switch the check off.
@@ -314,12 +315,6 @@ class TrajectoryRunner:
                 f"{worst}",
             )
         return None
-
-
-def step_in_words(step_s: float) -> str:
-    """A step of the system clock for people."""
-    way = "forward" if step_s > 0.0 else "back"
-    return f"the system clock was set {way} by {abs(step_s):.3f} s"
 
 
 def _once_at_rest(

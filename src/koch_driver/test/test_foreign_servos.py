@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from koch_core.realtime import request_realtime
 from koch_driver.bus import BusConfig, DynamixelBus
 from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
 from koch_driver.errors import NoStateRead, WrongModel
 from koch_driver.motors import FOLLOWER_MOTORS
-from koch_driver.realtime import request_realtime
 from koch_driver.schedule import Schedule
 
 if TYPE_CHECKING:

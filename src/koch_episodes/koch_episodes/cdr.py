@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from koch_episodes.errors import DecodeError
-from koch_episodes.stream import NS_PER_S
+from koch_core.errors import DecodeError
+from koch_core.stream import NS_PER_S
 
 _STAMP = struct.Struct("<iI")
 _LENGTH = struct.Struct("<I")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from koch_episodes.errors import DecodeError
+from koch_core.errors import DecodeError
 from koch_rig.joints import JOINT_NAMES
 
 Rgb = npt.NDArray[np.uint8]

@@ -8,29 +8,11 @@ import errno
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from koch_rig.errors import KochError
+from koch_core.errors import KochError
 
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "(none)"
-
-
-class DecodeError(KochError):
-    """A message or picture cannot be turned into a value."""
-
-    def __init__(self, what: str, why: str) -> None:
-        super().__init__(f"{what}: {why}. The sample is treated as if it had not arrived.")
-        self.why = why
-
-
-class StreamUnknownError(KochError):
-    """A feature names a stream that has no buffer."""
-
-    def __init__(self, feature: str, stream: str, known: Iterable[str]) -> None:
-        super().__init__(
-            f"Feature {feature!r} needs stream {stream!r}, which nobody feeds; "
-            f"known streams: {_listed(known)}. Correct the rig's 'features' or 'streams'."
-        )
 
 
 class BagError(KochError):
@@ -140,31 +122,3 @@ class VideoError(KochError):
 
     def __init__(self, where: Path | str, why: str) -> None:
         super().__init__(f"Video {where}: {why}.")
-
-
-class NoAnswerError(KochError):
-    """A service or action of a running graph does not answer."""
-
-    def __init__(self, what: str, waited_s: float) -> None:
-        super().__init__(
-            f"{what} did not answer within {waited_s:.0f} s. Does its node run (koch up --list "
-            "names them), and on the same ROS_DOMAIN_ID?"
-        )
-
-
-class ClockSilentError(KochError):
-    """The nodes of the graph live by /clock, which stands still."""
-
-    def __init__(self, waited_s: float) -> None:
-        super().__init__(
-            f"The nodes of this graph follow /clock, but nothing was published there for "
-            f"{waited_s:.0f} s. Does the simulation run that gives them their time?"
-        )
-
-
-class RefusedError(KochError):
-    """A service of a running graph answered that it could not."""
-
-    def __init__(self, service: str, message: str) -> None:
-        self.service = service
-        super().__init__(f"service {service} refused: {message}")

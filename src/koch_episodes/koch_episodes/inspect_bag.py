@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from koch_core.errors import DecodeError, KochError
 from koch_episodes.bag import Bag, RawMessage, Topic, open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert.events import Window, windows_of
@@ -25,8 +26,6 @@ from koch_episodes.convert.survey import Stream, Survey, streams_of, survey_bag
 from koch_episodes.convert.topics import Form, TopicReader, rgb_of
 from koch_episodes.convert.track import StreamFacts
 from koch_episodes.decode import IMAGE_TYPES, NAMED_TYPES
-from koch_episodes.errors import DecodeError
-from koch_rig.errors import KochError
 
 THUMBNAILS = 4
 _GAP_AMBER, _GAP_RED_S = 3.5, 0.5  # times the median distance; seconds

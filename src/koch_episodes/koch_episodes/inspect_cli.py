@@ -11,6 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
+from koch_core.errors import KochError
+from koch_core.stream import NS_PER_S
+from koch_core.terminal import (
+    Column,
+    clip,
+    complain,
+    limit,
+    say,
+    table,
+)
 from koch_episodes.bag import is_bag
 from koch_episodes.dataset import LeRobotDatasetReader, validate_dataset
 from koch_episodes.dataset.load import Episode
@@ -20,9 +30,6 @@ from koch_episodes.decode import NAMED_TYPES
 from koch_episodes.errors import DatasetError
 from koch_episodes.inspect_bag import THUMBNAILS, BagFacts, Verdict, inspect_bag
 from koch_episodes.inspect_plot import Curve, Following, Shot, draw
-from koch_episodes.stream import NS_PER_S
-from koch_rig.errors import KochError
-from koch_rig.terminal import Column, clip, complain, limit, say, table
 
 _MOST_EPISODES = 20
 _STATE, _COMMAND = "/joint_states", "/joint_command"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from koch_episodes.stream import NS_PER_S
+from koch_core.stream import NS_PER_S
 
 Floats = npt.NDArray[np.float64]
 

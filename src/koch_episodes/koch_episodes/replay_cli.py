@@ -9,10 +9,10 @@ import os
 import sys
 from pathlib import Path
 
+from koch_core.terminal import say
 from koch_episodes.replay.motion import load_motion
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
-from koch_rig.terminal import say
 from koch_rig.units import Units
 
 _COUNTDOWN_S = 3

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
+from koch_core.errors import KochError
 from koch_episodes.bag import open_bag
 from koch_episodes.convert import ConvertOptions, convert
 from koch_episodes.convert.schema import find_map
 from koch_episodes.convert.survey import survey_bag
 from koch_episodes.dataset import Codec, LeRobotDatasetReader
-from koch_rig.errors import KochError
 
 WriteBag = Callable[..., Path]
 ROUNDS = 40

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from rosbags.typesys import Stores, get_typestore
 
+from koch_core.errors import DecodeError
 from koch_episodes import cdr
-from koch_episodes.errors import DecodeError
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 

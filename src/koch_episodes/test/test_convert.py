@@ -14,14 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from koch_episodes import (
-    Frame,
-    FrameAssembler,
-    FrameFeature,
-    StreamBuffer,
-    decode_image,
-    joint_vector,
-)
+from koch_core.frame import Frame, FrameAssembler, FrameFeature
+from koch_core.stream import StreamBuffer
+from koch_episodes import decode_image, joint_vector
 from koch_episodes.bag import open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert import ActionFrom, ConvertOptions, convert

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from rosbags.typesys import Stores, get_typestore
 
+from koch_core.errors import DecodeError
 from koch_episodes.convert import ConvertOptions, convert
 from koch_episodes.convert.mapping import MappedFeature, Source, element_names
 from koch_episodes.convert.options import ActionFrom
@@ -27,7 +28,7 @@ from koch_episodes.dataset import (
     validate_dataset,
 )
 from koch_episodes.decode import decode_image, joint_vector, picture_size
-from koch_episodes.errors import DecodeError, MappingError
+from koch_episodes.errors import MappingError
 from koch_episodes.turns import continuous, quaternions
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.units import Units

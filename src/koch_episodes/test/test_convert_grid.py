@@ -7,12 +7,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from koch_core.frame import TIE_NS, Rule
 from koch_episodes.convert.events import Window
 from koch_episodes.convert.mapping import MappedFeature, Source
 from koch_episodes.convert.options import StampFrom
 from koch_episodes.convert.plan import plan_bag
 from koch_episodes.convert.survey import Stream
-from koch_episodes.frame import TIE_NS, Rule
 
 START_NS = 1_700_000_000_123_456_789
 FPS = 30

@@ -15,6 +15,7 @@ from typing import Any
 import av
 import pytest
 
+from koch_core.errors import KochError
 from koch_episodes.convert import ConvertOptions, convert
 from koch_episodes.convert.cli import main
 from koch_episodes.dataset import Codec, LeRobotDatasetReader
@@ -24,7 +25,6 @@ from koch_episodes.errors import (
     OptionError,
     OutputUnwritableError,
 )
-from koch_rig.errors import KochError
 
 WriteBag = Callable[..., Path]
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from koch_core.errors import KochError
 from koch_episodes.errors import DatasetError as DatasetError
-from koch_rig.errors import KochError
 
 _SHOWN = 8
 

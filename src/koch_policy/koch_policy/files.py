@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from koch_core.files import write_whole
 from koch_policy.errors import CheckpointError
-from koch_rig.files import write_whole
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from koch_core.errors import KochError
 from koch_episodes.bag.reader import is_bag
 from koch_episodes.dataset.layout import load_info
 from koch_episodes.dataset.recorded import plain_name
@@ -31,7 +32,6 @@ from koch_policy.policy import Policy
 from koch_policy.recordings import bag_ticks, dataset_ticks
 from koch_policy.runtime import load_policy
 from koch_rig.calibration import load_calibration
-from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.units import JointUnits, Units

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from koch_core.frame import Missing
+from koch_core.stream import StreamBuffer
 from koch_episodes.decode import joint_vector
-from koch_episodes.frame import Missing
-from koch_episodes.stream import StreamBuffer
 from koch_policy.chunks import Grid
 from koch_policy.chunks.seams import SeamStatistics, seams_of_messages
 from koch_policy.configs import ACTION

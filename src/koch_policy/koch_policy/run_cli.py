@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koch_core.terminal import Part, StatusLine, say
-
 from koch_episodes.recorder.keys import Keyboard
 from koch_episodes.recorder.plan import Key
 

@@ -13,8 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from koch_core.terminal import (
+    Column,
+    limit,
+    say,
+    table,
+)
 from koch_policy.errors import CheckpointError
-from koch_rig.terminal import Column, limit, say, table
 
 _LAST = "checkpoints/last/pretrained_model"
 _COLUMNS = (

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from koch_episodes.errors import DecodeError
-from koch_episodes.stream import StreamBuffer
+from koch_core.errors import DecodeError
+from koch_core.stream import StreamBuffer
 from koch_rig.joints import JOINT_NAMES
 
 _KEPT = 20_000

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from koch_core.stream import StreamBuffer
 
+from koch_core.stream import StreamBuffer
 from koch_policy.chunks import StrategyKind
 from koch_policy.errors import UnknownKeysError
 from koch_policy.execution.observation import Vector

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
         load_calibration,
         save_calibration,
     )
-    from koch_rig.errors import KochError
     from koch_rig.fingerprint import difference
     from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
     from koch_rig.load import load_rig
@@ -32,7 +31,6 @@ __all__ = [
     "Calibration",
     "Camera",
     "JointUnits",
-    "KochError",
     "MotorCalibration",
     "Rig",
     "Role",
@@ -52,7 +50,6 @@ _MODULES = {
         "load_calibration",
         "save_calibration",
     ),
-    "errors": ("KochError",),
     "fingerprint": ("difference",),
     "joints": ("JOINT_COUNT", "JOINT_NAMES"),
     "load": ("load_rig",),

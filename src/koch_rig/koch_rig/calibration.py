@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from koch_core.files import write_whole
 from koch_rig.errors import CalibrationError
-from koch_rig.files import write_whole
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import Role
 

@@ -1,14 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The root of all errors of koch_vla, and the leaves of this package."""
+"""Errors of koch_rig; every leaf builds its own message."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-
-class KochError(Exception):
-    """Root of every error that koch_vla raises on purpose; its text is written for the user."""
+from koch_core.errors import KochError
 
 
 class RigError(KochError):
@@ -50,13 +48,6 @@ class CalibrationError(KochError):
         subject = f"{key}: " if key else ""
         text = f"{path}: {subject}got {got}, expected {expected}"
         super().__init__(f"{text}. {hint}" if hint else text)
-
-
-class ShapeError(KochError):
-    """An array has the wrong shape."""
-
-    def __init__(self, what: str, *, got: tuple[int, ...], expected: str) -> None:
-        super().__init__(f"{what}: got an array of shape {got}, expected {expected}.")
 
 
 class GeometryError(KochError):

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from koch_rig.errors import GeometryError, ShapeError
+from koch_core.errors import ShapeError
+from koch_rig.errors import GeometryError
 
 Array = NDArray[np.float64]
 _TINY = 1e-12

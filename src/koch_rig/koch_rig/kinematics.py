@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from koch_rig.errors import ModelError, ShapeError
+from koch_core.errors import ShapeError
+from koch_rig.errors import ModelError
 from koch_rig.inverse_kinematics import IkResult, IkSettings, Orientation, solve
 from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
 from koch_rig.model import arm_urdf, urdf_limits

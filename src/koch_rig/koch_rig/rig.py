@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from koch_rig.errors import KochError
+from koch_core.errors import KochError
 
 Vector3 = tuple[float, float, float]
 

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from koch_core.errors import ShapeError
 from koch_rig.calibration import MIDDLE_TICKS, TICKS_PER_TURN, MotorCalibration
-from koch_rig.errors import ShapeError
 from koch_rig.joints import GRIPPER, JOINT_COUNT, JOINT_NAMES
 from koch_rig.rig import Arm, JointMount
 

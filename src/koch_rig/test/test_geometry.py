@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from koch_rig.errors import GeometryError, ShapeError
+from koch_core.errors import ShapeError
+from koch_rig.errors import GeometryError
 from koch_rig.geometry import (
     Array,
     camera_matrix_from_fovy,

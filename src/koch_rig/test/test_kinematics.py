@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from koch_rig.errors import ModelError, ShapeError
+from koch_core.errors import ShapeError
+from koch_rig.errors import ModelError
 from koch_rig.geometry import inverse, rotation_vector, rpy_to_matrix, transform_from
 from koch_rig.kinematics import IkSettings, Kinematics, Orientation
 from koch_rig.load import load_rig

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from koch_rig.errors import KochError, RigError
+from koch_core.errors import KochError
+from koch_rig.errors import RigError
 from koch_rig.fingerprint import canonical
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from koch_core.errors import ShapeError
 from koch_rig.calibration import Calibration, MotorCalibration
-from koch_rig.errors import ShapeError
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import Arm, JointMount, Mount, Role
 from koch_rig.units import (

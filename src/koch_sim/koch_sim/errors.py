@@ -4,7 +4,7 @@
 
 from pathlib import Path
 
-from koch_rig.errors import KochError
+from koch_core.errors import KochError
 
 _LAST_LINES = 8
 _CAUSE = "koch up: "  # begins what `koch up` writes last when it fails

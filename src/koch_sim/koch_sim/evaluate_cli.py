@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from koch_core.working import Working
 from koch_episodes.clip import write_clip
 from koch_rig.load import load_rig
-from koch_rig.working import Working
 from koch_sim.errors import GraphEndedError, SimulationError
 from koch_sim.evaluation import Evaluation, Trial, write_contact_sheet
 from koch_sim.expert import STYLES

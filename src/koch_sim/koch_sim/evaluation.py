@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from koch_rig.busy import busy_words
+from koch_core.busy import busy_words
 
 #: Two-sided 95 % of the normal distribution.
 Z_95 = 1.959963984540054

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from koch_core.realtime import request_realtime
 from koch_driver.emulator import build_chain
-from koch_driver.realtime import request_realtime
 from koch_rig.load import load_rig
 from koch_sim.errors import SimulationError
 from koch_sim.shared_state import SharedArm

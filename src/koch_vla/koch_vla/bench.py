@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from koch_rig.terminal import complain, say
+from koch_core.terminal import complain, say
 from koch_vla.errors import BenchmarksNotFoundError
 from koch_vla.machine import machine, versions
 from koch_vla.paths import find_shared

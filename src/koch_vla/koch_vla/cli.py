@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from koch_rig.terminal import complain, say
-from koch_rig.working import Working
+from koch_core.terminal import complain, say
+from koch_core.working import Working
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The verb's exit code; 2 for a mistake of the user's, 130 after an interrupt.
     """
-    from koch_rig.errors import KochError
+    from koch_core.errors import KochError
 
     if not argv or argv[0] in ("-h", "--help", "help"):
         say(usage())

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from koch_rig.terminal import say
+from koch_core.terminal import say
 
 SHELLS = ("bash", "zsh", "fish")
 OF_THE_SCRIPT = {"setup": "build everything", "test": "run all tests", "env": "print environment"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from koch_rig.errors import KochError
+from koch_core.errors import KochError
 
 
 class GraphError(KochError):

@@ -23,8 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from koch_core.terminal import say
 from koch_driver.emulator.faults import HARDWARE_ERRORS
-from koch_rig.terminal import say
 from koch_vla.machine import machine
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from koch_rig.rig import PhysicsKind, Role
-from koch_rig.shared_topics import SHARED_TOPICS
+from koch_ros.shared_topics import SHARED_TOPICS
 from koch_vla.errors import GraphError, NotSimulatedError, UnknownNodeError
 from koch_vla.node_spec import LOG_LEVELS, NodeSpec, ParameterValue
 from koch_vla.settings import Setting, apply_settings

@@ -10,7 +10,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from koch_rig.terminal import CLEAR_LINE, Part, columns, fit, fold, paint, wants_colour
+from koch_core.terminal import (
+    CLEAR_LINE,
+    Part,
+    columns,
+    fit,
+    fold,
+    paint,
+    wants_colour,
+)
 from koch_vla.log_line import LogLine, parse, time_of_day
 from koch_vla.node_spec import NodeSpec
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from koch_rig.terminal import say
+from koch_core.terminal import say
 from koch_vla.machine import machine
 
 # Upper edges of the histogram, in nominal intervals.

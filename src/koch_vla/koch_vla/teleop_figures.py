@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from koch_rig.terminal import Part
+from koch_core.terminal import Part
 
 QUIET_LEVELS = (0, 3)  # diagnostic_msgs: OK, STALE
 

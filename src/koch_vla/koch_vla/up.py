@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from koch_rig.shared_topics import NAMESPACE_VARIABLE, chosen_namespace
-from koch_rig.terminal import complain, say
+from koch_core.terminal import complain, say
+from koch_ros.shared_topics import NAMESPACE_VARIABLE, chosen_namespace
 from koch_vla import paths
 from koch_vla.errors import OutputFileError
 from koch_vla.graph import GraphOptions, NodeSpec, build_graph

@@ -59,7 +59,7 @@ def test_a_verb_gets_its_arguments_and_its_exit_code_is_passed_on(verb, tmp_path
 def test_our_errors_become_one_message_and_exit_code_2(verb, capsys):
     verb(
         "bad",
-        "from koch_rig.errors import KochError\n"
+        "from koch_core.errors import KochError\n"
         "def main(argv): raise KochError('the cable is out; plug it in')",
     )
     assert cli.main(["bad"]) == 2

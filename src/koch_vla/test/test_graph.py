@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from koch_rig.load import load_rig
-from koch_rig.shared_topics import SHARED_TOPICS
+from koch_ros.shared_topics import SHARED_TOPICS
 from koch_vla.errors import (
     GraphError,
     NotSimulatedError,

@@ -215,7 +215,7 @@ def test_where_nothing_is_heard_no_empty_image_is_written(rig, tmp_path):
 def test_live_topics_make_a_snapshot(rig):
     from sensor_msgs.msg import CompressedImage, JointState
 
-    from koch_episodes.nodes.session import Session
+    from koch_ros.session import Session
     from koch_vla.nodes.listen import listen
 
     over = threading.Event()

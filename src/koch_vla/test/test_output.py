@@ -10,7 +10,12 @@ import time
 
 import pytest
 
-from koch_rig.terminal import CLEAR_LINE, Part, fit, width_of
+from koch_core.terminal import (
+    CLEAR_LINE,
+    Part,
+    fit,
+    width_of,
+)
 from koch_vla.log_line import last_message, parse
 from koch_vla.node_spec import NodeSpec
 from koch_vla.output import PrefixedOutput

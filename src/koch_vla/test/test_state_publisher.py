@@ -26,7 +26,7 @@ class Listener:
         from std_msgs.msg import String
         from tf2_msgs.msg import TFMessage
 
-        from koch_driver.nodes.qos import LATCHED
+        from koch_ros.qos import LATCHED
         from koch_vla.nodes.state_publisher import TRANSFORMS
 
         self.context = rclpy.Context()

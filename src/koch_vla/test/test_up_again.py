@@ -24,15 +24,15 @@ import pytest
 pytest.importorskip("koch_interfaces", reason="source install/local_setup.bash first")
 
 import rclpy
-from koch_core.realtime import request_realtime
 from koch_interfaces.msg import GuardStatus
-from koch_ros.qos import LATCHED
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from std_srvs.srv import SetBool, Trigger
 
+from koch_core.realtime import request_realtime
 from koch_driver.emulator import build_chain
 from koch_rig.load import load_rig
+from koch_ros.qos import LATCHED
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timing]
 NODES = "follower/driver,leader/driver,follower/teleop"

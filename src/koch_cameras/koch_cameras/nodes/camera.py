@@ -12,7 +12,6 @@ import traceback
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from koch_interfaces.msg import StreamState
-from rcl_interfaces import msg as rcl_messages
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
@@ -26,7 +25,6 @@ from koch_cameras.mjpeg_http import public_url
 from koch_cameras.nodes.diagnostics import Extras, camera_status
 from koch_cameras.nodes.parameters import CameraParameters
 from koch_cameras.nodes.picture_publishers import PicturePublishers
-from koch_cameras.nodes.qos import DIAGNOSTICS, LATCHED
 from koch_cameras.open_source import open_source
 from koch_cameras.picture import thumbnail
 from koch_cameras.rig_camera import (
@@ -37,10 +35,11 @@ from koch_cameras.rig_camera import (
 from koch_cameras.source import SourceConfig
 from koch_cameras.stamp import FrameGate, ros_stamp
 from koch_cameras.watch import Fault, StreamWatch
-from koch_rig.errors import KochError
+from koch_core.errors import KochError
+from koch_core.stop_signal import on_stop
 from koch_rig.load import load_rig
-from koch_rig.parameters import declare
-from koch_rig.stop_signal import on_stop
+from koch_ros.parameters import declare
+from koch_ros.qos import DIAGNOSTICS, LATCHED
 
 # Some images a second are decoded small: a share of damaged ones of 10 % shows within two seconds.
 # Every image is, while damaged ones come, so that none of these is published.
@@ -71,7 +70,7 @@ class CameraNode(Node):
             KochError: The rig or the camera's settings cannot be used.
         """
         super().__init__("camera", namespace="cameras", parameter_overrides=parameter_overrides)
-        self._settings = declare(self, CameraParameters, rcl_messages)
+        self._settings = declare(self, CameraParameters)
         rig = load_rig(self._settings.rig)
         camera = find_camera(rig, self._settings.camera)
         self._config = SourceConfig.from_rig(

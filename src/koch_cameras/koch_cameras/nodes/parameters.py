@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from koch_rig.parameters import described
+from koch_ros.parameters import described
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from std_msgs.msg import Header
 from koch_cameras.convert import fill_image
 from koch_cameras.frame import Frame
 from koch_cameras.mjpeg_http import public_url
-from koch_cameras.nodes.qos import IMAGE
 from koch_cameras.picture import compressed, pixels
 from koch_cameras.rig_camera import intrinsics_of
 from koch_cameras.source import SourceConfig
 from koch_rig.rig import Camera
+from koch_ros.qos import IMAGE
 
 
 class PicturePublishers:

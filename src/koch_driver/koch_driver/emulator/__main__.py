@@ -12,11 +12,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from koch_core.errors import KochError
+from koch_core.realtime import request_realtime
 from koch_driver.emulator.build import build_chain
 from koch_driver.emulator.chain import EmulatedChain, WireTiming
 from koch_driver.emulator.script import FaultEvent, load_script, run_event
-from koch_driver.realtime import request_realtime
-from koch_rig.errors import KochError
 from koch_rig.load import load_rig
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from koch_rig.errors import KochError
+from koch_core.errors import KochError
 
 
 class GuardConfigError(KochError):

@@ -7,15 +7,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import inf
 
+from koch_core.errors import KochError
 from koch_driver.errors import in_words
 from koch_driver.guard import GuardLimits
 from koch_rig.calibration import Calibration, load_calibration
-from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
-from koch_rig.parameters import ParameterError
 from koch_rig.rig import Arm, Rig, Role
 from koch_rig.units import JointUnits
+from koch_ros.parameters import ParameterError
 
 
 @dataclass(frozen=True)

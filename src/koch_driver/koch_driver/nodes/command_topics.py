@@ -11,8 +11,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
-from koch_rig.polled import PolledGroup, ignore, take_all
-from koch_rig.senders import SoleSender, publishers, sender_of
+from koch_ros.polled import PolledGroup, ignore, take_all
+from koch_ros.senders import SoleSender, publishers, sender_of
 
 M = TypeVar("M")
 # Several messages wait, because a reader of depth 1 would keep the newest of whichever sender.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 
 from koch_driver.control_loop import LoopStatus, Phase
 from koch_driver.follower_task import FollowerTask
@@ -16,6 +16,7 @@ from koch_driver.guard import Guard, Refusal, Rule
 from koch_driver.health_monitor import HealthMonitor
 from koch_driver.servo_watch import by_words
 from koch_driver.statistics import BusStatistics
+from koch_ros.diagnostics import diagnostic_status
 
 _RECENT_S = 2.0  # what happened since the last report or two
 _SILENT_WARNS_S = 10.0  # a source that fell silent
@@ -28,19 +29,6 @@ _LEVEL = {
     Phase.DEAD: DiagnosticStatus.ERROR,
     Phase.CLOSED: DiagnosticStatus.STALE,
 }
-
-
-def status(
-    name: str, hardware_id: str, level: bytes, message: str, values: Mapping[str, Any]
-) -> DiagnosticStatus:
-    """A status message; floats with six digits."""
-    pairs = [
-        KeyValue(key=key, value=f"{value:.6g}" if isinstance(value, float) else str(value))
-        for key, value in values.items()
-    ]
-    return DiagnosticStatus(
-        level=level, name=name, message=message, hardware_id=hardware_id, values=pairs
-    )
 
 
 def loop_status(
@@ -90,7 +78,7 @@ def loop_status(
             message += f"; a silent motor {loop.missing[0]} may silence those behind it"
     if clock:
         level, message = max(level, DiagnosticStatus.WARN), f"{message}; {clock}"
-    return status(f"{name}: bus", port, level, message, values)
+    return diagnostic_status(f"{name}: bus", port, level, message, values)
 
 
 def motor_statuses(
@@ -146,7 +134,7 @@ def motor_statuses(
             "unanswered": monitor.unanswered.get(joint, 0),
             "hardware_error": errors.get(joint, "none"),
         }
-        statuses.append(status(f"{name}: motor {joint}", port, level, message, values))
+        statuses.append(diagnostic_status(f"{name}: motor {joint}", port, level, message, values))
     return statuses
 
 
@@ -204,4 +192,4 @@ def guard_status(
     if task.latch.unsaved:
         level = max(level, DiagnosticStatus.WARN)
         message += f"; a stop would not survive this process: {task.latch.unsaved}"
-    return status(f"{name}: guard", port, level, message, values)
+    return diagnostic_status(f"{name}: guard", port, level, message, values)

@@ -9,16 +9,11 @@ import sys
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray
-from koch_core.errors import KochError
-from koch_ros.node import run_node
-from koch_ros.parameters import declare
-from koch_ros.qos import COMMAND, DIAGNOSTICS, STATE
-from koch_ros.stamps import STEADY_CLOCK, ClockWatch, RosStamper
-from rcl_interfaces import msg as rcl_messages
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
+from koch_core.errors import KochError
 from koch_driver.arm import connect_arm
 from koch_driver.bus import DynamixelBus
 from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
@@ -37,6 +32,10 @@ from koch_driver.nodes.phase_log import PhaseLog
 from koch_driver.nodes.trajectory_server import TOPIC, TrajectoryServer
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import Role
+from koch_ros.node import run_node
+from koch_ros.parameters import declare
+from koch_ros.qos import COMMAND, DIAGNOSTICS, STATE
+from koch_ros.stamps import STEADY_CLOCK, ClockWatch, RosStamper
 
 # Sources with a topic; trajectories come in through actions as well, "exit" from nowhere else.
 _DARK_S = 1.0  # motors that are silent for longer have no power; shorter, a computer is busy
@@ -54,7 +53,7 @@ class FollowerNode(Node):
 
     def __init__(self) -> None:
         super().__init__("driver")
-        self._settings = declare(self, FollowerParameters, rcl_messages)
+        self._settings = declare(self, FollowerParameters)
         self._setup = ArmSetup.load(self._settings.rig, self._settings.arm, Role.FOLLOWER)
         self._stamper = RosStamper(self.get_clock())
         self._clock_watch = ClockWatch()

@@ -15,8 +15,8 @@ from rclpy.node import Node
 
 from koch_driver.control_loop import Phase
 from koch_driver.guard import GuardResult, GuardState, Refusal, Rule
-from koch_driver.nodes.qos import LATCHED
 from koch_rig.joints import JOINT_NAMES
+from koch_ros.qos import LATCHED
 
 if TYPE_CHECKING:
     from koch_driver.control_loop import ControlLoop

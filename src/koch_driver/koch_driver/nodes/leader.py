@@ -9,22 +9,12 @@ import sys
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray
-from koch_core.errors import KochError
 from koch_interfaces.msg import GuardStatus
-from koch_ros.node import run_node
-from koch_ros.parameters import declare
-from koch_ros.qos import (
-    DIAGNOSTICS,
-    LATCHED,
-    NEWEST,
-    STATE,
-)
-from koch_ros.stamps import STEADY_CLOCK, ClockWatch, RosStamper
-from rcl_interfaces import msg as rcl_messages
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 
+from koch_core.errors import KochError
 from koch_driver.arm import connect_arm
 from koch_driver.bus import DynamixelBus
 from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
@@ -41,6 +31,15 @@ from koch_driver.reading import Reading
 from koch_driver.teleop_map import PoseMap
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import Role
+from koch_ros.node import run_node
+from koch_ros.parameters import declare
+from koch_ros.qos import (
+    DIAGNOSTICS,
+    LATCHED,
+    NEWEST,
+    STATE,
+)
+from koch_ros.stamps import STEADY_CLOCK, ClockWatch, RosStamper
 
 _LOOK_S = 0.2
 _HUMAN = "teleop"
@@ -61,7 +60,7 @@ class LeaderNode(Node):
 
     def __init__(self) -> None:
         super().__init__("driver")
-        parameters = declare(self, LeaderParameters, rcl_messages)
+        parameters = declare(self, LeaderParameters)
         self._setup = setup = ArmSetup.load(parameters.rig, parameters.arm, Role.LEADER)
         self._stamper = RosStamper(self.get_clock())
         self._clock_watch = ClockWatch()

@@ -10,7 +10,7 @@ from typing import Any
 from koch_driver.follower_task import GRIP_CURRENT_A
 from koch_driver.leader_task import GENTLE_CURRENT_A
 from koch_rig.joints import HOME_POSE_RAD, JOINT_COUNT, JOINT_NAMES, REST_POSE_RAD
-from koch_rig.parameters import ParameterError, described
+from koch_ros.parameters import ParameterError, described
 
 
 def joint_vector(name: str, values: Any) -> tuple[float, ...]:

@@ -12,25 +12,30 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from koch_interfaces.msg import GuardStatus
-from rcl_interfaces import msg as rcl_messages
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 
 from koch_driver.nodes.arm_setup import ArmSetup
 from koch_driver.nodes.command_topics import ControlTopic, Senders
-from koch_driver.nodes.diagnostics import status
-from koch_driver.nodes.messages import STEADY_CLOCK, RosStamper, joint_state
+from koch_driver.nodes.messages import joint_state
 from koch_driver.nodes.names import sibling
 from koch_driver.nodes.parameters import TeleopParameters
-from koch_driver.nodes.qos import COMMAND, DIAGNOSTICS, LATCHED, STATE_NEWEST
-from koch_driver.nodes.run import run_node
 from koch_driver.schedule import quantile
 from koch_driver.teleop_map import LEADER_LOST_S, Engagement, PoseMap, engage
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
-from koch_rig.parameters import ParameterError, declare
 from koch_rig.rig import Role
+from koch_ros.diagnostics import diagnostic_status
+from koch_ros.node import run_node
+from koch_ros.parameters import ParameterError, declare
+from koch_ros.qos import (
+    COMMAND,
+    DIAGNOSTICS,
+    LATCHED,
+    NEWEST,
+)
+from koch_ros.stamps import STEADY_CLOCK, RosStamper
 
 _SILENT_S = 0.5
 _LOOK_S = 0.2
@@ -44,7 +49,7 @@ class TeleopNode(Node):
 
     def __init__(self) -> None:
         super().__init__("teleop")
-        self._settings = parameters = declare(self, TeleopParameters, rcl_messages)
+        self._settings = parameters = declare(self, TeleopParameters)
         leader = load_rig(parameters.rig).arm(parameters.leader)
         if leader.drives is None:
             raise ParameterError("leader", leader.name, "an arm whose `drives` names a follower")
@@ -69,8 +74,8 @@ class TeleopNode(Node):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         topic = sibling(self, leader.name, "joint_states")
         self._leader_senders = Senders(self, topic)
-        self.create_subscription(JointState, topic, self._on_leader, STATE_NEWEST)
-        self._follower_states = ControlTopic(self, JointState, "joint_states", STATE_NEWEST)
+        self.create_subscription(JointState, topic, self._on_leader, NEWEST)
+        self._follower_states = ControlTopic(self, JointState, "joint_states", NEWEST)
         self._rivals: tuple[str, ...] = ()
         self._stop_count: int | None = None
         self._still = ""  # why the follower obeys nobody
@@ -200,7 +205,7 @@ class TeleopNode(Node):
             level, text = DiagnosticStatus.WARN, self._rivals_text()
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
-        message.status = [status(f"teleop: {self._name}", "", level, text, values)]
+        message.status = [diagnostic_status(f"teleop: {self._name}", "", level, text, values)]
         self._diagnostics.publish(message)
 
 

@@ -15,9 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from control_msgs.action import FollowJointTrajectory, GripperCommand, ParallelGripperCommand
-from koch_core.errors import KochError
-from koch_ros.qos import COMMAND
-from koch_ros.senders import sender_of
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
@@ -27,19 +24,22 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from koch_core.errors import KochError
 from koch_driver.control_loop import ControlLoop, Phase
 from koch_driver.gripper_motion import GripperMotion
 from koch_driver.nodes.command_topics import Senders
 from koch_driver.trajectory import ResultCode, TrajectoryError, Waypoint, check_trajectory
 from koch_driver.trajectory_runner import Execution, Outcome, Tolerances
 from koch_rig.joints import GRIPPER, JOINT_NAMES
+from koch_ros.qos import COMMAND
+from koch_ros.senders import sender_of
 
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Duration, Time
-    from koch_ros.stamps import RosStamper
 
     from koch_driver.follower_task import FollowerTask
     from koch_driver.nodes.parameters import FollowerParameters
+    from koch_ros.stamps import RosStamper
 
 #: The command source as which the topic's refusals are counted.
 TOPIC = "joint_trajectory"

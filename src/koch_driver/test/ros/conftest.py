@@ -21,7 +21,6 @@ pytest.importorskip("control_msgs", reason="source install/local_setup.bash firs
 import rclpy
 from control_msgs.action import FollowJointTrajectory, GripperCommand
 from diagnostic_msgs.msg import DiagnosticArray
-from koch_ros.qos import COMMAND
 from rclpy.action import ActionClient
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -33,6 +32,7 @@ from koch_driver.emulator import EmulatedChain, build_chain
 from koch_driver.guard import GuardLimits, Workspace, workspace_from_rig
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
+from koch_ros.qos import COMMAND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -15,8 +15,8 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 
 from koch_driver.emulator import EmulatedChain, build_chain
-from koch_driver.nodes.qos import COMMAND, LATCHED
 from koch_rig.joints import JOINT_NAMES
+from koch_ros.qos import COMMAND, LATCHED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

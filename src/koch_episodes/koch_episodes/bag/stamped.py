@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from koch_core.errors import DecodeError
+from koch_core.stream import NS_PER_S
 from koch_episodes import cdr
 from koch_episodes.bag.reader import Bag
 from koch_episodes.bag.storage import RawMessage
 from koch_episodes.bag.types import TypeDecoder
-from koch_episodes.errors import DecodeError, EpisodeError
-from koch_episodes.stream import NS_PER_S
+from koch_episodes.errors import EpisodeError
 
 # No stream of a robot is so late, and no recorder stops for so long without its log time.
 _FAR_NS = 5 * NS_PER_S

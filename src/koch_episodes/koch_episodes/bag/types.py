@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from koch_core.errors import DecodeError
 from koch_episodes.bag.definitions import Definitions
 from koch_episodes.bag.storage import Topic
-from koch_episodes.errors import DecodeError, MessageTypeError
+from koch_episodes.errors import MessageTypeError
 
 
 class TypeDecoder:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from koch_core.frame import Rule
+from koch_core.stream import NS_PER_S, to_ns
 from koch_episodes.convert.plan import BagPlan, WindowPlan, usable
-from koch_episodes.frame import Rule
-from koch_episodes.stream import NS_PER_S, to_ns
 
 _RATES = (5, 6, 8, 10, 12, 15, 20, 24, 25)
 # A stream that is silent for longer has stopped; no setting makes that whole.

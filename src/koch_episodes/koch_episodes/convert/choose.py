@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from koch_core.stream import NS_PER_S, to_ns
 from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.plan import BagPlan, Segment, WindowPlan
-from koch_episodes.stream import NS_PER_S, to_ns
 
 _DAMAGE_TOLD = 3
 _UNUSED_NS = NS_PER_S  # at either end of an episode; the streams' latencies are far below

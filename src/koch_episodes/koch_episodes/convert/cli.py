@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from koch_core.errors import KochError
+from koch_core.terminal import complain, say
 from koch_episodes.convert.advice import advice
 from koch_episodes.convert.options import ActionFrom, ConvertOptions, StampFrom
 from koch_episodes.convert.report import episode_line
@@ -19,8 +21,6 @@ from koch_episodes.convert.run import ConvertResult, convert
 from koch_episodes.convert.worker import JobResult
 from koch_episodes.dataset.layout import REPORT, Codec, Version
 from koch_episodes.errors import OptionError
-from koch_rig.errors import KochError
-from koch_rig.terminal import complain, say
 from koch_rig.units import Units
 
 _GAPS_SHOWN = 3  # per bag

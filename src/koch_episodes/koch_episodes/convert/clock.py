@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from koch_core.stream import NS_PER_S
 from koch_episodes.bag.order import DISORDER_NS, clock_was_set_back
-from koch_episodes.stream import NS_PER_S
 
 Numbers = npt.NDArray[np.int64]
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from koch_core.stream import NS_PER_S
 from koch_episodes.convert.clock import JUMP_NS
 from koch_episodes.convert.options import StampFrom
 from koch_episodes.convert.survey import Stream
-from koch_episodes.stream import NS_PER_S
 
 _BINS = 16
 _FEWEST = 16  # messages; less say nothing of a delay

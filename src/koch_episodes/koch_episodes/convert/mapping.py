@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
+from koch_core.frame import Rule
 from koch_episodes.convert.options import ActionFrom, ConvertOptions, StampFrom
 from koch_episodes.dataset.layout import DEFAULT_FEATURES
 from koch_episodes.decode import IMAGE_TYPES, named_twice
 from koch_episodes.errors import MappingError
-from koch_episodes.frame import Rule
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import Rig
 

@@ -16,10 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from koch_episodes.convert.events import Window
-from koch_episodes.convert.mapping import MappedFeature
-from koch_episodes.convert.survey import Stream
-from koch_episodes.frame import (
+from koch_core.frame import (
     TIE_NS,
     Frame,
     FrameAssembler,
@@ -28,7 +25,15 @@ from koch_episodes.frame import (
     MissingStream,
     Rule,
 )
-from koch_episodes.stream import NS_PER_S, Sample, StreamBuffer, to_ns
+from koch_core.stream import (
+    NS_PER_S,
+    Sample,
+    StreamBuffer,
+    to_ns,
+)
+from koch_episodes.convert.events import Window
+from koch_episodes.convert.mapping import MappedFeature
+from koch_episodes.convert.survey import Stream
 
 Numbers = npt.NDArray[np.int64]
 

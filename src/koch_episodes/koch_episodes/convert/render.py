@@ -14,6 +14,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from koch_core.errors import DecodeError
 from koch_episodes.bag import Bag, RawMessage
 from koch_episodes.convert.plan import Segment, part_key
 from koch_episodes.convert.topics import RawPicture, TopicReader
@@ -22,7 +23,7 @@ from koch_episodes.dataset.planes import sampled_rgb
 from koch_episodes.dataset.stats import PictureStats, Stats, pixel_stride, sampled_frames
 from koch_episodes.dataset.video import JpegDecoder, VideoSettings, VideoWriter
 from koch_episodes.decode import decode_image
-from koch_episodes.errors import DecodeError, EpisodeError, VideoError
+from koch_episodes.errors import EpisodeError, VideoError
 
 Picture = bytes | RawPicture
 Broken = dict[tuple[str, int], str]

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from koch_core.stream import NS_PER_S
 from koch_episodes.convert.lag import Delay
 from koch_episodes.convert.plan import Segment, WindowPlan
 from koch_episodes.convert.survey import Stream, bounded
 from koch_episodes.convert.track import StreamFacts
-from koch_episodes.stream import NS_PER_S
 
 
 def segment_report(

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from koch_core.errors import KochError
 from koch_episodes.bag import Bag, open_bag
 from koch_episodes.convert.choose import damage_told
 from koch_episodes.convert.mapping import (
@@ -41,7 +42,6 @@ from koch_episodes.errors import (
     MessageTypeError,
     MissingTopicError,
 )
-from koch_rig.errors import KochError
 from koch_rig.load import load_rig
 from koch_rig.rig import Rig
 

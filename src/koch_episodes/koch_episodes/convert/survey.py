@@ -21,6 +21,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from koch_core.errors import DecodeError
 from koch_episodes.bag import Bag, RawMessage
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.cdr import stream_state
@@ -29,7 +30,7 @@ from koch_episodes.convert.events import EVENTS_TYPE, Event, read_event
 from koch_episodes.convert.mapping import Source
 from koch_episodes.convert.options import StampFrom
 from koch_episodes.convert.topics import Form, Reading, TopicReader
-from koch_episodes.errors import DecodeError, MessageTypeError
+from koch_episodes.errors import MessageTypeError
 
 Numbers = npt.NDArray[np.int64]
 

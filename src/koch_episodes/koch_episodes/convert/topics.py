@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from koch_core.errors import DecodeError
+from koch_core.stream import NS_PER_S
 from koch_episodes import cdr
 from koch_episodes.bag import RawMessage, Topic
 from koch_episodes.bag.types import TypeDecoder
@@ -24,8 +26,7 @@ from koch_episodes.decode import (
     picture_size,
     raw_image,
 )
-from koch_episodes.errors import DecodeError, MessageTypeError
-from koch_episodes.stream import NS_PER_S
+from koch_episodes.errors import MessageTypeError
 
 _COMPRESSED, _RAW = "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image"
 _JOINTS = "sensor_msgs/msg/JointState"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from koch_episodes.stream import NS_PER_S
+from koch_core.stream import NS_PER_S
 
 
 @dataclass(frozen=True)

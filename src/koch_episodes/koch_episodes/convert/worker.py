@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from koch_core.errors import KochError
+from koch_core.files import write_whole
 from koch_episodes.bag import Bag, open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert.advice import advice, split_report
@@ -60,8 +62,6 @@ from koch_episodes.dataset.video import VideoSettings, video_info
 from koch_episodes.dataset.video_files import probe
 from koch_episodes.decode import given_names, named_twice
 from koch_episodes.errors import EpisodeError, OutputUnwritableError
-from koch_rig.errors import KochError
-from koch_rig.files import write_whole
 from koch_rig.fingerprint import fingerprint
 
 RESULT = "job.json"

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from koch_core.files import write_whole
 from koch_episodes.dataset.stats import Stats, stats_from_json, stats_to_json
-from koch_rig.files import write_whole
 
 _FACTS = "part.json"
 _COLUMNS = "columns.npz"

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from koch_core.files import write_whole
 from koch_episodes.dataset import layout
 from koch_episodes.dataset.layout import MB, DatasetInfo, Version, next_file
 from koch_episodes.dataset.part import EpisodePart
@@ -30,7 +31,6 @@ from koch_episodes.dataset.tables import (
     write_tasks,
 )
 from koch_episodes.dataset.video_files import can_join, join
-from koch_rig.files import write_whole
 
 Columns = Mapping[str, npt.NDArray[Any]]
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from koch_core.errors import KochError
 from koch_episodes.dataset import layout
 from koch_episodes.dataset.layout import DEFAULT_FEATURES, DatasetInfo, Version, load_info
 from koch_episodes.dataset.load import (
@@ -41,7 +42,6 @@ from koch_episodes.dataset.validate_tables import (
 )
 from koch_episodes.dataset.validate_video import check_videos
 from koch_episodes.decode import named_twice
-from koch_rig.errors import KochError
 
 TOLERANCE_S = 1e-4
 _PARTICULARS = re.compile(r"'[^']*'|\[[^]]*\]|\S*[\d/]\S*")

@@ -23,10 +23,11 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
+from koch_core.errors import DecodeError
 from koch_episodes.dataset.layout import Codec
 from koch_episodes.dataset.planes import is_full_range, limited_yuv420p
 from koch_episodes.decode import check_jpeg
-from koch_episodes.errors import DecodeError, VideoError
+from koch_episodes.errors import VideoError
 
 # mp4 ticks per frame; 512 gives the 1/15360 s of LeRobot's own files at 30 frames/s.
 TICKS_PER_FRAME = 512

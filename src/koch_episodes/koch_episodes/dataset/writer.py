@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from koch_core.files import write_whole
 from koch_episodes.dataset import layout
 from koch_episodes.dataset.layout import DEFAULT_FEATURES, DatasetInfo, FeatureSpec, Version
 from koch_episodes.dataset.load import load_columns
@@ -36,7 +37,6 @@ from koch_episodes.dataset.storage import NewEpisode, Storage, V21Storage, V30St
 from koch_episodes.dataset.video import VideoSettings, VideoWriter, video_info
 from koch_episodes.dataset.video_files import probe
 from koch_episodes.errors import DatasetWriteError, OutputExistsError
-from koch_rig.files import write_whole
 
 Pictures = Iterable[npt.NDArray[np.uint8]]
 

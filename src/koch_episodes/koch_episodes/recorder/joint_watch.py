@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
+from koch_core.errors import DecodeError
 from koch_episodes.cdr import JointStateReader, is_little_endian
-from koch_episodes.errors import DecodeError
 
 
 class JointWatch:

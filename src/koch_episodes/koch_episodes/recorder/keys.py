@@ -10,8 +10,15 @@ import tty
 from types import TracebackType
 from typing import Any
 
+from koch_core.keys import (
+    ESCAPE,
+    LEFT,
+    RIGHT,
+    KeyDecoder,
+    forget_typed,
+    read_available,
+)
 from koch_episodes.recorder.plan import Key
-from koch_rig.keys import ESCAPE, LEFT, RIGHT, KeyDecoder, forget_typed, read_available
 
 _MEANINGS = {
     RIGHT: Key.NEXT,

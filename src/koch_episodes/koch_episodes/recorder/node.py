@@ -14,7 +14,6 @@ from typing import Any
 
 from koch_interfaces.msg import EpisodeEvent
 from koch_interfaces.srv import DiscardEpisode, StartEpisode, StopEpisode, UndoDiscard
-from rcl_interfaces import msg as rcl_messages
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType, ROSClock
@@ -25,8 +24,6 @@ from rclpy.task import Future
 
 from koch_episodes.bag.definitions import Definitions
 from koch_episodes.bag.qos import OfferedQos
-from koch_episodes.nodes.qos import EVENTS_LATCHED
-from koch_episodes.nodes.run import run_node
 from koch_episodes.recorder.disk import DiskWatch
 from koch_episodes.recorder.intake import Intake, Source
 from koch_episodes.recorder.nodes.parameters import RecorderParameters
@@ -38,7 +35,9 @@ from koch_episodes.recorder.shelf import EventKind, Reply
 from koch_episodes.recorder.store import EpisodeStore
 from koch_episodes.recorder.wanted import wanted_topics
 from koch_rig.load import load_rig
-from koch_rig.parameters import declare, live_parameters
+from koch_ros.node import run_node
+from koch_ros.parameters import declare, live_parameters
+from koch_ros.qos import EVENTS_LATCHED
 
 _EVENT_TYPE = "koch_interfaces/msg/EpisodeEvent"
 _TICK_S = 0.05
@@ -63,7 +62,7 @@ class RecorderNode(Node):
             KochError: Rig, parameters or episode folder cannot be used.
         """
         super().__init__("recorder", parameter_overrides=parameter_overrides)
-        parameters = declare(self, RecorderParameters, rcl_messages)
+        parameters = declare(self, RecorderParameters)
         rig = load_rig(parameters.rig)
         root = parameters.root or f"~/koch_episodes/{rig.name}"
         self.store = EpisodeStore(Path(root).expanduser().resolve())

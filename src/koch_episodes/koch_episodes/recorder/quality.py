@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from koch_episodes.stream import NS_PER_S, to_ns
+from koch_core.stream import NS_PER_S, to_ns
 
 _WINDOW_S = 3.0
 _WINDOW_NS = to_ns(_WINDOW_S)

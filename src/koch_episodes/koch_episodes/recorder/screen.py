@@ -8,9 +8,16 @@ import math
 from collections import deque
 from typing import Any
 
+from koch_core.terminal import (
+    Part,
+    clip,
+    columns,
+    fit,
+    fold,
+    rows,
+)
 from koch_episodes.recorder.quality import Light
 from koch_episodes.recorder.session import Phase
-from koch_rig.terminal import Part, clip, columns, fit, fold, rows
 
 CLEAR, HOME, CLEAN_LINE, CLEAN_BELOW = "\033[2J", "\033[H", "\033[K", "\033[J"
 HIDE_CURSOR, SHOW_CURSOR = "\033[?25l", "\033[?25h"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from koch_core.errors import KochError
 from koch_episodes.bag.writer import BagWriter
 from koch_episodes.recorder.disk import DiskWatch
 from koch_episodes.recorder.intake import Summary
@@ -21,7 +22,6 @@ from koch_episodes.recorder.provenance import Provenance
 from koch_episodes.recorder.quality import Health, Light, StreamReport, verdict
 from koch_episodes.recorder.shelf import Emit, EventKind, Reply, Shelf
 from koch_episodes.recorder.store import EpisodeStore
-from koch_rig.errors import KochError
 
 
 class Phase(enum.IntEnum):

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from koch_core.errors import KochError
 from koch_episodes.recorder.intake import Summary
 from koch_episodes.recorder.store import EpisodeStore
-from koch_rig.errors import KochError
 
 
 class EventKind(enum.IntEnum):

@@ -23,10 +23,10 @@ from typing import IO, Any
 
 import yaml
 
+from koch_core.errors import KochError
 from koch_episodes.bag import metadata
 from koch_episodes.bag.repair import QUARANTINE, Repaired, repair_all
 from koch_episodes.errors import BagError, EpisodeError
-from koch_rig.errors import KochError
 
 TRASH = "trash"
 REASON = "discarded.txt"

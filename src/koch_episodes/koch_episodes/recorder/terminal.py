@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from koch_core.errors import KochError
+from koch_core.terminal import say
+from koch_core.working import Working
 from koch_episodes.recorder import screen as view
 from koch_episodes.recorder.keys import Keyboard
 from koch_episodes.recorder.plan import Key, PlanSettings, Presses, RecordPlan, Step, Verb
 from koch_episodes.recorder.session import Phase
-from koch_rig.errors import KochError
-from koch_rig.terminal import say
-from koch_rig.working import Working
 
 if TYPE_CHECKING:
     from koch_episodes.recorder.nodes.client import RecorderClient

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from koch_core.errors import DecodeError
+from koch_core.stream import NS_PER_S
 from koch_episodes.bag import is_bag, open_bag
 from koch_episodes.bag.stamped import StampedBag
 from koch_episodes.decode import joint_vector
-from koch_episodes.errors import DecodeError, EpisodeError
-from koch_episodes.stream import NS_PER_S
+from koch_episodes.errors import EpisodeError
 from koch_rig.calibration import load_calibration
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import Rig

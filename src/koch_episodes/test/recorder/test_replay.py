@@ -166,7 +166,7 @@ class FakeArm:
         from rosgraph_msgs.msg import Clock as Tick
         from sensor_msgs.msg import JointState
 
-        from koch_episodes.nodes.qos import LATCHED
+        from koch_ros.qos import LATCHED
 
         self._kind = JointState
         self.context = rclpy.Context()

@@ -10,6 +10,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+
 from koch_core.frame import (
     Frame,
     FrameAssembler,
@@ -18,8 +20,6 @@ from koch_core.frame import (
     Rule,
 )
 from koch_core.stream import StreamBuffer
-from numpy.typing import NDArray
-
 from koch_episodes.decode import decode_image, joint_vector
 from koch_episodes.turns import continuous, quaternions
 from koch_policy.configs import TASK

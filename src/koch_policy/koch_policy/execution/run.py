@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from koch_episodes.frame import Missing
+from koch_core.frame import Missing
 from koch_policy.chunks import ChunkScheduler, DelayQuantile, Grid, Request, Strategy
 from koch_policy.chunks.chunk import RawRows, Rows
 from koch_policy.execution.inference import Answer, Predict, Worker

@@ -14,14 +14,14 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, JointState
 
-from koch_episodes.nodes.qos import COMMAND, LATCHED, NEWEST
-from koch_episodes.stream import StreamBuffer
+from koch_core.stream import StreamBuffer
 from koch_policy.execution.guard_watch import GuardWatch, GuardWord
 from koch_policy.execution.observation import CAMERAS, ObservationBuilder, Vector
 from koch_policy.execution.takeover import HUMAN, OTHERS, POLICY, Takeover
 from koch_policy.nodes.outputs import stamp_ns
 from koch_rig.rig import Rig
-from koch_rig.senders import SoleSender, publishers, sender_of
+from koch_ros.qos import COMMAND, LATCHED, NEWEST
+from koch_ros.senders import SoleSender, publishers, sender_of
 
 # Refusals that are a fault of the sender; the others say who drives, or that the arm is stopped.
 _FAULTS = (GuardRefusal.NAMES, GuardRefusal.FINITE, GuardRefusal.AGE, GuardRefusal.SENDER)

@@ -15,7 +15,6 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker
 
-from koch_episodes.nodes.qos import COMMAND, EVENTS, STATE
 from koch_policy.chunks import Grid, Request
 from koch_policy.chunks.chunk import Rows
 from koch_policy.execution.takeover import HUMAN
@@ -23,6 +22,7 @@ from koch_policy.shadow import ShadowMeter
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import Arm
 from koch_rig.tips import TipModel
+from koch_ros.qos import COMMAND, EVENTS, STATE
 
 _NS = 1_000_000_000
 _MARKER_EVERY = 3  # ticks

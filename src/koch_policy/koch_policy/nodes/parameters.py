@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from koch_policy.chunks import StrategyKind
-from koch_rig.parameters import described
+from koch_ros.parameters import described
 
 _STRATEGIES = ("", *(kind.value for kind in StrategyKind))
 

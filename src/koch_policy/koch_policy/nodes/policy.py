@@ -18,14 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from koch_interfaces.msg import PolicyStatus
-from rcl_interfaces import msg as rcl_messages
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from koch_core.stream import StreamBuffer
 from koch_episodes.decode import joint_vector
-from koch_episodes.nodes.qos import STATE
-from koch_episodes.nodes.run import run_node
-from koch_episodes.stream import StreamBuffer
 from koch_policy.checkpoint import CONFIG, resolve_checkpoint
 from koch_policy.chunks import DelayQuantile, Grid, StrategyKind, make_strategy
 from koch_policy.chunks.guided import can_back_propagate, can_guide, predict_continuing
@@ -56,9 +53,11 @@ from koch_policy.shadow import ShadowMeter
 from koch_rig.calibration import load_calibration
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
-from koch_rig.parameters import declare
 from koch_rig.rig import Rig
 from koch_rig.units import JointUnits
+from koch_ros.node import run_node
+from koch_ros.parameters import declare
+from koch_ros.qos import STATE
 
 _LISTEN_S = 1.0  # a second policy node would be heard twice in this time
 
@@ -117,7 +116,7 @@ class PolicyNode(Node):
         **options: Any,
     ) -> None:
         super().__init__("policy", **options)
-        self.settings = settings = declare(self, PolicyParameters, rcl_messages)
+        self.settings = settings = declare(self, PolicyParameters)
         rig = load_rig(settings.rig)
         self._arm = rig.arm(settings.arm) if settings.arm else rig.follower
         self.task = rig.task

@@ -13,12 +13,12 @@ from koch_interfaces.msg import PolicyStatus
 from rclpy.action import ActionClient
 from std_srvs.srv import Trigger
 
-from koch_episodes.errors import RefusedError
-from koch_episodes.nodes.process import NodeProcess
-from koch_episodes.nodes.qos import STATE
-from koch_episodes.nodes.session import Session
 from koch_episodes.recorder.nodes.client import EpisodeControl
 from koch_policy.errors import PolicyError
+from koch_ros.errors import RefusedError
+from koch_ros.process import NodeProcess
+from koch_ros.qos import STATE
+from koch_ros.session import Session
 
 
 class NoPolicyNodeError(PolicyError):

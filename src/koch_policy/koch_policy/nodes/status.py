@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from koch_interfaces.msg import PolicyStatus
 
-from koch_episodes.nodes.qos import DIAGNOSTICS, STATE
 from koch_policy.nodes.outputs import stamp
+from koch_ros.qos import DIAGNOSTICS, STATE
 
 if TYPE_CHECKING:
     from koch_policy.nodes.policy import PolicyNode

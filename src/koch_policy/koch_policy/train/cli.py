@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+
 from koch_core.errors import KochError
 from koch_core.terminal import complain, say
 from koch_core.working import Working
-
 from koch_episodes.dataset.layout import load_info
 from koch_policy.errors import CheckpointError, ConfigError, DatasetError
 from koch_policy.memory import keep_freed_memory

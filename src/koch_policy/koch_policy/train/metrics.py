@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import torch
-from koch_core.working import Working
 from torch import nn
 
+from koch_core.working import Working
 from koch_policy.configs import ACTION, ACTION_IS_PAD
 from koch_policy.errors import ConfigError
 from koch_policy.files import write_json

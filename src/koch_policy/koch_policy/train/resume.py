@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from koch_core.errors import KochError
 from koch_policy.errors import CheckpointError
 from koch_policy.normalize import Statistics
 from koch_policy.train.config import Recipe
 from koch_policy.train.data import Demonstrations
-from koch_rig.errors import KochError
 
 # Fields of `train` that decide about data, split, statistics or the saved state.
 _FIXED = (

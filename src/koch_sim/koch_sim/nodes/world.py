@@ -16,7 +16,6 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped
 from koch_interfaces.msg import NamedVector, TaskState
 from koch_interfaces.srv import ResetWorld
-from rcl_interfaces import msg as rcl_messages
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -25,9 +24,9 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
-from koch_driver.nodes.run import run_node
 from koch_rig.load import load_rig
-from koch_rig.parameters import declare, described
+from koch_ros.node import run_node
+from koch_ros.parameters import declare, described
 from koch_sim.errors import SimulationError
 from koch_sim.expert import STYLES
 from koch_sim.randomisation import FULL, Randomisation
@@ -74,7 +73,7 @@ class WorldNode(Node):
             KochError: The rig cannot be simulated.
         """
         super().__init__("world")
-        parameters = declare(self, WorldParameters, rcl_messages)
+        parameters = declare(self, WorldParameters)
         self.simulation = Simulation(
             load_rig(parameters.rig),
             seed=parameters.seed,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from koch_rig.terminal import complain, say
+from koch_core.terminal import complain, say
 from koch_vla.demo.step import DemoContext, DemoSettings, Step, run_steps
 from koch_vla.errors import DemoError, GraphError
 

@@ -10,8 +10,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from koch_episodes.nodes.session import Session
 from koch_rig.load import load_rig
+from koch_ros.session import Session
 from koch_vla.background import BackgroundGraph
 from koch_vla.demo.step import DemoContext, Results
 from koch_vla.errors import DemoError

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
+from koch_core.stream import NS_PER_S
 from koch_episodes.bag import open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.clip import FPS, write_clip
-from koch_episodes.stream import NS_PER_S
 from koch_rig.load import load_rig
 from koch_vla.demo.record import finished_episodes
 from koch_vla.demo.step import DemoContext, Results

@@ -7,12 +7,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from koch_episodes.errors import RefusedError
-from koch_episodes.nodes.session import Session
+from koch_core.busy import busy_words
+from koch_core.terminal import Progress
 from koch_episodes.recorder.nodes.client import EpisodeControl
-from koch_rig.busy import busy_words
 from koch_rig.load import load_rig
-from koch_rig.terminal import Progress
+from koch_ros.errors import RefusedError
+from koch_ros.session import Session
 from koch_vla.background import BackgroundGraph
 from koch_vla.demo.step import DemoContext, Results
 from koch_vla.errors import DemoError

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from koch_rig.files import write_whole
+from koch_core.files import write_whole
+from koch_core.terminal import duration
 from koch_rig.load import load_rig
-from koch_rig.terminal import duration
 from koch_vla.demo.step import DemoContext, DemoSettings, Results
 from koch_vla.machine import machine, versions
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 
-from koch_rig.busy import busy_words
+from koch_core.busy import busy_words
 from koch_vla.demo.learn import CHECKPOINT, training_folder
 from koch_vla.demo.step import DemoContext, Results
 from koch_vla.demo.verb import run_verb

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from koch_rig.files import write_whole
+from koch_core.files import write_whole
 
 Results = dict[str, Any]
 

@@ -17,7 +17,6 @@ from koch_core.terminal import (
     say,
     wants_colour,
 )
-
 from koch_vla.doctor import devices, graphics, ros, system
 from koch_vla.doctor.finding import Finding, Status, fail, ok
 
@@ -61,7 +60,6 @@ def examine(folder: Path, rig: Path | None = None) -> Iterator[Finding]:
 def check_rig(path: Path) -> Iterator[Finding]:
     """A rig file, and whether the ports that it names are there."""
     from koch_core.errors import KochError
-
     from koch_rig.load import load_rig
 
     try:

@@ -7,8 +7,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from koch_rig.terminal import complain, say
-from koch_rig.working import Working
+from koch_core.terminal import complain, say
+from koch_core.working import Working
 from koch_vla.errors import NothingHeardError, OutputFileError
 
 __all__ = ["main"]

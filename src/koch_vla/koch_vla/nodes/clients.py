@@ -11,8 +11,8 @@ from koch_interfaces.msg import TaskState
 from koch_interfaces.srv import ResetWorld
 from std_srvs.srv import Trigger
 
-from koch_episodes.nodes.qos import STATE
-from koch_episodes.nodes.session import Session
+from koch_ros.qos import STATE
+from koch_ros.session import Session
 
 RESET_TIMEOUT_S = 20.0
 

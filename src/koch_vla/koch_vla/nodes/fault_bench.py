@@ -27,12 +27,12 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 
 from koch_cameras import jpeg
+from koch_core.realtime import request_realtime
 from koch_driver.emulator import build_chain
-from koch_driver.realtime import request_realtime
-from koch_episodes.nodes.qos import LATCHED
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.rig import ColorMode
+from koch_ros.qos import LATCHED
 from koch_vla.nodes.running_graph import RunningGraph, by_name, seconds_of
 from koch_vla.paths import find_shared
 

@@ -11,9 +11,9 @@ from typing import Any
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CompressedImage, JointState
 
-from koch_episodes.nodes.qos import NEWEST
-from koch_episodes.nodes.session import Session
 from koch_rig.rig import Rig
+from koch_ros.qos import NEWEST
+from koch_ros.session import Session
 from koch_vla.look.snapshot import Snapshot, SnapshotBuilder
 
 TYPES = {

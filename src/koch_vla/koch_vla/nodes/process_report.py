@@ -19,9 +19,9 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 
-from koch_driver.nodes.qos import DIAGNOSTICS, STATE_NEWEST
-from koch_rig.polled import PolledGroup, ignore, take_newest
-from koch_rig.shared_topics import chosen_namespace, namespace_arguments
+from koch_ros.polled import PolledGroup, ignore, take_newest
+from koch_ros.qos import DIAGNOSTICS, NEWEST
+from koch_ros.shared_topics import chosen_namespace, namespace_arguments
 from koch_vla.node_spec import NodeSpec
 from koch_vla.nodes.namesakes import GHOST_S, twins
 from koch_vla.nodes.ready_watch import ReadyWatch
@@ -130,7 +130,7 @@ class ProcessReport:
         if not any(spec.parameters.get("use_sim_time") for spec in self._specs):
             return lambda: node.get_clock().now().to_msg()
         ticks = node.create_subscription(
-            Clock, "/clock", ignore, STATE_NEWEST, callback_group=PolledGroup()
+            Clock, "/clock", ignore, NEWEST, callback_group=PolledGroup()
         )
         newest = Clock()
 

@@ -11,8 +11,8 @@ from koch_interfaces.msg import EpisodeStatus, PolicyStatus, TaskState
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, JointState
 
-from koch_driver.nodes.qos import LATCHED, STATE_NEWEST
-from koch_rig.polled import PolledGroup, ignore, take_newest
+from koch_ros.polled import PolledGroup, ignore, take_newest
+from koch_ros.qos import LATCHED, NEWEST
 from koch_vla.node_spec import NodeSpec
 
 # What a node is heard by: message type, topic in its namespace, and what to call it.
@@ -51,7 +51,7 @@ class ReadyWatch:
                 continue
             kind, topic, what = heard_by
             path = f"{spec.namespace.rstrip('/')}/{topic.format(name=spec.name)}"
-            qos = LATCHED if kind in _LATCHED_ONES else STATE_NEWEST
+            qos = LATCHED if kind in _LATCHED_ONES else NEWEST
             label = f"{spec.label} ({what})"
             self._subscriptions[label] = node.create_subscription(
                 kind, path, ignore, qos, callback_group=group

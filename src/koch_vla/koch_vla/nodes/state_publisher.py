@@ -11,7 +11,6 @@ from functools import partial
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
-from rcl_interfaces import msg as rcl_messages
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
@@ -19,13 +18,13 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
-from koch_driver.nodes.messages import STEADY_CLOCK
-from koch_driver.nodes.qos import LATCHED, STATE_NEWEST
-from koch_driver.nodes.run import run_node
 from koch_rig.load import load_rig
 from koch_rig.model import robot_urdf, world_camera_arm
-from koch_rig.parameters import declare, described
-from koch_rig.polled import PolledGroup, ignore, take_newest
+from koch_ros.node import run_node
+from koch_ros.parameters import declare, described
+from koch_ros.polled import PolledGroup, ignore, take_newest
+from koch_ros.qos import LATCHED, NEWEST
+from koch_ros.stamps import STEADY_CLOCK
 from koch_vla.link_tree import LinkPose, LinkTree
 
 GHOST = "ghost/"
@@ -54,7 +53,7 @@ class StatePublisher(Node):
 
     def __init__(self) -> None:
         super().__init__("robot_state_publisher")
-        parameters = declare(self, StatePublisherParameters, rcl_messages)
+        parameters = declare(self, StatePublisherParameters)
         rig = load_rig(parameters.rig)
         self._polled = PolledGroup()
         self._looks: list[Callable[[], None]] = []
@@ -91,7 +90,7 @@ class StatePublisher(Node):
     def _watch(self, topic: str, publish: Callable[[JointState], None]) -> None:
         """Publish what is new on a topic at each look."""
         subscription = self.create_subscription(
-            JointState, topic, ignore, STATE_NEWEST, callback_group=self._polled
+            JointState, topic, ignore, NEWEST, callback_group=self._polled
         )
 
         def look() -> None:

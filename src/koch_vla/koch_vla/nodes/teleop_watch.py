@@ -15,9 +15,9 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 
-from koch_episodes.nodes.qos import DIAGNOSTICS, LATCHED, NEWEST
-from koch_episodes.nodes.session import Session
-from koch_rig.terminal import Part
+from koch_core.terminal import Part
+from koch_ros.qos import DIAGNOSTICS, LATCHED, NEWEST
+from koch_ros.session import Session
 from koch_vla.teleop_figures import ArmFigures, status_line
 
 PERIOD_S = 1.0

@@ -15,12 +15,12 @@ from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 
-from koch_episodes.errors import NoAnswerError
-from koch_episodes.nodes.process import NodeProcess
-from koch_episodes.nodes.qos import LATCHED
-from koch_episodes.nodes.session import ANSWER_TIMEOUT_S, Session
+from koch_core.errors import KochError
 from koch_episodes.recorder.plan import Step, Verb
-from koch_rig.errors import KochError
+from koch_ros.errors import NoAnswerError
+from koch_ros.process import NodeProcess
+from koch_ros.qos import LATCHED
+from koch_ros.session import ANSWER_TIMEOUT_S, Session
 
 _STALE_S = 3.0
 _PARAMETER_S = 5.0

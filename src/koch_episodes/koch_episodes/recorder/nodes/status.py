@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from koch_interfaces.msg import EpisodeStatus, StreamHealth
 
-from koch_episodes.nodes.qos import DIAGNOSTICS, LATCHED
 from koch_episodes.recorder.intake import Intake
 from koch_episodes.recorder.quality import Health, Light, worst
 from koch_episodes.recorder.session import Phase, Session
+from koch_ros.qos import DIAGNOSTICS, LATCHED
 
 if TYPE_CHECKING:
     from rclpy.node import Node

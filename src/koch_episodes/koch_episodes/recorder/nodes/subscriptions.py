@@ -17,7 +17,7 @@ from koch_episodes.recorder.intake import Intake, Source
 from koch_episodes.recorder.joint_watch import JointWatch
 from koch_episodes.recorder.quality import StreamMonitor
 from koch_episodes.recorder.wanted import WantedTopic
-from koch_rig.polled import PolledGroup, ignore, take_all
+from koch_ros.polled import PolledGroup, ignore, take_all
 
 if TYPE_CHECKING:
     from rclpy.node import Node

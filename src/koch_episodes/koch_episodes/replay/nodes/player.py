@@ -14,13 +14,13 @@ from koch_interfaces.msg import GuardStatus
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 
+from koch_core.errors import DecodeError, KochError
 from koch_episodes.decode import joint_vector
-from koch_episodes.errors import DecodeError, NoAnswerError
-from koch_episodes.nodes.qos import COMMAND, LATCHED, NEWEST
-from koch_episodes.nodes.session import Session
 from koch_episodes.replay.motion import Array, Motion
-from koch_rig.errors import KochError
 from koch_rig.joints import JOINT_NAMES
+from koch_ros.errors import NoAnswerError
+from koch_ros.qos import COMMAND, LATCHED, NEWEST
+from koch_ros.session import Session
 
 _APPROACH_SPEED = 0.6  # rad/s, mean
 _SHORTEST_APPROACH_S = 1.0

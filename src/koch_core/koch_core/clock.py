@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""A clock that only ticks, as /clock does, read between its ticks."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+_KEPT = 50  # ticks
+# A tick so far ahead of what was expected, in wall time, is a jump, and one so far behind.
+_AHEAD_NS, _BEHIND_NS = 200_000_000, 1_000_000_000
+_FIRST_NS = 10_000_000_000  # while the rate is not known
+# A tick that is so much later than the others has stopped the clock.
+_HOLD_NS = 20_000_000
+# An error of what is shown is made up for in this time, running at these shares of the rate.
+_CATCH_UP_NS = 100_000_000
+_SLOWEST, _FASTEST = 0.1, 3.0
+_SEGMENTS = 4
+
+
+class _Segment(NamedTuple):
+    """What is shown from one tick on."""
+
+    begin_ns: int
+    value_ns: int
+    rate: float
+    until_ns: int  # the clock stands still from then on
+
+    def at(self, now_ns: int) -> int:
+        return self.value_ns + round(self.rate * (min(now_ns, self.until_ns) - self.begin_ns))
+
+
+class TickedClock:
+    """Follows a clock of any speed without its steps.
+
+    A simulation announces its time every few milliseconds; at three times the real speed one
+    tick is fifteen of its milliseconds wide. Taken as they come, ticks would give two bus cycles
+    the same stamp, and would make commands look older or younger by a tick. So what is shown runs
+    on at the rate of the last ticks and approaches each new one by running faster or slower,
+    which also evens out that ticks are heard late on a busy computer. It never leads by more
+    than a late tick: a simulation that falls behind stops its clock.
+
+    One thread may call `tick`, any thread the rest.
+    """
+
+    def __init__(self) -> None:
+        self._ticks: deque[tuple[int, int]] = deque(maxlen=_KEPT)
+        self._rate = 0.0
+        self._segments: tuple[_Segment, ...] = (_Segment(0, 0, 0.0, 0),)  # newest last
+
+    @property
+    def rate(self) -> float:
+        """Its seconds per second; 0 before two ticks."""
+        return self._rate
+
+    def tick(self, value_ns: int, now_ns: int) -> None:
+        """Take a tick.
+
+        Args:
+            value_ns: What the clock shows.
+            now_ns: `time.monotonic_ns` when it was heard.
+        """
+        ticks, shown = self._ticks, self.at(now_ns)
+        off_ns = (value_ns - shown) / max(1.0, self._rate)
+        ahead_ns = _AHEAD_NS if self._rate > 0.0 else _FIRST_NS
+        jumped = not ticks or value_ns < ticks[-1][0] or not -_BEHIND_NS < off_ns < ahead_ns
+        if jumped or now_ns > self._segments[-1].until_ns + _AHEAD_NS:
+            ticks.clear()
+        ticks.append((value_ns, now_ns))
+        if jumped:
+            self._rate = 0.0
+            self._segments = (_Segment(now_ns, value_ns, 0.0, now_ns),)
+        else:
+            segment = self._segment(shown, now_ns)
+            self._segments = (*self._segments[1 - _SEGMENTS :], segment)
+
+    def at(self, now_ns: int) -> int:
+        """What the clock shows at an instant of `time.monotonic_ns`, now or a moment ago.
+
+        While the clock neither stops nor jumps, later instants have later values.
+        """
+        segments = self._segments
+        for segment in reversed(segments):
+            if now_ns >= segment.begin_ns:
+                return segment.at(now_ns)
+        return segments[0].at(now_ns)
+
+    def _segment(self, shown_ns: int, now_ns: int) -> _Segment:
+        """From what is shown now towards the newest tick."""
+        ticks = list(self._ticks)
+        n, half = len(ticks), len(ticks) // 2
+        value_0, now_0 = ticks[0]
+        values = [value - value_0 for value, _ in ticks]
+        nows = [now - now_0 for _, now in ticks]
+        if nows[-1] <= 0:
+            return _Segment(now_ns, shown_ns, 0.0, now_ns)
+        # The halves' means: single late ticks at either end would bend the rate.
+        span = sum(nows[-half:]) - sum(nows[:half])
+        rate = self._rate = (sum(values[-half:]) - sum(values[:half])) / span
+        error = ticks[-1][0] - shown_ns
+        chosen = max(_SLOWEST * rate, min(_FASTEST * rate, rate + error / _CATCH_UP_NS))
+        return _Segment(now_ns, shown_ns, chosen, now_ns + nows[-1] // (n - 1) + _HOLD_NS)
+
+
+def step_in_words(step_s: float) -> str:
+    """A step of the system clock for people."""
+    way = "forward" if step_s > 0.0 else "back"
+    return f"the system clock was set {way} by {abs(step_s):.3f} s"

@@ -1,0 +1,26 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Installs koch_core."""
+
+from setuptools import find_packages, setup
+
+NAME = "koch_core"
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    packages=find_packages(exclude=["test"]),
+    package_data={NAME: ["py.typed"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+    ],
+    install_requires=["setuptools"],
+    extras_require={"test": ["pytest"]},
+    python_requires=">=3.10",
+    zip_safe=False,
+    maintainer="The koch_vla authors",
+    maintainer_email="maintainers@koch-vla.org",
+    description="Files, terminals, clocks, streams and aligned frames; no ROS, no arm.",
+    license="Apache-2.0",
+)

@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Node parameters from a dataclass, on a real rclpy node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from koch_ros.parameters import (
+    ParameterError,
+    ParameterRefusedError,
+    declare,
+    described,
+    live_parameters,
+)
+
+pytestmark = pytest.mark.ros
+Make = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One parameter of each kind."""
+
+    rig: str = described("", "path of the rig file", required=True)
+    mode: str = described("slow", "how", choices=("slow", "fast"))
+    speed: float = described(0.5, "how fast [rad/s]", low=0.0, high=2.0, live=True)
+    count: int = described(3, "how many", low=1, high=9)
+    pose: tuple[float, ...] = described((0.0, 1.0), "where [rad]")
+    topics: tuple[str, ...] = described((), "which")
+
+
+@pytest.fixture
+def make_node() -> Iterator[Make]:
+    """Return a function that makes a node with parameter overrides."""
+    import rclpy
+    from rclpy.parameter import Parameter
+
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    nodes = []
+
+    def make(**overrides: Any) -> Any:
+        values = [Parameter(name, value=value) for name, value in overrides.items()]
+        nodes.append(rclpy.create_node("settings", context=context, parameter_overrides=values))
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+    context.try_shutdown()
+
+
+def read(node: Any) -> Settings:
+    return declare(node, Settings)
+
+
+def test_defaults_and_overrides(make_node: Make) -> None:
+    assert read(make_node(rig="r.yaml")) == Settings(rig="r.yaml")
+    given = {"mode": "fast", "speed": 2.0, "count": 9, "pose": [3.0, 4.0], "topics": ["/a"]}
+    assert read(make_node(rig="r.yaml", **given)) == Settings(
+        "r.yaml", "fast", 2.0, 9, (3.0, 4.0), ("/a",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "parameter rig: got '', expected path of the rig file"),
+        ({"rig": "r", "mode": "quick"}, "parameter mode: got 'quick', expected one of slow, fast"),
+    ],
+)
+def test_missing_and_unknown_texts_are_refused(
+    make_node: Make, given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ParameterError, match=said):
+        read(make_node(**given))
+
+
+@pytest.mark.parametrize(
+    "given", [{"speed": 2.1}, {"speed": float("nan")}, {"speed": 2}, {"count": 0}, {"mode": 7}]
+)
+def test_wrong_types_and_values_out_of_range_are_refused(
+    make_node: Make, given: dict[str, Any]
+) -> None:
+    with pytest.raises(ParameterRefusedError, match=rf"parameter {next(iter(given))} \("):
+        read(make_node(rig="r", **given))
+
+
+def test_only_live_parameters_change_while_the_node_runs(make_node: Make) -> None:
+    from rclpy.parameter import Parameter
+
+    node = make_node(rig="r.yaml")
+    read(node)
+    assert live_parameters(Settings) == ("speed",)
+    changed = [node.set_parameters([Parameter(name, value=value)])[0].successful
+               for name, value in (("speed", 1.5), ("count", 4), ("speed", 7.0))]  # fmt: skip
+    assert changed == [True, False, False]
+
+
+def test_descriptions_reach_ros2_param_describe(make_node: Make) -> None:
+    node = make_node(rig="r.yaml")
+    read(node)
+    descriptor = node.describe_parameter("speed")
+    assert descriptor.description == "how fast [rad/s]"
+    assert not descriptor.read_only
+    assert node.describe_parameter("count").integer_range[0].to_value == 9
