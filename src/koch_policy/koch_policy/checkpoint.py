@@ -5,7 +5,7 @@
     config.json, model.safetensors, policy_preprocessor.json, policy_postprocessor.json and the
     two safetensors files of statistics they name; koch.json holds what is ours alone.
 
-Checkpoints of LeRobot 0.3, whose statistics lie among the weights, are read too.
+Checkpoints of LeRobot 0.3, whose statistics are among the weights, are read too.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def save_checkpoint(
     statistics: Statistics,
     extras: Extras | None = None,
 ) -> None:
-    """Write a checkpoint folder whole or not at all (temporary folder, then rename)."""
+    """Write a checkpoint folder atomically (temporary folder, then rename)."""
     tensors = policy_tensors(model)
     with write_folder(Path(path)) as folder:
         write_json(folder / CONFIG, config_to_dict(config))

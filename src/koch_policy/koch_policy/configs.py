@@ -4,7 +4,7 @@
 
 Field names and defaults follow LeRobot's config.json (0.4 series), so that a checkpoint travels
 in both directions; `koch_policy.config_json` maps them to and from that file. The policies
-themselves stand in `koch_policy.policy_configs`.
+themselves are in `koch_policy.policy_configs`.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class UnknownPolicyError(PolicyError):
 
 
 class UnknownKeysError(PolicyError):
-    """A file holds keys that nobody reads."""
+    """A file holds keys that no code reads."""
 
     def __init__(self, where: str, keys: Iterable[str], known: Iterable[str]) -> None:
         super().__init__(

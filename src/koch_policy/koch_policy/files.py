@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that are written atomically."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from koch_policy.errors import CheckpointError
 
 @contextmanager
 def write_folder(path: Path) -> Iterator[Path]:
-    """Hand out a temporary sibling folder and put it in the place of `path` on success."""
+    """Yield a temporary sibling folder and put it in the place of `path` on success."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
@@ -35,7 +35,7 @@ def write_folder(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON, indented by four, whole or not at all."""
+    """Write JSON, indented by four, atomically."""
     write_whole(path, json.dumps(content, indent=4) + "\n")
 
 

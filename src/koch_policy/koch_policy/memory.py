@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Keeping the memory of freed tensors: on a CPU, asking the kernel for it anew is dear.
+"""Keeping the memory of freed tensors: on a CPU, asking the kernel for it again is expensive.
 
 A training step frees and takes gigabytes of feature maps. glibc hands blocks of this size back to
 the kernel at once, and the next ones are filled with zeros, page by page: for ACT on two images

@@ -53,7 +53,7 @@ class ZeroRange(Enum):
 class Affine:
     """One feature's map: normalised = x * scale + shift, restored = x * back_scale + back_shift.
 
-    The inverse is kept apart because LeRobot's 1e-8 stands only in the forward direction. For
+    The inverse is kept apart because LeRobot's 1e-8 is only in the forward direction. For
     vectors normalised = (x - centre) * scale + offset is the exact form: a joint that hardly moves
     far from zero has a scale so large that x * scale loses the digits that shift takes away again.
     """

@@ -85,7 +85,7 @@ def chosen_rig(path: Path | None) -> Path:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the verb.
+    """Run the subcommand.
 
     Returns:
         0 when the last run ended as asked, 1 when it was aborted.

@@ -84,7 +84,7 @@ def find_runs(folders: Sequence[Path]) -> Iterator[Run]:
     """Yield the runs at or below some folders, the newest first.
 
     Raises:
-        CheckpointError: A folder does not exist, or a run's files are damaged.
+        CheckpointError: A folder is missing, or a run's files are damaged.
     """
     found: list[Run] = []
     for folder in folders:

@@ -336,7 +336,7 @@ def test_a_human_takes_over_and_gives_back() -> None:
     ]
     assert begin <= stage.sink.events[0][0] <= begin + 0.05 * NS
     first = next(stamp for stamp in stage.stamps if stamp > begin)
-    assert 0.5 * NS <= first - released < 0.8 * NS  # the lease, then a new chunk
+    assert 0.5 * NS <= first - released < 0.8 * NS  # the source timeout, then a new chunk
     later = [request.tick for request, _, _ in stage.sink.chunks[chunks:]]
     assert stage.grid.time_ns(later[0]) > released, "nothing of the old plan is executed"
     assert stage.run.end is None

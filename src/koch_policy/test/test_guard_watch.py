@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from koch_policy.execution.guard_watch import GuardWatch, GuardWord
-from koch_policy.execution.takeover import LEASE_S, Takeover
+from koch_policy.execution.takeover import SOURCE_TIMEOUT_S, Takeover
 
 
 class Stage:
@@ -18,27 +18,27 @@ class Stage:
         self.ended: list[str] = []
         self.watch = GuardWatch("follower", self.ended.append, lambda: self.now)
 
-    def hear(self, still: str = "", count: int = 0, refused: int = 0) -> None:
+    def receive(self, still: str = "", count: int = 0, refused: int = 0) -> None:
         words = (("no stamp", refused),) if refused else ()
         self.watch.take(GuardWord(still, count, words))
 
 
 def test_a_stop_ends_the_run_and_forbids_the_next_until_it_is_lifted() -> None:
     stage = Stage()
-    stage.hear(count=7)
+    stage.receive(count=7)
     assert (stage.ended, stage.watch.blocked) == ([], "")
-    stage.hear("stopped: by hand", 8)
+    stage.receive("stopped: by hand", 8)
     assert stage.ended == ["follower: stopped: by hand"]
     assert "by hand" in stage.watch.blocked
-    stage.hear(count=8)
+    stage.receive(count=8)
     assert (len(stage.ended), stage.watch.blocked) == (1, "")
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_a_stop_that_was_lifted_between_two_words_ends_the_run_as_well(count: int) -> None:
     stage = Stage()
-    stage.hear(count=3)
-    stage.hear(count=3 + count)
+    stage.receive(count=3)
+    stage.receive(count=3 + count)
     assert len(stage.ended) == 1
     assert "stopped" in stage.ended[0]
     assert stage.watch.blocked == ""
@@ -46,7 +46,7 @@ def test_a_stop_that_was_lifted_between_two_words_ends_the_run_as_well(count: in
 
 def test_a_policy_node_that_comes_later_takes_the_count_as_it_is() -> None:
     stage = Stage()
-    stage.hear(count=12)
+    stage.receive(count=12)
     assert stage.ended == []
 
 
@@ -56,7 +56,7 @@ def test_refused_commands_end_a_run_when_they_are_many(
 ) -> None:
     stage, total = Stage(), 100
     for _ in range(20):
-        stage.hear(refused=total)
+        stage.receive(refused=total)
         stage.now, total = stage.now + every_s, total + each
     assert bool(stage.ended) is ends
     if ends:
@@ -77,5 +77,5 @@ def test_the_guards_word_counts_while_it_is_there_and_topics_do_without_it() -> 
     now[0] = 3.5  # the driver has died
     takeover.heard("replay", 9)
     assert takeover.driver() == ("replay", 9)
-    now[0] += LEASE_S + 0.1
+    now[0] += SOURCE_TIMEOUT_S + 0.1
     assert takeover.driver() is None

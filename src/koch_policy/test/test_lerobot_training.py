@@ -146,7 +146,7 @@ def test_what_was_trained_here_acts_alike_in_lerobot(
 
 
 def test_what_lerobot_saved_again_is_read(lerobot: Any, trained: dict[str, Path]) -> None:
-    """Fine-tuning there writes our configuration, processors and weights anew."""
+    """Fine-tuning there writes our configuration, processors and weights again."""
     if lerobot.version < (0, 4):
         pytest.skip("0.3 cannot read checkpoints whose statistics lie in processor files")
     lerobot.side("again", *trained.values())

@@ -60,7 +60,7 @@ class Arrival:
         entry: Row that is due at the tick at which the chunk became usable.
         rows: The chunk as it will be executed. The first one of a plan begins late where the arm
             stood still: its first row is repeated for the ticks that inference took.
-        usable: False when the whole chunk lies in the past, or belongs to a plan that was
+        usable: False when the whole chunk is in the past, or belongs to a plan that was
             cleared in the meantime.
         delay_s: Time from the observation to the chunk [s].
     """

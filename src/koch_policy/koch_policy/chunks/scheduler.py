@@ -53,7 +53,7 @@ class ChunkScheduler:
     """Runs one strategy on the grid. One thread calls it; inference happens elsewhere.
 
     Every tick executes exactly the row that was predicted for it. A late chunk is entered where
-    it is due, an older plan goes on until then, and what nobody predicted is not executed.
+    it is due, an older plan goes on until then, and what no chunk predicted is not executed.
 
     Args:
         strategy: Empty or cleared.
@@ -79,7 +79,7 @@ class ChunkScheduler:
         self.grid = grid
         self.executed = 0
         self.skipped = 0  # ticks that passed without a call of `action` while a plan was there
-        self.starved = 0  # ticks after the first action for which nobody had predicted one
+        self.starved = 0  # ticks after the first action for which no chunk had one
         self.expired = 0  # chunks that came when all their steps were over
         self._clock = clock
         self._is_still = is_still
@@ -156,7 +156,7 @@ class ChunkScheduler:
             self._pending = None
 
     def action(self, tick: int) -> Rows | None:
-        """The action of a tick (A,) in [rad]; None when nobody predicted it.
+        """The action of a tick (A,) in [rad]; None when no chunk predicted it.
 
         Raises:
             ValueError: The tick was asked for before.

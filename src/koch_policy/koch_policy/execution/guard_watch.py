@@ -19,7 +19,7 @@ class GuardWord:
     """A message of the guard, without ROS.
 
     Attributes:
-        still: Why the arm obeys nobody (stopped, or without torque); empty when it does.
+        still: Why the arm obeys no one (stopped, or without torque); empty when it does.
         stop_count: Stops and releases so far.
         refused: Refused commands of the policy so far, by the text of the reason.
     """

@@ -109,7 +109,7 @@ class ObservationBuilder:
         return found if isinstance(found, Missing) else None
 
     def observe(self, tick: int, tick_ns: int) -> Missing | None:
-        """Decode the frame of a tick and keep it; None when it is whole."""
+        """Decode the frame of a tick and keep it; None when nothing is missing."""
         found = self._read.assemble(tick_ns)
         if isinstance(found, Missing):
             return found
@@ -148,7 +148,7 @@ class ObservationBuilder:
             vector.begin()
 
     def forget_future(self, now_ns: int) -> None:
-        """Empty streams whose newest sample lies in the future: the clock was set back.
+        """Empty streams whose newest sample is in the future: the clock was set back.
 
         A full buffer drops its oldest sample, which every new one would be until then.
         """

@@ -59,7 +59,7 @@ class RunSettings:
         stale_abort_s: Streams may be missing for so long before the run is given up [s].
         start_timeout_s: The same before the first command [s].
         overrun_abort_s: The policy may leave the arm without an action for so long [s].
-        quiet_s: Time without commands after which the guard begins anew, softly [s].
+        quiet_s: Time without commands after which the guard begins again, softly [s].
     """
 
     task: str
@@ -208,11 +208,11 @@ class PolicyRun:
             return
         gone = self._builder.missing(tick_ns)
         if gone is not None:
-            self._starve(gone, tick_ns)
+            self._on_empty(gone, tick_ns)
             return
         self._alive_ns, self.last_missing = tick_ns, ""
-        self._act(tick, tick_ns)
-        self._think(tick, tick_ns)
+        self._send_action(tick, tick_ns)
+        self._request_chunk(tick, tick_ns)
         if self._stop is not None:
             self.conclude()
 
@@ -259,13 +259,13 @@ class PolicyRun:
             self._sink.intervention(stamp_ns, source, begins=True)
         self._driver = source
 
-    def _starve(self, gone: Missing, tick_ns: int) -> None:
+    def _on_empty(self, gone: Missing, tick_ns: int) -> None:
         """A stream is missing: command nothing, and give up after a while."""
         self.refusals += 1
         self.last_missing = ", ".join(reason.stream for reason in gone.reasons)
         waited = (tick_ns - self._alive_ns) / _NS
         self._action_ns = tick_ns
-        if waited > self.settings.quiet_s:  # the guard holds the pose by now: begin anew
+        if waited > self.settings.quiet_s:  # the guard holds the pose by now: begin again
             self.scheduler.clear()
         settings = self.settings
         limit = settings.stale_abort_s if self.commands else settings.start_timeout_s
@@ -273,7 +273,7 @@ class PolicyRun:
             self.request_end(Cause.STALE_STREAM, str(gone))
             self.conclude()
 
-    def _act(self, tick: int, tick_ns: int) -> None:
+    def _send_action(self, tick: int, tick_ns: int) -> None:
         action = self.scheduler.action(tick)
         if action is not None:
             self._action_ns = tick_ns
@@ -300,7 +300,7 @@ class PolicyRun:
             "or begin earlier (execution_steps)"
         )
 
-    def _think(self, tick: int, tick_ns: int) -> None:
+    def _request_chunk(self, tick: int, tick_ns: int) -> None:
         """Take in the observation and begin an inference when it is time."""
         due = self.scheduler.wants(tick) and self._worker.busy_s == 0.0
         if not due and not self._builder.has_history:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 POLICY = "policy"
 HUMAN = "teleop"
 OTHERS = ("trajectory", "replay")
-LEASE_S = 0.5
+SOURCE_TIMEOUT_S = 0.5
 """The guard's source timeout: so long after its last command a source keeps the arm."""
 # A guard says its state once a second; one that is silent for longer has died.
 _GUARD_SILENT_S = 3.0
@@ -24,14 +24,14 @@ class Takeover:
     test without an arm) every other source counts that was heard on its topic a moment ago.
 
     Args:
-        lease_s: How long a source counts after its last command [s].
+        timeout_s: How long a source counts after its last command [s].
         monotonic: Clock [s].
     """
 
     def __init__(
-        self, lease_s: float = LEASE_S, monotonic: Callable[[], float] = time.monotonic
+        self, timeout_s: float = SOURCE_TIMEOUT_S, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._lease_s = lease_s
+        self._timeout_s = timeout_s
         self._monotonic = monotonic
         self._heard: dict[str, tuple[float, int]] = {}
         self._guard: tuple[float, str, int] = (float("-inf"), "", 0)
@@ -43,7 +43,7 @@ class Takeover:
             self._heard[source] = (self._monotonic(), stamp_ns)
 
     def guard_says(self, source: str, stamp_ns: int) -> None:
-        """The guard follows this source now, or nobody where it is empty."""
+        """The guard follows this source now, no one where it is empty."""
         with self._lock:
             self._guard = (self._monotonic(), source, stamp_ns)
 
@@ -56,6 +56,6 @@ class Takeover:
                 return (source, stamp_ns) if source not in ("", POLICY) else None
             for source in (HUMAN, *OTHERS):
                 at, stamp_ns = self._heard.get(source, (float("-inf"), 0))
-                if now - at <= self._lease_s:
+                if now - at <= self._timeout_s:
                     return source, stamp_ns
         return None

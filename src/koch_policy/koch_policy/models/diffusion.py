@@ -4,7 +4,7 @@
 
 References:
     Chi et al. 2023, "Diffusion Policy" (arXiv 2303.04137), section III-A and figure 2: the CNN
-    variant; its objective stands in `koch_policy.models.denoiser`.
+    variant; its objective is in `koch_policy.models.denoiser`.
     Perez et al. 2017, "FiLM", equation 1: out = gamma(c) * x + beta(c).
     Janner et al. 2022, "Planning with Diffusion", appendix C: the U-Net.
 

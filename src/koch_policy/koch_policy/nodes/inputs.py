@@ -86,11 +86,11 @@ class Inputs:
         kind, value = _kind_of(rig, stream)
         sole = SoleSender()
 
-        def hear(message: Any, info: Mapping[str, Any]) -> None:
+        def receive(message: Any, info: Mapping[str, Any]) -> None:
             if sole.hears(sender_of(info), time.monotonic()):
                 push(stamp_ns(message.header.stamp), value(message))
 
-        subscription = node.create_subscription(kind, stream_topic(rig, stream), hear, NEWEST)
+        subscription = node.create_subscription(kind, stream_topic(rig, stream), receive, NEWEST)
         self._senders[subscription.topic_name] = sole
 
     def _look(self) -> None:

@@ -47,7 +47,9 @@ class PolicyParameters:
     )
     max_guidance: float = described(5.0, "bound on rtc's guidance weight", low=0.0, high=100.0)
     allow_mismatch: bool = described(False, "run although the rig's fingerprint differs")
-    open_clutch: bool = described(True, "open the leader's clutch when a run begins")
+    open_clutch: bool = described(
+        True, "release the leader's enable switch (clutch) when a run begins"
+    )
     stale_abort: float = described(
         0.5, "streams may be missing so long before a run is given up [s]", low=0.0, high=60.0
     )

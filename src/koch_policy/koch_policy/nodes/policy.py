@@ -162,7 +162,7 @@ class PolicyNode(Node):
     # -- start ----------------------------------------------------------------------------------
 
     def _load_and_listen(self) -> None:
-        """Load in the inference thread; meanwhile hear whether another policy node lives."""
+        """Load in the inference thread; meanwhile watch for another policy node."""
         failed: list[Exception] = []
         begin = time.monotonic()
 

@@ -22,7 +22,7 @@ from koch_ros.session import Session
 
 
 class NoPolicyNodeError(PolicyError):
-    """Nobody serves the action."""
+    """No node serves the action."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class PolicyProcess(NodeProcess):
         code = self.exit_code()
         if code is not None:
             raise NoPolicyNodeError(
-                f"its process ended with exit code {code}", "What it said stands above."
+                f"its process ended with exit code {code}", "Its output is above."
             )
 
 

@@ -18,7 +18,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from koch_policy.errors import PolicyError
 from koch_policy.execution import Cause, End, PolicyRun
-from koch_policy.execution.takeover import LEASE_S
+from koch_policy.execution.takeover import SOURCE_TIMEOUT_S
 
 if TYPE_CHECKING:
     from koch_policy.nodes.policy import PolicyNode
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _NODE = "policy_run"
 _POLL_S = 0.05
 _FEEDBACK_S = 0.5
-_CLUTCH_S = 2.0
+_SWITCH_S = 2.0
 _RESUME_S = 0.5
 
 
@@ -38,10 +38,10 @@ class RunServer:
 
     Args:
         policy: The node that runs policies.
-        clutch: Service of the leader's clutch.
+        enable_switch: Service of the leader's enable switch.
     """
 
-    def __init__(self, policy: PolicyNode, clutch: str) -> None:
+    def __init__(self, policy: PolicyNode, enable_switch: str) -> None:
         self._policy = policy
         self._busy = threading.Lock()
         # A `__node:=` for the process means the policy's node; local arguments win over it.
@@ -59,7 +59,7 @@ class RunServer:
         )
         self.node.create_service(Trigger, "policy/pause", self._on_pause, callback_group=group)
         self.node.create_service(Trigger, "policy/resume", self._on_resume, callback_group=group)
-        self._clutch = self.node.create_client(SetBool, clutch, callback_group=group)
+        self._enable_switch = self.node.create_client(SetBool, enable_switch, callback_group=group)
         self._executor = MultiThreadedExecutor(num_threads=3)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._executor.spin, name="actions", daemon=True)
@@ -95,7 +95,7 @@ class RunServer:
             handle.abort()
             return _result(None, End(Cause.REFUSED, policy.blocked))
         if not policy.settings.shadow and policy.settings.open_clutch:
-            self._open_clutch()
+            self._release_enable_switch()
         try:
             run = policy.begin(goal.task, float(goal.max_duration_s), goal.strategy)
         except PolicyError as exc:
@@ -129,17 +129,17 @@ class RunServer:
             time.sleep(_POLL_S)
         return not self._policy.blocked
 
-    def _open_clutch(self) -> None:
+    def _release_enable_switch(self) -> None:
         """Take the arm from the leader, where there is one; a failure shows as a pause."""
-        if self._policy.takeover.driver() is None or not self._clutch.service_is_ready():
+        if self._policy.takeover.driver() is None or not self._enable_switch.service_is_ready():
             return
-        future = self._clutch.call_async(SetBool.Request(data=False))
+        future = self._enable_switch.call_async(SetBool.Request(data=False))
         done = threading.Event()
         future.add_done_callback(lambda _: done.set())
-        if not done.wait(_CLUTCH_S):
-            self.node.get_logger().warning("the leader's clutch does not answer")
+        if not done.wait(_SWITCH_S):
+            self.node.get_logger().warning("the leader's enable switch does not answer")
             return
-        end = time.monotonic() + 2.0 * LEASE_S  # the leader's last command still has its lease
+        end = time.monotonic() + 2.0 * SOURCE_TIMEOUT_S
         while self._policy.takeover.driver() is not None and time.monotonic() < end:
             time.sleep(_POLL_S)
 

@@ -5,7 +5,7 @@
     CHECKPOINT/.koch_cache/<hash>/   exported networks; the hash covers weights, config and code
     CHECKPOINT/.koch_cache/choice.json   which runtime was faster, per machine and precision
 
-Where the checkpoint's folder cannot be written, the cache lies in the user's cache folder.
+Where the checkpoint's folder cannot be written, the cache is in the user's cache folder.
 """
 
 from __future__ import annotations

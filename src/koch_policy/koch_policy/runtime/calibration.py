@@ -92,7 +92,7 @@ def measure_action_error(
 def sample_observations(
     root: Path, checkpoint: Checkpoint, count: int = _FRAMES
 ) -> list[Observation]:
-    """Read observations that lie evenly over a dataset.
+    """Read observations spread evenly over a dataset.
 
     Raises:
         DatasetError: The dataset does not fit the policy; see `DatasetView`.

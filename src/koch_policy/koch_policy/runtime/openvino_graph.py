@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 # OpenVINO's converter reports each use over the network where this package is importable, and its
-# wheel brings it along. A robot's computer reports to nobody: as if it were not installed.
+# wheel brings it along. A robot's computer must not report: as if it were not installed.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 # OpenVINO 2026.4's code generator ("snippets") takes these in and then fails: it refuses a graph

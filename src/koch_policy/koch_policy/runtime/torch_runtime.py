@@ -111,7 +111,7 @@ class TorchEngine:
             return self.iterative.condition_from(self._moved(vectors), features)
 
     def evaluate(self, noisy: Tensor, time: Tensor, condition: Tensor) -> Tensor:
-        """Evaluate an iterative policy's network; the result lies where `noisy` does."""
+        """Evaluate an iterative policy's network; the result is where `noisy` is."""
         with self._autocast():
             out = self.iterative.evaluate(noisy.to(self._device), time.to(self._device), condition)
         return out.float().to(noisy.device)

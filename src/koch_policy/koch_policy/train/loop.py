@@ -161,7 +161,7 @@ class Trainer:
         checkpoint = load_checkpoint(folder / state.MODEL_FOLDER, zero_range=self._zero_range())
         if checkpoint.config != self.config:
             raise CheckpointError(
-                folder, "was made with another policy configuration", "Start anew."
+                folder, "was made with another policy configuration", "Start again."
             )
         if lines := self._differences(checkpoint):
             raise ResumeError(self.out, lines)

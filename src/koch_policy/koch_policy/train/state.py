@@ -6,7 +6,7 @@
     OUT/checkpoints/002000/training_state/     this module's files
     OUT/checkpoints/last                       link to the newest one
 
-Pickle is not used: tensors lie in safetensors files, the rest in JSON.
+Pickle is not used: tensors are in safetensors files, the rest in JSON.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def save_state(
     if torch.cuda.is_available():
         random["torch_cuda_rng_state"] = torch.cuda.get_rng_state()
     save_file(random, folder / _RANDOM)
-    if average is not None:  # the checkpoint holds the average, so the raw weights lie here
+    if average is not None:  # the checkpoint holds the average, so the raw weights are here
         raw = {
             key: value.detach().cpu().contiguous().clone()  # images' weights are channels-last
             for key, value in model.state_dict().items()
@@ -102,12 +102,12 @@ def load_state(
     for key, value in _tensors(folder / _OPTIMIZER).items():
         _, index, name = key.split("/")
         saved.setdefault(int(index), {})[name] = _laid_out(value, parameters, int(index))
-    whole = optimizer.state_dict()
-    whole["state"] = saved
+    state = optimizer.state_dict()
+    state["state"] = saved
     try:
-        optimizer.load_state_dict(whole)
+        optimizer.load_state_dict(state)
     except ValueError as exc:
-        raise CheckpointError(folder, f"optimiser does not fit ({exc})", "Start anew.") from exc
+        raise CheckpointError(folder, f"optimiser does not fit ({exc})", "Start again.") from exc
     random = _tensors(folder / _RANDOM)
     torch.set_rng_state(random["torch_rng_state"])
     if torch.cuda.is_available() and "torch_cuda_rng_state" in random:
