@@ -81,6 +81,11 @@ def test_every_part_is_a_package_with_requirements() -> None:
         assert (ROOT / "src" / package / "package.xml").is_file()
 
 
+def test_an_extra_is_left_out_with_its_part() -> None:
+    assert Options(without=("policy",)).skipped_packages == ("koch_policy", "koch_fastconv")
+    assert Options(without=("sim",)).skipped_packages == ("koch_sim",)
+
+
 def test_record_survives_and_a_torn_one_counts_as_none(tmp_path: Path) -> None:
     (tmp_path / ".venv").mkdir()
     assert read_record(tmp_path) is None
@@ -124,6 +129,11 @@ def test_a_build_is_stale_when_it_must_be_and_only_then(tmp_path: Path) -> None:
     assert third != second
     (root / "config" / "new.yaml").write_text("a: 2\n")  # installed as a link
     assert build_digest(root, options) == third
+    kernel = root / "src/koch_interfaces/kernel.c"
+    kernel.write_text("int one;\n")
+    fourth = build_digest(root, options)
+    kernel.write_text("int two;\n")
+    assert build_digest(root, options) != fourth
 
 
 def test_wheels_are_stale_when_a_pin_changes(tmp_path: Path) -> None:
