@@ -13,7 +13,7 @@ difference of an action from this project's torch f32 result, in standard deviat
 These machines are noisy, so both sides are measured in turn within one run: every round times each
 runtime once, LeRobot in a process of its own, and figures are taken over the rounds, as many as
 fit into `--seconds` per table (three at least). Before each call all rest for 50 ms. Diffusion is
-timed as it runs on an arm: each tick brings one new picture per camera, and the other step's
+timed as it runs on an arm: each tick brings one new image per camera, and the other step's
 features are known; `cold` has nothing to reuse. Training: forward, backward, clipping and
 optimiser on one batch in memory.
 
@@ -232,7 +232,7 @@ def chunk_rows(
 
 
 def on_an_arm(policy: EnginePolicy, checkpoint: Checkpoint) -> Callable[[], float]:
-    """A call that predicts on one new picture per camera; making the pictures is not timed."""
+    """A call that predicts on one new image per camera; making the images is not timed."""
     seeds = iter(range(10_000, 1_000_000))
 
     def call() -> float:
@@ -293,7 +293,7 @@ def training_rows(
 
 
 def training_batch(config: PolicyConfig, size: int) -> dict[str, torch.Tensor]:
-    """Return a made-up normalised training batch; pictures lie as the data loader gives them."""
+    """Return a made-up normalised training batch; images lie as the data loader gives them."""
     steps = (config.n_obs_steps,) if config.n_obs_steps > 1 else ()
     batch = {}
     for key, feature in config.input_features.items():
@@ -363,7 +363,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of timing, per table")
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"))
     parser.add_argument("--batch", type=int, default=4, help="of training; 0 leaves it out")
-    parser.add_argument("--quick", action="store_true", help="small pictures, three rounds")
+    parser.add_argument("--quick", action="store_true", help="small images, three rounds")
     parser.add_argument("--json", type=Path, dest="out", help="write the figures as JSON")
     options = parser.parse_args()
     if options.quick:

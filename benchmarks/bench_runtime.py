@@ -4,7 +4,7 @@
 
 graph: `koch up` on config/rig.sim.yaml with a policy process (untrained ACT: joint state and the
 camera `above` reduced to 128x96). Figures: camera stamp (the chunk carries it) -> first goal
-written that came from that picture; deviation of the command period (30 Hz, stamps of arrival) and
+written that came from that image; deviation of the command period (30 Hz, stamps of arrival) and
 of the goal period (100 Hz, stamps of writing); CPU of the policy's process (utime + stime); jerk
 at the seams of what was really commanded.
 
@@ -233,14 +233,14 @@ class Listener:
         from koch_interfaces.msg import ActionChunk
         from sensor_msgs.msg import CompressedImage, JointState
 
-        self.pictures: list[int] = []
+        self.images: list[int] = []
         self.goals: list[int] = []
         self.commands: list[float] = []
         self.commanded: list[tuple[int, tuple[float, ...]]] = []
         self.chunks: list[tuple[int, int, int, float]] = []
         add = node.create_subscription
         topic = "/cameras/above/image_raw/compressed"
-        add(CompressedImage, topic, lambda m: self.pictures.append(ns(m.header.stamp)), 50)
+        add(CompressedImage, topic, lambda m: self.images.append(ns(m.header.stamp)), 50)
         add(JointState, "/follower/joint_command",
             lambda m: self.goals.append(ns(m.header.stamp)), 100)  # fmt: skip
         add(JointState, "/follower/command/policy", self._on_command, 100)
@@ -257,12 +257,12 @@ class Listener:
     def forget(self) -> None:
         """Begin a new run."""
         for messages in (
-            self.pictures, self.goals, self.commands, self.commanded, self.chunks,
+            self.images, self.goals, self.commands, self.commanded, self.chunks,
         ):  # fmt: skip
             messages.clear()
 
     def latencies_s(self) -> list[float]:
-        """From the oldest sample of each observation, the picture, to its chunk's first goal."""
+        """From the oldest sample of each observation, the image, to its chunk's first goal."""
         goals = np.sort(self.goals)
         found = []
         for observed, first, entry, step_s in self.chunks:
@@ -304,7 +304,7 @@ def graph_rows(seconds: float) -> list[dict[str, Any]]:
                 client.wait_for_node(180.0, process)
                 listener = Listener(client.session.node)
                 end = time.monotonic() + 60.0
-                while not (listener.pictures and listener.goals) and time.monotonic() < end:
+                while not (listener.images and listener.goals) and time.monotonic() < end:
                     client.spin(0.2)
                 for strategy in ("queue", "blend", "temporal_ensemble"):
                     rows.append(measure(client, listener, process, strategy, seconds))

@@ -126,7 +126,7 @@ INLINE void forward(long stride, const Map *in, const Tile *tiles, long count, E
 enum { BYTE_ZERO = 128, BYTE_MOST = 127 };
 
 // `forward`, rounded to bytes: 128 is zero, and the largest of a tile's frequency is 127 from it,
-// over all channels. A scale for each tile and frequency, found anew each time, needs no calibration
+// over all channels. A scale for each tile and frequency, found each time, needs no calibration
 // and clips nothing. `units`: what one step stands for, `count` of each frequency.
 INLINE void forward_bytes(long stride, const Map *in, const Tile *tiles, long count,
                           unsigned char *to, long step, float *units, float *wide) {

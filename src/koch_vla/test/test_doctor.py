@@ -45,7 +45,8 @@ def test_json_holds_every_check_and_the_exit_code_follows_it(capsys, tmp_path):
 
 def test_it_runs_without_ros_and_without_a_rig(tmp_path):
     """A Python that sees only our sources: no site-packages, no rclpy, no numpy."""
-    sources = [p for p in sys.path if p.endswith(("/src/koch_vla", "/src/koch_rig"))]
+    ours = ("/src/koch_vla", "/src/koch_rig", "/src/koch_core", "/src/koch_ros")
+    sources = [p for p in sys.path if p.endswith(ours)]
     answer = subprocess.run(
         [sys.executable, "-S", "-m", "koch_vla", "doctor"],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sources)},
