@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from koch_core.terminal import complain, say
+from koch_ros.shared_topics import NAMESPACE_VARIABLE
 from koch_vla.errors import BenchmarksNotFoundError
 from koch_vla.machine import machine, versions
 from koch_vla.paths import find_shared
@@ -53,7 +54,9 @@ def name_of(script: Path) -> str:
 def run_script(script: Path, timeout_s: float) -> dict[str, Any]:
     """Run one script in a process of its own; its failure is a result as well."""
     started = time.monotonic()
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    # A script starts nodes of its own, under the names that it listens to.
+    environment = {k: v for k, v in os.environ.items() if k != NAMESPACE_VARIABLE}
+    environment |= {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     with tempfile.TemporaryDirectory(prefix="koch_bench_") as folder:
         path = Path(folder) / "result.json"
         try:

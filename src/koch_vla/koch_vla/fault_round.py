@@ -4,8 +4,9 @@
 
 The graph is the real one under `koch up` with recorder, teleoperation and a camera. The arms are
 servos emulated byte for byte on pseudo-terminals, the camera an MJPEG stream; the nodes take them
-for hardware. For each fault the round notes when a cause was named, and which; what the arm did;
-what was lost; and whether the graph was well again afterwards.
+for hardware. What a MuJoCo world can break is broken there as well. For each fault the round notes
+when a cause was named, and which; what the arm did; what was lost; and whether the graph was well
+again afterwards.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,10 @@ from koch_driver.emulator.faults import HARDWARE_ERRORS
 from koch_vla.machine import machine
 
 if TYPE_CHECKING:
-    from koch_vla.nodes.fault_bench import FaultBench
+    from koch_vla.nodes.fault_bench import BenchOfFaults, FaultBench
+    from koch_vla.nodes.simulated_bench import SimulatedBench
 
+EMULATED, SIMULATED = "emulated", "simulated"
 _CAUSE_TIMEOUT_S = 8.0
 _QUIET_S = 8.0
 _SHOWN = 180
@@ -48,14 +51,16 @@ class Fault:
             the fault is absorbed.
         heal: Mends it, beyond what is always mended after a fault.
         seconds: How long it lasts at least.
+        rig: EMULATED or SIMULATED.
     """
 
     kind: str
     name: str
-    inject: Callable[[FaultBench], None]
+    inject: Callable[[Any], None]
     cause: str = ""
-    heal: Callable[[FaultBench], None] = lambda bench: None
+    heal: Callable[[Any], None] = lambda bench: None
     seconds: float = 2.0
+    rig: str = EMULATED
 
 
 @dataclass(frozen=True)
@@ -69,11 +74,13 @@ class Outcome:
     arm: str
     lost: str
     well_again_s: float | None
+    rig: str = EMULATED
 
 
 def faults() -> list[Fault]:
     """The round, in an order in which the gentle ones come first."""
-    return [*_senders(), *_bus(), *_servos(), *_supply(), *_usb(), *_cameras(), *_processes()]
+    emulated = [_senders(), _bus(), _servos(), _supply(), _usb(), _cameras(), _processes()]
+    return [fault for kind in (*emulated, _simulated()) for fault in kind]
 
 
 def _bus() -> list[Fault]:
@@ -222,23 +229,61 @@ def _senders() -> list[Fault]:
     ]  # fmt: skip
 
 
-def _arm(action: str, *arguments: object) -> Callable[[FaultBench], None]:
+def _simulated() -> list[Fault]:
+    """What the MuJoCo world can break, and its processes; the hand of the expert drives."""
+    rows = [
+        Fault("process", f"{node} killed", _kill(node), f"{node.strip('/')}.*SIGKILL", seconds=4.0)
+        for node in ("/follower/teleop", "/leader/driver", "/follower/driver", "/cameras/left",
+                     "/recorder", "/world")
+    ]  # fmt: skip
+    rows += [
+        Fault("process", f"{node} hangs for 3 s", _hang(node), cause, seconds=3.0)
+        for node, cause in (
+            ("/follower/teleop", "guard.*teleop"),
+            ("/leader/driver", "teleop.*no joint states of leader"),
+            ("/follower/driver", "recorder.*follower"),
+            ("/cameras/left", "recorder.*left"),
+            ("/world", "follower: bus"),
+        )
+    ]
+    rows += [
+        Fault(kind, name, partial(_switch_off, switch), cause, seconds=3.0)
+        for kind, name, switch, cause in (
+            ("supply", "power away for 3 s", "follower/power", "follower: bus.*motors 1, 2, 3"),
+            ("supply", "the leader's power away for 3 s", "leader/power", "leader: bus"),
+            ("usb", "plug out for 3 s", "follower/plug", "follower: bus"),
+            ("usb", "the leader's plug out for 3 s", "leader/plug", "leader: bus"),
+            ("camera", "images are not coming", "cameras/left/run", "cameras/left.*no picture"),
+        )
+    ]
+    rows.append(
+        Fault("disk", "full in the middle of an episode", lambda b: b.fill_disk(), "cannot write",
+              lambda b: b.free_disk(), seconds=2.0)
+    )  # fmt: skip
+    return [replace(row, rig=SIMULATED) for row in rows]
+
+
+def _arm(action: str, *arguments: object) -> Callable[[Any], None]:
     return lambda bench: bench.arm(action, *arguments)
+
+
+def _switch_off(name: str, bench: SimulatedBench) -> None:
+    bench.switch_off(name)
 
 
 def _picture(kind: str, bench: FaultBench) -> None:
     bench.camera.kind = kind
 
 
-def _kill(node: str) -> Callable[[FaultBench], None]:
+def _kill(node: str) -> Callable[[Any], None]:
     return lambda bench: bench.kill(node)
 
 
-def _hang(node: str) -> Callable[[FaultBench], None]:
+def _hang(node: str) -> Callable[[Any], None]:
     return lambda bench: bench.hang(node, 3.0)
 
 
-def run_fault(bench: FaultBench, fault: Fault) -> Outcome:
+def run_fault(bench: BenchOfFaults, fault: Fault) -> Outcome:
     """Inject one fault into a graph that is well, watch, and mend."""
     bench.drive_by("sender" if fault.kind in ("sender", "clock") else "leader")
     bench.recover()
@@ -260,7 +305,7 @@ def run_fault(bench: FaultBench, fault: Fault) -> Outcome:
     fault.heal(bench)
     well_s = bench.recover()
     said = said.replace(f"{bench.folder}/run/", "")[:_SHOWN]
-    return Outcome(fault.kind, fault.name, cause_s, said, arm, lost, well_s)
+    return Outcome(fault.kind, fault.name, cause_s, said, arm, lost, well_s, fault.rig)
 
 
 def to_markdown(report: dict[str, Any]) -> str:
@@ -269,8 +314,8 @@ def to_markdown(report: dict[str, Any]) -> str:
     rows = [Outcome(**row) for row in report["faults"]]
     named = [row.cause_s for row in rows if row.cause_s is not None]
     median = statistics.median(named) if named else 0.0
-    silent = {(fault.kind, fault.name) for fault in faults() if not fault.cause}
-    absorbed = sum((row.kind, row.fault) in silent for row in rows)
+    silent = {(fault.rig, fault.kind, fault.name) for fault in faults() if not fault.cause}
+    absorbed = sum((row.rig, row.kind, row.fault) in silent for row in rows)
     lines = [
         f"Measured on {report['date']}: {len(rows)} faults. The cause of {len(named)} was named, "
         f"half of them within {median:.1f} s, the last after {max(named, default=0.0):.1f} s; "
@@ -281,7 +326,20 @@ def to_markdown(report: dict[str, Any]) -> str:
     ]
     if report["note"]:
         lines += [report["note"], ""]
-    lines += [
+    lines += _table([row for row in rows if row.rig == EMULATED])
+    simulated = [row for row in rows if row.rig == SIMULATED]
+    if simulated:
+        lines += [
+            "",
+            "On the simulated rig, a MuJoCo world in which the expert's hand drives:",
+            "",
+        ]
+        lines += _table(simulated)
+    return "\n".join(lines) + "\n"
+
+
+def _table(rows: Sequence[Outcome]) -> list[str]:
+    lines = [
         "| kind | fault | named after | what was said | the arm | lost | well again after |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -292,7 +350,7 @@ def to_markdown(report: dict[str, Any]) -> str:
         lines.append(
             f"| {row.kind} | {row.fault} | {cause} | {said} | {row.arm} | {row.lost} | {well} |"
         )
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def run(folder: Path, only: str = "", note: str = "") -> dict[str, Any]:
@@ -300,12 +358,15 @@ def run(folder: Path, only: str = "", note: str = "") -> dict[str, Any]:
 
     Args:
         folder: For ptys, log, episodes, report.
-        only: A regular expression over "kind fault"; empty for all.
+        only: A regular expression over "rig kind fault"; empty for all.
         note: A sentence about the machine for the report.
     """
-    from koch_vla.nodes.fault_bench import FaultBench  # rclpy only where a graph runs
+    # rclpy only where a graph runs
+    from koch_vla.nodes.fault_bench import FaultBench
+    from koch_vla.nodes.simulated_bench import SimulatedBench
 
-    wanted = [fault for fault in faults() if re.search(only, f"{fault.kind} {fault.name}")]
+    named = [(fault, f"{fault.rig} {fault.kind} {fault.name}") for fault in faults()]
+    wanted = [fault for fault, name in named if re.search(only, name)]
     report: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
@@ -313,26 +374,38 @@ def run(folder: Path, only: str = "", note: str = "") -> dict[str, Any]:
         "faults": [],
         "load_end": 0.0,
     }
-    with FaultBench(folder) as bench:
-        bench.recover()
-        for fault in wanted:
-            outcome = run_fault(bench, fault)
-            say(
-                f"{outcome.kind:8} {outcome.fault:44} "
-                f"{'-' if outcome.cause_s is None else f'{outcome.cause_s:.2f} s':8} "
-                f"{outcome.arm:30} {outcome.lost:24} {outcome.said}"
-            )
-            report["faults"].append(asdict(outcome))
-            report["load_end"] = os.getloadavg()[0]
-            (folder / "faults.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
+    benches: dict[str, Callable[[Path], BenchOfFaults]] = {
+        EMULATED: FaultBench,
+        SIMULATED: SimulatedBench,
+    }
+    for rig, make in benches.items():
+        rows = [fault for fault in wanted if fault.rig == rig]
+        if not rows:
+            continue
+        place = folder / rig
+        place.mkdir()
+        with make(place) as bench:
+            bench.recover()
+            for fault in rows:
+                outcome = run_fault(bench, fault)
+                _say_row(outcome)
+                report["faults"].append(asdict(outcome))
+                report["load_end"] = os.getloadavg()[0]
+                (folder / "faults.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
     return report
+
+
+def _say_row(row: Outcome) -> None:
+    after = "-" if row.cause_s is None else f"{row.cause_s:.2f} s"
+    say(f"{row.kind:8} {row.fault:44} {after:8} {row.arm:30} {row.lost:24} {row.said}")
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; 1 when a fault that has a cause was not named, or the graph not well."""
     parser = argparse.ArgumentParser(
         prog="koch bench faults",
-        description="Inject every fault into the emulated rig: what is said, done and lost.",
+        description="Inject every fault into the emulated rig, and into the simulated one "
+        "what its world can break: what is said, done and lost.",
     )
     parser.add_argument("--only", default="", metavar="REGEX", help="faults to run, such as servo")
     parser.add_argument("--note", default="", help="a sentence about the machine for the report")
@@ -344,11 +417,11 @@ def main(argv: Sequence[str]) -> int:
     (options.output / "faults.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
     (options.output / "faults.md").write_text(to_markdown(report), encoding="utf-8")
     say(f"{options.output / 'faults.json'}\n{options.output / 'faults.md'}")
-    by_name = {f"{fault.kind} {fault.name}": fault for fault in faults()}
+    causes = {(fault.rig, fault.kind, fault.name): fault.cause for fault in faults()}
     bad = [
         row
         for row in report["faults"]
         if row["well_again_s"] is None
-        or (row["cause_s"] is None and by_name[f"{row['kind']} {row['fault']}"].cause)
+        or (row["cause_s"] is None and causes[row["rig"], row["kind"], row["fault"]])
     ]
     return 1 if bad else 0

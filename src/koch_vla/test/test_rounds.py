@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from koch_vla.fault_round import Outcome, faults
+from koch_vla.fault_round import SIMULATED, Outcome, faults
 from koch_vla.fault_round import to_markdown as faults_page
 from koch_vla.soak import EDGES, MemoryStats, TopicStats
 from koch_vla.soak import to_markdown as soak_page
@@ -26,7 +26,10 @@ def test_the_round_has_a_fault_of_every_kind_and_forty_rows() -> None:
     assert len(rows) >= 40
     kinds = {"servo", "bus", "supply", "usb", "camera", "process", "disk", "clock", "sender"}
     assert {row.kind for row in rows} == kinds
-    assert len({(row.kind, row.name) for row in rows}) == len(rows)
+    assert len({(row.rig, row.kind, row.name) for row in rows}) == len(rows)
+    simulated = [row for row in rows if row.rig == SIMULATED]
+    assert len(simulated) >= 10
+    assert {row.kind for row in simulated} == {"supply", "usb", "camera", "process", "disk"}
     for row in rows:
         re.compile(row.cause)
 
@@ -34,8 +37,11 @@ def test_the_round_has_a_fault_of_every_kind_and_forty_rows() -> None:
 def test_every_row_of_the_round_is_on_the_page() -> None:
     """The page holds a run of this round, not of an older one."""
     text = PAGE.read_text(encoding="utf-8")
+    emulated, heading, simulated = text.partition("On the simulated rig, ")
+    assert heading
     for row in faults():
-        assert f"| {row.kind} | {row.name} |" in text
+        page = simulated if row.rig == SIMULATED else emulated
+        assert f"| {row.kind} | {row.name} |" in page
 
 
 def test_a_fault_without_cause_or_recovery_shows_in_the_table() -> None:

@@ -13,6 +13,7 @@ import resource
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.rig import ColorMode
 from koch_ros.qos import LATCHED
+from koch_ros.shared_topics import chosen_namespace, namespace_arguments
 from koch_vla.nodes.running_graph import RunningGraph, by_name, seconds_of
 from koch_vla.paths import find_shared
 
@@ -118,113 +120,64 @@ class CameraFeed:
         self._server.close()
 
 
-class FaultBench:
-    """The graph, its hardware, a sender of commands, and what could be seen since `begin`."""
+class BenchOfFaults(ABC):
+    """A running graph under faults, and what could be seen since `begin`; kinds of rigs follow.
+
+    Attributes:
+        folder: For ptys, log and episodes.
+        graph: What runs.
+    """
+
+    graph: RunningGraph
 
     def __init__(self, folder: Path) -> None:
-        """Prepare a rig in a folder; entering starts everything."""
+        """Prepare; entering starts everything."""
         self.folder = folder
         self._stack = ExitStack()
-        self._mode = "good"
-        self._by = "leader"
         self._limits: tuple[int, int] | None = None
         self._log_place = 0
         self._begin_s = 0.0
         self._hung: list[threading.Timer] = []
-        self._second: Any = None
-        self._off: dict[str, set[str]] = {"follower": set(), "leader": set()}
-
-    def __enter__(self) -> FaultBench:
-        stack = self._stack
-        self.camera = CameraFeed()
-        stack.callback(self.camera.close)
-        rig_file = self._write_rig(self.camera.url)
-        request_realtime()
-        run = self.folder / "run"
-        run.mkdir()
-        os.environ["KOCH_RUN_DIR"] = str(run)
-        rig = load_rig(rig_file)
-        self._chains = {name: stack.enter_context(build_chain(rig, name)) for name in rig.arms}
-        self.graph = stack.enter_context(RunningGraph(self.folder, rig_file))
-        self._node = Node("fault_bench", context=self.graph.watcher.context)
-        self._publisher = self._node.create_publisher(
-            JointState, "/follower/command/policy", QoSProfile(depth=1)
-        )
         self._guard_said: list[tuple[float, str]] = []
         self._counts: dict[str, int] = {}
-        self._node.create_subscription(
-            GuardStatus, "/follower/guard_status", self._on_guard, LATCHED
-        )
-        executor = SingleThreadedExecutor(context=self.graph.watcher.context)
-        executor.add_node(self._node)
-        threading.Thread(target=executor.spin, daemon=True).start()
-        stack.callback(executor.shutdown)
-        self._home = [0.0, 0.0, 0.0, 0.0, 0.0, -0.5]
-        self._stop = threading.Event()
-        self._sender = threading.Thread(target=self._send_all, daemon=True)
-        self._sender.start()
-        stack.callback(self._node.destroy_node)
-        stack.callback(self._stop.set)
+
+    def __enter__(self) -> BenchOfFaults:
+        self._start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        self._sender.join(2.0)
         self._stack.__exit__(None, None, None)
 
-    def _write_rig(self, url: str) -> Path:
-        """The emulated rig with a camera, and without `simulation`: a real one to every node."""
-        source = find_shared("config/rig.emulated.yaml")
-        assert source is not None
-        text = source.read_text(encoding="utf-8")
-        text = re.sub(r"^simulation:.*\n", "", text, flags=re.MULTILINE)
-        text = text.replace("calibration: ", f"calibration: {source.parent}/")
-        height, width = _SIZE
-        text = text.replace(
-            "\nlimits:", _CAMERA.format(url=url, width=width, height=height) + "\nlimits:"
+    @abstractmethod
+    def _start(self) -> None:
+        """Start the graph and its hardware."""
+
+    @abstractmethod
+    def drive_by(self, who: str) -> None:
+        """Let the leader's hand ("leader") or a policy ("sender") move the arm."""
+
+    @abstractmethod
+    def lost(self) -> str:
+        """What did not come: gaps in the states, images."""
+
+    @abstractmethod
+    def recover(self) -> float | None:
+        """Mend everything; seconds until the arm follows again, None if it never did."""
+
+    def _listen(self) -> None:
+        """Hear the follower's guard, in a thread of its own."""
+        context = self.graph.watcher.context
+        self._node = Node("fault_bench", context=context)
+        self._node.create_subscription(
+            GuardStatus, "follower/guard_status", self._on_guard, LATCHED
         )
-        text = text.replace(
-            "\nfeatures:", "\n  cameras/above: {max_age_ms: 150}\n\nfeatures:\n"
-            "  observation.images.above: {stream: cameras/above}",
-        )  # fmt: skip
-        path = self.folder / "rig.faults.yaml"
-        path.write_text(text, encoding="utf-8")
-        return path
+        executor = SingleThreadedExecutor(context=context)
+        executor.add_node(self._node)
+        threading.Thread(target=executor.spin, daemon=True).start()
+        self._stack.callback(executor.shutdown)
+        self._stack.callback(self._node.destroy_node)
 
     # -- switches -------------------------------------------------------------------------------
-
-    def arm(self, action: str, *arguments: object) -> None:
-        """A fault of the follower's emulator."""
-        self._do("follower", action, *arguments)
-
-    def leader(self, action: str, *arguments: object) -> None:
-        """A fault of the leader's emulator."""
-        self._do("leader", action, *arguments)
-
-    def _do(self, arm: str, action: str, *arguments: object) -> None:
-        self._off[arm].add(action)
-        getattr(self._chains[arm].faults, action)(*arguments)
-
-    def hold(self, joint: str) -> None:
-        """Somebody holds a joint where it is."""
-        angle = by_name(self.graph.watcher.states[-1])[JOINT_NAMES.index(joint)]
-        self.arm("hold", joint, float(angle))
-
-    def restart(self, joint: str) -> None:
-        """One servo restarts, as at a dip of its supply."""
-        servo = self._chains["follower"].servo(joint)
-        servo.power_up(servo.shaft_rad)
-
-    def limp(self, joint: str) -> None:
-        """A servo's torque is off without anybody having asked."""
-        self._chains["follower"].servo(joint).set("Torque_Enable", 0)
-
-    def blink(self, what: str, seconds: float) -> None:
-        """Power or plug away for a moment."""
-        off, on = {"power": ("power_cut", "power_return"), "plug": ("unplug", "replug")}[what]
-        self.arm(off)
-        time.sleep(seconds)
-        self.arm(on)
 
     def kill(self, node: str) -> None:
         """SIGKILL a node."""
@@ -243,6 +196,12 @@ class FaultBench:
         timer.start()
         self._hung.append(timer)
 
+    def _wait_for_the_hung(self) -> None:
+        """Wait until every process that was stopped goes on."""
+        for timer in self._hung:
+            timer.join()
+        self._hung.clear()
+
     def fill_disk(self) -> None:
         """Record an episode; writing fails after a megabyte, as on a full disk."""
         pid = self.graph.pids()["/recorder"]
@@ -254,79 +213,6 @@ class FaultBench:
         """There is room again."""
         assert self._limits is not None
         resource.prlimit(self.graph.pids()["/recorder"], resource.RLIMIT_FSIZE, self._limits)
-
-    def send(self, mode: str) -> None:
-        """What the sender does wrong."""
-        self._mode = mode
-
-    def second_sender(self) -> None:
-        """Somebody else sends on the same topic."""
-        context = rclpy.Context()
-        rclpy.init(args=[], context=context)
-        node = Node("second_sender", context=context)
-        publisher = node.create_publisher(
-            JointState, "/follower/command/policy", QoSProfile(depth=1)
-        )
-        stop = threading.Event()
-
-        def send() -> None:
-            while not stop.wait(1.0 / _HZ):
-                publisher.publish(self._message([0.5, 0.1, 0.1, 0.0, 0.5, -0.5], time.time_ns()))
-            node.destroy_node()
-            context.try_shutdown()
-
-        thread = threading.Thread(target=send, daemon=True)
-        thread.start()
-        self._second = (stop, thread)
-
-    def one_sender(self) -> None:
-        """The other one has gone."""
-        stop, thread = self._second
-        stop.set()
-        thread.join(2.0)
-
-    # -- the sender -----------------------------------------------------------------------------
-
-    def _message(self, positions: list[float], stamp_ns: int) -> JointState:
-        message = JointState(name=list(JOINT_NAMES), position=positions)
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
-        return message
-
-    def drive_by(self, who: str) -> None:
-        """Let the leader's hand ("leader") or a policy ("sender") move the arm."""
-        self._by = who
-        with suppress(AssertionError):
-            self.graph.call(SetBool, "/follower/teleop/clutch", data=who == "leader")
-
-    def _send_all(self) -> None:
-        """A slow swing of all joints, by the leader or as `send` asked for."""
-        begin = time.monotonic()
-        leader = self._chains["leader"].faults
-        while not self._stop.wait(1.0 / (500.0 if self._mode == "flood" else _HZ)):
-            swing = math.sin(1.5 * (time.monotonic() - begin))
-            pose = [a + 0.25 * swing for a in self._home]
-            if self._by == "leader":
-                for joint, angle in zip(JOINT_NAMES[:-1], pose, strict=False):
-                    leader.hold(joint, angle)
-                continue
-            stamp_ns = time.time_ns() + {"old": -(10**9), "future": 10**9}.get(self._mode, 0)
-            message = self._message(self._spoilt(pose), stamp_ns)
-            if self._mode == "names":
-                message.name = list(JOINT_NAMES[:-1])
-            if self._mode != "silent":
-                self._publisher.publish(message)
-
-    def _spoilt(self, pose: list[float]) -> list[float]:
-        """The positions that the sender's fault makes of a pose."""
-        if self._mode == "nan":
-            return [math.nan, *pose[1:]]
-        if self._mode == "jump":
-            return [pose[0] + (1.0 if time.time() % 1.0 < 0.5 else 0.0), *pose[1:]]
-        if self._mode == "table":
-            return [pose[0], -1.4, 0.0, 0.2, *pose[4:]]
-        if self._mode == "limits":
-            return [9.0, *pose[1:]]
-        return pose
 
     # -- what can be seen -----------------------------------------------------------------------
 
@@ -399,6 +285,180 @@ class FaultBench:
         way = float(np.ptp([by_name(m) for m in states], axis=0).max())
         return f", moved {way:.2f} rad" if way > 0.05 else ""
 
+    def _follows(self) -> bool:
+        goals = self.graph.watcher.goals[-60:]
+        if len(goals) < 60 or time.time() - seconds_of(goals[-1][1]) > 0.3:
+            return False
+        return bool(np.ptp([by_name(m) for _, m in goals], axis=0).max() > _HELD_RAD)
+
+
+class FaultBench(BenchOfFaults):
+    """The graph on emulated arms and a camera, with a sender of commands."""
+
+    def __init__(self, folder: Path) -> None:
+        """Prepare a rig in a folder; entering starts everything."""
+        super().__init__(folder)
+        self._mode = "good"
+        self._by = "leader"
+        self._second: Any = None
+        self._off: dict[str, set[str]] = {"follower": set(), "leader": set()}
+
+    def _start(self) -> None:
+        stack = self._stack
+        self.camera = CameraFeed()
+        stack.callback(self.camera.close)
+        rig_file = self._write_rig(self.camera.url)
+        request_realtime()
+        run = self.folder / "run"
+        run.mkdir()
+        os.environ["KOCH_RUN_DIR"] = str(run)
+        rig = load_rig(rig_file)
+        self._chains = {name: stack.enter_context(build_chain(rig, name)) for name in rig.arms}
+        self.graph = stack.enter_context(RunningGraph(self.folder, rig_file))
+        self._listen()
+        self._publisher = self._node.create_publisher(
+            JointState, "follower/command/policy", QoSProfile(depth=1)
+        )
+        self._home = [0.0, 0.0, 0.0, 0.0, 0.0, -0.5]
+        self._stop = threading.Event()
+        self._sender = threading.Thread(target=self._send_all, daemon=True)
+        self._sender.start()
+        stack.callback(self._stop.set)
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._sender.join(2.0)
+        super().__exit__(*exc)
+
+    def _write_rig(self, url: str) -> Path:
+        """The emulated rig with a camera, and without `simulation`: a real one to every node."""
+        source = find_shared("config/rig.emulated.yaml")
+        assert source is not None
+        text = source.read_text(encoding="utf-8")
+        text = re.sub(r"^simulation:.*\n", "", text, flags=re.MULTILINE)
+        text = text.replace("calibration: ", f"calibration: {source.parent}/")
+        height, width = _SIZE
+        text = text.replace(
+            "\nlimits:", _CAMERA.format(url=url, width=width, height=height) + "\nlimits:"
+        )
+        text = text.replace(
+            "\nfeatures:", "\n  cameras/above: {max_age_ms: 150}\n\nfeatures:\n"
+            "  observation.images.above: {stream: cameras/above}",
+        )  # fmt: skip
+        path = self.folder / "rig.faults.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    # -- switches -------------------------------------------------------------------------------
+
+    def arm(self, action: str, *arguments: object) -> None:
+        """A fault of the follower's emulator."""
+        self._do("follower", action, *arguments)
+
+    def leader(self, action: str, *arguments: object) -> None:
+        """A fault of the leader's emulator."""
+        self._do("leader", action, *arguments)
+
+    def _do(self, arm: str, action: str, *arguments: object) -> None:
+        self._off[arm].add(action)
+        getattr(self._chains[arm].faults, action)(*arguments)
+
+    def hold(self, joint: str) -> None:
+        """Somebody holds a joint where it is."""
+        angle = by_name(self.graph.watcher.states[-1])[JOINT_NAMES.index(joint)]
+        self.arm("hold", joint, float(angle))
+
+    def restart(self, joint: str) -> None:
+        """One servo restarts, as at a dip of its supply."""
+        servo = self._chains["follower"].servo(joint)
+        servo.power_up(servo.shaft_rad)
+
+    def limp(self, joint: str) -> None:
+        """A servo's torque is off without anybody having asked."""
+        self._chains["follower"].servo(joint).set("Torque_Enable", 0)
+
+    def blink(self, what: str, seconds: float) -> None:
+        """Power or plug away for a moment."""
+        off, on = {"power": ("power_cut", "power_return"), "plug": ("unplug", "replug")}[what]
+        self.arm(off)
+        time.sleep(seconds)
+        self.arm(on)
+
+    def send(self, mode: str) -> None:
+        """What the sender does wrong."""
+        self._mode = mode
+
+    def second_sender(self) -> None:
+        """Somebody else sends on the same topic."""
+        context = rclpy.Context()
+        rclpy.init(args=namespace_arguments(chosen_namespace()), context=context)
+        node = Node("second_sender", context=context)
+        publisher = node.create_publisher(
+            JointState, "follower/command/policy", QoSProfile(depth=1)
+        )
+        stop = threading.Event()
+
+        def send() -> None:
+            while not stop.wait(1.0 / _HZ):
+                publisher.publish(self._message([0.5, 0.1, 0.1, 0.0, 0.5, -0.5], time.time_ns()))
+            node.destroy_node()
+            context.try_shutdown()
+
+        thread = threading.Thread(target=send, daemon=True)
+        thread.start()
+        self._second = (stop, thread)
+
+    def one_sender(self) -> None:
+        """The other one has gone."""
+        stop, thread = self._second
+        stop.set()
+        thread.join(2.0)
+
+    # -- the sender -----------------------------------------------------------------------------
+
+    def _message(self, positions: list[float], stamp_ns: int) -> JointState:
+        message = JointState(name=list(JOINT_NAMES), position=positions)
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
+        return message
+
+    def drive_by(self, who: str) -> None:
+        """Let the leader's hand ("leader") or a policy ("sender") move the arm."""
+        self._by = who
+        with suppress(AssertionError):
+            self.graph.call(SetBool, "follower/teleop/clutch", data=who == "leader")
+
+    def _send_all(self) -> None:
+        """A slow swing of all joints, by the leader or as `send` asked for."""
+        begin = time.monotonic()
+        leader = self._chains["leader"].faults
+        while not self._stop.wait(1.0 / (500.0 if self._mode == "flood" else _HZ)):
+            swing = math.sin(1.5 * (time.monotonic() - begin))
+            pose = [a + 0.25 * swing for a in self._home]
+            if self._by == "leader":
+                for joint, angle in zip(JOINT_NAMES[:-1], pose, strict=False):
+                    leader.hold(joint, angle)
+                continue
+            stamp_ns = time.time_ns() + {"old": -(10**9), "future": 10**9}.get(self._mode, 0)
+            message = self._message(self._spoilt(pose), stamp_ns)
+            if self._mode == "names":
+                message.name = list(JOINT_NAMES[:-1])
+            if self._mode != "silent":
+                self._publisher.publish(message)
+
+    def _spoilt(self, pose: list[float]) -> list[float]:
+        """The positions that the sender's fault makes of a pose."""
+        if self._mode == "nan":
+            return [math.nan, *pose[1:]]
+        if self._mode == "jump":
+            return [pose[0] + (1.0 if time.time() % 1.0 < 0.5 else 0.0), *pose[1:]]
+        if self._mode == "table":
+            return [pose[0], -1.4, 0.0, 0.2, *pose[4:]]
+        if self._mode == "limits":
+            return [9.0, *pose[1:]]
+        return pose
+
+    # -- what can be seen -----------------------------------------------------------------------
+
     def lost(self) -> str:
         """What did not come: gaps in the states, images."""
         watcher = self.graph.watcher
@@ -425,9 +485,7 @@ class FaultBench:
             if "unplug" in off and "replug" not in off:
                 chain.faults.replug()
             off.clear()
-        for timer in self._hung:
-            timer.join()
-        self._hung.clear()
+        self._wait_for_the_hung()
         asked_s = 0.0
         while time.monotonic() - begin_s < _WELL_S:
             if self._well():
@@ -441,12 +499,6 @@ class FaultBench:
     def _ask(self) -> None:
         with suppress(AssertionError):  # a service that is not there yet
             self.graph.take_up(engage=self._by == "leader")
-
-    def _follows(self) -> bool:
-        goals = self.graph.watcher.goals[-60:]
-        if len(goals) < 60 or time.time() - seconds_of(goals[-1][1]) > 0.3:
-            return False
-        return bool(np.ptp([by_name(m) for _, m in goals], axis=0).max() > _HELD_RAD)
 
     def _well(self) -> bool:
         watcher = self.graph.watcher

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from koch_interfaces.msg import EpisodeStatus, TaskState
+from koch_interfaces.msg import EpisodeStatus, GuardStatus, TaskState
 from koch_interfaces.srv import ResetWorld, StartEpisode, StopEpisode
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -32,6 +32,8 @@ from std_srvs.srv import SetBool, Trigger
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.rig import Rig
+from koch_ros.qos import LATCHED
+from koch_ros.shared_topics import chosen_namespace, namespace_arguments
 from koch_vla.paths import find_shared
 
 RIG_FILE = find_shared("config/rig.sim.yaml") or Path("config/rig.sim.yaml")
@@ -64,7 +66,9 @@ def free_port() -> int:
 class Watcher(Node):
     """Hears what the graph says. Lists only grow; they may be read from any thread."""
 
-    def __init__(self, context: rclpy.Context, cameras: Iterable[str]) -> None:
+    def __init__(
+        self, context: rclpy.Context, arms: Iterable[str], cameras: Iterable[str]
+    ) -> None:
         super().__init__("watcher", context=context)
         self.goals: list[tuple[int, JointState]] = []  # publication number, message
         self.states: list[JointState] = []
@@ -72,21 +76,35 @@ class Watcher(Node):
         self.task: TaskState | None = None
         self.episodes: EpisodeStatus | None = None
         self.pictures = dict.fromkeys(cameras, 0)
-        self.create_subscription(JointState, "/follower/joint_command", self._on_goal, _RELIABLE)
+        self.guard_said: dict[str, GuardStatus] = {}  # newest, by arm
+        self.read = dict.fromkeys(arms, 0)  # joint states, by arm
+        for arm in self.read:
+            self._watch_arm(arm)
+        self.create_subscription(JointState, "follower/joint_command", self._on_goal, _RELIABLE)
         self.create_subscription(
-            JointState, "/follower/joint_states", self.states.append, _RELIABLE
+            JointState, "follower/joint_states", self.states.append, _RELIABLE
         )
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 100)
-        self.create_subscription(TaskState, "/sim/task_state", self._on_task, 10)
-        self.create_subscription(EpisodeStatus, "/episodes/status", self._on_episodes, 10)
+        self.create_subscription(TaskState, "sim/task_state", self._on_task, 10)
+        self.create_subscription(EpisodeStatus, "episodes/status", self._on_episodes, 10)
         for name in self.pictures:
             self._count_pictures(name)
+
+    def _watch_arm(self, arm: str) -> None:
+        def keep(message: GuardStatus) -> None:
+            self.guard_said[arm] = message
+
+        def count(_: bytes) -> None:
+            self.read[arm] += 1
+
+        self.create_subscription(GuardStatus, f"{arm}/guard_status", keep, LATCHED)
+        self.create_subscription(JointState, f"{arm}/joint_states", count, 10, raw=True)
 
     def _count_pictures(self, name: str) -> None:
         def count(_: bytes) -> None:
             self.pictures[name] += 1
 
-        topic = f"/cameras/{name}/image_raw/compressed"
+        topic = f"cameras/{name}/image_raw/compressed"
         self.create_subscription(CompressedImage, topic, count, 1, raw=True)
 
     def _on_goal(self, message: JointState, info: dict[str, Any]) -> None:
@@ -128,6 +146,7 @@ class RunningGraph:
         }
         self.domain_id = int(os.environ["ROS_DOMAIN_ID"])  # of the nodes, whatever follows
         self.broken: set[str] = set()  # nodes that a test has killed
+        self._namespace = chosen_namespace()  # koch up takes it from the environment as well
         self._context = rclpy.Context()
         self._executor: SingleThreadedExecutor | None = None
         self._clients: dict[str, Any] = {}
@@ -139,8 +158,12 @@ class RunningGraph:
         self._up = subprocess.Popen(
             command, env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
         )
-        rclpy.init(args=[], context=self._context, signal_handler_options=SignalHandlerOptions.NO)
-        self.watcher = Watcher(self._context, self.rig.cameras)
+        rclpy.init(
+            args=namespace_arguments(self._namespace),
+            context=self._context,
+            signal_handler_options=SignalHandlerOptions.NO,
+        )
+        self.watcher = Watcher(self._context, self.rig.arms, self.rig.cameras)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.watcher)
         self._thread = threading.Thread(target=self._spin, daemon=True)
@@ -169,7 +192,7 @@ class RunningGraph:
     # -- the nodes ------------------------------------------------------------------------------
 
     def pids(self) -> dict[str, int]:
-        """The process of each node by full name, as the supervisor's children stand in /proc."""
+        """The process of each node by its name within the rig, as the supervisor's children."""
         found = {}
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
@@ -180,7 +203,9 @@ class RunningGraph:
             names = dict(word.split(":=", 1) for word in words if word.startswith("__n"))
             if parent == self._up.pid and len(names) == 2:
                 full = f"{names['__ns'].rstrip('/')}/{names['__node']}"
-                found[full] = int(stat.parent.name)
+                found[full.removeprefix(f"/{self._namespace}" * bool(self._namespace))] = int(
+                    stat.parent.name
+                )
         return found
 
     def kill(self, node: str) -> int:
@@ -206,7 +231,7 @@ class RunningGraph:
     # -- services -------------------------------------------------------------------------------
 
     def call(self, kind: Any, name: str, **fields: Any) -> Any:
-        """Call a service and wait for its answer."""
+        """Call a service, named within the rig's namespace, and wait for its answer."""
         client = self._client(kind, name)
         wait_for(client.service_is_ready, f"service {name}")
         future = client.call_async(kind.Request(**fields))
@@ -214,29 +239,30 @@ class RunningGraph:
         return future.result()
 
     def _client(self, kind: Any, name: str) -> Any:
+        name = name.lstrip("/")
         if name not in self._clients:
             self._clients[name] = self.watcher.create_client(kind, name)
         return self._clients[name]
 
     def switch(self, name: str, works: bool) -> None:
         """Break or mend something of the simulated hardware."""
-        assert self.call(SetBool, f"/sim/{name}", data=works).success
+        assert self.call(SetBool, f"sim/{name}", data=works).success
 
     def start_episode(self, patience_s: float = PATIENCE_S) -> Any:
         """Begin an episode as soon as all streams live."""
-        return self.call(StartEpisode, "/episodes/start", start_timeout_s=patience_s)
+        return self.call(StartEpisode, "episodes/start", start_timeout_s=patience_s)
 
     def stop_episode(self) -> Any:
         """End the episode and keep it."""
-        return self.call(StopEpisode, "/episodes/stop", outcome="success", keep=True)
+        return self.call(StopEpisode, "episodes/stop", outcome="success", keep=True)
 
     def lay_out(self, seed: int) -> None:
         """Put block and cup where a seed says."""
-        assert self.call(ResetWorld, "/sim/reset", seed=seed).success
+        assert self.call(ResetWorld, "sim/reset", seed=seed).success
 
     def begin_demonstration(self) -> None:
         """Let the hand begin."""
-        answer = self.call(Trigger, "/sim/demonstrate")
+        answer = self.call(Trigger, "sim/demonstrate")
         assert answer.success, answer.message
         wait_for(lambda: self.hand() == "moving", "a hand that moves")
 
@@ -245,9 +271,9 @@ class RunningGraph:
 
         What answers no is asked again by the caller, or is what the caller looks at.
         """
-        self._insist(SetBool, "/follower/torque", data=True)
-        self._insist(Trigger, "/follower/resume")
-        self._insist(SetBool, "/follower/teleop/clutch", data=engage)
+        self._insist(SetBool, "follower/torque", data=True)
+        self._insist(Trigger, "follower/resume")
+        self._insist(SetBool, "follower/teleop/clutch", data=engage)
 
     def _insist(self, kind: Any, name: str, **fields: Any) -> Any:
         """Call a service that may be asked twice; a request to a process just killed is lost."""
@@ -304,12 +330,11 @@ class RunningGraph:
             for when, who, grade, text in list(self.watcher.diagnosed)
         )
 
-    def _bus_runs(self, arm: str, since_s: float) -> bool:
-        """Whether an arm said that its bus runs, perhaps with a cycle lost now and then."""
-        return any(
-            when >= since_s and who == f"{arm}: bus" and grade < 2
-            for when, who, grade, _ in list(self.watcher.diagnosed)
-        )
+    def _arm_runs(self, arm: str, seen: int) -> bool:
+        """Whether an arm is connected, and was read half a second's worth of times since."""
+        guard = self.watcher.guard_said.get(arm)
+        connected = guard is not None and guard.mode != GuardStatus.DISCONNECTED
+        return connected and self.watcher.read[arm] - seen > self.rig.arm(arm).rate_hz / 2
 
     def wait_diagnosed(self, since_s: float, name: str, part: str, level: int = 1) -> None:
         """Wait until the cause stands on /diagnostics."""
@@ -318,9 +343,8 @@ class RunningGraph:
 
     def wait_healthy(self, seconds: float = PATIENCE_S) -> None:
         """Wait until both arms run and every camera delivers."""
-        since_s = time.monotonic()
-        for arm in self.rig.arms:
-            wait_for(partial(self._bus_runs, arm, since_s), f"{arm}: bus is running", seconds)
+        for arm, seen in dict(self.watcher.read).items():
+            wait_for(partial(self._arm_runs, arm, seen), f"{arm} is running", seconds)
         before = dict(self.watcher.pictures)
         wait_for(
             lambda: all(n > before[c] + 5 for c, n in self.watcher.pictures.items()), "pictures"

@@ -17,6 +17,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, JointState
 
 from koch_episodes.cdr import header_stamp_ns
+from koch_ros.shared_topics import chosen_namespace, namespace_arguments
 from koch_vla.soak import TopicStats
 
 if TYPE_CHECKING:
@@ -44,13 +45,13 @@ class SoakWatch:
         self._recording = False
         self._next_s = 0.0
         self._context = rclpy.Context()
-        rclpy.init(args=[], context=self._context)
+        rclpy.init(args=namespace_arguments(chosen_namespace()), context=self._context)
         self._node = Node("soak", context=self._context)
         for name, arm in graph.rig.arms.items():
-            self._listen(f"/{name}/joint_states", JointState, arm.rate_hz)
-        self._listen("/follower/joint_command", JointState, graph.rig.follower.rate_hz)
+            self._listen(f"{name}/joint_states", JointState, arm.rate_hz)
+        self._listen("follower/joint_command", JointState, graph.rig.follower.rate_hz)
         for name, camera in graph.rig.cameras.items():
-            self._listen(f"/cameras/{name}/image_raw/compressed", CompressedImage, camera.fps)
+            self._listen(f"cameras/{name}/image_raw/compressed", CompressedImage, camera.fps)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._spin, daemon=True)
