@@ -24,7 +24,7 @@ from koch_cameras.picture import pixels
 from koch_cameras.rig_camera import find_camera
 from koch_cameras.source import SourceConfig
 from koch_core.errors import KochError
-from koch_core.terminal import Part, StatusLine, complain
+from koch_core.terminal import Part, StatusLine, complain, say
 from koch_rig.load import load_rig
 from koch_rig.model import default_rig
 from koch_rig.rig import Camera, ColorMode
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(str(exc))
         return 2
     except KeyboardInterrupt:
-        print("\nstopped; nothing was written", file=sys.stderr)
+        complain("\nstopped; nothing was written")
         return 1
 
 
@@ -58,7 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     if arguments.board is not None:
         arguments.board.write_bytes(board_pdf(board))
-        print(f"{arguments.board}: print at 100 %, check the line of 100 mm, glue it flat")
+        say(f"{arguments.board}: print at 100 %, check the line of 100 mm, glue it flat")
         return 0
     if arguments.name is None:
         raise CalibrationDataError("no camera named; give NAME, or --board FILE for the print")
@@ -72,7 +72,7 @@ def _run(arguments: argparse.Namespace) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     save_intrinsics(result.intrinsics, path)
     quality = "good" if result.error_px < _GOOD_ERROR_PX else "poor: is the board flat and sharp?"
-    print(
+    say(
         f"{path}: reprojection error {result.error_px:.2f} px ({quality}), {result.views} views, "
         f"{result.left_out} left out\n"
         f"Name it in the rig file: cameras: {camera.name}: intrinsics: "
@@ -97,7 +97,7 @@ def _collect(
             break
         if time.monotonic() > end_s:
             line.end()
-            print(f"time is up; going on without {'; '.join(lacks)}")
+            say(f"time is up; going on without {'; '.join(lacks)}")
             break
     line.end()
 

@@ -22,7 +22,7 @@ from koch_cameras.v4l2.device import Device
 from koch_cameras.v4l2.kernel import Kernel, LinuxKernel
 from koch_cameras.v4l2.listing import VideoNode, list_nodes
 from koch_core.errors import KochError
-from koch_core.terminal import complain
+from koch_core.terminal import complain, say
 from koch_rig.load import load_rig
 from koch_rig.model import default_rig
 from koch_rig.rig import ColorMode
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         if arguments.verb == "list":
-            print(listing(list_nodes(), LinuxKernel()))
+            say(listing(list_nodes(), LinuxKernel()))
             return 0
         return _grab(arguments) if arguments.verb == "grab" else _show(arguments)
     except KochError as exc:
@@ -49,16 +49,16 @@ def _show(arguments: argparse.Namespace) -> int:
     nodes = [node for node in list_nodes() if _captures(node, kernel)]
     wanted = sheet.candidates(nodes, load_rig(default_rig(arguments.rig)).cameras.values())
     if not wanted:
-        print(listing((), kernel))
+        say(listing((), kernel))
         return 2
     shown = sheet.look_through(
         wanted, open_source, lambda source: _newest_after(source, arguments.warmup)
     )
     for item in shown:
         what = f"{item.candidate.place}  {item.candidate.name} ({item.candidate.used_by})"
-        print(f"{what}: {item.problem}" if item.problem else what)
+        say(f"{what}: {item.problem}" if item.problem else what)
     sheet.draw(shown, arguments.output)
-    print(f"{arguments.output}: what each of them sees")
+    say(f"{arguments.output}: what each of them sees")
     return 0 if any(item.image is not None for item in shown) else 2
 
 
@@ -134,7 +134,7 @@ def _grab(arguments: argparse.Namespace) -> int:
     picture = pixels(str(camera.source), frame, config.rotation, ColorMode.RGB)
     path = arguments.output or Path(f"{camera.name}.png")
     path.write_bytes(encode_png(picture))
-    print(f"{path}: {picture.shape[1]}x{picture.shape[0]} from {source.mode}")
+    say(f"{path}: {picture.shape[1]}x{picture.shape[0]} from {source.mode}")
     return 0
 
 

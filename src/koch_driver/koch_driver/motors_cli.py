@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koch_core.errors import KochError
-from koch_core.terminal import complain
+from koch_core.terminal import complain, say
 from koch_driver.console import Console
 from koch_driver.control_table import HardwareError
 from koch_driver.errors import BusError, DialogueEnded, MotorSetupError
@@ -53,7 +54,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     verbs = parser.add_subparsers(dest="verb", required=True)
     listing = verbs.add_parser("list", help="who answers on which port")
     listing.add_argument("--port", action="append", help="only this port (may be repeated)")
-    listing.add_argument("--rig", type=Path, help="also the ports of this rig file")
+    listing.add_argument(
+        "--rig", type=Path, help="also the ports of this rig file (default: $KOCH_RIG)"
+    )
     listing.add_argument("--all-bauds", action="store_true", help="try every baud rate")
     setup = verbs.add_parser("setup", help="give each motor of an arm its id, one after the other")
     setup.add_argument("arm", help="name of the arm in the rig file")
@@ -68,31 +71,38 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def list_motors(options: argparse.Namespace) -> int:
     """Scan ports; 0 if any motor was found."""
-    ports: list[str] = options.port or list_ports()
-    if options.rig:
-        ports = [*ports, *(arm.port for arm in load_rig(options.rig).arms.values())]
+    ports = _ports(options)
     if not ports:
-        print("no serial port on this computer: is the USB cable in?")
+        say("no serial port on this computer: is the USB cable in?")
         return 2
     bauds = SCAN_ORDER if options.all_bauds else SCAN_ORDER[:2]
     any_found = False
-    for port in dict.fromkeys(ports):
+    for port in ports:
         try:
             found = scan(port, bauds)
             if found and not is_whole(found) and not options.all_bauds:
                 found += scan(port, SCAN_ORDER[2:])
         except BusError as exc:
-            print(exc)  # names the port
+            say(str(exc))  # names the port
             continue
         any_found = any_found or bool(found)
-        print(f"{port}: {conclude(found)}")
+        say(f"{port}: {conclude(found)}")
         for motor in found:
             reply = motor.reply
-            print(
+            say(
                 f"  id {reply.id:3d}  {motor.model:<12} firmware {reply.firmware:3d}  "
                 f"{motor.baud} baud{', several motors' if motor.shared else ''}"
             )
     return 0 if any_found else 2
+
+
+def _ports(options: argparse.Namespace) -> list[str]:
+    """The named ports, else all of this computer; those of a chosen rig besides. Each once."""
+    ports: list[str] = options.port or list_ports()
+    if options.rig or (os.environ.get("KOCH_RIG") and not options.port):
+        rig = load_rig(default_rig(options.rig))
+        ports = [*ports, *(arm.port for arm in rig.arms.values())]
+    return list({os.path.realpath(port): port for port in ports}.values())
 
 
 def set_up(options: argparse.Namespace) -> int:
@@ -111,7 +121,7 @@ def set_up(options: argparse.Namespace) -> int:
                 f"{spec.joint}: was id {found.reply.id} at {found.baud} baud, "
                 f"is id {spec.id} at 1000000 baud."
             )
-    print("Done. Connect the whole chain; 'koch motors list' should show six motors.")
+    say("Done. Connect the whole chain; 'koch motors list' should show six motors.")
     return 0
 
 
@@ -144,11 +154,11 @@ def read(options: argparse.Namespace) -> int:
     if not found:
         raise MotorSetupError(options.port, "nobody", "a motor that answers")
     for motor in found:
-        print(f"id {motor.reply.id}  {motor.model}")
+        say(f"id {motor.reply.id}  {motor.model}")
         for name, value in read_registers(options.port, motor).items():
             hint = ""
             if name in ("Hardware_Error_Status", "Shutdown"):
                 flags = [e.name.lower() for e in HardwareError if e.name and e & value]
                 hint = "  " + (", ".join(flags) or "none")
-            print(f"  {name:<24}{value:>12}{hint}")
+            say(f"  {name:<24}{value:>12}{hint}")
     return 0

@@ -85,6 +85,21 @@ def test_list_says_what_it_sees(
     assert "does not exist" in out
 
 
+def test_list_looks_at_the_ports_of_the_chosen_rig(
+    leader_chain: EmulatedChain,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = Path(__file__).resolve().parents[3] / "config"
+    text = (config / "rig.emulated.yaml").read_text(encoding="utf-8")
+    rig = tmp_path / "rig.yaml"
+    rig.write_text(text.replace("${KOCH_RUN_DIR:-/tmp/koch}/leader", leader_chain.path))
+    monkeypatch.setenv("KOCH_RIG", str(rig))
+    assert main(["list"]) == 0
+    assert f"{leader_chain.path}: a Koch leader, complete" in capsys.readouterr().out
+
+
 FAULTS = {  # (joint, register, value): what is said
     ("gripper", "Baud_Rate", 1): [
         "gripper (id 6) does not answer",

@@ -17,6 +17,7 @@ import yaml
 from numpy.typing import NDArray
 
 from koch_core.errors import KochError
+from koch_core.terminal import say
 from koch_episodes.bag.reader import is_bag
 from koch_episodes.dataset.layout import load_info
 from koch_episodes.dataset.recorded import plain_name
@@ -137,13 +138,13 @@ def replay_command(options: argparse.Namespace, rig_path: Path) -> int:
     delays = sorted(result.delays_s) or [0.0]
     where = options.plot or Path("replay.png")
     plot(result, where, f"{options.policy} on {options.replay}, {kind.value}")
-    print(f"{len(result.recorded)} ticks, {len(result.seams)} chunks, {result.refusals} refusals")
-    print(summary)
-    print(
+    say(f"{len(result.recorded)} ticks, {len(result.seams)} chunks, {result.refusals} refusals")
+    say(str(summary))
+    say(
         f"inference p50 {1e3 * delays[len(delays) // 2]:.1f} ms, "
         f"p95 {1e3 * delays[int(0.95 * (len(delays) - 1))]:.1f} ms ({policy.runtime})"
     )
-    print(f"plot: {where}")
+    say(f"plot: {where}")
     if options.json is not None:
         figures = {**summary.to_dict(), "delays_s": result.delays_s, "seams": result.seams}
         options.json.write_text(json.dumps(figures) + "\n", encoding="utf-8")

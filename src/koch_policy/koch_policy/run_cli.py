@@ -217,7 +217,7 @@ def status_parts(status: Any) -> list[Part]:
 def _again(keyboard: Keyboard, client: RunClient) -> bool:
     """Ask whether to run once more."""
     keyboard.forget()  # a second space, meant for the run that has ended, would move the arm
-    print("space: run again, q: quit", flush=True)
+    say("space: run again, q: quit")
     while True:
         client.spin(_PERIOD_S)
         for key in keyboard.read():

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from koch_core.terminal import say
 from koch_core.working import Working
 from koch_episodes.clip import write_clip
 from koch_rig.load import load_rig
@@ -61,8 +62,8 @@ def main(argv: list[str]) -> int:
 
 def _finish(evaluation: Evaluation, out: Path) -> int:
     (out / "eval.json").write_text(evaluation.to_json() + "\n", encoding="utf-8")
-    print(evaluation.table())
-    print(f"written to {out}")
+    say(evaluation.table())
+    say(f"written to {out}")
     return 0
 
 
@@ -166,7 +167,7 @@ def _subject(options: argparse.Namespace) -> str:
 
 
 def _add(
-    evaluation: Evaluation, trial: Trial, total: int, say: Callable[[str, TextIO], None]
+    evaluation: Evaluation, trial: Trial, total: int, tell: Callable[[str, TextIO], None]
 ) -> None:
     """Count a rollout and say how it ended."""
     evaluation.trials.append(trial)
@@ -175,7 +176,7 @@ def _add(
         f"{'success' if trial.success else 'failure'} after {trial.duration_s:.1f} s "
         f"({trial.reason})"
     )
-    say(line, sys.stdout)
+    tell(line, sys.stdout)
 
 
 def _nothing() -> None:

@@ -9,6 +9,7 @@ import os
 from functools import partial
 from pathlib import Path
 
+from koch_core.terminal import say
 from koch_episodes.recorder.store import EpisodeStore
 from koch_sim.expert import STYLES
 from koch_sim.lockstep import LockstepSettings, over_processes
@@ -41,10 +42,10 @@ def main(argv: list[str]) -> int:
                 ok = result.folder is not None
                 done, failed = done + ok, 0 if ok else failed + 1
                 end = result.folder.name if result.folder else "the expert failed, not kept"
-                print(f"[{done}/{options.num_episodes}] seed {result.seed}: {end}", flush=True)
+                say(f"[{done}/{options.num_episodes}] seed {result.seed}: {end}")
     finally:
         store.close()
-    print(f"{done} episodes in {options.root}")
+    say(f"{done} episodes in {options.root}")
     return 0 if done == options.num_episodes else 1
 
 
