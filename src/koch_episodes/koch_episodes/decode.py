@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_core.errors import DecodeError
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.joints import JOINT_NAMES, plain_joints
 
 Rgb = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float64]
@@ -48,7 +48,7 @@ def joint_vector(
     """Pick joint values by name.
 
     Args:
-        names: Joint names of the message, any order.
+        names: Joint names of the message, any order; an arm's with or without a prefix.
         values: Values in the order of `names` (position, velocity or effort), SI units.
         wanted: Names in the order of the result.
 
@@ -61,6 +61,8 @@ def joint_vector(
     """
     if len(names) != len(values):
         raise DecodeError("joint state", f"{len(names)} names but {len(values)} values")
+    if wanted is JOINT_NAMES:
+        names = plain_joints(names)
     if tuple(names) == tuple(wanted):
         vector = np.asarray(values, dtype=np.float64)
     else:

@@ -10,8 +10,9 @@ from typing import Any
 import xacro
 import yaml
 
+from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
-from koch_rig.model import robot_urdf, share_folder
+from koch_rig.model import published_urdf, share_folder
 
 
 def _config_folder() -> Path:
@@ -34,11 +35,22 @@ def read_yaml(name: str) -> dict[str, Any]:
     return content
 
 
-def semantic_description(arm: str) -> str:
+def semantic_description(arm: str, joint_prefix: str = "") -> str:
     """Return the SRDF of an arm."""
-    document = xacro.process_file(str(CONFIG / "koch.srdf.xacro"), mappings={"prefix": f"{arm}/"})
+    arguments = {"prefix": f"{arm}/", "joint_prefix": joint_prefix}
+    document = xacro.process_file(str(CONFIG / "koch.srdf.xacro"), mappings=arguments)
     text: str = document.toxml()
     return text
+
+
+def _joints_prefixed(content: Any, prefix: str) -> Any:
+    """Parameters with the prefix before each joint's name, be it key or item of a list."""
+    if isinstance(content, dict):
+        named = ((f"{prefix}{k}" if k in JOINT_NAMES else k, v) for k, v in content.items())
+        return {key: _joints_prefixed(value, prefix) for key, value in named}
+    if isinstance(content, list):
+        return [f"{prefix}{item}" if item in JOINT_NAMES else item for item in content]
+    return content
 
 
 def move_group_parameters(rig_path: str = "", arm: str = "") -> tuple[str, dict[str, Any]]:
@@ -53,21 +65,22 @@ def move_group_parameters(rig_path: str = "", arm: str = "") -> tuple[str, dict[
     """
     rig = load_rig(rig_path or share_folder() / "config" / "rig.yaml")
     name = rig.arm(arm).name if arm else rig.follower.name
+    prefix = rig.arm(name).joint_prefix
     pipelines = {pipeline: read_yaml(f"{pipeline}_planning.yaml") for pipeline in PIPELINES}
     capabilities = pipelines["pilz_industrial_motion_planner"].pop("capabilities")
     return name, {
-        "robot_description": robot_urdf(rig, name),
-        "robot_description_semantic": semantic_description(name),
+        "robot_description": published_urdf(rig, name),
+        "robot_description_semantic": semantic_description(name, prefix),
         "robot_description_kinematics": read_yaml("kinematics.yaml"),
         "robot_description_planning": {
-            **read_yaml("joint_limits.yaml"),
+            **_joints_prefixed(read_yaml("joint_limits.yaml"), prefix),
             **read_yaml("pilz_cartesian_limits.yaml"),
         },
         "planning_pipelines": list(PIPELINES),
         "default_planning_pipeline": PIPELINES[0],
         **pipelines,
         "capabilities": capabilities,
-        **read_yaml("moveit_controllers.yaml"),
+        **_joints_prefixed(read_yaml("moveit_controllers.yaml"), prefix),
         "publish_robot_description_semantic": True,
         "publish_planning_scene": True,
         "publish_geometry_updates": True,

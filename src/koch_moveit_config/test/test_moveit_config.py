@@ -86,6 +86,25 @@ def test_controllers_cover_every_joint_once():
     assert tuple(joints) == JOINT_NAMES
 
 
+def test_a_joint_prefix_stands_wherever_a_joint_is_named(tmp_path):
+    text = RIGS[0].with_name("rig.sim.yaml").read_text(encoding="utf-8")
+    for name in ("calibration", "intrinsics"):
+        text = text.replace(f"{name}: ", f"{name}: {RIGS[0].parent}/")
+    text = text.replace("role: follower", "role: follower\n    joint_prefix: follower_")
+    path = tmp_path / "rig.yaml"
+    path.write_text(text, encoding="utf-8")
+    _, parameters = move_group_parameters(str(path))
+    named = {f"follower_{joint}" for joint in JOINT_NAMES}
+    urdf = ElementTree.fromstring(parameters["robot_description"])
+    moving = {joint.get("name") for joint in urdf.iter("joint") if joint.get("type") != "fixed"}
+    srdf = ElementTree.fromstring(parameters["robot_description_semantic"])
+    manager = parameters["moveit_simple_controller_manager"]
+    driven = {j for name in manager["controller_names"] for j in manager[name]["joints"]}
+    limited = set(parameters["robot_description_planning"]["joint_limits"])
+    assert moving == driven == limited == named
+    assert {joint.get("name") for joint in srdf.iter("joint")} == named
+
+
 def test_all_files_parse_and_parameters_are_complete():
     for path in CONFIG.glob("*.yaml"):
         assert yaml.safe_load(path.read_text()), path.name

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -119,9 +120,19 @@ def _arm(section: Section, name: str, folder: Path) -> Arm:
         rate_hz=section.number("rate_hz", unit="Hz", low=1, high=400, default=100.0),
         joints=_joint_mounts(section.section("joints", optional=True)),
         drives=section.text("drives", default=None),
+        joint_prefix=_joint_prefix(section),
     )
     section.refuse_unknown()
     return arm
+
+
+def _joint_prefix(section: Section) -> str:
+    """What stands before the joints' names; text that URDF, SRDF and YAML take as it is."""
+    prefix = section.text("joint_prefix", default="")
+    if not re.fullmatch(r"([A-Za-z]\w*/?)?", prefix, re.ASCII):
+        expected = "letters, digits and underscores, beginning with a letter, such as 'follower_'"
+        raise section.error(section.path_of("joint_prefix"), prefix, expected)
+    return prefix
 
 
 def _joint_mounts(section: Section) -> Mapping[str, JointMount]:

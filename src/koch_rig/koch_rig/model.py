@@ -110,16 +110,22 @@ def arm_urdf(role: Role, prefix: str = "") -> str:
     return process_xacro(path, {"prefix": prefix})
 
 
-def robot_urdf(rig: Rig, arm: str | None = None) -> str:
+def published_urdf(rig: Rig, arm: str) -> str:
+    """The description of an arm for other programs: joints are named as in its joint_states."""
+    return robot_urdf(rig, arm, joint_prefix=rig.arm(arm).joint_prefix)
+
+
+def robot_urdf(rig: Rig, arm: str | None = None, *, joint_prefix: str = "") -> str:
     """URDF of one arm of a rig with its cameras.
 
-    Joint names are plain, as in /<arm>/joint_states; link names are "<arm>/...". Cameras that
+    Joint names are plain, or with a prefix; link names are "<arm>/...". Cameras that
     hang on the arm are in its description; those that stand in the world are in the one of the
     first follower (of the first arm where there is no follower).
 
     Args:
         rig: The rig.
         arm: Name of the arm; the one that carries the world's cameras where None.
+        joint_prefix: Stands before the name of each of the six joints.
     """
     name = world_camera_arm(rig) if arm is None else rig.arm(arm).name
     content = {
@@ -137,6 +143,7 @@ def robot_urdf(rig: Rig, arm: str | None = None) -> str:
         arguments = {
             "rig": str(path),
             "arm": name,
+            "joint_prefix": joint_prefix,
             "world_cameras": "true" if name == world_camera_arm(rig) else "false",
         }
         return process_xacro(share_folder() / "urdf" / "koch_rig.urdf.xacro", arguments)

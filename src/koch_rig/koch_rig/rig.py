@@ -84,6 +84,8 @@ class Arm:
         rate_hz: Bus cycles per second [Hz].
         joints: Sign and zero offset of all six joints.
         drives: Name of the follower that a leader drives, else None.
+        joint_prefix: Stands before each joint's name on topics and in the robot description, such
+            as "follower_"; datasets, calibrations and all code have the plain names.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Arm:
     rate_hz: float
     joints: Mapping[str, JointMount]
     drives: str | None = None
+    joint_prefix: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import koch_rig
-from koch_rig.joints import HOME_POSE_RAD, JOINT_NAMES, REST_POSE_RAD
+from koch_rig.joints import HOME_POSE_RAD, JOINT_NAMES, REST_POSE_RAD, plain_joints
 from koch_rig.model import urdf_limits
 from koch_rig.rig import Role
 
@@ -15,6 +15,20 @@ def test_home_and_rest_lie_within_the_limits() -> None:
     for pose in (HOME_POSE_RAD, REST_POSE_RAD):
         for name, angle in zip(JOINT_NAMES, pose, strict=True):
             assert limits[name].lower <= angle <= limits[name].upper, name
+
+
+def test_a_prefix_is_taken_away_where_all_names_have_it() -> None:
+    assert plain_joints(["left_gripper", "left_wrist_roll"]) == ("gripper", "wrist_roll")
+    assert plain_joints(["left_gripper"], "left_") == ("gripper",)
+    assert plain_joints(JOINT_NAMES) == plain_joints(JOINT_NAMES, "left_") == JOINT_NAMES
+    for other in (
+        ["left_gripper", "right_gripper"],
+        ["left_gripper", "left_wheel"],
+        ["wheel"],
+        [],
+    ):
+        assert plain_joints(other) == tuple(other)
+    assert plain_joints(["right_gripper"], "left_") == ("right_gripper",)
 
 
 def test_every_public_name_exists() -> None:

@@ -44,6 +44,16 @@ def test_values_arrive_in_si_units(write_rig: WriteRig) -> None:
     assert rig.simulation is None
 
 
+def test_a_joint_prefix_is_text_that_names_may_begin_with(write_rig: WriteRig) -> None:
+    def rig(prefix: str) -> Path:
+        return write_rig(("{role: follower,", f"{{role: follower, joint_prefix: {prefix},"))
+
+    assert load_rig(write_rig()).follower.joint_prefix == ""
+    assert load_rig(rig("left_arm_")).follower.joint_prefix == "left_arm_"
+    with pytest.raises(RigError, match=r"joint_prefix: got '-left', expected letters"):
+        load_rig(rig("-left"))
+
+
 def test_streams_that_only_features_name_get_defaults(write_rig: WriteRig) -> None:
     rig = load_rig(write_rig())
     assert rig.streams["follower/joint_command"].topic == "/follower/joint_command"

@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from koch_rig.model import process_xacro, robot_urdf
+import yaml
+
+from koch_rig.model import process_xacro, published_urdf
 
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
@@ -29,9 +33,31 @@ def config_folder() -> Path:
     return Path(get_package_share_directory("koch_ros2_control")) / "config"
 
 
-def controllers_file() -> Path:
-    """Return the parameters of controller_manager and of its controllers."""
-    return config_folder() / "controllers.yaml"
+@functools.lru_cache
+def controllers_file(joint_prefix: str = "") -> Path:
+    """Return the parameters of controller_manager and of its controllers.
+
+    Args:
+        joint_prefix: The arm's. With one it is a file of its own, which lives as long as this
+            process, and that is as long as the nodes that it starts.
+    """
+    path = config_folder() / "controllers.yaml"
+    if not joint_prefix:
+        return path
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for section in content.values():
+        parameters = section["ros__parameters"]
+        if "joints" in parameters:
+            parameters["joints"] = [f"{joint_prefix}{joint}" for joint in parameters["joints"]]
+    own = Path(_folder().name) / f"controllers_{joint_prefix.replace('/', '_')}.yaml"
+    own.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return own
+
+
+@functools.lru_cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder that goes with this process."""
+    return tempfile.TemporaryDirectory(prefix="koch_ros2_control_")
 
 
 def robot_description(rig: Rig, arm: str, namespace: str = "/") -> str:
@@ -44,8 +70,12 @@ def robot_description(rig: Rig, arm: str, namespace: str = "/") -> str:
     """
     tag = process_xacro(
         config_folder() / "koch.ros2_control.xacro",
-        {"arm": arm, "namespace": f"{namespace.rstrip('/')}/{arm}"},
+        {
+            "arm": arm,
+            "namespace": f"{namespace.rstrip('/')}/{arm}",
+            "joint_prefix": rig.arm(arm).joint_prefix,
+        },
     )
-    robot = ElementTree.fromstring(robot_urdf(rig, arm))
+    robot = ElementTree.fromstring(published_urdf(rig, arm))
     robot.extend(ElementTree.fromstring(tag))
     return ElementTree.tostring(robot, encoding="unicode", xml_declaration=True)

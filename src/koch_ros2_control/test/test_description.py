@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ros2_control tag and the controllers agree with the rig and the driver."""
 
+import dataclasses
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -48,6 +49,20 @@ def test_every_joint_is_commanded_by_position_and_measured(rig):
         assert states == ["position", "velocity", "effort"]
     known = {joint.get("name") for joint in robot.findall("joint")}
     assert set(JOINT_NAMES) <= known
+
+
+def test_a_joint_prefix_stands_in_description_and_controllers(rig):
+    arm = dataclasses.replace(rig.arm("follower"), joint_prefix="follower_")
+    rig = dataclasses.replace(rig, arms={**rig.arms, "follower": arm})
+    robot, tag = system(rig)
+    named = [f"follower_{joint}" for joint in JOINT_NAMES]
+    assert [joint.get("name") for joint in tag.findall("joint")] == named
+    assert set(named) <= {joint.get("name") for joint in robot.findall("joint")}
+    content = yaml.safe_load(controllers_file("follower_").read_text(encoding="utf-8"))
+    plain = yaml.safe_load(controllers_file().read_text(encoding="utf-8"))
+    for name in (*ACTIVE_CONTROLLERS, *LOADED_CONTROLLERS):
+        own, usual = (c[f"/**/{name}"]["ros__parameters"] for c in (content, plain))
+        assert own == {**usual, "joints": named}
 
 
 @pytest.mark.parametrize("namespace", ["/", "/bench"])

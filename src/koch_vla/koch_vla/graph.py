@@ -234,7 +234,7 @@ def _state_publishers(rig: Rig, options: GraphOptions) -> list[NodeSpec]:
                 parameters={"rig": str(rig.path)},
             )
         ]
-    from koch_rig.model import robot_urdf, world_camera_arm
+    from koch_rig.model import published_urdf, world_camera_arm
 
     publishers = [
         NodeSpec(
@@ -254,20 +254,20 @@ def _state_publishers(rig: Rig, options: GraphOptions) -> list[NodeSpec]:
     ]
     carrier = world_camera_arm(rig)
     if options.policy and carrier is not None:
-        publishers += _ghost_publishers(robot_urdf(rig, carrier))
+        publishers += _ghost_publishers(published_urdf(rig, carrier))
     return publishers
 
 
 def _description(rig: Rig, arm: str, options: GraphOptions) -> str:
     """URDF of an arm; a follower's has the ros2_control tag where a controller manager runs."""
-    from koch_rig.model import robot_urdf
+    from koch_rig.model import published_urdf
 
     if options.ros2_control and rig.arm(arm).role is Role.FOLLOWER:
         from koch_ros2_control import robot_description
 
         described: str = robot_description(rig, arm, f"/{options.namespace.strip('/')}")
         return described
-    return robot_urdf(rig, arm)
+    return published_urdf(rig, arm)
 
 
 def _ros2_control(rig: Rig) -> list[NodeSpec]:
@@ -275,12 +275,12 @@ def _ros2_control(rig: Rig) -> list[NodeSpec]:
     from koch_rig.model import world_camera_arm
     from koch_ros2_control import ACTIVE_CONTROLLERS, LOADED_CONTROLLERS, controllers_file
 
-    file = str(controllers_file())
     nodes = []
     for arm in rig.arms.values():
         if arm.role is not Role.FOLLOWER:
             continue
         space = f"/{arm.name}"
+        file = str(controllers_file(arm.joint_prefix))
         described = "/robot_description" if arm.name == world_camera_arm(rig) else ""
         nodes.append(
             NodeSpec(

@@ -30,7 +30,7 @@ from koch_driver.nodes.messages import joint_state
 from koch_driver.nodes.parameters import FollowerParameters, joint_vector
 from koch_driver.nodes.phase_log import PhaseLog
 from koch_driver.nodes.trajectory_server import TOPIC, TrajectoryServer
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.joints import JOINT_NAMES, plain_joints
 from koch_rig.rig import Role
 from koch_ros.node import run_node
 from koch_ros.parameters import declare
@@ -79,7 +79,12 @@ class FollowerNode(Node):
         self.create_timer(1.0, self._report, clock=STEADY_CLOCK)
         self.create_timer(LOOK_S, self._guard_report.tick, clock=STEADY_CLOCK)
         self._server = TrajectoryServer(
-            self.task, self.loop, self._stamper, self._settings, self.get_namespace()
+            self.task,
+            self.loop,
+            self._stamper,
+            self._settings,
+            self.get_namespace(),
+            joint_prefix=self._setup.arm.joint_prefix,
         )
         self._senders[TOPIC] = self._server.senders
         self._say_what_is_kept(self.task.latch.state)
@@ -174,7 +179,7 @@ class FollowerNode(Node):
             message = heard.message
             self.task.guard.submit(
                 source,
-                message.name,
+                plain_joints(message.name, self._setup.arm.joint_prefix),
                 message.position,
                 age_s=self._stamper.age_s(message.header.stamp),
                 now_s=now_s,
@@ -190,11 +195,17 @@ class FollowerNode(Node):
                     reading.positions,
                     reading.velocities,
                     reading.currents,
+                    self._setup.arm.joint_prefix,
                 )
             )
         if result is not None and result.goal is not None:
             self._commands.publish(
-                joint_state(self._stamper.stamp(snapshot.written_ns), result.goal, result.velocity)
+                joint_state(
+                    self._stamper.stamp(snapshot.written_ns),
+                    result.goal,
+                    result.velocity,
+                    prefix=self._setup.arm.joint_prefix,
+                )
             )
         self._guard_report.cycle(result)
 

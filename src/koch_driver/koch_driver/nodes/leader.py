@@ -29,7 +29,7 @@ from koch_driver.nodes.parameters import LeaderParameters
 from koch_driver.nodes.phase_log import PhaseLog
 from koch_driver.reading import Reading
 from koch_driver.teleop_map import PoseMap
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.joints import JOINT_NAMES, plain_joints
 from koch_rig.rig import Role
 from koch_ros.node import run_node
 from koch_ros.parameters import declare
@@ -137,6 +137,7 @@ class LeaderNode(Node):
                 reading.positions,
                 reading.velocities,
                 reading.currents,
+                self._setup.arm.joint_prefix,
             )
         )
 
@@ -157,7 +158,7 @@ class LeaderNode(Node):
             self.task.guard.release(BACK_DRIVE)
             return
         message = heard.message
-        known = dict(zip(message.name, message.position, strict=False))
+        known = dict(zip(plain_joints(message.name), message.position, strict=False))
         if not all(joint in known for joint in JOINT_NAMES):
             return
         positions = self._follower_map.map([known[joint] for joint in JOINT_NAMES])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import JointState
 
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.joints import prefixed_joints
 
 
 def joint_state(
@@ -18,11 +18,12 @@ def joint_state(
     positions: Sequence[float],
     velocities: Sequence[float] = (),
     efforts: Sequence[float] = (),
+    prefix: str = "",
 ) -> JointState:
-    """A message of all six joints: [rad], [rad/s] and, in `effort`, [A]."""
+    """A message of all six joints: [rad], [rad/s] and, in `effort`, [A]; `prefix`: the arm's."""
     message = JointState()
     message.header.stamp = stamp
-    message.name = list(JOINT_NAMES)
+    message.name = list(prefixed_joints(prefix))
     # array('d') spares rclpy the check of each element.
     message.position = array("d", positions)
     message.velocity = array("d", velocities)

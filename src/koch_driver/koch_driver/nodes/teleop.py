@@ -23,7 +23,7 @@ from koch_driver.nodes.names import sibling
 from koch_driver.nodes.parameters import TeleopParameters
 from koch_driver.schedule import quantile
 from koch_driver.teleop_map import LEADER_LOST_S, Engagement, PoseMap, engage
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.joints import JOINT_NAMES, plain_joints
 from koch_rig.load import load_rig
 from koch_rig.rig import Role
 from koch_ros.diagnostics import diagnostic_status
@@ -58,6 +58,7 @@ class TeleopNode(Node):
             ArmSetup.load(parameters.rig, leader.drives, Role.FOLLOWER),
         )
         self._name = f"{leader.name} to {leader.drives}"
+        self._prefix = ends[1].arm.joint_prefix
         self._map = PoseMap(ends[0].units, ends[1].units)
         self._stamper = RosStamper(self.get_clock())
         self._ends = ends[0].arm.name, ends[1].arm.name
@@ -104,7 +105,8 @@ class TeleopNode(Node):
                 self._engage()
         if not self._engaged:
             return
-        self._commands.publish(joint_state(message.header.stamp, self._leader))
+        stamp = message.header.stamp
+        self._commands.publish(joint_state(stamp, self._leader, prefix=self._prefix))
         self._sent += 1
         self._delays.append(self._stamper.age_s(message.header.stamp))
 
@@ -222,7 +224,7 @@ def silent_arms(arms: Iterable[str], heard_s: Mapping[str, float], now_s: float)
 
 def _by_name(message: JointState) -> tuple[float, ...] | None:
     """Positions in JOINT_NAMES order; None when a joint is missing."""
-    known = dict(zip(message.name, message.position, strict=False))
+    known = dict(zip(plain_joints(message.name), message.position, strict=False))
     if not all(joint in known for joint in JOINT_NAMES):
         return None
     return tuple(known[joint] for joint in JOINT_NAMES)

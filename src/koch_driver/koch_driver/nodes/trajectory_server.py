@@ -30,7 +30,7 @@ from koch_driver.gripper_motion import GripperMotion
 from koch_driver.nodes.command_topics import Senders
 from koch_driver.trajectory import ResultCode, TrajectoryError, Waypoint, check_trajectory
 from koch_driver.trajectory_runner import Execution, Outcome, Tolerances
-from koch_rig.joints import GRIPPER, JOINT_NAMES
+from koch_rig.joints import GRIPPER, JOINT_NAMES, plain_joints
 from koch_ros.qos import COMMAND
 from koch_ros.senders import sender_of
 
@@ -65,10 +65,12 @@ class TrajectoryServer:
         stamper: RosStamper,
         parameters: FollowerParameters,
         namespace: str,
+        joint_prefix: str = "",
     ) -> None:
         self._task = task
         self._loop = loop
         self._stamper = stamper
+        self._prefix = joint_prefix
         arm_joints = [joint for joint in JOINT_NAMES if joint != GRIPPER]
         self._defaults = Tolerances(
             path=dict.fromkeys(arm_joints, parameters.path_tolerance),
@@ -147,17 +149,22 @@ class TrajectoryServer:
                 ResultCode.INVALID_GOAL, "multi_dof_trajectory is not supported; leave it empty"
             )
         tolerances = self._defaults.override(
-            path={item.name: item.position for item in goal.path_tolerance},
-            goal={item.name: item.position for item in goal.goal_tolerance},
+            path=self._by_joint(goal.path_tolerance),
+            goal=self._by_joint(goal.goal_tolerance),
             goal_time_s=_seconds(goal.goal_time_tolerance),
             own_joints=JOINT_NAMES,
         )
         return self._begin(goal.trajectory, tolerances)
 
+    def _by_joint(self, tolerances: Sequence[Any]) -> dict[str, float]:
+        """Position tolerances by plain joint names."""
+        names = plain_joints([item.name for item in tolerances], self._prefix)
+        return dict(zip(names, (item.position for item in tolerances), strict=True))
+
     def _begin(self, message: JointTrajectory, tolerances: Tolerances) -> Execution:
         """Check a trajectory and hand it to the bus loop. Raises TrajectoryError."""
         trajectory = check_trajectory(
-            list(message.joint_names),
+            list(plain_joints(message.joint_names, self._prefix)),
             [_waypoint(point) for point in message.points],
             own_joints=JOINT_NAMES,
             limits=self._limits,
@@ -193,7 +200,7 @@ class TrajectoryServer:
             return
         feedback = FollowJointTrajectory.Feedback()
         feedback.header.stamp = self._stamper.stamp(time.monotonic_ns())
-        feedback.joint_names = list(execution.trajectory.joints)
+        feedback.joint_names = [f"{self._prefix}{joint}" for joint in execution.trajectory.joints]
         wanted, actual = progress.desired, progress.actual
         elapsed = max(0.0, wanted.time_s)
         feedback.desired = _point(elapsed, wanted.positions, wanted.velocities)
@@ -240,10 +247,12 @@ class TrajectoryServer:
 
     def _grip_parallel(self, handle: ServerGoalHandle) -> ParallelGripperCommand.Result:
         command = handle.request.command
-        if list(command.name) not in ([], [GRIPPER]) or len(command.position) != 1:
+        joints = plain_joints(command.name, self._prefix)
+        if joints not in ((), (GRIPPER,)) or len(command.position) != 1:
             self.node.get_logger().error(
                 f"parallel gripper_cmd: got joints {list(command.name)} with "
-                f"{len(command.position)} positions, expected one position of {GRIPPER}"
+                f"{len(command.position)} positions, expected one position of "
+                f"{self._prefix}{GRIPPER}"
             )
             handle.abort()
             return ParallelGripperCommand.Result()
@@ -261,7 +270,8 @@ class TrajectoryServer:
         )
 
     def _gripper_state(self, motion: GripperMotion) -> JointState:
-        state = JointState(name=[GRIPPER], position=[motion.position], effort=[motion.effort_nm])
+        state = JointState(name=[f"{self._prefix}{GRIPPER}"])
+        state.position, state.effort = [motion.position], [motion.effort_nm]
         state.header.stamp = self._stamper.stamp(time.monotonic_ns())
         return state
 

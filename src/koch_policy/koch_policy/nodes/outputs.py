@@ -19,7 +19,7 @@ from koch_policy.chunks import Grid, Request
 from koch_policy.chunks.chunk import Rows
 from koch_policy.execution.takeover import HUMAN
 from koch_policy.shadow import ShadowMeter
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.joints import JOINT_NAMES, prefixed_joints
 from koch_rig.rig import Arm
 from koch_rig.tips import TipModel
 from koch_ros.qos import COMMAND, EVENTS, STATE
@@ -58,6 +58,7 @@ class Outputs:
         self._clock = clock
         self._logger = node.get_logger()
         self._tips = TipModel.for_arm(arm)
+        self._names = prefixed_joints(arm.joint_prefix)
         self._commands = node.create_publisher(JointState, f"{arm.name}/command/policy", COMMAND)
         self.command_topic = self._commands.topic_name
         self._chunks = node.create_publisher(ActionChunk, "policy/action_chunk", STATE)
@@ -76,7 +77,7 @@ class Outputs:
 
     def command(self, time_ns: int, action: Rows) -> None:
         """Command the arm."""
-        self._commands.publish(_joints(time_ns, action))
+        self._commands.publish(self._joints(time_ns, action))
 
     def chunk(self, request: Request, rows: Rows, entry: int, observed_ns: int) -> None:
         """Publish a chunk with the stamp of its observation's oldest sample."""
@@ -101,7 +102,7 @@ class Outputs:
         if preview is None:
             return
         ahead = preview[min(self._ahead, len(preview) - 1)]
-        self._ghost.publish(_joints(time_ns, ahead))
+        self._ghost.publish(self._joints(time_ns, ahead))
         if tick % _MARKER_EVERY == 0 and self._path.get_subscription_count():
             self._path.publish(self._marker(time_ns, preview))
 
@@ -137,10 +138,8 @@ class Outputs:
             marker.colors.append(ColorRGBA(r=age, g=1.0 - age, b=0.2, a=alpha))
         return marker
 
-
-def _joints(time_ns: int, positions: Rows) -> JointState:
-    message = JointState()
-    message.header.stamp = stamp(time_ns)
-    message.name = list(JOINT_NAMES)
-    message.position = array("d", positions.tolist())
-    return message
+    def _joints(self, time_ns: int, positions: Rows) -> JointState:
+        message = JointState(name=list(self._names))
+        message.header.stamp = stamp(time_ns)
+        message.position = array("d", positions.tolist())
+        return message

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from koch_episodes.decode import decode_image
 from koch_rig.geometry import matrix_from_quaternion
+from koch_rig.joints import plain_joints
 from koch_rig.rig import Rig
 
 GHOST_TOPIC = "/policy/ghost/joint_states"
@@ -120,7 +121,8 @@ class SnapshotBuilder:
 
 
 def _by_name(names: Iterable[str], values: Sequence[float]) -> dict[str, float]:
-    return {str(name): float(value) for name, value in zip(names, values, strict=True)}
+    joints = plain_joints([str(name) for name in names])
+    return {joint: float(value) for joint, value in zip(joints, values, strict=True)}
 
 
 def _pose(pose: Any) -> npt.NDArray[np.float64]:

@@ -10,6 +10,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
 
+from koch_rig.joints import plain_joints
 from koch_vla.motion import lag_and_error, rate_hz
 
 EVERY_ONE = QoSProfile(depth=50)
@@ -57,5 +58,5 @@ class ArmWatch:
 
     def _on_state(self, arm: str, message: JointState) -> None:
         stamp = message.header.stamp
-        angles = dict(zip(message.name, message.position, strict=True))
+        angles = dict(zip(plain_joints(message.name), message.position, strict=True))
         self._seen[arm].append((stamp.sec + stamp.nanosec * 1e-9, angles))

@@ -19,7 +19,7 @@ from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
 from koch_rig.load import load_rig
-from koch_rig.model import robot_urdf, world_camera_arm
+from koch_rig.model import published_urdf, world_camera_arm
 from koch_ros.node import run_node
 from koch_ros.parameters import declare, described
 from koch_ros.polled import PolledGroup, ignore, take_newest
@@ -63,7 +63,7 @@ class StatePublisher(Node):
         self._ghost_seen = False
         self._fixed: list[LinkPose] = []
         for arm in rig.arms:
-            urdf = robot_urdf(rig, arm)
+            urdf = published_urdf(rig, arm)
             tree = LinkTree(urdf)
             self._fixed += tree.static_poses()
             self._latch(f"{arm}/robot_description", urdf)

@@ -16,6 +16,7 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 
 from koch_core.terminal import Part
+from koch_rig.joints import plain_joints
 from koch_ros.qos import DIAGNOSTICS, LATCHED, NEWEST
 from koch_ros.session import Session
 from koch_vla.teleop_figures import ArmFigures, status_line
@@ -85,7 +86,7 @@ class TeleopWatch:
     def _read_newest(self) -> None:
         for (arm, topic), data in self._newest.items():
             message = deserialize_message(data, JointState)
-            values = dict(zip(message.name, message.position, strict=False))
+            values = dict(zip(plain_joints(message.name), message.position, strict=False))
             if topic == "joint_states":
                 self._arms[arm].positions = values
             else:
