@@ -401,7 +401,11 @@ class LockstepSettings:
             help=f"vary more than poses: all, or some of {','.join(SWITCHES)}",
         )
         parser.add_argument(
-            "--scene", choices=sorted(TASKS), default=BLOCK_IN_CUP.name, help="task on the table"
+            "--scene",
+            choices=sorted(TASKS),
+            default=BLOCK_IN_CUP.name,
+            metavar="NAME",
+            help=f"task on the table: {', '.join(sorted(TASKS))}",
         )
         parser.add_argument(
             "--wording",

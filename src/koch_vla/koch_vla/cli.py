@@ -78,11 +78,11 @@ def usage() -> str:
         [
             "usage: koch VERB [arguments]      (koch VERB --help tells more)",
             "",
-            "Koch v1.1 arms that learn from demonstration: drive, record, convert, train, run.",
+            "Koch v1.1 arms that learn from demonstration: drive, record, train, run.",
             "",
             *lines,
             "",
-            "In a checkout, ./koch also knows: setup (build everything), test (run all tests).",
+            "In a checkout, ./koch also knows: setup (build everything), test (all tests).",
             "Start with: koch doctor, then koch demo.",
         ]
     )

@@ -37,6 +37,34 @@ def test_help_lists_every_verb_with_a_line(capsys):
             assert re.search(rf"^  {known.name} +{re.escape(known.summary)}$", text, re.MULTILINE)
 
 
+PARTS = {  # subcommands of a verb
+    "bench": ("faults", "soak"),
+    "calibrate": ("camera",),
+    "cameras": ("list", "grab"),
+    "completion": ("bash",),
+    "motors": ("list", "setup", "read"),
+    "record": ("--lockstep",),
+}
+
+
+@pytest.mark.slow  # imports everything
+@pytest.mark.parametrize("name", [verb.name for verb in cli.VERBS])
+def test_every_help_fits_80_columns(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.argv", ["koch", name])  # cameras and calibrate camera look there
+    for part in ("", *PARTS.get(name, ())):
+        with pytest.raises(SystemExit) as end:
+            cli.main([name, *filter(None, [part]), "--help"])
+        assert end.value.code == 0
+        text = capsys.readouterr().out
+        assert text.startswith(f"usage: koch {name}")
+        assert [line for line in text.splitlines() if len(line) > 80] == []
+
+
+def test_the_list_of_verbs_fits_80_columns():
+    assert [line for line in cli.usage().splitlines() if len(line) > 80] == []
+
+
 def test_version(capsys):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == f"koch_vla {koch_vla.__version__}"
