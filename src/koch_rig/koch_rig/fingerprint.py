@@ -18,7 +18,7 @@ from koch_rig.rig import Arm, Camera, Rig, Simulation, Stream
 _LEFT_OUT: Mapping[type, frozenset[str]] = {
     # Names, texts, and where things are found: they do not change what is recorded.
     Rig: frozenset({"name", "task", "path", "text"}),
-    Arm: frozenset({"port", "calibration_path"}),
+    Arm: frozenset({"port", "calibration_path", "joint_prefix"}),
     Camera: frozenset({"source", "intrinsics_path"}),
     Simulation: frozenset({"seed", "spread_fraction"}),
 }

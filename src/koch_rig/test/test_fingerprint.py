@@ -19,6 +19,7 @@ SAME_DATA = [
     ("rig: bench", "rig: other"),
     ("rig: bench", "rig: bench\ntask: Fold the towel."),
     ("port: /dev/ttyUSB0", "port: /dev/ttyACM3"),
+    ("port: /dev/ttyUSB0", "joint_prefix: left_, port: /dev/ttyUSB0"),
     ("calibration: leader.json", "calibration: elsewhere/leader.json"),
     ("source: 0", "source: http://camera/above.mjpeg"),
     ("fps: 30\n    mount", "fps: 30\n    intrinsics: above.yaml\n    mount"),
