@@ -18,9 +18,9 @@ from koch_cameras.capture_loop import CaptureLoop
 from koch_cameras.convert import convert
 from koch_cameras.errors import CalibrationDataError, CorruptFrameError, StreamEndedError
 from koch_cameras.frame import Frame
-from koch_cameras.image import pixels
 from koch_cameras.intrinsics import save_intrinsics
 from koch_cameras.open_source import open_source
+from koch_cameras.picture import pixels
 from koch_cameras.rig_camera import find_camera
 from koch_cameras.source import SourceConfig
 from koch_core.errors import KochError

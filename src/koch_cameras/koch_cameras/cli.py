@@ -13,8 +13,8 @@ from pathlib import Path
 from koch_cameras import sheet
 from koch_cameras.errors import CameraError, CorruptFrameError
 from koch_cameras.frame import Frame
-from koch_cameras.image import pixels
 from koch_cameras.open_source import open_source
+from koch_cameras.picture import pixels
 from koch_cameras.png import encode_png
 from koch_cameras.rig_camera import find_camera
 from koch_cameras.source import FrameSource, SourceConfig

@@ -184,8 +184,7 @@ def decode_image(data: bytes) -> Rgb:
 
 
 def _decode_with_ffmpeg(data: bytes) -> Rgb:
-    from koch_core.yuv import rgb_of_frame
-
+    from koch_episodes.dataset.planes import rgb_of_frame
     from koch_episodes.dataset.video import decode_packet
 
     return rgb_of_frame(decode_packet(data))

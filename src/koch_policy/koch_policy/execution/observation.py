@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from koch_core.image import decode_image
 from numpy.typing import NDArray
 
 from koch_core.frame import (
@@ -21,7 +20,7 @@ from koch_core.frame import (
     Rule,
 )
 from koch_core.stream import StreamBuffer
-from koch_episodes.decode import joint_vector
+from koch_episodes.decode import decode_image, joint_vector
 from koch_episodes.turns import continuous, quaternions
 from koch_policy.configs import TASK
 from koch_policy.execution.compatibility import dataset_keys, policy_units
