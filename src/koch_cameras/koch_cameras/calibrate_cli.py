@@ -24,7 +24,7 @@ from koch_cameras.picture import pixels
 from koch_cameras.rig_camera import find_camera
 from koch_cameras.source import SourceConfig
 from koch_core.errors import KochError
-from koch_core.terminal import Part, StatusLine, complain, say
+from koch_core.terminal import CommandLine, Part, StatusLine, complain, say
 from koch_rig.load import load_rig
 from koch_rig.model import default_rig
 from koch_rig.rig import Camera, ColorMode
@@ -179,7 +179,7 @@ def _without_kind(argv: Sequence[str]) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="koch calibrate camera", description=__doc__)
+    parser = CommandLine(prog="koch calibrate camera", description=__doc__)
     parser.add_argument("name", nargs="?", help="name of the camera in the rig file")
     parser.add_argument("--rig", type=Path, metavar="FILE", help="rig file")
     parser.add_argument("--board", type=Path, help="write the board as PDF to this file and stop")

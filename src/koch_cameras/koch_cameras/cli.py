@@ -22,7 +22,7 @@ from koch_cameras.v4l2.device import Device
 from koch_cameras.v4l2.kernel import Kernel, LinuxKernel
 from koch_cameras.v4l2.listing import VideoNode, list_nodes
 from koch_core.errors import KochError
-from koch_core.terminal import complain, say
+from koch_core.terminal import CommandLine, complain, say
 from koch_rig.load import load_rig
 from koch_rig.model import default_rig
 from koch_rig.rig import ColorMode
@@ -155,7 +155,7 @@ def _newest_after(source: FrameSource, warmup_s: float) -> Frame:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="koch cameras", description=__doc__)
+    parser = CommandLine(prog="koch cameras", description=__doc__)
     _add_sheet_arguments(parser)
     verbs = parser.add_subparsers(dest="verb", metavar="{show,list,grab}")
     show = verbs.add_parser("show", help="one sheet with an image of every device (default)")

@@ -8,6 +8,7 @@ drops them until the line has room. Nobody else asks for a width.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 DEFAULT_COLUMNS = 80
 CLEAR_LINE = "\r\033[K"
@@ -43,6 +44,16 @@ def complain(text: str) -> None:
         text = fold(text, columns(sys.stderr))
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+class CommandLine(argparse.ArgumentParser):
+    """A parser that breaks what it says of a mistake between words, as `complain` does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end with exit code 2."""
+        self.print_usage(sys.stderr)
+        complain(f"{self.prog}: error: {message}")
+        raise SystemExit(2)
 
 
 def wants_colour(stream: TextIO) -> bool:

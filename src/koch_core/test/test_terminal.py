@@ -15,6 +15,7 @@ import pytest
 
 from koch_core.terminal import (
     Column,
+    CommandLine,
     Part,
     StatusLine,
     clip,
@@ -119,3 +120,19 @@ def test_a_status_line_is_written_over_itself_and_a_pipe_gets_one_now_and_then(m
         line.show([Part(f"at {now[0]}")])
     line.end()
     assert pipe.getvalue() == "at 0.0\nat 2.5\n"
+
+
+def test_a_mistake_on_the_command_line_fits_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    parser = CommandLine(prog="koch thing")
+    parser.add_subparsers().add_parser("part").add_argument("--n", type=int)
+    for words in (["part", "--n", "x" * 10], ["part", *["a-stray-word"] * 6]):
+        with pytest.raises(SystemExit) as end:
+            parser.parse_args(words)
+        assert end.value.code == 2
+        said = capsys.readouterr().err
+        assert "error:" in said
+        assert max(map(len, said.splitlines())) <= 40

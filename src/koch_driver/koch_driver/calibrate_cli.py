@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koch_core.errors import KochError
-from koch_core.terminal import complain
+from koch_core.terminal import CommandLine, complain
 from koch_driver import calibrate_view as view
 from koch_driver.arm import align_turns, check_drift, mend_registers, open_bus
 from koch_driver.calibrate import CalibrationRoutine, zero_offsets
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="koch calibrate", description=__doc__)
+    parser = CommandLine(prog="koch calibrate", description=__doc__)
     parser.add_argument("arm", help="name of the arm in the rig file, such as follower or leader")
     parser.add_argument("--rig", type=Path, metavar="FILE", help="rig file")
     parser.add_argument("--new", action="store_true", help="do not offer the existing file")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koch_core.errors import KochError
-from koch_core.terminal import complain, say
+from koch_core.terminal import CommandLine, complain, say
 from koch_driver.console import Console
 from koch_driver.control_table import HardwareError
 from koch_driver.errors import BusError, DialogueEnded, MotorSetupError
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="koch motors", description=__doc__)
+    parser = CommandLine(prog="koch motors", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     listing = verbs.add_parser("list", help="who answers on which port")
     listing.add_argument("--port", action="append", help="only this port (may be repeated)")

@@ -15,6 +15,7 @@ from koch_core.errors import KochError
 from koch_core.stream import NS_PER_S
 from koch_core.terminal import (
     Column,
+    CommandLine,
     clip,
     complain,
     limit,
@@ -52,7 +53,7 @@ _TOPIC_COLUMNS = (
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="koch inspect", description="Print and draw what is inside a bag or dataset."
     )
     parser.add_argument("path", type=Path, metavar="BAG|DATASET")

@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from koch_core.terminal import say
+from koch_core.terminal import CommandLine, say
 from koch_episodes.replay.motion import load_motion
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
@@ -20,7 +20,7 @@ _FASTEST = 2.0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="koch replay",
         description="Play a recorded episode on the follower. The arm first goes slowly to the "
         "episode's first pose; its guard limits all of it. Ctrl-C: the arm holds its pose.",

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from koch_core.terminal import Part, StatusLine, say
+from koch_core.terminal import CommandLine, Part, StatusLine, say
 from koch_episodes.recorder.keys import Keyboard
 from koch_episodes.recorder.plan import Key
 
@@ -28,7 +28,7 @@ KEYS = "space pause, q end, s/f end with success/failure"
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the arguments."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="koch run",
         description="Run a policy on the arm of a running graph (koch up). Without --policy the "
         "graph's own policy node is used.",

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import time
@@ -15,6 +14,7 @@ from typing import Any
 
 from koch_core.terminal import (
     Column,
+    CommandLine,
     limit,
     say,
     table,
@@ -150,7 +150,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> int:
     """Print the table; 1 where there is no run."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="koch runs",
         description="List training runs: policy, steps, losses, open-loop error on held-out "
         "episodes (mean over joints), success in simulation where it was measured.",

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from koch_core.terminal import say
+from koch_core.terminal import CommandLine, say
 from koch_core.working import Working
 from koch_episodes.clip import write_clip
 from koch_rig.load import load_rig
@@ -68,7 +68,7 @@ def _finish(evaluation: Evaluation, out: Path) -> int:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="koch eval", description=__doc__)
+    parser = CommandLine(prog="koch eval", description=__doc__)
     LockstepSettings.add_arguments(parser)
     parser.add_argument("--policy", type=Path, help="checkpoint folder; without it the expert")
     parser.add_argument("--strategy", default="", help="chunk execution of the policy")

@@ -9,7 +9,7 @@ import os
 from functools import partial
 from pathlib import Path
 
-from koch_core.terminal import say
+from koch_core.terminal import CommandLine, say
 from koch_episodes.recorder.store import EpisodeStore
 from koch_sim.expert import STYLES
 from koch_sim.lockstep import LockstepSettings, over_processes
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="koch record --lockstep", description=__doc__)
+    parser = CommandLine(prog="koch record --lockstep", description=__doc__)
     LockstepSettings.add_arguments(parser)
     parser.add_argument("-n", "--num-episodes", type=int, default=50, help="successes to record")
     parser.add_argument("--seed", type=int, default=0, help="of the first try")

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koch_core.realtime import request_realtime
+from koch_core.terminal import CommandLine
 from koch_driver.emulator import build_chain
 from koch_rig.load import load_rig
 from koch_sim.errors import SimulationError
@@ -102,7 +102,7 @@ class ServoProcess:
 
 def main(argv: list[str] | None = None) -> int:
     """Serve a chain until standard input ends, which it does when the world goes away."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = CommandLine(description=__doc__)
     parser.add_argument("--rig", required=True)
     parser.add_argument("--arm", required=True)
     parser.add_argument("--memory", type=Path, required=True)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import os
@@ -16,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from koch_core.terminal import complain, say
+from koch_core.terminal import CommandLine, complain, say
 from koch_ros.shared_topics import NAMESPACE_VARIABLE
 from koch_vla.errors import BenchmarksNotFoundError
 from koch_vla.machine import machine, versions
@@ -122,7 +121,7 @@ def main(argv: list[str]) -> int:
     if argv and argv[0] in ROUNDS:
         module = importlib.import_module(ROUNDS[argv[0]])
         return int(module.main(argv[1:]))
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="koch bench",
         description="Run all benchmarks into one JSON and one Markdown file. `koch bench faults` "
         "and `koch bench soak` are rounds of their own; each has --help.",

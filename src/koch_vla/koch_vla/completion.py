@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from koch_core.terminal import say
+from koch_core.terminal import CommandLine, say
 
 SHELLS = ("bash", "zsh", "fish")
 OF_THE_SCRIPT = {"setup": "build everything", "test": "run all tests", "env": "print environment"}
@@ -147,7 +147,7 @@ def fish(words: dict[str, Words]) -> str:
 
 def main(argv: list[str]) -> int:
     """Run the subcommand."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="koch completion",
         description="Print what a shell needs to complete koch: "
         'eval "$(koch completion bash)" in ~/.bashrc, the same with zsh in ~/.zshrc, '

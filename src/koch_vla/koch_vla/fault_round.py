@@ -11,7 +11,6 @@ again afterwards.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -24,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from koch_core.terminal import say
+from koch_core.terminal import CommandLine, say
 from koch_driver.emulator.faults import HARDWARE_ERRORS
 from koch_vla.machine import machine
 
@@ -402,7 +401,7 @@ def _say_row(row: Outcome) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; 1 when a fault that has a cause was not named, or the graph not well."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="koch bench faults",
         description="Inject every fault into the emulated rig, and into the simulated one "
         "what its world can break: what is said, done and lost.",

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import tempfile
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from koch_core.terminal import say
+from koch_core.terminal import CommandLine, say
 from koch_vla.machine import machine
 
 # Upper edges of the histogram, in nominal intervals.
@@ -202,7 +201,7 @@ def run(minutes: float, folder: Path, note: str = "", rig: Path | None = None) -
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; 1 when a node ended."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="koch bench soak",
         description="Run the simulated rig for a long time: intervals, losses, memory growth.",
     )

@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-import argparse
-
+from koch_core.terminal import CommandLine
 from koch_vla.errors import GraphError
 from koch_vla.graph import build_graph
 from koch_vla.preflight import check_files
@@ -20,7 +19,7 @@ from koch_vla.up import (
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="koch teleop", description="Drive the follower with the leader, with a status line."
     )
     add_graph_arguments(parser)

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from koch_core.terminal import complain, say
+from koch_core.terminal import CommandLine, complain, say
 from koch_ros.shared_topics import NAMESPACE_VARIABLE, chosen_namespace
 from koch_vla import paths
 from koch_vla.errors import OutputFileError
@@ -197,7 +197,7 @@ def describe(specs: tuple[NodeSpec, ...]) -> str:
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
-    parser = argparse.ArgumentParser(prog="koch up", description="Run the node graph of a rig.")
+    parser = CommandLine(prog="koch up", description="Run the node graph of a rig.")
     add_graph_arguments(parser)
     parser.add_argument(
         "--teleop",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from koch_core.errors import KochError
 from koch_core.realtime import request_realtime
+from koch_core.terminal import CommandLine
 from koch_driver.emulator.build import build_chain
 from koch_driver.emulator.chain import EmulatedChain, WireTiming
 from koch_driver.emulator.script import FaultEvent, load_script, run_event
@@ -27,7 +28,7 @@ LOG = logging.getLogger("koch_driver.emulator")
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Command line; also ROS's way of giving the rig (--ros-args -p rig:=FILE)."""
-    parser = argparse.ArgumentParser(prog="emulator", description=__doc__)
+    parser = CommandLine(prog="emulator", description=__doc__)
     parser.add_argument("--rig", help="rig file whose arms are emulated")
     parser.add_argument("--arm", action="append", help="only this arm (may be repeated)")
     parser.add_argument("--faults", help="YAML script of faults")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from koch_core.errors import KochError
-from koch_core.terminal import complain, say
+from koch_core.terminal import CommandLine, complain, say
 from koch_episodes.convert.advice import advice
 from koch_episodes.convert.options import ActionFrom, ConvertOptions, StampFrom
 from koch_episodes.convert.report import episode_line
@@ -30,7 +30,7 @@ _REST_S = 0.2
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="koch convert", description="Convert rosbag2 bags to a LeRobot dataset."
     )
     parser.add_argument(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koch_core.errors import KochError
-from koch_core.terminal import say
+from koch_core.terminal import CommandLine, say
 from koch_core.working import Working
 from koch_episodes.recorder import screen as view
 from koch_episodes.recorder.keys import Keyboard
@@ -40,7 +40,7 @@ class RigNeededError(KochError):
 
 def parser() -> argparse.ArgumentParser:
     """Describe the arguments."""
-    result = argparse.ArgumentParser(
+    result = CommandLine(
         prog="koch record",
         description="Record episodes with the arms and cameras that are running (koch up).",
         epilog=f"Keys: {view.KEYS}. Without a terminal it runs by itself.",

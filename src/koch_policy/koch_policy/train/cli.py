@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from koch_core.errors import KochError
-from koch_core.terminal import complain, say
+from koch_core.terminal import CommandLine, complain, say
 from koch_core.working import Working
 from koch_episodes.dataset.layout import load_info
 from koch_policy.errors import CheckpointError, ConfigError, DatasetError
@@ -44,7 +44,7 @@ _SECOND_SIGNAL_S = 3.0
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the arguments."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="koch train",
         description="Train a policy on demonstrations. Ctrl-C saves; --resume goes on.",
         epilog=f"Presets: {', '.join(preset_names())} (POLICY-PRESET).",

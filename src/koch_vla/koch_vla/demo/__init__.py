@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from koch_core.terminal import complain, say
+from koch_core.terminal import CommandLine, complain, say
 from koch_vla.demo.step import DemoContext, DemoSettings, Step, run_steps
 from koch_vla.errors import DemoError, GraphError
 
@@ -45,7 +45,7 @@ def steps() -> list[Step]:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """Parse the arguments."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="koch demo",
         description="The whole loop without hardware: record, convert, train, run, report. "
         "Interrupted and started again, it goes on where it was.",

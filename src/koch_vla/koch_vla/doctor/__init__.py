@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from koch_core.terminal import (
+    CommandLine,
     fold,
     limit,
     paint,
@@ -104,7 +104,7 @@ def write_line(finding: Finding, *, colour: bool, width: int | None = None) -> s
 
 def main(argv: list[str]) -> int:
     """Run the verb; 1 when a finding is FAIL."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="koch doctor", description="Check this machine; each finding comes with its fix."
     )
     parser.add_argument("--json", action="store_true", help="write the findings as JSON")

@@ -4,10 +4,9 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from koch_core.terminal import complain, say
+from koch_core.terminal import CommandLine, complain, say
 from koch_core.working import Working
 from koch_vla.errors import NothingHeardError, OutputFileError
 
@@ -16,7 +15,7 @@ __all__ = ["main"]
 
 def main(argv: list[str]) -> int:
     """Run the verb; 1 when an arm or a camera of the rig was not heard."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="koch look",
         description="Draw robot, frames, camera views and TCP path as one PNG.",
     )
