@@ -4,9 +4,9 @@
 // Direct convolutions of bytes, for int8: four products in the time of two of bfloat16.
 //
 // Inputs are bytes without a sign. Either they are an image's own, which lose nothing; then each
-// image has weights, bias and scale of its own, because its scaling is part of them. Or QUANTISE has
-// made them of a map without negative numbers, with the map's largest number as 255. Weights are
-// bytes with a sign:
+// image has weights, bias and scale of its own, because its scaling is part of them. Or QUANTISE
+// has made them of a map without negative numbers, with the map's largest number as 255. Weights
+// are bytes with a sign:
 //
 //   weight (outputs / PANEL, side, side x inputs / 4, PANEL, 4)
 

@@ -1,11 +1,11 @@
 // SPDX-FileCopyrightText: 2026 The koch_vla authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Convolutions of any side as sums of matrix products: the first one and the 1x1 shortcuts, for which
-// Winograd's way saves nothing.
+// Convolutions of any side as sums of matrix products: the first one and the 1x1 shortcuts, for
+// which Winograd's way saves nothing.
 //
-// The pixels under one row of the kernel lie side by side in a map, so each row of the kernel is one
-// product of a run of side x channels values with its weights:
+// The pixels under one row of the kernel lie side by side in a map, so each row of the kernel is
+// one product of a run of side x channels values with its weights:
 //
 //   weight (outputs / PANEL, side, side x inputs, PANEL); GROUP values of the run side by side
 
@@ -45,8 +45,8 @@ INLINE void direct_block(const Layer *layer, long rows, long image, long y, long
     }
 }
 
-// One row of the output, `width` long, in blocks of about equal width: seven pixels are 3 and 4, not
-// 6 and 1, because a block of one pixel loads as many weights as one of six.
+// One row of the output, `width` long, in blocks of about equal width: seven pixels are 3 and 4,
+// not 6 and 1, because a block of one pixel loads as many weights as one of six.
 static void direct_row(const Layer *layer, long image, long y, Element *row, long width) {
     long channels = layer->out->channels, groups = (width + ROWS - 1) / ROWS;
     for (long panel = 0; panel < channels / PANEL; panel++) {

@@ -4,8 +4,8 @@
 // Group normalisation. Wu and He 2018, "Group Normalization", equations 1 and 6.
 //
 // Two passes: sums of each row in any order by any thread, then one pass that scales, adds the
-// shortcut and applies the ReLU. Sums are doubles: the variance is a difference of two large numbers
-// where the mean is far from zero.
+// shortcut and applies the ReLU. Sums are doubles: the variance is a difference of two large
+// numbers where the mean is far from zero.
 
 #pragma once
 
@@ -43,8 +43,8 @@ static void group_sums(const Layer *layer, long piece) {
     }
 }
 
-// Pieces: rows. Each adds the sums of all rows up for itself, which is cheaper than another wait for
-// all threads.
+// Pieces: rows. Each adds the sums of all rows up for itself, which saves another wait for all
+// threads.
 static void group_normalise(const Layer *layer, long piece) {
     const Map *in = layer->in, *out = layer->out;
     long channels = in->channels, groups = channels / IN_GROUP;

@@ -47,7 +47,7 @@ typedef struct {
     double *row_values;
     long side, stride, pad;  // of a convolution
     long relu;               // ends with a ReLU
-    long pooled;             // a direct convolution that POOL would follow; does its work too
+    long pooled;             // a direct convolution that does the work of POOL too (convolve.h)
 } Layer;
 
 // One run of a network. Threads take pieces of a layer (some rows, some tiles) until none is left,

@@ -24,7 +24,7 @@
 #include "vector.h"
 
 enum { TILE = 4, PATCH = TILE + 2, STRIDED_PATCH = 2 * TILE + 1, WEIGHTS = PATCH * PATCH };
-// Tiles of one piece of work, at most: as many as keep its frequencies in the second-level cache.
+// Tiles of one piece of work, at most; other counts were no faster.
 enum { MOST_TILES = 24, MOST_STRIDED = 12 };
 static const float ROOT = 1.41421356f, P = 0.4f, Q = 1.25f;
 
