@@ -38,10 +38,11 @@ sys.path[:0] = [str(ROOT / "src" / name) for name in ("koch_rig", "koch_episodes
 import numpy as np  # noqa: E402
 from watch import Watch  # noqa: E402
 
+from koch_core.image import PacketDecoder  # noqa: E402
 from koch_episodes.bag import open_bag  # noqa: E402
 from koch_episodes.convert import ConvertOptions, convert  # noqa: E402
 from koch_episodes.dataset.layout import Codec  # noqa: E402
-from koch_episodes.dataset.video import JpegDecoder, VideoSettings, VideoWriter  # noqa: E402
+from koch_episodes.dataset.video import VideoSettings, VideoWriter  # noqa: E402
 from koch_rig.joints import JOINT_NAMES  # noqa: E402
 
 HEIGHT, WIDTH, FPS, NS = 480, 640, 30, 1_000_000_000
@@ -189,7 +190,7 @@ def encode_only(task: tuple[str, str, str]) -> float:
     """Encode one camera's pictures of one bag, read and decoded before the clock starts; [s]."""
     codec, bag, path = task
     settings = VideoSettings.for_codec(Codec(codec))
-    decoder, spent = JpegDecoder(), 0.0
+    decoder, spent = PacketDecoder(), 0.0
     for camera in CAMERAS:
         jpegs = jpegs_of(Path(bag), f"/cameras/{camera}/image_raw/compressed")
         count = len(jpegs)

@@ -1,9 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Camera sources, the camera node, image conversions and intrinsic calibration."""
+"""Camera sources, the camera node and intrinsic calibration."""
 
 from koch_cameras.capture_loop import Backoff, CaptureLoop, Delivery, LinkState
-from koch_cameras.convert import compressed_to_numpy, convert, fill_image, to_numpy
 from koch_cameras.errors import CameraError
 from koch_cameras.frame import Encoding, Frame, TimeBase
 from koch_cameras.intrinsics import Intrinsics, load_intrinsics, save_intrinsics
@@ -28,11 +27,7 @@ __all__ = [
     "StreamReport",
     "StreamWatch",
     "TimeBase",
-    "compressed_to_numpy",
-    "convert",
-    "fill_image",
     "load_intrinsics",
     "open_source",
     "save_intrinsics",
-    "to_numpy",
 ]

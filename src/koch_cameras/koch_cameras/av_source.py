@@ -26,7 +26,7 @@ from koch_cameras.errors import (
     StreamFormatError,
 )
 from koch_cameras.frame import Encoding, Frame, TimeBase, read_only
-from koch_cameras.jpeg import jpeg_size
+from koch_cameras.image import jpeg_size
 from koch_cameras.mjpeg_http import public_url
 from koch_cameras.source import Mode, SourceConfig
 

@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_cameras.capture_loop import CaptureLoop
-from koch_cameras.convert import convert
 from koch_cameras.errors import CalibrationDataError, CorruptFrameError, StreamEndedError
 from koch_cameras.frame import Frame
+from koch_cameras.image import pixels
 from koch_cameras.intrinsics import save_intrinsics
 from koch_cameras.open_source import open_source
-from koch_cameras.picture import pixels
 from koch_cameras.rig_camera import find_camera
 from koch_cameras.source import SourceConfig
 from koch_core.errors import KochError
@@ -119,13 +118,17 @@ def _grey_pictures(
     camera: Camera, timeout_s: float, *, live: bool
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """Pictures as they are published, that is after rotation."""
+    import cv2
+
     config = SourceConfig.from_rig(camera, timeout_s=timeout_s)
     for frame in _live(config) if live else _every(config):
         try:
             picture = pixels(str(camera.source), frame, config.rotation, ColorMode.RGB)
         except CorruptFrameError:
             continue  # the next picture is as good
-        yield picture if picture.ndim == 2 else convert(picture, "rgb8", "mono8")
+        if picture.ndim == 3:
+            picture = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
+        yield picture
 
 
 def _every(config: SourceConfig) -> Iterator[Frame]:

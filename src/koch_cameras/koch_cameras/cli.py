@@ -13,9 +13,8 @@ from pathlib import Path
 from koch_cameras import sheet
 from koch_cameras.errors import CameraError, CorruptFrameError
 from koch_cameras.frame import Frame
+from koch_cameras.image import pixels, save_image
 from koch_cameras.open_source import open_source
-from koch_cameras.picture import pixels
-from koch_cameras.png import encode_png
 from koch_cameras.rig_camera import find_camera
 from koch_cameras.source import FrameSource, SourceConfig
 from koch_cameras.v4l2.device import Device
@@ -133,7 +132,7 @@ def _grab(arguments: argparse.Namespace) -> int:
         source.close()
     picture = pixels(str(camera.source), frame, config.rotation, ColorMode.RGB)
     path = arguments.output or Path(f"{camera.name}.png")
-    path.write_bytes(encode_png(picture))
+    save_image(path, picture)
     say(f"{path}: {picture.shape[1]}x{picture.shape[0]} from {source.mode}")
     return 0
 

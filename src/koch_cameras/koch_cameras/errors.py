@@ -181,13 +181,6 @@ class FrameSizeError(CameraError):
         )
 
 
-class ImageMessageError(CameraError):
-    """An image message contradicts itself or has an encoding we do not know."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(f"image message: {detail}")
-
-
 class IntrinsicsError(CameraError):
     """An intrinsics file cannot be used."""
 

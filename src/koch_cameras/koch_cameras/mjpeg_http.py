@@ -22,7 +22,7 @@ from koch_cameras.errors import (
     UnsupportedSourceError,
 )
 from koch_cameras.frame import Encoding, Frame, TimeBase
-from koch_cameras.jpeg import jpeg_size
+from koch_cameras.image import jpeg_size
 from koch_cameras.multipart import ByteStream, MultipartReader, Part, boundary_of, timestamp_ns
 from koch_cameras.source import Mode, SourceConfig
 

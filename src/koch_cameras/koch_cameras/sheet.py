@@ -15,10 +15,9 @@ import numpy.typing as npt
 
 from koch_cameras.errors import CameraError
 from koch_cameras.frame import Frame
-from koch_cameras.picture import pixels
+from koch_cameras.image import pixels, save_image
 from koch_cameras.source import FrameSource, SourceConfig
 from koch_cameras.v4l2.listing import VideoNode
-from koch_core.errors import KochError
 from koch_rig.rig import Camera, ColorMode
 
 TILE_WIDTH, TILE_HEIGHT, LABEL_HEIGHT = 480, 360, 56
@@ -111,10 +110,7 @@ def draw(shown: Sequence[Shown], path: Path) -> None:
     columns = min(COLUMNS, len(tiles))
     tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
     rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
-    done, data = cv2.imencode(path.suffix or ".png", np.vstack(rows)[:, :, ::-1])
-    if not done:
-        raise KochError(f"{path}: got a kind of image that cannot be written, expected .png")
-    path.write_bytes(data.tobytes())
+    save_image(path, np.vstack(rows))
 
 
 def _tile(item: Shown) -> Image:

@@ -14,21 +14,12 @@ import pytest
 import simplejpeg
 
 from koch_cameras import calibrate_cli, cli, sheet
-from koch_cameras.convert import compressed_to_numpy
 from koch_cameras.intrinsics import load_intrinsics
 from koch_cameras.open_source import open_source
 from koch_cameras.v4l2.listing import VideoNode
 from koch_cameras.v4l2.v4l2_source import V4l2Source
+from koch_core.image import decode_image
 from koch_rig.load import load_rig
-
-
-class Png:
-    """A message holding a PNG."""
-
-    format = "png"
-
-    def __init__(self, path: Path) -> None:
-        self.data = path.read_bytes()
 
 
 def test_grab_writes_the_rotated_picture(mjpeg_server, rig_file, tmp_path, capsys, jpeg):
@@ -38,7 +29,7 @@ def test_grab_writes_the_rotated_picture(mjpeg_server, rig_file, tmp_path, capsy
     assert code == 0
     assert "48x64 from MJPG 64x48" in capsys.readouterr().out
     expected = np.rot90(simplejpeg.decode_jpeg(jpeg(0)), 3)
-    np.testing.assert_array_equal(compressed_to_numpy(Png(target)), expected)
+    np.testing.assert_array_equal(decode_image(target.read_bytes()), expected)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +86,7 @@ def test_every_device_and_stream_is_on_the_sheet(
     assert "permission denied" in shown[1].problem
     assert shown[2].candidate.used_by == "rig: above"
     sheet.draw(shown, tmp_path / "cameras.png")
-    picture = compressed_to_numpy(Png(tmp_path / "cameras.png"))
+    picture = decode_image((tmp_path / "cameras.png").read_bytes())
     assert picture.shape == (sheet.TILE_HEIGHT + sheet.LABEL_HEIGHT, 3 * sheet.TILE_WIDTH, 3)
 
 

@@ -2,6 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Episodes: bags and LeRobot datasets."""
 
-from koch_episodes.decode import decode_image, joint_vector
+from koch_episodes.decode import joint_vector
 
-__all__ = ["decode_image", "joint_vector"]
+__all__ = ["joint_vector"]

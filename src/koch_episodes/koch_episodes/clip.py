@@ -9,7 +9,8 @@ from pathlib import Path
 
 import av
 import numpy as np
-import simplejpeg
+
+from koch_core.image import decode_image
 
 FPS = 10
 SHRINK = 2  # of the image's width and height
@@ -43,6 +44,6 @@ def write_clip(path: Path, jpegs: Iterable[bytes], fps: int = FPS) -> bool:
 
 def _small(jpeg: bytes) -> np.ndarray:
     """Decode and shrink; H.264 wants even sizes."""
-    image = simplejpeg.decode_jpeg(jpeg, colorspace="RGB")[::SHRINK, ::SHRINK]
+    image = decode_image(jpeg)[::SHRINK, ::SHRINK]
     height, width = (size // 2 * 2 for size in image.shape[:2])
     return np.ascontiguousarray(image[:height, :width])

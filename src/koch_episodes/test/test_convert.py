@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 from koch_core.frame import Frame, FrameAssembler, FrameFeature
+from koch_core.image import decode_image
 from koch_core.stream import StreamBuffer
-from koch_episodes import decode_image, joint_vector
 from koch_episodes.bag import open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert import ActionFrom, ConvertOptions, convert
 from koch_episodes.dataset import Codec, LeRobotDatasetReader, Version, validate_dataset
+from koch_episodes.decode import joint_vector
 from koch_episodes.errors import DatasetWriteError
 from koch_rig.calibration import load_calibration
 from koch_rig.load import load_rig

@@ -18,6 +18,7 @@ import pytest
 from rosbags.typesys import Stores, get_typestore
 
 from koch_core.errors import DecodeError
+from koch_core.image import decode_image, image_size
 from koch_episodes.convert import ConvertOptions, convert
 from koch_episodes.convert.mapping import MappedFeature, Source, element_names
 from koch_episodes.convert.options import ActionFrom
@@ -27,7 +28,7 @@ from koch_episodes.dataset import (
     LeRobotDatasetReader,
     validate_dataset,
 )
-from koch_episodes.decode import decode_image, joint_vector, picture_size
+from koch_episodes.decode import joint_vector
 from koch_episodes.errors import MappingError
 from koch_episodes.turns import continuous, quaternions
 from koch_rig.joints import JOINT_NAMES
@@ -110,7 +111,7 @@ def test_png_of_16_bits_is_no_picture(kind: Any) -> None:
     if kind is np.uint8:
         assert decode_image(data).shape == (6, 8, 3)
         return
-    for read in (picture_size, decode_image):
+    for read in (image_size, decode_image):
         with pytest.raises(DecodeError, match="16 bits per channel, expected 8"):
             read(data)
 
@@ -124,7 +125,7 @@ def test_png_of_few_bits_is_one() -> None:
     rows = zlib.compress(b"\0\xaa" * 4)  # 8x4 px of one bit
     head = struct.pack(">IIBBBBB", 8, 4, 1, 0, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    assert picture_size(data) == (4, 8)
+    assert image_size(data) == (4, 8)
 
 
 def turning(count: int, start: float, axis: int) -> np.ndarray[Any, Any]:

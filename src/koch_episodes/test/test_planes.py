@@ -13,11 +13,11 @@ import pytest
 import simplejpeg
 from av.video.reformatter import ColorRange, Colorspace
 
+from koch_core.image import PacketDecoder, decode_image
+from koch_core.yuv import limited_yuv420p, sampled_rgb
 from koch_episodes.dataset.frames import VideoFrames
 from koch_episodes.dataset.layout import Codec
-from koch_episodes.dataset.planes import limited_yuv420p, sampled_rgb
-from koch_episodes.dataset.video import VideoSettings, VideoWriter, decode_packet
-from koch_episodes.decode import decode_image
+from koch_episodes.dataset.video import VideoSettings, VideoWriter
 
 
 def jpeg(subsampling: str, height: int = 96, width: int = 140) -> bytes:
@@ -41,7 +41,7 @@ def planes_of(frame: av.VideoFrame) -> list[np.ndarray[Any, Any]]:
 
 @pytest.mark.parametrize("subsampling", ["422", "420"])
 def test_planes_are_scaled_to_the_limited_range(subsampling: str) -> None:
-    frame = decode_packet(jpeg(subsampling))
+    frame = PacketDecoder().decode(jpeg(subsampling))
     out = limited_yuv420p(frame)
     assert out is not None
     assert (out.format.name, out.color_range) == ("yuv420p", ColorRange.MPEG)
@@ -60,7 +60,7 @@ def grey(height: int = 96, width: int = 140) -> bytes:
 
 
 def test_other_formats_are_left_to_the_scaler() -> None:
-    frame = decode_packet(grey())
+    frame = PacketDecoder().decode(grey())
     assert limited_yuv420p(frame) is None
     assert sampled_rgb(frame, 3).shape == (32, 47, 3)
 
@@ -98,7 +98,7 @@ def test_training_sees_the_image_that_the_live_policy_sees(
             if codec is Codec.COPY:
                 video.write_packet(packet)
             else:
-                video.write(decode_packet(packet))
+                video.write(PacketDecoder().decode(packet))
     frames = VideoFrames()
     off = [
         frames.rgb(path, k / 10, 0.02).astype(float) - decode_image(packet)
@@ -157,7 +157,7 @@ def test_video_of_others_is_read_by_what_it_declares(
 def test_sampled_pixels_are_libjpegs(subsampling: str, step: int) -> None:
     data = jpeg(subsampling)
     wanted = simplejpeg.decode_jpeg(data, colorspace="RGB")[::step, ::step].astype(int)
-    off = np.abs(sampled_rgb(decode_packet(data), step).astype(int) - wanted)
+    off = np.abs(sampled_rgb(PacketDecoder().decode(data), step).astype(int) - wanted)
     # The inverse cosine transforms round differently: by one, before the colour conversion.
     assert off.max() <= 3
     assert off.mean() < 0.1

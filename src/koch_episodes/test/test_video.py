@@ -10,12 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from koch_core.image import PacketDecoder
 from koch_episodes.dataset.layout import Codec
-from koch_episodes.dataset.video import JpegDecoder, VideoSettings, VideoWriter
+from koch_episodes.dataset.video import VideoSettings, VideoWriter
 
 
 def test_a_png_shows_itself_whatever_was_decoded_before() -> None:
-    decoder = JpegDecoder()
+    decoder = PacketDecoder()
     for level in (10, 40, 90):
         image = np.full((16, 24, 3), level, np.uint8)
         image[:, :8] = 2 * level

@@ -8,8 +8,8 @@ import threading
 from typing import TYPE_CHECKING
 
 import mujoco
-import simplejpeg
 
+from koch_core.image import encode_jpeg
 from koch_sim.camera_server import CameraServer, EncodedFrame
 
 if TYPE_CHECKING:
@@ -100,9 +100,6 @@ class CameraRenderer:
         self, renderer: mujoco.Renderer, data: mujoco.MjData, camera: Camera, stamp_ns: int
     ) -> None:
         renderer.update_scene(data, camera.name)
-        picture = renderer.render()
-        jpeg = simplejpeg.encode_jpeg(
-            picture, quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="420", fastdct=True
-        )
+        jpeg = encode_jpeg(renderer.render(), JPEG_QUALITY, fast=True)
         self.rendered += 1
         self._server.put(camera.name, EncodedFrame(jpeg, stamp_ns, self._sequence))

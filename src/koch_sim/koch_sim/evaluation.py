@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-import simplejpeg
 
 from koch_core.busy import busy_words
+from koch_core.image import decode_image
 
 #: Two-sided 95 % of the normal distribution.
 Z_95 = 1.959963984540054
@@ -163,7 +163,7 @@ def write_contact_sheet(path: Path, pictures: list[tuple[bytes, bool]]) -> None:
 
     tiles = []
     for jpeg, success in pictures:
-        rgb = simplejpeg.decode_jpeg(jpeg, colorspace="RGB")[::SHEET_SHRINK, ::SHEET_SHRINK]
+        rgb = decode_image(jpeg)[::SHEET_SHRINK, ::SHEET_SHRINK]
         tile = np.empty((rgb.shape[0] + 2 * BORDER_PX, rgb.shape[1] + 2 * BORDER_PX, 3), np.uint8)
         tile[:] = GREEN if success else RED
         tile[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX] = rgb

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import mujoco
 import numpy as np
-import simplejpeg
 
+from koch_core.image import encode_jpeg
 from koch_driver.control_table import VELOCITY_UNIT_RPM
 from koch_driver.emulator import build_chain
 from koch_driver.follower_task import GRIP_CURRENT_A
@@ -129,13 +129,7 @@ class CameraImage:
     def __bytes__(self) -> bytes:
         """Return the JPEG that the camera server would send."""
         if not self._jpeg:
-            self._jpeg = simplejpeg.encode_jpeg(
-                self.rgb(),
-                quality=JPEG_QUALITY,
-                colorspace="RGB",
-                colorsubsampling="420",
-                fastdct=True,
-            )
+            self._jpeg = encode_jpeg(self.rgb(), JPEG_QUALITY, fast=True)
         return self._jpeg
 
 

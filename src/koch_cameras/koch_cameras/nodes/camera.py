@@ -21,12 +21,12 @@ from rclpy.time import Time
 from koch_cameras.capture_loop import Backoff, CaptureLoop, Delivery, LinkState
 from koch_cameras.errors import CorruptFrameError
 from koch_cameras.frame import TimeBase
+from koch_cameras.image import thumbnail
 from koch_cameras.mjpeg_http import public_url
 from koch_cameras.nodes.diagnostics import Extras, camera_status
 from koch_cameras.nodes.parameters import CameraParameters
 from koch_cameras.nodes.picture_publishers import PicturePublishers
 from koch_cameras.open_source import open_source
-from koch_cameras.picture import thumbnail
 from koch_cameras.rig_camera import (
     expectation_of,
     find_camera,

@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import array
 
+import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from koch_cameras.convert import fill_image
 from koch_cameras.frame import Frame
+from koch_cameras.image import compressed, pixels
 from koch_cameras.mjpeg_http import public_url
-from koch_cameras.picture import compressed, pixels
 from koch_cameras.rig_camera import intrinsics_of
 from koch_cameras.source import SourceConfig
 from koch_rig.rig import Camera
@@ -77,6 +77,9 @@ class PicturePublishers:
     def _publish_raw(self, frame: Frame, header: Header) -> None:
         color_mode = self._config.color_mode
         picture = pixels(self._source_name, frame, self._config.rotation, color_mode)
-        image = Image(header=header)
-        fill_image(image, picture, "mono8" if picture.ndim == 2 else f"{color_mode.value}8")
-        self._raw.publish(image)
+        height, width = picture.shape[:2]
+        message = Image(header=header, height=height, width=width, step=picture[0].nbytes)
+        message.encoding = "mono8" if picture.ndim == 2 else f"{color_mode.value}8"
+        # array.array passes the setter without a check of each byte.
+        message.data = array.array("B", np.ascontiguousarray(picture).tobytes())
+        self._raw.publish(message)

@@ -26,7 +26,7 @@ from koch_cameras.errors import (
     SourceStalledError,
 )
 from koch_cameras.frame import Encoding, Frame, TimeBase, read_only
-from koch_cameras.jpeg import jpeg_size
+from koch_cameras.image import jpeg_size
 from koch_cameras.source import Mode, SourceConfig
 from koch_cameras.v4l2 import layout
 from koch_cameras.v4l2.device import Device, DeviceMode, translate

@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_core.errors import DecodeError
+from koch_core.image import PacketDecoder, decode_image
+from koch_core.yuv import sampled_rgb
 from koch_episodes.bag import Bag, RawMessage
 from koch_episodes.convert.plan import Segment, part_key
 from koch_episodes.convert.topics import RawPicture, TopicReader
 from koch_episodes.dataset.layout import Codec
-from koch_episodes.dataset.planes import sampled_rgb
 from koch_episodes.dataset.stats import PictureStats, Stats, pixel_stride, sampled_frames
-from koch_episodes.dataset.video import JpegDecoder, VideoSettings, VideoWriter
-from koch_episodes.decode import decode_image
+from koch_episodes.dataset.video import VideoSettings, VideoWriter
 from koch_episodes.errors import EpisodeError, VideoError
 
 Picture = bytes | RawPicture
@@ -77,7 +77,7 @@ class CameraRenderer:
         self._waiting: dict[int, Picture] = {}
         numbers = np.concatenate([part.numbers[part_key(key, 0)] for part in segments])
         self._wanted = frozenset(numbers.tolist())
-        self._decoder = JpegDecoder()
+        self._decoder = PacketDecoder()
         self._video: VideoWriter | None = None
         self._counted = PictureStats()
 

@@ -10,6 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_core.errors import DecodeError
+from koch_core.image import (
+    decode_image,
+    image_size,
+    is_png,
+    raw_image,
+)
 from koch_core.stream import NS_PER_S
 from koch_episodes import cdr
 from koch_episodes.bag import RawMessage, Topic
@@ -18,13 +24,9 @@ from koch_episodes.convert.mapping import Source
 from koch_episodes.decode import (
     IMAGE_TYPES,
     VECTOR_TYPES,
-    decode_image,
     given_names,
-    is_png,
     joint_vector,
     message_elements,
-    picture_size,
-    raw_image,
 )
 from koch_episodes.errors import MessageTypeError
 
@@ -208,7 +210,7 @@ def size_of(picture: bytes | RawPicture) -> tuple[int, int]:
         if len(picture.data) < picture.height * picture.step:
             raise DecodeError("Image", "fewer bytes than rows")
         return picture.height, picture.width
-    return picture_size(picture)
+    return image_size(picture)
 
 
 def rgb_of(picture: bytes | RawPicture) -> Rgb:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from koch_episodes.dataset.planes import rgb_of_frame
+from koch_core.yuv import rgb_of_frame
 from koch_episodes.errors import VideoError
 
 Rgb = npt.NDArray[np.uint8]

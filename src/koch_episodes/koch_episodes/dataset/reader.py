@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from koch_core.image import decode_image
 from koch_episodes.dataset.frames import (
     Crop,
     FrameCache,
@@ -36,7 +37,6 @@ from koch_episodes.dataset.load import (
     load_stats,
     load_tasks,
 )
-from koch_episodes.decode import decode_image
 from koch_episodes.errors import DatasetFormatError
 
 Item = dict[str, Any]

@@ -23,10 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from koch_core.errors import DecodeError
+from koch_core.yuv import is_full_range, limited_yuv420p
 from koch_episodes.dataset.layout import Codec
-from koch_episodes.dataset.planes import is_full_range, limited_yuv420p
-from koch_episodes.decode import check_jpeg
 from koch_episodes.errors import VideoError
 
 # mp4 ticks per frame; 512 gives the 1/15360 s of LeRobot's own files at 30 frames/s.
@@ -58,56 +56,6 @@ class VideoSettings:
         if codec is Codec.AV1:
             return cls(codec, crf=30, gop=2, preset="12", threads=threads)
         return cls(codec, threads=threads)
-
-
-def _open_decoder(name: str) -> Any:
-    context: Any = av.CodecContext.create(name, "r")
-    context.thread_count = 1
-    context.options = {"err_detect": "explode"}
-    return context
-
-
-class JpegDecoder:
-    """Decodes JPEG or PNG packets to frames in the picture's own pixel format."""
-
-    def __init__(self) -> None:
-        self._contexts: dict[str, Any] = {}
-
-    def decode(self, data: bytes) -> av.VideoFrame:
-        """Decode one picture.
-
-        Raises:
-            DecodeError: The picture is cut off or broken anywhere.
-        """
-        name = "png" if data[:4] == b"\x89PNG" else "mjpeg"
-        if name == "mjpeg":
-            check_jpeg(data)
-        context = self._contexts.get(name)
-        if context is None:
-            context = _open_decoder(name)
-            self._contexts[name] = context
-        packet = av.Packet(data)
-        # Without the flag FFmpeg takes a PNG for a difference to the one before and adds them up.
-        packet.is_keyframe = True
-        try:
-            frames = context.decode(packet)
-        except (av.FFmpegError, ValueError) as exc:
-            del self._contexts[name]
-            raise DecodeError(f"{name} picture", str(exc)) from exc
-        if len(frames) != 1 or frames[0].is_corrupt:
-            del self._contexts[name]
-            raise DecodeError(f"{name} picture", "holds no whole frame")
-        frame: av.VideoFrame = frames[0]
-        return frame
-
-
-def decode_packet(data: bytes) -> av.VideoFrame:
-    """Decode one JPEG or PNG with FFmpeg (reads JPEGs without Huffman tables too).
-
-    Raises:
-        DecodeError: The picture is cut off or broken.
-    """
-    return JpegDecoder().decode(data)
 
 
 def give_back_priority() -> None:

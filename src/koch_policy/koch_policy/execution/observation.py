@@ -19,8 +19,9 @@ from koch_core.frame import (
     Missing,
     Rule,
 )
+from koch_core.image import decode_image
 from koch_core.stream import StreamBuffer
-from koch_episodes.decode import decode_image, joint_vector
+from koch_episodes.decode import joint_vector
 from koch_episodes.turns import continuous, quaternions
 from koch_policy.configs import TASK
 from koch_policy.execution.compatibility import dataset_keys, policy_units

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from koch_episodes.decode import decode_image
+from koch_core.image import decode_image
 from koch_rig.geometry import matrix_from_quaternion
 from koch_rig.joints import plain_joints
 from koch_rig.rig import Rig

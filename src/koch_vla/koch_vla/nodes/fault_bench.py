@@ -27,12 +27,11 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 
-from koch_cameras import jpeg
+from koch_core.image import encode_jpeg
 from koch_core.realtime import request_realtime
 from koch_driver.emulator import build_chain
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
-from koch_rig.rig import ColorMode
 from koch_ros.qos import LATCHED
 from koch_ros.shared_topics import chosen_namespace, namespace_arguments
 from koch_vla.nodes.running_graph import RunningGraph, by_name, seconds_of
@@ -84,7 +83,7 @@ class CameraFeed:
 
     @staticmethod
     def _encode(image: np.ndarray) -> bytes:
-        return jpeg.encode(image, ColorMode.RGB, 80)
+        return encode_jpeg(image, 80)
 
     def _image(self, index: int) -> bytes | None:
         good, kind = self._good[index % len(self._good)], self.kind

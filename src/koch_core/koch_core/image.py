@@ -1,0 +1,269 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Images from bytes and back: JPEG, PNG and the raw encodings of sensor_msgs/Image.
+
+All code that looks into an image's bytes is here, for cameras, recorder, converter, policy and
+simulation alike. JPEG goes through libjpeg-turbo (simplejpeg): strict, so that damage is an error
+and not a grey patch. What it does not know (PNG, MJPEG without Huffman tables, planes for an
+encoder) goes through FFmpeg (PyAV).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+
+from koch_core.errors import DecodeError
+
+if TYPE_CHECKING:
+    import av
+
+Image = npt.NDArray[np.uint8]
+
+_RAW_CHANNELS = {
+    "rgb8": 3,
+    "bgr8": 3,
+    "8UC3": 3,
+    "rgba8": 4,
+    "bgra8": 4,
+    "mono8": 1,
+    "8UC1": 1,
+    "yuv422_yuy2": 2,  # the two orders of sensor_msgs/image_encodings.hpp, old names and new
+    "yuyv": 2,
+    "yuv422": 2,
+    "uyvy": 2,
+}
+_JPEG_START = b"\xff\xd8"
+_JPEG_END = b"\xff\xd9"
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+# Some UVC cameras pad the packet behind the end marker.
+_PADDING_BYTES = 4096
+# Start-of-frame markers (ITU-T T.81, table B.1) without DHT (C4), JPG (C8) and DAC (CC).
+_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SEQUENTIAL_MARKERS = frozenset((0xC0, 0xC1))
+_SCAN_MARKER = 0xDA
+# Inside a scan: FF 00 is a byte of data, FF D0..D7 are restart markers, FF FF is padding.
+_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+
+
+def is_png(data: bytes) -> bool:
+    """Tell whether a compressed image is a PNG."""
+    return data[:8] == _PNG_START
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Read (height, width) in [px] from a JPEG or PNG header, and check that it is complete.
+
+    A few microseconds; nothing is decoded.
+
+    Raises:
+        DecodeError: Not a JPEG or PNG, or cut off.
+    """
+    if is_png(data):
+        if len(data) < 33 or b"IEND" not in data[-12:]:
+            raise DecodeError("PNG image", "cut off")
+        width, height = struct.unpack(">II", data[16:24])
+        if data[24] == 16:
+            # A depth image in millimetres: 8 bits of it would show nothing.
+            raise DecodeError("PNG image", "16 bits per channel, expected 8 (a depth image?)")
+        return height, width
+    if data[:2] != _JPEG_START:
+        raise DecodeError("image", f"neither JPEG nor PNG (starts with {data[:4].hex()})")
+    if data[-2:] != _JPEG_END and data.rfind(_JPEG_END, max(0, len(data) - _PADDING_BYTES)) < 0:
+        raise DecodeError("JPEG image", "cut off (no end marker)")
+    place = 2
+    while place + 9 <= len(data):
+        if data[place] != 0xFF:
+            break
+        marker = data[place + 1]
+        if marker in _FRAME_MARKERS:
+            height, width = struct.unpack(">HH", data[place + 5 : place + 9])
+            return height, width
+        if marker == 0xFF:
+            place += 1
+            continue
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    raise DecodeError("JPEG image", "no frame header")
+
+
+def check_jpeg(data: bytes) -> None:
+    """Check that a JPEG's segments follow one another and that its scan ends with the image.
+
+    FFmpeg passes over a broken header and paints what it can; libjpeg refuses such an image.
+
+    Raises:
+        DecodeError: They do not.
+    """
+    place, components = 2, 0
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF:
+            place += 1
+            continue
+        if marker in _SEQUENTIAL_MARKERS and place + 9 < len(data):
+            components = data[place + 9]
+        start = place + 4
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker == _SCAN_MARKER:
+            end = _AFTER_SCAN.search(data, place)
+            # An image of several scans has markers between them.
+            if components == data[start] and (end is None or end[0] != _JPEG_END):
+                raise DecodeError("JPEG image", "a marker inside the image data")
+            return
+    raise DecodeError("JPEG image", f"no segment at byte {place}")
+
+
+def decode_image(data: bytes, *, bgr: bool = False) -> Image:
+    """Decode a compressed image (JPEG, with or without Huffman tables, or PNG).
+
+    Args:
+        data: The `data` field of a sensor_msgs/CompressedImage.
+        bgr: Blue first, as OpenCV has it.
+
+    Returns:
+        RGB or BGR, uint8, shape (H, W, 3).
+
+    Raises:
+        DecodeError: The image is cut off or damaged anywhere.
+    """
+    image_size(data)
+    if not is_png(data):
+        try:
+            # strict: libjpeg's warnings (it paints what is missing grey) are errors here.
+            order = "BGR" if bgr else "RGB"
+            return cast(Image, simplejpeg.decode_jpeg(data, colorspace=order, strict=True))
+        except ValueError as exc:
+            if "Huffman" not in str(exc) and "DHT" not in str(exc):
+                raise DecodeError("JPEG image", str(exc)) from exc
+    from koch_core.yuv import rgb_of_frame
+
+    rgb = rgb_of_frame(PacketDecoder().decode(data))
+    return rgb[:, :, ::-1] if bgr else rgb
+
+
+def grey_eighth(data: bytes) -> Image:
+    """Decode a JPEG to grey at an eighth of its size: for a look each second, not for eyes.
+
+    Returns:
+        uint8, shape (ceil(H / 8), ceil(W / 8)).
+
+    Raises:
+        DecodeError: The decoder found damage.
+    """
+    try:
+        grey = simplejpeg.decode_jpeg(data, colorspace="GRAY", min_factor=8, strict=True)
+    except ValueError as exc:
+        raise DecodeError("JPEG image", str(exc)) from exc
+    return cast(Image, grey[:, :, 0])
+
+
+def encode_jpeg(image: Image, quality: int, *, bgr: bool = False, fast: bool = False) -> bytes:
+    """Encode an image of shape (H, W, 3) or (H, W) as JPEG.
+
+    Args:
+        image: uint8; RGB unless told otherwise.
+        quality: 1..100.
+        bgr: Blue first.
+        fast: A quicker and slightly less exact cosine transform, for rendered images.
+    """
+    order, subsampling = ("BGR" if bgr else "RGB"), "420"
+    if image.ndim == 2:
+        image, order, subsampling = image[:, :, None], "GRAY", "Gray"
+    data = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(image),
+        quality=quality,
+        colorspace=order,
+        colorsubsampling=subsampling,
+        fastdct=fast,
+    )
+    return cast(bytes, data)
+
+
+def raw_image(
+    encoding: str, height: int, width: int, step: int, data: bytes | memoryview
+) -> Image:
+    """Turn the pixels of a sensor_msgs/Image into RGB.
+
+    Args:
+        encoding: ``rgb8 bgr8 rgba8 bgra8 mono8 8UC1 8UC3 yuv422_yuy2 yuyv yuv422 uyvy``.
+        height: Rows in [px].
+        width: Columns in [px].
+        step: Bytes per row, padding included.
+        data: Pixels, height * step bytes.
+
+    Returns:
+        RGB, uint8, shape (H, W, 3), own memory.
+
+    Raises:
+        DecodeError: Unknown encoding, or too few bytes.
+    """
+    channels = _RAW_CHANNELS.get(encoding)
+    if channels is None:
+        raise DecodeError(
+            "image", f"encoding {encoding!r}, expected one of {', '.join(_RAW_CHANNELS)}"
+        )
+    flat = np.frombuffer(data, dtype=np.uint8)
+    if height < 1 or width < 1 or step < width * channels or flat.size < height * step:
+        raise DecodeError(
+            "image", f"{flat.size} bytes do not hold {height} rows of {step} for {width} px"
+        )
+    rows = flat[: height * step].reshape(height, step)[:, : width * channels]
+    pixels = rows.reshape(height, width, channels)
+    if encoding in ("rgb8", "8UC3"):
+        return np.array(pixels)
+    if encoding == "rgba8":
+        return np.array(pixels[..., :3])
+    if encoding in ("bgr8", "bgra8"):
+        return np.array(pixels[..., 2::-1])
+    if channels == 1:
+        return np.repeat(pixels, 3, axis=2)
+    if width % 2:
+        raise DecodeError("image", f"{encoding} of {width} px in a row, expected an even number")
+    if encoding in ("yuv422", "uyvy"):
+        pixels = pixels[..., ::-1]  # chroma first
+    import av
+
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="yuyv422")
+    return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+
+
+class PacketDecoder:
+    """Decodes JPEG or PNG packets to FFmpeg frames in the image's own pixel format."""
+
+    def __init__(self) -> None:
+        self._contexts: dict[str, Any] = {}
+
+    def decode(self, data: bytes) -> av.VideoFrame:
+        """Decode one image.
+
+        Raises:
+            DecodeError: The image is cut off or damaged anywhere.
+        """
+        import av
+
+        name = "png" if data[:4] == b"\x89PNG" else "mjpeg"
+        if name == "mjpeg":
+            check_jpeg(data)
+        context: Any = self._contexts.get(name)
+        if context is None:
+            context = self._contexts[name] = av.CodecContext.create(name, "r")
+            context.thread_count = 1
+            context.options = {"err_detect": "explode"}
+        packet = av.Packet(data)
+        # Without the flag FFmpeg takes a PNG for a difference to the one before and adds them up.
+        packet.is_keyframe = True
+        try:
+            frames = context.decode(packet)
+        except (av.FFmpegError, ValueError) as exc:
+            del self._contexts[name]
+            raise DecodeError(f"{name} image", str(exc)) from exc
+        if len(frames) != 1 or frames[0].is_corrupt:
+            del self._contexts[name]
+            raise DecodeError(f"{name} image", "holds no complete frame")
+        frame: av.VideoFrame = frames[0]
+        return frame
