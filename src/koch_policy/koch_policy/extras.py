@@ -32,6 +32,8 @@ class Extras:
         crops: {camera feature: box that is cut out of its images}, before their size is changed:
             left, top, width, height as fractions of the image.
         angles: {feature: {element: period}}: elements that the network sees as sine and cosine.
+        execution: How its chunks are best executed, where the run does not say: `strategy`,
+            `execution_steps`, and `draws`, over whose mean an iterative policy decides.
         training: Step, dataset, validation figures and the like, for people.
         runtime: Hints for runtimes, for example the measured choice.
     """
@@ -46,6 +48,7 @@ class Extras:
     parts: Mapping[str, list[str]] = field(default_factory=dict)
     crops: Mapping[str, list[float]] = field(default_factory=dict)
     angles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    execution: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     runtime: Mapping[str, Any] = field(default_factory=dict)
 
@@ -76,7 +79,7 @@ def read_extras(folder: Path) -> Extras:
             f"has format {content.get('format')!r}, expected {_FORMAT}",
             "Update koch_policy.",
         )
-    mappings = ("rig", "names", "parts", "crops", "angles", "training", "runtime")
+    mappings = ("rig", "names", "parts", "crops", "angles", "execution", "training", "runtime")
     for key in mappings:
         if not isinstance(content.get(key, {}), dict):
             raise CheckpointError(

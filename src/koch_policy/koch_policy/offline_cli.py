@@ -23,7 +23,7 @@ from koch_episodes.dataset.layout import load_info
 from koch_episodes.dataset.recorded import plain_name
 from koch_policy.chunks import StrategyKind
 from koch_policy.chunks.guided import predict_continuing
-from koch_policy.chunks.strategies import strategy_kind
+from koch_policy.chunks.strategies import chosen_execution
 from koch_policy.configs import ACTION
 from koch_policy.errors import UnknownKeysError
 from koch_policy.execution.compatibility import policy_units
@@ -126,7 +126,7 @@ def replay_command(options: argparse.Namespace, rig_path: Path) -> int:
     chosen = replay_settings(options.settings)
     execution_steps = int(chosen.pop("execution_steps", 0))
     policy = load_policy(options.policy, options.runtime, full_horizon=True, **chosen)
-    kind = strategy_kind(options.strategy, policy.config)
+    kind, _ = chosen_execution(options.strategy, 0, policy.config, policy.extras)
     recording = (_bag if is_bag(options.replay) else _dataset)(options, policy, rig_path)
     predict = predict_continuing if kind is StrategyKind.RTC else plain_predict
     result = replay(

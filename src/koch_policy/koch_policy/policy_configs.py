@@ -158,7 +158,7 @@ class DenoisingConfig(PolicyConfig):
             crop = (int(height * ratio), int(width * ratio)) if ratio < 1.0 else None
             object.__setattr__(self, "crop_shape", crop)
         shapes = set(self.cameras.values())
-        if len(shapes) > 1:
+        if len(shapes) > 1 and self.vision_backbone != "keypoints":  # has an encoder per camera
             raise self.error("input_features", sorted(shapes), "one shape for all cameras")
         source = self.resize_shape or (next(iter(shapes))[1:] if shapes else None)
         crop = self.crop_shape

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koch_core.terminal import CommandLine, Part, StatusLine, say
-from koch_episodes.recorder.keys import Keyboard
+from koch_episodes.recorder.keys import Keyboard, Lines
 from koch_episodes.recorder.plan import Key
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _STATES = ("loading", "idle", "running", "paused", "shadow", "aborted")
 _LOAD_S = 300.0
 _FIND_S = 5.0
 _PERIOD_S = 0.1
+LINES = "another task, or q end, s/f end with success/failure"
 KEYS = "space pause, q end, s/f end with success/failure"
 
 
@@ -37,6 +38,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--policy", metavar="DIR", help="checkpoint folder or training output")
     parser.add_argument("--rig", type=Path, help="rig file (default: $KOCH_RIG, else the shipped)")
     parser.add_argument("--task", help="task text (default: the rig's)")
+    parser.add_argument(
+        "--interactive", action="store_true", help=f"read lines while the policy runs: {LINES}"
+    )
     parser.add_argument(
         "--strategy", default="", help="queue, temporal_ensemble, blend or rtc (default: fitting)"
     )
@@ -99,7 +103,8 @@ def main(argv: Sequence[str]) -> int:
 
     results: list[dict[str, Any]] = []
     process = None
-    with _terminates(), RunClient() as client, Keyboard() as keyboard:
+    reader: Keyboard | Lines = Lines() if options.interactive else Keyboard()
+    with _terminates(), RunClient() as client, reader as keyboard:
         try:
             if options.policy is not None:
                 parameters = {"use_sim_time": client.follows_clock(_FIND_S)}
@@ -149,7 +154,9 @@ def _terminates() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _one_run(client: RunClient, options: argparse.Namespace, keyboard: Keyboard) -> dict[str, Any]:
+def _one_run(
+    client: RunClient, options: argparse.Namespace, keyboard: Keyboard | Lines
+) -> dict[str, Any]:
     """One goal from start to result, with its episode."""
     path = client.start_episode(options.task) if options.record else ""
     if path:
@@ -179,17 +186,20 @@ def _one_run(client: RunClient, options: argparse.Namespace, keyboard: Keyboard)
     }
 
 
-def _watch(client: RunClient, keyboard: Keyboard) -> str:
+def _watch(client: RunClient, keyboard: Keyboard | Lines) -> str:
     """Show the run until it ends; the label that a key gave."""
     outcome, is_paused, line = "", False, StatusLine()
     keyboard.forget()  # typed while the policy loaded
     try:
         while client.result() is None:
             client.spin(_PERIOD_S)
-            if client.status is not None:
+            if client.status is not None and not keyboard.echoes:
                 line.show(status_parts(client.status))
             for key in keyboard.read():
-                if key is Key.NEXT:
+                if isinstance(key, str):
+                    client.tell(key)
+                    say(f"told: {key}")
+                elif key is Key.NEXT:
                     is_paused = not is_paused
                     line.end()
                     say(client.switch("pause" if is_paused else "resume"))
@@ -214,7 +224,7 @@ def status_parts(status: Any) -> list[Part]:
     ]
 
 
-def _again(keyboard: Keyboard, client: RunClient) -> bool:
+def _again(keyboard: Keyboard | Lines, client: RunClient) -> bool:
     """Ask whether to run once more."""
     keyboard.forget()  # a second space, meant for the run that has ended, would move the arm
     say("space: run again, q: quit")

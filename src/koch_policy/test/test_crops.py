@@ -89,6 +89,26 @@ def test_caches_of_different_boxes_do_not_mix(make: Any, tmp_path: Path) -> None
     assert not np.array_equal(first, second)
 
 
+@pytest.mark.slow
+def test_a_camera_may_have_a_size_of_its_own(make: Any, tmp_path: Path) -> None:
+    root = make.dataset(tmp_path / "data", pictures=True)
+    train = {"image_size": [24, 32], "image_sizes": {make.camera: [12, 16]}}
+    recipe = make.recipe("act").with_overrides({"train": train}, "test")
+    data = open_demonstrations(root, recipe.train, cache=tmp_path / "cache")
+    assert data.frames[make.camera].shape == (12, 16, 3)
+    make_trainer(data, recipe, tmp_path / "out").save()
+    reader = ObservationReader(load_checkpoint(tmp_path / "out/checkpoints/last/pretrained_model"))
+    whole = LeRobotDatasetReader(root).picture(make.camera, 7)
+    observation = {key: data.vectors[key][7] for key in data.vectors if key != "action"}
+    live = reader.read({**observation, make.camera: whole})[make.camera]
+    assert np.array_equal(live[0].numpy(), resize_rgb(whole, 12, 16))
+    with pytest.raises(ConfigError, match=r"image_sizes\.up"):
+        recipe.with_overrides({"train": {"image_sizes": {"up": [0, 3]}}}, "test")
+    strange = recipe.with_overrides({"train": {"image_sizes": {"up": [2, 3]}}}, "test")
+    with pytest.raises(DatasetError, match="no camera 'up' to reduce"):
+        open_demonstrations(root, strange.train)
+
+
 def test_a_box_of_a_camera_that_is_not_there_is_named(make: Any, tmp_path: Path) -> None:
     root = make.dataset(tmp_path / "data", images=True)
     recipe = Recipe().with_overrides({"train": {"crops": {"observation.images.up": BOX}}}, "t")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from koch_policy.chunks import DelayQuantile, Fading, Grid, Request, StrategyKind
+from koch_policy.chunks import DelayQuantile, Ensemble, Fading, Grid, Request, StrategyKind
 from koch_policy.execution import (
     Answer,
     Cause,
@@ -397,3 +397,34 @@ def test_observations_are_in_the_policys_units() -> None:
     observation = stage.worker.observations[0]
     np.testing.assert_allclose(observation["observation.state"], [0.1] * 6, rtol=1e-6)
     assert observation["task"] == "test"
+
+
+@pytest.mark.parametrize(
+    "strategy", [Ensemble(0.01, 10), Fading(StrategyKind.QUEUE, 25), Fading(StrategyKind.RTC, 25)]
+)
+def test_another_task_is_inferred_at_once_and_continues_nothing(strategy: Any) -> None:
+    def by_task(call: int, observation: Any) -> np.ndarray:
+        return np.full((30, 6), 0.5 if observation["task"] == "right" else -0.5, np.float32)
+
+    stage = Stage(by_task)
+    stage.run.scheduler.strategy = strategy
+    stage.go(1.0)
+    stage.run.tell("right")
+    told = stage.now
+    stage.go(0.4)
+    turned = [stamp for stamp, action in stage.sink.commands if action[0] > 0.0]
+    assert turned[0] - told < 0.12 * NS  # a tick, and an inference of 40 ms
+    values = {float(action[0]) for _, action in stage.sink.commands}
+    assert values == {-0.5, 0.5}, "no mean of both tasks, no tick without an action"
+    assert len(stage.stamps) == len(set(stage.stamps)) >= 40
+    assert stage.run.end is None
+
+
+def test_what_is_being_inferred_for_the_old_task_does_not_count() -> None:
+    stage = Stage(lambda call, observation: np.full((30, 6), len(observation["task"]), np.float32))
+    stage.worker.delay_s = 0.2
+    stage.go(0.1)
+    assert stage.worker.job is not None
+    stage.run.tell("another")
+    stage.go(1.0)
+    assert {float(action[0]) for _, action in stage.sink.commands} == {7.0}

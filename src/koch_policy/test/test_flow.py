@@ -208,3 +208,27 @@ def test_guidance_needs_a_task() -> None:
         _config(guidance_scale=2.0)
     with pytest.raises(ConfigError, match="task_dim"):
         _config(task_encoder="learned")
+
+
+def test_key_points_are_weighed_by_the_task_once_it_was_learnt() -> None:
+    """Before the first step a task changes its own token alone, afterwards the cameras' too."""
+    torch.manual_seed(0)
+    camera = PolicyFeature(FeatureType.VISUAL, (3, 32, 32))
+    config = _config(
+        input_features={"observation.images.up": camera},
+        vision_backbone="keypoints", task_encoder="learned", task_dim=2, task_dropout=0.0,
+    )  # fmt: skip
+    model = Flow(config)
+    batch = {**_batch(), "observation.images.up": torch.rand(3, 3, 32, 32)}
+    other = {**batch, "task_embedding": 1.0 - batch["task_embedding"]}
+
+    def cameras(given: dict[str, Tensor]) -> Tensor:
+        found = model.camera_features(0, given["observation.images.up"])
+        return model._told(model._task_token(given["task_embedding"]), [found])[0]
+
+    assert torch.equal(cameras(batch), cameras(other))
+    model.loss(batch)[0].backward()
+    assert model.task_film.weight.grad.abs().max() > 0.0
+    with torch.no_grad():
+        model.task_film.weight -= model.task_film.weight.grad
+    assert not torch.allclose(cameras(batch), cameras(other))

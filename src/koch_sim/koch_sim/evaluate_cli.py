@@ -35,8 +35,8 @@ GRAPH_STOP_S = 20.0
 LONGEST_FILM = 1200  # images: two minutes
 _CAMERA = "left"  # sees arm, block and cup
 _LOCKSTEP_ONLY = (
-    "spread", "randomise", "jobs", "style", "execution_steps", "denoising_steps", "delay_s",
-    "runtime", "scene", "wording",
+    "spread", "randomise", "jobs", "style", "execution_steps", "denoising_steps", "draws",
+    "delay_s", "runtime", "scene", "wording",
 )  # fmt: skip
 
 
@@ -91,6 +91,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--style", choices=sorted(STYLES), default="smooth", help="of the expert")
     parser.add_argument("--execution-steps", type=int, default=0, help="steps between two chunks")
     parser.add_argument("--denoising-steps", type=int, default=0, help="of iterative policies")
+    parser.add_argument(
+        "--draws", type=int, default=0, help="iterative policies execute the mean of so many"
+    )
     parser.add_argument(
         "--delay-s", type=float, default=0.05, help="time of an inference in lockstep [s]"
     )
@@ -149,7 +152,7 @@ def _evaluate_lockstep(options: argparse.Namespace) -> Evaluation:
     else:
         policy = PolicySettings(
             options.policy, options.runtime, options.strategy, options.execution_steps,
-            options.denoising_steps, options.delay_s, options.task,
+            options.denoising_steps, options.draws, options.delay_s, options.task,
         )  # fmt: skip
         make = partial(PolicyRollouts, settings, policy, options.timeout_s)
     begin = time.monotonic()

@@ -15,10 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from koch_policy.chunks import DelayQuantile, Grid, StrategyKind, make_strategy
+from koch_policy.chunks import (
+    DelayQuantile,
+    Grid,
+    StrategyKind,
+    chosen_execution,
+    make_strategy,
+)
 from koch_policy.chunks.guided import predict_continuing
-from koch_policy.chunks.strategies import strategy_kind
 from koch_policy.execution import (
     LockstepWorker,
     ObservationBuilder,
@@ -59,6 +65,7 @@ class PolicySettings:
         strategy: Chunk execution; empty takes what suits the policy.
         execution_steps: Steps of a chunk to execute before the next; 0 takes the policy's.
         denoising_steps: Of iterative policies; 0 takes the checkpoint's.
+        draws: Of which an iterative policy executes the mean; 0 takes the checkpoint's.
         delay_s: How long an inference takes in the world, [s].
         task: Task text; empty takes the goal's.
     """
@@ -68,6 +75,7 @@ class PolicySettings:
     strategy: str = ""
     execution_steps: int = 0
     denoising_steps: int = 0
+    draws: int = 0
     delay_s: float = 0.05
     task: str = ""
 
@@ -113,7 +121,9 @@ class PolicyRollouts:
         units = {name: body.units for name, body in self.lockstep.world.arms.items()}
         self._builder = ObservationBuilder(self._policy, rig, units)
         self._to_rad = partial(units[rig.follower.name].to_rad, policy_units(self._policy))
-        self._kind = strategy_kind(policy.strategy, self._policy.config)
+        self._kind, self._steps = chosen_execution(
+            policy.strategy, policy.execution_steps, self._policy.config, self._policy.extras
+        )
 
     def __call__(self, seed: int) -> Trial:
         """Try once, from the home pose."""
@@ -122,6 +132,7 @@ class PolicyRollouts:
         for buffer in self._builder.buffers.values():
             buffer.clear()
         self._policy.reset()
+        torch.manual_seed(seed)  # of what a policy draws beyond its first noise
         lockstep.listen(self._hear, self._builder.streams)
         run = self._begin(seed)
         begin_s, tick, furthest = lockstep.world.time_s, 0, 0
@@ -152,7 +163,7 @@ class PolicyRollouts:
             strategy=make_strategy(
                 self._kind,
                 self._policy.config,
-                execution_steps=settings.execution_steps,
+                execution_steps=self._steps,
                 gripper=_GRIPPER,
             ),
             delay=DelayQuantile(initial_s=settings.delay_s),
@@ -211,4 +222,6 @@ def _load(settings: PolicySettings) -> Policy:
     steps = getattr(policy, "set_steps", None)
     if settings.denoising_steps and steps is not None:
         steps(settings.denoising_steps)
+    if settings.draws and hasattr(policy, "draws"):
+        policy.draws = settings.draws
     return policy

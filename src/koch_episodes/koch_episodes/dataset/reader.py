@@ -142,6 +142,7 @@ class LeRobotDatasetReader:
     Args:
         root: Dataset folder.
         picture_size: (height, width) in [px] of the pictures handed out; None: as stored.
+        sizes: The same for single camera features, in place of `picture_size`.
         crops: Box per camera feature that is cut out before the size is changed.
         cache: Folder for decoded pictures; None: decode each time.
         outcomes: Only episodes that ended so (``success``); empty: all.
@@ -155,6 +156,7 @@ class LeRobotDatasetReader:
         root: Path | str,
         *,
         picture_size: tuple[int, int] | None = None,
+        sizes: Mapping[str, tuple[int, int]] | None = None,
         crops: Mapping[str, Crop] | None = None,
         cache: Path | None = None,
         outcomes: Sequence[str] = (),
@@ -172,7 +174,7 @@ class LeRobotDatasetReader:
         self._columns = self._rows.columns
         self._ends = np.array([episode.to_index for episode in self.episodes])
         self._outcomes = tuple(outcomes)
-        self._size = picture_size
+        self._size, self._sizes = picture_size, dict(sizes or {})
         self._crops = dict(crops or {})
         self._videos = VideoFrames()
         self._stored = StoredImages(self._rows.files, cache)
@@ -276,8 +278,9 @@ class LeRobotDatasetReader:
 
     def picture_shape(self, key: str) -> tuple[int, int]:
         """Return height and width in [px] of the pictures handed out."""
-        if self._size is not None:
-            return self._size
+        size = self._sizes.get(key, self._size)
+        if size is not None:
+            return size
         height, width = self.features[key].shape[:2]
         if key not in self._crops:
             return height, width
@@ -302,8 +305,9 @@ class LeRobotDatasetReader:
         image = self._decode(key, index)
         if key in self._crops:
             image = crop_rgb(image, self._crops[key])
-        if self._size is not None:
-            image = resize_rgb(image, *self._size)
+        size = self._sizes.get(key, self._size)
+        if size is not None:
+            image = resize_rgb(image, *size)
         if cache is not None:
             cache.put(index, image)
         return image

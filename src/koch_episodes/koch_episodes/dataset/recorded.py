@@ -48,6 +48,7 @@ class RecordedDataset:
     Args:
         root: Dataset folder.
         picture_size: (height, width) in [px] of the images handed out; None: as stored.
+        sizes: The same for single cameras.
         crops: Box per camera that is cut out before.
         cache: Folder for decoded images; None decodes every time.
         outcomes: Only episodes that ended so; empty: all.
@@ -62,13 +63,19 @@ class RecordedDataset:
         root: Path,
         *,
         picture_size: tuple[int, int] | None = None,
+        sizes: Mapping[str, tuple[int, int]] | None = None,
         crops: Mapping[str, Crop] | None = None,
         cache: Path | None = None,
         outcomes: Sequence[str] = (),
     ) -> None:
         self.name = str(root)
         self.reader = LeRobotDatasetReader(
-            root, picture_size=picture_size, crops=crops, cache=cache, outcomes=outcomes
+            root,
+            picture_size=picture_size,
+            sizes=sizes,
+            crops=crops,
+            cache=cache,
+            outcomes=outcomes,
         )
         self.made = how_made(root)
         self._vectors: dict[tuple[str, ...], tuple[Vectors, tuple[str, ...]]] = {}

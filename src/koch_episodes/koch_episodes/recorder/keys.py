@@ -45,8 +45,41 @@ def _meanings(names: list[str]) -> list[Key]:
     return [_MEANINGS[name.lower()] for name in names if name.lower() in _MEANINGS]
 
 
+class Lines:
+    """Reads whole lines of standard input, terminal or not, without waiting for them.
+
+    A line of one letter that is a key means that key; any other line is a text.
+    """
+
+    present = False  # no single keys
+    echoes = True  # what is typed shows: nothing may be drawn over it
+
+    def __init__(self) -> None:
+        self._file = sys.stdin.fileno()
+        self._rest = b""
+
+    def __enter__(self) -> Lines:
+        """Nothing to do: a terminal hands out whole lines by itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to do."""
+
+    def read(self) -> list[Key | str]:
+        """Return what the lines that came since the last call say; empty ones say nothing."""
+        self._rest += read_available(self._file)
+        *lines, self._rest = self._rest.split(b"\n")
+        texts = [line.decode("utf-8", "replace").strip() for line in lines]
+        return [_MEANINGS.get(text.lower(), text) for text in texts if text]
+
+    def forget(self) -> None:
+        """Nothing is forgotten: a line that came early is meant for the run that begins."""
+
+
 class Keyboard:
     """Reads keys of standard input where that is a terminal; else there are none."""
+
+    echoes = False
 
     def __init__(self) -> None:
         self._file = sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else -1

@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import math
+import os
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from narrow_terminal import Glass
 
-from koch_episodes.recorder.keys import parse
+from koch_episodes.recorder.keys import Lines, parse
 from koch_episodes.recorder.plan import Key, PlanSettings, Presses, RecordPlan, Step, Verb
 from koch_episodes.recorder.screen import Screen, big, clock
 from koch_episodes.recorder.session import Phase
@@ -274,3 +275,17 @@ def test_drawing_fits_the_terminal_in_place(
     if streams == 7 and lines == 24:
         assert any("s success" in line for line in glass.lines), "the keys stay"
         assert any("refused: too long" in line for line in glass.lines), "complaints stay"
+
+
+def test_lines_are_texts_or_keys_and_come_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads, writes = os.pipe()
+    with os.fdopen(reads) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        lines = Lines()
+        assert lines.read() == []
+        os.write(writes, "Put the gr\u00fcn".encode()[:12])
+        assert lines.read() == []
+        os.write(writes, "Put the gr\u00fcn".encode()[12:] + b" one away.\n\nS\nq")
+        assert lines.read() == ["Put the gr\u00fcn one away.", Key.SUCCESS]
+        os.close(writes)
+        assert lines.read() == []

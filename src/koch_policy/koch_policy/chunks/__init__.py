@@ -10,6 +10,7 @@ from koch_policy.chunks.strategies import (
     Fading,
     Strategy,
     StrategyKind,
+    chosen_execution,
     default_strategy,
     make_strategy,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "Request",
     "Strategy",
     "StrategyKind",
+    "chosen_execution",
     "default_strategy",
     "make_strategy",
 ]

@@ -174,6 +174,11 @@ class ChunkScheduler:
             self.starved += 1
         return row
 
+    def renew(self) -> None:
+        """Something else is asked for: what is being inferred no longer counts."""
+        self.strategy.renew()
+        self._pending = None
+
     def clear(self) -> None:
         """Forget the plan and whatever is being inferred: the arm was somewhere else since."""
         self.strategy.clear()

@@ -21,6 +21,7 @@ import numpy as np
 from koch_policy.chunks.chunk import Chunk, RawRows, Rows
 from koch_policy.configs import PolicyConfig
 from koch_policy.errors import StrategyError
+from koch_policy.extras import Extras
 
 
 class StrategyKind(enum.Enum):
@@ -57,6 +58,10 @@ class Strategy(Protocol):
         """What will be executed from this tick on if nothing new comes, (N, A)."""
         ...
 
+    def renew(self) -> None:
+        """Something else is asked for: want a chunk now, and let it continue nothing."""
+        ...
+
     def clear(self) -> None:
         """Forget every chunk."""
         ...
@@ -83,10 +88,11 @@ class Fading:
         self.fade_steps = fade_steps
         self._plan: Chunk | None = None
         self._until = 0
+        self._is_old = False
 
     def wants(self, tick: int, delay_steps: int) -> bool:
         """Begin so early that the chunk is there when the planned steps are executed."""
-        return self._plan is None or tick + delay_steps >= self._until
+        return self._plan is None or self._is_old or tick + delay_steps >= self._until
 
     def accept(self, chunk: Chunk, tick: int) -> None:
         """Replace the plan; a plan that has run out is faded from its last row."""
@@ -99,7 +105,7 @@ class Fading:
                 before = old.rows[min(tick + step - old.tick, len(old.rows) - 1)]
                 rows[entry + step] = (1.0 - share) * before + share * rows[entry + step]
             chunk = Chunk(chunk.tick, rows, chunk.raw)
-        self._plan = chunk
+        self._plan, self._is_old = chunk, False
         self._until = max(tick + 1, min(tick + self.execution_steps, chunk.end - self.fade_steps))
 
     def action(self, tick: int) -> Rows | None:
@@ -113,7 +119,9 @@ class Fading:
     def leftover(self, tick: int) -> RawRows | None:
         """For rtc: the plan's rows from this tick on."""
         plan = self._plan
-        if self.kind is not StrategyKind.RTC or plan is None or not plan.tick <= tick < plan.end:
+        if self.kind is not StrategyKind.RTC or self._is_old or plan is None:
+            return None
+        if not plan.tick <= tick < plan.end:
             return None
         return plan.raw[tick - plan.tick :]
 
@@ -124,9 +132,13 @@ class Fading:
             return None
         return plan.rows[tick - plan.tick :]
 
+    def renew(self) -> None:
+        """The plan goes on until the next chunk, which fades in but is not guided by it."""
+        self._is_old = True
+
     def clear(self) -> None:
         """Forget the plan."""
-        self._plan = None
+        self._plan, self._is_old = None, False
 
 
 class Ensemble:
@@ -154,15 +166,17 @@ class Ensemble:
         self._interval = interval_steps
         self._apart = list(apart)
         self._chunks: list[Chunk] = []
+        self._is_old = False
 
     def wants(self, tick: int, delay_steps: int) -> bool:
         """As often as the interval allows."""
-        return not self._chunks or tick >= self._chunks[-1].tick + self._interval
+        due = self._is_old or not self._chunks
+        return due or tick >= self._chunks[-1].tick + self._interval
 
     def accept(self, chunk: Chunk, tick: int) -> None:
         """Add a chunk and drop those that have run out."""
-        self._chunks = [old for old in self._chunks if old.end > tick]
-        self._chunks.append(chunk)
+        kept = [] if self._is_old else [old for old in self._chunks if old.end > tick]
+        self._chunks, self._is_old = [*kept, chunk], False
 
     def action(self, tick: int) -> Rows | None:
         """The weighted mean for this tick."""
@@ -185,9 +199,13 @@ class Ensemble:
         known = [row for row in rows if row is not None]
         return np.stack(known) if known else None
 
+    def renew(self) -> None:
+        """The chunks go on until the next one, which takes no part in a mean with them."""
+        self._is_old = True
+
     def clear(self) -> None:
         """Forget every chunk."""
-        self._chunks = []
+        self._chunks, self._is_old = [], False
 
 
 def default_strategy(config: PolicyConfig) -> StrategyKind:
@@ -219,6 +237,23 @@ def strategy_kind(name: str, config: PolicyConfig) -> StrategyKind:
             "blend, temporal_ensemble or queue for act; rtc for flow and diffusion",
         )
     return kind
+
+
+def chosen_execution(
+    strategy: str, execution_steps: int, config: PolicyConfig, extras: Extras
+) -> tuple[StrategyKind, int]:
+    """Return what was asked for, else what the checkpoint's recipe says, else what suits.
+
+    The recipe's steps count with the recipe's strategy only.
+
+    Raises:
+        StrategyError: See `strategy_kind`.
+    """
+    own = extras.execution
+    kind = strategy_kind(strategy or str(own.get("strategy", "")), config)
+    if not execution_steps and kind.value == own.get("strategy"):
+        return kind, int(own.get("execution_steps", 0))
+    return kind, execution_steps
 
 
 def make_strategy(

@@ -53,7 +53,7 @@ class RunSettings:
     """What a run is to do.
 
     Attributes:
-        task: Task text.
+        task: Task text at the beginning.
         max_duration_s: End after this time, 0 = never [s].
         is_shadow: Predict, do not command.
         stale_abort_s: Streams may be missing for so long before the run is given up [s].
@@ -116,6 +116,8 @@ class PolicyRun:
         self._clock = clock
         self._worker = worker
         self._builder = builder
+        self.task = settings.task
+        self._told: str | None = None
         self._to_rad = to_rad
         self._predict = predict
         self._takeover = takeover
@@ -137,6 +139,10 @@ class PolicyRun:
         """End at the next tick; the first cause wins."""
         if self._stop is None:
             self._stop = End(cause, reason)
+
+    def tell(self, task: str) -> None:
+        """Go on with another task: the next inference, which begins at once, is told this text."""
+        self._told = task
 
     def pause(self) -> None:
         """Stop commanding until `resume`."""
@@ -197,6 +203,9 @@ class PolicyRun:
         if self.end is not None:
             return
         tick_ns = self.grid.time_ns(tick)
+        if self._told is not None:
+            self.task, self._told = self._told, None
+            self.scheduler.renew()
         self._collect(tick)
         limit = self.settings.max_duration_s
         if limit > 0.0 and tick_ns - self._begin_ns >= limit * _NS:
@@ -311,7 +320,7 @@ class PolicyRun:
             self.last_missing = str(broken)
             return
         if due:
-            observation = self._builder.observation(tick, self.settings.task)
+            observation = self._builder.observation(tick, self.task)
             self._observed_ns = self._builder.stamp_ns(tick)
             self._worker.submit(self.scheduler.begin(tick), observation, self._predict)
 

@@ -113,6 +113,7 @@ class Denoiser(nn.Module):
     def __init__(self, config: DenoisingConfig) -> None:
         super().__init__()
         self.config = config
+        self.draws = 1  # noises per window of `loss`, under one condition
         self.schedule = make_schedule(config)
         count = len(config.cameras)
         if count and config.vision_backbone == KEYPOINTS:
@@ -172,8 +173,8 @@ class Denoiser(nn.Module):
         Args:
             batch: observations (B, O, ...), `action` (B, T, A), `action_is_pad` bool (B, T).
         """
-        condition = self.condition(batch)
-        actions = batch[ACTION]
+        condition = self.condition(batch).repeat_interleave(self.draws, dim=0)
+        actions = batch[ACTION].repeat_interleave(self.draws, dim=0)
         noise = torch.randn_like(actions)
         step = torch.randint(
             self.config.num_train_timesteps, actions.shape[:1], device=actions.device
@@ -184,6 +185,7 @@ class Denoiser(nn.Module):
             mse = error.mean()
         else:
             valid = ~batch[ACTION_IS_PAD].unsqueeze(-1)  # (B, T, 1)
+            valid = valid.repeat_interleave(self.draws, dim=0)
             mse = (error * valid).sum() / (valid.sum() * error.shape[-1]).clamp_min(1)
         return mse, {"mse": mse.detach()}
 

@@ -80,11 +80,16 @@ class Flow(nn.Module):
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
         self.config = config
+        self.draws = 1  # noises per window of `loss`, under one condition
         dim, expert = config.dim_model, config.dim_expert
         self.has_keypoints = bool(config.cameras) and config.vision_backbone == KEYPOINTS
         if self.has_keypoints:  # one token per camera
             self.backbone: nn.Module = nn.ModuleList(KeypointEncoder() for _ in config.cameras)
             self.image_in = nn.Linear(KeypointEncoder.width, dim)
+            if config.task_dim:  # begins as if there were no task
+                self.task_film = nn.Linear(dim, 2 * KeypointEncoder.width)
+                nn.init.zeros_(self.task_film.weight)
+                nn.init.zeros_(self.task_film.bias)
         elif config.cameras:
             resnet = ResNet(config.vision_backbone, Norm(config.backbone_norm))
             self.backbone = resnet
@@ -113,9 +118,8 @@ class Flow(nn.Module):
         """Encode images (B, 3, H, W) of one camera to tokens (B, h * w, D)."""
         if self.has_keypoints:
             assert isinstance(self.backbone, nn.ModuleList)
-            token = self.image_in(self.backbone[index](images)) + self.camera_embed[index]
-            one: Tensor = token.unsqueeze(1)  # (B, 1, D)
-            return one
+            found: Tensor = self.backbone[index](images).unsqueeze(1)  # (B, 1, width)
+            return found if self.config.task_dim else self._camera_token(index, found)
         features = self.backbone(images)  # (B, C, h, w)
         size = (int(features.shape[-2]), int(features.shape[-1]))
         if size not in self._positions:
@@ -123,6 +127,29 @@ class Flow(nn.Module):
         position = self._positions[size].to(features.device)
         tokens: Tensor = self.image_in(features.flatten(2).transpose(1, 2))
         return tokens + position + self.camera_embed[index]
+
+    def _camera_token(self, index: int, found: Tensor) -> Tensor:
+        token: Tensor = self.image_in(found) + self.camera_embed[index]
+        return token
+
+    def _task_token(self, embedding: Tensor) -> Tensor:
+        """Map a task's embedding (B, E) to its token (B, D)."""
+        if self.has_keypoints:  # a sentence's unit vector would begin as next to nothing
+            embedding = F.layer_norm(embedding, embedding.shape[-1:])
+        token: Tensor = self.task_in(embedding)
+        return token
+
+    def _told(self, task: Tensor, found: list[Tensor]) -> list[Tensor]:
+        """Return the cameras' tokens: key points (B, 1, width), weighed by the task (B, D).
+
+        Which of three blocks is meant is a product of what is seen and what is said, which a few
+        layers of attention over two tokens learn slowly. Perez et al. 2017, FiLM, equation 1.
+        """
+        scale, shift = self.task_film(task).unsqueeze(1).chunk(2, dim=-1)
+        return [
+            self._camera_token(index, points * (1.0 + scale) + shift)
+            for index, points in enumerate(found)
+        ]
 
     def condition_from(
         self, batch: dict[str, Tensor], features: list[Tensor], hide_task: Tensor | None = None
@@ -133,17 +160,19 @@ class Flow(nn.Module):
 
         Args:
             batch: State, environment and task embedding.
-            features: Each camera's tokens.
+            features: Each camera's tokens; its key points where there is a task, too.
             hide_task: bool (B,), windows that are to see no task (training).
         """
         tokens = list(features)
         if self.config.task_dim:
-            task = self.task_in(batch[TASK_EMBEDDING])  # (B, D)
+            task = self._task_token(batch[TASK_EMBEDDING])  # (B, D)
             if hide_task is not None:
                 task = torch.where(hide_task.unsqueeze(-1), self.no_task, task)
             if self._is_guided():
                 task = torch.cat((task, self.no_task.expand_as(task)))
                 tokens = [torch.cat((part, part)) for part in tokens]
+            if self.has_keypoints:
+                tokens = self._told(task, tokens)
             tokens.append(task.unsqueeze(1))
         seen_by_all = sum(part.shape[1] for part in tokens)
         vectors = []
@@ -211,17 +240,18 @@ class Flow(nn.Module):
         Args:
             batch: observation features, `action` (B, T, A), `action_is_pad` bool (B, T).
         """
-        actions = batch[ACTION]
+        actions = batch[ACTION].repeat_interleave(self.draws, dim=0)
         hide = None
         if self.training and self.config.task_dim:
-            hide = torch.rand(len(actions), device=actions.device) < self.config.task_dropout
+            hide = torch.rand(len(batch[ACTION]), device=actions.device) < self.config.task_dropout
         noise = torch.randn_like(actions)
         time = self.draw_times(len(actions), actions.device)
         t = time.view(-1, 1, 1)
         noisy = t * noise + (1 - t) * actions
-        condition = self.condition(batch, hide)
+        condition = self.condition(batch, hide).repeat_interleave(self.draws, dim=2)
         error = (self.evaluate(noisy, time, condition) - (noise - actions)).square()
         valid = ~batch[ACTION_IS_PAD].unsqueeze(-1)  # (B, T, 1)
+        valid = valid.repeat_interleave(self.draws, dim=0)
         mse = (error * valid).sum() / (valid.sum() * error.shape[-1]).clamp_min(1)
         return mse, {"mse": mse.detach()}
 

@@ -24,9 +24,14 @@ from rclpy.node import Node
 from koch_core.stream import StreamBuffer
 from koch_episodes.decode import joint_vector
 from koch_policy.checkpoint import CONFIG, resolve_checkpoint
-from koch_policy.chunks import DelayQuantile, Grid, StrategyKind, make_strategy
+from koch_policy.chunks import (
+    DelayQuantile,
+    Grid,
+    StrategyKind,
+    chosen_execution,
+    make_strategy,
+)
 from koch_policy.chunks.guided import can_back_propagate, can_guide, predict_continuing
-from koch_policy.chunks.strategies import strategy_kind
 from koch_policy.config_json import read_config
 from koch_policy.configs import ACTION
 from koch_policy.errors import PolicyError
@@ -42,6 +47,7 @@ from koch_policy.execution import (
 from koch_policy.execution.compatibility import policy_units
 from koch_policy.execution.inference import Predict, plain_predict
 from koch_policy.execution.ticker import Ticker
+from koch_policy.extras import read_extras
 from koch_policy.memory import keep_freed_memory
 from koch_policy.nodes.inputs import Inputs, stream_topic
 from koch_policy.nodes.outputs import Outputs
@@ -76,8 +82,9 @@ def _wants_gradients(parameters: PolicyParameters) -> bool:
     """Whether the runtime is left open and rtc's guidance needs one that differentiates."""
     if parameters.runtime != "auto" or parameters.guidance != "gradient":
         return False
-    config = read_config(resolve_checkpoint(Path(parameters.checkpoint)) / CONFIG)
-    return strategy_kind(parameters.strategy, config) is StrategyKind.RTC
+    folder = resolve_checkpoint(Path(parameters.checkpoint))
+    config, extras = read_config(folder / CONFIG), read_extras(folder)
+    return chosen_execution(parameters.strategy, 0, config, extras)[0] is StrategyKind.RTC
 
 
 def load_from(parameters: PolicyParameters) -> Policy:
@@ -197,7 +204,7 @@ class PolicyNode(Node):
         if error is not None:
             self.get_logger().info(str(error))
         self.runtime = self._policy.runtime
-        self.strategy = strategy_kind(settings.strategy, self._policy.config).value
+        self.strategy = self._chosen(self._policy, "")[0].value
 
     def _make_meter(self, rig: Rig) -> ShadowMeter:
         """Compare with the stream that the dataset calls `action`."""
@@ -224,7 +231,7 @@ class PolicyNode(Node):
             PolicyError: The strategy does not suit the policy.
         """
         settings, config = self.settings, self._policy.config
-        kind = strategy_kind(strategy or settings.strategy, config)
+        kind, execution_steps = self._chosen(self._policy, strategy)
         grid = Grid(self.now_ns(), self._fps)
         self.outputs.grid, self.outputs.strategy, self.strategy = grid, kind.value, kind.value
         self.reason = ""
@@ -242,7 +249,7 @@ class PolicyNode(Node):
             strategy=make_strategy(
                 kind,
                 config,
-                execution_steps=settings.execution_steps,
+                execution_steps=execution_steps,
                 fade_steps=settings.fade_steps,
                 coefficient=settings.ensemble_coefficient,
                 gripper=JOINT_NAMES.index("gripper"),
@@ -262,7 +269,14 @@ class PolicyNode(Node):
 
     def _predict_as_set(self, policy: Policy) -> Predict:
         """How to call a policy with the strategy that the parameters name."""
-        return self._predict(strategy_kind(self.settings.strategy, policy.config))
+        return self._predict(self._chosen(policy, "")[0])
+
+    def _chosen(self, policy: Policy, strategy: str) -> tuple[StrategyKind, int]:
+        """Strategy and steps of a run: its own, the parameters', the checkpoint's."""
+        settings = self.settings
+        return chosen_execution(
+            strategy or settings.strategy, settings.execution_steps, policy.config, policy.extras
+        )
 
     def _predict(self, kind: StrategyKind) -> Predict:
         settings = self.settings

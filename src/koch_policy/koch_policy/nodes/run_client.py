@@ -11,13 +11,14 @@ from action_msgs.msg import GoalStatus
 from koch_interfaces.action import RunPolicy
 from koch_interfaces.msg import PolicyStatus
 from rclpy.action import ActionClient
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from koch_episodes.recorder.nodes.client import EpisodeControl
 from koch_policy.errors import PolicyError
 from koch_ros.errors import RefusedError
 from koch_ros.process import NodeProcess
-from koch_ros.qos import STATE
+from koch_ros.qos import COMMAND, STATE
 from koch_ros.session import Session
 
 
@@ -65,6 +66,7 @@ class RunClient:
         self._switches = {
             name: node.create_client(Trigger, f"policy/{name}") for name in ("pause", "resume")
         }
+        self._task = node.create_publisher(String, "policy/task", COMMAND)
         self._episodes = EpisodeControl(self.session)
         self.status: PolicyStatus | None = None
         self._handle: Any = None
@@ -145,6 +147,10 @@ class RunClient:
         """
         answer = self.session.call(self._switches[what], Trigger.Request())
         return str(answer.message)
+
+    def tell(self, task: str) -> None:
+        """Give the run that is under way another task."""
+        self._task.publish(String(data=task))
 
     def start_episode(self, task: str) -> str:
         """Begin recording; the episode's folder.

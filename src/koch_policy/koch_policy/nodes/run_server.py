@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The policy node's action and services: RunPolicy, pause, resume."""
+"""The policy node's action, services and topic: RunPolicy, pause, resume, task."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
+from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
+from koch_episodes.nodes.qos import COMMAND
 from koch_policy.errors import PolicyError
 from koch_policy.execution import Cause, End, PolicyRun
 from koch_policy.execution.takeover import SOURCE_TIMEOUT_S
@@ -59,6 +61,9 @@ class RunServer:
         )
         self.node.create_service(Trigger, "policy/pause", self._on_pause, callback_group=group)
         self.node.create_service(Trigger, "policy/resume", self._on_resume, callback_group=group)
+        self.node.create_subscription(
+            String, "policy/task", self._on_task, COMMAND, callback_group=group
+        )
         self._enable_switch = self.node.create_client(SetBool, enable_switch, callback_group=group)
         self._executor = MultiThreadedExecutor(num_threads=3)
         self._executor.add_node(self.node)
@@ -148,6 +153,17 @@ class RunServer:
 
     def _on_resume(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         return self._switch(response, "resume")
+
+    def _on_task(self, message: String) -> None:
+        """Another task for the run that is under way."""
+        run, text, logger = self._policy.run, message.data.strip(), self.node.get_logger()
+        if run is None or run.end is not None:
+            logger.warning(f"policy/task: no run is under way that could be told {text!r}")
+        elif not text:
+            logger.warning("policy/task: the text is empty; the run goes on as it was told")
+        else:
+            logger.info(f"the run is told: {text}")
+            run.tell(text)
 
     def _switch(self, response: Any, what: str) -> Any:
         run = self._policy.run

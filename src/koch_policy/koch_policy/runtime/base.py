@@ -23,7 +23,7 @@ from koch_policy.checkpoint import Checkpoint
 from koch_policy.configs import ACTION, ENVIRONMENT, STATE, TASK, FeatureType, PolicyConfig
 from koch_policy.errors import NotFiniteError, ObservationError
 from koch_policy.extras import Extras
-from koch_policy.models.registry import iterative_model
+from koch_policy.models.registry import IterativeModel, iterative_model
 from koch_policy.normalize import Normalizer
 from koch_policy.policy import Observation
 from koch_policy.policy_configs import DenoisingConfig
@@ -65,6 +65,7 @@ class EnginePolicy:
         self._model = iterative_model(checkpoint.model)
         self._full_horizon = full_horizon
         self._steps: int | None = None
+        self.draws = int(checkpoint.extras.execution.get("draws", 1))
         room = 2 * checkpoint.config.n_obs_steps * max(len(checkpoint.config.cameras), 1)
         self._features: OrderedDict[tuple[int, bytes], Tensor] = OrderedDict()
         self._room = room
@@ -131,12 +132,24 @@ class EnginePolicy:
                 horizon = self.engine.chunk(vectors, images)
             else:
                 condition = self._condition(read)
-                horizon = self._model.integrate(
-                    lambda x, time: self.engine.evaluate(x, time, condition),
-                    self._noise(noise),
-                    self._steps,
-                )
+                horizon = self._mean_of_draws(self._model, condition, noise)
             return self.restore(horizon)
+
+    def _mean_of_draws(
+        self, model: IterativeModel, condition: Tensor, noise: NDArray[np.float32] | None
+    ) -> Tensor:
+        """Return the mean of the draws, (1, T, A), which commits to no error of a single one.
+
+        Draws come in pairs from a noise and its negative, whose errors cancel for the most part.
+        """
+        total, start = torch.zeros(()), self._noise(noise)
+        for draw in range(self.draws):
+            if draw:
+                start = -start if draw % 2 else torch.randn_like(start)
+            total = total + model.integrate(
+                lambda x, time: self.engine.evaluate(x, time, condition), start, self._steps
+            )
+        return total / self.draws
 
     def encode(self, observation: Observation) -> Tensor:
         """Return the condition of an iterative policy, for callers that guide the sampling."""

@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from koch_policy.chunks.strategies import StrategyKind
 from koch_policy.errors import CheckpointError, ConfigError, UnknownKeysError
 from koch_policy.extras import is_crop
 from koch_policy.files import read_json
@@ -38,6 +39,8 @@ class TrainConfig:
         steps: Optimiser steps.
         batch_size: Windows per step, over all processes.
         seed: Of weights, split, order, noise and augmentation.
+        draws: Noises per window and step of flow and diffusion policies: an image is encoded once
+            for all of them, and that is most of the work.
         learning_rate, weight_decay, backbone_learning_rate: None takes the policy's own.
         warmup_steps: Steps of linear warm-up.
         final_rate_fraction: End of the cosine decay, as part of the learning rate; 1 = constant.
@@ -58,9 +61,13 @@ class TrainConfig:
         angles: {feature: {element: period}}: elements that fold, such as a yaw, which the policy
             sees as sine and cosine; the period is in the element's unit.
         image_size: (height, width) images are reduced to; None keeps the camera's.
+        image_sizes: {camera feature: [height, width]}, in place of `image_size`: most pixels for
+            the camera that must be precise, few for one that is near.
         crops: {camera feature: [left, top, width, height]}: the box of its images that the policy
             sees, as fractions of the image. Pixels then go where the work is.
         imagenet_statistics: Scale images by ImageNet's statistics instead of the dataset's.
+        execution: How the policy's chunks are executed where a run does not say: `strategy`,
+            `execution_steps`, `draws` (an iterative policy executes the mean of so many).
         zero_range: "refuse" or "constant": what to do with dimensions that never move.
         pretrained_policy: Checkpoint (folder or training output) whose weights the policy starts
             from, for fine-tuning; the statistics are those of the new data.
@@ -71,6 +78,7 @@ class TrainConfig:
 
     steps: int = 20_000
     batch_size: int = 8
+    draws: int = 1
     seed: int = 1000
     learning_rate: float | None = None
     backbone_learning_rate: float | None = None
@@ -93,7 +101,9 @@ class TrainConfig:
     parts: Mapping[str, list[str]] = field(default_factory=dict)
     angles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     image_size: tuple[int, int] | None = None
+    image_sizes: Mapping[str, list[int]] = field(default_factory=dict)
     crops: Mapping[str, list[float]] = field(default_factory=dict)
+    execution: Mapping[str, Any] = field(default_factory=dict)
     imagenet_statistics: bool = True
     zero_range: str = "refuse"
     pretrained_policy: str | None = None
@@ -103,7 +113,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         for name in (
-            "steps", "batch_size", "log_every", "validate_every", "save_every",
+            "steps", "batch_size", "draws", "log_every", "validate_every", "save_every",
             "validation_windows", "evaluate_rollouts",
         ):  # fmt: skip
             if getattr(self, name) < 1:
@@ -121,6 +131,7 @@ class TrainConfig:
         if not 0.0 <= self.final_rate_fraction <= 1.0:
             raise ConfigError("train", "final_rate_fraction", self.final_rate_fraction, "[0, 1]")
         self._check_inputs()
+        self._check_execution()
         if not 0.0 <= self.validation_fraction < 1.0:
             raise ConfigError("train", "validation_fraction", self.validation_fraction, "[0, 1)")
         if not 0.0 <= self.ema_decay < 1.0:
@@ -132,6 +143,18 @@ class TrainConfig:
             )  # fmt: skip
         if self.zero_range not in ("refuse", "constant"):
             raise ConfigError("train", "zero_range", self.zero_range, "refuse or constant")
+
+    def _check_execution(self) -> None:
+        strategies = [kind.value for kind in StrategyKind]
+        for name, value in self.execution.items():
+            if name == "strategy" and value not in strategies:
+                raise ConfigError("train", "execution.strategy", value, " or ".join(strategies))
+            if name in ("execution_steps", "draws") and not (type(value) is int and value > 0):
+                raise ConfigError("train", f"execution.{name}", value, "one or more")
+        unknown = set(self.execution) - {"strategy", "execution_steps", "draws"}
+        if unknown:
+            known = ("strategy", "execution_steps", "draws")
+            raise UnknownKeysError("train.execution", unknown, known)
 
     @property
     def pretrained(self) -> str | None:
@@ -160,11 +183,12 @@ class TrainConfig:
                 isinstance(period, int | float) and period > 0 for period in angles.values()
             ):
                 raise ConfigError("train", f"angles.{key}", angles, "{element: period above zero}")
-        size = self.image_size
-        if size is not None and (
-            len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size)
-        ):
-            raise ConfigError("train", "image_size", size, "[height, width] in pixels")
+        sizes = {f"image_sizes.{key}": size for key, size in self.image_sizes.items()}
+        for name, size in {"image_size": self.image_size, **sizes}.items():
+            if size is not None and (
+                len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size)
+            ):
+                raise ConfigError("train", name, size, "[height, width] in pixels")
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def _instead(recipe: Recipe, data: Demonstrations) -> Iterator[str]:
     hints = preset_hints(features, processor_only=True)
     if hints:
         yield "Presets that fit these data and a processor: " + "; ".join(hints) + "."
-    if data.frames and recipe.train.image_size is None:
+    if data.frames and recipe.train.image_size is None and not recipe.train.image_sizes:
         yield "Smaller images help most: --set train.image_size=[96,128]."
     yield "Or train on a machine with a GPU and copy the output folder here."
 

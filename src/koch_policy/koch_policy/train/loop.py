@@ -116,6 +116,8 @@ class Trainer:
         self.step = 0
         self.history = History()
         self.model: nn.Module = build_model(self.config)
+        if hasattr(self.model, "draws"):
+            self.model.draws = train.draws
         if self.is_new:
             self._start_from_pretrained()
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

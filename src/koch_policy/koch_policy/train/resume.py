@@ -24,7 +24,8 @@ from koch_policy.train.data import Demonstrations
 
 # Fields of `train` that decide about data, split, statistics or the saved state.
 _FIXED = (
-    "seed", "validation_fraction", "inputs", "outcomes", "parts", "image_size", "crops",
+    "seed", "validation_fraction", "inputs", "outcomes", "parts", "image_size", "image_sizes",
+    "crops",
     "imagenet_statistics", "zero_range", "angles", "ema_decay",
 )  # fmt: skip
 _SHOWN = 12

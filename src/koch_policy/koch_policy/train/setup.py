@@ -145,8 +145,9 @@ def make_trainer(
         tasks=list(data.tasks),
         angles={key: dict(value) for key, value in data.angles.items()},
         parts={key: list(value) for key, value in train.parts.items()},
+        execution=dict(train.execution),
         crops={key: list(box) for key, box in train.crops.items() if key in data.frames},
-        runtime={} if train.image_size is None else {"resize": True},
+        runtime={"resize": True} if train.image_size or train.image_sizes else {},
     )
     tasks = task_vectors(config, data)
     return Trainer(

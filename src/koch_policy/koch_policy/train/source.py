@@ -61,15 +61,17 @@ def open_demonstrations(
     recorded = RecordedDataset(
         root,
         picture_size=train.image_size,
+        sizes={key: (height, width) for key, (height, width) in train.image_sizes.items()},
         crops=crops,
         cache=cache,
         outcomes=train.outcomes,
     )
     reader = recorded.reader
-    for key in crops:
+    for key in (*crops, *train.image_sizes):
         if key not in reader.picture_keys:
             known = ", ".join(reader.picture_keys) or "no cameras"
-            raise DatasetError(str(root), f"has no camera {key!r} to crop", f"It has {known}.")
+            wish = "crop" if key in crops else "reduce"
+            raise DatasetError(str(root), f"has no camera {key!r} to {wish}", f"It has {known}.")
     parts = {STATE: [STATE], ENVIRONMENT: [ENVIRONMENT], ACTION: [ACTION], **train.parts}
     for key in (STATE, ENVIRONMENT):
         if key not in train.parts and key not in reader.features:

@@ -26,6 +26,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, JointState
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from koch_policy.configs import FeatureType, PolicyFeature
@@ -134,6 +135,7 @@ class Probe(Node):
         self.client = ActionClient(self, RunPolicy, f"{prefix}/policy/run")
         self.pause = self.create_client(Trigger, f"{prefix}/policy/pause")
         self.resume = self.create_client(Trigger, f"{prefix}/policy/resume")
+        self.task = self.create_publisher(String, f"{prefix}/policy/task", 1)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._feed, daemon=True)
         self._thread.start()

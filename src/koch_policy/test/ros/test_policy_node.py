@@ -16,6 +16,7 @@ from action_msgs.msg import GoalStatus
 from koch_interfaces.action import RunPolicy
 from koch_interfaces.msg import ActionChunk, EpisodeEvent, PolicyStatus
 from sensor_msgs.msg import JointState
+from std_msgs.msg import String
 
 from koch_episodes.bag.definitions import Definitions
 from koch_episodes.bag.writer import BagWriter
@@ -222,6 +223,23 @@ def test_pause_and_resume(probe, brain, kit, node) -> None:
     assert between(probe, kit, paused_ns + tick_ns, resumed_ns) == 0
     gaps = np.diff(stamps(probe, kit))
     assert gaps.max() >= 0.39e9  # the guard starts softly after 0.3 s without commands
+    ended(probe, handle)
+
+
+def test_a_run_takes_another_task(probe, brain, kit, node) -> None:
+    told = []
+
+    def hear(call, observation):
+        told.append(observation["task"])
+        return brain.wave(call, observation)
+
+    brain.behave = hear
+    handle = probe.start(task="left")
+    running(probe, kit)
+    probe.task.publish(String(data="  "))
+    probe.task.publish(String(data="right"))
+    assert kit.wait_for(lambda: told[-1] == "right")
+    assert set(told) == {"left", "right"}
     ended(probe, handle)
 
 
