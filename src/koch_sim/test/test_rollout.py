@@ -2,15 +2,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rollouts in lockstep run the policy node's own parts: what was demonstrated can be replayed."""
 
+import time
+
 import numpy as np
 import pytest
 
+from koch_policy.chunks import Grid, Request
 from koch_policy.configs import FeatureType, PolicyFeature
+from koch_policy.execution import InferenceWorker, LockstepWorker, ObservationBuilder
+from koch_policy.execution.inference import plain_predict
+from koch_policy.execution.observation import Vector
 from koch_policy.execution.synthetic import FunctionPolicy
 from koch_policy.extras import Extras
+from koch_policy.recordings import bag_ticks
+from koch_policy.runtime import load_policy
+from koch_policy.train.config import Recipe
+from koch_policy.train.data import ArrayFrames, Demonstrations
+from koch_policy.train.setup import make_trainer
+from koch_rig.joints import JOINT_NAMES
 from koch_rig.units import Units
 from koch_sim import rollout
-from koch_sim.lockstep import LockstepSettings
+from koch_sim.lockstep import CameraImage, Lockstep, LockstepSettings
+from koch_sim.recording import EpisodeWriter
 from koch_sim.rollout import PolicyRollouts, PolicySettings
 
 SEED = 5001
@@ -103,3 +116,65 @@ def test_what_the_expert_commanded_does_the_task_again_as_a_policy(rig, rollouts
     trial = rollouts(lambda call, observation: chunk, 12.0, execution_steps=len(chunk))(SEED)
     assert trial.success
     assert trial.milestone == "done"
+
+
+def untrained(folder):
+    """A small camera policy with the units and names of the simulated rig."""
+    draw = np.random.default_rng(0)
+    joints = [f"{name}.pos" for name in JOINT_NAMES]
+    vectors = {
+        key: draw.uniform(-50.0, 50.0, (40, 6)).astype(np.float32)
+        for key in ("observation.state", "action")
+    }
+    data = Demonstrations(
+        name="made up", fps=30.0, lengths=(40,), vectors=vectors, units="lerobot",
+        frames={CAMERA: ArrayFrames(draw.integers(0, 256, (40, 24, 32, 3), dtype=np.uint8))},
+        names=dict.fromkeys(vectors, joints),
+    )  # fmt: skip
+    groups = {
+        "policy": {"type": "act", "vision_backbone": "keypoints", "chunk_size": 8, "dim_model": 32,
+                   "n_action_steps": 8, "n_heads": 2, "dim_feedforward": 32, "use_vae": False,
+                   "n_encoder_layers": 1},
+        "train": {"image_sizes": {CAMERA: [24, 32]}, "crops": {CAMERA: [0.2, 0.4, 0.5, 0.5]},
+                  "validation_fraction": 0.0},
+    }  # fmt: skip
+    make_trainer(data, Recipe().with_overrides(groups, "test"), folder).save()
+    return folder
+
+
+@pytest.mark.slow
+def test_the_node_and_lockstep_decide_alike_on_a_stored_observation(rig, tmp_path):
+    """A bag read as the graph's streams, in the node's thread; the same instant as heard."""
+    checkpoint = untrained(tmp_path / "policy")
+    policy = load_policy(checkpoint, "torch", full_horizon=True)
+    lockstep, writer = Lockstep(rig, seed=SEED), EpisodeWriter(rig)
+    units = {name: body.units for name, body in lockstep.world.arms.items()}
+    live, stamps = ObservationBuilder(policy, rig, units), []
+
+    def hear(stream, stamp_ns, value):
+        stamps.append(stamp_ns)
+        if stream in live.streams:
+            is_image = isinstance(value, CameraImage)
+            live.push(stream, stamp_ns, value if is_image else Vector(value.names, value.values))
+
+    lockstep.listen(hear)
+    lockstep.listen(writer.hear)
+    lockstep.run(0.6)
+    bag = writer.write(tmp_path / "episode", "a task", 0, "success")
+    tick = 5
+    stored = next(t for n, t in enumerate(bag_ticks(bag, rig, policy, units)) if n == tick)
+    assert live.observe(tick, Grid(min(stamps), 30.0).time_ns(tick)) is None
+    heard = live.observation(tick, "a task")
+    lockstep.close()
+    asked = Request(1, tick, 0, None)
+    ours = LockstepWorker(policy, lambda: 0, 0.0)
+    ours.submit(asked, heard, plain_predict)
+    node = InferenceWorker(lambda: policy, lambda: 0, "a task")
+    node.start()
+    node.submit(asked, stored.observe(), plain_predict)
+    end = time.monotonic() + 60.0
+    while (answer := node.poll()) is None and time.monotonic() < end:
+        time.sleep(0.01)
+    node.close()
+    assert np.abs(answer.raw).max() > 1.0
+    np.testing.assert_array_equal(answer.raw, ours.poll().raw)
