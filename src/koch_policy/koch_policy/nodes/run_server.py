@@ -17,10 +17,10 @@ from rclpy.node import Node
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
-from koch_episodes.nodes.qos import COMMAND
 from koch_policy.errors import PolicyError
 from koch_policy.execution import Cause, End, PolicyRun
 from koch_policy.execution.takeover import SOURCE_TIMEOUT_S
+from koch_ros.qos import COMMAND
 
 if TYPE_CHECKING:
     from koch_policy.nodes.policy import PolicyNode
