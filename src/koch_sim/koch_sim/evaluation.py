@@ -38,6 +38,8 @@ class Trial:
         void: It says nothing about the policy: a stream was late or died, as on a machine that
             has too much to do.
         milestone: The furthest that was reached, where somebody looked.
+        asked: The thing that was to be moved, where somebody looked.
+        lifted: The thing that was lifted first; empty where nothing was.
     """
 
     seed: int
@@ -46,6 +48,8 @@ class Trial:
     reason: str
     void: bool = False
     milestone: str = ""
+    asked: str = ""
+    lifted: str = ""
 
 
 @dataclass
@@ -128,6 +132,13 @@ class Evaluation:
         if ends:
             said = ", ".join(f"{name} {count}" for name, count in ends.most_common())
             lines.append(f"failures by the furthest milestone: {said}")
+        lifted = [t.lifted == t.asked for t in self.trials if t.lifted]
+        if lifted and len({t.asked for t in self.trials}) > 1:
+            low, high = wilson_interval(sum(lifted), len(lifted))
+            lines.append(
+                f"lifted first what was named: {sum(lifted)} of the {len(lifted)} that lifted "
+                f"something (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
+            )
         if self.guard:
             total = sum(self.guard.values())
             most = sorted(self.guard.items(), key=lambda item: -item[1])[:4]

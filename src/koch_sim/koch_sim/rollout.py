@@ -135,19 +135,24 @@ class PolicyRollouts:
         torch.manual_seed(seed)  # of what a policy draws beyond its first noise
         lockstep.listen(self._hear, self._builder.streams)
         run = self._begin(seed)
-        begin_s, tick, furthest = lockstep.world.time_s, 0, 0
+        begin_s, tick, furthest, lifted = lockstep.world.time_s, 0, 0, ""
         while run.end is None and furthest < len(MILESTONES) - 1:
             tick += 1
             lockstep.run_until(run.grid.time_ns(tick))
             run.step(tick)
             if tick % _ASK_EVERY == 0:
                 furthest = max(furthest, lockstep.world.milestone())
+                lifted = lifted or min(lockstep.world.lifted(), default="")
         duration_s = lockstep.world.time_s - begin_s
         lockstep.hush()
         lockstep.run(REST_S)
         success = lockstep.world.succeeded()
         reason = "the task is done" if run.end is None else run.end.reason
-        return Trial(seed, success, duration_s, reason, milestone=MILESTONES[furthest])
+        asked = lockstep.world.setup.goal.thing
+        return Trial(
+            seed, success, duration_s, reason, milestone=MILESTONES[furthest], asked=asked,
+            lifted=lifted,
+        )  # fmt: skip
 
     def _begin(self, seed: int) -> PolicyRun:
         """Begin a run as the policy node does."""

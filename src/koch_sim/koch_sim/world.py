@@ -223,6 +223,12 @@ class World:
         """Return the index in MILESTONES of what holds now."""
         return self.task.milestone(self.truth(), self.setup.goal)
 
+    def lifted(self) -> frozenset[str]:
+        """Names of the blocks that are in the air now, whatever was asked for."""
+        blocks = [thing.name for thing in self.task.things if thing.kind is Kind.BLOCK]
+        heights = {name: float(self.data.body(name).xpos[2]) for name in blocks}
+        return frozenset(name for name in blocks if heights[name] > LIFTED_HEIGHT_M)
+
     def demonstration_phase(self) -> ExpertPhase:
         """Say what the hand is doing."""
         with self.lock:

@@ -35,6 +35,14 @@ def test_json_holds_all_trials():
     assert "1 of 2 succeeded" in evaluation.table()
 
 
+def test_what_was_lifted_is_compared_with_what_was_named():
+    named = [("red", "red"), ("green", "green"), ("red", "green"), ("green", "")]
+    trials = [Trial(n, a == b, 9.0, "", asked=a, lifted=b) for n, (a, b) in enumerate(named)]
+    assert "lifted first what was named: 2 of the 3" in Evaluation("p", trials).table()
+    alone = [Trial(0, True, 9.0, "", asked="red", lifted="red")]
+    assert "named" not in Evaluation("p", alone).table(), "there was nothing to choose"
+
+
 def test_sheet_has_a_framed_tile_for_each_trial(tmp_path):
     picture = simplejpeg.encode_jpeg(np.full((48, 60, 3), 90, np.uint8))
     write_contact_sheet(tmp_path / "sheet.png", [(picture, True)] * 6 + [(picture, False)])

@@ -116,6 +116,7 @@ def test_what_the_expert_commanded_does_the_task_again_as_a_policy(rig, rollouts
     trial = rollouts(lambda call, observation: chunk, 12.0, execution_steps=len(chunk))(SEED)
     assert trial.success
     assert trial.milestone == "done"
+    assert (trial.asked, trial.lifted) == ("block", "block")
 
 
 def untrained(folder):
