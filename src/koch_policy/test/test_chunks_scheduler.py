@@ -13,6 +13,7 @@ import pytest
 
 from koch_policy.chunks import (
     Arrival,
+    Chunk,
     ChunkScheduler,
     DelayQuantile,
     Ensemble,
@@ -308,3 +309,22 @@ def test_random_jitter_never_loses_or_repeats_a_step(seed: int) -> None:
         assert action is None or action == tick
     done = sum(action is not None for action in run.actions)
     assert run.scheduler.executed == done > 100
+
+
+def test_an_ensembles_preview_is_what_its_ticks_will_be() -> None:
+    """Chunks of several lengths, with a gap that none reaches."""
+    draw, strategy = np.random.default_rng(5), Ensemble(0.3, apart=(1,))
+    for tick, length in ((0, 9), (2, 4), (3, 2), (12, 3)):
+        rows = draw.normal(size=(length, 3))
+        strategy.accept(Chunk(tick, rows, rows.astype(np.float32)), 0)
+    preview = strategy.preview(1)
+    known = [row for tick in range(1, 20) if (row := strategy.action(tick)) is not None]
+    assert preview is not None
+    assert len(known) == 11
+    np.testing.assert_allclose(preview, np.stack(known), rtol=1e-12)
+    first, second, third = (chunk.rows for chunk in strategy._chunks[:3])
+    weights = np.exp(-0.3 * np.arange(3))
+    mean = (weights[:, None] * np.stack([first[4], second[2], third[1]])).sum(0) / weights.sum()
+    mean[1] = third[1, 1]
+    np.testing.assert_allclose(strategy.action(4), mean, rtol=1e-12)
+    assert strategy.action(10) is None

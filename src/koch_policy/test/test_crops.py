@@ -91,7 +91,7 @@ def test_caches_of_different_boxes_do_not_mix(make: Any, tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_a_camera_may_have_a_size_of_its_own(make: Any, tmp_path: Path) -> None:
-    root = make.dataset(tmp_path / "data", pictures=True)
+    root = make.dataset(tmp_path / "data", images=True)
     train = {"image_size": [24, 32], "image_sizes": {make.camera: [12, 16]}}
     recipe = make.recipe("act").with_overrides({"train": train}, "test")
     data = open_demonstrations(root, recipe.train, cache=tmp_path / "cache")

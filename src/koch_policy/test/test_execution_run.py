@@ -414,7 +414,7 @@ def test_another_task_is_inferred_at_once_and_continues_nothing(strategy: Any) -
     stage.go(0.4)
     turned = [stamp for stamp, action in stage.sink.commands if action[0] > 0.0]
     assert turned[0] - told < 0.12 * NS  # a tick, and an inference of 40 ms
-    values = {float(action[0]) for _, action in stage.sink.commands}
+    values = {round(float(action[0]), 6) for _, action in stage.sink.commands}
     assert values == {-0.5, 0.5}, "no mean of both tasks, no tick without an action"
     assert len(stage.stamps) == len(set(stage.stamps)) >= 40
     assert stage.run.end is None

@@ -180,13 +180,35 @@ class Ensemble:
 
     def action(self, tick: int) -> Rows | None:
         """The weighted mean for this tick."""
-        rows = [c.rows[tick - c.tick] for c in self._chunks if c.tick <= tick < c.end]
-        if not rows:
-            return None
-        weights = np.exp(-self._coefficient * np.arange(len(rows)))
-        mean: Rows = weights @ np.stack(rows) / weights.sum()
-        mean[self._apart] = rows[-1][self._apart]
-        return mean
+        rows = self._means(tick, tick + 1)
+        row: Rows | None = rows[0] if len(rows) else None
+        return row
+
+    def _means(self, first: int, end: int) -> Rows:
+        """The means of the ticks from `first` that a chunk reaches, before `end`, (N, A).
+
+        All at once: a preview of fifty ticks is asked for at each of them.
+        """
+        ticks = np.arange(first, max(end, first))
+        begins = np.array([[chunk.tick] for chunk in self._chunks])  # (C, 1)
+        lengths = np.array([[len(chunk.rows)] for chunk in self._chunks])
+        if not len(ticks) or not len(begins):
+            return np.zeros((0, 0))
+        places = ticks - begins  # (C, N)
+        reaches = (places >= 0) & (places < lengths)
+        ages = np.cumsum(reaches, axis=0) - 1  # 0 for the oldest that reaches a tick
+        weights = np.where(reaches, np.exp(-self._coefficient * ages), 0.0)
+        rows = np.stack([
+            chunk.rows[np.clip(place, 0, len(chunk.rows) - 1)]
+            for chunk, place in zip(self._chunks, places, strict=True)
+        ])  # (C, N, A)  # fmt: skip
+        known = reaches.any(axis=0)
+        total = np.where(known, weights.sum(axis=0), 1.0)
+        means: Rows = np.einsum("cn,cna->na", weights, rows) / total[:, None]
+        newest = len(begins) - 1 - np.argmax(reaches[::-1], axis=0)
+        for column in self._apart:
+            means[:, column] = rows[newest, np.arange(len(ticks)), column]
+        return means[known]
 
     def leftover(self, tick: int) -> RawRows | None:
         """Nothing: ensembling does not guide."""
@@ -194,10 +216,8 @@ class Ensemble:
 
     def preview(self, tick: int) -> Rows | None:
         """The means from this tick on."""
-        end = max((chunk.end for chunk in self._chunks), default=tick)
-        rows = [self.action(later) for later in range(tick, end)]
-        known = [row for row in rows if row is not None]
-        return np.stack(known) if known else None
+        rows = self._means(tick, max((chunk.end for chunk in self._chunks), default=tick))
+        return rows if len(rows) else None
 
     def renew(self) -> None:
         """The chunks go on until the next one, which takes no part in a mean with them."""

@@ -40,7 +40,13 @@ class PolicyModel(Protocol):
 
 
 class IterativeModel(PolicyModel, Protocol):
-    """A network that is evaluated several times under one encoded observation."""
+    """A network that is evaluated several times under one encoded observation.
+
+    Attributes:
+        draws: Noises per window of `loss`.
+    """
+
+    draws: int
 
     def camera_features(self, index: int, images: Tensor) -> Tensor:
         """Encode images (B, 3, H, W) of one camera."""

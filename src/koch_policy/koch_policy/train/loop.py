@@ -35,7 +35,7 @@ from koch_policy.configs import ACTION, PolicyConfig
 from koch_policy.errors import CheckpointError, NotFiniteError
 from koch_policy.extras import Extras
 from koch_policy.files import write_json
-from koch_policy.models.registry import build_model, policy_model
+from koch_policy.models.registry import build_model, iterative_model, policy_model
 from koch_policy.normalize import Normalizer, Statistics
 from koch_policy.train import parallel, state
 from koch_policy.train.augment import add_noise, augment_images, noise_of
@@ -116,8 +116,9 @@ class Trainer:
         self.step = 0
         self.history = History()
         self.model: nn.Module = build_model(self.config)
-        if hasattr(self.model, "draws"):
-            self.model.draws = train.draws
+        iterative = iterative_model(self.model)
+        if iterative is not None:
+            iterative.draws = train.draws
         if self.is_new:
             self._start_from_pretrained()
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
