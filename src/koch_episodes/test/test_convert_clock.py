@@ -14,8 +14,8 @@ import simplejpeg
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from koch_episodes.bag.clock import REFUSED, Runs, Times
 from koch_episodes.convert import ConvertOptions, convert
-from koch_episodes.convert.clock import REFUSED, Runs, Times
 from koch_episodes.convert.options import StampFrom
 from koch_episodes.dataset import Codec, LeRobotDatasetReader, Version
 from koch_episodes.errors import EpisodeError
@@ -304,6 +304,15 @@ def test_slow_paused_or_quick_simulation_is_one_run(pause_s: float, speed: float
     assert not np.any(runs.of_streams[0])
 
 
+@pytest.mark.parametrize("place", [0, 1, 98, 99])
+def test_odd_stamp_near_an_end_is_one_sample(place: int) -> None:
+    seconds = np.arange(100) / 30 + 3
+    odd = seconds.copy()
+    odd[place] += 3600.0
+    found = Runs([times(odd, logs_s=seconds)]).of_streams[0]
+    assert np.flatnonzero(found == REFUSED).tolist() == [place]
+
+
 def test_gap_of_a_stream_is_no_odd_stamp() -> None:
     k = np.array([*range(100), *range(400, 402), *range(700, 800)])
     assert not np.any(Runs([times(k / 30 + 3)]).of_streams[0])
@@ -343,6 +352,7 @@ def test_stamps_are_compared_with_the_arrival(
     assert any(fault in reason for reason in inspect_bag(bag).reasons) == bool(fault)
     if not fault:
         return
+    assert "subtract by how many ms" in clocks[CAMERA]["fault"], "no other camera tells its way"
     offset = clocks[CAMERA]["offset_ms"]
     if wanted_ms is not None:
         assert offset == pytest.approx(wanted_ms, abs=36)  # half a frame more or less is good

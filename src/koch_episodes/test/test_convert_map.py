@@ -219,6 +219,10 @@ def test_unknown_type_is_named(tmp_path: Path) -> None:
             "a value that holds has any age",
         ),
         ("fps: 30\nfeatures: {action: [/b, {topic: /a, rule: last}]}", "newest, next, hold"),
+        (
+            "fps: 30\nmax_age_ms: 50\nfeatures: {action: {topic: /a, rule: hold}}",
+            "all sources hold, at any age",
+        ),
         ("- 1", "an object"),
     ],
 )
@@ -231,14 +235,32 @@ def test_wrong_map_says_what_is_wrong(tmp_path: Path, text: str, match: str) -> 
 
 @pytest.mark.parametrize(
     "idle",
-    ["{topic: /target, field: velocity}", "{topic: /cam, scale: 2}"],
+    [
+        "{topic: /target, field: velocity}",
+        "{topic: /target, field: position}",
+        "{topic: /cam, scale: 2}",
+        "{topic: /cam, scale: 1}",
+        "{topic: /cam, field: position}",
+        "{topic: /cam, names: [a]}",
+        "{topic: /cam, names: []}",
+    ],
 )
 def test_key_without_effect_is_refused(tmp_path: Path, idle: str) -> None:
-    key = "observation.images.a" if "scale" in idle else "observation.state"
+    key = "observation.images.a" if "/cam" in idle else "observation.state"
     bag = write_other(tmp_path / "bag", StoragePlugin.MCAP, 10)
     mapping = tmp_path / "map.yaml"
     mapping.write_text(f"fps: 10\ntask: t\nfeatures: {{{key}: {idle}}}\n")
     with pytest.raises(EpisodeError, match="it has no effect on a"):
+        convert([bag], tmp_path / "out", ConvertOptions(map=mapping))
+
+
+def test_camera_does_not_hold(tmp_path: Path) -> None:
+    bag = write_other(tmp_path / "bag", StoragePlugin.MCAP, 10)
+    mapping = tmp_path / "map.yaml"
+    mapping.write_text(
+        "fps: 10\ntask: t\nfeatures: {observation.images.a: {topic: /cam, rule: hold}}\n"
+    )
+    with pytest.raises(EpisodeError, match=r"rule of /cam.*shows nothing new"):
         convert([bag], tmp_path / "out", ConvertOptions(map=mapping))
 
 

@@ -43,6 +43,7 @@ WriteBag = Callable[..., Path]
         ("--fps 0", "--fps: got 0, expected 1 or more"),
         ("--jobs 0", "--jobs: got 0, expected 1 or more"),
         ("--task \udcff", "expected text in UTF-8"),
+        ("--map m.yaml --action-from leader", "--action-from: got 'leader', expected nothing"),
     ],
 )
 def test_senseless_option_is_refused_before_anything_is_done(
@@ -111,6 +112,37 @@ def test_what_does_not_fit_is_refused_before_it_is_converted(
         with pytest.raises(KochError, match=r"expected 30 as it has|expected a LeRobot dataset"):
             convert(bags, out, options, append=True, progress=note)
     assert done == []
+    assert {path.name for path in tmp_path.iterdir()} == {"b0", "b1", "out"}
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_refusal_leaves_nothing_behind(write_bag: WriteBag, tmp_path: Path, append: bool) -> None:
+    bag = write_bag("b0", seconds=1.0)
+    if append:
+        convert([bag], tmp_path / "out", ConvertOptions())
+    before = {path.name for path in tmp_path.iterdir()}
+    options = ConvertOptions() if append else ConvertOptions(outcomes=("none ended so",))
+    with pytest.raises(EpisodeError, match=r"in the dataset already|no episode could be"):
+        convert([bag], tmp_path / "out", options, append=append)
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_refusal_keeps_what_an_interrupted_run_finished(
+    write_bag: WriteBag, tmp_path: Path
+) -> None:
+    bags = [write_bag(f"b{k}", seconds=1.0 + k) for k in range(2)]
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(bags, tmp_path / "out", ConvertOptions(), progress=interrupt)
+    done = sorted((tmp_path / ".out.parts").glob("*/part_*"))
+    assert done
+    with pytest.raises(EpisodeError):
+        convert(bags, tmp_path / "out", ConvertOptions(outcomes=("none ended so",)), resume=True)
+    convert(bags, tmp_path / "out", ConvertOptions(), resume=True)
+    assert not (tmp_path / ".out.parts").exists()
 
 
 def test_copy_of_a_bag_is_converted_once(write_bag: WriteBag, tmp_path: Path) -> None:

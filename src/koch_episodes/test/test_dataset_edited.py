@@ -136,6 +136,73 @@ EDITS: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], list[int]]] = {
 }
 
 
+PLACE = f"videos/{CAMERA}/from_timestamp"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "shift_s", "match"),
+    [
+        ((0, 1, 2, 3), 0.5, "episode 3 at 2.300 to 3.000 s, expected an end in the file"),
+        ((0,), -0.2, "episode 0 at -0.200 .* the file begins"),
+        ((2,), -0.1, "episode 2 .* that of episode 1 ends, 1.400 s"),
+        ((1,), 0.3, "episode 2 .* that of episode 1 ends, 1.700 s"),
+    ],
+)
+def test_episode_that_shows_images_of_another_is_refused(
+    tmp_path: Path, numbers: tuple[int, ...], shift_s: float, match: str
+) -> None:
+    root = write(tmp_path / "data", Version.V30)
+
+    def shifted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            {**r, PLACE: r[PLACE] + shift_s} if r["episode_index"] in numbers else r for r in rows
+        ]
+
+    table(root, EPISODES, shifted)
+    reader = LeRobotDatasetReader(root)
+    assert reader.column("action").shape == (25, 2), "numbers are no video's matter"
+    with pytest.raises(DatasetFormatError, match=match):
+        reader.picture(CAMERA, 0)
+
+
+def test_video_shorter_than_its_rows_is_refused_in_v21(tmp_path: Path) -> None:
+    root = write(tmp_path / "data", Version.V21)
+    videos = root / "videos/chunk-000" / CAMERA
+    shutil.copy(videos / "episode_000002.mp4", videos / "episode_000001.mp4")
+    with pytest.raises(DatasetFormatError, match=r"episode 1 at .* the file, which has 0\.400 s"):
+        LeRobotDatasetReader(root).picture(CAMERA, 0)
+
+
+def test_task_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    root = write(tmp_path / "data", Version.V30)
+    table(root, DATA, lambda rows: [{**row, "task_index": 3} for row in rows])
+    with pytest.raises(DatasetFormatError, match="task_index 3, expected 0 to 0"):
+        LeRobotDatasetReader(root)
+
+
+def test_other_images_are_told_by_their_digest_and_the_cache(tmp_path: Path) -> None:
+    root, other = write(tmp_path / "data", Version.V21), tmp_path / "copy"
+    shutil.copytree(root, other)
+    videos = [each / "videos/chunk-000" / CAMERA / "episode_000003.mp4" for each in (root, other)]
+    reader = LeRobotDatasetReader(other, cache=tmp_path / "cache")
+    assert abs(float(reader.picture(CAMERA, 18).mean()) - shade(3, 0)) < 3
+    whole = [LeRobotDatasetReader(each).image_digest(CAMERA, 25) for each in (root, other)]
+    assert whole[0] == whole[1]
+    black = write_black(tmp_path / "black", LENGTHS[3])
+    shutil.copy(black, videos[1])
+    changed = LeRobotDatasetReader(other, cache=tmp_path / "cache")
+    assert changed.image_digest(CAMERA, 25) != whole[0]
+    assert changed.image_digest(CAMERA, 18) == LeRobotDatasetReader(root).image_digest(CAMERA, 18)
+    assert changed.picture(CAMERA, 18).max() < 20
+
+
+def write_black(root: Path, length: int) -> Path:
+    with DatasetWriter(root, FEATURES, fps=10, version=Version.V21) as writer:
+        images = [np.zeros((32, 48, 3), np.uint8)] * length
+        writer.add_episode({"action": np.zeros((length, 2))}, {CAMERA: images}, "t")
+    return root / "videos/chunk-000" / CAMERA / "episode_000000.mp4"
+
+
 @pytest.mark.parametrize("name", EDITS)
 def test_edited_v30_episode_table(tmp_path: Path, name: str) -> None:
     root = write(tmp_path / "data", Version.V30)

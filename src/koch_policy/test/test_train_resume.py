@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from koch_policy.train.cli import _recipe, parse
-from koch_policy.train.data import Demonstrations
+from koch_policy.train.data import ArrayFrames, Demonstrations
 from koch_policy.train.resume import ResumeError
 from koch_policy.train.setup import make_trainer
 
@@ -40,6 +40,33 @@ def other_values(data: Demonstrations) -> Demonstrations:
     vectors = {key: values.copy() for key, values in data.vectors.items()}
     vectors["action"][7, 3] += 1e-3  # too little for the statistics to show
     return replace(data, vectors=vectors)
+
+
+def with_images(data: Demonstrations, level: int = 0, last: int = 0) -> Demonstrations:
+    """Grey images; those of the last rows are brighter."""
+    images = np.full((sum(data.lengths), 48, 64, 3), level, np.uint8)
+    images[len(images) - last :] += 1
+    return replace(data, frames={"observation.images.front": ArrayFrames(images)})
+
+
+@pytest.mark.parametrize("last", [0, 40])
+def test_other_images_are_refused(last: int, make: Any, tmp_path: Path) -> None:
+    data = with_images(make.demonstrations())
+    recipe = make.recipe("act", steps=1)
+    make_trainer(data, recipe, tmp_path).run()
+    same = make_trainer(with_images(make.demonstrations()), recipe, tmp_path, is_new=False)
+    assert same.resume() == 1
+    changed = with_images(make.demonstrations(), level=0 if last else 3, last=last)
+    with pytest.raises(ResumeError) as caught:
+        make_trainer(changed, recipe, tmp_path).resume()
+    assert caught.value.lines == [
+        f"the images of observation.images.front in {data.name} are others"
+    ]
+    more = grown(make.demonstrations())
+    more = replace(more, frames=with_images(more).frames)
+    with pytest.raises(ResumeError) as caught:
+        make_trainer(more, recipe, tmp_path).resume()
+    assert "the dataset has grown: its first 6 episodes are the same" in caught.value.lines
 
 
 CHANGED: dict[str, tuple[Callable[[Demonstrations], Demonstrations], str]] = {

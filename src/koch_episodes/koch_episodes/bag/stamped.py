@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The messages of a bag with acquisition stamps that can be believed.
 
-`koch replay` and `koch run --replay` read bags here. A stamp that is zero, or far from where its
-neighbours are, is one refused sample: it must not decide when a replay ends. A clock that was set
-anew inside the bag makes two recordings of one, which only the converter takes apart.
+`koch replay` and `koch run --replay` read bags here, by the converter's rule (`bag.clock`). A
+stamp that is zero, or off the line of its stream, is one refused sample: it must not say when a
+replay ends. A clock that was set anew inside the bag makes two recordings of one, which only the
+converter takes apart.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from koch_core.errors import DecodeError
 from koch_core.stream import NS_PER_S
 from koch_episodes import cdr
+from koch_episodes.bag.clock import REFUSED, Numbers, Runs, Times
 from koch_episodes.bag.reader import Bag
 from koch_episodes.bag.storage import RawMessage
 from koch_episodes.bag.types import TypeDecoder
@@ -25,9 +27,6 @@ from koch_episodes.errors import EpisodeError
 
 # No stream of a robot is so late, and no recorder stops for so long without its log time.
 _FAR_NS = 5 * NS_PER_S
-_NEIGHBOURS = 2  # on each side
-Stamps = npt.NDArray[np.int64]
-Logged = npt.NDArray[np.float64]  # broken ones do not fit into 63 bits; to 256 ns is enough here
 
 
 class Stamped(NamedTuple):
@@ -55,10 +54,7 @@ class StampedBag:
         for topic in self._topics:
             self._types.add(bag.topics[topic])
         self.notes: list[str] = []
-        self._kept = {
-            topic: self._judge(topic, stamps, logged)
-            for topic, (stamps, logged) in self._stamps().items()
-        }
+        self._kept = self._judged(self._times())
         self.notes += [f"{bag.name} is damaged: {line}" for line in bag.damage]
 
     def messages(self) -> Iterator[Stamped]:
@@ -74,15 +70,13 @@ class StampedBag:
                 value = self._decoded(message)
                 yield Stamped(message.topic, _header_ns(value), value)
 
-    def _stamps(self) -> dict[str, tuple[Stamps, Logged]]:
-        stamps: dict[str, list[int]] = {topic: [] for topic in self._topics}
-        logged: dict[str, list[float]] = {topic: [] for topic in self._topics}
-        for message in self._bag.messages(self._topics):
-            stamps[message.topic].append(self._stamp_ns(message))
-            logged[message.topic].append(float(message.log_ns))
+    def _times(self) -> dict[str, Times]:
+        columns: dict[str, list[tuple[int, int, int]]] = {topic: [] for topic in self._topics}
+        for place, message in enumerate(self._bag.messages(self._topics)):
+            columns[message.topic].append((place, self._stamp_ns(message), message.log_ns))
         return {
-            topic: (np.array(stamps[topic], np.int64), np.array(logged[topic], np.float64))
-            for topic in self._topics
+            topic: Times(*np.array(rows, np.int64).reshape(-1, 3).T)
+            for topic, rows in columns.items()
         }
 
     def _stamp_ns(self, message: RawMessage) -> int:
@@ -97,31 +91,41 @@ class StampedBag:
         except DecodeError as exc:
             raise EpisodeError(self._bag.name, f"{message.topic}: {exc}") from exc
 
-    def _judge(self, topic: str, stamps: Stamps, logged: Logged) -> npt.NDArray[np.bool_]:
-        """Mark the samples of a topic whose stamp can be believed."""
-        kept = stamps > 0
-        zero = len(stamps) - int(kept.sum())
-        if zero * 2 > len(stamps):
-            raise EpisodeError(
-                self._bag.name,
-                f"{topic}: {zero} of {len(stamps)} messages have no stamp",
-                "Convert it ('koch convert' can go by the time of recording) and replay that.",
-            )
-        kept[kept] = ~_outliers(stamps[kept] - logged[kept])
-        far = len(stamps) - zero - int(kept.sum())
-        for count, what in ((zero, "zero"), (far, "far from their neighbours'")):
-            if count:
-                self.notes.append(
-                    f"{topic}: {count} of {len(stamps)} stamps are {what}; these are left out"
+    def _judged(self, every: dict[str, Times]) -> dict[str, npt.NDArray[np.bool_]]:
+        """Mark the samples of each topic whose stamp can be believed."""
+        kept = {topic: times.stamps > 0 for topic, times in every.items()}
+        stamped = {}
+        for topic, times in every.items():
+            good = kept[topic]
+            zero = int((~good).sum())
+            if zero * 2 > len(good):
+                raise EpisodeError(
+                    self._bag.name,
+                    f"{topic}: {zero} of {len(good)} messages have no stamp",
+                    "Convert it ('koch convert' can go by the time of recording) and replay that.",
                 )
-        self._require_one_clock(topic, stamps[kept], logged[kept])
+            stamped[topic] = Times(times.places[good], times.stamps[good], times.logs[good])
+            self._note(topic, zero, len(good), "zero")
+        runs = Runs(list(stamped.values()))
+        for (topic, times), run in zip(stamped.items(), runs.of_streams, strict=True):
+            on_line = run != REFUSED
+            self._note(topic, int((~on_line).sum()), len(kept[topic]), "off the others' line")
+            self._require_one_clock(topic, times, run)
+            kept[topic][kept[topic]] = on_line
         return kept
 
-    def _require_one_clock(self, topic: str, stamps: Stamps, logged: Logged) -> None:
-        steps = np.diff(stamps - logged)
-        back = np.flatnonzero((np.diff(stamps) < -NS_PER_S) | (np.abs(steps) > _FAR_NS))
-        if len(back):
-            place = int(back[0])
+    def _note(self, topic: str, count: int, total: int, what: str) -> None:
+        if count:
+            self.notes.append(f"{topic}: {count} of {total} stamps are {what}; these are left out")
+
+    def _require_one_clock(self, topic: str, times: Times, run: Numbers) -> None:
+        """Refuse stamps of two runs of the clock, and those that leap away from the log times."""
+        good = run != REFUSED
+        stamps, logs, run = times.stamps[good], times.logs[good], run[good]
+        leaps = (np.abs(np.diff(stamps - logs)) > _FAR_NS) & (logs[1:] > 0) & (logs[:-1] > 0)
+        jumps = np.flatnonzero(leaps | (np.diff(run) != 0))
+        if len(jumps):
+            place = int(jumps[0])
             step_s = float(stamps[place + 1] - stamps[place]) / NS_PER_S
             after_s = float(stamps[place] - stamps[0]) / NS_PER_S
             raise EpisodeError(
@@ -130,21 +134,6 @@ class StampedBag:
                 "that was reset, a clock that was set)",
                 "Convert it, which splits it there, and replay an episode of the dataset.",
             )
-
-
-def _outliers(lead_ns: Logged) -> npt.NDArray[np.bool_]:
-    """Mark samples whose stamp runs ahead of its log time otherwise than the neighbours'."""
-    if not len(lead_ns):
-        return np.zeros(0, dtype=bool)
-    padded = np.pad(lead_ns, _NEIGHBOURS, mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * _NEIGHBOURS + 1)
-    # An edge is padded with itself: there the inner neighbours decide.
-    middle = np.median(windows, axis=1)
-    if len(lead_ns) > 2 * _NEIGHBOURS:
-        middle[:_NEIGHBOURS] = np.median(lead_ns[1 : 2 * _NEIGHBOURS + 2])
-        middle[-_NEIGHBOURS:] = np.median(lead_ns[-2 * _NEIGHBOURS - 2 : -1])
-    found: npt.NDArray[np.bool_] = np.abs(lead_ns - middle) > _FAR_NS
-    return found
 
 
 def _header_ns(value: Any) -> int:

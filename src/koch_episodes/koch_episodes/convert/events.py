@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from koch_core.stream import NS_PER_S
 from koch_episodes.bag import RawMessage
+from koch_episodes.bag.clock import Runs
 from koch_episodes.bag.types import TypeDecoder
-from koch_episodes.convert.clock import Runs
 
 EVENTS_TYPE = "koch_interfaces/msg/EpisodeEvent"
 START, STOP, DISCARD, INTERVENTION_BEGIN, INTERVENTION_END, LABEL, UNDO = range(7)

@@ -6,6 +6,14 @@ A camera whose clock runs fast, or whose driver stamps at the wrong moment, shif
 against everything else, and no gap tells of it. The delay from stamp to arrival does: that of a
 sound stream is small and stays what it is. All delays changing alike is no fault of a stream: a
 simulation at half speed does that to every one.
+
+The offset to set: `offset_ms` is added to a stream's stamps, and is right when they tell the time
+of acquisition. No clock tells that time for a stream whose stamps are wrong. What is known is when
+its messages came, so the advice is the offset that gives them the delay of a sound stream of its
+kind: of the other cameras, for a camera. The way of an image (exposure, compression, transport) is
+then accounted for, as far as cameras are alike. Where all cameras are wrong, or there is one, the
+delay is that of the other streams, which is shorter: stamps then come out late by what an image
+takes longer than they do. The report says so.
 """
 
 from __future__ import annotations
@@ -17,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_core.stream import NS_PER_S
-from koch_episodes.convert.clock import JUMP_NS
+from koch_episodes.bag.clock import JUMP_NS
 from koch_episodes.convert.options import StampFrom
 from koch_episodes.convert.survey import Stream
 
@@ -134,29 +142,53 @@ def _slope(times: Floats, values: Floats) -> float:
     return float(np.median((values[second] - values[first]) / (times[second] - times[first])))
 
 
-def _reference(topic: str, others: dict[str, float], pictures: frozenset[str]) -> float:
-    """The delay that a sound stream of this kind has here, [ms]."""
-    alike = [d for t, d in others.items() if t != topic and (t in pictures) == (topic in pictures)]
+@dataclass(frozen=True)
+class _Reference:
+    """The delay that a sound stream has here.
+
+    Attributes:
+        delay_ms: From stamp to arrival, [ms].
+        caveat: For the report where only streams of another kind tell it, else empty.
+    """
+
+    delay_ms: float
+    caveat: str
+
+
+def _reference(topic: str, others: dict[str, float], pictures: frozenset[str]) -> _Reference:
+    is_picture = topic in pictures
+    alike = [d for t, d in others.items() if t != topic and (t in pictures) == is_picture]
     good = [d for d in alike if -_AHEAD_MS <= d <= _BEHIND_MS]
     every = [d for d in others.values() if -_AHEAD_MS <= d <= _BEHIND_MS]
-    return float(np.median(good or every or list(others.values())))
+    delay = float(np.median(good or every or list(others.values())))
+    caveat = (
+        f" (if an image takes no longer to arrive than the {delay:.0f} ms of the other streams; "
+        "subtract by how many ms it does, usually 20 to 60)"
+    )
+    return _Reference(delay, caveat if is_picture and not good else "")
 
 
 def _fault(
-    stream: Stream, usual: dict[str, float], topic: str, good: float, fraction: float, shift: float
+    stream: Stream,
+    usual: dict[str, float],
+    topic: str,
+    good: _Reference,
+    fraction: float,
+    shift: float,
 ) -> tuple[float, str]:
     """Return the offset to set [ms] and what is wrong, for the user to read."""
     now_ms = stream.source.offset_s * 1e3
     delay = usual[topic]
     if fraction:
         way = "behind" if fraction > 0 else "ahead of"
-        return -round(good, 1), (
+        arrival = -round(good.delay_ms, 1)
+        return arrival, (
             f"{topic}: its stamps drift by {abs(100 * fraction):.2g} %, {abs(shift):.0f} ms "
             f"{way} the other streams from begin to end; 'stamp: receive' with offset_ms: "
-            f"{-round(good, 1):g} is right to a few ms"
+            f"{arrival:g} is right to a few ms{good.caveat}"
         )
     same_clock = min(abs(d) for d in usual.values()) * 1e6 < _SAME_CLOCK_NS
-    off = delay - good
+    off = delay - good.delay_ms
     ahead = off < -_AHEAD_MS and (delay < -_AHEAD_MS if same_clock else off < -_BEHIND_MS)
     behind = off > _BEHIND_MS and (delay > _BEHIND_MS or not same_clock)
     if not ahead and not behind:
@@ -170,5 +202,5 @@ def _fault(
     )
     return wanted, (
         f"{topic}: its stamps {how}; if it is the stamps that are wrong, and not the way of the "
-        f"messages, set offset_ms: {wanted:g}"
+        f"messages, set offset_ms: {wanted:g}{good.caveat}"
     )

@@ -48,6 +48,7 @@ class Source:
         rule: Which sample belongs to a tick.
         arm: Arm of the rig whose units apply, or None: values as they are.
         prefix: Put before its elements' names, where arms are joined: the follower's name.
+        given: Keys that a --map file says of it.
     """
 
     topic: str
@@ -60,6 +61,7 @@ class Source:
     rule: Rule = Rule.NEWEST
     arm: str | None = None
     prefix: str = ""
+    given: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,11 @@ def map_from_yaml(path: Path, options: ConvertOptions) -> FeatureMap:
         if not sources:
             raise MappingError(where, entry, "a topic")
         features.append(MappedFeature(key, sources))
+    every = [source for feature in features for source in feature.sources]
+    if "max_age_ms" in top and every and all(source.rule is Rule.HOLD for source in every):
+        raise MappingError(
+            f"{path}: max_age_ms", top["max_age_ms"], "nothing: all sources hold, at any age"
+        )
     fps = options.fps or top.get("fps")
     if isinstance(fps, bool) or not isinstance(fps, int) or fps < 1:
         raise MappingError(f"{path}: fps", fps, "a whole number above 0 (or --fps)")
@@ -256,9 +263,9 @@ def _source(raw: Any, where: str, age_s: float, rule: Rule) -> Source:
     names = entry.get("names") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise MappingError(f"{where}.names", names, "a list of element names")
-    field = entry.get("field", "position")
-    if field not in ("position", "velocity", "effort"):
-        raise MappingError(f"{where}.field", field, "position, velocity or effort")
+    part = entry.get("field", "position")
+    if part not in ("position", "velocity", "effort"):
+        raise MappingError(f"{where}.field", part, "position, velocity or effort")
     rule = _choice(Rule, entry.get("rule", rule.value), f"{where}.rule")
     if rule is Rule.HOLD and "max_age_ms" in entry:
         got = entry["max_age_ms"]
@@ -271,10 +278,11 @@ def _source(raw: Any, where: str, age_s: float, rule: Rule) -> Source:
         age,
         _number(entry.get("offset_ms", 0.0), f"{where}.offset_ms") / 1e3,
         tuple(names),
-        field,
+        part,
         _number(entry.get("scale", 1.0), f"{where}.scale"),
         _choice(StampFrom, entry.get("stamp", "auto"), f"{where}.stamp"),
         rule,
+        given=frozenset(entry),
     )
 
 
@@ -344,13 +352,20 @@ def check_effect(source: Source, message_type: str, where: str) -> None:
     """
     is_picture = message_type in IMAGE_TYPES
     without = {
-        "field": source.field != "position" and message_type != "sensor_msgs/msg/JointState",
-        "scale": source.scale != 1.0 and is_picture,
+        "field": message_type != "sensor_msgs/msg/JointState",
+        "scale": is_picture,
+        "names": is_picture,
     }
     for key, idle in without.items():
-        if idle:
+        if idle and key in source.given:
             raise MappingError(
                 f"{where}: {key} of {source.topic}",
                 getattr(source, key),
                 f"nothing: it has no effect on a {message_type}",
             )
+    if is_picture and source.rule is Rule.HOLD:
+        raise MappingError(
+            f"{where}: rule of {source.topic}",
+            source.rule.value,
+            "newest or next: a camera that sends nothing shows nothing new",
+        )

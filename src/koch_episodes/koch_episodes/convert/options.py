@@ -106,7 +106,18 @@ class ConvertOptions:
             (self.task or "").encode()
         except UnicodeEncodeError as exc:
             raise OptionError("--task", self.task, "text in UTF-8") from exc
+        self._check_map()
         self._check_encoder()
+
+    def _check_map(self) -> None:
+        """Refuse what is said of a rig beside a --map (--units states what its values are)."""
+        if self.map is None:
+            return
+        if self.rig is not None:
+            raise OptionError("--rig", str(self.rig), "nothing beside --map")
+        if self.action_from is not ActionFrom.COMMAND:
+            got = self.action_from.value
+            raise OptionError("--action-from", got, "nothing beside --map, which names topics")
 
     def _check_encoder(self) -> None:
         given = {"--crf": self.crf, "--gop": self.gop, "--preset": self.preset}

@@ -34,6 +34,7 @@ from koch_episodes.errors import (
     OutputExistsError,
     OutputUnwritableError,
 )
+from koch_rig.errors import KochError
 
 
 @dataclass
@@ -110,7 +111,12 @@ def convert(
             bring_back(out)
             if out.exists() and not append:
                 raise OutputExistsError(out)
-            result = _convert(bags, out, work, options, jobs, append, resume, progress)
+            try:
+                result = _convert(bags, out, work, options, jobs, append, resume, progress)
+            except KochError:
+                if not any(work.glob("*/part_*")):  # nothing that --resume could go on from
+                    shutil.rmtree(work, ignore_errors=True)
+                raise
             result.passed_over = passed_over
             return result
     except OSError as exc:

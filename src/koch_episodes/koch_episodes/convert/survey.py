@@ -23,9 +23,9 @@ import numpy.typing as npt
 
 from koch_core.errors import DecodeError
 from koch_episodes.bag import Bag, RawMessage
+from koch_episodes.bag.clock import REFUSED, Runs, Times
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.cdr import stream_state
-from koch_episodes.convert.clock import REFUSED, Runs, Times
 from koch_episodes.convert.events import EVENTS_TYPE, Event, read_event
 from koch_episodes.convert.mapping import Source
 from koch_episodes.convert.options import StampFrom
@@ -138,7 +138,7 @@ def survey_bag(bag: Bag, sources: Iterable[Source], *, events: bool = True) -> S
         if reading not in seen:
             seen[reading] = Seen()
             reader = TopicReader(bag.topics[source.topic], source, types)
-            if source.names and reader.is_picture:
+            if source.arm and reader.is_picture:
                 raise MessageTypeError(source.topic, reader.topic.type, "numbers")
             by_topic.setdefault(source.topic, []).append((reader, seen[reading]))
     telling = [t for t in bag.topics.values() if events and t.type == EVENTS_TYPE]

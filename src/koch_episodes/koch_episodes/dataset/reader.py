@@ -37,6 +37,7 @@ from koch_episodes.dataset.load import (
     load_stats,
     load_tasks,
 )
+from koch_episodes.dataset.video_files import check_places, files_digest
 from koch_episodes.errors import DatasetFormatError
 
 Item = dict[str, Any]
@@ -172,11 +173,13 @@ class LeRobotDatasetReader:
             raise DatasetFormatError(self.root, got, "a LeRobot dataset") from exc
         self.episodes = self._rows.episodes
         self._columns = self._rows.columns
+        self._require_tasks()
         self._ends = np.array([episode.to_index for episode in self.episodes])
         self._outcomes = tuple(outcomes)
         self._size, self._sizes = picture_size, dict(sizes or {})
         self._crops = dict(crops or {})
         self._videos = VideoFrames()
+        self._placed: set[str] = set()  # cameras whose episodes lie in their files as told
         self._stored = StoredImages(self._rows.files, cache)
         if any(not self.features[key].is_video for key in self.picture_keys):
             self._stored.prepare()
@@ -318,6 +321,21 @@ class LeRobotDatasetReader:
             self.picture(key, index)
             yield index + 1
 
+    def image_digest(self, key: str, rows: int) -> str:
+        """Return a hash that tells one camera's stored images of the first rows from others.
+
+        Of video files it covers sizes and 1 MB of each, spread over the file; of images inside
+        the tables 16 of them. Copying a dataset, or rewriting its tables, changes nothing.
+        """
+        if not self.features[key].is_video:
+            chosen = np.unique(np.linspace(0, rows - 1, 16).astype(np.int64)).tolist()
+            digest = hashlib.sha256()
+            for row in chosen:
+                digest.update(self._stored.encoded(key, int(self._rows.places[row])))
+            return digest.hexdigest()
+        shown = [e.videos[key] for e in self.episodes if e.to_index <= rows]
+        return files_digest(dict.fromkeys(place.path for place in shown))
+
     def close(self) -> None:
         """Close the video files."""
         self._videos.close()
@@ -327,12 +345,23 @@ class LeRobotDatasetReader:
             raise IndexError(f"frame {index} of {len(self)}")
         return index % len(self)
 
+    def _require_tasks(self) -> None:
+        found = np.unique(self._columns["task_index"].astype(np.int64))
+        beyond = found[(found < 0) | (found >= len(self.tasks))]
+        if len(beyond):
+            raise DatasetFormatError(
+                self.root, f"task_index {beyond[0]}", f"0 to {len(self.tasks) - 1}, its tasks"
+            )
+
     def _task(self, index: int) -> str:
         return self.tasks[int(self._columns["task_index"][index])]
 
     def _decode(self, key: str, index: int) -> Rgb:
         if not self.features[key].is_video:
             return decode_image(self._stored.encoded(key, int(self._rows.places[index])))
+        if key not in self._placed:
+            check_places(key, self.episodes, self.fps)
+            self._placed.add(key)
         episode = self.episodes[int(np.searchsorted(self._ends, index, side="right"))]
         place = episode.videos[key]
         time_s = place.from_s + (index - episode.from_index) / self.fps
@@ -341,6 +370,12 @@ class LeRobotDatasetReader:
     def _open_caches(self, folder: Path) -> dict[str, FrameCache]:
         stamp = os.stat(self.root / "meta/info.json")
         text = f"{self.root.resolve()} {stamp.st_mtime_ns} {len(self)} {self._outcomes}"
+        places = [place for e in self.episodes for place in e.videos.values()]
+        files = dict.fromkeys([*(place.path for place in places), *self._rows.files])
+        for path in files:  # images may be changed where they are
+            if path.is_file():  # a missing one is told of when it is wanted
+                stat = path.stat()
+                text += f" {stat.st_size} {stat.st_mtime_ns}"
         if self._crops:
             text += f" {sorted(self._crops.items())}"
         place = folder / f"{self.root.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

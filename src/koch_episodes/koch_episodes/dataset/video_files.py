@@ -5,20 +5,27 @@
 from __future__ import annotations
 
 import errno
+import functools
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 import numpy.typing as npt
 
-from koch_episodes.errors import VideoError
+from koch_episodes.errors import DatasetFormatError, VideoError
+
+if TYPE_CHECKING:
+    from koch_episodes.dataset.load import Episode
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+_SAMPLES = 16  # parts of a file that are looked at to recognise it
+_SAMPLE_BYTES = 1 << 16
 _CANONICAL = {"libdav1d": "av1", "libsvtav1": "av1", "libx264": "h264", "libx265": "hevc"}
 
 
@@ -105,6 +112,71 @@ def _demuxed(container: Any, stream: Any) -> list[tuple[int, bool]]:
         for packet in container.demux(stream)
         if packet.pts is not None and packet.size
     )
+
+
+def check_places(key: str, episodes: Sequence[Episode], fps: float) -> None:
+    """Refuse episodes that lie where a camera's files have no images, or those of another.
+
+    A table that was edited, or written by a program that counts otherwise, would show one
+    episode's numbers beside the images of another.
+
+    Args:
+        key: Camera feature.
+        episodes: Each with its file and its time there.
+        fps: Frames per second.
+
+    Raises:
+        DatasetFormatError: Naming episode and file.
+        VideoError: A file cannot be read.
+    """
+    by_file: dict[Path, list[Episode]] = {}
+    for episode in episodes:
+        by_file.setdefault(episode.videos[key].path, []).append(episode)
+    half_s = 0.5 / fps
+    for path, shown in by_file.items():
+        end_s = probe(path).frames / fps
+        shown.sort(key=lambda episode: episode.videos[key].from_s)
+        free_s = 0.0
+        for place, episode in enumerate(shown):
+            from_s = episode.videos[key].from_s
+            to_s = from_s + episode.length / fps
+            where = f"episode {episode.index} at {from_s:.3f} to {to_s:.3f} s"
+            if from_s < free_s - half_s:
+                before = f"that of episode {shown[place - 1].index}" if place else "the file"
+                ends = "ends" if place else "begins"
+                raise DatasetFormatError(
+                    path, where, f"a begin after {before} {ends}, {free_s:.3f} s"
+                )
+            if to_s > end_s + half_s:
+                raise DatasetFormatError(
+                    path, where, f"an end in the file, which has {end_s:.3f} s"
+                )
+            free_s = to_s
+
+
+def files_digest(files: Iterable[Path]) -> str:
+    """Return a hash of some files' sizes and of 1 MB of each, spread over it.
+
+    Raises:
+        OSError: One cannot be read.
+    """
+    return _files_digest(
+        tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    )
+
+
+@functools.lru_cache(maxsize=64)  # each checkpoint of a run tells it
+def _files_digest(files: tuple[tuple[Path, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for path, size, _ in files:
+        digest.update(f"{size}\n".encode())
+        with path.open("rb") as file:
+            for place in sorted({size * part // _SAMPLES for part in range(_SAMPLES)}):
+                file.seek(place)
+                digest.update(file.read(_SAMPLE_BYTES))
+            file.seek(max(0, size - _SAMPLE_BYTES))
+            digest.update(file.read())
+    return digest.hexdigest()
 
 
 def can_join(first: Path, second: Path) -> bool:

@@ -47,7 +47,7 @@ class ResumeError(CheckpointError):
 
 
 def data_identity(data: Demonstrations) -> dict[str, Any]:
-    """Describe demonstrations for a checkpoint: plain values, and a digest of all vectors."""
+    """Describe demonstrations for a checkpoint: plain values, digests of vectors and images."""
     return {
         "episodes": len(data.lengths),
         "frames": sum(data.lengths),
@@ -57,23 +57,30 @@ def data_identity(data: Demonstrations) -> dict[str, Any]:
         "cameras": {key: list(frames.shape) for key, frames in data.frames.items()},
         "tasks": list(data.tasks),
         "digest": _digest(data, len(data.lengths)),
+        "images": _image_digests(data, len(data.lengths)),
     }
 
 
 def data_differences(stored: Mapping[str, Any], data: Demonstrations) -> list[str]:
     """Compare what `data_identity` said with the data of today; readable lines."""
     now = data_identity(data)
-    plain = [key for key in stored if key in now and key != "digest"]
+    plain = [key for key in stored if key in now and key not in ("digest", "images")]
     lines = [
         f"dataset {key}: {stored[key]} -> {now[key]}" for key in plain if stored[key] != now[key]
     ]
-    if stored.get("digest") in (None, now["digest"]):
+    images = stored.get("images", now["images"])  # runs of older versions did not tell
+    if stored.get("digest") in (None, now["digest"]) and images == now["images"]:
         return lines
     before = int(stored["episodes"])
-    if before < len(data.lengths) and _digest(data, before) == stored["digest"]:
-        lines.append(f"the dataset has grown: its first {before} episodes are the same")
-    else:
+    first_digest, first_images = now["digest"], now["images"]
+    if before < len(data.lengths):
+        first_digest, first_images = _digest(data, before), _image_digests(data, before)
+    others = [key for key in images if first_images.get(key) not in (None, images[key])]
+    lines += [f"the images of {key} in {data.name} are others" for key in others]
+    if stored.get("digest") not in (None, first_digest):
         lines.append(f"the values in {data.name} are others")
+    elif before < len(data.lengths) and not others:
+        lines.append(f"the dataset has grown: its first {before} episodes are the same")
     return lines
 
 
@@ -85,6 +92,11 @@ def _digest(data: Demonstrations, episodes: int) -> str:
         digest.update(np.ascontiguousarray(data.vectors[key][:rows]).tobytes())
     digest.update(np.ascontiguousarray(data.task_index[:rows]).tobytes())
     return digest.hexdigest()
+
+
+def _image_digests(data: Demonstrations, episodes: int) -> dict[str, str]:
+    rows = sum(data.lengths[:episodes])
+    return {key: frames.digest(rows) for key, frames in data.frames.items()}
 
 
 def statistics_differences(stored: Statistics, now: Statistics) -> list[str]:

@@ -40,6 +40,10 @@ class ReaderFrames:
         """Return RGB images (len(rows), H, W, 3)."""
         return np.stack([self.reader.picture(self.key, int(row)) for row in rows])
 
+    def digest(self, rows: int) -> str:
+        """Return a hash of what the dataset's files hold of the first rows' images."""
+        return self.reader.image_digest(self.key, rows)
+
 
 def open_demonstrations(
     root: Path, train: TrainConfig, *, cache: Path | None = None
@@ -81,6 +85,7 @@ def open_demonstrations(
         raise DatasetError(str(root), "has the action among `inputs`", "Leave it out there.")
     if not train.inputs:
         inputs += list(reader.picture_keys)
+    _require_effect(train, inputs, reader.picture_keys, str(root))
     vectors: dict[str, NDArray[np.float32]] = {}
     names: dict[str, list[str]] = {}
     for key in [key for key in inputs if key not in reader.picture_keys] + [ACTION]:
@@ -100,11 +105,30 @@ def open_demonstrations(
         task_index=reader.column("task_index").astype(np.int64).reshape(-1),
         tasks=tuple(reader.tasks),
         names=names,
-        angles={key: angles for key, angles in train.angles.items() if key in vectors},
+        angles=dict(train.angles),
         robot_type=reader.info.robot_type or "",
         units=recorded.made.units,
         fingerprint=recorded.made.fingerprint,
     )
+
+
+def _require_effect(
+    train: TrainConfig, inputs: Sequence[str], cameras: Sequence[str], where: str
+) -> None:
+    """Refuse what the recipe says of features that the policy will not see."""
+    seen = {
+        "crops": [key for key in inputs if key in cameras],
+        "angles": [key for key in inputs if key not in cameras] + [ACTION],
+        "parts": [key for key in inputs if key not in cameras] + [ACTION],
+    }
+    for name, keys in seen.items():
+        for key in getattr(train, name):
+            if key not in keys:
+                raise DatasetError(
+                    where,
+                    f"has no {key!r} among the policy's inputs, for which train.{name} is set",
+                    f"It can be set for {', '.join(keys) or 'no feature'}.",
+                )
 
 
 def _angles(train: TrainConfig, key: str, names: Sequence[str], where: str) -> Angles:

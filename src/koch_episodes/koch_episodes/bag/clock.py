@@ -234,15 +234,15 @@ def _mark_odd(times: Times, period: int, good: npt.NDArray[np.bool_]) -> None:
 
 
 def _lone_ends(times: Times, off: int) -> list[int]:
-    """First and last sample, where the next one is as far off as the log times do not tell."""
-    ends = (0, 1), (len(times.stamps) - 1, len(times.stamps) - 2)
+    """First and last sample, where the next two are as far off as the log times do not tell."""
+    last = len(times.stamps) - 1
     apart = max(_APART_NS, off)
     found = []
-    for end, beside in ends:
-        step = abs(int(times.stamps[end] - times.stamps[beside]))
-        waited = abs(int(times.logs[end] - times.logs[beside]))
-        if step > off and abs(step - waited) > apart:
-            found.append(end)
+    for end, neighbours in (0, (1, 2)), (last, (last - 1, last - 2)):
+        steps = [abs(int(times.stamps[end] - times.stamps[beside])) for beside in neighbours]
+        waits = [abs(int(times.logs[end] - times.logs[beside])) for beside in neighbours]
+        if all(s > off and abs(s - w) > apart for s, w in zip(steps, waits, strict=True)):
+            found.append(end)  # of one odd neighbour, the neighbour is odd
     return found
 
 
