@@ -39,6 +39,7 @@ except ImportError as exc:
     ) from exc
 
 from koch_policy.runtime.openvino_export import export, image_values
+from koch_policy.runtime.quantize import has_wide_sums
 
 _EXPORT = "10"  # raise it when the exported graphs change
 
@@ -57,7 +58,8 @@ class OpenVinoEngine:
         action_error: Of int8: what it costs, None for the others.
 
     Raises:
-        RuntimeChoiceError: int8 was asked for without calibration observations.
+        RuntimeChoiceError: int8 was asked for without calibration observations, or on a processor
+            whose sums of byte products saturate.
     """
 
     def __init__(
@@ -68,6 +70,13 @@ class OpenVinoEngine:
         calibration: Calibration = None,
         accelerates: bool = True,
     ) -> None:
+        if precision == "int8" and not has_wide_sums():
+            raise RuntimeChoiceError(
+                "openvino int8",
+                "would move actions on this processor: it adds products of bytes in 16 bits, "
+                "which saturates (no VNNI, AMX or asimddp)",
+                "Take f32 or bf16, or let another computer run the policy.",
+            )
         self.name = f"openvino-{precision}"
         self._checkpoint = checkpoint
         self._precision = precision

@@ -13,7 +13,9 @@ projections, the action head), stay in float.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,19 @@ from koch_policy.runtime.openvino_graph import compiled
 
 _SMALLEST_WEIGHT = 64 * 64
 _CLIPPED = 1e-4  # part of the values that may lie outside the range
+_WIDE_SUMS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}  # as Linux names them
+
+
+@functools.cache
+def has_wide_sums() -> bool:
+    """Whether this processor adds products of bytes in 32 bits; False where it does not say.
+
+    Others add two of them in 16 bits, which saturates (vpmaddubsw): 2 * 255 * 127 > 32767. Weights
+    of 7 bits cannot saturate, but are too coarse: untrained ACT networks 512 wide erred by 0.18 of
+    the actions' spread with them, by 0.22 without.
+    """
+    info = Path("/proc/cpuinfo")
+    return info.is_file() and bool(_WIDE_SUMS & set(info.read_text(encoding="utf-8").split()))
 
 
 def quantize(model: Any, calls: Sequence[Sequence[NDArray[Any]]]) -> int:
