@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 Table = npt.NDArray[np.float64]
 
+_WEIGHTS = np.array([1.0, 2.0, 4.0, 8.0])
+
 
 def quaternions(names: Sequence[str]) -> list[list[int]]:
     """Return where the elements of each quaternion stand: ``qx qy qz qw``, or ``tool.qx`` ...
@@ -29,8 +31,11 @@ def continuous(table: Table, places: list[int], before: Table | None = None) -> 
     """Give the quaternions of an episode the signs that make them one motion.
 
     q and -q are the same turn, and drivers and filters flip between them; a policy, a mean and
-    an interpolation take the flip for a turn of the whole arm. The largest element of the first
-    quaternion becomes positive, so that episodes that begin alike have the same sign.
+    an interpolation take the flip for a turn of the whole arm. The first quaternion gets the sign
+    that makes its sum with the weights 1, 2, 4, 8 positive, so that episodes that begin alike have
+    the same sign. By one element, the last or the largest, noise would decide in usual poses: a
+    tool that points down has a `qw` of zero, and turns by 90 degrees have elements of one size.
+    The sum is far from zero in all of them.
 
     Args:
         table: A source's values, shape (T, N).
@@ -43,7 +48,7 @@ def continuous(table: Table, places: list[int], before: Table | None = None) -> 
     turns = table[:, places]
     steps = np.sign(np.sum(turns[1:] * turns[:-1], axis=1))
     if before is None:
-        first = np.sign(turns[0, np.abs(turns[0]).argmax()])
+        first = np.sign(turns[0] @ _WEIGHTS[-len(places) :])
     else:
         first = np.sign(turns[0] @ before[places])
     signs = np.cumprod(np.where(np.concatenate([[first], steps]) < 0.0, -1.0, 1.0))

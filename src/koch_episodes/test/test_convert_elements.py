@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import struct
 import zlib
@@ -156,6 +157,26 @@ def test_quaternion_is_made_continuous(axis: int, start: float, pattern: str) ->
     sign = np.sign(wanted[0, 3:][np.abs(wanted[0, 3:]).argmax()])
     np.testing.assert_allclose(found[:, 3:], sign * wanted[:, 3:])
     assert np.abs(np.diff(found[:, 3:], axis=0)).max() < 0.05
+
+
+POSES = [
+    np.array(signs) * size
+    for kinds, size in (("1000", 1.0), ("1100", 0.5**0.5), ("1111", 0.5))
+    for places in sorted(set(itertools.permutations(map(int, kinds))))
+    for signs in itertools.product(*((1, -1) if place else (0,) for place in places))
+]
+
+
+@pytest.mark.parametrize("pose", POSES, ids=str)
+def test_episodes_that_begin_alike_have_the_same_sign(pose: np.ndarray[Any, Any]) -> None:
+    """All 48 quaternions of turns by multiples of 90 degrees, 2 degrees off in any direction."""
+    draw = np.random.default_rng(0)
+    first = []
+    for _ in range(50):
+        near = pose + draw.normal(0.0, 0.01, 4)
+        table = (near / np.linalg.norm(near))[None] * draw.choice([-1.0, 1.0])
+        first.append(continuous(table, [0, 1, 2, 3])[0])
+    assert np.ptp(first, axis=0).max() < 0.1
 
 
 def test_quaternions_are_told_by_their_names() -> None:
