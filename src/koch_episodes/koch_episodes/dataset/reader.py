@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -39,6 +40,7 @@ from koch_episodes.dataset.load import (
 )
 from koch_episodes.dataset.video_files import check_places, files_digest
 from koch_episodes.errors import DatasetFormatError
+from koch_rig.files import write_whole
 
 Item = dict[str, Any]
 _OPEN_ROW_GROUPS = 64
@@ -370,16 +372,23 @@ class LeRobotDatasetReader:
     def _open_caches(self, folder: Path) -> dict[str, FrameCache]:
         stamp = os.stat(self.root / "meta/info.json")
         text = f"{self.root.resolve()} {stamp.st_mtime_ns} {len(self)} {self._outcomes}"
-        places = [place for e in self.episodes for place in e.videos.values()]
-        files = dict.fromkeys([*(place.path for place in places), *self._rows.files])
-        for path in files:  # images may be changed where they are
-            if path.is_file():  # a missing one is told of when it is wanted
-                stat = path.stat()
-                text += f" {stat.st_size} {stat.st_mtime_ns}"
         if self._crops:
             text += f" {sorted(self._crops.items())}"
         place = folder / f"{self.root.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        self._forget_other_images(place)
         return {
             key: FrameCache(place, key, len(self), *self.picture_shape(key))
             for key in self.picture_keys
         }
+
+    def _forget_other_images(self, cache: Path) -> None:
+        """Empty a cache whose files were changed where they are; missing ones were not."""
+        shown = [place.path for e in self.episodes for place in e.videos.values()]
+        stats = {path: path.stat() for path in {*shown, *self._rows.files} if path.is_file()}
+        now = {str(path): [stat.st_size, stat.st_mtime_ns] for path, stat in stats.items()}
+        told = cache / "files.json"
+        before = json.loads(told.read_text(encoding="utf-8")) if told.is_file() else {}
+        if any(before.get(path, found) != found for path, found in now.items()):
+            shutil.rmtree(cache)
+        cache.mkdir(parents=True, exist_ok=True)
+        write_whole(told, json.dumps({**before, **now}))
