@@ -22,11 +22,7 @@ from koch_policy.errors import (
     RuntimeChoiceError,
 )
 from koch_policy.models.registry import known_policies
-<<<<<<< HEAD
-from koch_policy.runtime import accelerator, load_policy
-=======
-from koch_policy.runtime import backbones, load_policy, openvino_runtime
->>>>>>> 4fa3538 ([koch_policy] Refuse int8 where sums of byte products saturate)
+from koch_policy.runtime import accelerator, load_policy, openvino_runtime
 from koch_policy.runtime.base import EnginePolicy, example_observation
 from koch_policy.runtime.cache import read_choice
 from koch_policy.runtime.calibration import sample_observations
@@ -101,10 +97,6 @@ def test_export_is_kept_and_made_anew_when_weights_change(make: Any, tmp_path: P
     assert export_key(load_checkpoint(tmp_path / "b"), "x") != key
 
 
-<<<<<<< HEAD
-@needs_int8_instructions
-@pytest.mark.parametrize("is_fast", [True, False])
-=======
 def test_int8_is_refused_where_sums_of_bytes_saturate(
     make: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -116,8 +108,7 @@ def test_int8_is_refused_where_sums_of_bytes_saturate(
     assert not (path / ".koch_cache").exists()
 
 
-@pytest.mark.parametrize("compiles", [True, False])
->>>>>>> 4fa3538 ([koch_policy] Refuse int8 where sums of byte products saturate)
+@pytest.mark.parametrize("is_fast", [True, False])
 def test_int8_stays_near_and_needs_calibration(
     is_fast: bool, make: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -155,15 +146,11 @@ def test_int8_stays_near_and_needs_calibration(
 def test_int8_is_calibrated_from_a_dataset(kind: str, make: Any, tmp_path: Path) -> None:
     root = make.dataset(tmp_path / "data", images=True)
     wide = {"dim_model": 64, "dim_feedforward": 128} if kind == "act" else {"down_dims": [64, 64]}
-<<<<<<< HEAD
     path = make.checkpoint(kind, tmp_path / "run", images=True, **wide)
-=======
-    path = make.checkpoint(kind, tmp_path / "run", pictures=True, **wide)
     if not has_wide_sums():
         with pytest.raises(RuntimeChoiceError, match="adds products of bytes in 16 bits"):
             load_policy(path, "openvino", precision="int8", calibration=root)
         return
->>>>>>> 4fa3538 ([koch_policy] Refuse int8 where sums of byte products saturate)
     with pytest.raises(RuntimeChoiceError, match="Name the dataset's folder"):
         load_policy(path, "openvino", precision="int8")
     policy: Any = load_policy(path, "openvino", precision="int8", calibration=root)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from koch_core.errors import KochError
 from koch_episodes.bag import find_bags
 from koch_episodes.convert.mapping import INTERVENTION
 from koch_episodes.convert.options import ConvertOptions
@@ -34,7 +35,6 @@ from koch_episodes.errors import (
     OutputExistsError,
     OutputUnwritableError,
 )
-from koch_rig.errors import KochError
 
 
 @dataclass

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from koch_core.files import write_whole
 from koch_core.image import decode_image
 from koch_episodes.dataset.frames import (
     Crop,
@@ -40,7 +41,6 @@ from koch_episodes.dataset.load import (
 )
 from koch_episodes.dataset.video_files import check_places, files_digest
 from koch_episodes.errors import DatasetFormatError
-from koch_rig.files import write_whole
 
 Item = dict[str, Any]
 _OPEN_ROW_GROUPS = 64

@@ -62,7 +62,7 @@ class ArrayFrames:
     def digest(self, rows: int) -> str:
         """Return a hash of 64 images that lie evenly over the first rows."""
         chosen = np.unique(np.linspace(0, rows - 1, 64).astype(np.int64))
-        return hashlib.sha256(np.ascontiguousarray(self.pictures[chosen]).tobytes()).hexdigest()
+        return hashlib.sha256(np.ascontiguousarray(self.images[chosen]).tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
