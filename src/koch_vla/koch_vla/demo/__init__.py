@@ -8,11 +8,14 @@ import argparse
 import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from koch_core.terminal import CommandLine, complain, say
+from koch_core.working import Working
 from koch_vla.demo.step import DemoContext, DemoSettings, Step, run_steps
 from koch_vla.errors import DemoError, GraphError
 
@@ -142,15 +145,16 @@ def main(argv: list[str]) -> int:
     check_rig(settings.rig)
     if arguments.fresh and (settings.folder / "steps").is_dir():  # a demo's folder, no other
         shutil.rmtree(settings.folder)
-    context = DemoContext(settings, say)
     try:
-        with alone(settings.folder):
+        with alone(settings.folder), Working("koch demo", in_logs=False) as work:
+            context = DemoContext(settings, partial(work.say, stream=sys.stdout), work.now)
             run_steps(steps(), context)
     except KeyboardInterrupt:
         complain("\nkoch demo: interrupted; the same command goes on from here")
         return 130
     from koch_vla.demo.report import report
 
+    context.say = say  # the line of the sign of life is gone
     report(context)
     rollouts = context.results["rollouts"]
     return 0 if rollouts["successes"] >= ENOUGH * rollouts["rollouts"] else 1

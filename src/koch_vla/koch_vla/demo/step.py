@@ -54,11 +54,13 @@ class DemoContext:
     Attributes:
         settings: What the user asked for.
         say: Writes a line for the user.
+        now: Is told the step that begins, for a sign of life.
         results: By step name.
     """
 
     settings: DemoSettings
     say: Callable[[str], None]
+    now: Callable[[str], None] = lambda _: None
     results: dict[str, Results] = field(default_factory=dict)
 
 
@@ -98,6 +100,7 @@ def run_steps(steps: Sequence[Step], context: DemoContext) -> None:
             context.results[step.name] = known
             continue
         context.say(heading)
+        context.now(f"      {step.title}")
         started = time.monotonic()
         results = step.run(context)
         seconds = time.monotonic() - started
