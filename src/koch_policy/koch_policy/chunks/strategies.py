@@ -208,7 +208,8 @@ class Ensemble:
         newest = len(begins) - 1 - np.argmax(reaches[::-1], axis=0)
         for column in self._apart:
             means[:, column] = rows[newest, np.arange(len(ticks)), column]
-        return means[known]
+        reached: Rows = means[known]
+        return reached
 
     def leftover(self, tick: int) -> RawRows | None:
         """Nothing: ensembling does not guide."""
