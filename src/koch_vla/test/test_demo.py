@@ -7,11 +7,12 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 
 import pytest
 
 from koch_vla import cli, demo
-from koch_vla.demo import drive, learn
+from koch_vla.demo import drive, learn, record
 from koch_vla.demo.record import Tally
 from koch_vla.demo.report import Page, Picture, headline, rows, text_table
 from koch_vla.demo.step import DemoContext, DemoSettings, Step, run_steps
@@ -231,9 +232,15 @@ def test_a_policy_from_cameras_alone_never_sees_the_true_poses(context, monkeypa
 
     monkeypatch.setattr(learn, "run_verb", note)
     assert learn.train(made)["loss"] == 0.5
-    wanted = "observation.state,observation.images.above,observation.images.wrist"
-    assert f"train.inputs=[{wanted}]" in commands[0]
-    assert commands[0][commands[0].index("--preset") + 1] == "tiny-vision"
+    assert commands[0][commands[0].index("--preset") + 1] == "vision"
+    assert not any("environment_state" in word for word in commands[0])
+    keys[keys.index("observation.images.wrist")] = "observation.images.hand"
+    (folder / "meta/info.json").write_text(json.dumps({"features": {key: {} for key in keys}}))
+    shutil.rmtree(learn.training_folder(made.settings))
+    learn.train(made)
+    wanted = "observation.state,observation.images.above"
+    assert f"train.inputs=[{wanted}]" in commands[1]
+    assert "train.crops={}" in commands[1], "of cameras that are not there"
 
 
 def test_cameras_of_another_rig_are_all_seen(tmp_path):
@@ -245,9 +252,30 @@ def test_cameras_of_another_rig_are_all_seen(tmp_path):
 
 
 def test_a_policy_that_has_to_look_gets_more_demonstrations():
-    assert demo.parse([]).episodes == 20
-    assert demo.parse(["--vision"]).episodes == 40
+    assert demo.parse([]) == demo.parse(["--quick"])
+    assert (demo.parse([]).vision, demo.parse([]).episodes) == (False, 20)
+    assert demo.parse(["--vision"]).episodes == 50
     assert demo.parse(["--vision", "--episodes", "7"]).episodes == 7
+
+
+def test_what_cameras_need_is_recorded_in_lockstep_and_no_seed_twice(context, monkeypatch):
+    made, commands = context(vision=True, episodes=4), []
+    folder = made.settings.folder / "episodes"
+
+    def interrupted(words, log, say):
+        commands.append(words)
+        for number in range(2):
+            episode = folder / f"episode_{len(commands)}{number}"
+            episode.mkdir(parents=True)
+            (episode / "metadata.yaml").touch()
+
+    monkeypatch.setattr(record, "run_verb", interrupted)
+    assert record.record(made)["episodes"] == 2
+    assert record.record(made)["episodes"] == 4
+    asked = [
+        (words[words.index("-n") + 1], words[words.index("--seed") + 1]) for words in commands
+    ]
+    assert asked == [("4", "0"), ("2", "5")]
 
 
 def test_spoiled_recordings_end_the_demo_with_a_cause_and_a_way_out(tmp_path):

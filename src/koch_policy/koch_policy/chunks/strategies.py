@@ -21,7 +21,7 @@ import numpy as np
 from koch_policy.chunks.chunk import Chunk, RawRows, Rows
 from koch_policy.configs import PolicyConfig
 from koch_policy.errors import StrategyError
-from koch_policy.extras import Extras
+from koch_policy.metadata import Extras
 
 
 class StrategyKind(enum.Enum):

@@ -22,22 +22,22 @@ from koch_vla.errors import DemoError, GraphError
 __all__ = ["main"]
 
 POLICIES = ("act", "diffusion", "flow")
-EPISODES, VISION_EPISODES = 20, 40  # what is to be seen takes more examples than what is known
+EPISODES, VISION_EPISODES = 20, 50  # what is to be seen takes more examples than what is known
 ENOUGH = 0.8  # share of rollouts that is called a success
 
 
 def steps() -> list[Step]:
     """The demo's steps; their modules are imported here, when they are needed."""
     from koch_vla.demo.drive import drive
+    from koch_vla.demo.images import pictures
     from koch_vla.demo.learn import convert, train, validate
-    from koch_vla.demo.pictures import pictures
     from koch_vla.demo.record import record
     from koch_vla.demo.rollouts import rollouts
 
     variant = ("policy", "vision")
     return [
         Step("drive", "Two emulated arms: the follower follows the leader", drive),
-        Step("record", "Recording demonstrations", record, ("rig", "episodes", "seed")),
+        Step("record", "Recording demonstrations", record, ("rig", "episodes", "seed", "vision")),
         Step("pictures", "Drawing an episode", pictures),
         Step("convert", "Converting into a LeRobot dataset", convert),
         Step("validate", "Validating the dataset", validate),
@@ -61,8 +61,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--rollouts", type=int, default=10, help="runs of the trained policy")
     parser.add_argument("--policy", choices=POLICIES, default="act")
-    parser.add_argument(
-        "--vision", action="store_true", help="see the cameras only (three times as long)"
+    sight = parser.add_mutually_exclusive_group()
+    sight.add_argument(
+        "--vision", action="store_true", help="see the cameras only (twice as long)"
+    )
+    sight.add_argument(
+        "--quick", dest="vision", action="store_false", help="know the true poses (the default)"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("outputs/demo"), metavar="DIR")

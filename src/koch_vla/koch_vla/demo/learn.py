@@ -41,6 +41,8 @@ def convert(context: DemoContext) -> Results:
     shutil.rmtree(out, ignore_errors=True)  # whole, or it would be done
     episodes = finished_episodes(settings.folder / "episodes")[: settings.episodes]
     words = ["convert", *map(str, episodes), "--out", str(out), "--resume"]
+    if settings.vision:  # encoding 50 demonstrations again would take minutes
+        words += ["--vcodec", "copy"]
     run_verb(words, settings.folder / "logs/convert.log", context.say)
     info = json.loads((out / "meta/info.json").read_text(encoding="utf-8"))
     size_mb = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 1e6
@@ -83,11 +85,7 @@ def train(context: DemoContext) -> Results:
         words += ["--resume"]
     else:
         shutil.rmtree(out, ignore_errors=True)  # began, but saved nothing yet
-        preset = "tiny-vision" if settings.vision else "tiny"
-        words += ["--preset", preset, "--set", f"train.seed={settings.seed}"]
-        if settings.vision:
-            inputs = ",".join(seen_by_cameras(dataset_folder(settings)))
-            words += ["--set", f"train.inputs=[{inputs}]"]
+        words += [*_preset(settings), "--set", f"train.seed={settings.seed}"]
     if settings.vision:
         words += ["--cache", str(settings.folder / "cache")]  # each picture is decoded once
     run_verb(words, settings.folder / "logs" / f"train_{settings.variant}.log", context.say)
@@ -98,6 +96,18 @@ def train(context: DemoContext) -> Results:
         results["validation"] = json.loads(errors.read_text(encoding="utf-8"))
     context.say(f"      {', '.join(f'{k} {v:.4g}' for k, v in _numbers(results).items())}")
     return results
+
+
+def _preset(settings: DemoSettings) -> list[str]:
+    """The words that choose a preset, and what a policy from cameras sees."""
+    if not settings.vision:
+        return ["--preset", "tiny"]
+    inputs = seen_by_cameras(dataset_folder(settings))
+    if all(IMAGES + camera in inputs for camera in LOOKS):
+        return ["--preset", "vision"]
+    # Other cameras: nobody knows where the work is in their images.
+    whole = ["train.crops={}", "train.image_sizes={}", f"train.inputs=[{','.join(inputs)}]"]
+    return ["--preset", "vision", *(word for each in whole for word in ("--set", each))]
 
 
 def seen_by_cameras(dataset: Path) -> list[str]:

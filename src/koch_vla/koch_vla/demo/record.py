@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from koch_core.busy import busy_words
@@ -15,6 +16,7 @@ from koch_ros.errors import RefusedError
 from koch_ros.session import Session
 from koch_vla.background import BackgroundGraph
 from koch_vla.demo.step import DemoContext, Results
+from koch_vla.demo.verb import run_verb
 from koch_vla.errors import DemoError
 from koch_vla.graph import GraphOptions, build_graph
 from koch_vla.nodes.clients import WorldClient
@@ -56,10 +58,14 @@ class Attempts:
     def next_seed(self) -> int:
         """Take the next seed; it is not used again, whatever becomes of it."""
         seed = self._first + self.count
-        self.count += 1
+        self.skip(1)
+        return seed
+
+    def skip(self, seeds: int) -> None:
+        """Let nobody use the next seeds."""
+        self.count += seeds
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(json.dumps({"attempts": self.count}))
-        return seed
 
 
 class Tally:
@@ -116,7 +122,8 @@ def record(context: DemoContext) -> Results:
     tally = Tally(settings.folder / "logs/record.log")
     kept = finished_episodes(folder)
     if len(kept) < settings.episodes:
-        _record_missing(context, folder, attempts, tally)
+        record_missing = _record_in_lockstep if settings.vision else _record_on_the_graph
+        record_missing(context, folder, attempts, tally)
         kept = finished_episodes(folder)
     size_mb = sum(p.stat().st_size for e in kept for p in e.rglob("*") if p.is_file()) / 1e6
     again = f", {tally.spoiled} recorded again" if tally.spoiled else ""
@@ -130,7 +137,28 @@ def record(context: DemoContext) -> Results:
     }
 
 
-def _record_missing(context: DemoContext, folder: Path, attempts: Attempts, tally: Tally) -> None:
+def _record_in_lockstep(
+    context: DemoContext, folder: Path, attempts: Attempts, tally: Tally
+) -> None:
+    """As many demonstrations as cameras need would take eight minutes in the graph's real time."""
+    settings = context.settings
+    missing = settings.episodes - len(finished_episodes(folder))
+    words = ["record", "--lockstep", "-n", str(missing), "--seed", str(attempts.next_seed())]
+    words += [
+        "--root",
+        str(folder),
+        "--rig",
+        str(settings.rig),
+        "--jobs",
+        str(os.cpu_count() or 1),
+    ]
+    attempts.skip(missing)
+    run_verb(words, settings.folder / "logs/record.log", context.say)
+
+
+def _record_on_the_graph(
+    context: DemoContext, folder: Path, attempts: Attempts, tally: Tally
+) -> None:
     settings = context.settings
     rig = load_rig(settings.rig)
     options = GraphOptions(
