@@ -22,9 +22,9 @@ from koch_driver.moves import EXIT_SOURCE, move_to
 from koch_driver.reading import Reading, ReadingConverter
 from koch_driver.register_profile import RegisterProfile
 from koch_driver.servo_watch import (
+    BEING_READ,
     LIMP,
     RESTARTED,
-    UNKNOWN,
     UNPOWERED,
     ServoWatch,
     by_words,
@@ -418,7 +418,7 @@ class FollowerTask:
         self._note_changes(result)
         if result.state is GuardState.STOPPED:
             # The reason of a shutdown is read one or two cycles after its sign.
-            if UNKNOWN not in self.errors.values() or time.monotonic() > self._known_by_s:
+            if BEING_READ not in self.errors.values() or time.monotonic() > self._known_by_s:
                 self.trajectories.abort(self.why_still)
         elif self._offered and result.source not in (None, "trajectory"):
             self.trajectories.abort(f"{result.source} took over")
@@ -465,7 +465,7 @@ class FollowerTask:
         if self.errors is not self._explained:
             self._explained = self.errors
             for joint, words in self.errors.items():
-                if words != UNKNOWN:
+                if words != BEING_READ:
                     text = f"{joint} has shut down: {words}"
                     self.latch.explain(StopCause.HARDWARE_ERROR, text, joint)
 

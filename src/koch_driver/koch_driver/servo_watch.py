@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _REBOOT_S = 0.6
 #: Of a motor that has reported an error in a state answer, but not yet which.
-UNKNOWN = "unknown"
+BEING_READ = "cause is being read"
 RESTARTED = "restarted by itself: loose plug or supply?"
 UNPOWERED = "was without power until now"
 LIMP = "has no torque while the others hold: loose plug or supply?"
@@ -195,7 +195,7 @@ class ServoWatch:
         news = [j for j, motor_id in self._ids.items() if motor_id in alerts]
         news = [joint for joint in news if joint not in self.errors]
         for joint in news:
-            self.errors = {**self.errors, joint: UNKNOWN}
+            self.errors = {**self.errors, joint: BEING_READ}
             if self._watch is not None:
                 self._watch.hurry(self._ids[joint])
         return news
@@ -246,7 +246,7 @@ class ServoWatch:
 
     def _set_error(self, look: MotorHealth) -> None:
         words = error_in_words(look)
-        if self.errors.get(look.joint, UNKNOWN) == UNKNOWN:
+        if self.errors.get(look.joint, BEING_READ) == BEING_READ:
             still = "" if look.torque_on else "; it has shut down"
             self._say(f"hardware error of {look.joint} (id {look.id}): {words}{still}")
         if self.errors.get(look.joint) != words:

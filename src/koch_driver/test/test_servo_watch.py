@@ -23,8 +23,10 @@ from koch_driver.guard import Guard, GuardLimits
 from koch_driver.health import MotorHealth
 from koch_driver.latch import SafetyLatch, StopCause
 from koch_driver.leader_task import LEADER_SOURCES, LeaderConfig, LeaderTask
+from koch_driver.motors import FOLLOWER_MOTORS
 from koch_driver.moves import DRIVER_SOURCES
-from koch_driver.servo_watch import RestartWatch, by_words, error_in_words
+from koch_driver.register_profile import RegisterProfile
+from koch_driver.servo_watch import RestartWatch, ServoWatch, by_words, error_in_words
 from koch_driver.teleop_map import LEADER_LOST_S
 from koch_rig.calibration import Calibration, load_calibration, save_calibration
 from koch_rig.joints import JOINT_NAMES
@@ -421,6 +423,17 @@ def test_errors_are_said_with_what_is_measured_and_allowed() -> None:
     )
     assert by_words({"a": "x", "b": "y", "c": "x"}) == "a, c x; b y"
     assert math.isnan(look(0, 0.0).supply_v)
+
+
+@pytest.mark.parametrize("joint", JOINT_NAMES)
+def test_a_shutdown_says_at_once_that_its_cause_is_being_read(joint: str) -> None:
+    """A state answer carries one bit; which error it is takes a read more."""
+    profile = RegisterProfile.follower(FOLLOWER_MOTORS)
+    servos = ServoWatch(profile, every_s=0.1, period_s=0.01, say=lambda text: None)
+    motor_id = JOINT_NAMES.index(joint) + 1
+    assert servos.note_alerts([motor_id]) == [joint]
+    assert servos.errors == {joint: "cause is being read"}
+    assert servos.note_alerts([motor_id]) == []
 
 
 @pytest.mark.parametrize("name", ["follower", "leader"])
