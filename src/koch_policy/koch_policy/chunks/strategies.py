@@ -14,14 +14,16 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from koch_policy.chunks.chunk import Chunk, RawRows, Rows
 from koch_policy.configs import PolicyConfig
 from koch_policy.errors import StrategyError
-from koch_policy.metadata import Extras
+
+if TYPE_CHECKING:
+    from koch_policy.metadata import Extras
 
 
 class StrategyKind(enum.Enum):
