@@ -8,9 +8,11 @@ import base64
 import json
 import re
 import shutil
+from contextlib import nullcontext
 
 import pytest
 
+from koch_driver.latch import SafetyLatch, StopCause, latch_path
 from koch_vla import cli, demo
 from koch_vla.demo import drive, learn, record
 from koch_vla.demo.record import Tally
@@ -100,6 +102,15 @@ def test_a_half_written_marker_counts_for_nothing(context):
     marker.write_text(marker.read_text()[:20])
     run_steps(work.steps()[:1], context())
     assert work.runs == ["a", "a"]
+
+
+def test_what_keeps_an_arm_still_elsewhere_keeps_no_demo_from_its_end(monkeypatch, tmp_path):
+    for name in ("KOCH_RUN_DIR", "ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE"):
+        monkeypatch.setenv(name, str(tmp_path))  # put back behind the test
+    SafetyLatch(latch_path("follower")).stop(StopCause.POWER, "a killed demo's arm is limp")
+    assert SafetyLatch(latch_path("follower")).state.stops
+    with demo.isolated():
+        assert not SafetyLatch(latch_path("follower")).state.stops
 
 
 @pytest.mark.ros
@@ -202,7 +213,7 @@ def test_two_demos_do_not_share_a_folder(tmp_path):
 
 def test_fresh_removes_a_demos_folder_and_no_other(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "steps", list)
-    monkeypatch.setattr(demo, "isolate", lambda: None)
+    monkeypatch.setattr(demo, "isolated", nullcontext)
     monkeypatch.setattr(demo, "run_steps", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     precious = tmp_path / "precious"
     precious.mkdir()

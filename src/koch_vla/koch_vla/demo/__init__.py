@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from koch_core.terminal import CommandLine, complain, say
 from koch_core.working import Working
@@ -90,11 +91,18 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return arguments
 
 
-def isolate() -> None:
-    """Keep the demo's topics and ports away from a real robot on the same network."""
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Keep the demo's topics and ports away from a real robot on the same network.
+
+    The run folder is new each time: it remembers what keeps arms still, and a demo that was killed
+    would leave behind that its arms were held. No later demo's follower would then move.
+    """
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ.setdefault("ROS_DOMAIN_ID", "42")
-    os.environ.setdefault("KOCH_RUN_DIR", "/tmp/koch_demo")
+    with TemporaryDirectory(prefix="koch_demo_") as folder:
+        os.environ["KOCH_RUN_DIR"] = folder
+        yield
 
 
 def check_rig(path: Path) -> None:
@@ -133,7 +141,6 @@ def alone(folder: Path) -> Iterator[None]:
 def main(argv: list[str]) -> int:
     """Run the verb; 1 when the policy succeeds too rarely."""
     arguments = parse(argv)
-    isolate()
     from koch_vla.paths import default_rig
 
     settings = DemoSettings(
@@ -150,7 +157,11 @@ def main(argv: list[str]) -> int:
     if arguments.fresh and (settings.folder / "steps").is_dir():  # a demo's folder, no other
         shutil.rmtree(settings.folder)
     try:
-        with alone(settings.folder), Working("koch demo", in_logs=False) as work:
+        with (
+            alone(settings.folder),
+            isolated(),
+            Working("koch demo", in_logs=False) as work,
+        ):
             context = DemoContext(settings, partial(work.say, stream=sys.stdout), work.now)
             run_steps(steps(), context)
     except KeyboardInterrupt:
