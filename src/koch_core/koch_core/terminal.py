@@ -9,6 +9,7 @@ drops them until the line has room. Nobody else asks for a width.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import shutil
@@ -44,6 +45,27 @@ def complain(text: str) -> None:
         text = fold(text, columns(sys.stderr))
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def interject(text: str) -> None:
+    """Write what somebody else says, a node or a library, to standard error.
+
+    On a terminal it gets a line of its own and breaks between words. What stood there is wiped;
+    a status line draws itself again below, with its next figures.
+    """
+    if sys.stderr.isatty():
+        text = CLEAR_LINE + fold(text, columns(sys.stderr), "    ")
+    # One write: a status line of another thread comes before or after it, never between.
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+class Interjections(logging.Handler):
+    """Writes what libraries log as `interject` does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        interject(self.format(record))
 
 
 class CommandLine(argparse.ArgumentParser):

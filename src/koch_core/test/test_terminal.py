@@ -6,22 +6,26 @@ from __future__ import annotations
 
 import fcntl
 import io
+import logging
 import os
 import pty
 import struct
 import termios
 
 import pytest
+from narrow_terminal import Glass
 
 from koch_core.terminal import (
     Column,
     CommandLine,
+    Interjections,
     Part,
     StatusLine,
     clip,
     columns,
     fit,
     fold,
+    interject,
     paint,
     table,
     width_of,
@@ -120,6 +124,28 @@ def test_a_status_line_is_written_over_itself_and_a_pipe_gets_one_now_and_then(m
         line.show([Part(f"at {now[0]}")])
     line.end()
     assert pipe.getvalue() == "at 0.0\nat 2.5\n"
+
+
+def test_what_a_node_or_a_library_says_gets_lines_of_its_own_above_a_status_line(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    line, logger = StatusLine(screen), logging.Logger("library")
+    logger.addHandler(Interjections())
+    line.show([Part("running  30.0 Hz")])
+    interject("[INFO] [1795998665.538979446] [policy]: run ended: asked to end")
+    line.show([Part("idle")])
+    logger.warning("%s cannot be loaded: camera images take longer than they need to", "fastconv")
+    line.end()
+    glass = Glass(40, 24)
+    glass.write(screen.getvalue())
+    assert not glass.wrapped
+    assert [text.rstrip() for text in glass.lines if text.strip()] == [
+        "[INFO] [1795998665.538979446] [policy]:",
+        "    run ended: asked to end",
+        "fastconv cannot be loaded: camera images",
+        "    take longer than they need to",
+    ]
 
 
 def test_a_mistake_on_the_command_line_fits_the_terminal(

@@ -8,11 +8,15 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from koch_core.terminal import interject
+
 _END_S = 10.0
+_RELAY_S = 1.0  # a process that the node has left behind may hold its output open
 Process = TypeVar("Process", bound="NodeProcess")
 
 
@@ -23,7 +27,7 @@ class NodeProcess:
         module: Python module with a `main`.
         parameters: Node parameters.
         ros_arguments: More ROS arguments, such as a log level.
-        quiet: Keep what it writes to stderr for `last_words` instead of showing it.
+        quiet: Keep what it writes to stderr for `last_words`, instead of showing it line by line.
     """
 
     def __init__(
@@ -44,9 +48,19 @@ class NodeProcess:
         self._process = subprocess.Popen(
             [*command, *ros_arguments],
             stdin=subprocess.DEVNULL,
-            stderr=self._log,
+            stderr=self._log or subprocess.PIPE,
+            text=True,
+            errors="replace",
             start_new_session=True,  # Ctrl-C is for the verb; it ends the node itself
         )
+        self._relay = threading.Thread(target=self._show, name="node output", daemon=True)
+        self._relay.start()
+
+    def _show(self) -> None:
+        if self._process.stderr is not None:
+            with self._process.stderr as lines:
+                for line in lines:
+                    interject(line.rstrip())
 
     @property
     def pid(self) -> int:
@@ -54,8 +68,11 @@ class NodeProcess:
         return self._process.pid
 
     def exit_code(self) -> int | None:
-        """Its exit code; None while it runs."""
-        return self._process.poll()
+        """Its exit code, when all that it said is shown; None while it runs."""
+        code = self._process.poll()
+        if code is not None:
+            self._relay.join(_RELAY_S)
+        return code
 
     def last_words(self) -> str:
         """The last line on its stderr, where that is kept; else nothing."""
@@ -74,6 +91,7 @@ class NodeProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        self._relay.join(_RELAY_S)
         if self._log is not None:
             self._log.close()
             self._log = None

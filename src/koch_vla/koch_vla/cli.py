@@ -7,12 +7,13 @@ from __future__ import annotations
 import errno
 import importlib
 import importlib.util
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from koch_core.terminal import complain, say
+from koch_core.terminal import Interjections, complain, say
 from koch_core.working import Working
 
 
@@ -164,6 +165,7 @@ def main(argv: Sequence[str]) -> int:
 
         say(f"koch_vla {__version__}")
         return 0
+    logging.basicConfig(handlers=[Interjections()], format="%(levelname)s %(message)s")
     try:
         verb, rest = find_verb(argv)
         return _call(verb, rest)
