@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The running simulation looks like hardware: ptys that answer, streams with stamps."""
 
+import os
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 import simplejpeg
@@ -57,6 +59,17 @@ def test_servos_answer_and_cameras_stream_with_the_time_of_the_picture(port, rig
         height, width, _ = simplejpeg.decode_jpeg(parts[-1][1]).shape
         assert (height, width) == (480, 640)
         simulation.check()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may raise a thread's priority")
+@pytest.mark.slow
+def test_no_thread_of_a_world_that_draws_may_starve(port, rig):
+    """A killed process is over with its last thread; Mesa's shader cache is one of nice 19."""
+    with Simulation(rig, seed=0):
+        _parts(port, "above", 1)
+        threads = [int(thread.name) for thread in Path("/proc/self/task").iterdir()]
+        nice = {number: os.getpriority(os.PRIO_PROCESS, number) for number in threads}
+    assert max(nice.values()) <= nice[os.getpid()], nice
 
 
 @pytest.mark.slow
