@@ -17,6 +17,8 @@ from koch_driver.errors import (
     BusTimeout,
     CalibrationDrift,
     MissingMotors,
+    NoStateRead,
+    SharedIds,
     StatusError,
     WrongModel,
     WrongPort,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from koch_driver.errors import BusError
     from koch_rig.calibration import MotorCalibration
     from koch_rig.rig import Arm, Rig
 
@@ -155,11 +158,11 @@ def open_bus(
         arm: The arm of the rig.
         rig: Names the other arms that may be behind this port instead.
         config: Settings of the bus.
-        thorough: Where motors are missing, look for them at other baud rates and under shared ids;
-            takes a second.
+        thorough: Where motors are missing, look for them at other baud rates; takes a second.
 
     Raises:
         SwappedPorts: They are those of another arm of the rig.
+        SharedIds: Several motors answer to one id.
         BusError: As DynamixelBus.open.
     """
     bus = DynamixelBus(arm.port, motors_for(arm.role), config)
@@ -169,15 +172,35 @@ def open_bus(
         if rig is not None:
             identity.check_models(exc, arm, rig)
         raise
+    except NoStateRead as exc:
+        _check_shared(arm, exc)
+        raise
     except (MissingMotors, WrongPort) as exc:
-        found = scan(arm.port, SCAN_ORDER[:3]) if thorough else []
-        if not found:
+        # At our baud rate every time: a motor with another's id may have come while running.
+        rates = 3 if thorough else int(isinstance(exc, MissingMotors))
+        found = scan(arm.port, SCAN_ORDER[:rates])
+        if not found or not (thorough or any(motor.shared for motor in found)):
             raise
         conclusion = " ".join(f"it is {conclude(found)}".split())
         if isinstance(exc, WrongPort):
             raise WrongPort(arm.port, f"none answers at {TARGET_BAUD} baud; {conclusion}") from exc
         raise exc.concluded(conclusion) from exc
     return bus
+
+
+def _check_shared(arm: Arm, error: BusError) -> None:
+    """Find out whether motors are not understood because they share an id.
+
+    They answer pings alike, as one.
+
+    Raises:
+        SharedIds: They do.
+    """
+    names = {spec.id: spec.joint for spec in motors_for(arm.role)}
+    found = [motor.reply.id for motor in scan(arm.port, (TARGET_BAUD,)) if motor.shared]
+    if found:
+        shared = {i: names.get(i, "not of this arm") for i in found}
+        raise SharedIds(arm.port, shared) from error
 
 
 def connect_arm(
@@ -208,6 +231,7 @@ def connect_arm(
         CalibrationDrift: Registers or pose do not belong to the file.
         SwappedPorts: They are those of another arm of the rig.
         OtherMotors: They are not the motors that were calibrated.
+        SharedIds: Several motors answer to one id.
         BusError: As DynamixelBus.open.
     """
     bus = open_bus(arm, rig, config, thorough=thorough)
@@ -221,6 +245,10 @@ def connect_arm(
             raise CalibrationDrift(arm.name, path, report.differences)
         if not allow_drift:
             identity.check_identity(bus, arm)
+    except BusTimeout as exc:
+        bus.close()
+        _check_shared(arm, exc)
+        raise
     except BaseException:
         bus.close()
         raise

@@ -139,6 +139,18 @@ class MissingMotors(BusError):
         return MissingMotors(*self._parts, conclusion)
 
 
+class SharedIds(BusError):
+    """Motors that share an id spoil each other's answers."""
+
+    def __init__(self, port: str, shared: Mapping[int, str]) -> None:
+        ids = " and ".join(f"id {i} ({name})" for i, name in shared.items())
+        super().__init__(
+            f"two motors answer as {ids} on {port}.",
+            "Take out the one too many; a motor with a wrong id is given its own with "
+            "'koch motors setup ARM --only JOINT'.",
+        )
+
+
 class WrongModel(BusError):
     """A motor answers with another model number than the arm should have."""
 

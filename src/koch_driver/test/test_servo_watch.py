@@ -18,6 +18,10 @@ from koch_driver.arm import connect_arm
 from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
 from koch_driver.control_table import HardwareError
 from koch_driver.emulator import EmulatedChain, build_chain
+from koch_driver.emulator.build import build_servos
+from koch_driver.emulator.physics import FirstOrderPhysics
+from koch_driver.emulator.servo import EmulatedServo
+from koch_driver.emulator.shaft import ShaftFrame
 from koch_driver.follower_task import FollowerConfig, FollowerTask, HardwareErrorPending, Snapshot
 from koch_driver.guard import Guard, GuardLimits
 from koch_driver.health import MotorHealth
@@ -455,3 +459,52 @@ def test_what_is_configured_at_the_first_connection_is_no_fault(
             assert bench.loop.status().faults == 0, bench.phases
             assert not bench.said
             assert all(servo.get(register) != found for servo in chain.servos)
+
+
+def crowded(rig: Rig, joint: str) -> EmulatedChain:
+    """A follower with one motor more, of a joint's model and with an id that nobody asks."""
+    arm = rig.arms["follower"]
+    calibration = load_calibration(arm.calibration_path)
+    servos = build_servos(arm, calibration)
+    servos.append(EmulatedServo(servos[JOINT_NAMES.index(joint)].model, 99))
+    shafts = [*ShaftFrame(arm, calibration).to_shaft(POSE).tolist(), 1.0]
+    physics = FirstOrderPhysics([servo.model for servo in servos], shafts)
+    return EmulatedChain(servos, physics, link_path=arm.port, joints=(*JOINT_NAMES, "guest"))
+
+
+@pytest.mark.parametrize("joint", ["shoulder_pan", "wrist_flex", "gripper"])
+@pytest.mark.timing
+def test_a_motor_that_comes_with_the_id_of_another_is_named_and_nothing_is_written(
+    rig: Rig, wait_until: Callable[..., bool], joint: str
+) -> None:
+    number = JOINT_NAMES.index(joint) + 1
+    with crowded(rig, joint) as chain, running(rig, "follower") as bench:
+        assert wait_until(lambda: ready(bench))
+        chain.servos[-1].set("ID", number)
+        words = f"two motors answer as id {number} ({joint})"
+        assert wait_until(lambda: words in bench.loop.status().reason, 4.0), bench.phases
+        goals = [chain.servos[k].get("Goal_Position") for k in range(7)]
+        for _ in range(20):
+            bench.drive("elbow_flex", 0.8)
+            time.sleep(0.02)
+        assert [chain.servos[k].get("Goal_Position") for k in range(7)] == goals
+        assert torques(chain) == [1] * 6 + [0]
+        chain.servos[-1].set("ID", 99)
+        assert wait_until(lambda: bench.loop.phase is Phase.RUNNING, 4.0), bench.phases
+
+
+@pytest.mark.parametrize(("name", "joint", "other"), [
+    ("follower", "wrist_roll", "wrist_flex"), ("follower", "shoulder_pan", "shoulder_lift"),
+    ("leader", "gripper", "elbow_flex"),
+])  # fmt: skip
+@pytest.mark.timing
+def test_a_motor_that_takes_the_id_of_another_is_named(
+    rig: Rig, wait_until: Callable[..., bool], name: str, joint: str, other: str
+) -> None:
+    number = JOINT_NAMES.index(other) + 1
+    with build_chain(rig, name, initial_rad=POSE) as chain, running(rig, name) as bench:
+        assert wait_until(lambda: bench.loop.phase is Phase.RUNNING)
+        chain.servo(joint).set("ID", number)
+        words = f"two motors answer as id {number} ({other})"
+        assert wait_until(lambda: words in bench.loop.status().reason, 4.0), bench.phases
+        assert f"({joint})" in bench.loop.status().reason
