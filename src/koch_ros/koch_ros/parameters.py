@@ -5,8 +5,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+import importlib
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import (
@@ -23,6 +27,16 @@ from koch_core.errors import KochError
 P = TypeVar("P")
 _KEY = "parameter"
 _OF_EVERY_NODE = ("use_sim_time", "start_type_description_service")
+# Where this workspace's nodes keep their parameter dataclasses; names, because these packages are
+# above this one. Read only when a wildcard section names something that a node does not have.
+PARAMETER_MODULES = (
+    "koch_cameras.nodes.parameters",
+    "koch_driver.nodes.parameters",
+    "koch_episodes.recorder.nodes.parameters",
+    "koch_policy.nodes.parameters",
+    "koch_sim.nodes.world",
+    "koch_vla.nodes.state_publisher",
+)
 
 
 class ParameterError(KochError):
@@ -107,11 +121,18 @@ def declare(node: Node, kind: type[P]) -> P:
         ParameterError: A value is not among its choices, or a required one is missing.
         ParameterRefusedError: A value has the wrong type or is out of range.
         UnknownParameterError: A value was given for a name that is no field. ROS itself would
-            pass over it in silence, and a misspelt parameter keep its default.
+            pass over it in silence, and a misspelt parameter keep its default. Only a wildcard
+            section of a parameter file, such as /**, may hold parameters of other nodes.
     """
     names = [item.name for item in fields(kind)]  # type: ignore[arg-type]  # as below
-    for name in getattr(node, "_parameter_overrides", ()):  # rclpy has no public way to them
-        if name not in (*names, *_OF_EVERY_NODE) and not name.startswith("qos_overrides."):
+    given = getattr(node, "_parameter_overrides", ())  # rclpy has no public way to them
+    strange = [
+        name
+        for name in given
+        if name not in (*names, *_OF_EVERY_NODE) and not name.startswith("qos_overrides.")
+    ]
+    for name in strange:
+        if name not in _for_several_nodes(sys.argv) or name not in _of_other_nodes():
             raise UnknownParameterError(name, names)
     values: dict[str, Any] = {}
     for item in fields(kind):  # type: ignore[arg-type]  # a dataclass by contract
@@ -134,6 +155,37 @@ def declare(node: Node, kind: type[P]) -> P:
             raise ParameterError(item.name, value, meta.text)
         values[item.name] = value
     return kind(**values)
+
+
+def _for_several_nodes(argv: Sequence[str]) -> set[str]:
+    """Names that a command line gives to whatever node reads its files, and to none by name."""
+    import yaml
+
+    several: set[str] = set()
+    by_name: set[str] = set()
+    for option, value in pairwise(argv):
+        if option in ("-p", "--param"):
+            by_name.add(value.partition(":=")[0])
+        if option != "--params-file":
+            continue
+        for key, section in yaml.safe_load(Path(value).read_text(encoding="utf-8")).items():
+            chosen = several if "*" in key.rpartition("/")[2] else by_name  # /**, /cameras/*
+            chosen.update(section["ros__parameters"])
+    return several - by_name
+
+
+def _of_other_nodes() -> set[str]:
+    """Names of the parameters of all nodes of this workspace that are installed here."""
+    names: set[str] = set()
+    for module in PARAMETER_MODULES:
+        try:
+            kinds = vars(importlib.import_module(module)).values()
+        except ImportError:  # a part that was left out
+            continue
+        for kind in kinds:
+            if isinstance(kind, type) and is_dataclass(kind):
+                names.update(item.name for item in fields(kind) if _KEY in item.metadata)
+    return names
 
 
 def _descriptor(meta: Described, default: Any) -> ParameterDescriptor:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from koch_ros.parameters import (
     ParameterError,
     ParameterRefusedError,
+    UnknownParameterError,
     declare,
     described,
     live_parameters,
@@ -109,3 +111,53 @@ def test_descriptions_reach_ros2_param_describe(make_node: Make) -> None:
     assert descriptor.description == "how fast [rad/s]"
     assert not descriptor.read_only
     assert node.describe_parameter("count").integer_range[0].to_value == 9
+
+
+@pytest.fixture
+def from_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str, str], Settings]]:
+    """Return a function that reads the settings of a node whose only parameter file it is told."""
+    import rclpy
+
+    context = rclpy.Context()
+    nodes = []
+
+    def read_from(text: str, more: str = "") -> Settings:
+        file = tmp_path / "mine.yaml"
+        file.write_text(text)
+        words = ["node", "--ros-args", "-p", "rig:=r", "--params-file", str(file), *more.split()]
+        monkeypatch.setattr("sys.argv", words)
+        rclpy.init(args=words, context=context)
+        nodes.append(rclpy.create_node("settings", context=context))
+        return read(nodes[-1])
+
+    yield read_from
+    for node in nodes:
+        node.destroy_node()
+    context.try_shutdown()
+
+
+@pytest.mark.parametrize("key", ["/**", "/*"])
+def test_a_wildcard_section_may_hold_parameters_of_other_nodes(
+    from_file: Callable[..., Settings], key: str
+) -> None:
+    text = f"{key}: {{ros__parameters: {{count: 5, jpeg_quality: 70, on_exit: rest}}}}\n"
+    assert from_file(text).count == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "name"),
+    [
+        ("/**: {ros__parameters: {jpeg_qualiti: 70}}", "", "jpeg_qualiti"),  # no node has it
+        ("settings: {ros__parameters: {jpeg_quality: 70}}", "", "jpeg_quality"),  # by name
+        ("/**/settings: {ros__parameters: {jpeg_quality: 70}}", "", "jpeg_quality"),
+        ("/settings: {ros__parameters: {jpeg_quality: 70}}", "", "jpeg_quality"),
+        ("/**: {ros__parameters: {jpeg_quality: 70}}", "-p jpeg_quality:=70", "jpeg_quality"),
+    ],
+)
+def test_a_parameter_of_no_node_or_of_another_than_was_named_is_refused(
+    from_file: Callable[..., Settings], text: str, more: str, name: str
+) -> None:
+    with pytest.raises(UnknownParameterError, match=f"parameter {name}: this node has none"):
+        from_file(text, more)

@@ -53,14 +53,14 @@ def ros_arguments(spec: NodeSpec, parameter_file: Path | None) -> list[str]:
     return arguments
 
 
-def parameter_text(parameters: Mapping[str, ParameterValue]) -> str:
-    """Write parameters as a ROS parameter file that holds for every node reading it.
+def parameter_text(parameters: Mapping[str, ParameterValue], node: str = "/**") -> str:
+    """Write parameters as a ROS parameter file, for a node or for every node reading it.
 
     A file rather than `-p` arguments: no quoting rules, room for a whole robot description, and
     a person can read what a running node was given. JSON, which YAML includes, because its texts
     are always quoted: rcl reads a plain word such as 1e3 as a number.
     """
-    tree = {"/**": {"ros__parameters": dict(parameters)}}
+    tree = {node: {"ros__parameters": dict(parameters)}}
     return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -69,7 +69,10 @@ def write_parameters(spec: NodeSpec, folder: Path) -> Path | None:
     if not spec.parameters:
         return None
     path = folder / f"{spec.label.replace('/', '.')}.yaml"
-    path.write_text(parameter_text(spec.parameters), encoding="utf-8")
+    # The node's name, so that a parameter which it does not have is refused, not passed over as
+    # one for another node; behind /**, so that a user's section of just that name comes later.
+    text = parameter_text(spec.parameters, f"/**{spec.full_name}")
+    path.write_text(text, encoding="utf-8")
     return path
 
 

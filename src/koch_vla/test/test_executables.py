@@ -64,7 +64,7 @@ def test_the_command_carries_name_namespace_remappings_and_parameters(prefix, tm
     ]
     assert words[-2] == "--params-file"
     written = yaml.safe_load(Path(words[-1]).read_text(encoding="utf-8"))
-    assert written == {"/**": {"ros__parameters": {"rig": "/a b/rig.yaml"}}}
+    assert written == {"/**/arm/n": {"ros__parameters": {"rig": "/a b/rig.yaml"}}}
 
 
 @pytest.mark.parametrize(
