@@ -12,6 +12,7 @@ from koch_driver.arm import (
 from koch_driver.bus import BusConfig, DynamixelBus, MotorState, PingReply
 from koch_driver.errors import BusError, DriverError
 from koch_driver.motors import FOLLOWER_MOTORS, LEADER_MOTORS, MotorSpec, motors_for
+from koch_driver.trajectory import Trajectory, TrajectoryError, Waypoint, check_trajectory
 
 __all__ = [
     "FOLLOWER_MOTORS",
@@ -24,7 +25,11 @@ __all__ = [
     "MotorSpec",
     "MotorState",
     "PingReply",
+    "Trajectory",
+    "TrajectoryError",
+    "Waypoint",
     "check_drift",
+    "check_trajectory",
     "configure_follower",
     "configure_leader",
     "connect_arm",

@@ -11,23 +11,29 @@ from typing import Any
 _HOMES = {
     "Checkpoint": "koch_policy.checkpoint",
     "Extras": "koch_policy.extras",
+    "FunctionPolicy": "koch_policy.execution.synthetic",
     "Policy": "koch_policy.policy",
     "PolicyConfig": "koch_policy.configs",
     "PolicyError": "koch_policy.errors",
     "load_checkpoint": "koch_policy.checkpoint",
     "load_policy": "koch_policy.runtime",
+    "load_recipe": "koch_policy.train.config",
     "save_checkpoint": "koch_policy.checkpoint",
+    "train_policy": "koch_policy.train.setup",
 }
 
 __all__ = [
     "Checkpoint",
     "Extras",
+    "FunctionPolicy",
     "Policy",
     "PolicyConfig",
     "PolicyError",
     "load_checkpoint",
     "load_policy",
+    "load_recipe",
     "save_checkpoint",
+    "train_policy",
 ]
 
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     )
     from koch_rig.fingerprint import difference
     from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
+    from koch_rig.kinematics import IkResult, Kinematics, Orientation
     from koch_rig.load import load_rig
+    from koch_rig.model import default_rig, share_folder
     from koch_rig.rig import Arm, Camera, Rig, Role
     from koch_rig.units import JointUnits, Units
 
@@ -30,16 +32,21 @@ __all__ = [
     "Arm",
     "Calibration",
     "Camera",
+    "IkResult",
     "JointUnits",
+    "Kinematics",
     "MotorCalibration",
+    "Orientation",
     "Rig",
     "Role",
     "Units",
+    "default_rig",
     "difference",
     "lerobot_calibration_path",
     "load_calibration",
     "load_rig",
     "save_calibration",
+    "share_folder",
 ]
 
 _MODULES = {
@@ -52,7 +59,9 @@ _MODULES = {
     ),
     "fingerprint": ("difference",),
     "joints": ("JOINT_COUNT", "JOINT_NAMES"),
+    "kinematics": ("IkResult", "Kinematics", "Orientation"),
     "load": ("load_rig",),
+    "model": ("default_rig", "share_folder"),
     "rig": ("Arm", "Camera", "Rig", "Role"),
     "units": ("JointUnits", "Units"),
 }

@@ -105,24 +105,34 @@ class PolicyRollouts:
     """Lets a policy try the task, seed by seed."""
 
     def __init__(
-        self, settings: LockstepSettings, policy: PolicySettings, timeout_s: float
+        self, settings: LockstepSettings, policy: PolicySettings | Policy, timeout_s: float
     ) -> None:
         """Open the simulation and load the policy.
+
+        Args:
+            settings: Which simulation.
+            policy: A checkpoint and how to run it, or a policy that is in memory already.
+            timeout_s: A trial ends after so much time of the world, [s].
 
         Raises:
             KochError: The policy cannot be loaded, or does not fit the rig.
         """
         self.lockstep = settings.open()
-        self.settings = policy
         self._timeout_s = timeout_s
-        self._policy = _load(policy)
+        if isinstance(policy, PolicySettings):
+            self.settings, self._policy = policy, _load(policy)
+        else:
+            self.settings, self._policy = PolicySettings(Path(type(policy).__name__)), policy
         rig = self.lockstep.rig
-        check_policy(self._policy, rig, str(policy.checkpoint))
+        check_policy(self._policy, rig, str(self.settings.checkpoint))
         units = {name: body.units for name, body in self.lockstep.world.arms.items()}
         self._builder = ObservationBuilder(self._policy, rig, units)
         self._to_rad = partial(units[rig.follower.name].to_rad, policy_units(self._policy))
         self._kind, self._steps = chosen_execution(
-            policy.strategy, policy.execution_steps, self._policy.config, self._policy.extras
+            self.settings.strategy,
+            self.settings.execution_steps,
+            self._policy.config,
+            self._policy.extras,
         )
 
     def __call__(self, seed: int) -> Trial:

@@ -35,7 +35,7 @@ from koch_policy.train.header import COLUMN, header, preset_hints
 from koch_policy.train.lerobot_keys import honoured
 from koch_policy.train.loop import Trainer
 from koch_policy.train.resume import ResumeError, recipe_differences
-from koch_policy.train.setup import make_trainer
+from koch_policy.train.setup import limit_threads, make_trainer
 from koch_policy.train.source import open_demonstrations
 from koch_policy.train.state import MODEL_FOLDER
 
@@ -181,10 +181,8 @@ def _prepared(options: argparse.Namespace, recipe: Recipe, work: Working) -> Tra
             data, recipe, options.out, device=device, degrees=degrees, is_new=not options.resume
         )
         trainer.rig = options.rig
-        if not options.threads and not trainer.config.cameras:
-            # Small matrices gain nothing from a second thread, and one that waits for a core
-            # which another program has holds up both: 1800 samples/s become 32.
-            torch.set_num_threads(1)
+        if not options.threads:
+            limit_threads(trainer)
         if options.resume:
             work.say(f"resumed at step {trainer.resume()}")
         if trainer.rank == 0 and trainer.step < recipe.train.steps:

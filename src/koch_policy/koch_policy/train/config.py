@@ -269,9 +269,9 @@ def preset_names() -> list[str]:
 
 def load_recipe(
     policy: str,
-    preset: str | None,
-    files: Sequence[Path],
-    settings: Sequence[str],
+    preset: str | None = None,
+    files: Sequence[Path] = (),
+    settings: Sequence[str] = (),
     base: Recipe | None = None,
 ) -> Recipe:
     """Build a recipe: defaults or `base`, preset, override files, `group.key=value` settings.

@@ -20,8 +20,11 @@ from koch_policy.normalize import IMAGENET, Statistics, ZeroRange, normalizer_fo
 from koch_policy.policy_configs import DiffusionConfig, FlowConfig
 from koch_policy.train.config import Recipe
 from koch_policy.train.data import Demonstrations, Windows, split_episodes, vector_statistics
+from koch_policy.train.degrees import degrees_per_unit
 from koch_policy.train.lerobot_keys import WHERE, honoured
 from koch_policy.train.loop import Trainer
+from koch_policy.train.source import open_demonstrations
+from koch_policy.train.state import MODEL_FOLDER
 
 _TYPES = {STATE: "STATE", ENVIRONMENT: "ENV"}
 
@@ -164,3 +167,39 @@ def make_trainer(
         show_progress=show_progress,
         is_new=is_new,
     )
+
+
+def train_policy(
+    dataset: Path | str, out: Path | str, recipe: Recipe, *, show_progress: bool = True
+) -> Path:
+    """Train a policy on a LeRobot dataset on the CPU, from its beginning to its last step.
+
+    `koch train` does the same and more: it resumes, uses GPUs, and stops and saves at Ctrl-C.
+
+    Args:
+        dataset: Dataset folder.
+        out: Output folder; checkpoints, loss table and curve go there.
+        recipe: What to train and how; see `load_recipe`.
+        show_progress: Write a progress line to stderr.
+
+    Returns:
+        The folder of the last checkpoint, which `load_policy` opens.
+
+    Raises:
+        KochError: Dataset and recipe do not go together.
+    """
+    data, degrees = degrees_per_unit(open_demonstrations(Path(dataset), recipe.train), None, None)
+    trainer = make_trainer(data, recipe, Path(out), degrees=degrees, show_progress=show_progress)
+    limit_threads(trainer)
+    trainer.run()
+    return trainer.out / "checkpoints" / "last" / MODEL_FOLDER
+
+
+def limit_threads(trainer: Trainer) -> None:
+    """Let a network without cameras compute with one thread.
+
+    Small matrices gain nothing from a second thread, and one that waits for a core which another
+    program has holds up both: 1800 samples/s become 32.
+    """
+    if not trainer.config.cameras:
+        torch.set_num_threads(1)
