@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from koch_core.image import decode_image
-from koch_episodes import StampedBag, joint_vector, open_bag
+from koch_episodes import StampedBag, open_bag
+from koch_episodes.decode import joint_vector
 
 ROOT = Path(__file__).resolve().parents[1]
 EPISODE = ROOT / "docs" / "sample" / "episode_000000"

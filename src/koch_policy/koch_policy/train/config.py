@@ -22,8 +22,8 @@ import yaml
 
 from koch_policy.chunks.strategies import StrategyKind
 from koch_policy.errors import CheckpointError, ConfigError, UnknownKeysError
-from koch_policy.extras import is_crop
 from koch_policy.files import read_json
+from koch_policy.metadata import is_crop
 from koch_policy.train.augment import AugmentConfig
 
 RECIPE = "koch_train_config.json"  # beside the checkpoint's config.json

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from koch_policy.config_json import config_from_dict
 from koch_policy.configs import ACTION, ENVIRONMENT, STATE, PolicyConfig
 from koch_policy.errors import ConfigError, DatasetError
-from koch_policy.extras import Extras
+from koch_policy.metadata import Extras
 from koch_policy.models.text import MINILM_DIM, make_task_encoder
 from koch_policy.normalize import IMAGENET, Statistics, ZeroRange, normalizer_for
 from koch_policy.policy_configs import DiffusionConfig, FlowConfig
