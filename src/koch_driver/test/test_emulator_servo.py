@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -287,3 +288,13 @@ def test_a_held_joint_is_pushed_away_and_comes_back() -> None:
     bench.physics.push(0, 0.0)
     bench.run(0.8)
     assert bench.get("Present_Position") == pytest.approx(home, abs=3)
+
+
+def test_the_firmware_s_time_is_that_of_the_moment_of_reading_however_late_the_physics() -> None:
+    servo = Bench().servo
+    ticks = []
+    for _ in range(3):  # the firmware starts before the second
+        _, data = servo.read(120, 2)
+        ticks.append(int.from_bytes(data, "little"))
+        time.sleep(0.1)
+    assert ticks[2] - ticks[1] >= 99

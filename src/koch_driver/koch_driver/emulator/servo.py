@@ -37,6 +37,7 @@ _TICKS_PER_S2 = ACCELERATION_UNIT_RPM2 / 3600.0 * TICKS_PER_TURN  # per accelera
 _RPM = 60.0 / (2.0 * math.pi)
 _PRESENT = struct.Struct("<HBBhhiiiiHB")  # address 120 .. 146
 _PRESENT_ADDRESS = 120
+_TICK = struct.Struct("<H")  # its first register
 _TICK_TURN_MS = 32768
 _COUNT = itertools.count()
 # plain integers: the enums' bit operators cost microseconds
@@ -175,7 +176,13 @@ class EmulatedServo:
         self._since_instruction_s = 0.0
 
     def read(self, address: int, length: int) -> tuple[int, bytes]:
-        """READ: error code and data."""
+        """READ: error code and data.
+
+        The firmware's milliseconds are those of this moment. On a busy machine the physics may
+        be late, and old ones would look like a servo that has restarted.
+        """
+        if address < _PRESENT_ADDRESS + _TICK.size and address + length > _PRESENT_ADDRESS:
+            _TICK.pack_into(self.memory.data, _PRESENT_ADDRESS, self._tick_ms())
         data = self.memory.read(address, length)
         return (ErrorCode.ACCESS, b"") if data is None else (ErrorCode.NONE, data)
 
@@ -315,20 +322,22 @@ class EmulatedServo:
         load_units = sign * load * (model.stall_current_a * 1e3 if model.measures_current else 1e3)
         duty = (load + velocity / model.no_load_speed) if memory.data[64] else 0.0
         position = round(self._exact_ticks())
-        tick_ms = max(0, int(1e3 * (time.monotonic() - self._booted_s))) % _TICK_TURN_MS
         error = abs(self._profile.position - position)
         moving = abs(speed_units) > memory.data[24]
         status = (error <= _IN_POSITION_TICKS and not self._profile.running) | (
             self._profile.running << 1
         )
         _PRESENT.pack_into(
-            memory.data, _PRESENT_ADDRESS, tick_ms, moving, status,
+            memory.data, _PRESENT_ADDRESS, self._tick_ms(), moving, status,
             _bounded(sign * duty * PWM_FULL, PWM_FULL), _bounded(load_units, 1750),
             round(speed_units), position,
             round(self._profile.velocity / _TICKS_PER_S), round(self._profile.position),
             round(self.voltage_v * 10.0), round(self.temperature_c),
         )  # fmt: skip
         self._check_errors(dt_s, load)
+
+    def _tick_ms(self) -> int:
+        return max(0, int(1e3 * (time.monotonic() - self._booted_s))) % _TICK_TURN_MS
 
     def _refresh_position(self) -> None:
         self.memory.set("Present_Position", round(self._exact_ticks()))
