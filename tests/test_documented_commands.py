@@ -26,7 +26,7 @@ from repository import ROOT
 
 from koch_vla.nodes.running_graph import free_port
 
-DOCUMENTS = ("README.md", "docs/tutorial.md", "docs/hardware.md")
+DOCUMENTS = ("README.md", "docs/install.md", "docs/tutorial.md", "docs/hardware.md")
 PATIENCE_S = 150.0  # other processes may use the machine
 # Commands that are run elsewhere, and where. What has no rig needs none of the walks below.
 ELSEWHERE = {
@@ -94,7 +94,7 @@ def documented() -> dict[str, str]:
         for line in lines:
             for part in re.findall(r"(?:\./|^)koch( [^)\"]*|$)", line):
                 command = " ".join(shlex.split(part, comments=True))
-                if command and not command.startswith("VERB"):
+                if command and not command.startswith("COMMAND"):
                     found[command] = name
     return found
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The READMEs name what there is: verbs, packages, launch arguments, links, parameters."""
+"""The documents name what there is: commands, packages, launch arguments, links, parameters."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from koch_vla import cli
 from koch_vla.cli import VERBS
 from koch_vla.launch_nodes import LAUNCH_ARGUMENTS
 
+DOCUMENTS = ("README.md", "docs/install.md", "docs/tutorial.md", "docs/hardware.md")
+
 
 @pytest.fixture(scope="module")
 def readme(repository):
     return (repository / "README.md").read_text(encoding="utf-8")
 
 
-def test_every_verb_is_in_the_table(readme):
-    table = readme.split("## Verbs")[1].split("\n## ")[0]
+def test_every_command_is_in_the_table(readme):
+    table = readme.split("## Commands")[1].split("\n## ")[0]
     missing = [verb.name for verb in VERBS if f"`koch {verb.name}`" not in table.replace("./", "")]
     assert missing == []
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md", "docs/hardware.md"])
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_command_in_the_documents_is_a_verb(repository, name):
     known = {verb.name for verb in VERBS} | {"setup", "test", "env"}
     text = (repository / name).read_text(encoding="utf-8")
@@ -35,13 +37,13 @@ def test_every_command_in_the_documents_is_a_verb(repository, name):
 
 
 def commands(text: str) -> list[list[str]]:
-    """Words of each `./koch VERB ...` in the shell blocks of a document."""
+    """Words of each `./koch COMMAND ...` in the shell blocks of a document."""
     blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("./koch ")]
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md", "docs/hardware.md"])
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_option_in_the_documents_exists(repository, name, capsys):
     text = (repository / name).read_text(encoding="utf-8")
     for verb, *words in commands(text):
@@ -60,7 +62,8 @@ def test_every_launch_argument_is_named(readme):
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "src/koch_vla/README.md", "docs/tutorial.md", "docs/hardware.md"]
+    "name",
+    [*DOCUMENTS, "src/koch_vla/README.md", "CONTRIBUTING.md", "examples/README.md", "docs/api.md"],
 )
 def test_links_lead_somewhere(repository, name):
     path = repository / name
