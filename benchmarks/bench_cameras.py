@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""CPU per picture and latency of camera nodes: 2 cameras of 640x480 at 30 pictures/s.
+"""CPU per image and latency of camera nodes: 2 cameras of 640x480 at 30 images/s.
 
 Three ways from an MJPEG stream to ``image_raw/compressed``, each node in its own process, fed by
-one server process that stamps each picture as it sends it:
+one server process that stamps each image as it sends it:
 
 - pass-through: koch_cameras' node as it is;
 - rotate: the same node with rotation 180, that is decode, turn, encode;
@@ -37,7 +37,7 @@ WARM_UP_S = 3.0
 SOURCES = Path(__file__).resolve().parent.parent / "src"
 
 
-def pictures(count: int = 30) -> list[bytes]:
+def images(count: int = 30) -> list[bytes]:
     """JPEGs of about 60 kB: smooth shapes that move, and sensor noise."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0 : SIZE[1], 0 : SIZE[0]]
@@ -45,14 +45,14 @@ def pictures(count: int = 30) -> list[bytes]:
     for index in range(count):
         base = 128 + 60 * np.sin((x + 8 * index) / 40.0) * np.cos(y / 30.0)
         noisy = base[:, :, None] + rng.normal(0.0, 8.0, (SIZE[1], SIZE[0], 3))
-        picture = np.clip(noisy, 0, 255).astype(np.uint8)
-        result.append(simplejpeg.encode_jpeg(picture, quality=80))
+        image = np.clip(noisy, 0, 255).astype(np.uint8)
+        result.append(simplejpeg.encode_jpeg(image, quality=80))
     return result
 
 
 def serve(port: int) -> None:
-    """MJPEG server: one thread per client, each picture stamped when it is sent."""
-    frames = pictures()
+    """MJPEG server: one thread per client, each image stamped when it is sent."""
+    frames = images()
     listener = socket.create_server(("127.0.0.1", port))
 
     def feed(client: socket.socket) -> None:
@@ -70,7 +70,7 @@ def serve(port: int) -> None:
                 f"Content-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n"
                 f"X-Timestamp: {stamp}\r\n\r\n"
             )
-            # The boundary goes with the picture before it: FFmpeg waits for it.
+            # The boundary goes with the image before it: FFmpeg waits for it.
             client.sendall(part.encode() + data + b"\r\n--f\r\n")
             due_s, index = due_s + 1.0 / RATE_HZ, index + 1
             time.sleep(max(0.0, due_s - time.monotonic()))
@@ -101,12 +101,12 @@ def opencv_node(url: str, name: str) -> None:
     publisher = node.create_publisher(CompressedImage, f"{name}/image_raw/compressed", 5)
     capture = cv2.VideoCapture(url)
     while rclpy.ok():
-        good, picture = capture.read()
+        good, image = capture.read()
         if not good:
             return
         message = CompressedImage(format="jpeg")
         message.header.stamp = node.get_clock().now().to_msg()
-        _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
+        _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])
         message.data = array.array("B", encoded.tobytes())
         try:
             publisher.publish(message)
@@ -203,13 +203,13 @@ def summary(way: str, latencies_s: list[float], used_s: float, took_s: float) ->
     """The row of one way."""
     count = len(latencies_s)
     if count == 0:
-        raise SystemExit(f"{way}: no picture arrived; is the workspace sourced?")
+        raise SystemExit(f"{way}: no image arrived; is the workspace sourced?")
     milliseconds = np.array(latencies_s) * 1e3
     return {
         "way": way,
         "N": count,
         "rate_hz_per_camera": count / took_s / CAMERAS,
-        "cpu_ms_per_picture": used_s * 1e3 / count,
+        "cpu_ms_per_image": used_s * 1e3 / count,
         "core_percent_per_camera": used_s / took_s / CAMERAS * 100.0,
         "latency_ms_median": float(np.median(milliseconds)),
         "latency_ms_p95": float(np.percentile(milliseconds, 95)),
@@ -248,7 +248,7 @@ def main() -> None:
         server.terminate()
         server.wait(timeout=10)
         rclpy.shutdown()
-    size = sum(map(len, pictures(5))) // 5
+    size = sum(map(len, images(5))) // 5
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     print(f"{CAMERAS} x {SIZE[0]}x{SIZE[1]} at {RATE_HZ:g}/s, {size / 1e3:.0f} kB each; {machine}")
     for row in rows:

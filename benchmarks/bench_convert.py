@@ -3,15 +3,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """How quickly recorded episodes become a LeRobot dataset, per codec, next to LeRobot's own writer.
 
-The episodes: two 640x480 cameras at 30 pictures/s (noise of a real sensor, objects that move),
-joint states and commands at 100 Hz, written as MCAP bags. LeRobot gets the same pictures, decoded
+The episodes: two 640x480 cameras at 30 images/s (noise of a real sensor, objects that move),
+joint states and commands at 100 Hz, written as MCAP bags. LeRobot gets the same images, decoded
 beforehand, through `add_frame` and `save_episode` with its default settings. It runs in the Python
 given by --lerobot-python (or KOCH_LEROBOT_PYTHON).
 
     python benchmarks/bench_convert.py --lerobot-python /path/to/lerobot/bin/python
     python benchmarks/bench_convert.py --episodes 1 --seconds 7200 --distinct 60  # memory
 
-Rates are frames/s of the dataset: a frame is one row with one picture of each of the two cameras.
+Rates are frames/s of the dataset: a frame is one row with one image of each of the two cameras.
 Both sides are timed once their code is loaded: LeRobot from its first frame on, the conversion
 after one of a few seconds.
 """
@@ -109,8 +109,8 @@ def background(seed: int) -> np.ndarray[Any, Any]:
     return image
 
 
-def picture(k: int, base: np.ndarray[Any, Any], noise: np.ndarray[Any, Any]) -> Any:
-    """One camera picture: the arm and a block move, the sensor is noisy (sigma 4)."""
+def image(k: int, base: np.ndarray[Any, Any], noise: np.ndarray[Any, Any]) -> Any:
+    """One camera image: the arm and a block move, the sensor is noisy (sigma 4)."""
     image = base.copy()
     x, y = int(300 + 200 * np.sin(k / 25)), int(200 + 120 * np.cos(k / 33))
     image[y : y + 60, x : x + 90] = (200, 60, 40)
@@ -121,7 +121,7 @@ def picture(k: int, base: np.ndarray[Any, Any], noise: np.ndarray[Any, Any]) -> 
 
 
 def make_bag(path: Path, seconds: float, seed: int, distinct: int = 0) -> int:
-    """Write one episode; returns the bytes of its pictures. Of those, `distinct` (0: all) differ,
+    """Write one episode; returns the bytes of its images. Of those, `distinct` (0: all) differ,
     and come again and again: hours are written in a minute so."""
     # Not at the top: the workers of a conversion import this file too.
     import simplejpeg
@@ -159,7 +159,7 @@ def make_bag(path: Path, seconds: float, seed: int, distinct: int = 0) -> int:
                 kind = "sensor_msgs/msg/CompressedImage"
                 shown = (topic, k % distinct if distinct else k)
                 jpeg = known.get(shown) or simplejpeg.encode_jpeg(
-                    picture(shown[1], bases[topic.split("/")[2]], noise),
+                    image(shown[1], bases[topic.split("/")[2]], noise),
                     quality=85,
                     colorsubsampling="422",
                 )
@@ -182,12 +182,12 @@ def make_bag(path: Path, seconds: float, seed: int, distinct: int = 0) -> int:
     return total
 
 
-_MOST = 600  # decoded pictures in memory
+_MOST = 600  # decoded images in memory
 _LEROBOT_FRAMES = 450  # it takes 25 s for them
 
 
 def encode_only(task: tuple[str, str, str]) -> float:
-    """Encode one camera's pictures of one bag, read and decoded before the clock starts; [s]."""
+    """Encode one camera's images of one bag, read and decoded before the clock starts; [s]."""
     codec, bag, path = task
     settings = VideoSettings.for_codec(Codec(codec))
     decoder, spent = PacketDecoder(), 0.0
@@ -195,14 +195,14 @@ def encode_only(task: tuple[str, str, str]) -> float:
         jpegs = jpegs_of(Path(bag), f"/cameras/{camera}/image_raw/compressed")
         count = len(jpegs)
         jpegs = jpegs[:_MOST]
-        pictures = [decoder.decode(jpeg) for jpeg in jpegs]
+        images = [decoder.decode(jpeg) for jpeg in jpegs]
         begin = time.perf_counter()
         with VideoWriter(Path(path), settings, FPS, HEIGHT, WIDTH) as video:
             if settings.codec is Codec.COPY:
                 for jpeg in jpegs:
                     video.write_packet(jpeg)
             else:
-                for frame in pictures:
+                for frame in images:
                     video.write(frame)
         spent += (time.perf_counter() - begin) * count / len(jpegs)
         Path(path).unlink()
@@ -222,7 +222,7 @@ def jpegs_of(bag: Path, topic: str) -> list[bytes]:
 
 
 def pure_encoding_s(codec: Codec, work: Path, bags: Sequence[Path], jobs: int) -> float:
-    """Wall time of encoding the bags' pictures, with as many processes as the conversion has."""
+    """Wall time of encoding the bags' images, with as many processes as the conversion has."""
     tasks = [(codec.value, str(bag), str(work / f"pure{n}.mp4")) for n, bag in enumerate(bags)]
     with multiprocessing.get_context("fork").Pool(jobs) as pool:
         return sum(pool.map(encode_only, tasks, chunksize=1)) / jobs
@@ -263,13 +263,13 @@ def measure(codec: Codec, bags: Path, work: Path, jobs: int) -> dict[str, Any]:
 
 
 def measure_lerobot(python: str, work: Path, frames: int) -> dict[str, Any]:
-    """Let LeRobot write one episode of the same pictures."""
+    """Let LeRobot write one episode of the same images."""
     paths = {}
     for number, camera in enumerate(CAMERAS):
         rng = np.random.default_rng(number)
         noise, base = rng.normal(0, 4, (HEIGHT + 400, WIDTH + 400, 1)), background(number)
         path = work / f"{camera}.npy"
-        np.save(path, np.stack([picture(k, base, noise) for k in range(150)]))
+        np.save(path, np.stack([image(k, base, noise) for k in range(150)]))
         paths[f"observation.images.{camera}"] = str(path)
     done = subprocess.run(
         [
@@ -306,7 +306,7 @@ def main() -> None:
         "--distinct",
         type=int,
         default=0,
-        help="pictures per camera and episode that differ (default: all); for memory over hours",
+        help="images per camera and episode that differ (default: all); for memory over hours",
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--codec", action="append", choices=[c.value for c in Codec])

@@ -64,30 +64,30 @@ def publish() -> None:
     arms = ("/follower/joint_states", "/follower/joint_command", "/leader/joint_states")
     states = [node.create_publisher(JointState, name, qos) for name in arms]
     prefix = [f"/cameras/{name}" for name in ("above", "wrist")]
-    images = [
+    image_publishers = [
         node.create_publisher(CompressedImage, f"{p}/image_raw/compressed", qos) for p in prefix
     ]
     infos = [node.create_publisher(CameraInfo, f"{p}/camera_info", qos) for p in prefix]
     generator = random.Random(SEED)
-    pictures = [
+    images = [
         array.array("B", generator.randbytes(generator.randint(20_000, 60_000))) for _ in range(30)
     ]
     names = ["shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper"]
     zeros = array.array("d", [0.0] * 6)
     state = JointState(name=names, position=zeros, velocity=zeros, effort=zeros)
-    image, info = CompressedImage(format="jpeg"), CameraInfo()
+    message_image, info = CompressedImage(format="jpeg"), CameraInfo()
     due = time.monotonic()
     for count in range(1 << 30):
         due += 1.0 / RATE_HZ
         time.sleep(max(0.0, due - time.monotonic()))
         stamp = node.get_clock().now().to_msg()
-        state.header.stamp = image.header.stamp = info.header.stamp = stamp
+        state.header.stamp = message_image.header.stamp = info.header.stamp = stamp
         for publisher in states:
             publisher.publish(state)
         if count * 3 % 10 < 3:
-            image.data = pictures[count % len(pictures)]
-            for picture, camera_info in zip(images, infos, strict=True):
-                picture.publish(image)
+            message_image.data = images[count % len(images)]
+            for image_publisher, camera_info in zip(image_publishers, infos, strict=True):
+                image_publisher.publish(message_image)
                 camera_info.publish(info)
 
 

@@ -113,7 +113,7 @@ def exact_flow() -> Any:
     """A flow policy on that engine: environment = (sin, cos) of the phase, not the side."""
     from koch_policy.checkpoint import Checkpoint
     from koch_policy.configs import FeatureType, PolicyFeature
-    from koch_policy.extras import Extras
+    from koch_policy.metadata import CheckpointMetadata
     from koch_policy.models.registry import build_model
     from koch_policy.normalize import normalizer_for
     from koch_policy.policy_configs import FlowConfig
@@ -132,7 +132,9 @@ def exact_flow() -> Any:
     }
     normalizer = normalizer_for(config, statistics, where="bench")
     model = build_model(config).eval()
-    checkpoint = Checkpoint(Path("."), config, model, normalizer, statistics, {}, Extras())
+    checkpoint = Checkpoint(
+        Path("."), config, model, normalizer, statistics, {}, CheckpointMetadata()
+    )
     return EnginePolicy(checkpoint, ExactField(), full_horizon=True)  # type: ignore[arg-type]
 
 
@@ -202,7 +204,7 @@ def save_checkpoint_for_graph(folder: Path) -> None:
     """An untrained ACT that hovers near the home pose."""
     from koch_policy.checkpoint import save_checkpoint
     from koch_policy.configs import FeatureType, PolicyFeature
-    from koch_policy.extras import Extras
+    from koch_policy.metadata import CheckpointMetadata
     from koch_policy.models.registry import build_model
     from koch_policy.policy_configs import ActConfig
 
@@ -222,7 +224,7 @@ def save_checkpoint_for_graph(folder: Path) -> None:
         "action": {"mean": torch.full((6,), 0.1), "std": torch.full((6,), 0.02)},
         camera: {"mean": torch.full((3, 1, 1), 0.5), "std": torch.full((3, 1, 1), 0.25)},
     }
-    extras = Extras(units="radians", fps=FPS, runtime={"resize": True})
+    extras = CheckpointMetadata(units="radians", fps=FPS, runtime={"resize": True})
     save_checkpoint(folder, config, build_model(config), statistics, extras)
 
 

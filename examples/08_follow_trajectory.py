@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from koch_driver import Waypoint, check_trajectory
+from koch_driver import TrajectoryPoint, check_trajectory
 from koch_rig import JOINT_NAMES
 from koch_sim import LockstepSettings
 
@@ -32,7 +32,11 @@ def main() -> None:
     here = tuple(arm.joints().tolist())  # rad, as the servos measure
     aside = (np.radians(30.0), *here[1:])
     still = (0.0,) * len(JOINT_NAMES)  # rad/s
-    points = [Waypoint(0.0, here, still), Waypoint(1.0, aside, still), Waypoint(2.0, here, still)]
+    points = [
+        TrajectoryPoint(0.0, here, still),
+        TrajectoryPoint(1.0, aside, still),
+        TrajectoryPoint(2.0, here, still),
+    ]
     trajectory = check_trajectory(JOINT_NAMES, points, own_joints=JOINT_NAMES)
     print(f"{trajectory.duration_s} s, {len(points)} waypoints")
     for step in range(1, round(trajectory.duration_s / PERIOD_S) + 1):

@@ -16,7 +16,7 @@ import time
 
 import numpy as np
 
-from koch_cameras import CameraError, CaptureLoop, Encoding, Frame, LinkState, Mode, TimeBase
+from koch_cameras import CameraError, CameraFrame, CaptureLoop, Encoding, LinkState, Mode, TimeBase
 
 PERIOD_S = 0.02
 
@@ -31,7 +31,7 @@ class Ramp:
         self._sequence = 0
         self.mode = Mode(width=64, height=48, fps=1.0 / PERIOD_S, fourcc="")
 
-    def read(self) -> Frame:
+    def read(self) -> CameraFrame:
         """Wait for the next image."""
         if Ramp.opened == 1 and self._sequence == 5:
             raise CableOut("the cable is out")
@@ -39,7 +39,9 @@ class Ramp:
         stamp_ns = time.monotonic_ns()  # when the image was taken, not when it was decoded
         image = np.full((48, 64), min(10 * self._sequence, 250), dtype=np.uint8)
         self._sequence += 1
-        return Frame(self._sequence, stamp_ns, TimeBase.MONOTONIC, Encoding.MONO8, 64, 48, image)
+        return CameraFrame(
+            self._sequence, stamp_ns, TimeBase.MONOTONIC, Encoding.MONO8, 64, 48, image
+        )
 
     def close(self) -> None:
         """Release the device."""

@@ -71,7 +71,7 @@ def test_plain_bag_gives_the_recorders_frames(graph: RunningGraph, tmp_path: Pat
             err_msg=key,
         )
     tick = common[len(common) // 2]
-    for key in ours.picture_keys:
+    for key in ours.image_keys:
         pair = ours[mine[tick]][key], theirs[other[tick]][key]
         # Each was encoded on its own.
         assert np.abs(np.subtract(*pair, dtype=np.int16)).mean() < 2.0, key
@@ -95,7 +95,7 @@ def latency_s(bag: Path, topics: set[str]) -> float:
 def lost_ticks(bags: tuple[Path, Path], topics: set[str], zero_ns: int, fps: float) -> set[int]:
     """Ticks that may rest on a message which only one of two bags of the same time holds.
 
-    Cameras publish as best effort: on a busy machine the middleware may lose a picture for one
+    Cameras publish as best effort: on a busy machine the middleware may lose an image for one
     listener and not for the other.
     """
     heard = []

@@ -38,18 +38,18 @@ def test_tables_are_reproduced(stored: LeRobotDatasetReader, made: LeRobotDatase
     assert made.features == stored.features
     assert [e.length for e in made.episodes] == [e.length for e in stored.episodes]
     assert made.tasks == stored.tasks
-    numeric = [key for key in made.features if key not in made.picture_keys]
+    numeric = [key for key in made.features if key not in made.image_keys]
     assert {"observation.state", "action", "observation.environment_state"} <= set(numeric)
     for key in numeric:
         np.testing.assert_array_equal(made.column(key), stored.column(key), err_msg=key)
 
 
-def test_pictures_are_reproduced_but_for_the_encoder(
+def test_images_are_reproduced_but_for_the_encoder(
     stored: LeRobotDatasetReader, made: LeRobotDatasetReader
 ) -> None:
-    (key,) = made.picture_keys
+    (key,) = made.image_keys
     for index in (0, len(made) // 2, len(made) - 1):
-        difference = np.subtract(made.picture(key, index), stored.picture(key, index), dtype=int)
+        difference = np.subtract(made.image(key, index), stored.image(key, index), dtype=int)
         assert np.abs(difference).mean() < 3.0
 
 

@@ -4,27 +4,27 @@
 
 from koch_cameras.capture_loop import Backoff, CaptureLoop, Delivery, LinkState
 from koch_cameras.errors import CameraError
-from koch_cameras.frame import Encoding, Frame, TimeBase
+from koch_cameras.frame import CameraFrame, Encoding, TimeBase
 from koch_cameras.intrinsics import Intrinsics, load_intrinsics, save_intrinsics
 from koch_cameras.open_source import open_source
 from koch_cameras.source import FrameSource, Mode, Rotation, SourceConfig
-from koch_cameras.watch import Expectation, StreamReport, StreamWatch
+from koch_cameras.watch import CameraReport, Expectation, StreamWatch
 
 __all__ = [
     "Backoff",
     "CameraError",
+    "CameraFrame",
+    "CameraReport",
     "CaptureLoop",
     "Delivery",
     "Encoding",
     "Expectation",
-    "Frame",
     "FrameSource",
     "Intrinsics",
     "LinkState",
     "Mode",
     "Rotation",
     "SourceConfig",
-    "StreamReport",
     "StreamWatch",
     "TimeBase",
     "load_intrinsics",

@@ -25,7 +25,7 @@ from koch_cameras.errors import (
     StreamEndedError,
     StreamFormatError,
 )
-from koch_cameras.frame import Encoding, Frame, TimeBase, read_only
+from koch_cameras.frame import CameraFrame, Encoding, TimeBase, read_only
 from koch_cameras.image import jpeg_size
 from koch_cameras.mjpeg_http import public_url
 from koch_cameras.source import Mode, SourceConfig
@@ -48,7 +48,7 @@ class AvSource:
             SourceLostError: It cannot be opened.
             StreamFormatError: No video in it.
             ModeNotOfferedError: It has another size than asked for.
-            DepthFormatError: 16-bit grey pictures.
+            DepthFormatError: 16-bit grey images.
         """
         self._name = public_url(str(config.index_or_path))
         self._config = config
@@ -67,7 +67,7 @@ class AvSource:
         """See FrameSource."""
         return self._mode
 
-    def read(self) -> Frame:
+    def read(self) -> CameraFrame:
         """See FrameSource."""
         try:
             return next(self._frames)
@@ -86,7 +86,7 @@ class AvSource:
 
     def _open(self, options: dict[str, str] | None) -> Any:
         # nobuffer: the packets that FFmpeg reads to find out about the stream are dropped. Handed
-        # out later in one burst they would be old pictures with fresh stamps.
+        # out later in one burst they would be old images with fresh stamps.
         settings = {
             "rtsp_transport": "tcp",
             "fflags": "nobuffer",
@@ -105,7 +105,7 @@ class AvSource:
         if not self._container.streams.video:
             raise StreamFormatError(self._name, "there is no video in it")
         stream = self._container.streams.video[0]
-        stream.thread_type = "SLICE"  # frame threads would hold pictures back
+        stream.thread_type = "SLICE"  # frame threads would hold images back
         pixels = stream.codec_context.pix_fmt or ""
         if pixels.startswith(_DEPTH_FORMATS):
             raise DepthFormatError(f"camera {self._name}", pixels)
@@ -129,34 +129,34 @@ class AvSource:
             raise ModeNotOfferedError(self._name, self._config.wanted(), str(mode), [str(mode)])
         return mode
 
-    def _decode(self) -> Iterator[Frame]:
+    def _decode(self) -> Iterator[CameraFrame]:
         for packet in self._container.demux(self._stream):
             arrival_ns = time.monotonic_ns()
             if self._is_jpeg():
                 if packet.size:
                     yield self._jpeg_frame(packet, arrival_ns)
                 continue
-            for picture in packet.decode():
-                yield self._picture_frame(picture, arrival_ns)
+            for image in packet.decode():
+                yield self._image_frame(image, arrival_ns)
 
-    def _jpeg_frame(self, packet: Any, arrival_ns: int) -> Frame:
+    def _jpeg_frame(self, packet: Any, arrival_ns: int) -> CameraFrame:
         time_ns = self._stamp(packet.pts, arrival_ns)
         sequence = self._count()
         data = bytes(packet)
         size = jpeg_size(self._name, data)
         self._check_size(size)
-        return Frame(sequence, time_ns, TimeBase.MONOTONIC, Encoding.JPEG, *size, data)
+        return CameraFrame(sequence, time_ns, TimeBase.MONOTONIC, Encoding.JPEG, *size, data)
 
-    def _picture_frame(self, picture: Any, arrival_ns: int) -> Frame:
-        time_ns = self._stamp(picture.pts, arrival_ns)
+    def _image_frame(self, image: Any, arrival_ns: int) -> CameraFrame:
+        time_ns = self._stamp(image.pts, arrival_ns)
         sequence = self._count()
-        if picture.is_corrupt:
+        if image.is_corrupt:
             raise CorruptFrameError(self._name, "the decoder marked it")
-        size = (picture.width, picture.height)
+        size = (image.width, image.height)
         self._check_size(size)
-        pixels = np.ascontiguousarray(picture.to_ndarray(format="rgb24"))
+        pixels = np.ascontiguousarray(image.to_ndarray(format="rgb24"))
         data = read_only(pixels)
-        return Frame(sequence, time_ns, TimeBase.MONOTONIC, Encoding.RGB8, *size, data)
+        return CameraFrame(sequence, time_ns, TimeBase.MONOTONIC, Encoding.RGB8, *size, data)
 
     def _check_size(self, size: tuple[int, int]) -> None:
         if size != (self._mode.width, self._mode.height):
@@ -171,7 +171,7 @@ class AvSource:
         del pts
         return arrival_ns
 
-    def _at_end(self) -> Frame:
+    def _at_end(self) -> CameraFrame:
         raise SourceLostError(self._name, "the server ended the stream")
 
     def _translate(self, error: Exception) -> CameraError:
@@ -185,7 +185,7 @@ class AvSource:
 
 
 class FileSource(AvSource):
-    """A video file played at its own rate; its pictures are stamped when they were due."""
+    """A video file played at its own rate; its images are stamped when they were due."""
 
     def __init__(
         self,
@@ -193,13 +193,13 @@ class FileSource(AvSource):
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Open the file; the first picture is due at once.
+        """Open the file; the first image is due at once.
 
         Raises:
             DeviceNotFoundError: No such file.
             StreamFormatError: Not a video.
             ModeNotOfferedError: Size or rate differ from what is asked for.
-            DepthFormatError: 16-bit grey pictures.
+            DepthFormatError: 16-bit grey images.
         """
         self._now_ns = monotonic_ns
         self._sleep = sleep
@@ -228,7 +228,7 @@ class FileSource(AvSource):
         return super()._check(mode)
 
     def _stamp(self, pts: int | None, arrival_ns: int) -> int:
-        """Wait until picture number n is due, at start + n / rate."""
+        """Wait until image number n is due, at start + n / rate."""
         del pts, arrival_ns
         due_ns = self._start_ns + self._sequence * self._interval_ns
         wait_ns = due_ns - self._now_ns()
@@ -236,7 +236,7 @@ class FileSource(AvSource):
             self._sleep(wait_ns / 1e9)
         return due_ns
 
-    def _at_end(self) -> Frame:
+    def _at_end(self) -> CameraFrame:
         if not self._config.loop:
             raise StreamEndedError(self._name)
         self._container.close()

@@ -16,20 +16,21 @@ import numpy.typing as npt
 
 from koch_cameras.capture_loop import CaptureLoop
 from koch_cameras.errors import CalibrationDataError, CorruptFrameError, StreamEndedError
-from koch_cameras.frame import Frame
+from koch_cameras.frame import CameraFrame
 from koch_cameras.image import pixels
 from koch_cameras.intrinsics import save_intrinsics
 from koch_cameras.open_source import open_source
 from koch_cameras.rig_camera import find_camera
 from koch_cameras.source import SourceConfig
 from koch_core.errors import KochError
-from koch_core.terminal import CommandLine, Part, StatusLine, complain, say
+from koch_core.image import to_grey
+from koch_core.terminal import CommandLine, LinePart, StatusLine, complain, say
 from koch_rig.load import load_rig
 from koch_rig.model import default_rig
 from koch_rig.rig import Camera, ColorMode
 
 if TYPE_CHECKING:
-    from koch_cameras.calibration import IntrinsicSession, Verdict
+    from koch_cameras.calibration import IntrinsicSession, ViewVerdict
 
 _LOOK_INTERVAL_S = 0.2
 _SHADES = " .:*#"
@@ -64,8 +65,8 @@ def _run(arguments: argparse.Namespace) -> int:
     arguments.rig = default_rig(arguments.rig)
     camera = find_camera(load_rig(arguments.rig), arguments.name)
     session = IntrinsicSession(camera.name, (camera.width, camera.height), board)
-    pictures = _grey_pictures(camera, arguments.timeout, live=arguments.live)
-    _collect(session, pictures, arguments.views, arguments.seconds)
+    images = _grey_images(camera, arguments.timeout, live=arguments.live)
+    _collect(session, images, arguments.views, arguments.seconds)
     result = session.solve()
     path = arguments.output or _default_output(camera, arguments.rig)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,13 +83,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _collect(
     session: IntrinsicSession,
-    pictures: Iterator[npt.NDArray[np.uint8]],
+    images: Iterator[npt.NDArray[np.uint8]],
     views: int,
     seconds: float,
 ) -> None:
     """Take views until they suffice, the source ends, or time is up."""
     end_s, line = time.monotonic() + seconds, StatusLine()
-    for grey in pictures:
+    for grey in images:
         verdict = session.add(grey)
         lacks = session.missing(views)
         line.show(_progress(session, verdict, lacks))
@@ -101,38 +102,34 @@ def _collect(
     line.end()
 
 
-def _progress(session: IntrinsicSession, verdict: Verdict, lacks: list[str]) -> list[Part]:
+def _progress(session: IntrinsicSession, verdict: ViewVerdict, lacks: list[str]) -> list[LinePart]:
     """One line: the coverage map row by row, what just happened, and what is missing."""
     rows = [
         "".join(_SHADES[min(len(_SHADES) - 1, int(np.ceil(count / 8)))] for count in row)
         for row in session.coverage()
     ]
     return [
-        Part(f"[{'|'.join(rows)}]", 1),
-        Part(f"{session.views} views, {verdict.value}", 0, f"{session.views} views"),
-        *([Part(f"needs {'; '.join(lacks)}", 2, f"needs {lacks[0]}")] if lacks else []),
+        LinePart(f"[{'|'.join(rows)}]", 1),
+        LinePart(f"{session.views} views, {verdict.value}", 0, f"{session.views} views"),
+        *([LinePart(f"needs {'; '.join(lacks)}", 2, f"needs {lacks[0]}")] if lacks else []),
     ]
 
 
-def _grey_pictures(
+def _grey_images(
     camera: Camera, timeout_s: float, *, live: bool
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """Pictures as they are published, that is after rotation."""
-    import cv2
-
+    """Images as they are published, that is after rotation."""
     config = SourceConfig.from_rig(camera, timeout_s=timeout_s)
     for frame in _live(config) if live else _every(config):
         try:
-            picture = pixels(str(camera.source), frame, config.rotation, ColorMode.RGB)
+            image = pixels(str(camera.source), frame, config.rotation, ColorMode.RGB)
         except CorruptFrameError:
-            continue  # the next picture is as good
-        if picture.ndim == 3:
-            picture = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
-        yield picture
+            continue  # the next image is as good
+        yield to_grey(image)
 
 
-def _every(config: SourceConfig) -> Iterator[Frame]:
-    """All pictures of a file."""
+def _every(config: SourceConfig) -> Iterator[CameraFrame]:
+    """All images of a file."""
     source = open_source(config)
     try:
         while True:
@@ -146,8 +143,8 @@ def _every(config: SourceConfig) -> Iterator[Frame]:
         source.close()
 
 
-def _live(config: SourceConfig) -> Iterator[Frame]:
-    """The newest picture, a few times per second."""
+def _live(config: SourceConfig) -> Iterator[CameraFrame]:
+    """The newest image, a few times per second."""
     loop = CaptureLoop(lambda: open_source(config))
     loop.start()
     try:
@@ -159,7 +156,7 @@ def _live(config: SourceConfig) -> Iterator[Frame]:
             if delivery is None:
                 if state.ended:
                     return
-                raise CalibrationDataError(f"no picture: {state.error or 'the camera is silent'}")
+                raise CalibrationDataError(f"no image: {state.error or 'the camera is silent'}")
             yield delivery.frame
             time.sleep(_LOOK_INTERVAL_S)
     finally:
@@ -195,10 +192,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--square", type=float, default=32.0, help="square as measured [mm]")
     parser.add_argument("--marker", type=float, default=24.0, help="marker as measured [mm]")
     parser.add_argument(
-        "--every-picture",
+        "--every-image",
         dest="live",
         action="store_false",
-        help="look at each picture; for recorded files",
+        help="look at each image; for recorded files",
     )
     return parser
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from koch_cameras.errors import CameraError, CorruptFrameError, StreamEndedError
-from koch_cameras.frame import Frame
+from koch_cameras.frame import CameraFrame
 from koch_cameras.source import FrameSource, Mode
 
 _STEADY_S = 5.0
@@ -19,15 +19,15 @@ _STEADY_S = 5.0
 
 @dataclass(frozen=True)
 class Delivery:
-    """A picture in the slot.
+    """An image in the slot.
 
     Attributes:
-        frame: The picture.
+        frame: The image.
         arrival_ns: When it was handed over, CLOCK_MONOTONIC [ns].
         connection: Number of the connection it came by, from 1.
     """
 
-    frame: Frame
+    frame: CameraFrame
     arrival_ns: int
     connection: int
 
@@ -41,8 +41,8 @@ class LinkState:
         mode: What it gives, while connected.
         error: Why it is not connected, or "".
         connections: How often it was opened.
-        corrupt: Damaged pictures so far.
-        overwritten: Pictures that a newer one replaced before anyone took them.
+        corrupt: Damaged images so far.
+        overwritten: Images that a newer one replaced before anyone took them.
         ended: A file came to its end; nothing follows.
         fatal: The error that waiting cannot cure, if the source never opened.
     """
@@ -70,7 +70,7 @@ class Backoff:
 
 
 class CaptureLoop:
-    """Owns a source in one thread and keeps its newest picture (latest wins).
+    """Owns a source in one thread and keeps its newest image (latest wins).
 
     A dead thread is not silent: ``take`` raises what killed it.
     """
@@ -117,7 +117,7 @@ class CaptureLoop:
             return self._snapshot()
 
     def take(self, timeout_s: float) -> Delivery | None:
-        """Wait for a picture not taken before; None if none came in time.
+        """Wait for an image not taken before; None if none came in time.
 
         Raises:
             RuntimeError: The capture thread died of a bug.
@@ -189,7 +189,7 @@ class CaptureLoop:
             self._connected, self._mode, self._error = False, None, str(error)
             self._ended = isinstance(error, StreamEndedError)
             if not self._ended:
-                self._slot = None  # the end of a file is no loss: its last picture is still good
+                self._slot = None  # the end of a file is no loss: its last image is still good
             if not error.retry and not self._ended and self._connections == 0:
                 self._fatal = error
             state = self._snapshot()
@@ -205,7 +205,7 @@ class CaptureLoop:
         if first:
             self._tell(state, str(error))
 
-    def _deliver(self, frame: Frame) -> None:
+    def _deliver(self, frame: CameraFrame) -> None:
         delivery = Delivery(frame, self._now_ns(), self._connections)
         with self._condition:
             if self._slot is not None:

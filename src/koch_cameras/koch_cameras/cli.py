@@ -12,8 +12,8 @@ from pathlib import Path
 
 from koch_cameras import sheet
 from koch_cameras.errors import CameraError, CorruptFrameError
-from koch_cameras.frame import Frame
-from koch_cameras.image import pixels, save_image
+from koch_cameras.frame import CameraFrame
+from koch_cameras.image import pixels
 from koch_cameras.open_source import open_source
 from koch_cameras.rig_camera import find_camera
 from koch_cameras.source import FrameSource, SourceConfig
@@ -21,6 +21,7 @@ from koch_cameras.v4l2.device import Device
 from koch_cameras.v4l2.kernel import Kernel, LinuxKernel
 from koch_cameras.v4l2.listing import VideoNode, list_nodes
 from koch_core.errors import KochError
+from koch_core.image import save_image
 from koch_core.terminal import CommandLine, complain, say
 from koch_rig.load import load_rig
 from koch_rig.model import default_rig
@@ -130,14 +131,14 @@ def _grab(arguments: argparse.Namespace) -> int:
         frame = _newest_after(source, arguments.warmup)
     finally:
         source.close()
-    picture = pixels(str(camera.source), frame, config.rotation, ColorMode.RGB)
+    image = pixels(str(camera.source), frame, config.rotation, ColorMode.RGB)
     path = arguments.output or Path(f"{camera.name}.png")
-    save_image(path, picture)
-    say(f"{path}: {picture.shape[1]}x{picture.shape[0]} from {source.mode}")
+    save_image(path, image)
+    say(f"{path}: {image.shape[1]}x{image.shape[0]} from {source.mode}")
     return 0
 
 
-def _newest_after(source: FrameSource, warmup_s: float) -> Frame:
+def _newest_after(source: FrameSource, warmup_s: float) -> CameraFrame:
     """Read for a while first: the exposure of a camera that was just opened settles."""
     end_s = time.monotonic() + warmup_s
     damaged = 0
@@ -160,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     show = verbs.add_parser("show", help="one sheet with an image of every device (default)")
     _add_sheet_arguments(show)
     verbs.add_parser("list", help="devices, stable paths, modes, shared USB controllers")
-    grab = verbs.add_parser("grab", help="write one picture of a camera of the rig as PNG")
+    grab = verbs.add_parser("grab", help="write one image of a camera of the rig as PNG")
     grab.add_argument("name", help="name of the camera in the rig file")
     grab.add_argument("--rig", type=Path, metavar="FILE", help="rig file")
     grab.add_argument("--output", "-o", type=Path, help="file to write; NAME.png by default")

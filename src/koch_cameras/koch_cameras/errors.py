@@ -61,7 +61,7 @@ class NotACameraError(CameraError):
     def __init__(self, path: str, detail: str) -> None:
         super().__init__(
             f"camera {path}: {detail}. A camera often has two nodes and only the first gives "
-            "pictures; 'koch cameras list' shows which."
+            "images; 'koch cameras list' shows which."
         )
 
 
@@ -79,14 +79,14 @@ class ModeNotOfferedError(CameraError):
 
 
 class DepthFormatError(CameraError):
-    """A 16-bit depth picture came where a colour picture is expected."""
+    """A 16-bit depth image came where a colour image is expected."""
 
     retry = False
 
     def __init__(self, source: str, encoding: str) -> None:
         super().__init__(
-            f"{source}: gives {encoding}, a 16-bit depth or infrared picture; expected an 8-bit "
-            "colour or grey picture. Name the colour sensor's device or topic instead."
+            f"{source}: gives {encoding}, a 16-bit depth or infrared image; expected an 8-bit "
+            "colour or grey image. Name the colour sensor's device or topic instead."
         )
 
 
@@ -111,15 +111,14 @@ class SourceLostError(CameraError):
 
 
 class SourceStalledError(CameraError):
-    """The source is open but gives no picture."""
+    """The source is open but gives no image."""
 
     def __init__(self, source: str, silence_s: float) -> None:
         advice = "Check the cable: USB cameras stall on poor ones."
         if "://" in source:  # a server, perhaps the simulation's
             advice = busy_words() or "Does the server still run?"
         super().__init__(
-            f"camera {source}: no picture for {silence_s:.1f} s; expected a steady stream. "
-            f"{advice}"
+            f"camera {source}: no image for {silence_s:.1f} s; expected a steady stream. {advice}"
         )
 
 
@@ -164,18 +163,18 @@ class SourceConfigError(CameraError):
 
 
 class CorruptFrameError(CameraError):
-    """One picture is damaged; the stream goes on."""
+    """One image is damaged; the stream goes on."""
 
     def __init__(self, source: str, detail: str) -> None:
-        super().__init__(f"camera {source}: damaged picture dropped: {detail}.")
+        super().__init__(f"camera {source}: damaged image dropped: {detail}.")
 
 
 class FrameSizeError(CameraError):
-    """The stream changed its picture size."""
+    """The stream changed its image size."""
 
     def __init__(self, source: str, expected: tuple[int, int], got: tuple[int, int]) -> None:
         super().__init__(
-            f"camera {source}: picture size is {got[0]}x{got[1]}, expected "
+            f"camera {source}: image size is {got[0]}x{got[1]}, expected "
             f"{expected[0]}x{expected[1]}. Nothing is published until it is back; change the "
             "camera's settings or the rig file."
         )

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""One picture as it came from a source, with its acquisition time."""
+"""One image as it came from a source, with its acquisition time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 
 class Encoding(Enum):
-    """Layout of ``Frame.data``; the value is the name in sensor_msgs/image_encodings."""
+    """Layout of ``CameraFrame.data``; the value is the name in sensor_msgs/image_encodings."""
 
     JPEG = "jpeg"
     RGB8 = "rgb8"
@@ -24,7 +24,7 @@ class Encoding(Enum):
 
 
 class TimeBase(Enum):
-    """Which clock ``Frame.time_ns`` counts in."""
+    """Which clock ``CameraFrame.time_ns`` counts in."""
 
     MONOTONIC = "monotonic"
     """CLOCK_MONOTONIC of this computer: the kernel's buffer stamp, or the arrival."""
@@ -33,11 +33,11 @@ class TimeBase(Enum):
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
-    """One picture; immutable.
+class CameraFrame:
+    """One image; immutable.
 
     Attributes:
-        sequence: Counted by the source where it is made; a jump of n+1 means n lost pictures.
+        sequence: Counted by the source where it is made; a jump of n+1 means n lost images.
         time_ns: Acquisition time in [ns] of ``time_base``.
         time_base: Clock of ``time_ns``.
         encoding: Layout of ``data``.
@@ -59,12 +59,12 @@ class Frame:
 
     @property
     def jpeg(self) -> bytes | None:
-        """The JPEG bytes, or None for a decoded picture."""
+        """The JPEG bytes, or None for a decoded image."""
         return self.data if isinstance(self.data, bytes) else None
 
     @property
     def pixels(self) -> npt.NDArray[np.uint8] | None:
-        """The decoded picture, or None for JPEG."""
+        """The decoded image, or None for JPEG."""
         return None if isinstance(self.data, bytes) else self.data
 
 

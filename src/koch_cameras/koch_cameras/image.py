@@ -4,16 +4,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import cast
 
 import numpy as np
 import simplejpeg
 
 from koch_cameras.errors import CorruptFrameError
-from koch_cameras.frame import Encoding, Frame
+from koch_cameras.frame import CameraFrame, Encoding
 from koch_cameras.source import Rotation
-from koch_core.errors import DecodeError, KochError
+from koch_core.errors import DecodeError
 from koch_core.image import Image, decode_image, encode_jpeg, grey_eighth, image_size, is_png
 from koch_rig.rig import ColorMode
 
@@ -48,7 +47,7 @@ def jpeg_size(source: str, data: bytes) -> tuple[int, int]:
     return width, height
 
 
-def compressed(source: str, frame: Frame, rotation: Rotation, quality: int) -> bytes:
+def compressed(source: str, frame: CameraFrame, rotation: Rotation, quality: int) -> bytes:
     """JPEG bytes to publish.
 
     A JPEG frame without rotation is handed on untouched. A rotated one is decoded, turned and
@@ -69,7 +68,7 @@ def compressed(source: str, frame: Frame, rotation: Rotation, quality: int) -> b
     return encode_jpeg(pixels(source, frame, rotation, ColorMode.RGB), quality)
 
 
-def pixels(source: str, frame: Frame, rotation: Rotation, color_mode: ColorMode) -> Image:
+def pixels(source: str, frame: CameraFrame, rotation: Rotation, color_mode: ColorMode) -> Image:
     """Decoded image: uint8, (H, W, 3) in the order of ``color_mode``, or (H, W) for grey.
 
     Raises:
@@ -82,7 +81,7 @@ def pixels(source: str, frame: Frame, rotation: Rotation, color_mode: ColorMode)
     return np.rot90(image, _QUARTER_TURNS[rotation])
 
 
-def thumbnail(source: str, frame: Frame) -> Image:
+def thumbnail(source: str, frame: CameraFrame) -> Image:
     """Small grey image for the watch; a damaged JPEG raises CorruptFrameError."""
     if frame.jpeg is not None:
         try:
@@ -98,7 +97,7 @@ def thumbnail(source: str, frame: Frame) -> Image:
     return data[::8, ::8] if data.ndim == 2 else data[::8, ::8, 1]
 
 
-def _raw_pixels(source: str, frame: Frame, color_mode: ColorMode) -> Image:
+def _raw_pixels(source: str, frame: CameraFrame, color_mode: ColorMode) -> Image:
     data = frame.pixels
     assert data is not None
     if frame.encoding is Encoding.MONO8:
@@ -114,24 +113,6 @@ def _raw_pixels(source: str, frame: Frame, color_mode: ColorMode) -> Image:
     return rgb if color_mode is ColorMode.RGB else rgb[:, :, ::-1]
 
 
-def save_image(path: Path, image: Image) -> None:
-    """Write an image; the ending of the name chooses the format.
-
-    Raises:
-        KochError: The ending names no image format.
-    """
-    import cv2  # a quarter of a second, which the other subcommands do not need
-
-    order = image if image.ndim == 2 else image[:, :, ::-1]
-    try:
-        done, data = cv2.imencode(path.suffix or ".png", order)
-    except cv2.error:
-        done = False
-    if not done:
-        raise KochError(f"{path}: got a kind of image that cannot be written, expected .png")
-    path.write_bytes(data.tobytes())
-
-
 def _decoded(source: str, data: bytes, color_mode: ColorMode) -> Image:
     try:
         return decode_image(data, bgr=color_mode is ColorMode.BGR)
@@ -139,7 +120,7 @@ def _decoded(source: str, data: bytes, color_mode: ColorMode) -> Image:
         raise CorruptFrameError(source, exc.why) from exc
 
 
-def _encode_raw(frame: Frame, quality: int) -> bytes:
+def _encode_raw(frame: CameraFrame, quality: int) -> bytes:
     """Encode a raw frame without rotation; YUV layouts skip the way over RGB."""
     pixels = frame.pixels
     assert pixels is not None
@@ -152,7 +133,7 @@ def _encode_raw(frame: Frame, quality: int) -> bytes:
 
 
 def _yuv_planes(encoding: Encoding, pixels: Image) -> tuple[Image, Image, Image]:
-    """Split a YUV picture into contiguous Y, U, V planes.
+    """Split a YUV image into contiguous Y, U, V planes.
 
     4:2:2 layouts give (H, W), (H, W/2), (H, W/2); NV12 gives (H, W), (H/2, W/2), (H/2, W/2).
     """

@@ -21,7 +21,7 @@ _MODELS = {"plumb_bob": (5,), "rational_polynomial": (8,), "equidistant": (4,)}
 
 @dataclass(frozen=True, eq=False)
 class Intrinsics:
-    """Calibration of one camera at one picture size, after rotation.
+    """Calibration of one camera at one image size, after rotation.
 
     Attributes:
         name: Camera name.
@@ -103,7 +103,7 @@ class Intrinsics:
         )
 
     def scaled_to(self, width: int, height: int) -> Intrinsics:
-        """The same camera with its picture scaled to another size.
+        """The same camera with its image scaled to another size.
 
         The principal point moves by (c + 1/2) * s - 1/2, since pixel *edges* scale.
 
@@ -116,7 +116,7 @@ class Intrinsics:
         if abs(scale_x / scale_y - 1.0) > _ASPECT_TOLERANCE:
             raise IntrinsicsError(
                 self.name,
-                f"made at {self.width}x{self.height}, the picture is {width}x{height}: another "
+                f"made at {self.width}x{self.height}, the image is {width}x{height}: another "
                 "aspect ratio means an unknown crop",
             )
         scaling = np.array(

@@ -21,9 +21,15 @@ from koch_cameras.errors import (
     StreamFormatError,
     UnsupportedSourceError,
 )
-from koch_cameras.frame import Encoding, Frame, TimeBase
+from koch_cameras.frame import CameraFrame, Encoding, TimeBase
 from koch_cameras.image import jpeg_size
-from koch_cameras.multipart import ByteStream, MultipartReader, Part, boundary_of, timestamp_ns
+from koch_cameras.multipart import (
+    ByteStream,
+    MultipartPart,
+    MultipartReader,
+    boundary_of,
+    timestamp_ns,
+)
 from koch_cameras.source import Mode, SourceConfig
 
 _REDIRECTS = 3
@@ -38,18 +44,18 @@ class NotMultipartError(StreamFormatError):
 class MjpegHttpSource:
     """An open multipart/x-mixed-replace stream.
 
-    The time of a picture is the part's X-Timestamp (seconds with fraction, on the server's clock);
+    The time of an image is the part's X-Timestamp (seconds with fraction, on the server's clock);
     without one, it is the arrival of the part's last byte.
     """
 
     def __init__(self, config: SourceConfig) -> None:
-        """Connect and read the first whole picture, which tells the size.
+        """Connect and read the first whole image, which tells the size.
 
         Raises:
             SourceLostError: No connection, or an HTTP error.
             SourceStalledError: The server is silent.
             NotMultipartError: Something else than a multipart stream.
-            ModeNotOfferedError: The pictures have another size than asked for.
+            ModeNotOfferedError: The images have another size than asked for.
         """
         self._name = public_url(str(config.index_or_path))
         self._timeout_s = config.timeout_s
@@ -65,7 +71,7 @@ class MjpegHttpSource:
                 raise NotMultipartError(self._name, f"the server sends {kind or 'no type'!r}")
             stream = ByteStream(self._name, self._receive)
             self._reader = MultipartReader(self._name, boundary, stream)
-            self._first: Frame | None = self._first_frame()
+            self._first: CameraFrame | None = self._first_frame()
         except BaseException:
             self.close()
             raise
@@ -81,7 +87,7 @@ class MjpegHttpSource:
         """See FrameSource."""
         return self._mode
 
-    def read(self) -> Frame:
+    def read(self) -> CameraFrame:
         """See FrameSource."""
         if self._first is not None:
             frame, self._first = self._first, None
@@ -97,21 +103,21 @@ class MjpegHttpSource:
         self._response.close()
         self._connection.close()
 
-    def _first_frame(self) -> Frame:
-        """A server may start in the middle of a picture, so damage is forgiven here."""
+    def _first_frame(self) -> CameraFrame:
+        """A server may start in the middle of an image, so damage is forgiven here."""
         for _ in range(_UNUSABLE_PARTS):
             with contextlib.suppress(CorruptFrameError):
                 return self._next()
         raise StreamFormatError(self._name, f"{_UNUSABLE_PARTS} parts without a whole JPEG")
 
-    def _next(self) -> Frame:
+    def _next(self) -> CameraFrame:
         self._deadline_s = time.monotonic() + self._timeout_s
-        part: Part = self._reader.next_part()
+        part: MultipartPart = self._reader.next_part()
         arrival_ns = time.monotonic_ns()
         sequence, self._sequence = self._sequence, self._sequence + 1
         width, height = jpeg_size(self._name, part.body)
         server_ns = timestamp_ns(part.headers.get("x-timestamp"))
-        return Frame(
+        return CameraFrame(
             sequence,
             arrival_ns if server_ns is None else server_ns,
             TimeBase.MONOTONIC if server_ns is None else TimeBase.SERVER,
@@ -187,7 +193,7 @@ def _request(connection: http.client.HTTPConnection, url: str) -> http.client.HT
         headers["Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
     connection.connect()
     # A server that vanishes without a word (power cut) is noticed by the deadline; keep-alive
-    # probes free the socket of one that merely pauses between pictures.
+    # probes free the socket of one that merely pauses between images.
     connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
     connection.request("GET", target, headers=headers)

@@ -21,7 +21,7 @@ _MAX_PART_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
-class Part:
+class MultipartPart:
     """One part: header names in lower case, and the body."""
 
     headers: Mapping[str, str]
@@ -98,7 +98,7 @@ class MultipartReader:
         self._marker = b"--" + boundary.encode("latin-1").removeprefix(b"--")
         self._stream = stream
 
-    def next_part(self) -> Part:
+    def next_part(self) -> MultipartPart:
         """Wait for the next part.
 
         Raises:
@@ -114,10 +114,10 @@ class MultipartReader:
             raise StreamFormatError(self._source, f"a part of {length} bytes")
         else:
             body = self._stream.exactly(length)
-        return Part(headers, body)
+        return MultipartPart(headers, body)
 
     def _skip_to_boundary(self) -> None:
-        """A Content-Length that was too small leaves a rest of the picture, skipped as well."""
+        """A Content-Length that was too small leaves a rest of the image, skipped as well."""
         skipped = 0
         while skipped <= _MAX_PART_BYTES:
             text = self._stream.line(_MAX_PART_BYTES)

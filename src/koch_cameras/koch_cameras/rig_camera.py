@@ -51,7 +51,7 @@ def find_camera(rig: Rig, name: str) -> Camera:
 
 
 def intrinsics_of(camera: Camera) -> Intrinsics | None:
-    """Intrinsics at the camera's picture size: from the file, from a simulated lens, or None.
+    """Intrinsics at the camera's image size: from the file, from a simulated lens, or None.
 
     Raises:
         IntrinsicsError: The file named in the rig cannot be used.
@@ -70,7 +70,7 @@ def expectation_of(rig: Rig, camera: Camera, settings: WatchSettings) -> Expecta
     return Expectation(
         fps=camera.fps,
         max_age_s=_DEFAULT_MAX_AGE_S if stream is None else stream.max_age_s,
-        # A renderer has no sensor noise: a still scene gives identical pictures.
+        # A renderer has no sensor noise: a still scene gives identical images.
         frozen_after_s=0.0 if rig.simulation is not None else settings.frozen_after_s,
         max_latency_s=settings.max_latency_s,
     )

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_cameras.errors import CameraError
-from koch_cameras.frame import Frame
-from koch_cameras.image import pixels, save_image
+from koch_cameras.frame import CameraFrame
+from koch_cameras.image import pixels
 from koch_cameras.source import FrameSource, SourceConfig
 from koch_cameras.v4l2.listing import VideoNode
+from koch_core.image import save_image
 from koch_rig.rig import Camera, ColorMode
 
 TILE_WIDTH, TILE_HEIGHT, LABEL_HEIGHT = 480, 360, 56
@@ -50,7 +51,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class ShownCamera:
     """What came of a candidate: an image, RGB uint8 (H, W, 3), or why there is none."""
 
     candidate: Candidate
@@ -80,8 +81,8 @@ def _is_same(source: int | str, device: str) -> bool:
 def look_through(
     wanted: Iterable[Candidate],
     open_one: Callable[[SourceConfig], FrameSource],
-    newest: Callable[[FrameSource], Frame],
-) -> list[Shown]:
+    newest: Callable[[FrameSource], CameraFrame],
+) -> list[ShownCamera]:
     """Take an image of each, one after the other: two at once may be too much for a USB bus."""
     shown = []
     for candidate in wanted:
@@ -94,13 +95,13 @@ def look_through(
             image = pixels(candidate.place, frame, candidate.config.rotation, ColorMode.RGB)
             if image.ndim == 2:
                 image = np.repeat(image[:, :, None], 3, axis=2)
-            shown.append(Shown(candidate, image))
+            shown.append(ShownCamera(candidate, image))
         except CameraError as exc:
-            shown.append(Shown(candidate, None, str(exc)))
+            shown.append(ShownCamera(candidate, None, str(exc)))
     return shown
 
 
-def draw(shown: Sequence[Shown], path: Path) -> None:
+def draw(shown: Sequence[ShownCamera], path: Path) -> None:
     """Write the sheet.
 
     Raises:
@@ -113,7 +114,7 @@ def draw(shown: Sequence[Shown], path: Path) -> None:
     save_image(path, np.vstack(rows))
 
 
-def _tile(item: Shown) -> Image:
+def _tile(item: ShownCamera) -> Image:
     tile = np.full((TILE_HEIGHT + LABEL_HEIGHT, TILE_WIDTH, 3), 255, np.uint8)
     place = item.candidate.place
     short = place if len(place) < _LETTERS else f"...{place[3 - _LETTERS :]}"

@@ -9,7 +9,7 @@ from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Protocol
 
 from koch_cameras.errors import SourceConfigError
-from koch_cameras.frame import Frame
+from koch_cameras.frame import CameraFrame
 from koch_rig.rig import ColorMode
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Rotation(IntEnum):
-    """Clockwise rotation in [deg] from the sensor's picture to the published one."""
+    """Clockwise rotation in [deg] from the sensor's image to the published one."""
 
     NONE = 0
     CLOCKWISE = 90
@@ -47,8 +47,8 @@ class SourceConfig:
         index_or_path: OpenCV-style index, device path, file, or URL.
         width: Columns in [px] *after* rotation, as in LeRobot; None takes what comes.
         height: Rows in [px] *after* rotation; None takes what comes.
-        fps: Pictures per second; None takes what comes.
-        color_mode: Channel order of decoded pictures.
+        fps: Images per second; None takes what comes.
+        color_mode: Channel order of decoded images.
         rotation: Clockwise rotation in [deg]: 0, 90, 180, -90.
         fourcc: Pixel format to ask a device for, such as "MJPG"; None prefers MJPG, then YUYV.
         loop: Files start again at their end.
@@ -138,15 +138,15 @@ class FrameSource(Protocol):
         """What the source really gives."""
         ...
 
-    def read(self) -> Frame:
-        """Wait for the next picture.
+    def read(self) -> CameraFrame:
+        """Wait for the next image.
 
         Raises:
-            CorruptFrameError: This picture is damaged; call again.
+            CorruptFrameError: This image is damaged; call again.
             SourceStalledError: Nothing came within the configured time.
             SourceLostError: Unplugged or disconnected.
             StreamEndedError: A file is at its end.
-            FrameSizeError: The picture size changed.
+            FrameSizeError: The image size changed.
         """
         ...
 

@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""From acquisition times to ROS header stamps, and the gate that keeps old pictures out."""
+"""From acquisition times to ROS header stamps, and the gate that keeps old images out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from koch_cameras.frame import Frame, TimeBase
+from koch_cameras.frame import CameraFrame, TimeBase
 
 _OTHER_EPOCH_NS = 86_400 * 1_000_000_000
 """A server clock that is a day off counts from another epoch (mjpg-streamer sends the uptime)."""
@@ -24,17 +24,17 @@ class Stamp:
 
 
 def ros_stamp(
-    frame: Frame, *, arrival_ns: int, monotonic_ns: int, ros_now_ns: int, sim_time: bool
+    frame: CameraFrame, *, arrival_ns: int, monotonic_ns: int, ros_now_ns: int, sim_time: bool
 ) -> Stamp:
     """Map a frame's acquisition time to ROS time.
 
     A monotonic time is carried over by its age, so that a step of the system clock moves the
-    pictures after it and no others. A server's time is passed through: it counts on the same clock
+    images after it and no others. A server's time is passed through: it counts on the same clock
     as ours (Unix, or simulation time). If ours is the system clock and the server's is more than
     a day off, the server counts from another epoch and the arrival is taken instead.
 
     Args:
-        frame: The picture.
+        frame: The image.
         arrival_ns: When it was handed over, CLOCK_MONOTONIC [ns].
         monotonic_ns: CLOCK_MONOTONIC now [ns].
         ros_now_ns: ROS time now [ns].
@@ -48,10 +48,10 @@ def ros_stamp(
 
 
 class FrameGate:
-    """Lets a picture pass only if it is newer than every one before.
+    """Lets an image pass only if it is newer than every one before.
 
-    Servers send the picture they hold to each new client. With a stamp it is refused because the
-    stamp is old; without one it would look fresh, so the first picture of a new connection is
+    Servers send the image they hold to each new client. With a stamp it is refused because the
+    stamp is old; without one it would look fresh, so the first image of a new connection is
     also refused if it has the bytes of the last one.
     """
 
@@ -61,14 +61,14 @@ class FrameGate:
         self._connection = -1
         self.refused = 0
 
-    def passes(self, frame: Frame, stamp: Stamp, ros_now_ns: int, connection: int) -> bool:
-        """Decide on one picture.
+    def passes(self, frame: CameraFrame, stamp: Stamp, ros_now_ns: int, connection: int) -> bool:
+        """Decide on one image.
 
         Args:
-            frame: The picture.
+            frame: The image.
             stamp: Its header stamp.
             ros_now_ns: ROS time now [ns]; far behind the last stamp means a restarted clock.
-            connection: Number of the connection the picture came by.
+            connection: Number of the connection the image came by.
         """
         first = connection != self._connection and self._connection >= 0
         self._connection = connection

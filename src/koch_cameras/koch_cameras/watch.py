@@ -12,11 +12,11 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from koch_cameras.frame import Frame
+from koch_cameras.frame import CameraFrame
 
 _WINDOW_S = 5.0
 _BLACK_LEVEL = 8.0
-"""Mean grey level of 255 below which a picture counts as black: the noise of a covered lens."""
+"""Mean grey level of 255 below which an image counts as black: the noise of a covered lens."""
 _BLACK_SPREAD = 4.0
 """A dark but real scene has more contrast than this standard deviation."""
 _FLAT_SPREAD = 1.0
@@ -28,7 +28,7 @@ _DAMAGE_COUNT = 3
 """One image damaged by chance is dropped and makes no fault."""
 
 
-class Light(IntEnum):
+class DiagnosticLevel(IntEnum):
     """Levels of diagnostic_msgs/DiagnosticStatus."""
 
     OK = 0
@@ -44,7 +44,7 @@ class Expectation:
     Attributes:
         fps: Nominal rate [Hz], or None if unknown.
         max_age_s: A gap above this is an error [s].
-        frozen_after_s: Identical pictures for so long are a frozen camera [s]; 0 = not watched.
+        frozen_after_s: Identical images for so long are a frozen camera [s]; 0 = not watched.
         max_latency_s: Latency above this is a warning [s].
     """
 
@@ -55,7 +55,7 @@ class Expectation:
 
 
 @dataclass(frozen=True)
-class Fault:
+class ImageFault:
     """Why images are unusable.
 
     Attributes:
@@ -68,10 +68,10 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class StreamReport:
+class CameraReport:
     """Health over the last seconds, ready for /diagnostics; NaN where nothing was measured."""
 
-    light: Light
+    light: DiagnosticLevel
     reasons: tuple[str, ...]
     rate_hz: float
     jitter_s: float
@@ -92,16 +92,16 @@ class StreamReport:
 
 
 class StreamWatch:
-    """Collects facts picture by picture; ``report`` is called about once a second."""
+    """Collects facts image by image; ``report`` is called about once a second."""
 
     def __init__(self, expectation: Expectation) -> None:
         self._expected = expectation
         self._stamps: deque[int] = deque()
         self._latencies: deque[float] = deque()
-        self._last: Frame | None = None
+        self._last: CameraFrame | None = None
         self._changed_ns: int | None = None
         self._connection = 0
-        self._blank: Fault | None = None
+        self._blank: ImageFault | None = None
         self._seen_ns = 0  # stamp of the last image known to show something
         self._looks: deque[tuple[int, int, bool]] = deque()  # monotonic, first stamp, damaged
         self._last_arrival_ns: int | None = None
@@ -109,12 +109,18 @@ class StreamWatch:
         self.frames = 0
 
     def add(
-        self, frame: Frame, *, stamp_ns: int, arrival_ns: int, latency_s: float, connection: int
+        self,
+        frame: CameraFrame,
+        *,
+        stamp_ns: int,
+        arrival_ns: int,
+        latency_s: float,
+        connection: int,
     ) -> None:
-        """Count a picture.
+        """Count an image.
 
         Args:
-            frame: The picture.
+            frame: The image.
             stamp_ns: Acquisition in ROS time [ns].
             arrival_ns: Hand-over, CLOCK_MONOTONIC [ns].
             latency_s: Publication minus acquisition [s].
@@ -122,7 +128,7 @@ class StreamWatch:
         """
         if self._last is not None and connection == self._connection:
             self.lost += max(0, frame.sequence - self._last.sequence - 1)
-        if self._last is None or not same_picture(frame, self._last):
+        if self._last is None or not same_image(frame, self._last):
             self._changed_ns = stamp_ns
         if self._stamps and stamp_ns <= self._stamps[-1]:  # the clock restarted
             self._stamps.clear()
@@ -142,14 +148,14 @@ class StreamWatch:
         self._looks.append((self._last_arrival_ns or 0, self._next_ns, False))
         mean, spread = float(thumbnail.mean()), float(thumbnail.std())
         if mean < _BLACK_LEVEL and spread < _BLACK_SPREAD:
-            reason = "pictures are black (lens cap? exposure?)"
+            reason = "images are black (lens cap? exposure?)"
         elif spread < _FLAT_SPREAD:
-            reason = f"pictures are one colour, grey level {mean:.0f} (sensor? lens covered?)"
+            reason = f"images are one colour, grey level {mean:.0f} (sensor? lens covered?)"
         else:
             self._blank, self._seen_ns = None, self._next_ns
             return
         # Any image after the last one that showed something may have been the first.
-        self._blank = self._blank or Fault(self._seen_ns, reason)
+        self._blank = self._blank or ImageFault(self._seen_ns, reason)
 
     def damaged(self, count: int, monotonic_ns: int) -> None:
         """Count images that are damaged and were not published; CLOCK_MONOTONIC [ns]."""
@@ -172,17 +178,17 @@ class StreamWatch:
         stamps = [stamp for _, stamp, damaged in looks if damaged]
         return len(stamps), len(stamps) / max(1, len(looks)), min(stamps, default=0)
 
-    def fault(self, monotonic_ns: int) -> Fault | None:
+    def fault(self, monotonic_ns: int) -> ImageFault | None:
         """Why images are unusable now, None while they are usable: the rule for all readers."""
         if self._blank is not None:
             return self._blank
         longest_s, frozen_s = self._expected.frozen_after_s, self._frozen_s()
         if longest_s and frozen_s >= longest_s and self._changed_ns is not None:
             # The image that did not change any more was real when it was taken.
-            return Fault(self._changed_ns + 1, f"frozen: same picture for {frozen_s:.1f} s")
+            return ImageFault(self._changed_ns + 1, f"frozen: same image for {frozen_s:.1f} s")
         count, fraction, since_ns = self._damage(monotonic_ns)
         if count >= _DAMAGE_COUNT and fraction >= _DAMAGE_FRACTION:
-            return Fault(since_ns, f"{fraction:.0%} of the pictures are damaged (cable? USB?)")
+            return ImageFault(since_ns, f"{fraction:.0%} of the images are damaged (cable? USB?)")
         return None
 
     def _frozen_s(self) -> float:
@@ -191,7 +197,7 @@ class StreamWatch:
             return 0.0
         return (self._stamps[-1] - self._changed_ns) / 1e9
 
-    def report(self, monotonic_ns: int) -> StreamReport:
+    def report(self, monotonic_ns: int) -> CameraReport:
         """Health now; ``monotonic_ns`` is CLOCK_MONOTONIC [ns]."""
         stamps = np.array(self._stamps, dtype=np.int64)
         gaps_s = np.diff(stamps) / 1e9
@@ -199,8 +205,8 @@ class StreamWatch:
         age_s = math.nan
         if self._last_arrival_ns is not None:
             age_s = (monotonic_ns - self._last_arrival_ns) / 1e9
-        draft = StreamReport(
-            light=Light.OK,
+        draft = CameraReport(
+            light=DiagnosticLevel.OK,
             reasons=(),
             rate_hz=float(1.0 / gaps_s.mean()) if measured else math.nan,
             jitter_s=float(gaps_s.std()) if measured else math.nan,
@@ -216,35 +222,40 @@ class StreamWatch:
         )
         return self._judge(draft, self.fault(monotonic_ns))
 
-    def _judge(self, draft: StreamReport, fault: Fault | None) -> StreamReport:
+    def _judge(self, draft: CameraReport, fault: ImageFault | None) -> CameraReport:
         """Put the light and the reasons on, worst first."""
         expected = self._expected
-        findings: list[tuple[Light, str]] = []
+        findings: list[tuple[DiagnosticLevel, str]] = []
         if draft.frames == 0:
-            findings.append((Light.ERROR, "no picture yet"))
+            findings.append((DiagnosticLevel.ERROR, "no image yet"))
         elif draft.age_s > expected.max_age_s:
-            findings.append((Light.ERROR, f"no picture for {draft.age_s:.1f} s"))
+            findings.append((DiagnosticLevel.ERROR, f"no image for {draft.age_s:.1f} s"))
         if fault is not None:
-            findings.append((Light.ERROR, fault.reason))
+            findings.append((DiagnosticLevel.ERROR, fault.reason))
         elif draft.damaged_fraction > 0.0:
-            findings.append((Light.WARN, f"{draft.damaged_fraction:.0%} of the pictures damaged"))
+            findings.append(
+                (DiagnosticLevel.WARN, f"{draft.damaged_fraction:.0%} of the images damaged")
+            )
         if expected.fps and draft.rate_hz < 0.9 * expected.fps:
             findings.append(
-                (Light.WARN, f"{draft.rate_hz:.1f} fps, expected {expected.fps:g} (light? USB?)")
+                (
+                    DiagnosticLevel.WARN,
+                    f"{draft.rate_hz:.1f} fps, expected {expected.fps:g} (light? USB?)",
+                )
             )
         if draft.max_gap_s > expected.max_age_s:
-            findings.append((Light.WARN, f"gap of {draft.max_gap_s:.2f} s"))
+            findings.append((DiagnosticLevel.WARN, f"gap of {draft.max_gap_s:.2f} s"))
         if draft.max_latency_s > expected.max_latency_s:
-            findings.append((Light.WARN, f"latency up to {draft.max_latency_s:.2f} s"))
+            findings.append((DiagnosticLevel.WARN, f"latency up to {draft.max_latency_s:.2f} s"))
         elif self._latencies and min(self._latencies) < -0.05:
-            findings.append((Light.WARN, "stamps lie in the future (server's clock?)"))
+            findings.append((DiagnosticLevel.WARN, "stamps lie in the future (server's clock?)"))
         findings.sort(key=lambda item: -item[0])
-        light = findings[0][0] if findings else Light.OK
+        light = findings[0][0] if findings else DiagnosticLevel.OK
         return replace(draft, light=light, reasons=tuple(text for _, text in findings))
 
 
-def same_picture(one: Frame, other: Frame) -> bool:
-    """Identical content; comparing moving pictures ends at the first difference."""
+def same_image(one: CameraFrame, other: CameraFrame) -> bool:
+    """Identical content; comparing moving images ends at the first difference."""
     if isinstance(one.data, bytes) and isinstance(other.data, bytes):
         return one.data == other.data
     if isinstance(one.data, bytes) or isinstance(other.data, bytes):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Test pictures, an MJPEG server that misbehaves on demand, and a kernel with a fake camera."""
+"""Test images, an MJPEG server that misbehaves on demand, and a kernel with a fake camera."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ import pytest
 import simplejpeg
 
 
-def picture(index: int, width: int = 64, height: int = 48) -> np.ndarray:
-    """A smooth RGB picture that differs with the index."""
+def image(index: int, width: int = 64, height: int = 48) -> np.ndarray:
+    """A smooth RGB image that differs with the index."""
     y, x = np.mgrid[0:height, 0:width]
     red = (x * 255 // width + 7 * index) % 256
     return np.stack([red, y * 255 // height, np.full_like(x, 60)], axis=2).astype(np.uint8)
 
 
 def jpeg(index: int, width: int = 64, height: int = 48) -> bytes:
-    """The picture as JPEG."""
-    return simplejpeg.encode_jpeg(picture(index, width, height), quality=90)
+    """The image as JPEG."""
+    return simplejpeg.encode_jpeg(image(index, width, height), quality=90)
 
 
-@pytest.fixture(name="picture")
-def picture_fixture() -> Callable[..., np.ndarray]:
-    """Make a picture."""
-    return picture
+@pytest.fixture(name="image")
+def image_fixture() -> Callable[..., np.ndarray]:
+    """Make an image."""
+    return image
 
 
 def read_many(source: object, count: int) -> None:
-    """Read pictures until one raises."""
+    """Read images until one raises."""
     for _ in range(count):
         source.read()
 
 
 @pytest.fixture(name="read_many")
 def read_many_fixture() -> Callable[..., None]:
-    """Read several pictures."""
+    """Read several images."""
     return read_many
 
 

@@ -38,15 +38,15 @@ def write_mjpeg_avi(path: Path, packets: list[bytes], fps: int = 30) -> Path:
     return path
 
 
-def write_h264(path: Path, pictures: list[np.ndarray], fps: int = 30, gop: int = 12) -> Path:
+def write_h264(path: Path, images: list[np.ndarray], fps: int = 30, gop: int = 12) -> Path:
     """Encode as H.264 without delay."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(
             "libx264", rate=fps, options={"tune": "zerolatency", "g": str(gop)}
         )
-        stream.height, stream.width = pictures[0].shape[:2]
+        stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = "yuv420p"
-        for array in pictures:
+        for array in images:
             frame = av.VideoFrame.from_ndarray(array, "rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -99,13 +99,13 @@ def test_bare_packet_file_takes_the_rate_of_the_rig(tmp_path, jpeg):
     np.testing.assert_allclose(np.diff(times), 1e9 / 15, rtol=1e-6)
 
 
-def test_h264_is_decoded_to_rgb(tmp_path, picture):
-    pictures = [picture(index) for index in range(3)]
-    source = play(write_h264(tmp_path / "a.mp4", pictures))
+def test_h264_is_decoded_to_rgb(tmp_path, image):
+    images = [image(index) for index in range(3)]
+    source = play(write_h264(tmp_path / "a.mp4", images))
     frame = source.read()
     assert frame.encoding is Encoding.RGB8
     assert frame.pixels.shape == (48, 64, 3)
-    assert np.abs(frame.pixels.astype(int) - pictures[0]).mean() < 12
+    assert np.abs(frame.pixels.astype(int) - images[0]).mean() < 12
     assert not frame.pixels.flags.writeable
 
 
@@ -147,8 +147,8 @@ def test_16_bit_file_is_refused_as_depth(tmp_path):
         open_source(SourceConfig(str(path)))
 
 
-def test_http_stream_that_is_not_multipart_goes_to_ffmpeg(tmp_path, picture):
-    write_h264(tmp_path / "a.ts", [picture(index) for index in range(300)], gop=5)
+def test_http_stream_that_is_not_multipart_goes_to_ffmpeg(tmp_path, image):
+    write_h264(tmp_path / "a.ts", [image(index) for index in range(300)], gop=5)
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args: object) -> None:

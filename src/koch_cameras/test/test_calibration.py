@@ -12,7 +12,7 @@ import pytest
 
 cv2 = pytest.importorskip("cv2")
 
-from koch_cameras.calibration import Board, IntrinsicSession, Verdict, board_pdf  # noqa: E402
+from koch_cameras.calibration import Board, IntrinsicSession, ViewVerdict, board_pdf  # noqa: E402
 from koch_cameras.errors import CalibrationDataError  # noqa: E402
 
 SIZE = (640, 480)
@@ -21,7 +21,7 @@ D = np.array([-0.25, 0.08, 0.001, -0.0015, 0.0])
 
 
 def render(board: Board, rotation: tuple, position: tuple) -> np.ndarray:
-    """Exact picture of the board by a camera with K and D: each pixel is traced back."""
+    """Exact image of the board by a camera with K and D: each pixel is traced back."""
     per_square = 64
     texture = board.image(per_square)
     x, y = np.meshgrid(np.arange(SIZE[0]), np.arange(SIZE[1]))
@@ -33,12 +33,12 @@ def render(board: Board, rotation: tuple, position: tuple) -> np.ndarray:
     metres = on_board[:, :2] / on_board[:, 2:]
     where = (metres / board.square_m * per_square - 0.5).astype(np.float32)
     where = where.reshape(SIZE[1], SIZE[0], 2)
-    picture = cv2.remap(texture, where[..., 0], where[..., 1], cv2.INTER_AREA, borderValue=200)
-    return cv2.GaussianBlur(picture, (3, 3), 0.7)
+    image = cv2.remap(texture, where[..., 0], where[..., 1], cv2.INTER_AREA, borderValue=200)
+    return cv2.GaussianBlur(image, (3, 3), 0.7)
 
 
 def poses() -> list[tuple[tuple, tuple]]:
-    """Tilted views that cover the picture; the board's origin is its top left corner."""
+    """Tilted views that cover the image; the board's origin is its top left corner."""
     rng = np.random.default_rng(4)
     found = []
     for across in (-0.24, -0.13, -0.02):
@@ -53,7 +53,7 @@ def session() -> IntrinsicSession:
     board = Board()
     item = IntrinsicSession("above", SIZE, board)
     verdicts = [item.add(render(board, *pose)) for pose in poses()]
-    assert verdicts.count(Verdict.TAKEN) >= 8
+    assert verdicts.count(ViewVerdict.TAKEN) >= 8
     return item
 
 
@@ -78,13 +78,13 @@ def test_same_view_twice_is_not_taken():
     board = Board()
     item = IntrinsicSession("above", SIZE, board)
     view = render(board, (0.3, 0.1, 0.0), (-0.12, -0.08, 0.45))
-    assert [item.add(view), item.add(view)] == [Verdict.TAKEN, Verdict.NOT_NEW]
+    assert [item.add(view), item.add(view)] == [ViewVerdict.TAKEN, ViewVerdict.NOT_NEW]
 
 
-def test_pictures_without_board_are_refused():
+def test_images_without_board_are_refused():
     item = IntrinsicSession("above", SIZE, Board())
-    assert item.add(np.full((480, 640), 128, np.uint8)) is Verdict.NO_BOARD
-    with pytest.raises(CalibrationDataError, match="picture of 320x240"):
+    assert item.add(np.full((480, 640), 128, np.uint8)) is ViewVerdict.NO_BOARD
+    with pytest.raises(CalibrationDataError, match="image of 320x240"):
         item.add(np.zeros((240, 320), np.uint8))
     with pytest.raises(CalibrationDataError, match="0 views; expected at least 6"):
         item.solve()
@@ -116,10 +116,12 @@ def test_pdf_prints_the_board_at_its_true_size():
     np.testing.assert_allclose(size, [8 * 0.032, 5 * 0.032], atol=1e-6)
     assert float(scale[3]) > 20
     assert float(scale[4]) > 30
-    image = re.search(rb"/Width (\d+) /Height (\d+).*?/Length (\d+) >>\nstream\n", data, re.S)
-    raw = zlib.decompress(data[image.end() : image.end() + int(image[3])])
-    picture = np.frombuffer(raw, np.uint8).reshape(int(image[2]), int(image[1]))
-    assert len(board.detect(cv2.copyMakeBorder(picture, *[50] * 4, 0, value=255)).ids) == 28
+    board_image = re.search(
+        rb"/Width (\d+) /Height (\d+).*?/Length (\d+) >>\nstream\n", data, re.S
+    )
+    raw = zlib.decompress(data[board_image.end() : board_image.end() + int(board_image[3])])
+    image = np.frombuffer(raw, np.uint8).reshape(int(board_image[2]), int(board_image[1]))
+    assert len(board.detect(cv2.copyMakeBorder(image, *[50] * 4, 0, value=255)).ids) == 28
     start = int(re.search(rb"startxref\n(\d+)", data)[1])
     assert data[start:].startswith(b"xref\n0 7\n")
     for number, offset in enumerate(re.findall(rb"(\d{10}) 00000 n", data), start=1):

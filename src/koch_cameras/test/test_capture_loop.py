@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Latest wins, reconnects, and never an old picture again."""
+"""Latest wins, reconnects, and never an old image again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUICK = Backoff(first_s=0.02, longest_s=0.1)
 
 
 def collect(loop: CaptureLoop, count: int, timeout_s: float = 3.0) -> list:
-    """Take pictures until there are enough or time is up."""
+    """Take images until there are enough or time is up."""
     found, end = [], time.monotonic() + timeout_s
     while len(found) < count and time.monotonic() < end:
         delivery = loop.take(0.05)
@@ -70,10 +70,10 @@ def test_server_that_stalls_and_restarts_is_found_again(mjpeg_server):
     after = collect(loop, 3)
     loop.close()
     assert len(before) == len(after) == 3
-    assert len(during) <= 1  # the picture that was in the slot when the stall began
+    assert len(during) <= 1  # the image that was in the slot when the stall began
     assert before[-1].connection < after[0].connection
     assert min(d.frame.time_ns for d in after) > max(d.frame.time_ns for d in before)
-    assert any("no picture for 0.3 s" in state.error for state in states)
+    assert any("no image for 0.3 s" in state.error for state in states)
 
 
 def test_unplug_and_replug(fake_camera, jpeg):
@@ -151,8 +151,8 @@ def test_close_does_not_wait_for_the_backoff():
     assert time.monotonic() - began < 1.0
 
 
-def test_restarted_server_does_not_get_its_held_picture_through(mjpeg_server, jpeg):
-    """The whole way: a server that sends the picture it holds to each new client."""
+def test_restarted_server_does_not_get_its_held_image_through(mjpeg_server, jpeg):
+    """The whole way: a server that sends the image it holds to each new client."""
     held = jpeg(0)
     server = mjpeg_server(frame=lambda index: held, interval_s=0.01)
     loop = CaptureLoop(lambda: open_source(SourceConfig(server.url)), backoff=QUICK)

@@ -22,7 +22,7 @@ from koch_core.image import decode_image
 from koch_rig.load import load_rig
 
 
-def test_grab_writes_the_rotated_picture(mjpeg_server, rig_file, tmp_path, capsys, jpeg):
+def test_grab_writes_the_rotated_image(mjpeg_server, rig_file, tmp_path, capsys, jpeg):
     rig = rig_file(mjpeg_server().url, width=48, height=64, rotation=90)
     target = tmp_path / "a.png"
     code = cli.main(["grab", "above", "--rig", str(rig), "-o", str(target), "--warmup", "0"])
@@ -86,8 +86,8 @@ def test_every_device_and_stream_is_on_the_sheet(
     assert "permission denied" in shown[1].problem
     assert shown[2].candidate.used_by == "rig: above"
     sheet.draw(shown, tmp_path / "cameras.png")
-    picture = decode_image((tmp_path / "cameras.png").read_bytes())
-    assert picture.shape == (sheet.TILE_HEIGHT + sheet.LABEL_HEIGHT, 3 * sheet.TILE_WIDTH, 3)
+    image = decode_image((tmp_path / "cameras.png").read_bytes())
+    assert image.shape == (sheet.TILE_HEIGHT + sheet.LABEL_HEIGHT, 3 * sheet.TILE_WIDTH, 3)
 
 
 def test_without_a_subcommand_the_rigs_streams_are_shown_and_its_default_is_known(
@@ -124,7 +124,7 @@ def test_calibration_from_a_recorded_file(rig_file, tmp_path, capsys):
             packet.time_base, packet.is_keyframe = Fraction(1, 30), True
             container.mux(packet)
     rig = rig_file(str(path), width=640, height=480)
-    assert calibrate_cli.main(["camera", "above", "--rig", str(rig), "--every-picture"]) == 0
+    assert calibrate_cli.main(["camera", "above", "--rig", str(rig), "--every-image"]) == 0
     text = capsys.readouterr().out
     assert "px (good)" in text
     assert "cameras: above: intrinsics: cameras/above.yaml" in text

@@ -16,16 +16,16 @@ OPEN = LinkState(connected=True, mode=Mode(64, 48, 30.0, "MJPG"), connections=1)
 
 
 def status(link: LinkState, **extras: object) -> object:
-    from koch_cameras.nodes.diagnostics import Extras, camera_status
+    from koch_cameras.nodes.diagnostics import CameraFacts, camera_status
 
     report = StreamWatch(Expectation(fps=30.0)).report(0)
-    return camera_status("/cameras/above: stream", "usb-1", link, report, Extras(**extras))
+    return camera_status("/cameras/above: stream", "usb-1", link, report, CameraFacts(**extras))
 
 
 def test_reason_of_the_loss_comes_first():
     message = status(LinkState(error="camera x: device is busy"))
     assert message.level == b"\x02"
-    assert message.message.startswith("camera x: device is busy; no picture yet")
+    assert message.message.startswith("camera x: device is busy; no image yet")
     assert message.hardware_id == "usb-1"
 
 

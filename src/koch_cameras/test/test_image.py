@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""JPEG checks, encoding of raw pictures, rotation."""
+"""JPEG checks, encoding of raw images, rotation."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 import simplejpeg
 
 from koch_cameras.errors import CorruptFrameError
-from koch_cameras.frame import Encoding, Frame, TimeBase
+from koch_cameras.frame import CameraFrame, Encoding, TimeBase
 from koch_cameras.image import compressed, jpeg_size, pixels, thumbnail, yuv422_to_rgb
 from koch_cameras.source import Rotation
 from koch_core.image import decode_image
 from koch_rig.rig import ColorMode
 
 
-def frame(encoding: Encoding, data: object, *, full_range: bool = True) -> Frame:
-    return Frame(0, 0, TimeBase.MONOTONIC, encoding, 64, 48, data, full_range)
+def frame(encoding: Encoding, data: object, *, full_range: bool = True) -> CameraFrame:
+    return CameraFrame(0, 0, TimeBase.MONOTONIC, encoding, 64, 48, data, full_range)
 
 
 def to_yuv422(rgb: np.ndarray, encoding: Encoding, *, full_range: bool) -> np.ndarray:
@@ -44,7 +44,7 @@ def test_size_is_read_and_padding_is_tolerated(jpeg):
 
 @pytest.mark.parametrize("cut", [0, 1, 2, 20, 400, -3])
 def test_every_cut_is_noticed(jpeg, cut):
-    with pytest.raises(CorruptFrameError, match=r"camera x: damaged picture dropped"):
+    with pytest.raises(CorruptFrameError, match=r"camera x: damaged image dropped"):
         jpeg_size("x", jpeg(0)[:cut])
 
 
@@ -79,8 +79,8 @@ def test_packets_of_cameras_without_huffman_tables_decode(jpeg):
 
 @pytest.mark.parametrize("full_range", [True, False])
 @pytest.mark.parametrize("encoding", [Encoding.YUYV, Encoding.UYVY])
-def test_yuv_pictures_keep_their_colours(picture, encoding, full_range):
-    rgb = picture(0)
+def test_yuv_images_keep_their_colours(image, encoding, full_range):
+    rgb = image(0)
     data = to_yuv422(rgb, encoding, full_range=full_range)
     item = frame(encoding, data, full_range=full_range)
     encoded = simplejpeg.decode_jpeg(compressed("x", item, Rotation.NONE, 95)).astype(int)
@@ -110,13 +110,13 @@ def test_nv12_keeps_its_colours():
         (Encoding.BGR8, ColorMode.RGB, True),
     ],
 )
-def test_channel_order_follows_the_colour_mode(picture, encoding, mode, flip):
-    result = pixels("x", frame(encoding, picture(1)), Rotation.NONE, mode)
-    np.testing.assert_array_equal(result, picture(1)[:, :, ::-1] if flip else picture(1))
+def test_channel_order_follows_the_colour_mode(image, encoding, mode, flip):
+    result = pixels("x", frame(encoding, image(1)), Rotation.NONE, mode)
+    np.testing.assert_array_equal(result, image(1)[:, :, ::-1] if flip else image(1))
 
 
-def test_grey_pictures_stay_grey(picture):
-    grey = np.ascontiguousarray(picture(0)[:, :, 0])
+def test_grey_images_stay_grey(image):
+    grey = np.ascontiguousarray(image(0)[:, :, 0])
     item = frame(Encoding.MONO8, grey)
     decoded = simplejpeg.decode_jpeg(compressed("x", item, Rotation.NONE, 95), colorspace="GRAY")[
         :, :, 0
@@ -137,8 +137,8 @@ def test_unrotated_jpeg_is_the_same_object(jpeg):
     [(0, (0, 0)), (90, (0, -1)), (180, (-1, -1)), (-90, (-1, 0))],
 )
 def test_rotation_is_clockwise_as_in_lerobot(rotation, corner):
-    picture = np.zeros((2, 3, 3), np.uint8)
-    picture[0, 0] = 255
-    turned = pixels("x", frame(Encoding.RGB8, picture), Rotation(rotation), ColorMode.RGB)
+    image = np.zeros((2, 3, 3), np.uint8)
+    image[0, 0] = 255
+    turned = pixels("x", frame(Encoding.RGB8, image), Rotation(rotation), ColorMode.RGB)
     assert turned[corner].tolist() == [255, 255, 255]
     assert turned.sum() == 765

@@ -58,7 +58,7 @@ def test_file_of_ros_is_read_and_written_back_the_same(ros_file):
 def test_scaling_keeps_the_rays_through_pixel_edges(ros_file):
     one = load_intrinsics(ros_file)
     half = one.scaled_to(320, 240)
-    # The picture's left edge lies at -0.5 in both sizes and is the same ray.
+    # The image's left edge lies at -0.5 in both sizes and is the same ray.
     for item in (one, half):
         left = (-0.5 - item.camera_matrix[0, 2]) / item.camera_matrix[0, 0]
         assert left == pytest.approx((-0.5 - 320.0) / 600.0)

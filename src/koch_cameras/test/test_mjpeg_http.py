@@ -61,7 +61,7 @@ def test_stall_raises_within_the_timeout(mjpeg_server, read_many):
     source = MjpegHttpSource(SourceConfig(server.url, timeout_s=0.3))
     server.stalled.set()
     began = time.monotonic()
-    with pytest.raises(errors.SourceStalledError, match=r"no picture for 0\.3 s"):
+    with pytest.raises(errors.SourceStalledError, match=r"no image for 0\.3 s"):
         read_many(source, 10)
     assert time.monotonic() - began < 1.5
     source.close()
@@ -117,7 +117,7 @@ def test_unknown_kinds_of_source_are_refused(place):
 
 
 def test_server_that_drips_bytes_does_not_escape_the_timeout(mjpeg_server, jpeg):
-    """Each recv returns in time, but the picture never ends."""
+    """Each recv returns in time, but the image never ends."""
     whole = jpeg(0)
     server = mjpeg_server(interval_s=0.0)
     send = server._send_part

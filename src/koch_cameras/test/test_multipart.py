@@ -35,7 +35,7 @@ def part(body: bytes, *headers: bytes, newline: bytes = b"\r\n") -> bytes:
     with_length=st.booleans(),
 )
 def test_bodies_survive_any_chunking(bodies, chunk, with_length):
-    if not with_length:  # without a length the boundary may not occur in the picture
+    if not with_length:  # without a length the boundary may not occur in the image
         bodies = [body.replace(b"--frame", b"").rstrip(b"\r\n") for body in bodies]
     data = b"".join(
         part(body, *([b"Content-Length: %d" % len(body)] if with_length else [b"A: b"]))

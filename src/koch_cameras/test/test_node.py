@@ -108,7 +108,7 @@ def test_jpeg_passes_untouched_with_the_servers_stamp_and_camera_info(
     assert (infos[0].width, infos[0].height, infos[0].distortion_model) == (64, 48, "plumb_bob")
 
 
-def test_raw_pictures_come_only_while_someone_listens(start, mjpeg_server, rig_file, monkeypatch):
+def test_raw_images_come_only_while_someone_listens(start, mjpeg_server, rig_file, monkeypatch):
     decoded = []
     real = simplejpeg.decode_jpeg
 
@@ -130,7 +130,7 @@ def test_raw_pictures_come_only_while_someone_listens(start, mjpeg_server, rig_f
     assert pixels[:, -3, 1].mean() < pixels[:, 3, 1].mean()
 
 
-def test_stall_and_restart_publish_no_old_picture_and_are_diagnosed(start, mjpeg_server, rig_file):
+def test_stall_and_restart_publish_no_old_image_and_are_diagnosed(start, mjpeg_server, rig_file):
     server = mjpeg_server()
     rig = start(rig_file(server.url), timeout_s=0.4, reconnect_longest_s=0.25)
     images = rig.listen(CompressedImage, "/cameras/above/image_raw/compressed")
@@ -141,7 +141,7 @@ def test_stall_and_restart_publish_no_old_picture_and_are_diagnosed(start, mjpeg
     assert rig.spin(lambda: any(item.status[0].level == b"\x02" for item in health))
     worst = next(item.status[0] for item in health if item.status[0].level == b"\x02")
     assert "/cameras" in worst.name
-    assert "lost" in worst.message or "no picture" in worst.message
+    assert "lost" in worst.message or "no image" in worst.message
     count = len(images)
     assert not rig.spin(lambda: len(images) > count, 0.5)
     server.stalled.clear()
@@ -152,7 +152,7 @@ def test_stall_and_restart_publish_no_old_picture_and_are_diagnosed(start, mjpeg
     assert len({bytes(message.data) for message in images}) == len(images)
 
 
-def test_damaged_pictures_are_not_published(start, mjpeg_server, rig_file, jpeg):
+def test_damaged_images_are_not_published(start, mjpeg_server, rig_file, jpeg):
     def frame(index: int) -> bytes:
         return jpeg(index)[:-50] if index % 2 else jpeg(index)
 

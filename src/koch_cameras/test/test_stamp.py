@@ -6,18 +6,18 @@ from __future__ import annotations
 
 import pytest
 
-from koch_cameras.frame import Encoding, Frame, TimeBase
+from koch_cameras.frame import CameraFrame, Encoding, TimeBase
 from koch_cameras.stamp import FrameGate, Stamp, ros_stamp
 
 S = 1_000_000_000
 NOW = 1_700_000_000 * S
 
 
-def frame(time_ns: int, base: TimeBase = TimeBase.MONOTONIC, data: bytes = b"a") -> Frame:
-    return Frame(0, time_ns, base, Encoding.JPEG, 1, 1, data)
+def frame(time_ns: int, base: TimeBase = TimeBase.MONOTONIC, data: bytes = b"a") -> CameraFrame:
+    return CameraFrame(0, time_ns, base, Encoding.JPEG, 1, 1, data)
 
 
-def stamp(item: Frame, *, now_ns: int = NOW, sim_time: bool = False) -> Stamp:
+def stamp(item: CameraFrame, *, now_ns: int = NOW, sim_time: bool = False) -> Stamp:
     return ros_stamp(
         item, arrival_ns=50 * S, monotonic_ns=51 * S, ros_now_ns=now_ns, sim_time=sim_time
     )
@@ -43,7 +43,7 @@ def test_server_with_another_epoch_gets_the_arrival_time(server_s):
     assert result == Stamp(NOW - S, foreign_clock=True)
 
 
-def test_picture_minutes_old_stays_old():
+def test_image_minutes_old_stays_old():
     item = frame(NOW - 600 * S, TimeBase.SERVER)
     assert stamp(item) == Stamp(NOW - 600 * S)
 
@@ -55,7 +55,7 @@ def test_gate_refuses_what_is_not_newer():
     assert gate.refused == 2
 
 
-def test_gate_refuses_the_held_picture_of_a_new_connection_once():
+def test_gate_refuses_the_held_image_of_a_new_connection_once():
     gate = FrameGate()
     passed = [
         gate.passes(frame(0, data=data), Stamp(NOW + index), NOW, connection)
@@ -64,7 +64,7 @@ def test_gate_refuses_the_held_picture_of_a_new_connection_once():
     assert passed == [True, True, False, True]
 
 
-def test_identical_pictures_with_server_time_pass_after_a_reconnect():
+def test_identical_images_with_server_time_pass_after_a_reconnect():
     gate = FrameGate()
     still = frame(0, TimeBase.SERVER)
     assert gate.passes(still, Stamp(NOW), NOW, 1)

@@ -168,7 +168,7 @@ def test_depth_device_is_refused_where_colour_is_expected(fake_camera, fourcc):
 
 def test_stall_is_told_with_its_length(fake_camera):
     source = V4l2Source(SourceConfig(**MJPG, timeout_s=3.0), fake_camera())
-    with pytest.raises(errors.SourceStalledError, match=r"no picture for 3\.0 s"):
+    with pytest.raises(errors.SourceStalledError, match=r"no image for 3\.0 s"):
         source.read()
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from koch_cameras.frame import Encoding, Frame, TimeBase
-from koch_cameras.watch import Expectation, Light, StreamReport, StreamWatch, same_picture
+from koch_cameras.frame import CameraFrame, Encoding, TimeBase
+from koch_cameras.watch import CameraReport, DiagnosticLevel, Expectation, StreamWatch, same_image
 
 MS = 1_000_000
 START = 10**12
@@ -22,12 +22,12 @@ def feed(
     still: bool = False,
     latency_s: float = 0.01,
     connection: int = 1,
-) -> StreamReport:
-    """Give pictures at these times and report 10 ms after the last."""
+) -> CameraReport:
+    """Give images at these times and report 10 ms after the last."""
     for index, time_ms in enumerate(times_ms):
         sequence = index if sequences is None else sequences[index]
         data = b"still" if still else b"%d" % time_ms
-        frame = Frame(sequence, 0, TimeBase.MONOTONIC, Encoding.JPEG, 1, 1, data)
+        frame = CameraFrame(sequence, 0, TimeBase.MONOTONIC, Encoding.JPEG, 1, 1, data)
         stamp_ns = START + time_ms * MS
         watch.add(
             frame,
@@ -49,7 +49,7 @@ def watch(**settings: object) -> StreamWatch:
 
 def test_steady_stream_is_green():
     report = feed(watch(), steady())
-    assert (report.light, report.reasons) == (Light.OK, ())
+    assert (report.light, report.reasons) == (DiagnosticLevel.OK, ())
     assert report.rate_hz == pytest.approx(30.0, rel=0.01)
     assert report.jitter_s < 0.001
     assert report.max_gap_s == pytest.approx(0.034, abs=0.001)
@@ -59,19 +59,19 @@ def test_steady_stream_is_green():
 
 def test_silence_from_the_start_is_an_error():
     report = watch().report(START)
-    assert (report.light, report.message) == (Light.ERROR, "no picture yet")
+    assert (report.light, report.message) == (DiagnosticLevel.ERROR, "no image yet")
 
 
 def test_stall_of_three_seconds_shows_while_it_lasts_and_as_a_gap_after():
     item = watch()
     feed(item, steady(30))
     during = item.report(START + 4000 * MS)
-    assert (during.light, during.reasons[0]) == (Light.ERROR, "no picture for 3.0 s")
+    assert (during.light, during.reasons[0]) == (DiagnosticLevel.ERROR, "no image for 3.0 s")
     after = feed(item, [time + 4000 for time in steady(30)])
     assert any("gap of 3.0" in reason for reason in after.reasons)
 
 
-def test_lost_pictures_are_counted_by_sequence_within_a_connection():
+def test_lost_images_are_counted_by_sequence_within_a_connection():
     item = watch()
     assert feed(item, steady(4), sequences=[5, 6, 9, 10]).lost == 2
     later = [time + 200 for time in steady(3)]
@@ -80,25 +80,25 @@ def test_lost_pictures_are_counted_by_sequence_within_a_connection():
 
 def test_slow_stream_is_a_warning():
     report = feed(watch(), list(range(0, 2000, 66)))
-    assert report.light is Light.WARN
+    assert report.light is DiagnosticLevel.WARN
     assert "15.2 fps, expected 30" in report.message
 
 
 def test_frozen_camera_is_an_error_and_a_moving_one_is_not():
     report = feed(watch(frozen_after_s=1.0), steady(), still=True)
-    assert report.light is Light.ERROR
-    assert "frozen: same picture for 2.0 s" in report.message
-    assert feed(watch(frozen_after_s=0.0), steady(), still=True).light is Light.OK
+    assert report.light is DiagnosticLevel.ERROR
+    assert "frozen: same image for 2.0 s" in report.message
+    assert feed(watch(frozen_after_s=0.0), steady(), still=True).light is DiagnosticLevel.OK
 
 
-def test_black_pictures_are_an_error_until_light_returns():
+def test_black_images_are_an_error_until_light_returns():
     item = watch()
     item.look(np.full((60, 80), 3, np.uint8))
     assert "black" in feed(item, steady()).message
     dark_scene = np.full((60, 80), 4, np.uint8)
     dark_scene[:10, :10] = 120
     item.look(dark_scene)
-    assert item.report(START + 1970 * MS).light is Light.OK
+    assert item.report(START + 1970 * MS).light is DiagnosticLevel.OK
 
 
 def test_latency_and_stamps_in_the_future_are_warnings():
@@ -113,31 +113,31 @@ def test_restarted_clock_clears_the_window():
     assert report.max_gap_s < 0.05
 
 
-def test_same_picture_compares_arrays_and_bytes():
-    def raw(values: np.ndarray) -> Frame:
-        return Frame(0, 0, TimeBase.MONOTONIC, Encoding.MONO8, 4, 3, values)
+def test_same_image_compares_arrays_and_bytes():
+    def raw(values: np.ndarray) -> CameraFrame:
+        return CameraFrame(0, 0, TimeBase.MONOTONIC, Encoding.MONO8, 4, 3, values)
 
     one = np.zeros((3, 4), np.uint8)
     other = one.copy()
     other[0, 0] = 1
-    assert same_picture(raw(one), raw(one.copy()))
-    assert not same_picture(raw(one), raw(other))
-    assert not same_picture(raw(one), raw(np.zeros((2, 4), np.uint8)))
-    jpeg = Frame(0, 0, TimeBase.MONOTONIC, Encoding.JPEG, 4, 3, b"x")
-    assert not same_picture(raw(one), jpeg)
+    assert same_image(raw(one), raw(one.copy()))
+    assert not same_image(raw(one), raw(other))
+    assert not same_image(raw(one), raw(np.zeros((2, 4), np.uint8)))
+    jpeg = CameraFrame(0, 0, TimeBase.MONOTONIC, Encoding.JPEG, 4, 3, b"x")
+    assert not same_image(raw(one), jpeg)
 
 
 def looks(item: StreamWatch, seconds: float, *, damaged_every: int, begin_s: float = 0.0) -> int:
     """Images at 30 Hz of which every nth is damaged; returns the time of the last [ns]."""
-    picture = np.arange(4800, dtype=np.uint32).reshape(60, 80).astype(np.uint8)
+    image = np.arange(4800, dtype=np.uint32).reshape(60, 80).astype(np.uint8)
     now_ns = 0
     for index in range(round(seconds * 30)):
         now_ns = START + round((begin_s + index / 30) * 1e9)
         if damaged_every and index % damaged_every == 0:
             item.damaged(1, now_ns)
             continue
-        item.look(picture)
-        frame = Frame(index, 0, TimeBase.MONOTONIC, Encoding.JPEG, 1, 1, b"%d" % now_ns)
+        item.look(image)
+        frame = CameraFrame(index, 0, TimeBase.MONOTONIC, Encoding.JPEG, 1, 1, b"%d" % now_ns)
         item.add(frame, stamp_ns=now_ns, arrival_ns=now_ns, latency_s=0.01, connection=1)
     return now_ns
 
@@ -150,7 +150,7 @@ def test_a_share_of_damaged_images_is_a_fault_until_they_stop(every: int) -> Non
     assert fault is not None
     assert "damaged" in fault.reason
     assert fault.since_ns <= START + 0.3e9
-    assert item.report(now_ns).light is Light.ERROR
+    assert item.report(now_ns).light is DiagnosticLevel.ERROR
     now_ns = looks(item, 3.0, damaged_every=0, begin_s=2.0)
     assert item.fault(now_ns) is None
     assert item.report(now_ns).damaged_fraction == 0.0
@@ -161,7 +161,7 @@ def test_one_damaged_image_in_a_second_is_a_warning_and_no_fault() -> None:
     now_ns = looks(item, 2.0, damaged_every=30)
     assert item.fault(now_ns) is None
     assert item.wants_look(now_ns)
-    assert item.report(now_ns).light is Light.WARN
+    assert item.report(now_ns).light is DiagnosticLevel.WARN
 
 
 def test_a_fault_names_its_first_image_also_where_it_shows_later() -> None:
@@ -186,6 +186,6 @@ def test_a_fault_names_its_first_image_also_where_it_shows_later() -> None:
 )
 def test_an_image_of_one_colour_shows_nothing(level: int, noise: int, blank: bool) -> None:
     item = watch()
-    picture = np.clip(np.random.default_rng(0).normal(level, noise / 2, (60, 80)), 0, 255)
-    item.look(picture.astype(np.uint8))
+    image = np.clip(np.random.default_rng(0).normal(level, noise / 2, (60, 80)), 0, 255)
+    item.look(image.astype(np.uint8))
     assert (item.fault(START) is not None) is blank

@@ -3,7 +3,7 @@
 """Errors, files, terminals, clocks, streams and aligned frames. No ROS, no arm."""
 
 from koch_core.errors import KochError
-from koch_core.frame import Frame, FrameAssembler, FrameFeature, Missing, MissingStream, Rule
+from koch_core.frame import Frame, FrameAssembler, FrameFeature, Missing, MissingStream, SampleRule
 from koch_core.stream import Sample, StreamBuffer
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "KochError",
     "Missing",
     "MissingStream",
-    "Rule",
     "Sample",
+    "SampleRule",
     "StreamBuffer",
 ]

@@ -19,7 +19,7 @@ class ShapeError(KochError):
 
 
 class DecodeError(KochError):
-    """A message or picture cannot be turned into a value."""
+    """A message or image cannot be turned into a value."""
 
     def __init__(self, what: str, why: str) -> None:
         super().__init__(f"{what}: {why}. The sample is treated as if it had not arrived.")

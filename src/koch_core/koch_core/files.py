@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Write a text file under another name and then rename it; missing folders are made.
 
     Readers see the old content or the new one, whenever the program ends; another link to the

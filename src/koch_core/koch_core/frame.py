@@ -25,7 +25,7 @@ Decode = Callable[[Any], Any]
 TIE_NS = 1_000
 
 
-class Rule(enum.Enum):
+class SampleRule(enum.Enum):
     """Which sample of a stream belongs to a tick."""
 
     NEWEST = "newest"  # observation: newest at or before the tick
@@ -47,7 +47,7 @@ class FrameFeature:
 
     key: str
     stream: str
-    rule: Rule = Rule.NEWEST
+    rule: SampleRule = SampleRule.NEWEST
     decode: Decode | None = None
 
 
@@ -160,7 +160,7 @@ class FrameAssembler:
         buffer = self.buffers[feature.stream]
         broken = ""
         while True:
-            if feature.rule is Rule.NEXT:
+            if feature.rule is SampleRule.NEXT:
                 sample = buffer.first_from(tick_ns - TIE_NS)
             else:
                 sample = buffer.newest_at(tick_ns + TIE_NS)
@@ -185,8 +185,8 @@ class FrameAssembler:
         return value
 
 
-def _is_fresh(rule: Rule, buffer: Samples, sample: Sample, tick_ns: int) -> bool:
-    return rule is Rule.HOLD or abs(tick_ns - sample.stamp_ns) <= buffer.max_age_ns
+def _is_fresh(rule: SampleRule, buffer: Samples, sample: Sample, tick_ns: int) -> bool:
+    return rule is SampleRule.HOLD or abs(tick_ns - sample.stamp_ns) <= buffer.max_age_ns
 
 
 def _missing(
@@ -195,11 +195,11 @@ def _missing(
     limit_s = buffer.max_age_ns / NS_PER_S
     note = f" (newer sample broken: {broken})" if broken else ""
     if sample is None:
-        side = "at or after" if feature.rule is Rule.NEXT else "at or before"
+        side = "at or after" if feature.rule is SampleRule.NEXT else "at or before"
         return MissingStream(buffer.name, None, f"{buffer.name}: no sample {side} the tick{note}")
     age_s = abs(tick_ns - sample.stamp_ns) / NS_PER_S
-    what = "is" if feature.rule is Rule.NEWEST else "comes"
-    when = "old" if feature.rule is Rule.NEWEST else "late"
+    what = "is" if feature.rule is SampleRule.NEWEST else "comes"
+    when = "old" if feature.rule is SampleRule.NEWEST else "late"
     return MissingStream(
         buffer.name,
         age_s,

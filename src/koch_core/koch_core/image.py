@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import re
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from koch_core.errors import DecodeError
+from koch_core.errors import DecodeError, KochError
 
 if TYPE_CHECKING:
     import av
@@ -73,7 +74,9 @@ def image_size(data: bytes) -> tuple[int, int]:
             raise DecodeError("PNG image", "16 bits per channel, expected 8 (a depth image?)")
         return height, width
     if data[:2] != _JPEG_START:
-        raise DecodeError("image", f"neither JPEG nor PNG (starts with {data[:4].hex()})")
+        raise DecodeError(
+            "image", f"{len(data)} bytes, neither JPEG nor PNG (starts with {data[:4].hex()!r})"
+        )
     if data[-2:] != _JPEG_END and data.rfind(_JPEG_END, max(0, len(data) - _PADDING_BYTES)) < 0:
         raise DecodeError("JPEG image", "cut off (no end marker)")
     place = 2
@@ -182,6 +185,33 @@ def encode_jpeg(image: Image, quality: int, *, bgr: bool = False, fast: bool = F
         fastdct=fast,
     )
     return cast(bytes, data)
+
+
+def save_image(path: Path, image: Image) -> None:
+    """Write an image; the ending of the name chooses the format.
+
+    Raises:
+        KochError: The ending names no image format.
+    """
+    import cv2  # a quarter of a second, which the other subcommands do not need
+
+    order = image if image.ndim == 2 else image[:, :, ::-1]
+    try:
+        done, data = cv2.imencode(path.suffix or ".png", order)
+    except cv2.error:
+        done = False
+    if not done:
+        raise KochError(f"{path}: got a kind of image that cannot be written, expected .png")
+    path.write_bytes(data.tobytes())
+
+
+def to_grey(image: Image) -> Image:
+    """Luma of an RGB image (ITU-R BT.601); a grey image as it is. uint8, shape (H, W)."""
+    if image.ndim == 2:
+        return image
+    import cv2
+
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def raw_image(

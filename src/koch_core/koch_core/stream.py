@@ -139,7 +139,7 @@ class StreamBuffer:
             return Sample(self._stamps[-1], self._values[-1])
 
     def remove(self, stamp_ns: int) -> bool:
-        """Forget the sample of exactly this acquisition time (a broken picture); True if found."""
+        """Forget the sample of exactly this acquisition time (a broken image); True if found."""
         with self._lock:
             place = bisect_left(self._stamps, stamp_ns)
             if place == len(self._stamps) or self._stamps[place] != stamp_ns:

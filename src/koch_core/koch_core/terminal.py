@@ -136,7 +136,7 @@ def clip(text: str, width: int) -> str:
 
 
 @dataclass(frozen=True)
-class Part:
+class LinePart:
     """A piece of a line.
 
     Attributes:
@@ -150,7 +150,7 @@ class Part:
     short: str = ""
 
 
-def fit(parts: Sequence[Part], width: int | None, gap: str = "  ") -> str:
+def fit(parts: Sequence[LinePart], width: int | None, gap: str = "  ") -> str:
     """Join parts into one line of at most `width` columns; None for no limit.
 
     Of equal ranks the last part goes first. What cannot be dropped is cut.
@@ -255,7 +255,7 @@ class StatusLine:
         self._every_s, self._clock = every_s, clock
         self._shown_s: float | None = None
 
-    def show(self, parts: Sequence[Part]) -> None:
+    def show(self, parts: Sequence[LinePart]) -> None:
         """Write the line."""
         now_s = self._clock()
         if self._terminal:

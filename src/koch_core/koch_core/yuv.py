@@ -93,7 +93,7 @@ def _subsampling(frame: av.VideoFrame) -> str | None:
 
 
 def _rows_per_chroma(frame: av.VideoFrame) -> int | None:
-    """Return picture rows per chroma row, None for pixel formats that are not handled here."""
+    """Return image rows per chroma row, None for pixel formats that are not handled here."""
     name = frame.format.name
     if name not in _ROWS_PER_CHROMA or not (name[3] == "j" or is_full_range(frame)):
         return None
@@ -149,7 +149,7 @@ def sampled_rgb(frame: av.VideoFrame, step: int) -> Plane:
     triangle filter.
 
     Args:
-        frame: A decoded picture of any format.
+        frame: A decoded image of any format.
         step: Distance of the pixels, at least 1.
 
     Returns:

@@ -12,7 +12,7 @@ from koch_core.frame import (
     FrameAssembler,
     FrameFeature,
     Missing,
-    Rule,
+    SampleRule,
 )
 from koch_core.stream import StreamBuffer
 
@@ -23,7 +23,7 @@ def arm_and_command(max_age_s: float = 0.05) -> tuple[FrameAssembler, dict[str, 
     buffers = {name: StreamBuffer(name, 100, max_age_s) for name in ("state", "command")}
     features = [
         FrameFeature("observation.state", "state"),
-        FrameFeature("action", "command", Rule.NEXT),
+        FrameFeature("action", "command", SampleRule.NEXT),
     ]
     return FrameAssembler(features, buffers), buffers
 
@@ -70,7 +70,7 @@ def test_broken_sample_does_not_exist() -> None:
 
     def decode(value: bytes) -> str:
         if value == b"bad":
-            raise DecodeError("picture", "cut off")
+            raise DecodeError("image", "cut off")
         return value.decode()
 
     assembler = FrameAssembler(

@@ -19,7 +19,7 @@ from koch_core.terminal import (
     Column,
     CommandLine,
     Interjections,
-    Part,
+    LinePart,
     StatusLine,
     clip,
     columns,
@@ -32,9 +32,9 @@ from koch_core.terminal import (
 )
 
 PARTS = [
-    Part("arm 100 Hz"),
-    Part("behind by 1.2 deg (elbow_flex)", 2, "1.2 deg"),
-    Part("guard changed 7", 3),
+    LinePart("arm 100 Hz"),
+    LinePart("behind by 1.2 deg (elbow_flex)", 2, "1.2 deg"),
+    LinePart("guard changed 7", 3),
 ]
 
 
@@ -61,7 +61,7 @@ def test_no_width_is_ever_exceeded(width):
 
 
 def test_of_equal_ranks_the_last_goes_first():
-    assert fit([Part("a"), Part("bb", 1), Part("cc", 1)], 5) == "a  bb"
+    assert fit([LinePart("a"), LinePart("bb", 1), LinePart("cc", 1)], 5) == "a  bb"
 
 
 def test_escape_sequences_take_no_room_and_are_closed_where_a_text_is_cut():
@@ -115,13 +115,13 @@ def test_a_status_line_is_written_over_itself_and_a_pipe_gets_one_now_and_then(m
     stream, now = Terminal(), [0.0]
     line = StatusLine(stream, clock=lambda: now[0])
     line.show(PARTS)
-    line.show([Part("short")])
+    line.show([LinePart("short")])
     line.end()
     assert stream.getvalue() == "\r\033[Karm 100 Hz\r\033[Kshort\n"
     pipe = io.StringIO()
     line = StatusLine(pipe, every_s=2.0, clock=lambda: now[0])
     for now[0] in (0.0, 1.0, 2.5, 3.0):
-        line.show([Part(f"at {now[0]}")])
+        line.show([LinePart(f"at {now[0]}")])
     line.end()
     assert pipe.getvalue() == "at 0.0\nat 2.5\n"
 
@@ -132,9 +132,9 @@ def test_what_a_node_or_a_library_says_gets_lines_of_its_own_above_a_status_line
     monkeypatch.setattr("sys.stderr", screen)
     line, logger = StatusLine(screen), logging.Logger("library")
     logger.addHandler(Interjections())
-    line.show([Part("running  30.0 Hz")])
+    line.show([LinePart("running  30.0 Hz")])
     interject("[INFO] [1795998665.538979446] [policy]: run ended: asked to end")
-    line.show([Part("idle")])
+    line.show([LinePart("idle")])
     logger.warning("%s cannot be loaded: camera images take longer than they need to", "fastconv")
     line.end()
     glass = Glass(40, 24)

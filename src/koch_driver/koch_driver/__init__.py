@@ -12,7 +12,7 @@ from koch_driver.arm import (
 from koch_driver.bus import BusConfig, DynamixelBus, MotorState, PingReply
 from koch_driver.errors import BusError, DriverError
 from koch_driver.motors import FOLLOWER_MOTORS, LEADER_MOTORS, MotorSpec, motors_for
-from koch_driver.trajectory import Trajectory, TrajectoryError, Waypoint, check_trajectory
+from koch_driver.trajectory import Trajectory, TrajectoryError, TrajectoryPoint, check_trajectory
 
 __all__ = [
     "FOLLOWER_MOTORS",
@@ -27,7 +27,7 @@ __all__ = [
     "PingReply",
     "Trajectory",
     "TrajectoryError",
-    "Waypoint",
+    "TrajectoryPoint",
     "check_drift",
     "check_trajectory",
     "configure_follower",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from koch_driver.bus import DynamixelBus
-    from koch_rig.rig import JointMount
+    from koch_rig.rig import JointOffset
 
 _TOP = TICKS_PER_TURN - 1
 _LEAST_MOTION_TICKS = 50  # less than that is a joint that nobody moved
@@ -141,7 +141,7 @@ class CalibrationRoutine:
 
 
 def zero_offsets(
-    ticks: Sequence[int], mounts: Mapping[str, JointMount], pose_rad: Sequence[float]
+    ticks: Sequence[int], mounts: Mapping[str, JointOffset], pose_rad: Sequence[float]
 ) -> dict[str, float]:
     """URDF zero offsets from one known pose.
 

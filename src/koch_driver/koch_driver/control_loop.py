@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Phase(Enum):
+class LoopPhase(Enum):
     """What a control loop is doing."""
 
     CONNECTING = "connecting"  # never connected yet
@@ -107,7 +107,7 @@ class BadRun:
         return self._late[-1] > self._late[(len(self._late) - 1) // 2]
 
 
-class ArmTask(Protocol):
+class ArmController(Protocol):
     """What one kind of arm does on its bus. Called from the loop's thread only."""
 
     def connected(self, bus: DynamixelBus) -> None:
@@ -175,7 +175,7 @@ class LoopStatus:
         schedule: How the schedule was kept.
     """
 
-    phase: Phase
+    phase: LoopPhase
     reason: str
     faults: int
     bad_cycles: int
@@ -186,7 +186,7 @@ class LoopStatus:
 
 
 class ControlLoop:
-    """Runs an `ArmTask` at the bus rate in its own thread, which alone touches the bus.
+    """Runs an `ArmController` at the bus rate in its own thread, which alone touches the bus.
 
     A connection that cannot be made, and one that is lost (the port vanished, or `bad_cycles`
     cycles in a row failed), is tried again with back-off for as long as the loop lives. Nothing is
@@ -197,10 +197,10 @@ class ControlLoop:
         self,
         name: str,
         connect: Callable[[], DynamixelBus],
-        task: ArmTask,
+        task: ArmController,
         config: LoopConfig,
         *,
-        report: Callable[[Phase, str], None],
+        report: Callable[[LoopPhase, str], None],
         words: Callable[[KochError], str] = str,
     ) -> None:
         """Prepare; `start` begins.
@@ -220,7 +220,7 @@ class ControlLoop:
         self._report = report
         self._words = words
         self._schedule = Schedule(1.0 / config.rate_hz)
-        self._phase, self._reason = Phase.CONNECTING, ""
+        self._phase, self._reason = LoopPhase.CONNECTING, ""
         self._faults = 0
         self._bad_cycles = 0
         self._missing: tuple[int, ...] = ()
@@ -244,7 +244,7 @@ class ControlLoop:
             self._thread.join(self.config.leave_s + 2.0)
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> LoopPhase:
         """What it is doing."""
         return self._phase
 
@@ -269,7 +269,7 @@ class ControlLoop:
             RequestTimeout: It did not run in time.
             KochError: What the function raised.
         """
-        if self._phase is not Phase.RUNNING:
+        if self._phase is not LoopPhase.RUNNING:
             raise NotConnected(self.name, self._reason)
         future: Future[T] = Future()
         self._calls.append((function, future))  # type: ignore[arg-type]  # T is an object
@@ -278,7 +278,7 @@ class ControlLoop:
         except FutureTimeout as exc:
             raise RequestTimeout(self.name, timeout_s) from exc
 
-    def _set(self, phase: Phase, reason: str = "") -> None:
+    def _set(self, phase: LoopPhase, reason: str = "") -> None:
         if (phase, reason) != (self._phase, self._reason):
             self._phase, self._reason = phase, reason
             self._report(phase, reason)
@@ -295,10 +295,10 @@ class ControlLoop:
                     retry_s = self.config.first_retry_s
                 self._closing.wait(retry_s)
                 retry_s = min(2.0 * retry_s, self.config.last_retry_s)
-            self._set(Phase.CLOSED)
+            self._set(LoopPhase.CLOSED)
         except Exception:
             self._task.disconnected("internal error")
-            self._set(Phase.DEAD, traceback.format_exc())
+            self._set(LoopPhase.DEAD, traceback.format_exc())
             self._fail_calls()
 
     def _session(self) -> None:
@@ -306,17 +306,17 @@ class ControlLoop:
         try:
             bus = self._connect()
         except KochError as exc:
-            phase = Phase.FAULT if self._faults else Phase.CONNECTING
+            phase = LoopPhase.FAULT if self._faults else LoopPhase.CONNECTING
             self._set(phase, self._words(exc))
             return
         try:
             self._task.connected(bus)
-            self._set(Phase.RUNNING)
+            self._set(LoopPhase.RUNNING)
             self._serve(bus)
         except KochError as exc:
             self._faults += 1
             self._task.disconnected(self._words(exc))
-            self._set(Phase.FAULT, self._words(exc))
+            self._set(LoopPhase.FAULT, self._words(exc))
         finally:
             bus.close()
             self._fail_calls()

@@ -111,7 +111,7 @@ class FollowerConfig:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class FollowerSnapshot:
     """One cycle of a follower, as the node publishes it.
 
     Attributes:
@@ -125,7 +125,7 @@ class Snapshot:
     written_ns: int
 
 
-class FollowerTask:
+class FollowerController:
     """An `ArmTask`. Its methods run in the loop's thread; `guard` and `moves` take requests."""
 
     def __init__(
@@ -135,7 +135,7 @@ class FollowerTask:
         guard: Guard,
         config: FollowerConfig,
         *,
-        publish: Callable[[Snapshot], None],
+        publish: Callable[[FollowerSnapshot], None],
         ros_now_s: Callable[[], float],
         clock_step_s: Callable[[], float] = lambda: 0.0,
         hear: Callable[[], None] = lambda: None,
@@ -274,7 +274,7 @@ class FollowerTask:
             self._settle_trajectory(result)
             if self.grip.lowered and result.source not in (None, "trajectory", EXIT_SOURCE):
                 self.grip.restore(bus)
-        self._publish(Snapshot(reading, result, written_ns))
+        self._publish(FollowerSnapshot(reading, result, written_ns))
         torque = JOINT_NAMES if self.torque_on else ()
         self.servos.look(state, torque, self.grip.possible_ma)
         self._explain()

@@ -8,13 +8,13 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from koch_driver.grip import NM_PER_A
-from koch_driver.trajectory import ResultCode, Trajectory, TrajectoryError, Waypoint
-from koch_driver.trajectory_runner import Execution, Outcome, Tolerances
+from koch_driver.trajectory import ResultCode, Trajectory, TrajectoryError, TrajectoryPoint
+from koch_driver.trajectory_runner import Execution, Tolerances, TrajectoryResult
 from koch_rig.joints import GRIPPER, JOINT_NAMES
 
 if TYPE_CHECKING:
     from koch_driver.bus import DynamixelBus
-    from koch_driver.follower_task import FollowerTask
+    from koch_driver.follower_task import FollowerController
 
 _INDEX = JOINT_NAMES.index(GRIPPER)
 _SPEED = 1.2  # rad/s, mean
@@ -32,7 +32,7 @@ class GripperMotion:
     holds the object, and its goal stays where it was asked, so that it presses.
     """
 
-    def __init__(self, task: FollowerTask, limits: tuple[float, float]) -> None:
+    def __init__(self, task: FollowerController, limits: tuple[float, float]) -> None:
         self._task = task
         self._limits = limits
         self._goal = 0.0
@@ -78,7 +78,7 @@ class GripperMotion:
         begin = self.position
         speed = min(_SPEED, max_speed) if max_speed > 0.0 else _SPEED
         duration = max(_SHORTEST_S, abs(goal - begin) / speed)
-        end = Waypoint(duration, (goal,), (0.0,), (0.0,))
+        end = TrajectoryPoint(duration, (goal,), (0.0,), (0.0,))
         self._execution = self._task.trajectories.gripper.start(
             Trajectory((GRIPPER,), (end,)),
             Tolerances(goal={GRIPPER: _REACHED_RAD}, goal_time_s=5.0),
@@ -102,4 +102,4 @@ class GripperMotion:
         self._still = self._still + 1 if arrived and still and not self.reached else 0
         if self._still >= _STALL_WATCHES:
             self.stalled = True
-            execution.finish(Outcome(ResultCode.SUCCESSFUL, "holds something"))
+            execution.finish(TrajectoryResult(ResultCode.SUCCESSFUL, "holds something"))

@@ -12,7 +12,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from koch_core.files import write_whole
+from koch_core.files import write_atomically
 from koch_driver.errors import IdentityError, OtherMotors, SwappedPorts, WrongModel
 from koch_driver.motors import motors_for
 from koch_rig.calibration import Calibration, load_calibration
@@ -72,7 +72,7 @@ def keep_identity(bus: DynamixelBus, calibration_path: Path) -> Path:
     """Write down which motors the calibration belongs to; where."""
     path = identity_path(calibration_path)
     motors = {joint: asdict(motor) for joint, motor in read_identity(bus).items()}
-    write_whole(path, json.dumps(motors, indent=2) + "\n")
+    write_atomically(path, json.dumps(motors, indent=2) + "\n")
     return path
 
 

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 
-from koch_core.files import write_whole
+from koch_core.files import write_atomically
 
 
 class StopCause(IntEnum):
@@ -147,7 +147,7 @@ class SafetyLatch:
         if self._path is None:
             return
         try:
-            write_whole(self._path, json.dumps(asdict(state), indent=1))
+            write_atomically(self._path, json.dumps(asdict(state), indent=1))
             self.unsaved = ""
         except OSError as exc:
             # A full disk must not keep the arm from being stopped now; the node reports it.

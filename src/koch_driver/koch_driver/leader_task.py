@@ -13,7 +13,7 @@ import numpy as np
 
 from koch_driver.arm import configure_leader, torque_off_quietly
 from koch_driver.grip import Grip
-from koch_driver.guard import Guard, Source
+from koch_driver.guard import CommandSource, Guard
 from koch_driver.motors import LEADER_MOTORS
 from koch_driver.reading import Reading, ReadingConverter
 from koch_driver.register_profile import RegisterProfile
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from koch_rig.units import JointUnits
 
 BACK_DRIVE = "back_drive"
-LEADER_SOURCES = (Source(BACK_DRIVE, 1),)
+LEADER_SOURCES = (CommandSource(BACK_DRIVE, 1),)
 _GRIPPER = JOINT_NAMES.index(GRIPPER)
 _ARM_JOINTS = tuple(joint for joint in JOINT_NAMES if joint != GRIPPER)
 _HEALTH_PERIOD_S = 0.1
@@ -56,7 +56,7 @@ class LeaderConfig:
     gripper_current_a: float = GENTLE_CURRENT_A
 
 
-class LeaderTask:
+class LeaderController:
     """An `ArmTask`. The arm's joints are free; the gripper servo is a spring-loaded trigger.
 
     While driven back the arm's joints follow commands of the source `back_drive` through the

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from koch_driver.guard import DEFAULT_SOURCES, Source
-from koch_driver.trajectory import Trajectory, Waypoint
+from koch_driver.guard import DEFAULT_SOURCES, CommandSource
+from koch_driver.trajectory import Trajectory, TrajectoryPoint
 from koch_driver.trajectory_runner import Execution, Tolerances, TrajectoryRunner
 from koch_rig.joints import JOINT_NAMES
 
 EXIT_SOURCE = "exit"
 # While the driver ends nobody may interfere with the motion to the rest pose.
-DRIVER_SOURCES = (*DEFAULT_SOURCES, Source(EXIT_SOURCE, 1000))
+DRIVER_SOURCES = (*DEFAULT_SOURCES, CommandSource(EXIT_SOURCE, 1000))
 _SHORTEST_S = 0.3
 _REACHED_RAD = 0.15
 _LAG_S = 1.0
@@ -37,7 +37,7 @@ def move_to(
     """
     way = max(abs(b - a) for a, b in zip(start, target, strict=True))
     rest = (0.0,) * len(JOINT_NAMES)
-    end = Waypoint(max(_SHORTEST_S, way / speed), tuple(target), rest, rest)
+    end = TrajectoryPoint(max(_SHORTEST_S, way / speed), tuple(target), rest, rest)
     return runner.start(
         Trajectory(JOINT_NAMES, (end,)),
         Tolerances(goal=dict.fromkeys(JOINT_NAMES[:-1], _REACHED_RAD), goal_time_s=_LAG_S),

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from koch_core.files import write_whole
+from koch_core.files import write_atomically
 from koch_rig.joints import JOINT_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from koch_rig.rig import JointMount
+    from koch_rig.rig import JointOffset
 
 
-def joints_block(offsets: Mapping[str, float], mounts: Mapping[str, JointMount]) -> str:
+def joints_block(offsets: Mapping[str, float], mounts: Mapping[str, JointOffset]) -> str:
     """The 'joints' part of an arm, to paste into a rig file."""
     lines = ["joints:"]
     for joint in JOINT_NAMES:
@@ -70,5 +70,5 @@ def write_offsets(path: Path, arm: str, offsets: Mapping[str, float]) -> bool:
     text = replace_offsets(path.read_text(encoding="utf-8"), arm, offsets)
     if text is None:
         return False
-    write_whole(path, text)
+    write_atomically(path, text)
     return True

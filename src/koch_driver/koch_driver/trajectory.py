@@ -37,7 +37,7 @@ class TrajectoryError(KochError):
 
 
 @dataclass(frozen=True)
-class Waypoint:
+class TrajectoryPoint:
     """A point of a trajectory; vectors in the order of the trajectory's joints.
 
     Attributes:
@@ -63,14 +63,14 @@ class Trajectory:
     """
 
     joints: tuple[str, ...]
-    points: tuple[Waypoint, ...]
+    points: tuple[TrajectoryPoint, ...]
 
     @property
     def duration_s(self) -> float:
         """Time of the last point."""
         return self.points[-1].time_s
 
-    def sample(self, time_s: float, start: Waypoint) -> Waypoint:
+    def sample(self, time_s: float, start: TrajectoryPoint) -> TrajectoryPoint:
         """State at a time, interpolated as JTC does.
 
         A segment is a straight line when one of its ends has positions only, a cubic when both
@@ -85,20 +85,20 @@ class Trajectory:
         if time_s >= self.duration_s:
             last = self.points[-1]
             rest = (0.0,) * len(last.positions)
-            return Waypoint(time_s, last.positions, rest, rest)
+            return TrajectoryPoint(time_s, last.positions, rest, rest)
         index = bisect_right(self.points, time_s, key=_time_of)
         end = self.points[index]
         begin = self.points[index - 1] if index > 0 else start
         if begin.time_s >= end.time_s or time_s <= begin.time_s:
-            return Waypoint(time_s, begin.positions, begin.velocities, begin.accelerations)
+            return TrajectoryPoint(time_s, begin.positions, begin.velocities, begin.accelerations)
         return interpolate(begin, end, time_s)
 
 
-def _time_of(point: Waypoint) -> float:
+def _time_of(point: TrajectoryPoint) -> float:
     return point.time_s
 
 
-def interpolate(begin: Waypoint, end: Waypoint, time_s: float) -> Waypoint:
+def interpolate(begin: TrajectoryPoint, end: TrajectoryPoint, time_s: float) -> TrajectoryPoint:
     """State on the segment between two points, `begin.time_s` < `end.time_s`.
 
     Source: ros2_controllers, joint_trajectory_controller/src/trajectory.cpp,
@@ -123,7 +123,7 @@ def interpolate(begin: Waypoint, end: Waypoint, time_s: float) -> Waypoint:
             slope = (p1 - p0) / span
             rows.append((p0 + slope * t, slope, 0.0))
     positions, velocities, accelerations = zip(*rows, strict=True)
-    return Waypoint(time_s, positions, velocities, accelerations)
+    return TrajectoryPoint(time_s, positions, velocities, accelerations)
 
 
 def _cubic(
@@ -165,7 +165,7 @@ def _quintic(
 
 def check_trajectory(
     joints: Sequence[str],
-    points: Sequence[Waypoint],
+    points: Sequence[TrajectoryPoint],
     *,
     own_joints: Sequence[str],
     limits: Mapping[str, tuple[float, float]] | None = None,
@@ -232,7 +232,7 @@ def _check_joints(joints: Sequence[str], own_joints: Sequence[str]) -> None:
 
 def _check_point(
     index: int,
-    point: Waypoint,
+    point: TrajectoryPoint,
     joints: Sequence[str],
     limits: Mapping[str, tuple[float, float]],
 ) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from koch_core.clock import step_in_words
-from koch_driver.trajectory import ResultCode, Trajectory, TrajectoryError, Waypoint
+from koch_driver.trajectory import ResultCode, Trajectory, TrajectoryError, TrajectoryPoint
 
 # Marks in a goal's tolerances, as in control_msgs: keep the default; switch the check off.
 _KEEP, _OFF = 0.0, -1.0
@@ -82,7 +82,7 @@ def _chosen(default: float, asked: float, what: str) -> float:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrajectoryResult:
     """How an execution ended.
 
     Attributes:
@@ -97,10 +97,10 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrajectoryProgress:
     """Snapshot of an execution; angles in the order of the trajectory's joints."""
 
-    desired: Waypoint
+    desired: TrajectoryPoint
     actual: tuple[float, ...]
 
 
@@ -108,20 +108,24 @@ class Execution:
     """A trajectory under way. Created by `TrajectoryRunner.start`; any thread may read it."""
 
     def __init__(
-        self, trajectory: Trajectory, tolerances: Tolerances, start_s: float, start: Waypoint
+        self,
+        trajectory: Trajectory,
+        tolerances: Tolerances,
+        start_s: float,
+        start: TrajectoryPoint,
     ) -> None:
         self.trajectory = trajectory
         self.tolerances = tolerances
         self.start_s = start_s
         self.start = start
-        self.progress: Progress | None = None
+        self.progress: TrajectoryProgress | None = None
         self._changes: dict[tuple[str, str], tuple[int, float, float]] = {}
         self._steps_s: list[float] = []
-        self._outcome: Outcome | None = None
+        self._outcome: TrajectoryResult | None = None
         self._done = threading.Event()
 
     @property
-    def outcome(self) -> Outcome | None:
+    def outcome(self) -> TrajectoryResult | None:
         """How it ended, None while it runs."""
         return self._outcome
 
@@ -156,12 +160,12 @@ class Execution:
         ]
         return [f"the guard changed the way: {', '.join(parts)}"] if parts else []
 
-    def wait(self, timeout_s: float) -> Outcome | None:
+    def wait(self, timeout_s: float) -> TrajectoryResult | None:
         """Wait for the end; None when it still runs after the time-out."""
         self._done.wait(timeout_s)
         return self._outcome
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: TrajectoryResult) -> None:
         """Set the outcome; the first one counts."""
         if self._outcome is None:
             self._outcome = outcome
@@ -221,7 +225,7 @@ class TrajectoryRunner:
             # A preempting trajectory goes on from the desired state, not from where the arm lags.
             known = self._desired if running is not None else {}
             states = [known.get(joint, (pose[joint], 0.0)) for joint in trajectory.joints]
-            start = Waypoint(
+            start = TrajectoryPoint(
                 max(now_s - start_s, 0.0),
                 tuple(state[0] for state in states),
                 tuple(state[1] for state in states),
@@ -231,7 +235,9 @@ class TrajectoryRunner:
             self._execution = execution
         if running is not None:
             running.finish(
-                Outcome(ResultCode.INVALID_GOAL, "preempted: a newer trajectory took over")
+                TrajectoryResult(
+                    ResultCode.INVALID_GOAL, "preempted: a newer trajectory took over"
+                )
             )
         return execution
 
@@ -244,13 +250,13 @@ class TrajectoryRunner:
 
     def cancel(self, execution: Execution, message: str = "cancelled by the client") -> None:
         """End an execution on the client's wish; the arm holds."""
-        execution.finish(Outcome(ResultCode.SUCCESSFUL, message, cancelled=True))
+        execution.finish(TrajectoryResult(ResultCode.SUCCESSFUL, message, cancelled=True))
 
     def abort(self, message: str) -> None:
         """End the execution under way, if any, because the arm cannot go on."""
         running = self.active
         if running is not None:
-            running.finish(Outcome(ResultCode.INVALID_GOAL, message))
+            running.finish(TrajectoryResult(ResultCode.INVALID_GOAL, message))
 
     def update(
         self,
@@ -277,7 +283,7 @@ class TrajectoryRunner:
             elapsed = now_s - execution.start_s
             joints = execution.trajectory.joints
             if elapsed < 0.0:
-                desired = Waypoint(elapsed, execution.start.positions)
+                desired = TrajectoryPoint(elapsed, execution.start.positions)
             else:
                 desired = execution.trajectory.sample(elapsed, execution.start)
             velocities = desired.velocities or (0.0,) * len(joints)
@@ -286,7 +292,7 @@ class TrajectoryRunner:
                 for joint, p, v in zip(joints, desired.positions, velocities, strict=True)
             }
         actual = tuple(measured[joint] for joint in joints)
-        execution.progress = Progress(desired, actual)
+        execution.progress = TrajectoryProgress(desired, actual)
         outcome = self._judge(execution, elapsed, desired, actual)
         if outcome is not None and outcome.code is ResultCode.SUCCESSFUL and speeds is not None:
             outcome = _once_at_rest(execution, elapsed, speeds)
@@ -295,8 +301,12 @@ class TrajectoryRunner:
         return dict(zip(joints, desired.positions, strict=True))
 
     def _judge(
-        self, execution: Execution, elapsed: float, desired: Waypoint, actual: tuple[float, ...]
-    ) -> Outcome | None:
+        self,
+        execution: Execution,
+        elapsed: float,
+        desired: TrajectoryPoint,
+        actual: tuple[float, ...],
+    ) -> TrajectoryResult | None:
         """Check tolerances; None while all is well and not over."""
         overtime = elapsed - execution.trajectory.duration_s
         tolerances = execution.tolerances
@@ -305,11 +315,11 @@ class TrajectoryRunner:
         if overtime < 0.0:
             if worst is None:
                 return None
-            return Outcome(ResultCode.PATH_TOLERANCE_VIOLATED, f"left the path: {worst}")
+            return TrajectoryResult(ResultCode.PATH_TOLERANCE_VIOLATED, f"left the path: {worst}")
         if worst is None:
-            return Outcome(ResultCode.SUCCESSFUL)
+            return TrajectoryResult(ResultCode.SUCCESSFUL)
         if tolerances.goal_time_s > 0.0 and overtime > tolerances.goal_time_s:
-            return Outcome(
+            return TrajectoryResult(
                 ResultCode.GOAL_TOLERANCE_VIOLATED,
                 f"{overtime:.2f} s after the last point (tolerance {tolerances.goal_time_s} s) "
                 f"{worst}",
@@ -319,7 +329,7 @@ class TrajectoryRunner:
 
 def _once_at_rest(
     execution: Execution, elapsed: float, speeds: Mapping[str, float]
-) -> Outcome | None:
+) -> TrajectoryResult | None:
     """The outcome of a goal whose position is reached; None while a watched joint still moves."""
     tolerances = execution.tolerances
     moving = [
@@ -328,10 +338,10 @@ def _once_at_rest(
         if tolerances.goal.get(joint, 0.0) > 0.0 and abs(speeds[joint]) > _STOPPED_SPEED
     ]
     if not moving:
-        return Outcome(ResultCode.SUCCESSFUL)
+        return TrajectoryResult(ResultCode.SUCCESSFUL)
     overtime = elapsed - execution.trajectory.duration_s
     if tolerances.goal_time_s > 0.0 and overtime > tolerances.goal_time_s:
-        return Outcome(
+        return TrajectoryResult(
             ResultCode.GOAL_TOLERANCE_VIOLATED,
             f"{overtime:.2f} s after the last point {', '.join(moving)} still moves",
         )

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from koch_driver.arm import connect_arm
-from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
+from koch_driver.control_loop import ControlLoop, LoopConfig, LoopPhase
 from koch_driver.emulator import EmulatedChain, build_chain
-from koch_driver.follower_task import FollowerConfig, FollowerTask, OnExit, Snapshot
+from koch_driver.follower_task import FollowerConfig, FollowerController, FollowerSnapshot, OnExit
 from koch_driver.guard import Guard, GuardLimits
-from koch_driver.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, LeaderTask
+from koch_driver.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, LeaderController
 from koch_driver.moves import DRIVER_SOURCES
 from koch_rig.calibration import load_calibration
 from koch_rig.joints import JOINT_NAMES
@@ -44,20 +44,22 @@ def start(rig: Rig, name: str, make: Callable) -> ControlLoop:
     return loop
 
 
-def follower_task(config: FollowerConfig, snapshots: list[Snapshot]) -> Callable:
-    def make(units, calibration, limits) -> FollowerTask:
+def follower_task(config: FollowerConfig, snapshots: list[FollowerSnapshot]) -> Callable:
+    def make(units, calibration, limits) -> FollowerController:
         guard = Guard(limits, period_s=0.005, sources=DRIVER_SOURCES)
-        return FollowerTask(
+        return FollowerController(
             units, calibration, guard, config, publish=snapshots.append, ros_now_s=time.time
         )
 
     return make
 
 
-def leader_task(made: list[LeaderTask], readings: list, said: list[str] | None = None) -> Callable:
-    def make(units, calibration, limits) -> LeaderTask:
+def leader_task(
+    made: list[LeaderController], readings: list, said: list[str] | None = None
+) -> Callable:
+    def make(units, calibration, limits) -> LeaderController:
         guard = Guard(limits, period_s=0.005, sources=LEADER_SOURCES)
-        task = LeaderTask(
+        task = LeaderController(
             units, calibration, guard, LeaderConfig(), publish=readings.append,
             say=([] if said is None else said).append,
         )  # fmt: skip
@@ -75,7 +77,7 @@ def torques(chain: EmulatedChain) -> list[int]:
 def test_a_follower_is_left_as_configured(
     rig: Rig, chain: EmulatedChain, wait_until: Callable[..., bool], on_exit: OnExit
 ) -> None:
-    snapshots: list[Snapshot] = []
+    snapshots: list[FollowerSnapshot] = []
     rest = (0.2, 0.1, -0.1, 0.0, 0.0, -0.5)
     config = FollowerConfig(on_exit=on_exit, rest=rest)
     loop = start(rig, "follower", follower_task(config, snapshots))
@@ -94,7 +96,7 @@ def test_a_follower_that_is_still_held_is_not_dropped_at_connect(
     wait_until: Callable[..., bool],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    snapshots: list[Snapshot] = []
+    snapshots: list[FollowerSnapshot] = []
     make = follower_task(FollowerConfig(), snapshots)
     loop = start(rig, "follower", make)
     assert wait_until(lambda: len(snapshots) > 5)
@@ -114,10 +116,10 @@ def test_a_follower_that_is_still_held_is_not_dropped_at_connect(
 def test_hot_motors_back_off(
     rig: Rig, chain: EmulatedChain, wait_until: Callable[..., bool]
 ) -> None:
-    snapshots: list[Snapshot] = []
-    made: list[FollowerTask] = []
+    snapshots: list[FollowerSnapshot] = []
+    made: list[FollowerController] = []
 
-    def make(units, calibration, limits) -> FollowerTask:
+    def make(units, calibration, limits) -> FollowerController:
         made.append(follower_task(FollowerConfig(), snapshots)(units, calibration, limits))
         return made[0]
 
@@ -131,11 +133,13 @@ def test_a_leader_is_free_but_for_its_trigger(
     rig: Rig, leader_chain: EmulatedChain, wait_until: Callable[..., bool]
 ) -> None:
     readings: list = []
-    made: list[LeaderTask] = []
+    made: list[LeaderController] = []
 
-    def make(units, calibration, limits) -> LeaderTask:
+    def make(units, calibration, limits) -> LeaderController:
         guard = Guard(limits, period_s=0.005, sources=LEADER_SOURCES)
-        made.append(LeaderTask(units, calibration, guard, LeaderConfig(), publish=readings.append))
+        made.append(
+            LeaderController(units, calibration, guard, LeaderConfig(), publish=readings.append)
+        )
         return made[0]
 
     loop = start(rig, "leader", make)
@@ -186,13 +190,13 @@ def test_a_leader_reboots_a_trigger_that_has_shut_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("koch_driver.leader_task._RECOVERY_PAUSE_S", 0.5)
-    made: list[LeaderTask] = []
+    made: list[LeaderController] = []
     said: list[str] = []
     loop = start(rig, "leader", leader_task(made, [], said))
     assert wait_until(lambda: torques(leader_chain)[5] == 1)
     leader_chain.faults.trip("gripper", "overload")
     assert wait_until(lambda: made[0].errors == {"gripper": "overload"})
-    assert loop.status().phase is Phase.RUNNING
+    assert loop.status().phase is LoopPhase.RUNNING
     assert torques(leader_chain)[5] == 0, "it is given a pause"
     assert wait_until(lambda: torques(leader_chain)[5] == 1, 6.0)
     assert made[0].errors == {}
@@ -214,10 +218,10 @@ def test_a_follower_connects_with_a_servo_that_has_shut_down(
     rig: Rig, chain: EmulatedChain, wait_until: Callable[..., bool]
 ) -> None:
     """The others keep their torque; the torque service brings the tripped one back."""
-    snapshots: list[Snapshot] = []
-    made: list[FollowerTask] = []
+    snapshots: list[FollowerSnapshot] = []
+    made: list[FollowerController] = []
 
-    def make(units, calibration, limits) -> FollowerTask:
+    def make(units, calibration, limits) -> FollowerController:
         made.append(follower_task(FollowerConfig(), snapshots)(units, calibration, limits))
         return made[-1]
 
@@ -226,7 +230,7 @@ def test_a_follower_connects_with_a_servo_that_has_shut_down(
     first.close()
     chain.faults.trip("wrist_flex", "overload")
     loop = start(rig, "follower", make)
-    assert wait_until(lambda: loop.status().phase is Phase.RUNNING)
+    assert wait_until(lambda: loop.status().phase is LoopPhase.RUNNING)
     assert made[1].errors == {"wrist_flex": "overload"}
     assert torques(chain) == [1, 1, 1, 0, 1, 1]
     loop.call(lambda bus: made[1].set_torque(bus, True), timeout_s=5.0)

@@ -34,7 +34,7 @@ from koch_driver.motors import motors_for
 from koch_driver.rig_offsets import joints_block, replace_offsets
 from koch_rig.calibration import load_calibration
 from koch_rig.joints import JOINT_NAMES
-from koch_rig.rig import JointMount, Role
+from koch_rig.rig import JointOffset, Role
 from koch_rig.units import RAD_PER_TICK, ticks_to_rad
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def test_a_corrupt_file_is_named_and_a_new_calibration_offered(
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_zero_offsets_make_the_pose_read_as_it_should(sign: int) -> None:
-    mounts = {j: JointMount(sign, 0.7) for j in JOINT_NAMES}
+    mounts = {j: JointOffset(sign, 0.7) for j in JOINT_NAMES}
     ticks = [2047, 2300, 1500, 0, 4095, 6000]
     pose = [0.0, 0.1, -0.2, 0.0, 0.3, 0.0]
     offsets = zero_offsets(ticks, mounts, pose)
@@ -218,7 +218,7 @@ def test_shared_or_missing_offsets_are_left_to_the_person(name: str) -> None:
     offsets = dict.fromkeys(JOINT_NAMES, 0.1)
     for arm in ("follower", "leader"):
         assert replace_offsets(text, arm, offsets) is None
-    block = yaml.safe_load(joints_block(offsets, {j: JointMount() for j in JOINT_NAMES}))
+    block = yaml.safe_load(joints_block(offsets, {j: JointOffset() for j in JOINT_NAMES}))
     assert block["joints"]["gripper"] == {"sign": 1, "offset_rad": 0.1}
 
 

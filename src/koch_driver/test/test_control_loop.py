@@ -16,8 +16,8 @@ from koch_driver.control_loop import (
     CommunicationFault,
     ControlLoop,
     LoopConfig,
+    LoopPhase,
     NotConnected,
-    Phase,
 )
 from koch_driver.errors import BusTimeout
 from koch_driver.schedule import Schedule, quantile
@@ -65,13 +65,16 @@ def task() -> CountingTask:
 
 
 @pytest.fixture
-def phases() -> list[tuple[Phase, str]]:
+def phases() -> list[tuple[LoopPhase, str]]:
     return []
 
 
 @pytest.fixture
 def loop(
-    task: CountingTask, phases: list[tuple[Phase, str]], follower: Arm, calibration: Calibration
+    task: CountingTask,
+    phases: list[tuple[LoopPhase, str]],
+    follower: Arm,
+    calibration: Calibration,
 ) -> Iterator[ControlLoop]:
     made = ControlLoop(
         "follower",
@@ -93,13 +96,13 @@ def test_cycles_keep_the_rate(
     time.sleep(0.5)
     rate = (task.cycles - first) / (time.monotonic() - begin)
     assert rate == pytest.approx(100.0, rel=0.15)
-    assert loop.status().phase is Phase.RUNNING
+    assert loop.status().phase is LoopPhase.RUNNING
 
 
 def test_an_absent_port_is_tried_again(
     loop: ControlLoop,
     task: CountingTask,
-    phases: list[tuple[Phase, str]],
+    phases: list[tuple[LoopPhase, str]],
     rig,
     wait_until: Callable[..., bool],
 ) -> None:
@@ -107,7 +110,7 @@ def test_an_absent_port_is_tried_again(
 
     loop.start()
     assert wait_until(lambda: len(phases) > 0)
-    assert phases[0][0] is Phase.CONNECTING
+    assert phases[0][0] is LoopPhase.CONNECTING
     assert "does not exist" in phases[0][1]
     with pytest.raises(NotConnected, match="does not exist"):
         loop.call(lambda bus: None)
@@ -120,13 +123,13 @@ def test_a_silent_arm_is_a_fault_and_comes_back(
     chain: EmulatedChain,
     loop: ControlLoop,
     task: CountingTask,
-    phases: list[tuple[Phase, str]],
+    phases: list[tuple[LoopPhase, str]],
     wait_until: Callable[..., bool],
 ) -> None:
     loop.start()
     assert wait_until(lambda: task.cycles > 5)
     chain.faults.drop(1.0)
-    assert wait_until(lambda: loop.status().phase is Phase.FAULT)
+    assert wait_until(lambda: loop.status().phase is LoopPhase.FAULT)
     assert "5 cycles in a row" in task.lost[0]
     chain.faults.clear()
     assert wait_until(lambda: task.connections == 2)
@@ -140,7 +143,7 @@ def test_an_unplugged_arm_is_a_fault_and_comes_back(
     loop.start()
     assert wait_until(lambda: task.cycles > 5)
     chain.faults.unplug()
-    assert wait_until(lambda: loop.status().phase is Phase.FAULT)
+    assert wait_until(lambda: loop.status().phase is LoopPhase.FAULT)
     chain.faults.replug()
     assert wait_until(lambda: task.connections == 2)
 
@@ -164,7 +167,7 @@ def test_closing_lets_the_task_leave_first(
     loop.close()
     loop.close()
     assert task.left == 3
-    assert loop.status().phase is Phase.CLOSED
+    assert loop.status().phase is LoopPhase.CLOSED
 
 
 def test_a_bug_ends_the_thread_visibly(
@@ -173,7 +176,7 @@ def test_a_bug_ends_the_thread_visibly(
     loop.start()
     assert wait_until(lambda: task.cycles > 0)
     task.bug = True
-    assert wait_until(lambda: loop.status().phase is Phase.DEAD)
+    assert wait_until(lambda: loop.status().phase is LoopPhase.DEAD)
     assert "RuntimeError: a bug" in loop.status().reason
     with pytest.raises(NotConnected):
         loop.call(lambda bus: None)

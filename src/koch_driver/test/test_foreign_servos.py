@@ -16,7 +16,7 @@ import pytest
 
 from koch_core.realtime import request_realtime
 from koch_driver.bus import BusConfig, DynamixelBus
-from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
+from koch_driver.control_loop import ControlLoop, LoopConfig, LoopPhase
 from koch_driver.errors import NoStateRead, WrongModel
 from koch_driver.motors import FOLLOWER_MOTORS
 from koch_driver.schedule import Schedule
@@ -319,9 +319,9 @@ def test_a_fault_says_whether_answers_are_late_or_refusals(
     )  # fmt: skip
     loop.start()
     try:  # a loop that outlives its test takes the next one's port, which has the same name
-        assert wait_until(lambda: loop.status().phase is Phase.RUNNING)
+        assert wait_until(lambda: loop.status().phase is LoopPhase.RUNNING)
         arm.habits = Habits(firmware=45, **after)
-        assert wait_until(lambda: loop.status().phase is Phase.FAULT)
+        assert wait_until(lambda: loop.status().phase is LoopPhase.FAULT)
         assert words in loop.status().reason
     finally:
         loop.close()

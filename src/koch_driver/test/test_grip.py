@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from koch_driver.arm import connect_arm
-from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
+from koch_driver.control_loop import ControlLoop, LoopConfig, LoopPhase
 from koch_driver.emulator import EmulatedChain, FirstOrderPhysics, build_chain
-from koch_driver.follower_task import GRIP_CURRENT_A, FollowerConfig, FollowerTask
+from koch_driver.follower_task import GRIP_CURRENT_A, FollowerConfig, FollowerController
 from koch_driver.grip import NM_PER_A
 from koch_driver.gripper_motion import GripperMotion
 from koch_driver.guard import Guard, GuardLimits
@@ -34,12 +34,12 @@ OPEN, OBJECT, CLOSED = -1.0, -0.6, 0.0
 
 
 @contextmanager
-def follower(rig: Rig, config: FollowerConfig) -> Iterator[tuple[FollowerTask, ControlLoop]]:
+def follower(rig: Rig, config: FollowerConfig) -> Iterator[tuple[FollowerController, ControlLoop]]:
     """A running follower without ROS."""
     arm = rig.arms["follower"]
     calibration = load_calibration(arm.calibration_path)
     guard = Guard(GuardLimits.from_rig(rig.limits), period_s=0.01, sources=DRIVER_SOURCES)
-    task = FollowerTask(
+    task = FollowerController(
         JointUnits(arm, calibration), calibration, guard, config,
         publish=lambda snapshot: None, ros_now_s=time.time,
     )  # fmt: skip
@@ -58,11 +58,11 @@ def goal_current(chain: EmulatedChain) -> int:
     return chain.read("gripper", "Goal_Current")
 
 
-def ready(task: FollowerTask) -> bool:
+def ready(task: FollowerController) -> bool:
     return task.torque_on and task.reading is not None
 
 
-def drive(task: FollowerTask, gripper_rad: float, source: str = "teleop") -> None:
+def drive(task: FollowerController, gripper_rad: float, source: str = "teleop") -> None:
     pose = [*(0.0,) * 5, gripper_rad]
     task.guard.submit(source, JOINT_NAMES, pose, age_s=0.0, now_s=time.monotonic())
 
@@ -92,10 +92,10 @@ def test_it_comes_back_after_power_loss_reboot_and_reconnection(
     with follower(rig, FollowerConfig()) as (task, loop):
         assert wait_until(lambda: ready(task))
         chain.faults.power_cut()
-        assert wait_until(lambda: loop.status().phase is Phase.FAULT)
+        assert wait_until(lambda: loop.status().phase is LoopPhase.FAULT)
         chain.faults.power_return()
         assert goal_current(chain) == 1750
-        assert wait_until(lambda: loop.status().phase is Phase.RUNNING, 6.0)
+        assert wait_until(lambda: loop.status().phase is LoopPhase.RUNNING, 6.0)
         assert not task.torque_on, "power that returns is no wish to hold"
         loop.call(lambda bus: task.set_torque(bus, True), timeout_s=5.0)
         assert ready(task)

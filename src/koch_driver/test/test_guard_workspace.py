@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from koch_driver.guard import Guard, GuardConfigError, GuardLimits, Workspace, workspace_from_rig
+from koch_rig.fingertips import FingertipKinematics
 from koch_rig.joints import JOINT_NAMES
-from koch_rig.tips import TipModel
 
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
@@ -45,7 +45,7 @@ def test_lever_arms_bound_the_way_of_the_tcp(
 
 
 def test_room_is_the_height_above_the_table(rig: Rig, workspace: Workspace) -> None:
-    z = TipModel.for_arm(rig.arms["follower"]).tcp([0.0] * 6)[2]
+    z = FingertipKinematics.for_arm(rig.arms["follower"]).tcp([0.0] * 6)[2]
     assert rig.limits.table_z is not None
     expected = z - rig.limits.table_z - workspace.clearance_m
     assert workspace.room([0.0] * 6) == pytest.approx(expected)

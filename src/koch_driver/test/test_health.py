@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from koch_driver.arm import connect_arm
-from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
+from koch_driver.control_loop import ControlLoop, LoopConfig, LoopPhase
 from koch_driver.control_table import HardwareError
 from koch_driver.emulator.protocol import BusProtocol
 from koch_driver.errors import BusTimeout
@@ -137,7 +137,7 @@ def test_the_loop_misses_no_cycle_for_a_motor_without_answers(
     before, cycles = loop.status().schedule.missed, task.cycles
     assert wait_until(lambda: task.monitor.silent.get("wrist_flex", 0) >= 12)
     status = loop.status()
-    assert status.phase is Phase.RUNNING
+    assert status.phase is LoopPhase.RUNNING
     # Some sixty looks, twelve in vain: at 300 ms each they had cost 360 cycles.
     assert task.cycles - cycles >= 60
     assert status.schedule.missed - before <= 20  # none but those of a busy machine

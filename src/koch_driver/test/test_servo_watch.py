@@ -15,18 +15,23 @@ import numpy as np
 import pytest
 
 from koch_driver.arm import connect_arm
-from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
+from koch_driver.control_loop import ControlLoop, LoopConfig, LoopPhase
 from koch_driver.control_table import HardwareError
 from koch_driver.emulator import EmulatedChain, build_chain
 from koch_driver.emulator.build import build_servos
 from koch_driver.emulator.physics import FirstOrderPhysics
 from koch_driver.emulator.servo import EmulatedServo
 from koch_driver.emulator.shaft import ShaftFrame
-from koch_driver.follower_task import FollowerConfig, FollowerTask, HardwareErrorPending, Snapshot
+from koch_driver.follower_task import (
+    FollowerConfig,
+    FollowerController,
+    FollowerSnapshot,
+    HardwareErrorPending,
+)
 from koch_driver.guard import Guard, GuardLimits
 from koch_driver.health import MotorHealth
 from koch_driver.latch import SafetyLatch, StopCause
-from koch_driver.leader_task import LEADER_SOURCES, LeaderConfig, LeaderTask
+from koch_driver.leader_task import LEADER_SOURCES, LeaderConfig, LeaderController
 from koch_driver.motors import FOLLOWER_MOTORS
 from koch_driver.moves import DRIVER_SOURCES
 from koch_driver.register_profile import RegisterProfile
@@ -53,22 +58,22 @@ class Bench:
 
     def __init__(self, rig: Rig, arm: Arm, calibration: Calibration, latch: SafetyLatch) -> None:
         self.said: list[str] = []
-        self.snapshots: list[Snapshot] = []
+        self.snapshots: list[FollowerSnapshot] = []
         self.readings: list = []
-        self.phases: list[tuple[Phase, str]] = []
+        self.phases: list[tuple[LoopPhase, str]] = []
         units = JointUnits(arm, calibration)
         limits = GuardLimits.from_rig(rig.limits)
         follower = arm.role.value == "follower"
         sources = DRIVER_SOURCES if follower else LEADER_SOURCES
         guard = Guard(limits, period_s=1.0 / RATE_HZ, sources=sources)
-        self.task: FollowerTask | LeaderTask
+        self.task: FollowerController | LeaderController
         if follower:
-            self.task = FollowerTask(
+            self.task = FollowerController(
                 units, calibration, guard, FollowerConfig(), publish=self.snapshots.append,
                 ros_now_s=time.time, say=self.said.append, latch=latch,
             )  # fmt: skip
         else:
-            self.task = LeaderTask(
+            self.task = LeaderController(
                 units, calibration, guard, LeaderConfig(),
                 publish=lambda reading: self.readings.append((time.monotonic(), reading)),
                 say=self.said.append,
@@ -164,7 +169,7 @@ def test_a_follower_whose_servos_restart_stops_names_them_and_is_restored_on_req
         healthy = [k for k, joint in enumerate(JOINT_NAMES) if joint not in joints]
         dip(chain, joints, seconds)
         assert wait_until(lambda: set(bench.task.faults) == set(joints), 2.0), bench.phases
-        assert wait_until(lambda: bench.loop.status().phase is Phase.RUNNING)
+        assert wait_until(lambda: bench.loop.status().phase is LoopPhase.RUNNING)
         assert all("restarted by itself" in words for words in bench.task.faults.values())
         assert all(joint in bench.said[-1] for joint in joints)
         assert [torques(chain)[k] for k in healthy] == [1] * len(healthy), "dropped"
@@ -213,7 +218,7 @@ def test_what_was_written_is_verified_and_restored(
         expected = "restarted" if register == "Torque_Enable" else f"{register} {value}"
         assert expected in bench.task.faults[joint]
         assert bench.task.guard.stopped
-        assert wait_until(lambda: bench.loop.status().phase is Phase.RUNNING)
+        assert wait_until(lambda: bench.loop.status().phase is LoopPhase.RUNNING)
         assert joint in bench.torque(True)
         assert chain.read(joint, register) == wanted
         assert torques(chain) == [1] * 6
@@ -290,8 +295,8 @@ def test_a_turn_lost_in_a_restart_is_never_published_and_moves_nothing(
             before = chain.read(joint, "Present_Position")
             dip(chain, (joint,), seconds)
             far = max(far, abs(chain.read(joint, "Present_Position") - before))
-            assert wait_until(lambda: bench.loop.status().phase is Phase.FAULT, 1.0)
-            assert wait_until(lambda: bench.loop.status().phase is Phase.RUNNING, 3.0), (
+            assert wait_until(lambda: bench.loop.status().phase is LoopPhase.FAULT, 1.0)
+            assert wait_until(lambda: bench.loop.status().phase is LoopPhase.RUNNING, 3.0), (
                 bench.phases
             )
             if arm == "follower":
@@ -359,7 +364,7 @@ def test_a_driver_that_is_started_again_knows_that_the_arm_lost_its_power(
         chain.faults.power_cut()
         chain.faults.power_return()
         with running(rig, "follower", latch=SafetyLatch(path)) as again:
-            assert wait_until(lambda: again.loop.status().phase is Phase.RUNNING)
+            assert wait_until(lambda: again.loop.status().phase is LoopPhase.RUNNING)
             assert torques(chain) == [0 if killed else 1] * 6
             assert again.task.guard.stopped is killed
 
@@ -371,7 +376,7 @@ def test_a_servo_without_torque_among_those_that_hold_stops_a_new_driver(
         assert wait_until(lambda: ready(bench))
     dip(chain, ("elbow_flex",), 0.05)
     with running(rig, "follower") as bench:
-        assert wait_until(lambda: bench.loop.status().phase is Phase.RUNNING)
+        assert wait_until(lambda: bench.loop.status().phase is LoopPhase.RUNNING)
         assert "no torque" in bench.task.faults["elbow_flex"]
         assert torques(chain) == [1, 1, 0, 1, 1, 1]
 
@@ -460,9 +465,9 @@ def test_what_is_configured_at_the_first_connection_is_no_fault(
         for servo in chain.servos:
             servo.set(register, found)
         with running(rig, name) as bench:
-            assert wait_until(lambda: bench.loop.phase is Phase.RUNNING)
+            assert wait_until(lambda: bench.loop.phase is LoopPhase.RUNNING)
             time.sleep(3 * 7 * BRISK_S)  # three looks at each motor
-            assert bench.loop.phase is Phase.RUNNING
+            assert bench.loop.phase is LoopPhase.RUNNING
             assert bench.loop.status().faults == 0, bench.phases
             assert not bench.said
             assert all(servo.get(register) != found for servo in chain.servos)
@@ -497,7 +502,7 @@ def test_a_motor_that_comes_with_the_id_of_another_is_named_and_nothing_is_writt
         assert [chain.servos[k].get("Goal_Position") for k in range(7)] == goals
         assert torques(chain) == [1] * 6 + [0]
         chain.servos[-1].set("ID", 99)
-        assert wait_until(lambda: bench.loop.phase is Phase.RUNNING, 4.0), bench.phases
+        assert wait_until(lambda: bench.loop.phase is LoopPhase.RUNNING, 4.0), bench.phases
 
 
 @pytest.mark.parametrize(("name", "joint", "other"), [
@@ -510,7 +515,7 @@ def test_a_motor_that_takes_the_id_of_another_is_named(
 ) -> None:
     number = JOINT_NAMES.index(other) + 1
     with build_chain(rig, name, initial_rad=POSE) as chain, running(rig, name) as bench:
-        assert wait_until(lambda: bench.loop.phase is Phase.RUNNING)
+        assert wait_until(lambda: bench.loop.phase is LoopPhase.RUNNING)
         chain.servo(joint).set("ID", number)
         words = f"two motors answer as id {number} ({other})"
         assert wait_until(lambda: words in bench.loop.status().reason, 4.0), bench.phases

@@ -14,11 +14,11 @@ import pytest
 from koch_driver.arm import connect_arm
 from koch_driver.control_loop import ControlLoop, LoopConfig
 from koch_driver.emulator import EmulatedChain, build_chain
-from koch_driver.follower_task import FollowerConfig, FollowerTask
+from koch_driver.follower_task import FollowerConfig, FollowerController
 from koch_driver.guard import Guard, GuardLimits
 from koch_driver.latch import StopCause
 from koch_driver.moves import DRIVER_SOURCES
-from koch_driver.trajectory import ResultCode, Trajectory, Waypoint
+from koch_driver.trajectory import ResultCode, Trajectory, TrajectoryPoint
 from koch_driver.trajectory_runner import Execution, Tolerances
 from koch_rig.calibration import load_calibration
 from koch_rig.joints import JOINT_NAMES
@@ -43,7 +43,7 @@ class Bench:
         arm = rig.arms["follower"]
         calibration = load_calibration(arm.calibration_path)
         guard = Guard(GuardLimits.from_rig(rig.limits), period_s=0.01, sources=DRIVER_SOURCES)
-        self.task = FollowerTask(
+        self.task = FollowerController(
             JointUnits(arm, calibration), calibration, guard, FollowerConfig(),
             publish=lambda snapshot: None,
             ros_now_s=lambda: time.monotonic() + self.seen_s, clock_step_s=self._step,
@@ -64,7 +64,7 @@ class Bench:
         rest = (0.0,) * 6
         assert self.task.reading is not None
         return self.task.trajectories.arm.start(
-            Trajectory(JOINT_NAMES, (Waypoint(seconds, target, rest, rest),)),
+            Trajectory(JOINT_NAMES, (TrajectoryPoint(seconds, target, rest, rest),)),
             Tolerances(goal=dict.fromkeys(JOINT_NAMES, 0.1), goal_time_s=1.0),
             stamp_s=0.0,
             now_s=self.task.ros_now_s(),

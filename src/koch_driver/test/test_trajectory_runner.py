@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from koch_driver.trajectory import ResultCode, Trajectory, TrajectoryError, Waypoint
-from koch_driver.trajectory_runner import Execution, Outcome, Tolerances, TrajectoryRunner
+from koch_driver.trajectory import ResultCode, Trajectory, TrajectoryError, TrajectoryPoint
+from koch_driver.trajectory_runner import Execution, Tolerances, TrajectoryResult, TrajectoryRunner
 from koch_driver.trajectory_source import TrajectorySource
 from koch_rig.joints import JOINT_NAMES
 
@@ -17,7 +17,7 @@ NOW = 1000.0
 
 
 def path(*points: tuple[float, float], joint: str = "elbow_flex") -> Trajectory:
-    return Trajectory((joint,), tuple(Waypoint(t, (p,)) for t, p in points))
+    return Trajectory((joint,), tuple(TrajectoryPoint(t, (p,)) for t, p in points))
 
 
 def start(runner: TrajectoryRunner, trajectory: Trajectory, *, stamp_s: float = 0.0,
@@ -40,7 +40,7 @@ def test_a_followed_trajectory_succeeds_at_its_end(runner: TrajectoryRunner) -> 
     assert at(runner, NOW + 0.5, 0.25) == pytest.approx(0.25)
     assert execution.outcome is None
     assert at(runner, NOW + 1.0, 0.5) == pytest.approx(0.5)
-    assert execution.outcome == Outcome(ResultCode.SUCCESSFUL)
+    assert execution.outcome == TrajectoryResult(ResultCode.SUCCESSFUL)
     assert at(runner, NOW + 1.1, 0.5) is None
 
 
@@ -86,7 +86,7 @@ def test_a_joint_that_still_moves_has_not_arrived(runner: TrajectoryRunner) -> N
     runner.update(NOW + 1.1, pose, {**POSE, "elbow_flex": 0.5})
     assert execution.outcome is None
     runner.update(NOW + 1.2, pose, POSE)
-    assert execution.outcome == Outcome(ResultCode.SUCCESSFUL)
+    assert execution.outcome == TrajectoryResult(ResultCode.SUCCESSFUL)
 
 
 def test_a_joint_that_never_rests_violates_the_goal(runner: TrajectoryRunner) -> None:
@@ -111,7 +111,7 @@ def test_a_new_trajectory_preempts_and_goes_on_from_the_desired_state(
 def test_cancel_ends_an_execution(runner: TrajectoryRunner) -> None:
     execution = start(runner, path((1.0, 0.5)))
     runner.cancel(execution)
-    assert execution.wait(0.0) == Outcome(
+    assert execution.wait(0.0) == TrajectoryResult(
         ResultCode.SUCCESSFUL, "cancelled by the client", cancelled=True
     )
     assert at(runner, NOW + 0.5, 0.0) is None

@@ -13,7 +13,7 @@ import pytest
 
 from koch_driver import errors
 from koch_driver.control_loop import BadRun, CommunicationFault
-from koch_rig.rig import PhysicsKind, Simulation
+from koch_rig.rig import PhysicsKind, SimulationSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 def rig_with(rig: Rig, physics: PhysicsKind | None) -> Rig:
-    simulation = None if physics is None else Simulation(physics)
+    simulation = None if physics is None else SimulationSettings(physics)
     return dataclasses.replace(rig, simulation=simulation)
 
 

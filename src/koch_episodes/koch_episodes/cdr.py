@@ -58,7 +58,7 @@ def _bytes(data: bytes, place: int) -> tuple[int, int]:
 
 
 def compressed_image(data: bytes) -> bytes:
-    """Return the picture bytes of a sensor_msgs/CompressedImage.
+    """Return the image bytes of a sensor_msgs/CompressedImage.
 
     Raises:
         DecodeError: The message is cut off.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""What is inside a bag: topics, rates, gaps, jitter, joint curves, a few pictures, a verdict."""
+"""What is inside a bag: topics, rates, gaps, jitter, joint curves, a few images, a verdict."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from koch_episodes.bag import Bag, RawMessage, Topic, open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert.events import Window, windows_of
 from koch_episodes.convert.lag import delays_of
-from koch_episodes.convert.mapping import Source
+from koch_episodes.convert.mapping import FeatureSource
 from koch_episodes.convert.options import StampFrom
-from koch_episodes.convert.survey import Stream, Survey, streams_of, survey_bag
+from koch_episodes.convert.stream_stats import StreamStatistics
+from koch_episodes.convert.survey import Survey, SurveyedStream, streams_of, survey_bag
 from koch_episodes.convert.topics import Form, TopicReader, rgb_of
-from koch_episodes.convert.track import StreamFacts
 from koch_episodes.decode import IMAGE_TYPES, NAMED_TYPES
 
 THUMBNAILS = 4
@@ -48,22 +48,22 @@ class TopicFacts:
         stamps_ns: Header stamps (log times where there is no header), int64.
         stream: Measures of the stamps.
         broken: Why messages could not be read, to how many.
-        detail: Picture size or element names.
+        detail: Image size or element names.
         names: Element names of a JointState or NamedVector.
         values: Its values over time, float64, shape (n, len(names)).
-        pictures: Up to four RGB pictures from first to last.
-        picture_stamps_ns: Their stamps, int64.
+        images: Up to four RGB images from first to last.
+        image_stamps_ns: Their stamps, int64.
     """
 
     type: str
     stamps_ns: npt.NDArray[np.int64]
-    stream: StreamFacts
+    stream: StreamStatistics
     broken: Mapping[str, int] = field(default_factory=dict)
     detail: str = ""
     names: tuple[str, ...] = ()
     values: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
-    pictures: list[npt.NDArray[np.uint8]] = field(default_factory=list)
-    picture_stamps_ns: list[int] = field(default_factory=list)
+    images: list[npt.NDArray[np.uint8]] = field(default_factory=list)
+    image_stamps_ns: list[int] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -80,7 +80,7 @@ class BagFacts:
 
 
 class _Collector:
-    """Reads the usable messages of one topic, in bounded memory for pictures.
+    """Reads the usable messages of one topic, in bounded memory for images.
 
     Args:
         topic: Of the bag.
@@ -88,7 +88,7 @@ class _Collector:
         types: Shared type decoder.
     """
 
-    def __init__(self, topic: Topic, stream: Stream | None, types: TypeDecoder) -> None:
+    def __init__(self, topic: Topic, stream: SurveyedStream | None, types: TypeDecoder) -> None:
         self._topic = topic
         self._stream = stream
         self._logs = array("q")
@@ -109,12 +109,12 @@ class _Collector:
         if self._reader is None:
             self._logs.append(message.log_ns)
         elif number in self._usable:
-            if self._reader.is_picture:
-                self._take_picture(message)
+            if self._reader.is_image:
+                self._take_image(message)
             else:
                 self._values.extend(self._reader.vector(message))
 
-    def _take_picture(self, message: RawMessage) -> None:
+    def _take_image(self, message: RawMessage) -> None:
         if self._seen % self._stride == 0:
             self._kept.append((self._seen, message.data))
             if len(self._kept) == 4 * THUMBNAILS:  # thin out: never more than 16 are held
@@ -128,19 +128,19 @@ class _Collector:
         stream = self._stream
         if stream is None:
             logs = np.array(self._logs, dtype=np.int64)
-            return TopicFacts(self._topic.type, logs, StreamFacts.of(logs))
-        is_picture = self._reader is not None and self._reader.is_picture
-        names = () if is_picture else tuple(map(str, shape))
+            return TopicFacts(self._topic.type, logs, StreamStatistics.of(logs))
+        is_image = self._reader is not None and self._reader.is_image
+        names = () if is_image else tuple(map(str, shape))
         values = np.array(self._values).reshape(-1, max(1, len(names)))
         return TopicFacts(
             self._topic.type,
             stream.stamps,
-            StreamFacts.of(stream.stamps, stream.runs),
+            StreamStatistics.of(stream.stamps, stream.runs),
             stream.refused + self._failed,
-            f"{shape[1]}x{shape[0]}" if is_picture and shape else " ".join(names),
+            f"{shape[1]}x{shape[0]}" if is_image and shape else " ".join(names),
             names,
             values,
-            [picture for _, picture in thumbnails],
+            [image for _, image in thumbnails],
             [int(stream.stamps[place]) for place, _ in thumbnails],
         )
 
@@ -153,7 +153,7 @@ class _Collector:
             number, data = self._kept[place]
             message = RawMessage(self._topic.name, 0, data)
             try:
-                found.append((number, rgb_of(self._reader.picture(message))))
+                found.append((number, rgb_of(self._reader.image(message))))
             except DecodeError as exc:
                 self._failed[exc.why] += 1
         return found
@@ -167,7 +167,7 @@ def inspect_bag(path: Path) -> BagFacts:
     """
     with open_bag(path) as bag:
         sources = [
-            Source(name)
+            FeatureSource(name)
             for name, topic in sorted(bag.topics.items())
             if topic.type in (*IMAGE_TYPES, *NAMED_TYPES)
         ]
@@ -191,8 +191,8 @@ def inspect_bag(path: Path) -> BagFacts:
         topics = {name: c.facts(shapes.get(name, ())) for name, c in collectors.items()}
         windows = windows_of(survey.events, bag.custom, runs, [], by_log=False)
         verdict, reasons = judge(topics, bag.damage)
-        pictures = frozenset(n for n, t in bag.topics.items() if t.type in IMAGE_TYPES)
-        faults = [delay.fault for delay in delays_of(streams, pictures) if delay.fault]
+        images = frozenset(n for n, t in bag.topics.items() if t.type in IMAGE_TYPES)
+        faults = [delay.fault for delay in delays_of(streams, images) if delay.fault]
         if faults and verdict is Verdict.GOOD:
             verdict = Verdict.DOUBTFUL
         reasons += faults
@@ -208,7 +208,7 @@ def inspect_bag(path: Path) -> BagFacts:
         )
 
 
-def _survey(bag: Bag, sources: list[Source]) -> Survey:
+def _survey(bag: Bag, sources: list[FeatureSource]) -> Survey:
     try:
         return survey_bag(bag, sources)
     except KochError as exc:  # events of a type that is not known
@@ -227,7 +227,7 @@ def _usual(counts: Counter[Form]) -> tuple[Any, ...]:
 def _why_odd(shape: tuple[Any, ...], form: Form) -> str:
     if form.size is not None:
         height, width = form.size
-        return "" if form.size == shape else f"picture of {width}x{height} px, not as the others"
+        return "" if form.size == shape else f"image of {width}x{height} px, not as the others"
     if set(shape) - set(form.names):
         return "other elements than most have"
     return f"value not finite: {', '.join(form.broken)}" if form.broken else ""

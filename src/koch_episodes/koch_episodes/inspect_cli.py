@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         "-o",
         "--png",
         type=Path,
-        help="picture to draw (default: NAME.inspect.png in the present folder)",
+        help="image to draw (default: NAME.inspect.png in the present folder)",
     )
     parser.add_argument("--no-png", action="store_true", help="print only")
     parser.add_argument("--episode", type=int, default=0, help="dataset episode to draw")
@@ -113,7 +113,7 @@ def _draw_bag(facts: BagFacts, out: Path) -> None:
     begin = min(
         (int(t.stamps_ns.min()) for t in facts.topics.values() if len(t.stamps_ns)), default=0
     )
-    measured = {n: t for n, t in facts.topics.items() if t.names or t.pictures}
+    measured = {n: t for n, t in facts.topics.items() if t.names or t.images}
     curves = {}
     for name, topic in measured.items():
         if topic.names and len(topic.values):
@@ -132,10 +132,10 @@ def _draw_bag(facts: BagFacts, out: Path) -> None:
         {
             name: [
                 Shot((stamp_ns - begin) / NS_PER_S, image)
-                for stamp_ns, image in zip(t.picture_stamps_ns, t.pictures, strict=True)
+                for stamp_ns, image in zip(t.image_stamps_ns, t.images, strict=True)
             ]
             for name, t in measured.items()
-            if t.pictures
+            if t.images
         },
     )
 
@@ -178,7 +178,7 @@ def _print_dataset(reader: LeRobotDatasetReader) -> None:
     )
     for key, spec in reader.features.items():
         codec = (spec.info or {}).get("video.codec", "")
-        names = "" if spec.is_picture or not spec.names else " ".join(spec.names)
+        names = "" if spec.is_image or not spec.names else " ".join(spec.names)
         shape = "x".join(map(str, spec.shape))
         say(_clipped(f"  {key:32s} {spec.dtype:8s} {shape:12s} {codec}{names}".rstrip()))
     for task in reader.tasks:
@@ -234,10 +234,10 @@ def _shots_of(reader: LeRobotDatasetReader, episode: Episode) -> dict[str, list[
     places = np.linspace(episode.from_index, episode.to_index - 1, count).round().astype(int)
     return {
         key: [
-            Shot((place - episode.from_index) / reader.fps, reader.picture(key, int(place)))
+            Shot((place - episode.from_index) / reader.fps, reader.image(key, int(place)))
             for place in places
         ]
-        for key in reader.picture_keys
+        for key in reader.image_keys
     }
 
 
@@ -284,7 +284,7 @@ def main(argv: list[str]) -> int:
         complain(f"koch inspect: {exc}")
         return 2
     except OSError as exc:
-        complain(f"koch inspect: {args.png or 'picture'}: {exc}")
+        complain(f"koch inspect: {args.png or 'image'}: {exc}")
         return 1
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The one picture that `koch inspect` draws: commands over states, gaps, other values, frames."""
+"""The one image that `koch inspect` draws: commands over states, gaps, other values, frames."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Following:
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """One picture of a camera.
+    """One image of a camera.
 
     Attributes:
         time_s: Since the beginning [s].
@@ -81,21 +81,21 @@ def draw(
     title: str,
     stamps_ns: Mapping[str, npt.NDArray[np.int64]],
     curves: Sequence[Curve | Following],
-    pictures: Mapping[str, Sequence[Shot]],
+    images: Mapping[str, Sequence[Shot]],
 ) -> None:
-    """Write one picture.
+    """Write one image.
 
     Args:
         out: File.
         title: Heading of the whole.
         stamps_ns: Stream to stamps, for the plot of distances; may be empty.
         curves: What to plot over time.
-        pictures: Camera to a few pictures.
+        images: Camera to a few images.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    parts = _parts(stamps_ns, curves, pictures)
+    parts = _parts(stamps_ns, curves, images)
     heights = [height for height, _ in parts] or [1.0]
     figure = Figure(figsize=(_WIDTH_IN, sum(heights) + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
@@ -109,11 +109,11 @@ def draw(
 def _parts(
     stamps_ns: Mapping[str, npt.NDArray[np.int64]],
     curves: Sequence[Curve | Following],
-    pictures: Mapping[str, Sequence[Shot]],
+    images: Mapping[str, Sequence[Shot]],
 ) -> list[tuple[float, Callable[[Any], None]]]:
     """From top to bottom: the height of each part [inch], and who draws it."""
     parts: list[tuple[float, Callable[[Any], None]]] = []
-    for name, shots in pictures.items():
+    for name, shots in images.items():
         tallest = max((s.image.shape[0] / s.image.shape[1] for s in shots), default=0.75)
         height = _WIDTH_IN / max(4, len(shots)) * tallest + 0.6
         parts.append((height, partial(_draw_shots, name=name, shots=shots)))

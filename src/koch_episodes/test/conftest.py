@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Bags and pictures for the tests of koch_episodes."""
+"""Bags and images for the tests of koch_episodes."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def compressed(stamp_ns: int, jpeg: bytes) -> Any:
 
 
 def scene(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray[Any, Any]:
-    """A picture that tells its number: brightness of the left half, a moving bar on the right."""
+    """An image that tells its number: brightness of the left half, a moving bar on the right."""
     rows, columns = np.mgrid[0:height, 0:width]
     image = np.stack([(columns * 3 + number) % 200, rows * 4 % 256, (rows + columns) % 256], -1)
     image[:, : width // 2] = 16 + (number * 7) % 224
@@ -156,7 +156,7 @@ class BagSpec:
     change: Callable[[list[Message]], list[Message]] | None = None
 
     def messages(self) -> list[Message]:
-        """All messages in log time order (5 ms after their stamp; pictures 30 ms)."""
+        """All messages in log time order (5 ms after their stamp; images 30 ms)."""
         found: list[Message] = []
         for k in range(int(self.seconds * self.joint_hz)):
             stamp = self.start_ns + round(k * NS / self.joint_hz)

@@ -56,7 +56,7 @@ def test_joint_names_may_change_in_the_middle() -> None:
 
 
 @pytest.mark.parametrize("frame", ["", "a", "optical", "camera_1"])
-def test_pictures(frame: str) -> None:
+def test_images(frame: str) -> None:
     payload = np.arange(37, dtype=np.uint8)
     data = packed("sensor_msgs/msg/CompressedImage", header(frame), "jpeg", payload)
     assert cdr.compressed_image(data) == payload.tobytes()
@@ -72,13 +72,13 @@ def test_every_cut_is_noticed() -> None:
     state = packed(
         "sensor_msgs/msg/JointState", header("x"), ["a", "b", "c"], values, values, np.zeros(0)
     )
-    picture = packed(
+    image = packed(
         "sensor_msgs/msg/CompressedImage", header("x"), "jpeg", np.arange(40, dtype=np.uint8)
     )
     position_end = state.rindex(values.tobytes(), 0, len(state) - 24) + 24
     for cut in range(16, position_end):
         with pytest.raises(DecodeError):
             cdr.JointStateReader().read(state[:cut])
-    for cut in range(16, len(picture)):
+    for cut in range(16, len(image)):
         with pytest.raises(DecodeError):
-            cdr.compressed_image(picture[:cut])
+            cdr.compressed_image(image[:cut])

@@ -32,7 +32,7 @@ NS = 1_000_000_000
 CAMERA = "observation.images.above"
 
 
-def picture_number(image: np.ndarray[Any, Any], around: int) -> int:
+def image_number(image: np.ndarray[Any, Any], around: int) -> int:
     """Tell the number of a test scene from its left half's brightness."""
     level = float(image[8:40, 4:28].mean())
     candidates = range(max(0, around - 12), around + 13)
@@ -88,9 +88,9 @@ def test_live_and_offline_frames_are_the_same(
     for index, frame in enumerate(live_frames(bag, rig_file, ticks)):
         state = frame.values["observation.state"].astype(np.float32)
         np.testing.assert_array_equal(reader.column("observation.state")[index], state)
-        stored = reader.picture(CAMERA, index).astype(int)
+        stored = reader.image(CAMERA, index).astype(int)
         assert np.abs(stored - frame.values[CAMERA]).mean() < 3.0  # another chroma upsampling
-        assert picture_number(stored, index) == picture_number(frame.values[CAMERA], index)
+        assert image_number(stored, index) == image_number(frame.values[CAMERA], index)
 
 
 def test_frames_hold_newest_observation_and_next_command(
@@ -112,7 +112,7 @@ def test_frames_hold_newest_observation_and_next_command(
         np.testing.assert_allclose(
             reader.column("action")[index], 0.5 * np.sin(sent / NS + phase) + 0.01, atol=1e-6
         )
-        assert picture_number(reader.picture(CAMERA, index), index) == index
+        assert image_number(reader.image(CAMERA, index), index) == index
 
 
 @pytest.mark.parametrize("version", list(Version))
@@ -130,7 +130,7 @@ def test_every_codec_and_layout_is_valid(
     reader = LeRobotDatasetReader(out)
     for index in (0, 10, 29, 30, 45, len(reader) - 1):
         inside = int(reader.column("frame_index")[index])
-        assert picture_number(reader.picture(CAMERA, index), inside) == inside
+        assert image_number(reader.image(CAMERA, index), inside) == inside
 
 
 TWO_CAMERAS = """
@@ -145,14 +145,14 @@ features:
 
 
 @pytest.mark.parametrize("codec", list(Codec))
-def test_broken_picture_is_left_out_of_every_camera(
+def test_broken_image_is_left_out_of_every_camera(
     write_bag: WriteBag, tmp_path: Path, codec: Codec
 ) -> None:
     """Of the second camera too, whether it is encoded beside the first or (AV1) behind it."""
 
     def broken(messages: list[Any]) -> list[Any]:
-        pictures = [m for m in messages if m[0].startswith("/cameras")]
-        image = pictures[20][4]
+        images = [m for m in messages if m[0].startswith("/cameras")]
+        image = images[20][4]
         image.data = image.data.copy()
         image.data[-60:-58] = (0xFF, 0xC4)  # a marker inside the scan
         return messages
@@ -164,7 +164,7 @@ def test_broken_picture_is_left_out_of_every_camera(
     assert not validate_dataset(tmp_path / "out", decode=True).findings
     reader = LeRobotDatasetReader(tmp_path / "out")
     for camera in (CAMERA, "observation.images.again"):
-        shown = [picture_number(reader.picture(camera, k), k) for k in (19, 20, 21, 40)]
+        shown = [image_number(reader.image(camera, k), k) for k in (19, 20, 21, 40)]
         assert shown == [19, 19, 21, 40]
 
 
@@ -313,7 +313,7 @@ def test_images_their_camera_calls_unusable_are_in_no_episode(
     end_s: float | None,
 ) -> None:
     """The camera says so a second after it began; the converter splits where it began."""
-    states = [(begin_s, "frozen: same picture for 1.0 s")] + ([(end_s, "")] if end_s else [])
+    states = [(begin_s, "frozen: same image for 1.0 s")] + ([(end_s, "")] if end_s else [])
 
     def tell(messages: list[Any]) -> list[Any]:
         start = messages[0][3]

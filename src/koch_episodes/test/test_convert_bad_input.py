@@ -218,7 +218,7 @@ def test_dead_camera_splits_and_the_pieces_keep_their_time(
     assert "1 piece(s) shorter than 1.2 s left out" in result.reports[0]["notes"][0]
 
 
-def test_picture_of_another_size_does_not_exist(write_bag: WriteBag, tmp_path: Path) -> None:
+def test_image_of_another_size_does_not_exist(write_bag: WriteBag, tmp_path: Path) -> None:
     import simplejpeg
 
     small = simplejpeg.encode_jpeg(np.zeros((24, 32, 3), np.uint8))
@@ -227,12 +227,12 @@ def test_picture_of_another_size_does_not_exist(write_bag: WriteBag, tmp_path: P
     )
     reader, report = converted(bag, tmp_path)
     assert len(reader) == 60
-    assert report["refused"][CAMERA_TOPIC] == {"picture of 32x24 px, not as the others": 2}
+    assert report["refused"][CAMERA_TOPIC] == {"image of 32x24 px, not as the others": 2}
 
 
 @pytest.mark.parametrize("kind", ["cut", "garbage in the header", "garbage in the scan", "empty"])
-def test_corrupt_picture_does_not_exist(write_bag: WriteBag, tmp_path: Path, kind: str) -> None:
-    """Of 150 pictures 100 enter the statistics; broken ones are found among the others too."""
+def test_corrupt_image_does_not_exist(write_bag: WriteBag, tmp_path: Path, kind: str) -> None:
+    """Of 150 images 100 enter the statistics; broken ones are found among the others too."""
     broken = range(20, 140, 10)
     assert not set(broken) <= set(sampled_frames(150))
 
@@ -252,7 +252,7 @@ def test_corrupt_picture_does_not_exist(write_bag: WriteBag, tmp_path: Path, kin
     reader, report = converted(bag, tmp_path)
     assert len(reader) == 150
     assert sum(report["refused"][CAMERA_TOPIC].values()) == len(broken)
-    before, held = (reader.picture(CAMERA, k).astype(int) for k in (19, 20))
+    before, held = (reader.image(CAMERA, k).astype(int) for k in (19, 20))
     assert np.abs(before - held).mean() < 2.0
 
 

@@ -64,7 +64,7 @@ def jpeg_of(number: int) -> bytes:
 
 
 def a_run(first: int, seconds: float, sim_ns: int, log_ns: int) -> list[Row]:
-    """A stretch of a clock: the state is the number of the picture of that time."""
+    """A stretch of a clock: the state is the number of the image of that time."""
     rows: list[Row] = []
     for k in range(round(seconds * 100)):
         t = round(k * NS / 100)
@@ -113,10 +113,10 @@ def converted(
 
 
 def shift_of(reader: LeRobotDatasetReader) -> float:
-    """By how many pictures the picture of a frame is another than its state says, at worst."""
+    """By how many images the image of a frame is another than its state says, at worst."""
     worst = 0.0
     for index, state in enumerate(reader.column("observation.state").ravel().tolist()):
-        grey = float(np.asarray(reader.picture("observation.images.front", index)).mean())
+        grey = float(np.asarray(reader.image("observation.images.front", index)).mean())
         shown = (grey - 16) / 7
         off = (shown - int(state) + 16) % 32 - 16
         worst = max(worst, abs(round(off)))
@@ -131,7 +131,7 @@ def shift_of(reader: LeRobotDatasetReader) -> float:
         (StoragePlugin.SQLITE3, "simulated", Version.V30),
     ],
 )
-def test_each_run_of_a_reset_clock_keeps_its_own_pictures_and_task(
+def test_each_run_of_a_reset_clock_keeps_its_own_images_and_task(
     tmp_path: Path, storage: StoragePlugin, log: str, version: Version
 ) -> None:
     """The recorder's clock is the wall's, or was reset too (`--use-sim-time`)."""
@@ -420,7 +420,7 @@ def test_few_odd_messages_at_the_head_decide_nothing(tmp_path: Path) -> None:
     reader, report = converted(write(tmp_path / "bag", rows), tmp_path)
     assert reader.features["observation.images.front"].shape[:2] == (48, 64)
     assert report["refused"][CAMERA] == {
-        "picture of 128x96 px, not as the others": 20,
+        "image of 128x96 px, not as the others": 20,
         "header stamp is zero or negative": 1,
     }
     assert shift_of(reader) <= 1
@@ -443,7 +443,7 @@ def test_most_of_all_bags_decide_and_an_unforeseen_error_stops_none(
     options = ConvertOptions(map=mapping, codec=Codec.COPY)
     result = convert(bags, tmp_path / "out", options)
     assert list(result.failed) == ["bag_0"]
-    assert "45 x picture of 128x96 px, not as the others" in result.failed["bag_0"]
+    assert "45 x image of 128x96 px, not as the others" in result.failed["bag_0"]
 
     def broken(*_: Any) -> None:
         raise OverflowError("int too big")

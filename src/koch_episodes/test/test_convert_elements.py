@@ -21,7 +21,7 @@ from rosbags.typesys import Stores, get_typestore
 from koch_core.errors import DecodeError
 from koch_core.image import decode_image, image_size
 from koch_episodes.convert import ConvertOptions, convert
-from koch_episodes.convert.mapping import MappedFeature, Source, element_names
+from koch_episodes.convert.mapping import FeatureSource, MappedFeature, element_names
 from koch_episodes.convert.options import ActionFrom
 from koch_episodes.dataset import (
     DatasetWriter,
@@ -43,7 +43,7 @@ STATES = "/follower/joint_states"
 MAP = "fps: 30\ntask: t\nfeatures: {{observation.state: {state}, action: {action}}}\n"
 
 
-def feature(*sources: Source) -> MappedFeature:
+def feature(*sources: FeatureSource) -> MappedFeature:
     kinds = MappedFeature.__dataclass_fields__
     return MappedFeature(
         "observation.state", sources, **({"rule": None} if "rule" in kinds else {})
@@ -53,47 +53,50 @@ def feature(*sources: Source) -> MappedFeature:
 @pytest.mark.parametrize(
     ("sources", "names"),
     [
-        ((Source("/a", names=("x", "y")), Source("/b", names=("z",))), "x y z"),
+        ((FeatureSource("/a", names=("x", "y")), FeatureSource("/b", names=("z",))), "x y z"),
         (
             (
-                Source("/left/joint_states", names=("j1",)),
-                Source("/right/joint_states", names=("j1",)),
+                FeatureSource("/left/joint_states", names=("j1",)),
+                FeatureSource("/right/joint_states", names=("j1",)),
             ),
             "left_j1 right_j1",
         ),
         (
             (
-                Source("/js", names=("j1", "j2")),
-                Source("/js", names=("j1", "j2"), field="velocity"),
+                FeatureSource("/js", names=("j1", "j2")),
+                FeatureSource("/js", names=("j1", "j2"), field="velocity"),
             ),
             "j1.pos j2.pos j1.vel j2.vel",
         ),
         (
-            (Source("/arm", names=("value_0",)), Source("/hand/s", names=("value_0",))),
+            (
+                FeatureSource("/arm", names=("value_0",)),
+                FeatureSource("/hand/s", names=("value_0",)),
+            ),
             "arm_value_0 hand_s_value_0",
         ),
         (
             (
-                Source("/robot/l/s", names=("a",), arm="l"),
-                Source("/robot/r/s", names=("a",), arm="r"),
+                FeatureSource("/robot/l/s", names=("a",), arm="l"),
+                FeatureSource("/robot/r/s", names=("a",), arm="r"),
             ),
             "l_a.pos r_a.pos",
         ),
-        ((Source("/s", names=("a",)), Source("/x/s", names=("a",))), "a x_a"),
+        ((FeatureSource("/s", names=("a",)), FeatureSource("/x/s", names=("a",))), "a x_a"),
     ],
 )
-def test_every_element_has_one_name(sources: tuple[Source, ...], names: str) -> None:
+def test_every_element_has_one_name(sources: tuple[FeatureSource, ...], names: str) -> None:
     assert element_names(feature(*sources), "map.yaml") == tuple(names.split())
 
 
 @pytest.mark.parametrize(
     "sources",
     [
-        (Source("/js", names=("j1", "j2", "j2", "j3")),),
-        (Source("/js", names=("j1",)), Source("/js", names=("j1",), max_age_s=1.0)),
+        (FeatureSource("/js", names=("j1", "j2", "j2", "j3")),),
+        (FeatureSource("/js", names=("j1",)), FeatureSource("/js", names=("j1",), max_age_s=1.0)),
     ],
 )
-def test_elements_named_twice_are_refused(sources: tuple[Source, ...]) -> None:
+def test_elements_named_twice_are_refused(sources: tuple[FeatureSource, ...]) -> None:
     with pytest.raises(MappingError, match=r"map.yaml: observation.state.*element j\d.* twice"):
         element_names(feature(*sources), "map.yaml")
 
@@ -106,7 +109,7 @@ def test_joint_named_twice_in_a_message_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.uint8])
-def test_png_of_16_bits_is_no_picture(kind: Any) -> None:
+def test_png_of_16_bits_is_no_image(kind: Any) -> None:
     """image_transport packs depth images of 16UC1 so; raw ones were refused already."""
     data = bytes(cv2.imencode(".png", np.full((6, 8), 77, kind))[1])
     if kind is np.uint8:

@@ -7,12 +7,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from koch_core.frame import TIE_NS, Rule
+from koch_core.frame import TIE_NS, SampleRule
 from koch_episodes.convert.events import Window
-from koch_episodes.convert.mapping import MappedFeature, Source
+from koch_episodes.convert.mapping import FeatureSource, MappedFeature
 from koch_episodes.convert.options import StampFrom
 from koch_episodes.convert.plan import plan_bag
-from koch_episodes.convert.survey import Stream
+from koch_episodes.convert.survey import SurveyedStream
 
 START_NS = 1_700_000_000_123_456_789
 FPS = 30
@@ -48,13 +48,15 @@ def stream(source, stamps_ns, runs=0):
     stamps = np.array(stamps_ns, dtype=np.int64)
     numbers = np.arange(len(stamps))
     run = np.zeros(len(stamps), np.int64) + runs
-    return Stream(source, numbers, stamps, stamps, numbers, run, StampFrom.HEADER, Counter())
+    return SurveyedStream(
+        source, numbers, stamps, stamps, numbers, run, StampFrom.HEADER, Counter()
+    )
 
 
 @pytest.mark.parametrize("lost", [30, 31, 32])
 def test_a_gap_at_one_tick_leaves_out_that_tick_alone(lost):
     """The times of ticks are rounded; the search for the next one must not trip over that."""
-    source = Source("/a", max_age_s=0.02)
+    source = FeatureSource("/a", max_age_s=0.02)
     tick_ns = START_NS + round(lost * 1e9 / FPS)
     stamps = [
         stamp_ns
@@ -66,12 +68,12 @@ def test_a_gap_at_one_tick_leaves_out_that_tick_alone(lost):
     assert [segment.length for segment in plan.segments] == [lost, 60 - lost - 1]
 
 
-@pytest.mark.parametrize("rule", [Rule.NEXT, Rule.NEWEST, Rule.HOLD])
+@pytest.mark.parametrize("rule", [SampleRule.NEXT, SampleRule.NEWEST, SampleRule.HOLD])
 @pytest.mark.parametrize("off_ns", [-240, -1, 0, 1, 240])
 def test_a_stamp_on_the_ticks_own_grid_is_that_ticks(rule, off_ns):
     """Rounded down, or kept as seconds in a double: a tie at a nanosecond is a tie."""
-    source = Source("/a", max_age_s=0.2, rule=rule)
-    first = Source("/b", max_age_s=0.2)
+    source = FeatureSource("/a", max_age_s=0.2, rule=rule)
+    first = FeatureSource("/b", max_age_s=0.2)
     ticks = [START_NS + round(k * 1e9 / FPS) for k in range(60)]
     stamps = [ticks[0], *(tick + off_ns for tick in ticks[1:])]
     features = [MappedFeature("a", (source,)), MappedFeature("b", (first,))]
@@ -83,7 +85,10 @@ def test_a_stamp_on_the_ticks_own_grid_is_that_ticks(rule, off_ns):
 
 def planned(samples, windows):
     """Plan two streams of (number, stamp [ns]); the second holds commands."""
-    sources = (Source("/a", max_age_s=0.05), Source("/b", max_age_s=0.02, rule=Rule.NEXT))
+    sources = (
+        FeatureSource("/a", max_age_s=0.05),
+        FeatureSource("/b", max_age_s=0.02, rule=SampleRule.NEXT),
+    )
     features = [MappedFeature("state", sources[:1]), MappedFeature("action", sources[1:])]
     streams = [
         stream(source, [stamp for each, stamp in samples if each == number])

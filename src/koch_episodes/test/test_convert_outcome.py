@@ -75,7 +75,7 @@ def test_interventions_become_a_column(
     reader = LeRobotDatasetReader(out)
     column = reader.column(INTERVENTION)
     assert column.dtype == bool
-    start = 0.001  # the camera's first picture
+    start = 0.001  # the camera's first image
     ticks = start + np.arange(len(reader)) / 30
     wanted = np.zeros(len(reader), bool)
     for begin, end in spans:

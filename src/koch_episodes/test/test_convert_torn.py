@@ -23,7 +23,7 @@ CAMERA_TOPIC = "/cameras/above/image_raw/compressed"
 
 
 def thinned(keep: Callable[[int], bool]) -> Any:
-    """Drop the pictures that `keep` (given their number) is false for."""
+    """Drop the images that `keep` (given their number) is false for."""
 
     def change(messages: list[Any]) -> list[Any]:
         numbers = iter(range(len(messages)))
@@ -33,7 +33,7 @@ def thinned(keep: Callable[[int], bool]) -> Any:
 
 
 def slow_for_a_second(number: int) -> bool:
-    """30 Hz, and 7.5 Hz from 2 s to 3 s: 133 ms between pictures, 80 ms allowed."""
+    """30 Hz, and 7.5 Hz from 2 s to 3 s: 133 ms between images, 80 ms allowed."""
     return not 60 <= number < 90 or number % 4 == 0
 
 

@@ -66,7 +66,7 @@ def test_first_message_that_is_unlike_the_others_decides_nothing(write_bag: Writ
     assert len(reader) > 50
 
 
-def test_first_picture_of_another_size_decides_nothing(write_bag: WriteBag) -> None:
+def test_first_image_of_another_size_decides_nothing(write_bag: WriteBag) -> None:
     def bigger(number: int, message: Any) -> None:
         if number == 0:
             black = np.zeros((96, 128, 3), np.uint8)
@@ -105,11 +105,11 @@ def test_joint_states_without_names_are_taken_in_their_order(write_bag: WriteBag
         (
             WHOLE.replace("observation.state", "observation.images.front"),
             MappingError,
-            "got 'numbers', expected a topic of pictures",
+            "got 'numbers', expected a topic of images",
         ),
-        (WHOLE.replace(STATES, CAMERA), MappingError, "got 'pictures', expected a topic of num"),
+        (WHOLE.replace(STATES, CAMERA), MappingError, "got 'images', expected a topic of num"),
     ],
-    ids=["empty field", "unknown joint", "numbers for pictures", "pictures for numbers"],
+    ids=["empty field", "unknown joint", "numbers for images", "images for numbers"],
 )
 def test_what_cannot_fill_a_feature_is_named(
     write_bag: WriteBag, text: str, error: type[Exception], why: str

@@ -92,11 +92,11 @@ def test_what_was_written_is_read(dataset: Path) -> None:
     assert reader[-1]["index"] == 17
 
 
-def test_random_order_gives_the_same_pictures_as_order(dataset: Path) -> None:
+def test_random_order_gives_the_same_images_as_order(dataset: Path) -> None:
     reader = LeRobotDatasetReader(dataset)
-    in_order = [reader.picture(CAMERA, i) for i in range(len(reader))]
+    in_order = [reader.image(CAMERA, i) for i in range(len(reader))]
     for i in np.random.default_rng(3).integers(0, len(reader), 60):
-        np.testing.assert_array_equal(reader.picture(CAMERA, int(i)), in_order[int(i)])
+        np.testing.assert_array_equal(reader.image(CAMERA, int(i)), in_order[int(i)])
 
 
 def test_window_repeats_the_edge_and_marks_it(dataset: Path) -> None:
@@ -115,14 +115,14 @@ def test_window_repeats_the_edge_and_marks_it(dataset: Path) -> None:
 
 
 def _sums(reader: LeRobotDatasetReader) -> list[int]:
-    return [int(reader.picture(CAMERA, i).sum()) for i in range(len(reader))]
+    return [int(reader.image(CAMERA, i).sum()) for i in range(len(reader))]
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_share_reader_and_cache(dataset: Path, tmp_path: Path, method: str) -> None:
-    reader = LeRobotDatasetReader(dataset, picture_size=(16, 24), cache=tmp_path / "cache")
-    wanted = _sums(LeRobotDatasetReader(dataset, picture_size=(16, 24)))
-    reader.picture(CAMERA, 3)  # a decoder is open when the others start
+    reader = LeRobotDatasetReader(dataset, image_size=(16, 24), cache=tmp_path / "cache")
+    wanted = _sums(LeRobotDatasetReader(dataset, image_size=(16, 24)))
+    reader.image(CAMERA, 3)  # a decoder is open when the others start
     if method == "spawn":
         import pickle
 
@@ -165,7 +165,7 @@ def test_files_roll_over_at_their_size(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(list(root.glob(f"videos/{CAMERA}/*/*.mp4"))) >= 2
     assert not validate_dataset(root, decode=True).findings
     reader = LeRobotDatasetReader(root)
-    assert abs(float(reader.picture(CAMERA, 17).mean()) - shade(2, 5)) < 2.5
+    assert abs(float(reader.image(CAMERA, 17).mean()) - shade(2, 5)) < 2.5
 
 
 def quantiles_of(root: Path, key: str) -> dict[str, Any]:

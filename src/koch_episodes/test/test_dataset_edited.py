@@ -162,7 +162,7 @@ def test_episode_that_shows_images_of_another_is_refused(
     reader = LeRobotDatasetReader(root)
     assert reader.column("action").shape == (25, 2), "numbers are no video's matter"
     with pytest.raises(DatasetFormatError, match=match):
-        reader.picture(CAMERA, 0)
+        reader.image(CAMERA, 0)
 
 
 def test_video_shorter_than_its_rows_is_refused_in_v21(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_video_shorter_than_its_rows_is_refused_in_v21(tmp_path: Path) -> None:
     videos = root / "videos/chunk-000" / CAMERA
     shutil.copy(videos / "episode_000002.mp4", videos / "episode_000001.mp4")
     with pytest.raises(DatasetFormatError, match=r"episode 1 at .* the file, which has 0\.400 s"):
-        LeRobotDatasetReader(root).picture(CAMERA, 0)
+        LeRobotDatasetReader(root).image(CAMERA, 0)
 
 
 def test_task_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_other_images_are_told_by_their_digest_and_the_cache(tmp_path: Path) -> 
     shutil.copytree(root, other)
     videos = [each / "videos/chunk-000" / CAMERA / "episode_000003.mp4" for each in (root, other)]
     reader = LeRobotDatasetReader(other, cache=tmp_path / "cache")
-    assert abs(float(reader.picture(CAMERA, 18).mean()) - shade(3, 0)) < 3
+    assert abs(float(reader.image(CAMERA, 18).mean()) - shade(3, 0)) < 3
     whole = [LeRobotDatasetReader(each).image_digest(CAMERA, 25) for each in (root, other)]
     assert whole[0] == whole[1]
     black = write_black(tmp_path / "black", LENGTHS[3])
@@ -193,7 +193,7 @@ def test_other_images_are_told_by_their_digest_and_the_cache(tmp_path: Path) -> 
     changed = LeRobotDatasetReader(other, cache=tmp_path / "cache")
     assert changed.image_digest(CAMERA, 25) != whole[0]
     assert changed.image_digest(CAMERA, 18) == LeRobotDatasetReader(root).image_digest(CAMERA, 18)
-    assert changed.picture(CAMERA, 18).max() < 20
+    assert changed.image(CAMERA, 18).max() < 20
 
 
 def write_black(root: Path, length: int) -> Path:
@@ -303,7 +303,7 @@ def test_images_inside_the_table(tmp_path: Path, group: int, struct: bool) -> No
 
 
 def _means(reader: LeRobotDatasetReader) -> list[float]:
-    return [float(reader.picture(CAMERA, i).mean()) for i in (20, 3, 11, 24, 0)]
+    return [float(reader.image(CAMERA, i).mean()) for i in (20, 3, 11, 24, 0)]
 
 
 def test_images_inside_the_table_for_several_processes(tmp_path: Path) -> None:
@@ -326,9 +326,9 @@ def test_image_that_is_not_there_is_named(tmp_path: Path) -> None:
     root = write(tmp_path / "data", Version.V30)
     into_table(root, lambda r: {"bytes": None if r == 9 else png(40), "path": "9.png"}, 25)
     reader = LeRobotDatasetReader(root)
-    assert reader.picture(CAMERA, 8).mean() == 40
+    assert reader.image(CAMERA, 8).mean() == 40
     with pytest.raises(DatasetFormatError, match=r"no bytes in .* of row 9"):
-        reader.picture(CAMERA, 9)
+        reader.image(CAMERA, 9)
 
 
 def test_row_group_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,5 +346,5 @@ def test_row_group_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(StoredImages, "_unpack", counted)
     reader = LeRobotDatasetReader(root)
     for row in (3, 17, 11, 24, 9, 0, 23, 5, 14):
-        assert reader.picture(CAMERA, row).mean() == shades[row]
+        assert reader.image(CAMERA, row).mean() == shades[row]
     assert sorted(unpacked) == [0, 1, 2]

@@ -44,10 +44,10 @@ def test_gap_makes_a_bad_verdict(write_bag: WriteBag, tmp_path: Path) -> None:
     assert facts.verdict is Verdict.BAD
     assert any("above" in reason and "gap of" in reason for reason in facts.reasons)
     assert main([str(bag), "--no-png"]) == 1
-    assert len(facts.topics["/cameras/above/image_raw/compressed"].pictures) == 4
+    assert len(facts.topics["/cameras/above/image_raw/compressed"].images) == 4
 
 
-def test_pictures_that_nobody_can_show_are_bad_with_the_reason(
+def test_images_that_nobody_can_show_are_bad_with_the_reason(
     write_bag: WriteBag, tmp_path: Path
 ) -> None:
     """Their headers are sound; only decoding finds them."""
@@ -109,11 +109,11 @@ def test_units_do_not_share_axes_and_folded_angles_are_not_joined() -> None:
     np.testing.assert_array_equal(np.isnan(angles.values[:, 0]), [False, False, True, False])
 
 
-def test_pictures_know_their_times(write_bag: WriteBag) -> None:
+def test_images_know_their_times(write_bag: WriteBag) -> None:
     facts = inspect_bag(write_bag(seconds=2.0))
     for topic in facts.topics.values():
-        assert len(topic.picture_stamps_ns) == len(topic.pictures)
-        if topic.pictures:
-            assert topic.picture_stamps_ns == sorted(set(topic.picture_stamps_ns))
-            assert set(topic.picture_stamps_ns) <= set(topic.stamps_ns.tolist())
-            assert topic.picture_stamps_ns[0] == topic.stamps_ns[0]
+        assert len(topic.image_stamps_ns) == len(topic.images)
+        if topic.images:
+            assert topic.image_stamps_ns == sorted(set(topic.image_stamps_ns))
+            assert set(topic.image_stamps_ns) <= set(topic.stamps_ns.tolist())
+            assert topic.image_stamps_ns[0] == topic.stamps_ns[0]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from koch_episodes.dataset.stats import (
-    PictureStats,
+    ImageStats,
     aggregate,
     column_stats,
     pixel_stride,
@@ -78,14 +78,14 @@ def test_stride(size: tuple[int, int], step: int) -> None:
     assert pixel_stride(*size) == step
 
 
-def test_pictures_match_the_definition() -> None:
+def test_images_match_the_definition() -> None:
     generator = np.random.default_rng(5)
-    pictures = generator.integers(3, 250, (7, 480, 640, 3)).astype(np.uint8)
-    counted = PictureStats()
-    for picture in pictures:
-        counted.add(picture)
+    images = generator.integers(3, 250, (7, 480, 640, 3)).astype(np.uint8)
+    counted = ImageStats()
+    for image in images:
+        counted.add(image)
     found = counted.result()
-    pixels = pictures[:, ::4, ::4].reshape(-1, 3).astype(np.float64)
+    pixels = images[:, ::4, ::4].reshape(-1, 3).astype(np.float64)
     for name, value in reference(pixels).items():
         assert found[name].shape == (3, 1, 1)
         np.testing.assert_allclose(found[name].ravel(), value / 255, atol=1e-6, rtol=0)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from koch_fastconv import layers
 from koch_fastconv.library import Library, open_library
-from koch_fastconv.network import ResNet
+from koch_fastconv.network import FastResNet
 
 
 class FastConv:
@@ -38,7 +38,7 @@ class FastConv:
         precision: str,
         threads: int,
         int8: bool = False,
-    ) -> ResNet | None:
+    ) -> FastResNet | None:
         """Return a network for images of one size, several at once.
 
         Args:
@@ -58,7 +58,7 @@ class FastConv:
         every = [stem, *(layer for block in blocks for layer in block if layer is not None)]
         if kernels is None or not all(layer.fits(kernels) for layer in every):
             return None
-        return ResNet(
+        return FastResNet(
             self._library, kernels, stem, blocks, count, height, width, threads,
             int8=int8 and precision == "bf16",
         )  # fmt: skip

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The ResNet in C gives torch's features, on every kernel that this processor gets."""
+"""The FastResNet in C gives torch's features, on every kernel that this processor gets."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import torch.nn.functional as F
 
 from koch_fastconv import load
 from koch_fastconv.layers import Scaling
-from koch_fastconv.network import ResNet
+from koch_fastconv.network import FastResNet
+from koch_policy.models.resnet import FastResNet as TorchResNet
 from koch_policy.models.resnet import Norm, fold_batch_norm
-from koch_policy.models.resnet import ResNet as TorchResNet
 from koch_policy.runtime.backbones import resnet_layers, widened
 
 
 def fast_network(
     network: torch.nn.Sequential, count: int, height: int, width: int, precision: str,
     threads: int, blocks: int | None = None, *, int8: bool = False,
-) -> ResNet:  # fmt: skip
+) -> FastResNet:  # fmt: skip
     """A torch network, or its first blocks, in C; skips where this processor has no kernels."""
     fast = load()
     layers = resnet_layers(network, fast)

@@ -10,7 +10,7 @@ from typing import Any
 
 _HOMES = {
     "Checkpoint": "koch_policy.checkpoint",
-    "Extras": "koch_policy.metadata",
+    "CheckpointMetadata": "koch_policy.metadata",
     "FunctionPolicy": "koch_policy.execution.synthetic",
     "Policy": "koch_policy.policy",
     "PolicyConfig": "koch_policy.configs",
@@ -24,7 +24,7 @@ _HOMES = {
 
 __all__ = [
     "Checkpoint",
-    "Extras",
+    "CheckpointMetadata",
     "FunctionPolicy",
     "Policy",
     "PolicyConfig",

@@ -22,8 +22,13 @@ from koch_policy.angles import expanded_width
 from koch_policy.config_json import config_to_dict, read_config
 from koch_policy.configs import PolicyConfig
 from koch_policy.errors import CheckpointError, PickleRefusedError, WeightsMismatchError
-from koch_policy.extras import EXTRAS, Extras, read_extras, write_extras
 from koch_policy.files import write_folder, write_json
+from koch_policy.metadata import (
+    EXTRAS,
+    CheckpointMetadata,
+    read_metadata,
+    write_metadata,
+)
 from koch_policy.models.registry import build_model, policy_model
 from koch_policy.normalize import Normalizer, Statistics, ZeroRange
 from koch_policy.processors import (
@@ -50,7 +55,7 @@ class Checkpoint:
     normalizer: Normalizer
     statistics: Statistics
     rename_map: dict[str, str]
-    extras: Extras
+    extras: CheckpointMetadata
 
 
 def resolve_checkpoint(path: Path) -> Path:
@@ -101,7 +106,7 @@ def load_checkpoint(path: Path | str, *, zero_range: ZeroRange = ZeroRange.REFUS
         where=str(folder),
         zero_range=zero_range,
     )
-    extras = read_extras(folder)
+    extras = read_metadata(folder)
     for key, names in extras.names.items():
         width = expanded_width(names, extras.angles.get(key, {}))
         if key in features and width != features[key].shape[0]:
@@ -126,7 +131,7 @@ def save_checkpoint(
     config: PolicyConfig,
     model: nn.Module,
     statistics: Statistics,
-    extras: Extras | None = None,
+    extras: CheckpointMetadata | None = None,
 ) -> None:
     """Write a checkpoint folder atomically (temporary folder, then rename)."""
     tensors = policy_tensors(model)
@@ -134,7 +139,7 @@ def save_checkpoint(
         write_json(folder / CONFIG, config_to_dict(config))
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         write_processors(folder, config, Processors(config.normalization_mapping, statistics, {}))
-        write_extras(folder, extras or Extras())
+        write_metadata(folder, extras or CheckpointMetadata())
 
 
 def policy_tensors(model: nn.Module) -> dict[str, Tensor]:

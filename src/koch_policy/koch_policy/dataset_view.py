@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from koch_policy.configs import ACTION, TASK, FeatureType, PolicyConfig
 from koch_policy.errors import DatasetError
-from koch_policy.extras import Extras
+from koch_policy.metadata import CheckpointMetadata
 
 if TYPE_CHECKING:
     from koch_episodes.dataset.layout import FeatureSpec
@@ -34,7 +34,11 @@ class DatasetView:
     """
 
     def __init__(
-        self, root: Path, config: PolicyConfig, extras: Extras, rename: Mapping[str, str]
+        self,
+        root: Path,
+        config: PolicyConfig,
+        extras: CheckpointMetadata,
+        rename: Mapping[str, str],
     ) -> None:
         from koch_episodes.dataset.recorded import RecordedDataset
         from koch_policy.execution.compatibility import dataset_keys
@@ -73,7 +77,7 @@ class DatasetView:
             if key in self._inputs:
                 values: NDArray[Any] = self._inputs[key][rows]
             else:
-                values = np.stack([reader.picture(parts[0], each) for each in rows])
+                values = np.stack([reader.image(parts[0], each) for each in rows])
             result[parts[0] if len(parts) == 1 else key] = values[0] if len(rows) == 1 else values
         return result
 
@@ -85,7 +89,9 @@ class DatasetView:
                     self.data.name, f"has no {key}, which the policy needs", f"It has {have}."
                 )
 
-    def _ordered(self, key: str, parts: list[str], extras: Extras) -> NDArray[np.float32]:
+    def _ordered(
+        self, key: str, parts: list[str], extras: CheckpointMetadata
+    ) -> NDArray[np.float32]:
         values = self.data.ordered(parts, extras.names.get(key, []))
         shapes = {**self.config.input_features, **self.config.output_features}
         width = values.shape[1] + len(extras.angles.get(key, {}))

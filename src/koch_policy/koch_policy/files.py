@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from koch_core.files import write_whole
+from koch_core.files import write_atomically
 from koch_policy.errors import CheckpointError
 
 
@@ -36,7 +36,7 @@ def write_folder(path: Path) -> Iterator[Path]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, indented by four, atomically."""
-    write_whole(path, json.dumps(content, indent=4) + "\n")
+    write_atomically(path, json.dumps(content, indent=4) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

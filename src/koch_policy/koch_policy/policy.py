@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koch_policy.configs import PolicyConfig
-from koch_policy.extras import Extras
+from koch_policy.metadata import CheckpointMetadata
 
 Observation = Mapping[str, Any]
 """{feature: value}: images uint8 RGB (H, W, 3), vectors float (D,), `task` text.
@@ -30,7 +30,7 @@ class Policy(Protocol):
         ...
 
     @property
-    def extras(self) -> Extras:
+    def extras(self) -> CheckpointMetadata:
         """Names, units and fingerprint that came with the checkpoint."""
         ...
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from koch_core.terminal import CommandLine, Part, StatusLine, say
+from koch_core.terminal import CommandLine, LinePart, StatusLine, say
 from koch_episodes.recorder.keys import Keyboard, Lines
 from koch_episodes.recorder.plan import Key
 
@@ -211,16 +211,16 @@ def _watch(client: RunClient, keyboard: Keyboard | Lines) -> str:
     return outcome
 
 
-def status_parts(status: Any) -> list[Part]:
+def status_parts(status: Any) -> list[LinePart]:
     """What a run's status line says, and what of it a narrow terminal keeps."""
     p50_ms, p95_ms = 1e3 * status.delay_p50_s, 1e3 * status.delay_p95_s
     return [
-        Part(f"{_STATES[status.state]:8}", 0, _STATES[status.state]),
-        Part(f"{status.rate_hz:5.1f} Hz", 2),
-        Part(f"{status.steps_executed:5} actions", 3),
-        Part(f"delay {p50_ms:.0f}/{p95_ms:.0f} ms", 4, f"{p50_ms:.0f}/{p95_ms:.0f} ms"),
-        Part(f"{status.strategy} {status.runtime}", 5, str(status.strategy)),
-        *([Part(str(status.reason), 1, str(status.reason)[:40])] if status.reason else []),
+        LinePart(f"{_STATES[status.state]:8}", 0, _STATES[status.state]),
+        LinePart(f"{status.rate_hz:5.1f} Hz", 2),
+        LinePart(f"{status.steps_executed:5} actions", 3),
+        LinePart(f"delay {p50_ms:.0f}/{p95_ms:.0f} ms", 4, f"{p50_ms:.0f}/{p95_ms:.0f} ms"),
+        LinePart(f"{status.strategy} {status.runtime}", 5, str(status.strategy)),
+        *([LinePart(str(status.reason), 1, str(status.reason)[:40])] if status.reason else []),
     ]
 
 

@@ -25,7 +25,7 @@ from koch_policy.errors import (
     UnknownPolicyError,
     WeightsMismatchError,
 )
-from koch_policy.extras import Extras
+from koch_policy.metadata import CheckpointMetadata
 from koch_policy.policy_configs import DiffusionConfig
 
 _BASE_040 = {
@@ -354,8 +354,8 @@ def test_lerobot_03_checkpoint_is_read(golden_act: Any, tmp_path: Path) -> None:
 
 def test_extras_survive_and_unknown_ones_are_refused(golden_act: Any, tmp_path: Path) -> None:
     first = load_checkpoint(golden_act.path)
-    assert first.extras == Extras()
-    extras = Extras(
+    assert first.extras == CheckpointMetadata()
+    extras = CheckpointMetadata(
         fingerprint="sha256:1", names={"action": list("abcdef")}, fps=30.0, tasks=["x"]
     )
     save_checkpoint(tmp_path / "c", first.config, first.model, first.statistics, extras)

@@ -17,7 +17,7 @@ from koch_policy.chunks.seams import seam_statistics, seams_of_messages
 from koch_policy.chunks.strategies import StrategyKind, make_strategy, strategy_kind
 from koch_policy.configs import FeatureType, NormalizationMode, PolicyConfig, PolicyFeature
 from koch_policy.errors import StrategyError
-from koch_policy.extras import Extras
+from koch_policy.metadata import CheckpointMetadata
 from koch_policy.models.ode import integrate
 from koch_policy.models.registry import build_model
 from koch_policy.models.schedule import NoiseSchedule, betas
@@ -194,7 +194,7 @@ def tiny(kind: str) -> EnginePolicy:
         normalizer=normalizer_for(config, statistics, where="test"),
         statistics=statistics,
         rename_map={},
-        extras=Extras(),
+        extras=CheckpointMetadata(),
     )
     engine = TorchEngine(checkpoint, device=torch.device("cpu"))
     return EnginePolicy(checkpoint, engine, full_horizon=True)

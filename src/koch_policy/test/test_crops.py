@@ -18,7 +18,12 @@ from koch_policy.configs import FeatureType, PolicyFeature
 from koch_policy.errors import CheckpointError, ConfigError, DatasetError
 from koch_policy.execution import differences
 from koch_policy.execution.synthetic import FunctionPolicy
-from koch_policy.extras import Extras, is_crop, read_extras, write_extras
+from koch_policy.metadata import (
+    CheckpointMetadata,
+    is_crop,
+    read_metadata,
+    write_metadata,
+)
 from koch_policy.runtime.observation import ObservationReader
 from koch_policy.train.config import Recipe
 from koch_policy.train.setup import make_trainer
@@ -45,9 +50,9 @@ def test_what_is_no_box_is_refused(box: object, tmp_path: Path) -> None:
     assert not is_crop(box)
     with pytest.raises(ConfigError, match=r"crops\.camera"):
         Recipe().with_overrides({"train": {"crops": {"camera": box}}}, "test")
-    write_extras(tmp_path, Extras(crops={"camera": box}))  # type: ignore[dict-item]
+    write_metadata(tmp_path, CheckpointMetadata(crops={"camera": box}))  # type: ignore[dict-item]
     with pytest.raises(CheckpointError, match=r"crops\.camera"):
-        read_extras(tmp_path)
+        read_metadata(tmp_path)
 
 
 @pytest.mark.slow
@@ -66,7 +71,7 @@ def test_a_policy_sees_live_what_it_saw_in_training(
     folder = tmp_path / "out/checkpoints/last/pretrained_model"
     checkpoint = load_checkpoint(folder)
     assert checkpoint.extras.crops == {make.camera: BOX}
-    whole = LeRobotDatasetReader(root).picture(make.camera, 7)
+    whole = LeRobotDatasetReader(root).image(make.camera, 7)
     seen = data.frames[make.camera].read(np.array([7]))[0]
     assert np.array_equal(seen, resize_rgb(whole[24:36, 16:48], height, width))
     observation = {
@@ -81,11 +86,11 @@ def test_caches_of_different_boxes_do_not_mix(make: Any, tmp_path: Path) -> None
     root = make.dataset(tmp_path / "data", images=True)
     readers = [
         LeRobotDatasetReader(
-            root, picture_size=(12, 16), crops={make.camera: box}, cache=tmp_path / "cache"
+            root, image_size=(12, 16), crops={make.camera: box}, cache=tmp_path / "cache"
         )
         for box in ((0.0, 0.0, 0.5, 0.5), (0.3, 0.3, 0.5, 0.5))
     ]
-    first, second = (reader.picture(make.camera, 3) for reader in readers)
+    first, second = (reader.image(make.camera, 3) for reader in readers)
     assert not np.array_equal(first, second)
 
 
@@ -98,7 +103,7 @@ def test_a_camera_may_have_a_size_of_its_own(make: Any, tmp_path: Path) -> None:
     assert data.frames[make.camera].shape == (12, 16, 3)
     make_trainer(data, recipe, tmp_path / "out").save()
     reader = ObservationReader(load_checkpoint(tmp_path / "out/checkpoints/last/pretrained_model"))
-    whole = LeRobotDatasetReader(root).picture(make.camera, 7)
+    whole = LeRobotDatasetReader(root).image(make.camera, 7)
     observation = {key: data.vectors[key][7] for key in data.vectors if key != "action"}
     live = reader.read({**observation, make.camera: whole})[make.camera]
     assert np.array_equal(live[0].numpy(), resize_rgb(whole, 12, 16))
@@ -122,7 +127,9 @@ def test_a_camera_no_larger_than_the_box_is_refused() -> None:
     policy = FunctionPolicy(
         lambda call, observation: np.zeros((30, 6), np.float32),
         inputs={key: PolicyFeature(FeatureType.VISUAL, (3, 96, 128))},
-        extras=Extras(fps=30.0, units="lerobot", crops={key: BOX}, runtime={"resize": True}),
+        extras=CheckpointMetadata(
+            fps=30.0, units="lerobot", crops={key: BOX}, runtime={"resize": True}
+        ),
     )
     assert not differences(policy, rig)[0]
     small = replace(rig.cameras["above"], width=128, height=96)

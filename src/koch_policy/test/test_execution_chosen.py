@@ -14,12 +14,12 @@ import torch
 from koch_policy.checkpoint import load_checkpoint
 from koch_policy.chunks import StrategyKind, chosen_execution
 from koch_policy.errors import ConfigError, UnknownKeysError
-from koch_policy.extras import Extras
+from koch_policy.metadata import CheckpointMetadata
 from koch_policy.runtime import load_policy
 from koch_policy.runtime.base import example_observation
 from koch_policy.train.setup import make_trainer
 
-OWN = Extras(execution={"strategy": "temporal_ensemble", "execution_steps": 12})
+OWN = CheckpointMetadata(execution={"strategy": "temporal_ensemble", "execution_steps": 12})
 
 
 def test_what_is_asked_for_comes_before_the_recipe_and_the_recipe_before_the_type(
@@ -29,7 +29,7 @@ def test_what_is_asked_for_comes_before_the_recipe_and_the_recipe_before_the_typ
     assert chosen_execution("", 0, config, OWN) == (StrategyKind.TEMPORAL_ENSEMBLE, 12)
     assert chosen_execution("", 3, config, OWN) == (StrategyKind.TEMPORAL_ENSEMBLE, 3)
     assert chosen_execution("queue", 0, config, OWN) == (StrategyKind.QUEUE, 0)
-    assert chosen_execution("", 0, config, Extras()) == (StrategyKind.BLEND, 0)
+    assert chosen_execution("", 0, config, CheckpointMetadata()) == (StrategyKind.BLEND, 0)
 
 
 @pytest.mark.parametrize(

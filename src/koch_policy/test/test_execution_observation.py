@@ -18,7 +18,7 @@ from koch_policy.execution import ObservationBuilder, check_policy, differences
 from koch_policy.execution.compatibility import MismatchError
 from koch_policy.execution.observation import Vector
 from koch_policy.execution.synthetic import FunctionPolicy
-from koch_policy.extras import Extras
+from koch_policy.metadata import CheckpointMetadata
 from koch_rig.calibration import load_calibration
 from koch_rig.fingerprint import fingerprint
 from koch_rig.joints import JOINT_NAMES
@@ -45,7 +45,7 @@ def policy(inputs: Any = None, steps: int = 1, **extras: Any) -> FunctionPolicy:
     made = FunctionPolicy(
         lambda call, observation: np.zeros((30, 6), np.float32),
         inputs=inputs or INPUTS,
-        extras=Extras(**extras),
+        extras=CheckpointMetadata(**extras),
     )
     object.__setattr__(made.config, "n_obs_steps", steps)
     return made

@@ -17,10 +17,10 @@ import pytest
 from koch_policy.chunks import DelayQuantile, Ensemble, Fading, Grid, Request, StrategyKind
 from koch_policy.execution import (
     Answer,
-    Cause,
     ObservationBuilder,
     PolicyRun,
     RunSettings,
+    StopReason,
     Takeover,
 )
 from koch_policy.execution.inference import checked
@@ -226,7 +226,7 @@ def test_a_dead_stream_stops_the_commands_at_once_and_then_ends_the_run() -> Non
     stage.go(1.5)
     assert max(stage.stamps) - died < 0.06 * NS  # its maximum age is 50 ms
     assert stage.run.end is not None
-    assert stage.run.end.cause is Cause.STALE_STREAM
+    assert stage.run.end.cause is StopReason.STALE_STREAM
     assert "follower/joint_states" in stage.run.end.reason
     assert "allowed 50 ms" in stage.run.end.reason
     assert stage.run.refusals > 10
@@ -267,7 +267,7 @@ def nan_on_the_50th(call: int, observation: Any) -> np.ndarray:
 def test_nan_on_the_50th_call_is_never_commanded() -> None:
     stage = Stage(nan_on_the_50th).go(25.0)
     assert stage.run.end is not None
-    assert stage.run.end.cause is Cause.POLICY_ERROR
+    assert stage.run.end.cause is StopReason.POLICY_ERROR
     assert "NaN or infinite, the first in step 3, element 2" in stage.run.end.reason
     assert stage.policy.calls == 50
     assert np.isfinite([action for _, action in stage.sink.commands]).all()
@@ -294,7 +294,7 @@ def test_what_is_no_chunk_ends_the_run(bad: Any, words: str) -> None:
 
     stage = Stage(function).go(3.0)
     assert stage.run.end is not None
-    assert stage.run.end.cause is Cause.POLICY_ERROR
+    assert stage.run.end.cause is StopReason.POLICY_ERROR
     assert re.search(words, stage.run.end.reason)
     assert stage.stamps[-1] < stage.now - NS
 
@@ -304,7 +304,7 @@ def test_a_policy_slower_than_its_chunk_is_given_up() -> None:
     stage.worker.delay_s = 1.5  # the chunk lasts 1.0 s
     stage.go(10.0)
     assert stage.run.end is not None
-    assert stage.run.end.cause is Cause.POLICY_ERROR
+    assert stage.run.end.cause is StopReason.POLICY_ERROR
     assert "overrun" in stage.run.end.reason
     assert "longer than its whole chunk" in stage.run.end.reason
     assert not stage.stamps
@@ -347,7 +347,7 @@ def test_an_intervention_is_closed_when_the_run_ends_inside_it() -> None:
     stage.go(1.5, lambda: stage.takeover.heard("teleop", stage.now))
     assert [begins for _, _, begins in stage.sink.events] == [True, False]
     assert stage.run.end is not None
-    assert stage.run.end.cause is Cause.FINISHED
+    assert stage.run.end.cause is StopReason.FINISHED
 
 
 def test_pause_and_resume_wait_until_the_guard_starts_softly() -> None:
@@ -375,7 +375,7 @@ def test_shadow_commands_nothing_and_ignores_the_human() -> None:
 def test_time_is_up() -> None:
     stage = Stage(max_duration_s=1.0).go(2.0)
     assert stage.run.end is not None
-    assert stage.run.end.cause is Cause.FINISHED
+    assert stage.run.end.cause is StopReason.FINISHED
     assert not stage.run.end.is_fault
     assert stage.stamps[-1] < ORIGIN + 1.0 * NS
     assert stage.run.duration_s == pytest.approx(0.9, abs=0.05)
@@ -383,12 +383,12 @@ def test_time_is_up() -> None:
 
 def test_the_first_cause_wins() -> None:
     stage = Stage().go(0.5)
-    stage.run.request_end(Cause.REFUSED, "follower: stopped: call resume")
-    stage.run.request_end(Cause.CANCELLED, "too late")
+    stage.run.request_end(StopReason.REFUSED, "follower: stopped: call resume")
+    stage.run.request_end(StopReason.CANCELLED, "too late")
     stage.states_alive = False
     stage.go(1.0)
     assert stage.run.end is not None
-    assert stage.run.end.cause is Cause.REFUSED
+    assert stage.run.end.cause is StopReason.REFUSED
     assert stage.run.ended.is_set()
 
 

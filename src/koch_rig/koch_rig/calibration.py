@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from koch_core.files import write_whole
+from koch_core.files import write_atomically
 from koch_rig.errors import CalibrationError
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import Role
@@ -142,7 +142,7 @@ def calibration_text(calibration: Mapping[str, MotorCalibration]) -> str:
 
 def save_calibration(calibration: Mapping[str, MotorCalibration], path: Path | str) -> None:
     """Write a calibration file, whole or not at all."""
-    write_whole(Path(path), calibration_text(calibration))
+    write_atomically(Path(path), calibration_text(calibration))
 
 
 def lerobot_calibration_path(

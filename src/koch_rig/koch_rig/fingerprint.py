@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from koch_rig.joints import JOINT_NAMES
-from koch_rig.rig import Arm, Camera, Rig, Simulation, Stream
+from koch_rig.rig import Arm, Camera, Rig, SimulationSettings, Stream
 
 _LEFT_OUT: Mapping[type, frozenset[str]] = {
     # Names, texts, and where things are found: they do not change what is recorded.
     Rig: frozenset({"name", "task", "path", "text"}),
     Arm: frozenset({"port", "calibration_path", "joint_prefix"}),
     Camera: frozenset({"source", "intrinsics_path"}),
-    Simulation: frozenset({"seed", "spread_fraction"}),
+    SimulationSettings: frozenset({"seed", "spread_fraction"}),
 }
 # Said only where it is not as usual, so that the fingerprints of older rigs stay what they were.
 _LEFT_OUT_IF_UNSET: Mapping[type, frozenset[str]] = {Stream: frozenset({"holds"})}

@@ -184,7 +184,7 @@ def rotation_vector(rotation: ArrayLike) -> Array:
 
 
 def project_pinhole(points: ArrayLike, camera_matrix: ArrayLike) -> NDArray[Any]:
-    """Project points of the optical frame onto the picture.
+    """Project points of the optical frame onto the image.
 
     Args:
         points: Shape (..., 3), optical frame (z forward, x right, y down) [m].

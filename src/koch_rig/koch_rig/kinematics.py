@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from koch_core.errors import ShapeError
 from koch_rig.errors import ModelError
+from koch_rig.fingertips import FingertipKinematics, Point
 from koch_rig.inverse_kinematics import IkResult, IkSettings, Orientation, solve
 from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
 from koch_rig.model import arm_urdf, urdf_limits
 from koch_rig.rig import Role
-from koch_rig.tips import Point, TipModel
 
 Array = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ class Kinematics:
         """Take the arm's URDF; frames of `forward` carry the prefix, as in TF."""
         self.prefix = prefix
         self._role = role
-        self._tips = TipModel.for_role(role)
+        self._tips = FingertipKinematics.for_role(role)
         self._pinocchio: _PinocchioModel | None = None
         limits = urdf_limits(role)
         self.lower = _constant([limits[name].lower for name in JOINT_NAMES])

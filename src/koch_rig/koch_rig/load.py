@@ -20,12 +20,12 @@ from koch_rig.rig import (
     Arm,
     Camera,
     ColorMode,
-    JointMount,
+    JointOffset,
     Mount,
     PhysicsKind,
     Rig,
     Role,
-    Simulation,
+    SimulationSettings,
 )
 from koch_rig.section import IN_METRES, Section, closest, vector3
 from koch_rig.yaml_source import read_yaml
@@ -92,12 +92,12 @@ def _frozen(mapping: Mapping[str, T]) -> Mapping[str, T]:
     return MappingProxyType(dict(mapping))
 
 
-def _simulation(root: Section) -> Simulation | None:
+def _simulation(root: Section) -> SimulationSettings | None:
     """The simulation section, where it stands in the file."""
     section = root.section("simulation", optional=True)
     if not root.has("simulation"):
         return None
-    simulation = Simulation(
+    simulation = SimulationSettings(
         physics=section.choice("physics", PhysicsKind),
         seed=section.whole("seed", low=0, high=2**31 - 1, unit="count", default=0),
         spread_fraction=section.number(
@@ -135,7 +135,7 @@ def _joint_prefix(section: Section) -> str:
     return prefix
 
 
-def _joint_mounts(section: Section) -> Mapping[str, JointMount]:
+def _joint_mounts(section: Section) -> Mapping[str, JointOffset]:
     """Sign and offset of all six joints."""
     mounts = {}
     for joint in JOINT_NAMES:
@@ -151,7 +151,7 @@ def _joint_mounts(section: Section) -> Mapping[str, JointMount]:
             default=0.0,
             hint="That looks like degrees: write radians.",
         )
-        mounts[joint] = JointMount(sign=sign, offset_rad=offset)
+        mounts[joint] = JointOffset(sign=sign, offset_rad=offset)
         entry.refuse_unknown()
     section.refuse_unknown()
     return _frozen(mounts)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.model import urdf_limits
-from koch_rig.rig import Limits, Role, Workspace
+from koch_rig.rig import Limits, Role, WorkspaceBox
 from koch_rig.section import IN_METRES, Section, vector3
 
 _MAX_SPEED = 12.0  # rad/s; the fastest follower servo turns 10.8 rad/s without load
@@ -61,7 +61,7 @@ def read_limits(section: Section) -> Limits:
     return limits
 
 
-def _workspace(section: Section) -> Workspace | None:
+def _workspace(section: Section) -> WorkspaceBox | None:
     """The box for the TCP, where it stands in the file."""
     entry = section.section("workspace", optional=True)
     if not section.has("workspace"):
@@ -72,7 +72,7 @@ def _workspace(section: Section) -> Workspace | None:
     if any(a >= b for a, b in zip(low, high, strict=True)):
         expected = f"each above its min {list(low)} [m]"
         raise entry.error(entry.path_of("max"), list(high), expected)
-    return Workspace(min=vector3(low), max=vector3(high))
+    return WorkspaceBox(min=vector3(low), max=vector3(high))
 
 
 def _joint_limits(section: Section) -> Mapping[str, tuple[float, float]]:

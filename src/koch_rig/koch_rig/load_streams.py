@@ -8,20 +8,20 @@ import re
 from collections.abc import Mapping
 
 from koch_rig.rig import Arm, Camera, Feature, Stream
-from koch_rig.section import Section, Shown, closest
+from koch_rig.section import Section, ShownValue, closest
 
 _ARM_STREAMS = ("joint_states", "joint_command")
 _STREAM_NAME = re.compile(r"^[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)+$")
 _FEATURE_KEY = re.compile(r"^(observation|action)(\.[a-z][a-z0-9_]*)*$")
-_PICTURE_PREFIX = "observation.images."
+_IMAGE_PREFIX = "observation.images."
 
 DEFAULT_JOINT_AGE_S = 0.05
 DEFAULT_OTHER_AGE_S = 0.1
-_DEFAULT_CAMERA_PERIODS = 2.5  # a value lives for two missed pictures
+_DEFAULT_CAMERA_PERIODS = 2.5  # a value lives for two missed images
 
 
 def topic_of(stream: str) -> str:
-    """The ROS topic of a stream: cameras/<cam> is its compressed picture, others are the name."""
+    """The ROS topic of a stream: cameras/<cam> is its compressed image, others are the name."""
     if stream.startswith("cameras/"):
         return f"/{stream}/image_raw/compressed"
     return f"/{stream}"
@@ -132,7 +132,7 @@ def read_features(
         if not _FEATURE_KEY.match(key):
             raise root.error(
                 path,
-                Shown(key),
+                ShownValue(key),
                 "observation.state, observation.images.<camera>, "
                 "observation.environment_state, action, or another observation.* or action.*",
             )
@@ -158,11 +158,11 @@ def _read_stream_names(entry: Section) -> tuple[str, ...]:
 
 
 def _check_kind(root: Section, path: str, feature: Feature) -> None:
-    """Pictures come from cameras and nothing else does."""
-    is_picture_key = feature.key.startswith(_PICTURE_PREFIX)
-    if is_picture_key and len(feature.streams) > 1:
+    """Images come from cameras and nothing else does."""
+    is_image_key = feature.key.startswith(_IMAGE_PREFIX)
+    if is_image_key and len(feature.streams) > 1:
         raise root.error(f"{path}.stream", list(feature.streams), "one stream cameras/<camera>")
     for stream in feature.streams:
-        if is_picture_key != stream.startswith("cameras/"):
-            expected = "a stream cameras/<camera>" if is_picture_key else "a stream of numbers"
+        if is_image_key != stream.startswith("cameras/"):
+            expected = "a stream cameras/<camera>" if is_image_key else "a stream of numbers"
             raise root.error(f"{path}.stream", stream, expected)

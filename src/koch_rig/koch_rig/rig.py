@@ -29,7 +29,7 @@ class PhysicsKind(enum.Enum):
 
 
 class ColorMode(enum.Enum):
-    """Channel order of decoded pictures."""
+    """Channel order of decoded images."""
 
     RGB = "rgb"
     BGR = "bgr"
@@ -59,7 +59,7 @@ class Mount:
 
 
 @dataclass(frozen=True)
-class JointMount:
+class JointOffset:
     """How a servo sits on its joint: angle = sign * (ticks - 2047) * 2 pi / 4096 + offset_rad.
 
     Attributes:
@@ -94,7 +94,7 @@ class Arm:
     calibration_path: Path
     base: Mount
     rate_hz: float
-    joints: Mapping[str, JointMount]
+    joints: Mapping[str, JointOffset]
     drives: str | None = None
     joint_prefix: str = ""
 
@@ -106,12 +106,12 @@ class Camera:
     Attributes:
         name: Name in the rig.
         source: Device path, URL, file, or OpenCV-style index.
-        width: Picture width after rotation [px].
-        height: Picture height after rotation [px].
-        fps: Pictures per second [Hz].
-        rotation: Clockwise rotation of the picture [deg]: 0, 90, 180 or -90, as LeRobot's.
+        width: Image width after rotation [px].
+        height: Image height after rotation [px].
+        fps: Images per second [Hz].
+        rotation: Clockwise rotation of the image [deg]: 0, 90, 180 or -90, as LeRobot's.
         fourcc: Pixel format to ask the device for, or None.
-        color_mode: Channel order of decoded pictures.
+        color_mode: Channel order of decoded images.
         mount: Pose of the camera's optical frame (z forward, x right, y down).
         intrinsics_path: Camera calibration YAML, or None.
         fovy_deg: Vertical field of view [deg]; only simulated cameras have it.
@@ -131,7 +131,7 @@ class Camera:
 
 
 @dataclass(frozen=True)
-class Workspace:
+class WorkspaceBox:
     """A box in the world frame that the TCP may not leave [m]."""
 
     min: Vector3
@@ -155,7 +155,7 @@ class Limits:
     max_speed: float
     max_acceleration: float
     table_z: float | None
-    workspace: Workspace | None
+    workspace: WorkspaceBox | None
     joints: Mapping[str, tuple[float, float]]
     command_timeout_s: float
     max_command_age_s: float
@@ -216,7 +216,7 @@ class Feature:
 
 
 @dataclass(frozen=True)
-class Simulation:
+class SimulationSettings:
     """Present only where the rig is simulated.
 
     Attributes:
@@ -243,7 +243,7 @@ class Rig:
     limits: Limits
     streams: Mapping[str, Stream]
     features: Mapping[str, Feature]
-    simulation: Simulation | None
+    simulation: SimulationSettings | None
     path: Path
     text: str = field(repr=False, compare=False)
 

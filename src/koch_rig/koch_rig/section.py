@@ -53,7 +53,7 @@ class Section:
 
     def error(self, key: str, got: object, expected: str, hint: str = "") -> RigError:
         """An error that names file, line, key, what was got and what is expected."""
-        text = got if isinstance(got, Shown) else Shown.of(got)
+        text = got if isinstance(got, ShownValue) else ShownValue.of(got)
         return RigError(
             self._source.path,
             key=key,
@@ -213,7 +213,7 @@ class Section:
                 continue
             raise self.error(
                 self.path_of(name),
-                Shown("an unknown key"),
+                ShownValue("an unknown key"),
                 f"one of {', '.join(self._units)}",
                 hint,
             )
@@ -228,11 +228,11 @@ class Section:
         return f"Did you mean {near!r}?" if near else ""
 
 
-class Shown(str):
+class ShownValue(str):
     """How a value from the file looks in a message."""
 
     @classmethod
-    def of(cls, value: object) -> Shown:
+    def of(cls, value: object) -> ShownValue:
         """Short form of any value."""
         if isinstance(value, dict):
             return cls(f"a mapping with {', '.join(map(str, value)) or 'nothing'}")

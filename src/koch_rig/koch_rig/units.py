@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from koch_core.errors import ShapeError
 from koch_rig.calibration import MIDDLE_TICKS, TICKS_PER_TURN, MotorCalibration
 from koch_rig.joints import GRIPPER, JOINT_COUNT, JOINT_NAMES
-from koch_rig.rig import Arm, JointMount
+from koch_rig.rig import Arm, JointOffset
 
 Array = NDArray[np.float64]
 RAD_PER_TICK = 2.0 * math.pi / TICKS_PER_TURN
@@ -37,7 +37,7 @@ class Units(enum.Enum):
     """URDF joint angles."""
 
 
-class Norm(enum.Enum):
+class MotorNorm(enum.Enum):
     """How LeRobot maps one motor's ticks; the values are LeRobot's MotorNormMode names."""
 
     RANGE_M100_100 = "range_m100_100"
@@ -45,11 +45,11 @@ class Norm(enum.Enum):
     DEGREES = "degrees"
 
 
-def norm_of(joint: str, units: Units) -> Norm:
+def norm_of(joint: str, units: Units) -> MotorNorm:
     """LeRobot's mapping for a joint of a Koch arm; `units` may not be RADIANS."""
     if joint == GRIPPER:
-        return Norm.RANGE_0_100
-    return {Units.LEROBOT: Norm.RANGE_M100_100, Units.DEGREES: Norm.DEGREES}[units]
+        return MotorNorm.RANGE_0_100
+    return {Units.LEROBOT: MotorNorm.RANGE_M100_100, Units.DEGREES: MotorNorm.DEGREES}[units]
 
 
 def ticks_to_rad(ticks: ArrayLike, *, sign: ArrayLike = 1, offset_rad: ArrayLike = 0.0) -> Array:
@@ -73,31 +73,31 @@ def rad_to_ticks(
     return np.rint(_rad_to_float_ticks(rad, sign, offset_rad)).astype(np.int64)
 
 
-def ticks_to_lerobot(ticks: float, motor: MotorCalibration, norm: Norm) -> float:
+def ticks_to_lerobot(ticks: float, motor: MotorCalibration, norm: MotorNorm) -> float:
     """One motor's ticks to LeRobot's number, in LeRobot's own order of operations.
 
     The ranges clip; DEGREES does not. Drive mode is not looked at: the servo itself reverses.
     """
     low, high = motor.range_min, motor.range_max
-    if norm is Norm.DEGREES:
+    if norm is MotorNorm.DEGREES:
         return (ticks - (low + high) / 2) * 360 / _LEROBOT_RESOLUTION
     fraction = (min(high, max(low, ticks)) - low) / (high - low)
-    if norm is Norm.RANGE_M100_100:
+    if norm is MotorNorm.RANGE_M100_100:
         return fraction * 200 - 100
     return fraction * 100
 
 
-def _lerobot_to_float_ticks(value: float, motor: MotorCalibration, norm: Norm) -> float:
+def _lerobot_to_float_ticks(value: float, motor: MotorCalibration, norm: MotorNorm) -> float:
     """LeRobot's number to ticks before LeRobot's truncation."""
     low, high = motor.range_min, motor.range_max
-    if norm is Norm.DEGREES:
+    if norm is MotorNorm.DEGREES:
         return (value * _LEROBOT_RESOLUTION / 360) + (low + high) / 2
-    if norm is Norm.RANGE_M100_100:
+    if norm is MotorNorm.RANGE_M100_100:
         return ((min(100.0, max(-100.0, value)) + 100) / 200) * (high - low) + low
     return (min(100.0, max(0.0, value)) / 100) * (high - low) + low
 
 
-def lerobot_to_ticks(value: float, motor: MotorCalibration, norm: Norm) -> int:
+def lerobot_to_ticks(value: float, motor: MotorCalibration, norm: MotorNorm) -> int:
     """LeRobot's number to one motor's ticks, truncated toward zero as LeRobot does.
 
     Ticks -> number -> ticks can therefore lose one tick; JointUnits does not truncate.
@@ -105,13 +105,15 @@ def lerobot_to_ticks(value: float, motor: MotorCalibration, norm: Norm) -> int:
     return int(_lerobot_to_float_ticks(value, motor, norm))
 
 
-def rad_to_unit(rad: float, motor: MotorCalibration, mount: JointMount, norm: Norm) -> float:
+def rad_to_unit(rad: float, motor: MotorCalibration, mount: JointOffset, norm: MotorNorm) -> float:
     """One joint angle [rad] to LeRobot's number, without rounding to ticks, with its clipping."""
     ticks = mount.sign * (rad - mount.offset_rad) / RAD_PER_TICK + MIDDLE_TICKS
     return ticks_to_lerobot(ticks, motor, norm)
 
 
-def unit_to_rad(value: float, motor: MotorCalibration, mount: JointMount, norm: Norm) -> float:
+def unit_to_rad(
+    value: float, motor: MotorCalibration, mount: JointOffset, norm: MotorNorm
+) -> float:
     """LeRobot's number to one joint angle [rad], without truncating to ticks."""
     ticks = _lerobot_to_float_ticks(value, motor, norm)
     return mount.sign * (ticks - MIDDLE_TICKS) * RAD_PER_TICK + mount.offset_rad

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from koch_core.errors import ShapeError
 from koch_rig.errors import ModelError
+from koch_rig.fingertips import TOOL_FRAMES, FingertipKinematics
 from koch_rig.geometry import inverse, rotation_vector, rpy_to_matrix, transform_from
 from koch_rig.kinematics import IkSettings, Kinematics, Orientation
 from koch_rig.load import load_rig
 from koch_rig.model import arm_urdf
 from koch_rig.rig import Mount, Role
-from koch_rig.tips import TOOL_FRAMES, TipModel
 
 Array = NDArray[np.float64]
 RIG = Path(__file__).resolve().parents[3] / "config" / "rig.sim.yaml"
@@ -71,7 +71,7 @@ def test_forward_kinematics_by_hand(
 def test_fast_path_equals_pinocchio(values: list[float]) -> None:
     q = angles(values)
     frames = ARM.forward(q)
-    tips = TipModel.for_role(Role.FOLLOWER)
+    tips = FingertipKinematics.for_role(Role.FOLLOWER)
     for name, point in zip(TOOL_FRAMES, tips.positions(q.tolist()), strict=True):
         np.testing.assert_allclose(point, frames[f"follower/{name}"][:3, 3], atol=1e-12)
     np.testing.assert_allclose(ARM.tcp(q), frames["follower/tcp"], atol=1e-12)
@@ -79,12 +79,14 @@ def test_fast_path_equals_pinocchio(values: list[float]) -> None:
 
 def test_fast_path_stands_where_the_rig_says() -> None:
     base = Mount(xyz=(0.1, -0.2, 0.3), rpy_rad=(0.1, 0.2, 0.3))
-    moved = TipModel(arm_urdf(Role.FOLLOWER), base)
+    moved = FingertipKinematics(arm_urdf(Role.FOLLOWER), base)
     q = (0.3, -0.5, 0.4, 0.2, 1.0, -0.7)
     world = transform_from(rpy_to_matrix(0.1, 0.2, 0.3), base.xyz) @ ARM.tcp(q)
     np.testing.assert_allclose(moved.tcp(q), world[:3, 3], atol=1e-12)
     follower = load_rig(RIG, {}).follower
-    np.testing.assert_allclose(TipModel.for_arm(follower).tcp(q), ARM.tcp_position(q), atol=1e-12)
+    np.testing.assert_allclose(
+        FingertipKinematics.for_arm(follower).tcp(q), ARM.tcp_position(q), atol=1e-12
+    )
 
 
 @given(values=fractions)
@@ -194,7 +196,7 @@ def test_tcp_lies_between_the_closed_finger_tips() -> None:
 
 def test_guard_path_is_fast_enough() -> None:
     """The guard has 150 us for it at 100 Hz; measured 2 us and 8 us, the test leaves room."""
-    model = TipModel.for_role(Role.FOLLOWER)
+    model = FingertipKinematics.for_role(Role.FOLLOWER)
     q = (0.1, 0.2, 0.3, 0.4, 0.5, -0.6)
     durations = []
     for _ in range(300):
@@ -222,6 +224,6 @@ def test_without_pinocchio_the_error_says_what_to_install(monkeypatch: pytest.Mo
 def test_tip_model_refuses_what_it_cannot_compute() -> None:
     urdf = arm_urdf(Role.FOLLOWER)
     with pytest.raises(ModelError, match=r"joint shoulder_lift: got axis \(0\.0, 0\.6, 0\.8\)"):
-        TipModel(urdf.replace('axis xyz="0 1 0"', 'axis xyz="0 0.6 0.8"', 1), Mount())
+        FingertipKinematics(urdf.replace('axis xyz="0 1 0"', 'axis xyz="0 0.6 0.8"', 1), Mount())
     with pytest.raises(ModelError, match="no joint above other/tcp"):
-        TipModel(urdf, Mount(), "other/")
+        FingertipKinematics(urdf, Mount(), "other/")

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from koch_core.errors import ShapeError
 from koch_rig.calibration import Calibration, MotorCalibration
 from koch_rig.joints import JOINT_NAMES
-from koch_rig.rig import Arm, JointMount, Mount, Role
+from koch_rig.rig import Arm, JointOffset, Mount, Role
 from koch_rig.units import (
     JointUnits,
-    Norm,
+    MotorNorm,
     Units,
     lerobot_to_ticks,
     norm_of,
@@ -32,7 +32,7 @@ from koch_rig.units import (
 
 def make_arm(*, sign: int = 1, offset_rad: float = 0.0, role: Role = Role.FOLLOWER) -> Arm:
     """An arm whose joints all have this sign and offset."""
-    mount = JointMount(sign=sign, offset_rad=offset_rad)
+    mount = JointOffset(sign=sign, offset_rad=offset_rad)
     return Arm(
         name=role.value,
         role=role,
@@ -82,45 +82,45 @@ def test_truncating_instead_of_rounding_loses_ticks() -> None:
 @pytest.mark.parametrize(
     ("ticks", "norm", "value"),
     [
-        (1000, Norm.RANGE_M100_100, -100.0),
-        (3000, Norm.RANGE_M100_100, 100.0),
-        (2500, Norm.RANGE_M100_100, 50.0),
-        (999, Norm.RANGE_M100_100, -100.0),
-        (3001, Norm.RANGE_M100_100, 100.0),
-        (-500, Norm.RANGE_M100_100, -100.0),
-        (1000, Norm.RANGE_0_100, 0.0),
-        (1500, Norm.RANGE_0_100, 25.0),
-        (5000, Norm.RANGE_0_100, 100.0),
-        (2000, Norm.DEGREES, 0.0),
-        (2000 + 4095, Norm.DEGREES, 360.0),
-        (2000 - 2 * 4095, Norm.DEGREES, -720.0),
+        (1000, MotorNorm.RANGE_M100_100, -100.0),
+        (3000, MotorNorm.RANGE_M100_100, 100.0),
+        (2500, MotorNorm.RANGE_M100_100, 50.0),
+        (999, MotorNorm.RANGE_M100_100, -100.0),
+        (3001, MotorNorm.RANGE_M100_100, 100.0),
+        (-500, MotorNorm.RANGE_M100_100, -100.0),
+        (1000, MotorNorm.RANGE_0_100, 0.0),
+        (1500, MotorNorm.RANGE_0_100, 25.0),
+        (5000, MotorNorm.RANGE_0_100, 100.0),
+        (2000, MotorNorm.DEGREES, 0.0),
+        (2000 + 4095, MotorNorm.DEGREES, 360.0),
+        (2000 - 2 * 4095, MotorNorm.DEGREES, -720.0),
     ],
 )
-def test_ticks_to_lerobot_by_hand(ticks: int, norm: Norm, value: float) -> None:
+def test_ticks_to_lerobot_by_hand(ticks: int, norm: MotorNorm, value: float) -> None:
     assert ticks_to_lerobot(ticks, MOTOR, norm) == value
 
 
 @pytest.mark.parametrize(
     ("value", "norm", "ticks"),
     [
-        (0.0, Norm.RANGE_M100_100, 2000),
-        (0.09, Norm.RANGE_M100_100, 2000),  # 2000.9 is truncated
-        (150.0, Norm.RANGE_M100_100, 3000),
-        (-150.0, Norm.RANGE_M100_100, 1000),
-        (-5.0, Norm.RANGE_0_100, 1000),
-        (33.33, Norm.RANGE_0_100, 1666),  # 1666.6
-        (-360.0, Norm.DEGREES, -2095),
-        (-180.0, Norm.DEGREES, -47),  # -47.5 goes toward zero
+        (0.0, MotorNorm.RANGE_M100_100, 2000),
+        (0.09, MotorNorm.RANGE_M100_100, 2000),  # 2000.9 is truncated
+        (150.0, MotorNorm.RANGE_M100_100, 3000),
+        (-150.0, MotorNorm.RANGE_M100_100, 1000),
+        (-5.0, MotorNorm.RANGE_0_100, 1000),
+        (33.33, MotorNorm.RANGE_0_100, 1666),  # 1666.6
+        (-360.0, MotorNorm.DEGREES, -2095),
+        (-180.0, MotorNorm.DEGREES, -47),  # -47.5 goes toward zero
     ],
 )
-def test_lerobot_to_ticks_truncates_toward_zero(value: float, norm: Norm, ticks: int) -> None:
+def test_lerobot_to_ticks_truncates_toward_zero(value: float, norm: MotorNorm, ticks: int) -> None:
     assert lerobot_to_ticks(value, MOTOR, norm) == ticks
 
 
-@pytest.mark.parametrize("norm", list(Norm))
+@pytest.mark.parametrize("norm", list(MotorNorm))
 @pytest.mark.parametrize(("low", "high"), [(0, 4095), (1330, 2764), (7, 8)])
 def test_round_trip_through_lerobot_loses_at_most_one_tick(
-    norm: Norm, low: int, high: int
+    norm: MotorNorm, low: int, high: int
 ) -> None:
     motor = MotorCalibration(1, 1, 0, low, high)  # drive mode 1: LeRobot ignores it here
     for ticks in range(low, high + 1):
@@ -129,9 +129,9 @@ def test_round_trip_through_lerobot_loses_at_most_one_tick(
 
 
 def test_gripper_is_0_to_100_even_in_degrees() -> None:
-    assert norm_of("gripper", Units.DEGREES) is Norm.RANGE_0_100
-    assert norm_of("elbow_flex", Units.DEGREES) is Norm.DEGREES
-    assert norm_of("elbow_flex", Units.LEROBOT) is Norm.RANGE_M100_100
+    assert norm_of("gripper", Units.DEGREES) is MotorNorm.RANGE_0_100
+    assert norm_of("elbow_flex", Units.DEGREES) is MotorNorm.DEGREES
+    assert norm_of("elbow_flex", Units.LEROBOT) is MotorNorm.RANGE_M100_100
 
 
 def test_vector_conversion_equals_lerobots_scalar_one_at_whole_ticks() -> None:
@@ -166,9 +166,9 @@ def test_dataset_units_round_trip_within_the_range(
     np.testing.assert_allclose(back, rad, atol=1e-9)
 
 
-@pytest.mark.parametrize("norm", list(Norm))
-def test_scalar_conversions_are_inverse_of_each_other(norm: Norm) -> None:
-    mount = JointMount(sign=-1, offset_rad=0.7)
+@pytest.mark.parametrize("norm", list(MotorNorm))
+def test_scalar_conversions_are_inverse_of_each_other(norm: MotorNorm) -> None:
+    mount = JointOffset(sign=-1, offset_rad=0.7)
     for ticks in (1000.0, 1234.5, 3000.0):
         rad = float(ticks_to_rad(ticks, sign=-1, offset_rad=0.7))
         assert unit_to_rad(rad_to_unit(rad, MOTOR, mount, norm), MOTOR, mount, norm) == (

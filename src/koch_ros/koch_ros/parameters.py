@@ -67,7 +67,7 @@ class ParameterRefusedError(KochError):
 
 
 @dataclass(frozen=True)
-class Described:
+class ParameterSpec:
     """What is known of a parameter besides its name, type and default.
 
     Attributes:
@@ -87,7 +87,7 @@ class Described:
     live: bool = False
 
 
-def described(
+def parameter(
     default: Any,
     text: str,
     *,
@@ -97,8 +97,8 @@ def described(
     required: bool = False,
     live: bool = False,
 ) -> Any:
-    """A dataclass field with its description; see Described."""
-    meta = Described(text, low, high, choices, required, live)
+    """A dataclass field with its description; see ParameterSpec."""
+    meta = ParameterSpec(text, low, high, choices, required, live)
     return field(default=default, metadata={_KEY: meta})
 
 
@@ -115,7 +115,7 @@ def declare(node: Node, kind: type[P]) -> P:
 
     Args:
         node: An rclpy node.
-        kind: The dataclass; every field is `described`. Texts, numbers, and tuples of them.
+        kind: The dataclass; every field is `parameter`. Texts, numbers, and tuples of them.
 
     Raises:
         ParameterError: A value is not among its choices, or a required one is missing.
@@ -136,7 +136,7 @@ def declare(node: Node, kind: type[P]) -> P:
             raise UnknownParameterError(name, names)
     values: dict[str, Any] = {}
     for item in fields(kind):  # type: ignore[arg-type]  # a dataclass by contract
-        meta: Described = item.metadata[_KEY]
+        meta: ParameterSpec = item.metadata[_KEY]
         default: Any = item.default
         is_list = isinstance(default, tuple)
         # An empty list would have no type: one empty text stands for it.
@@ -188,7 +188,7 @@ def _of_other_nodes() -> set[str]:
     return names
 
 
-def _descriptor(meta: Described, default: Any) -> ParameterDescriptor:
+def _descriptor(meta: ParameterSpec, default: Any) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(description=meta.text, read_only=not meta.live)
     if default == ():
         descriptor.type = ParameterType.PARAMETER_STRING_ARRAY

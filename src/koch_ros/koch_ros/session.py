@@ -27,7 +27,7 @@ def _nothing() -> None:
     """Nothing else ends the wait."""
 
 
-class Session:
+class GraphSession:
     """A node and the executor that spins it, until `close`; also a context manager.
 
     It lives in the namespace of the rig that KOCH_NAMESPACE names. Ctrl-C raises KeyboardInterrupt
@@ -47,7 +47,7 @@ class Session:
         self.executor = SingleThreadedExecutor(context=self._context)
         self.executor.add_node(self.node)
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> GraphSession:
         """Return the session."""
         return self
 

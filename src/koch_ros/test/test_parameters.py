@@ -16,8 +16,8 @@ from koch_ros.parameters import (
     ParameterRefusedError,
     UnknownParameterError,
     declare,
-    described,
     live_parameters,
+    parameter,
 )
 
 pytestmark = pytest.mark.ros
@@ -28,12 +28,12 @@ Make = Callable[..., Any]
 class Settings:
     """One parameter of each kind."""
 
-    rig: str = described("", "path of the rig file", required=True)
-    mode: str = described("slow", "how", choices=("slow", "fast"))
-    speed: float = described(0.5, "how fast [rad/s]", low=0.0, high=2.0, live=True)
-    count: int = described(3, "how many", low=1, high=9)
-    pose: tuple[float, ...] = described((0.0, 1.0), "where [rad]")
-    topics: tuple[str, ...] = described((), "which")
+    rig: str = parameter("", "path of the rig file", required=True)
+    mode: str = parameter("slow", "how", choices=("slow", "fast"))
+    speed: float = parameter(0.5, "how fast [rad/s]", low=0.0, high=2.0, live=True)
+    count: int = parameter(3, "how many", low=1, high=9)
+    pose: tuple[float, ...] = parameter((0.0, 1.0), "where [rad]")
+    topics: tuple[str, ...] = parameter((), "which")
 
 
 @pytest.fixture

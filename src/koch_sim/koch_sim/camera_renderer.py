@@ -50,7 +50,7 @@ class CameraRenderer:
         self._thread.start()
 
     def snap(self, qpos: NDArray[np.float64], stamp_ns: int) -> None:
-        """Ask for a picture of this instant; one that is still waiting is replaced."""
+        """Ask for an image of this instant; one that is still waiting is replaced."""
         with self._wanted:
             self.skipped += self._instant is not None
             self._instant = (qpos, stamp_ns)
@@ -80,7 +80,7 @@ class CameraRenderer:
                     continue
                 qpos, stamp_ns = instant
                 data.qpos[:] = qpos
-                # Only what a picture needs: poses of bodies, cameras and lights.
+                # Only what an image needs: poses of bodies, cameras and lights.
                 mujoco.mj_kinematics(self._model, data)
                 mujoco.mj_camlight(self._model, data)
                 self._sequence += 1

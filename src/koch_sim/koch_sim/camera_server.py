@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Serves the simulated cameras as MJPEG streams over HTTP on loopback.
 
-Each part carries ``X-Timestamp``, the acquisition time of the picture in seconds since the epoch
+Each part carries ``X-Timestamp``, the acquisition time of the image in seconds since the epoch
 of the world's clock, as network cameras send it.
 """
 
@@ -37,12 +37,12 @@ SEND_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True)
 class EncodedFrame:
-    """One JPEG picture.
+    """One JPEG image.
 
     Attributes:
         jpeg: The encoded bytes.
         stamp_ns: Acquisition time by the world's clock, [ns].
-        sequence: Running number of the camera's pictures.
+        sequence: Running number of the camera's images.
     """
 
     jpeg: bytes
@@ -51,7 +51,7 @@ class EncodedFrame:
 
 
 class FrameSlot:
-    """Hands the newest picture of one camera to any number of readers."""
+    """Hands the newest image of one camera to any number of readers."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -60,13 +60,13 @@ class FrameSlot:
         self.readers = 0
 
     def put(self, frame: EncodedFrame) -> None:
-        """Publish a picture; readers that were slow skip what came between."""
+        """Publish an image; readers that were slow skip what came between."""
         with self._condition:
             self._frame = frame
             self._condition.notify_all()
 
     def next_after(self, sequence: int, timeout_s: float) -> EncodedFrame | None:
-        """Wait for a picture newer than a sequence number; None when none came or on close."""
+        """Wait for an image newer than a sequence number; None when none came or on close."""
         with self._condition:
             self._condition.wait_for(
                 lambda: (
@@ -136,7 +136,7 @@ class CameraServer:
         self._thread.start()
 
     def put(self, camera: str, frame: EncodedFrame) -> None:
-        """Publish a camera's picture."""
+        """Publish a camera's image."""
         if camera not in self.stalled:
             self.slots[camera].put(frame)
 

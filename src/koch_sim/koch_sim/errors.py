@@ -14,7 +14,7 @@ class SimulationError(KochError):
     """The simulated world cannot do what was asked."""
 
 
-class GraphEndedError(SimulationError):
+class EvaluatedGraphEndedError(SimulationError):
     """The graph that was started for rollouts is gone before they were done."""
 
     def __init__(self, code: int, log: Path) -> None:

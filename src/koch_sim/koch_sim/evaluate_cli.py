@@ -19,7 +19,7 @@ from koch_core.terminal import CommandLine, say
 from koch_core.working import Working
 from koch_episodes.clip import write_clip
 from koch_rig.load import load_rig
-from koch_sim.errors import GraphEndedError, SimulationError
+from koch_sim.errors import EvaluatedGraphEndedError, SimulationError
 from koch_sim.evaluation import Evaluation, Trial, write_contact_sheet
 from koch_sim.expert import STYLES
 from koch_sim.lockstep import LockstepSettings, over_processes
@@ -80,7 +80,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "--speed", type=float, default=1.0, metavar="X",
         help="simulated seconds per second: below 1 for a busy machine, above 1 for a fast one",
     )  # fmt: skip
-    parser.add_argument("--camera", help="whose picture shows the end (default: left, or any)")
+    parser.add_argument("--camera", help="whose image shows the end (default: left, or any)")
     parser.add_argument("--out", type=Path, default=Path("outputs/eval"))
     parser.add_argument(
         "--lockstep",
@@ -203,7 +203,7 @@ def _graph(rig: Rig, options: argparse.Namespace) -> Iterator[Callable[[], None]
         def check() -> None:
             code = process.poll()
             if code is not None:
-                raise GraphEndedError(code, log)
+                raise EvaluatedGraphEndedError(code, log)
 
         try:
             yield check
@@ -224,7 +224,7 @@ def _evaluate(rig: Rig, options: argparse.Namespace, check: Callable[[], None]) 
     any_camera = _CAMERA if _CAMERA in rig.cameras else next(iter(rig.cameras), None)
     camera = options.camera or any_camera
     evaluation = Evaluation(_subject(options))
-    pictures: list[tuple[bytes, bool]] = []
+    images: list[tuple[bytes, bool]] = []
     film: list[bytes] = []
     with evaluator_node(rig, camera, check, options.speed) as evaluator:
         attach = f"Start it with 'koch up --rig {rig.path}{_up_policy(options)}'."
@@ -244,12 +244,12 @@ def _evaluate(rig: Rig, options: argparse.Namespace, check: Callable[[], None]) 
                     continue
                 _add(evaluation, trial, options.rollouts, work.say)
             film += evaluator.film
-            if evaluator.picture is not None:
-                pictures.append((evaluator.picture, trial.success))
+            if evaluator.image is not None:
+                images.append((evaluator.image, trial.success))
         evaluation.guard = dict(evaluator.guard)
         evaluation.policy = evaluator.policy_figures() if options.policy is not None else {}
-    if pictures:
-        write_contact_sheet(options.out / "contact_sheet.png", pictures)
+    if images:
+        write_contact_sheet(options.out / "contact_sheet.png", images)
     write_clip(options.out / "rollouts.mp4", film[:LONGEST_FILM])
     return evaluation
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""What an evaluation counts and shows: success with its interval, durations, final pictures."""
+"""What an evaluation counts and shows: success with its interval, durations, final images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from koch_core.image import decode_image
 #: Two-sided 95 % of the normal distribution.
 Z_95 = 1.959963984540054
 SHEET_COLUMNS = 5
-#: Final pictures are shown at a third of their size.
+#: Final images are shown at a third of their size.
 SHEET_SHRINK = 3
 BORDER_PX = 4
 REPEATS = 3  # of a rollout that was void
@@ -163,17 +163,17 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def write_contact_sheet(path: Path, pictures: list[tuple[bytes, bool]]) -> None:
-    """Write the final pictures as one PNG, framed green or red.
+def write_contact_sheet(path: Path, images: list[tuple[bytes, bool]]) -> None:
+    """Write the final images as one PNG, framed green or red.
 
     Args:
         path: The PNG.
-        pictures: JPEG bytes and success of each trial; all of one size.
+        images: JPEG bytes and success of each trial; all of one size.
     """
     import matplotlib.image
 
     tiles = []
-    for jpeg, success in pictures:
+    for jpeg, success in images:
         rgb = decode_image(jpeg)[::SHEET_SHRINK, ::SHEET_SHRINK]
         tile = np.empty((rgb.shape[0] + 2 * BORDER_PX, rgb.shape[1] + 2 * BORDER_PX, 3), np.uint8)
         tile[:] = GREEN if success else RED

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from koch_policy.chunks import (
     DelayQuantile,
@@ -36,7 +35,7 @@ from koch_policy.execution import (
 from koch_policy.execution.compatibility import policy_units
 from koch_policy.execution.inference import Predict
 from koch_policy.execution.observation import Vector
-from koch_policy.runtime import load_policy
+from koch_policy.runtime import load_policy, seed_draws
 from koch_rig.joints import JOINT_NAMES
 from koch_sim.errors import UnreachableError
 from koch_sim.evaluation import Trial
@@ -142,7 +141,7 @@ class PolicyRollouts:
         for buffer in self._builder.buffers.values():
             buffer.clear()
         self._policy.reset()
-        torch.manual_seed(seed)  # of what a policy draws beyond its first noise
+        seed_draws(seed)  # of what a policy draws beyond its first noise
         lockstep.listen(self._hear, self._builder.streams)
         run = self._begin(seed)
         begin_s, tick, furthest, lifted = lockstep.world.time_s, 0, 0, ""

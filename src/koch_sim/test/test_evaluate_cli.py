@@ -9,7 +9,7 @@ import pytest
 
 from koch_rig.model import share_folder
 from koch_sim import evaluate_cli
-from koch_sim.errors import GraphEndedError, SimulationError
+from koch_sim.errors import EvaluatedGraphEndedError, SimulationError
 
 CONFIG = share_folder() / "config"
 
@@ -36,12 +36,12 @@ def test_the_process_that_failed_is_quoted_not_those_that_stopped_with_it(tmp_pa
     others.append("12:00:00 follower/driver ended with exit code 1; new start in 1.0 s")
     cause = "koch up: policy ended with exit code 2: /x/config.json: missing"
     log.write_text("\n".join([*others, cause, "  Make one."]) + "\n")
-    said = str(GraphEndedError(2, log))
+    said = str(EvaluatedGraphEndedError(2, log))
     assert "config.json" in said
     assert said.endswith("missing\n  Make one.")
     assert "follower" not in said
     log.write_text("\n".join(others) + "\n")
-    assert "line 19" in str(GraphEndedError(1, log))
+    assert "line 19" in str(EvaluatedGraphEndedError(1, log))
 
 
 @pytest.mark.ros
@@ -51,6 +51,6 @@ def test_graph_that_ends_is_noticed_and_quoted(tmp_path: Path) -> None:
     empty = tmp_path / "checkpoint"
     empty.mkdir()
     began_s = time.monotonic()
-    with pytest.raises(GraphEndedError, match=r"(?s)exit code 2 .*config\.json"):
+    with pytest.raises(EvaluatedGraphEndedError, match=r"(?s)exit code 2 .*config\.json"):
         evaluate_cli.main(["--policy", str(empty), "--out", str(tmp_path / "out")])
     assert time.monotonic() - began_s < evaluate_cli.READY_TIMEOUT_S

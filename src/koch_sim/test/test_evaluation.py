@@ -44,8 +44,8 @@ def test_what_was_lifted_is_compared_with_what_was_named():
 
 
 def test_sheet_has_a_framed_tile_for_each_trial(tmp_path):
-    picture = simplejpeg.encode_jpeg(np.full((48, 60, 3), 90, np.uint8))
-    write_contact_sheet(tmp_path / "sheet.png", [(picture, True)] * 6 + [(picture, False)])
+    image = simplejpeg.encode_jpeg(np.full((48, 60, 3), 90, np.uint8))
+    write_contact_sheet(tmp_path / "sheet.png", [(image, True)] * 6 + [(image, False)])
     sheet = matplotlib.image.imread(tmp_path / "sheet.png")
     assert sheet.shape[:2] == (2 * 24, 5 * 28)
     green, red = sheet[0, 0], sheet[24, 28]

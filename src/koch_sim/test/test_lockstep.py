@@ -78,21 +78,21 @@ def test_streams_have_the_rigs_names_and_rates(lockstep):
 
 
 def test_cameras_deliver_at_their_rate_and_draw_only_what_is_asked_for(lockstep):
-    images = []
+    samples = []
 
     def hear(stream, stamp_ns, value):
         if isinstance(value, CameraImage):
-            images.append((stream, value))
+            samples.append((stream, value))
 
     lockstep.listen(hear)
     lockstep.run(1.0)
     lockstep.hush()
     for camera in CAMERAS:
-        assert sum(stream == f"cameras/{camera}" for stream, _ in images) in (30, 31)
+        assert sum(stream == f"cameras/{camera}" for stream, _ in samples) in (30, 31)
     assert not lockstep.cameras._renderers
-    pictures = [simplejpeg.decode_jpeg(bytes(image)) for _, image in images[-3:]]
-    assert {picture.shape for picture in pictures} == {(480, 640, 3)}
-    assert np.abs(pictures[0].astype(int) - pictures[1]).mean() > 5.0
+    images = [simplejpeg.decode_jpeg(bytes(sample)) for _, sample in samples[-3:]]
+    assert {image.shape for image in images} == {(480, 640, 3)}
+    assert np.abs(images[0].astype(int) - images[1]).mean() > 5.0
 
 
 def test_an_image_shows_its_own_instant(lockstep):

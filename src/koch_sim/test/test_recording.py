@@ -50,6 +50,6 @@ def test_recorded_demonstrations_convert_to_a_dataset(tmp_path, rig):
     action = reader.column("action")
     assert np.isfinite(action).all()
     assert np.abs(np.diff(action, axis=0)).max() > 0.5
-    assert reader.picture("observation.images.above", 5).shape == (480, 640, 3)
+    assert reader.image("observation.images.above", 5).shape == (480, 640, 3)
     made = json.loads((out / "meta/koch.json").read_text())
     assert made["fingerprint"] == fingerprint(load_rig(rig.path))

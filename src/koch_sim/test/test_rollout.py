@@ -13,7 +13,7 @@ from koch_policy.execution import InferenceWorker, LockstepWorker, ObservationBu
 from koch_policy.execution.inference import plain_predict
 from koch_policy.execution.observation import Vector
 from koch_policy.execution.synthetic import FunctionPolicy
-from koch_policy.extras import Extras
+from koch_policy.metadata import CheckpointMetadata
 from koch_policy.recordings import bag_ticks
 from koch_policy.runtime import load_policy
 from koch_policy.train.config import Recipe
@@ -35,7 +35,9 @@ INPUTS = {
 
 
 def policy_of(function):
-    return FunctionPolicy(function, inputs=INPUTS, extras=Extras(fps=30.0, units="lerobot"))
+    return FunctionPolicy(
+        function, inputs=INPUTS, extras=CheckpointMetadata(fps=30.0, units="lerobot")
+    )
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def port(monkeypatch):
 
 
 def _parts(port, camera, count):
-    """Read some parts of a stream: (stamp in seconds, picture)."""
+    """Read some parts of a stream: (stamp in seconds, image)."""
     parts = []
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/{camera}.mjpeg", timeout=20) as stream:
         while len(parts) < count:
@@ -46,7 +46,7 @@ def _parts(port, camera, count):
 
 
 @pytest.mark.slow
-def test_servos_answer_and_cameras_stream_with_the_time_of_the_picture(port, rig):
+def test_servos_answer_and_cameras_stream_with_the_time_of_the_image(port, rig):
     with Simulation(rig, seed=0) as simulation:
         for name, role in (("follower", Role.FOLLOWER), ("leader", Role.LEADER)):
             with DynamixelBus(rig.arms[name].port, motors_for(role)) as bus:

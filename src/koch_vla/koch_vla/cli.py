@@ -18,7 +18,7 @@ from koch_core.working import Working
 
 
 @dataclass(frozen=True)
-class Verb:
+class Subcommand:
     """One thing a person does.
 
     Attributes:
@@ -38,29 +38,41 @@ class Verb:
 
 
 VERBS = (
-    Verb("doctor", "koch_vla.doctor", "check this machine; each finding comes with its fix"),
-    Verb("up", "koch_vla.up", "run the node graph of a rig"),
-    Verb("teleop", "koch_vla.teleop", "drive the follower with the leader, with a status line"),
-    Verb("look", "koch_vla.look", "draw robot, frames, cameras and TCP path as one PNG"),
-    Verb("demo", "koch_vla.demo", "the whole loop without hardware: record, train, run, report"),
-    Verb("bench", "koch_vla.bench", "run all benchmarks into one JSON and one table"),
-    Verb("calibrate", "koch_driver.calibrate_cli", "calibrate an arm, or a camera"),
-    Verb("motors", "koch_driver.motors_cli", "find motors, give them ids, read their registers"),
-    Verb("cameras", "koch_cameras.cli", "show an image of every camera, list them, grab one"),
-    Verb("record", "koch_episodes.recorder.terminal", "record episodes from the keyboard"),
-    Verb("convert", "koch_episodes.convert.cli", "turn episodes into a LeRobot dataset"),
-    Verb("inspect", "koch_episodes.inspect_cli", "look into an episode or a dataset"),
-    Verb("replay", "koch_episodes.replay_cli", "play a recorded episode on the follower"),
-    Verb("train", "koch_policy.train.cli", "train a policy on a dataset"),
-    Verb("runs", "koch_policy.runs_cli", "list training runs with their losses and success"),
-    Verb("run", "koch_policy.run_cli", "let a trained policy drive the follower"),
-    Verb("eval", "koch_sim.evaluate_cli", "measure the success of a policy in simulation"),
-    Verb("completion", "koch_vla.completion", "let bash, zsh or fish complete koch's words"),
+    Subcommand("doctor", "koch_vla.doctor", "check this machine; each finding comes with its fix"),
+    Subcommand("up", "koch_vla.up", "run the node graph of a rig"),
+    Subcommand(
+        "teleop", "koch_vla.teleop", "drive the follower with the leader, with a status line"
+    ),
+    Subcommand("look", "koch_vla.look", "draw robot, frames, cameras and TCP path as one PNG"),
+    Subcommand(
+        "demo", "koch_vla.demo", "the whole loop without hardware: record, train, run, report"
+    ),
+    Subcommand("bench", "koch_vla.bench", "run all benchmarks into one JSON and one table"),
+    Subcommand("calibrate", "koch_driver.calibrate_cli", "calibrate an arm, or a camera"),
+    Subcommand(
+        "motors", "koch_driver.motors_cli", "find motors, give them ids, read their registers"
+    ),
+    Subcommand(
+        "cameras", "koch_cameras.cli", "show an image of every camera, list them, grab one"
+    ),
+    Subcommand("record", "koch_episodes.recorder.terminal", "record episodes from the keyboard"),
+    Subcommand("convert", "koch_episodes.convert.cli", "turn episodes into a LeRobot dataset"),
+    Subcommand("inspect", "koch_episodes.inspect_cli", "look into an episode or a dataset"),
+    Subcommand("replay", "koch_episodes.replay_cli", "play a recorded episode on the follower"),
+    Subcommand("train", "koch_policy.train.cli", "train a policy on a dataset"),
+    Subcommand("runs", "koch_policy.runs_cli", "list training runs with their losses and success"),
+    Subcommand("run", "koch_policy.run_cli", "let a trained policy drive the follower"),
+    Subcommand("eval", "koch_sim.evaluate_cli", "measure the success of a policy in simulation"),
+    Subcommand("completion", "koch_vla.completion", "let bash, zsh or fish complete koch's words"),
 )
 _LONG = ("train", "eval", "record", "run")  # say also in a log what they are doing
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-CAMERA_CALIBRATION = Verb("calibrate camera", "koch_cameras.calibrate_cli", "calibrate a camera")
-LOCKSTEP_RECORD = Verb("record --lockstep", "koch_sim.record_cli", "record the scripted expert")
+CAMERA_CALIBRATION = Subcommand(
+    "calibrate camera", "koch_cameras.calibrate_cli", "calibrate a camera"
+)
+LOCKSTEP_RECORD = Subcommand(
+    "record --lockstep", "koch_sim.record_cli", "record the scripted expert"
+)
 
 # Libraries that a set-up may have left out, and what to call to get them.
 OPTIONAL = {
@@ -89,7 +101,7 @@ def usage() -> str:
     )
 
 
-def find_verb(argv: Sequence[str]) -> tuple[Verb, list[str]]:
+def find_subcommand(argv: Sequence[str]) -> tuple[Subcommand, list[str]]:
     """Return the verb of a command line and the arguments that are left for it.
 
     Raises:
@@ -108,7 +120,7 @@ def find_verb(argv: Sequence[str]) -> tuple[Verb, list[str]]:
     raise UnknownVerbError(name, [verb.name for verb in VERBS])
 
 
-def load(verb: Verb) -> Callable[[list[str]], int]:
+def load(verb: Subcommand) -> Callable[[list[str]], int]:
     """Import a verb's module and return its main function.
 
     Raises:
@@ -124,7 +136,7 @@ def load(verb: Verb) -> Callable[[list[str]], int]:
     return main
 
 
-def _unavailable(verb: Verb, error: ModuleNotFoundError) -> Exception:
+def _unavailable(verb: Subcommand, error: ModuleNotFoundError) -> Exception:
     """Say which part of the workspace is missing; other import errors are our own bugs."""
     from koch_vla.errors import VerbUnavailableError
 
@@ -167,7 +179,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     logging.basicConfig(handlers=[Interjections()], format="%(levelname)s %(message)s")
     try:
-        verb, rest = find_verb(argv)
+        verb, rest = find_subcommand(argv)
         return _call(verb, rest)
     except KochError as error:
         complain(f"koch {argv[0]}: {error}")
@@ -189,7 +201,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
 
 
-def _call(verb: Verb, arguments: list[str]) -> int:
+def _call(verb: Subcommand, arguments: list[str]) -> int:
     try:
         return int(load(verb)(arguments) or 0)
     except ModuleNotFoundError as error:  # imported late, inside the verb

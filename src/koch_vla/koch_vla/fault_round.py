@@ -63,7 +63,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FaultResult:
     """What became of one fault: a row of the table."""
 
     kind: str
@@ -170,8 +170,8 @@ def _usb() -> list[Fault]:
 
 def _cameras() -> list[Fault]:
     return [
-        Fault("camera", f"images are {kind}", partial(_picture, kind), f"cameras/above.*{said}",
-              partial(_picture, "good"), seconds=3.0)
+        Fault("camera", f"images are {kind}", partial(_image, kind), f"cameras/above.*{said}",
+              partial(_image, "good"), seconds=3.0)
         for kind, said in (
             ("frozen", "frozen"),
             ("black", "black"),
@@ -180,7 +180,7 @@ def _cameras() -> list[Fault]:
             ("cut off, one in four", "damaged"),
             ("half as many", "fps"),
             ("of half the size", "got|size"),
-            ("not coming", "no picture|lost|time"),
+            ("not coming", "no image|lost|time"),
         )
     ]  # fmt: skip
 
@@ -252,7 +252,7 @@ def _simulated() -> list[Fault]:
             ("supply", "the leader's power away for 3 s", "leader/power", "leader: bus"),
             ("usb", "plug out for 3 s", "follower/plug", "follower: bus"),
             ("usb", "the leader's plug out for 3 s", "leader/plug", "leader: bus"),
-            ("camera", "images are not coming", "cameras/left/run", "cameras/left.*no picture"),
+            ("camera", "images are not coming", "cameras/left/run", "cameras/left.*no image"),
         )
     ]
     rows.append(
@@ -270,7 +270,7 @@ def _switch_off(name: str, bench: SimulatedBench) -> None:
     bench.switch_off(name)
 
 
-def _picture(kind: str, bench: FaultBench) -> None:
+def _image(kind: str, bench: FaultBench) -> None:
     bench.camera.kind = kind
 
 
@@ -282,7 +282,7 @@ def _hang(node: str) -> Callable[[Any], None]:
     return lambda bench: bench.hang(node, 3.0)
 
 
-def run_fault(bench: BenchOfFaults, fault: Fault) -> Outcome:
+def run_fault(bench: BenchOfFaults, fault: Fault) -> FaultResult:
     """Inject one fault into a graph that is well, watch, and mend."""
     bench.drive_by("sender" if fault.kind in ("sender", "clock") else "leader")
     bench.recover()
@@ -304,13 +304,13 @@ def run_fault(bench: BenchOfFaults, fault: Fault) -> Outcome:
     fault.heal(bench)
     well_s = bench.recover()
     said = said.replace(f"{bench.folder}/run/", "")[:_SHOWN]
-    return Outcome(fault.kind, fault.name, cause_s, said, arm, lost, well_s, fault.rig)
+    return FaultResult(fault.kind, fault.name, cause_s, said, arm, lost, well_s, fault.rig)
 
 
 def to_markdown(report: dict[str, Any]) -> str:
     """The section of docs/reliability.md."""
     computer = report["machine"]
-    rows = [Outcome(**row) for row in report["faults"]]
+    rows = [FaultResult(**row) for row in report["faults"]]
     named = [row.cause_s for row in rows if row.cause_s is not None]
     median = statistics.median(named) if named else 0.0
     silent = {(fault.rig, fault.kind, fault.name) for fault in faults() if not fault.cause}
@@ -337,7 +337,7 @@ def to_markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(rows: Sequence[Outcome]) -> list[str]:
+def _table(rows: Sequence[FaultResult]) -> list[str]:
     lines = [
         "| kind | fault | named after | what was said | the arm | lost | well again after |",
         "|---|---|---|---|---|---|---|",
@@ -394,7 +394,7 @@ def run(folder: Path, only: str = "", note: str = "") -> dict[str, Any]:
     return report
 
 
-def _say_row(row: Outcome) -> None:
+def _say_row(row: FaultResult) -> None:
     after = "-" if row.cause_s is None else f"{row.cause_s:.2f} s"
     say(f"{row.kind:8} {row.fault:44} {after:8} {row.arm:30} {row.lost:24} {row.said}")
 

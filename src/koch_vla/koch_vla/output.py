@@ -12,7 +12,7 @@ from typing import TextIO
 
 from koch_core.terminal import (
     CLEAR_LINE,
-    Part,
+    LinePart,
     columns,
     fit,
     fold,
@@ -57,7 +57,7 @@ class PrefixedOutput:
         }
         self._terminal = self._stream.isatty()
         self._colourful = wants_colour(self._stream)
-        self._status: Sequence[Part] = ()
+        self._status: Sequence[LinePart] = ()
         self._lock = threading.Lock()
 
     def __call__(self, spec: NodeSpec, line: str) -> None:
@@ -69,7 +69,7 @@ class PrefixedOutput:
         """Write a line of `koch up` itself."""
         self._line("koch up", "", LogLine(None, "", text))
 
-    def status(self, parts: Sequence[Part]) -> None:
+    def status(self, parts: Sequence[LinePart]) -> None:
         """Replace the status line; no parts take it away."""
         with self._lock:
             if self._terminal:

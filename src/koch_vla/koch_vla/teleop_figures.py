@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from koch_core.terminal import Part
+from koch_core.terminal import LinePart
 
 QUIET_LEVELS = (0, 3)  # diagnostic_msgs: OK, STALE
 
@@ -50,7 +50,7 @@ def tracking_error(
     return worst, distances.get(worst, math.nan)
 
 
-def status_line(arms: Mapping[str, ArmFigures], elapsed_s: float) -> list[Part]:
+def status_line(arms: Mapping[str, ArmFigures], elapsed_s: float) -> list[LinePart]:
     """Make the parts of the line and begin a new count.
 
     What a narrow terminal keeps longest: complaints, the rates of the arms, the distance.
@@ -59,23 +59,25 @@ def status_line(arms: Mapping[str, ArmFigures], elapsed_s: float) -> list[Part]:
         arms: Figures by arm name.
         elapsed_s: Time since the last line [s].
     """
-    parts: list[Part] = []
+    parts: list[LinePart] = []
     for name, figures in arms.items():
         begin = "| " if parts else ""
-        parts.append(Part(f"{begin}{name} {figures.states / elapsed_s:.0f} Hz"))
+        parts.append(LinePart(f"{begin}{name} {figures.states / elapsed_s:.0f} Hz"))
         if figures.complaint:
             short = figures.complaint.partition(". ")[0]
-            parts.append(Part(f"! {figures.complaint}", 1, f"! {short[:40]}"))
+            parts.append(LinePart(f"! {figures.complaint}", 1, f"! {short[:40]}"))
         if figures.commands:
             joint, distance = tracking_error(figures.goals, figures.positions)
             if joint:
                 behind = f"{math.degrees(distance):.1f} deg"
-                parts.append(Part(f"behind by {behind} ({joint})", 2, behind))
+                parts.append(LinePart(f"behind by {behind} ({joint})", 2, behind))
         if figures.guard_changes is not None:
             parts.append(
-                Part(f"guard changed {figures.guard_changes}", 3, f"guard {figures.guard_changes}")
+                LinePart(
+                    f"guard changed {figures.guard_changes}", 3, f"guard {figures.guard_changes}"
+                )
             )
         if figures.commands:
-            parts.append(Part(f"commands {figures.commands / elapsed_s:.0f} Hz", 4))
+            parts.append(LinePart(f"commands {figures.commands / elapsed_s:.0f} Hz", 4))
         figures.states = figures.commands = 0
     return parts

@@ -23,7 +23,7 @@ def verb(monkeypatch, tmp_path):
     def add(name: str, source: str, module: str | None = None) -> None:
         (tmp_path / f"{name}_verb.py").write_text(source)
         monkeypatch.syspath_prepend(tmp_path)
-        new = cli.Verb(name, module or f"{name}_verb", "for a test")
+        new = cli.Subcommand(name, module or f"{name}_verb", "for a test")
         monkeypatch.setattr(cli, "VERBS", (*cli.VERBS, new))
 
     return add
@@ -142,10 +142,10 @@ def test_a_part_that_is_not_installed_is_named_with_its_remedy(
 
 
 def test_calibrate_camera_goes_to_the_cameras_package():
-    found, rest = cli.find_verb(["calibrate", "camera", "above", "--rig", "r"])
+    found, rest = cli.find_subcommand(["calibrate", "camera", "above", "--rig", "r"])
     assert found.package == "koch_cameras"
     assert rest == ["above", "--rig", "r"]
-    assert cli.find_verb(["calibrate", "follower"])[0].package == "koch_driver"
+    assert cli.find_subcommand(["calibrate", "follower"])[0].package == "koch_driver"
 
 
 def test_help_imports_nothing_heavy():

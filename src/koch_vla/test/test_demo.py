@@ -16,8 +16,8 @@ from koch_driver.latch import SafetyLatch, StopCause, latch_path
 from koch_vla import cli, demo
 from koch_vla.demo import drive, learn, record
 from koch_vla.demo.record import Tally
-from koch_vla.demo.report import Page, Picture, headline, rows, text_table
-from koch_vla.demo.step import DemoContext, DemoSettings, Step, run_steps
+from koch_vla.demo.report import Page, ReportImage, headline, rows, text_table
+from koch_vla.demo.step import DemoContext, DemoSettings, DemoStep, run_steps
 from koch_vla.demo.verb import run_verb
 from koch_vla.errors import DemoError
 
@@ -50,7 +50,7 @@ class Work:
                 raise RuntimeError(name)
             return {"value": len(self.runs), "before": sorted(context.results)}
 
-        return Step(name, f"Do {name}", run, depends)
+        return DemoStep(name, f"Do {name}", run, depends)
 
     def steps(self):
         return [self.step("a"), self.step("b", "episodes"), self.step("c", "policy")]
@@ -155,14 +155,15 @@ def test_the_table_tells_what_really_came_out():
     assert len({line.index(value) for line, value in zip(lines, values, strict=True)}) == 1
 
 
-def test_the_page_holds_its_pictures_and_escapes_its_texts(tmp_path):
+def test_the_page_holds_its_images_and_escapes_its_texts(tmp_path):
     png = tmp_path / "a.png"
     png.write_bytes(b"\x89PNG data")
     film = tmp_path / "film.mp4"
     film.write_bytes(b"moving")
     page = tmp_path / "out/report.html"
     Page(
-        "a <b>", "h & i", "lead", [("x", "1 < 2")], [Picture("p & q", png), Picture("f", film)],
+        "a <b>", "h & i", "lead", [("x", "1 < 2")],
+        [ReportImage("p & q", png), ReportImage("f", film)],
         {"data": str(tmp_path / "a dataset"), "none": ""}, {"again": "koch demo > x"},
     ).write(page)  # fmt: skip
     text = page.read_text()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""`koch look`: the scene, the snapshot from a bag and from live topics, the picture."""
+"""`koch look`: the scene, the snapshot from a bag and from live topics, the image."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_snapshot_holds_what_was_newest_at_its_moment(rig, tmp_path):
     snapshot = snapshot_at(rig, bag, 3.0, 1.0)
     assert snapshot.joints["follower"]["shoulder_pan"] == pytest.approx(0.3)
     assert snapshot.joint_stamps_ns["leader"] == START_NS + 3 * 10**9
-    assert np.abs(snapshot.pictures["wrist"][24, 32].astype(int) - (200, 30, 30)).max() < 8
+    assert np.abs(snapshot.images["wrist"][24, 32].astype(int) - (200, 30, 30)).max() < 8
     end = snapshot_at(rig, bag, None, 1.0)
     assert end.joints["follower"]["shoulder_pan"] == pytest.approx(0.4)
     trail = tcp_path(ArmScene(rig, "follower"), end, "follower")
@@ -215,13 +215,13 @@ def test_where_nothing_is_heard_no_empty_image_is_written(rig, tmp_path):
 def test_live_topics_make_a_snapshot(rig):
     from sensor_msgs.msg import CompressedImage, JointState
 
-    from koch_ros.session import Session
+    from koch_ros.session import GraphSession
     from koch_vla.nodes.listen import listen
 
     over = threading.Event()
 
     def talk():
-        with Session("talker") as opened:
+        with GraphSession("talker") as opened:
             node = opened.node
             states = [node.create_publisher(JointState, f"/{a}/joint_states", 5) for a in rig.arms]
             cameras = [
@@ -231,12 +231,12 @@ def test_live_topics_make_a_snapshot(rig):
             while not over.wait(0.05):
                 stamp = node.get_clock().now().to_msg()
                 state = JointState(name=list(POSE), position=list(POSE.values()))
-                picture = CompressedImage(format="jpeg", data=RED)
-                state.header.stamp = picture.header.stamp = stamp
+                image = CompressedImage(format="jpeg", data=RED)
+                state.header.stamp = image.header.stamp = stamp
                 for publisher in states:
                     publisher.publish(state)
                 for publisher in cameras:
-                    publisher.publish(picture)
+                    publisher.publish(image)
 
     talker = threading.Thread(target=talk)
     talker.start()
@@ -246,7 +246,7 @@ def test_live_topics_make_a_snapshot(rig):
         over.set()
         talker.join()
     assert snapshot.joints["leader"] == POSE
-    assert set(snapshot.pictures) == {"above", "wrist"}
+    assert set(snapshot.images) == {"above", "wrist"}
     assert 0 <= snapshot.now_ns - snapshot.joint_stamps_ns["follower"] < 2e9
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from koch_core.terminal import (
     CLEAR_LINE,
-    Part,
+    LinePart,
     fit,
     width_of,
 )
@@ -106,7 +106,7 @@ def test_the_status_stays_the_last_line_of_a_terminal(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     stream = Terminal()
     output = PrefixedOutput(NODES, stream, clock=lambda: NOON)
-    output.status([Part("100 Hz")])
+    output.status([LinePart("100 Hz")])
     output(NODES[1], "two")
     output.status(())
     assert stream.getvalue() == (
@@ -118,7 +118,7 @@ def test_a_pipe_gets_each_new_status_once():
     stream = io.StringIO()
     output = PrefixedOutput(NODES, stream)
     for text in ("a", "a", "b", ""):
-        output.status([Part(text)] if text else ())
+        output.status([LinePart(text)] if text else ())
     assert stream.getvalue() == "a\nb\n"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from koch_vla.fault_round import SIMULATED, Outcome, faults
+from koch_vla.fault_round import SIMULATED, FaultResult, faults
 from koch_vla.fault_round import to_markdown as faults_page
 from koch_vla.soak import EDGES, MemoryStats, TopicStats
 from koch_vla.soak import to_markdown as soak_page
@@ -51,8 +51,8 @@ def test_a_fault_without_cause_or_recovery_shows_in_the_table() -> None:
         "note": "",
         "load_end": 0.2,
         "faults": [
-            asdict(Outcome("bus", "noise", None, "", "held", "nothing", 0.5)),
-            asdict(Outcome("usb", "plug out", 1.25, "a|b", "no goal written", "2.0 s", None)),
+            asdict(FaultResult("bus", "noise", None, "", "held", "nothing", 0.5)),
+            asdict(FaultResult("usb", "plug out", 1.25, "a|b", "no goal written", "2.0 s", None)),
         ],
     }
     page = faults_page(json.loads(json.dumps(report)))

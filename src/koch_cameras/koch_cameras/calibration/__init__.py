@@ -3,7 +3,7 @@
 """Calibration of cameras: intrinsics from a ChArUco board. Only this folder imports OpenCV."""
 
 from koch_cameras.calibration.board import Board, Detection
-from koch_cameras.calibration.intrinsic_session import IntrinsicSession, Result, Verdict
+from koch_cameras.calibration.intrinsic_session import IntrinsicSession, Result, ViewVerdict
 from koch_cameras.calibration.pdf import board_pdf
 
-__all__ = ["Board", "Detection", "IntrinsicSession", "Result", "Verdict", "board_pdf"]
+__all__ = ["Board", "Detection", "IntrinsicSession", "Result", "ViewVerdict", "board_pdf"]

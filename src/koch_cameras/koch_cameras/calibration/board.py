@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The ChArUco board: its geometry, its picture, and finding it in a picture."""
+"""The ChArUco board: its geometry, its image, and finding it in an image."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from koch_cameras.errors import CalibrationDataError
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """Board corners seen in one picture.
+    """Board corners seen in one image.
 
     Attributes:
         ids: Corner numbers, int64 (N,).
-        image_px: Where they are in the picture, float64 (N, 2), [px].
+        image_px: Where they are in the image, float64 (N, 2), [px].
         board_m: Where they are on the board, float64 (N, 2), [m].
     """
 
@@ -62,7 +62,7 @@ class Board:
         return (self.columns - 1) * (self.rows - 1)
 
     def image(self, pixels_per_square: int) -> npt.NDArray[np.uint8]:
-        """Picture of the board without margin, uint8, (rows * n, columns * n)."""
+        """Image of the board without margin, uint8, (rows * n, columns * n)."""
         size = (self.columns * pixels_per_square, self.rows * pixels_per_square)
         return np.asarray(self._charuco.generateImage(size, marginSize=0), dtype=np.uint8)
 

@@ -20,14 +20,14 @@ _GRID = (4, 3)
 _LEAST_CORNERS = 8
 _LEAST_VIEWS = 6
 _MOVED_FRACTION = 0.04
-"""A view counts as new if its corners moved by this part of the picture's width on average."""
+"""A view counts as new if its corners moved by this part of the image's width on average."""
 _OUTLIER_FACTOR = 3.0
 _TILTED = 0.2
 """Sine of the tilt from which a view counts as tilted; lens distortion alone makes 0.13."""
 
 
-class Verdict(Enum):
-    """What became of a picture."""
+class ViewVerdict(Enum):
+    """What became of an image."""
 
     NO_BOARD = "no board"
     TOO_FEW = "too few corners"
@@ -69,25 +69,25 @@ class IntrinsicSession:
         """Views taken so far."""
         return len(self._views)
 
-    def add(self, grey: npt.NDArray[np.uint8]) -> Verdict:
-        """Look at a picture, uint8 (H, W), and take it if it adds something."""
+    def add(self, grey: npt.NDArray[np.uint8]) -> ViewVerdict:
+        """Look at an image, uint8 (H, W), and take it if it adds something."""
         if grey.shape != (self._size[1], self._size[0]):
             raise CalibrationDataError(
-                f"picture of {grey.shape[1]}x{grey.shape[0]}; the others have "
+                f"image of {grey.shape[1]}x{grey.shape[0]}; the others have "
                 f"{self._size[0]}x{self._size[1]}"
             )
         found = self._board.detect(grey)
         if found is None:
-            return Verdict.NO_BOARD
+            return ViewVerdict.NO_BOARD
         if len(found.ids) < _LEAST_CORNERS:
-            return Verdict.TOO_FEW
+            return ViewVerdict.TOO_FEW
         if any(self._distance(found, view) < _MOVED_FRACTION for view in self._views):
-            return Verdict.NOT_NEW
+            return ViewVerdict.NOT_NEW
         self._views.append(found)
-        return Verdict.TAKEN
+        return ViewVerdict.TAKEN
 
     def coverage(self) -> npt.NDArray[np.int64]:
-        """Corners seen in each cell of the picture, int64 (3, 4), top row first."""
+        """Corners seen in each cell of the image, int64 (3, 4), top row first."""
         counts = np.zeros((_GRID[1], _GRID[0]), np.int64)
         for view in self._views:
             cells = (view.image_px / np.array(self._size) * np.array(_GRID)).astype(int)
@@ -108,7 +108,7 @@ class IntrinsicSession:
             lacks.append(f"{wanted_views - self.views} more views")
         empty = int((self.coverage() == 0).sum())
         if empty:
-            lacks.append(f"views in {empty} of {_GRID[0] * _GRID[1]} picture regions")
+            lacks.append(f"views in {empty} of {_GRID[0] * _GRID[1]} image regions")
         if self.tilt_fraction() < 0.3:
             lacks.append("views with the board tilted by 20 to 40 degrees")
         return lacks
@@ -123,7 +123,7 @@ class IntrinsicSession:
             raise CalibrationDataError(f"{self.views} views; expected at least {_LEAST_VIEWS}")
         if self.tilt_fraction() == 0.0:
             raise CalibrationDataError(
-                "the board is parallel to the picture in all views, so the focal length cannot be "
+                "the board is parallel to the image in all views, so the focal length cannot be "
                 "told from the distance; tilt it"
             )
         first = self._solve(self._views)
@@ -160,7 +160,7 @@ class IntrinsicSession:
         )
 
     def _distance(self, one: Detection, other: Detection) -> float:
-        """Mean shift of the common corners as a part of the picture's width; 1 if few common."""
+        """Mean shift of the common corners as a part of the image's width; 1 if few common."""
         _, first, second = np.intersect1d(one.ids, other.ids, return_indices=True)
         if len(first) < _LEAST_CORNERS // 2:
             return 1.0
@@ -171,7 +171,7 @@ class IntrinsicSession:
 def _tilt(view: Detection, width: int) -> float:
     """Rough sine of the board's tilt: the projective part of its homography times its distance.
 
-    The focal length is not known yet; the picture's width stands for it, which is right within a
+    The focal length is not known yet; the image's width stands for it, which is right within a
     factor of 1.5 for common cameras.
     """
     centred = view.board_m - view.board_m.mean(axis=0)

@@ -17,10 +17,10 @@ _RULER_M = 0.1
 def board_pdf(board: Board) -> bytes:
     """One A4 page, landscape, with the board in its middle and a ruler of 100 mm below.
 
-    Source: ISO 32000-1, sections 7.5 (file structure) and 8.9.5 (image dictionaries).
+    Source: ISO 32000-1, sections 7.5 (file structure) and 8.9.5 (board_image dictionaries).
     """
-    picture = board.image(_PIXELS_PER_SQUARE)
-    height, width = picture.shape
+    image = board.image(_PIXELS_PER_SQUARE)
+    height, width = image.shape
     page = tuple(side * _POINTS_PER_M for side in _A4_M)
     size = (
         board.columns * board.square_m * _POINTS_PER_M,
@@ -38,7 +38,7 @@ def board_pdf(board: Board) -> bytes:
         f"BT /F1 8 Tf {left:.2f} {bottom - 14:.2f} Td ({text}) Tj ET\n"
         f"1 w {left:.4f} {bottom - 20:.2f} m {left + ruler:.4f} {bottom - 20:.2f} l S\n"
     ).encode("ascii")
-    image = zlib.compress(picture.tobytes(), 9)
+    board_image = zlib.compress(image.tobytes(), 9)
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
@@ -51,7 +51,7 @@ def board_pdf(board: Board) -> bytes:
         _stream(
             f"/Type /XObject /Subtype /Image /Width {width} /Height {height} "
             "/ColorSpace /DeviceGray /BitsPerComponent 8 /Filter /FlateDecode ",
-            image,
+            board_image,
         ),
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
     ]

@@ -23,9 +23,9 @@ from koch_cameras.errors import CorruptFrameError
 from koch_cameras.frame import TimeBase
 from koch_cameras.image import thumbnail
 from koch_cameras.mjpeg_http import public_url
-from koch_cameras.nodes.diagnostics import Extras, camera_status
+from koch_cameras.nodes.diagnostics import CameraFacts, camera_status
+from koch_cameras.nodes.image_publishers import ImagePublishers
 from koch_cameras.nodes.parameters import CameraParameters
-from koch_cameras.nodes.picture_publishers import PicturePublishers
 from koch_cameras.open_source import open_source
 from koch_cameras.rig_camera import (
     expectation_of,
@@ -34,7 +34,7 @@ from koch_cameras.rig_camera import (
 )
 from koch_cameras.source import SourceConfig
 from koch_cameras.stamp import FrameGate, ros_stamp
-from koch_cameras.watch import Fault, StreamWatch
+from koch_cameras.watch import ImageFault, StreamWatch
 from koch_core.errors import KochError
 from koch_core.stop_signal import on_stop
 from koch_rig.load import load_rig
@@ -77,7 +77,7 @@ class CameraNode(Node):
             camera, timeout_s=self._settings.timeout_s, loop=self._settings.loop
         )
         self._source_name = public_url(str(self._config.index_or_path))
-        self._pictures = PicturePublishers(self, camera, self._config, self._settings.jpeg_quality)
+        self._images = ImagePublishers(self, camera, self._config, self._settings.jpeg_quality)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         self._lock = threading.Lock()
         self._watch = StreamWatch(expectation_of(rig, camera, self._settings))
@@ -88,7 +88,7 @@ class CameraNode(Node):
         self._next_look_s = 0.0
         self._cut_off = 0
         self._told = False
-        self._said: Fault | None = None
+        self._said: ImageFault | None = None
         self._state = self.create_publisher(StreamState, f"{camera.name}/state", LATCHED)
         self._stream = f"cameras/{camera.name}"
         self._sharers = usb_neighbours(self._config.index_or_path)
@@ -145,7 +145,7 @@ class CameraNode(Node):
         ros_now_ns = self.get_clock().now().nanoseconds
         sim_time = self.get_clock().ros_time_is_active
         if sim_time and ros_now_ns == 0 and frame.time_base is TimeBase.MONOTONIC:
-            return  # no /clock yet: there is no time to stamp this picture with
+            return  # no /clock yet: there is no time to stamp this image with
         stamp = ros_stamp(
             frame,
             arrival_ns=delivery.arrival_ns,
@@ -157,7 +157,7 @@ class CameraNode(Node):
             return
         try:
             self._look(delivery)
-            self._pictures.publish(frame, stamp.ros_ns)
+            self._images.publish(frame, stamp.ros_ns)
         except CorruptFrameError as exc:
             self._damaged += 1
             self.get_logger().warning(str(exc), throttle_duration_sec=5.0)
@@ -214,7 +214,7 @@ class CameraNode(Node):
         """1 Hz, in the executor."""
         with self._lock:
             stream = self._watch.report(time.monotonic_ns())
-        extras = Extras(
+        extras = CameraFacts(
             refused=self._gate.refused,
             damaged=self._damaged,
             foreign_clock=self._foreign_clock,

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from koch_cameras.capture_loop import LinkState
-from koch_cameras.watch import Light, StreamReport
+from koch_cameras.watch import CameraReport, DiagnosticLevel
 
 
 @dataclass(frozen=True)
-class Extras:
+class CameraFacts:
     """Facts beside link and stream.
 
     Attributes:
-        refused: Pictures refused as not newer than the last.
-        damaged: Pictures of which the decoder found damage.
+        refused: Images refused as not newer than the last.
+        damaged: Images of which the decoder found damage.
         foreign_clock: The server's X-Timestamp counts from another epoch; arrival is used.
         sharers: Other cameras on the same USB controller, with its name, or "".
     """
@@ -30,18 +30,18 @@ class Extras:
 
 
 def camera_status(
-    name: str, source: str, link: LinkState, stream: StreamReport, extras: Extras
+    name: str, source: str, link: LinkState, stream: CameraReport, extras: CameraFacts
 ) -> DiagnosticStatus:
     """Judge link and stream together; the reason that explains the others comes first."""
     reasons = list(stream.reasons)
     level = stream.light
     if not link.connected:
-        level = Light.ERROR
+        level = DiagnosticLevel.ERROR
         reasons.insert(0, link.error or "not connected yet")
     if extras.foreign_clock:
-        level = max(level, Light.WARN)
+        level = max(level, DiagnosticLevel.WARN)
         reasons.append("server's X-Timestamp is on another clock, arrival time used")
-    if extras.sharers and level is not Light.OK:
+    if extras.sharers and level is not DiagnosticLevel.OK:
         reasons.append(f"shares {extras.sharers}")
     values = {
         "connected": link.connected,

@@ -6,28 +6,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from koch_ros.parameters import described
+from koch_ros.parameters import parameter
 
 
 @dataclass(frozen=True)
 class CameraParameters:
     """All parameters are read-only."""
 
-    rig: str = described("", "path of the rig file", required=True)
-    camera: str = described("", "name of the camera in the rig", required=True)
-    jpeg_quality: int = described(90, "JPEG quality where encoding is needed", low=1, high=100)
-    timeout_s: float = described(
+    rig: str = parameter("", "path of the rig file", required=True)
+    camera: str = parameter("", "name of the camera in the rig", required=True)
+    jpeg_quality: int = parameter(90, "JPEG quality where encoding is needed", low=1, high=100)
+    timeout_s: float = parameter(
         2.0, "silence after which the source is reopened [s]", low=0.1, high=60.0
     )
-    loop: bool = described(True, "a file starts again at its end: a camera has none")
-    frozen_after_s: float = described(
+    loop: bool = parameter(True, "a file starts again at its end: a camera has none")
+    frozen_after_s: float = parameter(
         2.0,
-        "identical pictures for so long are a frozen camera [s]; 0 = not watched. Not used for a "
+        "identical images for so long are a frozen camera [s]; 0 = not watched. Not used for a "
         "simulated rig, where a still scene is identical",
         low=0.0,
         high=3600.0,
     )
-    max_latency_s: float = described(0.2, "latency above which is warned [s]", low=0.0, high=60.0)
-    reconnect_longest_s: float = described(
+    max_latency_s: float = parameter(0.2, "latency above which is warned [s]", low=0.0, high=60.0)
+    reconnect_longest_s: float = parameter(
         4.0, "longest wait between attempts [s]", low=0.25, high=60.0
     )

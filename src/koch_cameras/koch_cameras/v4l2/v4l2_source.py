@@ -25,7 +25,7 @@ from koch_cameras.errors import (
     SourceLostError,
     SourceStalledError,
 )
-from koch_cameras.frame import Encoding, Frame, TimeBase, read_only
+from koch_cameras.frame import CameraFrame, Encoding, TimeBase, read_only
 from koch_cameras.image import jpeg_size
 from koch_cameras.source import Mode, SourceConfig
 from koch_cameras.v4l2 import layout
@@ -90,7 +90,7 @@ class V4l2Source:
         """See FrameSource."""
         return self._mode
 
-    def read(self) -> Frame:
+    def read(self) -> CameraFrame:
         """See FrameSource."""
         if not self._device.kernel.wait(self._device.fd, self._timeout_s):
             raise SourceStalledError(self._path, self._timeout_s)
@@ -193,7 +193,7 @@ class V4l2Source:
         self._device.call(layout.STREAMON, layout.BufferType(layout.CAPTURE))
         self._streaming = True
 
-    def _frame(self, sequence: int, time_ns: int, data: bytes) -> Frame:
+    def _frame(self, sequence: int, time_ns: int, data: bytes) -> CameraFrame:
         mode = self._mode
         content: bytes | npt.NDArray[np.uint8]
         if self._encoding is Encoding.JPEG:
@@ -203,7 +203,7 @@ class V4l2Source:
             content = data
         else:
             content = self._unpack(data)
-        return Frame(
+        return CameraFrame(
             sequence,
             time_ns,
             TimeBase.MONOTONIC,

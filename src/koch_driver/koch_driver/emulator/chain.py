@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from koch_driver.control_table import HardwareError
-    from koch_driver.emulator.protocol import Reply
+    from koch_driver.emulator.protocol import StatusReply
     from koch_driver.emulator.servo import EmulatedServo
 
 _STEP_S = 0.01  # longest step of the servos' controllers
@@ -329,7 +329,7 @@ class EmulatedChain:
         for motor_id in bad_ids:
             self._transmit(self._protocol.refuse_crc(motor_id), 0, arrived)
 
-    def _transmit(self, replies: list[Reply], asked_bytes: int, arrived: float) -> None:
+    def _transmit(self, replies: list[StatusReply], asked_bytes: int, arrived: float) -> None:
         if not replies:
             return
         parts = self.faults.spoil([r.data for r in replies])
@@ -343,7 +343,7 @@ class EmulatedChain:
                 self._late_count += 1
                 heapq.heappush(self._late, (time.monotonic() + delay, self._late_count, data))
 
-    def _sleep_on_wire(self, replies: list[Reply], asked_bytes: int, arrived: float) -> None:
+    def _sleep_on_wire(self, replies: list[StatusReply], asked_bytes: int, arrived: float) -> None:
         """The line is half duplex: while bytes are on it, nothing else happens."""
         due = arrived + self.wire.usb_latency_s
         if self.wire.byte_time:

@@ -26,7 +26,7 @@ _RETURN_DELAY_UNIT_S = 2e-6
 
 
 @dataclass(frozen=True)
-class Reply:
+class StatusReply:
     """One status packet and the return delay in [s] of the servo before it."""
 
     data: bytes
@@ -53,7 +53,7 @@ class BusProtocol:
             Instruction.CLEAR: self._clear,
         }
 
-    def handle(self, packet: Packet, baud_code: int | None) -> list[Reply]:
+    def handle(self, packet: Packet, baud_code: int | None) -> list[StatusReply]:
         """Answer one instruction packet.
 
         Args:
@@ -76,7 +76,7 @@ class BusProtocol:
             answers.append(self._single(servo, instruction, p))
         return _on_one_wire(answers)
 
-    def refuse_crc(self, motor_id: int) -> list[Reply]:
+    def refuse_crc(self, motor_id: int) -> list[StatusReply]:
         """A packet for one servo came with a bad CRC."""
         for servo in self._servos:
             if servo.id == motor_id and not self._dead(motor_id):
@@ -85,7 +85,7 @@ class BusProtocol:
 
     # -- one servo ----------------------------------------------------------------------------
 
-    def _single(self, servo: EmulatedServo, instruction: int, p: bytes) -> list[Reply]:
+    def _single(self, servo: EmulatedServo, instruction: int, p: bytes) -> list[StatusReply]:
         motor_id = servo.id  # a write may change it; the answer carries the old one
         if instruction == Instruction.PING:
             memory = servo.memory.data
@@ -108,11 +108,11 @@ class BusProtocol:
 
     def _reply(
         self, servo: EmulatedServo, motor_id: int, error: int, data: bytes, needed_level: int = 0
-    ) -> list[Reply]:
+    ) -> list[StatusReply]:
         if servo.memory.data[68] < needed_level:
             return []
         packet = build_status(motor_id, error | servo.alert, bytes(data))
-        return [Reply(packet, servo.memory.data[9] * _RETURN_DELAY_UNIT_S)]
+        return [StatusReply(packet, servo.memory.data[9] * _RETURN_DELAY_UNIT_S)]
 
     @staticmethod
     def _read(servo: EmulatedServo, p: bytes) -> tuple[int, bytes] | None:
@@ -136,7 +136,9 @@ class BusProtocol:
 
     # -- many servos --------------------------------------------------------------------------
 
-    def _broadcast(self, alive: list[EmulatedServo], instruction: int, p: bytes) -> list[Reply]:
+    def _broadcast(
+        self, alive: list[EmulatedServo], instruction: int, p: bytes
+    ) -> list[StatusReply]:
         for servo in alive:
             servo.heard()
         by_id: dict[int, list[EmulatedServo]] = {}
@@ -189,12 +191,12 @@ class BusProtocol:
         asked: list[tuple[int, int, int]],
         *,
         fast: bool,
-    ) -> list[Reply]:
+    ) -> list[StatusReply]:
         """Each servo answers after its predecessor in the list; a dead one silences the rest.
 
         So do two that share an id and have different things to say: nobody makes out an answer.
         """
-        replies: list[Reply] = []
+        replies: list[StatusReply] = []
         blocks: list[tuple[int, int, bytes]] = []
         delay_s = 0.0
         for motor_id, address, length in asked:
@@ -213,11 +215,11 @@ class BusProtocol:
                 replies += self._reply(servo, motor_id, error, data, needed_level=1)
         if fast and blocks:
             total = 1 + sum(length + 4 for _, _, length in asked)
-            replies.append(Reply(_fast_status(total, blocks), delay_s))
+            replies.append(StatusReply(_fast_status(total, blocks), delay_s))
         return replies
 
 
-def _on_one_wire(answers: list[list[Reply]]) -> list[Reply]:
+def _on_one_wire(answers: list[list[StatusReply]]) -> list[StatusReply]:
     """What arrives of servos that answer at once because they share an id.
 
     Equal answers look like one. A line that one of them pulls low is low.
@@ -229,7 +231,7 @@ def _on_one_wire(answers: list[list[Reply]]) -> list[Reply]:
     for packet in packets:
         for k, byte in enumerate(packet.data):
             spoilt[k] &= byte
-    return [Reply(bytes(spoilt), packets[0].delay_s)]
+    return [StatusReply(bytes(spoilt), packets[0].delay_s)]
 
 
 def _fast_status(length: int, blocks: list[tuple[int, int, bytes]]) -> bytes:

@@ -7,12 +7,13 @@ from koch_driver.guard.guard import Guard, GuardResult, GuardState
 from koch_driver.guard.limits import GuardLimits, workspace_from_rig
 from koch_driver.guard.refusals import Refusal
 from koch_driver.guard.rules import Intervention, Rule
-from koch_driver.guard.sources import DEFAULT_SOURCES, Command, Source
+from koch_driver.guard.sources import DEFAULT_SOURCES, Command, CommandSource
 from koch_driver.guard.workspace import Workspace
 
 __all__ = [
     "DEFAULT_SOURCES",
     "Command",
+    "CommandSource",
     "Guard",
     "GuardConfigError",
     "GuardLimits",
@@ -21,7 +22,6 @@ __all__ = [
     "Intervention",
     "Refusal",
     "Rule",
-    "Source",
     "Workspace",
     "workspace_from_rig",
 ]

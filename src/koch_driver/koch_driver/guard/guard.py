@@ -12,11 +12,17 @@ from math import isfinite
 from typing import NamedTuple
 
 from koch_driver.guard import rules
+from koch_driver.guard.goal_profile import GoalProfile
 from koch_driver.guard.limits import GuardLimits
-from koch_driver.guard.path import Path
 from koch_driver.guard.refusals import RefusalLog
 from koch_driver.guard.rules import NAN, Intervention, Rule
-from koch_driver.guard.sources import DEFAULT_SOURCES, Command, CommandStream, Source, choose
+from koch_driver.guard.sources import (
+    DEFAULT_SOURCES,
+    Command,
+    CommandSource,
+    CommandStream,
+    choose,
+)
 from koch_driver.guard.workspace import Workspace
 from koch_driver.plausibility import Plausibility
 from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
@@ -108,14 +114,14 @@ class Guard:
         *,
         period_s: float,
         workspace: Workspace | None = None,
-        sources: Sequence[Source] = DEFAULT_SOURCES,
+        sources: Sequence[CommandSource] = DEFAULT_SOURCES,
     ) -> None:
         self.limits = limits
         self.period_s = period_s
         ranked = sorted(sources, key=lambda source: -source.priority)
         self._streams = tuple(CommandStream(source, period_s) for source in ranked)
         self._by_name = {stream.source.name: stream for stream in self._streams}
-        self._path = Path(limits, period_s, workspace)
+        self._path = GoalProfile(limits, period_s, workspace)
         self._lead = list(limits.lead_rad)
         self._lock = threading.Lock()
         self._counts: Counter[tuple[Rule, str]] = Counter()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from koch_driver.guard.errors import GuardConfigError
 from koch_driver.guard.workspace import Workspace
 from koch_driver.plausibility import FASTEST_RAD_S
+from koch_rig.fingertips import FingertipKinematics
 from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
-from koch_rig.tips import TipModel
 
 if TYPE_CHECKING:
     from koch_rig.rig import Arm, Limits
@@ -132,7 +132,7 @@ def workspace_from_rig(limits: Limits, arm: Arm) -> Workspace | None:
     """The rig's table plane and box for one arm; None when the rig names neither."""
     if limits.table_z is None and limits.workspace is None:
         return None
-    tips = TipModel.for_arm(arm)
+    tips = FingertipKinematics.for_arm(arm)
     lower: Sequence[float] = (-inf, -inf, -inf)
     upper: Sequence[float] = (inf, inf, inf)
     if limits.workspace is not None:

@@ -17,7 +17,7 @@ _INTERVAL_WEIGHT = 0.25
 
 
 @dataclass(frozen=True)
-class Source:
+class CommandSource:
     """A sender of commands.
 
     Attributes:
@@ -30,10 +30,10 @@ class Source:
 
 
 DEFAULT_SOURCES = (
-    Source("teleop", 100),
-    Source("trajectory", 50),
-    Source("replay", 40),
-    Source("policy", 10),
+    CommandSource("teleop", 100),
+    CommandSource("trajectory", 50),
+    CommandSource("replay", 40),
+    CommandSource("policy", 10),
 )
 
 
@@ -66,7 +66,7 @@ class CommandStream:
     `put` may be called from another thread than `sample`: they share one reference.
     """
 
-    def __init__(self, source: Source, period_s: float) -> None:
+    def __init__(self, source: CommandSource, period_s: float) -> None:
         self.source = source
         self._period_s = period_s
         self._newest: Command | None = None

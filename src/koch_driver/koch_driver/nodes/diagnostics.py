@@ -10,8 +10,8 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from koch_driver.control_loop import LoopStatus, Phase
-from koch_driver.follower_task import FollowerTask
+from koch_driver.control_loop import LoopPhase, LoopStatus
+from koch_driver.follower_task import FollowerController
 from koch_driver.guard import Guard, Refusal, Rule
 from koch_driver.health_monitor import HealthMonitor
 from koch_driver.servo_watch import by_words
@@ -23,11 +23,11 @@ _SILENT_WARNS_S = 10.0  # a source that fell silent
 _SILENT_LOOKS = 3  # in a row: one is a lost packet
 _INCIDENT_S = 60.0  # what befell a motor and is over
 _LEVEL = {
-    Phase.CONNECTING: DiagnosticStatus.ERROR,
-    Phase.RUNNING: DiagnosticStatus.OK,
-    Phase.FAULT: DiagnosticStatus.ERROR,
-    Phase.DEAD: DiagnosticStatus.ERROR,
-    Phase.CLOSED: DiagnosticStatus.STALE,
+    LoopPhase.CONNECTING: DiagnosticStatus.ERROR,
+    LoopPhase.RUNNING: DiagnosticStatus.OK,
+    LoopPhase.FAULT: DiagnosticStatus.ERROR,
+    LoopPhase.DEAD: DiagnosticStatus.ERROR,
+    LoopPhase.CLOSED: DiagnosticStatus.STALE,
 }
 
 
@@ -70,8 +70,8 @@ def loop_status(
             values[f"bus_missing_id_{motor_id}"] = count
     lines = loop.reason.splitlines() or [loop.phase.value]
     # The cause stands first; in a traceback, last.
-    level, message = _LEVEL[loop.phase], lines[-1 if loop.phase is Phase.DEAD else 0]
-    if loop.phase is Phase.RUNNING and loop.bad_age_s < _RECENT_S:
+    level, message = _LEVEL[loop.phase], lines[-1 if loop.phase is LoopPhase.DEAD else 0]
+    if loop.phase is LoopPhase.RUNNING and loop.bad_age_s < _RECENT_S:
         motors = ", ".join(map(str, loop.missing))
         level, message = DiagnosticStatus.WARN, f"cycles without an answer of motors {motors}"
         if len(loop.missing) > 1:
@@ -150,7 +150,7 @@ def _refused_now(guard: Guard) -> list[Refusal]:
 
 
 def guard_status(
-    name: str, port: str, task: FollowerTask, senders: Callable[[Refusal], Iterable[str]]
+    name: str, port: str, task: FollowerController, senders: Callable[[Refusal], Iterable[str]]
 ) -> DiagnosticStatus:
     """What the guard does and has changed, and how old commands are when they are written.
 

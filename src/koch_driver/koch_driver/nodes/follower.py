@@ -16,9 +16,9 @@ from std_srvs.srv import SetBool, Trigger
 from koch_core.errors import KochError
 from koch_driver.arm import connect_arm
 from koch_driver.bus import DynamixelBus
-from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
+from koch_driver.control_loop import ControlLoop, LoopConfig, LoopPhase
 from koch_driver.errors import MissingMotors, WrongPort
-from koch_driver.follower_task import FollowerConfig, FollowerTask, OnExit, Snapshot
+from koch_driver.follower_task import FollowerConfig, FollowerController, FollowerSnapshot, OnExit
 from koch_driver.guard import Guard, workspace_from_rig
 from koch_driver.latch import LatchState, SafetyLatch, StopCause, latch_path
 from koch_driver.moves import DRIVER_SOURCES
@@ -103,7 +103,7 @@ class FollowerNode(Node):
         self.loop.close()
         self._server.close()
 
-    def _make_task(self) -> FollowerTask:
+    def _make_task(self) -> FollowerController:
         parameters, setup = self._settings, self._setup
         guard = Guard(
             setup.guard_limits(simulated_time=self._stamper.simulated),
@@ -124,7 +124,7 @@ class FollowerNode(Node):
         latch = SafetyLatch(latch_path(setup.arm.port))
         if setup.rig.has_simulated_table:
             latch.leave()  # a world begins with new arms, which nobody ever held
-        return FollowerTask(
+        return FollowerController(
             setup.units,
             setup.calibration,
             guard,
@@ -186,7 +186,7 @@ class FollowerNode(Node):
                 sender=heard.sender,
             )
 
-    def _publish(self, snapshot: Snapshot) -> None:
+    def _publish(self, snapshot: FollowerSnapshot) -> None:
         reading, result = snapshot.reading, snapshot.result
         if reading is not None:
             self._states.publish(
@@ -209,7 +209,7 @@ class FollowerNode(Node):
             )
         self._guard_report.cycle(result)
 
-    def _on_phase(self, phase: Phase, reason: str) -> None:
+    def _on_phase(self, phase: LoopPhase, reason: str) -> None:
         self._phase_log.note(phase, reason)
         self._guard_report.changed()
         self._report()

@@ -13,14 +13,14 @@ from builtin_interfaces.msg import Time
 from koch_interfaces.msg import GuardChange, GuardRefusal, GuardStatus, GuardStop
 from rclpy.node import Node
 
-from koch_driver.control_loop import Phase
+from koch_driver.control_loop import LoopPhase
 from koch_driver.guard import GuardResult, GuardState, Refusal, Rule
 from koch_rig.joints import JOINT_NAMES
 from koch_ros.qos import LATCHED
 
 if TYPE_CHECKING:
     from koch_driver.control_loop import ControlLoop
-    from koch_driver.follower_task import FollowerTask
+    from koch_driver.follower_task import FollowerController
     from koch_driver.nodes.command_topics import Senders
 
 LOOK_S = 0.2
@@ -60,7 +60,7 @@ class GuardReport:
     def __init__(
         self,
         node: Node,
-        task: FollowerTask,
+        task: FollowerController,
         topics: Mapping[str, Senders],
         urgent: Callable[[], None],
     ) -> None:
@@ -160,7 +160,7 @@ class GuardReport:
         """What is published at once when it changes: mode, source, torque, latch."""
         task, result = self._task, self._result
         mode, source = GuardStatus.WAITING, ""
-        if self._loop is None or self._loop.phase is not Phase.RUNNING:
+        if self._loop is None or self._loop.phase is not LoopPhase.RUNNING:
             mode = GuardStatus.DISCONNECTED
         elif not task.torque_on:
             mode = GuardStatus.OFF

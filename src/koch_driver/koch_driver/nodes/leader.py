@@ -17,9 +17,9 @@ from std_srvs.srv import SetBool
 from koch_core.errors import KochError
 from koch_driver.arm import connect_arm
 from koch_driver.bus import DynamixelBus
-from koch_driver.control_loop import ControlLoop, LoopConfig, Phase
+from koch_driver.control_loop import ControlLoop, LoopConfig, LoopPhase
 from koch_driver.guard import Guard
-from koch_driver.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, LeaderTask
+from koch_driver.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, LeaderController
 from koch_driver.nodes.arm_setup import ArmSetup
 from koch_driver.nodes.command_topics import ControlTopic
 from koch_driver.nodes.diagnostics import loop_status, motor_statuses
@@ -74,7 +74,7 @@ class LeaderNode(Node):
             sources=LEADER_SOURCES,
         )
         config = LeaderConfig(parameters.gripper_open, parameters.gripper_current)
-        self.task = LeaderTask(
+        self.task = LeaderController(
             setup.units,
             setup.calibration,
             guard,
@@ -141,7 +141,7 @@ class LeaderNode(Node):
             )
         )
 
-    def _on_phase(self, phase: Phase, reason: str) -> None:
+    def _on_phase(self, phase: LoopPhase, reason: str) -> None:
         self._phase_log.note(phase, reason)
         self._report()
 
@@ -193,7 +193,7 @@ class LeaderNode(Node):
     def _say(self) -> None:
         """Publish `guard_status` when it is no longer what was published."""
         back = self.task.driven_back
-        running = self.loop.phase is Phase.RUNNING
+        running = self.loop.phase is LoopPhase.RUNNING
         mode = GuardStatus.OFF if running else GuardStatus.DISCONNECTED
         state = (GuardStatus.DRIVING if back else mode, BACK_DRIVE if back else "", back)
         if state != self._said:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from koch_driver.control_loop import Phase
+from koch_driver.control_loop import LoopPhase
 from koch_driver.nodes.arm_setup import ArmSetup
 
 # A simulated world on a busy computer starts within so long; what keeps an arm away for longer is
@@ -37,13 +37,13 @@ class PhaseLog:
         self._since_s: float | None = None  # since when an emulated arm is waited for
         self._untold = ""
 
-    def note(self, phase: Phase, reason: str) -> None:
+    def note(self, phase: LoopPhase, reason: str) -> None:
         """Take what the loop does from now on, and why, where it is not running or closed."""
         name = self._setup.arm.name
         self._untold = ""
-        if phase in (Phase.RUNNING, Phase.CLOSED):
+        if phase in (LoopPhase.RUNNING, LoopPhase.CLOSED):
             self._logger.info(f"{name}: {phase.value}")
-        elif phase is Phase.CONNECTING and self._patient():
+        elif phase is LoopPhase.CONNECTING and self._patient():
             self._untold = reason
             self._logger.info(f"{name}: waiting for the emulated arm: {reason.partition('. ')[0]}")
         else:

@@ -25,11 +25,11 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from koch_core.errors import KochError
-from koch_driver.control_loop import ControlLoop, Phase
+from koch_driver.control_loop import ControlLoop, LoopPhase
 from koch_driver.gripper_motion import GripperMotion
 from koch_driver.nodes.command_topics import Senders
-from koch_driver.trajectory import ResultCode, TrajectoryError, Waypoint, check_trajectory
-from koch_driver.trajectory_runner import Execution, Outcome, Tolerances
+from koch_driver.trajectory import ResultCode, TrajectoryError, TrajectoryPoint, check_trajectory
+from koch_driver.trajectory_runner import Execution, Tolerances, TrajectoryResult
 from koch_rig.joints import GRIPPER, JOINT_NAMES, plain_joints
 from koch_ros.qos import COMMAND
 from koch_ros.senders import sender_of
@@ -37,7 +37,7 @@ from koch_ros.senders import sender_of
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Duration, Time
 
-    from koch_driver.follower_task import FollowerTask
+    from koch_driver.follower_task import FollowerController
     from koch_driver.nodes.parameters import FollowerParameters
     from koch_ros.stamps import RosStamper
 
@@ -60,7 +60,7 @@ class TrajectoryServer:
 
     def __init__(
         self,
-        task: FollowerTask,
+        task: FollowerController,
         loop: ControlLoop,
         stamper: RosStamper,
         parameters: FollowerParameters,
@@ -137,7 +137,7 @@ class TrajectoryServer:
             execution = self._start(handle.request)
         except TrajectoryError as exc:
             handle.abort()
-            return _follow_result(Outcome(exc.code, str(exc)))
+            return _follow_result(TrajectoryResult(exc.code, str(exc)))
         outcome = self._wait(handle, execution, self._follow_feedback)
         _close_goal(handle, outcome)
         return _follow_result(outcome, execution.changes)
@@ -184,7 +184,7 @@ class TrajectoryServer:
         """The measured pose of an arm that can move. Raises TrajectoryError."""
         task, status = self._task, self._loop.status()
         reason = ""
-        if status.phase is not Phase.RUNNING or task.reading is None:
+        if status.phase is not LoopPhase.RUNNING or task.reading is None:
             reason = f"the arm is not connected: {status.reason or 'still connecting'}"
         elif not task.torque_on:
             reason = f"the torque is off ({task.why_still}); call the torque service with true"
@@ -303,7 +303,9 @@ class TrajectoryServer:
 
     # -- common ---------------------------------------------------------------------------------
 
-    def _wait(self, handle: ServerGoalHandle, execution: Execution, feedback: Any) -> Outcome:
+    def _wait(
+        self, handle: ServerGoalHandle, execution: Execution, feedback: Any
+    ) -> TrajectoryResult:
         """Wait in this goal's thread for the end, passing cancel requests and feedback on."""
         while True:
             outcome = execution.wait(_FEEDBACK_S)
@@ -319,7 +321,7 @@ def _accept_cancel(_: Any) -> CancelResponse:
     return CancelResponse.ACCEPT
 
 
-def _close_goal(handle: ServerGoalHandle, outcome: Outcome) -> None:
+def _close_goal(handle: ServerGoalHandle, outcome: TrajectoryResult) -> None:
     """Put a goal into its final state; a goal whose cancel was accepted may not be aborted."""
     if outcome.cancelled and handle.is_cancel_requested:
         handle.canceled()
@@ -329,7 +331,7 @@ def _close_goal(handle: ServerGoalHandle, outcome: Outcome) -> None:
         handle.abort()
 
 
-def _follow_result(outcome: Outcome, changes: str = "") -> FollowJointTrajectory.Result:
+def _follow_result(outcome: TrajectoryResult, changes: str = "") -> FollowJointTrajectory.Result:
     """The result; what the guard changed is said also where the goal counts as reached."""
     result = FollowJointTrajectory.Result()
     result.error_code = int(outcome.code)
@@ -350,8 +352,8 @@ def _seconds(value: Time | Duration) -> float:
     return float(value.sec) + 1e-9 * float(value.nanosec)
 
 
-def _waypoint(point: JointTrajectoryPoint) -> Waypoint:
-    return Waypoint(
+def _waypoint(point: JointTrajectoryPoint) -> TrajectoryPoint:
+    return TrajectoryPoint(
         _seconds(point.time_from_start),
         tuple(point.positions),
         tuple(point.velocities),

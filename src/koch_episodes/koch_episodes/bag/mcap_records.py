@@ -96,7 +96,7 @@ def metadata_index(name: str, offset: int, length: int) -> bytes:
 
 
 def chunk(pieces: Sequence[bytes], start_ns: int, end_ns: int) -> bytes:
-    """An uncompressed chunk: pictures are compressed already, the rest is small."""
+    """An uncompressed chunk: images are compressed already, the rest is small."""
     body = b"".join(pieces)
     fields = CHUNK_FIELDS.pack(start_ns, end_ns, len(body), zlib.crc32(body))
     fields += text("") + _U64.pack(len(body))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from koch_core.frame import Rule
+from koch_core.frame import SampleRule
 from koch_core.stream import NS_PER_S, to_ns
 from koch_episodes.convert.plan import BagPlan, WindowPlan, usable
 
@@ -79,11 +79,11 @@ def _ticks(first_ns: int, last_ns: int, fps: int) -> Stamps:
     return first_ns + np.round(np.arange(count) * (NS_PER_S / fps)).astype(np.int64)
 
 
-def _ages(stamps: Stamps, ticks: Stamps, rule: Rule) -> Stamps:
+def _ages(stamps: Stamps, ticks: Stamps, rule: SampleRule) -> Stamps:
     """Return how far the sample of each tick is from it, [ns]; 0 for a value that holds."""
-    if rule is Rule.HOLD:
+    if rule is SampleRule.HOLD:
         return np.zeros_like(ticks)
-    if rule is Rule.NEWEST:
+    if rule is SampleRule.NEWEST:
         return ticks - stamps[np.maximum(np.searchsorted(stamps, ticks, "right") - 1, 0)]
     place = np.searchsorted(stamps, ticks, "left")
     return np.asarray(stamps[np.minimum(place, len(stamps) - 1)] - ticks)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two clocks in hand: what the header stamps of each stream say, and when its messages came.
 
-A camera whose clock runs fast, or whose driver stamps at the wrong moment, shifts its pictures
+A camera whose clock runs fast, or whose driver stamps at the wrong moment, shifts its images
 against everything else, and no gap tells of it. The delay from stamp to arrival does: that of a
 sound stream is small and stays what it is. All delays changing alike is no fault of a stream: a
 simulation at half speed does that to every one.
@@ -27,7 +27,7 @@ import numpy.typing as npt
 from koch_core.stream import NS_PER_S
 from koch_episodes.bag.clock import JUMP_NS
 from koch_episodes.convert.options import StampFrom
-from koch_episodes.convert.survey import Stream
+from koch_episodes.convert.survey import SurveyedStream
 
 _BINS = 16
 _FEWEST = 16  # messages; less say nothing of a delay
@@ -61,18 +61,18 @@ class Delay:
     fault: str = ""
 
 
-def delays_of(streams: Sequence[Stream], pictures: frozenset[str]) -> list[Delay]:
+def delays_of(streams: Sequence[SurveyedStream], images: frozenset[str]) -> list[Delay]:
     """Measure all streams that are timed by their header stamps, over the longest run.
 
     Args:
         streams: Of a bag.
-        pictures: Topics of pictures; these are compared with each other before anything else.
+        images: Topics of images; these are compared with each other before anything else.
     """
     every = np.concatenate([stream.runs for stream in streams]) if streams else np.zeros(0, int)
     if not len(every):
         return []
     run = int(np.bincount(every).argmax())
-    seen: dict[str, tuple[Stream, Floats, Floats]] = {}
+    seen: dict[str, tuple[SurveyedStream, Floats, Floats]] = {}
     for stream in streams:
         mine = (stream.runs == run) & (stream.logs > 0)
         if stream.clock is not StampFrom.HEADER or mine.sum() < _FEWEST:
@@ -94,7 +94,7 @@ def delays_of(streams: Sequence[Stream], pictures: frozenset[str]) -> list[Delay
         fraction, shift = drifts[topic]
         drifting = abs(shift) > _DRIFT_MS
         others = {t: d for t, d in usual.items() if t != topic and abs(drifts[t][1]) <= _DRIFT_MS}
-        good = _reference(topic, others or usual, pictures)
+        good = _reference(topic, others or usual, images)
         told = _fault(stream, usual, topic, good, fraction if drifting else 0.0, shift)
         found.append(Delay(topic, usual[topic], fraction, shift, *told))
     return found
@@ -155,9 +155,9 @@ class _Reference:
     caveat: str
 
 
-def _reference(topic: str, others: dict[str, float], pictures: frozenset[str]) -> _Reference:
-    is_picture = topic in pictures
-    alike = [d for t, d in others.items() if t != topic and (t in pictures) == is_picture]
+def _reference(topic: str, others: dict[str, float], images: frozenset[str]) -> _Reference:
+    is_image = topic in images
+    alike = [d for t, d in others.items() if t != topic and (t in images) == is_image]
     good = [d for d in alike if -_AHEAD_MS <= d <= _BEHIND_MS]
     every = [d for d in others.values() if -_AHEAD_MS <= d <= _BEHIND_MS]
     delay = float(np.median(good or every or list(others.values())))
@@ -165,11 +165,11 @@ def _reference(topic: str, others: dict[str, float], pictures: frozenset[str]) -
         f" (if an image takes no longer to arrive than the {delay:.0f} ms of the other streams; "
         "subtract by how many ms it does, usually 20 to 60)"
     )
-    return _Reference(delay, caveat if is_picture and not good else "")
+    return _Reference(delay, caveat if is_image and not good else "")
 
 
 def _fault(
-    stream: Stream,
+    stream: SurveyedStream,
     usual: dict[str, float],
     topic: str,
     good: _Reference,

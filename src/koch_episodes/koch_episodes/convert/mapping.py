@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from koch_core.frame import Rule
+from koch_core.frame import SampleRule
 from koch_episodes.convert.options import ActionFrom, ConvertOptions, StampFrom
 from koch_episodes.dataset.layout import DEFAULT_FEATURES
 from koch_episodes.decode import IMAGE_TYPES, named_twice
@@ -25,7 +25,7 @@ STATE = "observation.state"
 TCP_POSE = "observation.tcp_pose"
 INTERVENTION = "intervention"
 DONE, REWARD, SUCCESS = "next.done", "next.reward", "next.success"
-PICTURES = "observation.images."
+IMAGES = "observation.images."
 _DEFAULT_AGE_S = 0.2
 _KEY = re.compile(r"[^./\s\x00-\x1f\x7f\ud800-\udfff][^/\x00-\x1f\x7f\ud800-\udfff]*")
 _RESERVED = {*DEFAULT_FEATURES, "task", TCP_POSE}
@@ -34,7 +34,7 @@ _SOURCE_KEYS = {"topic", "names", "field", "max_age_ms", "offset_ms", "stamp", "
 
 
 @dataclass(frozen=True)
-class Source:
+class FeatureSource:
     """One topic that fills (a part of) a feature.
 
     Attributes:
@@ -58,7 +58,7 @@ class Source:
     field: str = "position"
     scale: float = 1.0
     stamp: StampFrom = StampFrom.AUTO
-    rule: Rule = Rule.NEWEST
+    rule: SampleRule = SampleRule.NEWEST
     arm: str | None = None
     prefix: str = ""
     given: frozenset[str] = frozenset()
@@ -70,11 +70,11 @@ class MappedFeature:
 
     Attributes:
         key: Feature key.
-        sources: Topics, their values joined in order; a picture has exactly one.
+        sources: Topics, their values joined in order; an image has exactly one.
     """
 
     key: str
-    sources: tuple[Source, ...]
+    sources: tuple[FeatureSource, ...]
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,14 @@ class FeatureMap:
     where: str
 
     @property
-    def sources(self) -> list[Source]:
+    def sources(self) -> list[FeatureSource]:
         """The different sources, in order."""
         return list(dict.fromkeys(s for feature in self.features for s in feature.sources))
 
     @property
-    def topics(self) -> dict[str, Source]:
+    def topics(self) -> dict[str, FeatureSource]:
         """Topic to the first source that uses it."""
-        found: dict[str, Source] = {}
+        found: dict[str, FeatureSource] = {}
         for feature in self.features:
             for source in feature.sources:
                 found.setdefault(source.topic, source)
@@ -134,12 +134,12 @@ def map_from_rig(rig: Rig, options: ConvertOptions) -> FeatureMap:
     )
 
 
-def _rule(key: str) -> Rule:
-    return Rule.NEXT if key.split(".")[0] == ACTION else Rule.NEWEST
+def _rule(key: str) -> SampleRule:
+    return SampleRule.NEXT if key.split(".")[0] == ACTION else SampleRule.NEWEST
 
 
 def _ordered(features: list[MappedFeature]) -> tuple[MappedFeature, ...]:
-    return tuple(sorted(features, key=lambda feature: _rule(feature.key) is not Rule.NEXT))
+    return tuple(sorted(features, key=lambda feature: _rule(feature.key) is not SampleRule.NEXT))
 
 
 def _leader_stream(rig: Rig, stream: str) -> str:
@@ -154,13 +154,13 @@ def _leader_stream(rig: Rig, stream: str) -> str:
     return f"{leader.name}/joint_states"
 
 
-def _rig_source(rig: Rig, stream: str, rule: Rule) -> Source:
+def _rig_source(rig: Rig, stream: str, rule: SampleRule) -> FeatureSource:
     folder, _, name = stream.partition("/")
     arm = folder if folder in rig.arms and name.startswith("joint_") else None
     declared = rig.streams.get(stream)
     names = JOINT_NAMES if arm else ()
     if declared is None:  # a leader's joint states need no entry of their own
-        return Source(
+        return FeatureSource(
             f"/{stream}",
             rig.streams[f"{folder}/joint_states"].max_age_s
             if f"{folder}/joint_states" in rig.streams
@@ -169,12 +169,12 @@ def _rig_source(rig: Rig, stream: str, rule: Rule) -> Source:
             rule=rule,
             arm=arm,
         )
-    return Source(
+    return FeatureSource(
         declared.topic,
         declared.max_age_s,
         declared.offset_s,
         names=tuple(names),
-        rule=Rule.HOLD if declared.holds else rule,
+        rule=SampleRule.HOLD if declared.holds else rule,
         arm=arm,
     )
 
@@ -208,7 +208,7 @@ def map_from_yaml(path: Path, options: ConvertOptions) -> FeatureMap:
             raise MappingError(where, entry, "a topic")
         features.append(MappedFeature(key, sources))
     every = [source for feature in features for source in feature.sources]
-    if "max_age_ms" in top and every and all(source.rule is Rule.HOLD for source in every):
+    if "max_age_ms" in top and every and all(source.rule is SampleRule.HOLD for source in every):
         raise MappingError(
             f"{path}: max_age_ms", top["max_age_ms"], "nothing: all sources hold, at any age"
         )
@@ -255,7 +255,7 @@ def _choice(kind: Any, raw: Any, where: str) -> Any:
         raise MappingError(where, raw, "one of " + ", ".join(k.value for k in kind)) from exc
 
 
-def _source(raw: Any, where: str, age_s: float, rule: Rule) -> Source:
+def _source(raw: Any, where: str, age_s: float, rule: SampleRule) -> FeatureSource:
     entry = _object({"topic": raw} if isinstance(raw, str) else raw, where, _SOURCE_KEYS)
     topic = entry.get("topic")
     if not isinstance(topic, str) or not topic.startswith("/"):
@@ -266,14 +266,14 @@ def _source(raw: Any, where: str, age_s: float, rule: Rule) -> Source:
     part = entry.get("field", "position")
     if part not in ("position", "velocity", "effort"):
         raise MappingError(f"{where}.field", part, "position, velocity or effort")
-    rule = _choice(Rule, entry.get("rule", rule.value), f"{where}.rule")
-    if rule is Rule.HOLD and "max_age_ms" in entry:
+    rule = _choice(SampleRule, entry.get("rule", rule.value), f"{where}.rule")
+    if rule is SampleRule.HOLD and "max_age_ms" in entry:
         got = entry["max_age_ms"]
         raise MappingError(f"{where}.max_age_ms", got, "nothing: a value that holds has any age")
     age = _number(entry.get("max_age_ms", age_s * 1e3), f"{where}.max_age_ms") / 1e3
     if not age > 0:
         raise MappingError(f"{where}.max_age_ms", age * 1e3, "a number above 0")
-    return Source(
+    return FeatureSource(
         topic,
         age,
         _number(entry.get("offset_ms", 0.0), f"{where}.offset_ms") / 1e3,
@@ -344,17 +344,17 @@ def with_names(feature: MappedFeature, names: Mapping[str, tuple[str, ...]]) -> 
     return replace(feature, sources=sources)
 
 
-def check_effect(source: Source, message_type: str, where: str) -> None:
+def check_effect(source: FeatureSource, message_type: str, where: str) -> None:
     """Refuse what a mapping says of a topic although it means nothing for its type.
 
     Raises:
         MappingError: Naming it.
     """
-    is_picture = message_type in IMAGE_TYPES
+    is_image = message_type in IMAGE_TYPES
     without = {
         "field": message_type != "sensor_msgs/msg/JointState",
-        "scale": is_picture,
-        "names": is_picture,
+        "scale": is_image,
+        "names": is_image,
     }
     for key, idle in without.items():
         if idle and key in source.given:
@@ -363,7 +363,7 @@ def check_effect(source: Source, message_type: str, where: str) -> None:
                 getattr(source, key),
                 f"nothing: it has no effect on a {message_type}",
             )
-    if is_picture and source.rule is Rule.HOLD:
+    if is_image and source.rule is SampleRule.HOLD:
         raise MappingError(
             f"{where}: rule of {source.topic}",
             source.rule.value,

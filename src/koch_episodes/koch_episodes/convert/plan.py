@@ -23,7 +23,7 @@ from koch_core.frame import (
     FrameFeature,
     Missing,
     MissingStream,
-    Rule,
+    SampleRule,
 )
 from koch_core.stream import (
     NS_PER_S,
@@ -33,7 +33,7 @@ from koch_core.stream import (
 )
 from koch_episodes.convert.events import Window
 from koch_episodes.convert.mapping import MappedFeature
-from koch_episodes.convert.survey import Stream
+from koch_episodes.convert.survey import SurveyedStream
 
 Numbers = npt.NDArray[np.int64]
 
@@ -104,7 +104,7 @@ class RecordedStream:
         run: The run.
     """
 
-    def __init__(self, name: str, stream: Stream, run: int) -> None:
+    def __init__(self, name: str, stream: SurveyedStream, run: int) -> None:
         mine = np.flatnonzero(stream.runs == run)
         order = mine[np.argsort(stream.stamps[mine], kind="stable")]
         stamps = stream.stamps[order]
@@ -137,7 +137,7 @@ class RecordedStream:
         return Sample(self.stamps[place], self._numbers[place])
 
 
-def states_of(stream: Stream, run: int) -> StreamBuffer:
+def states_of(stream: SurveyedStream, run: int) -> StreamBuffer:
     """What a stream's publisher said of its samples in one run of the clock."""
     source = stream.source
     states = StreamBuffer(source.topic, len(stream.states) + 1, source.max_age_s, source.offset_s)
@@ -147,7 +147,7 @@ def states_of(stream: Stream, run: int) -> StreamBuffer:
     return states
 
 
-def usable(stream: Stream, run: int, ticks_ns: Numbers) -> npt.NDArray[np.bool_]:
+def usable(stream: SurveyedStream, run: int, ticks_ns: Numbers) -> npt.NDArray[np.bool_]:
     """Tell per tick whether a stream's publisher called its samples usable then."""
     fault_at = states_of(stream, run).fault_at
     return np.array([not fault_at(tick) for tick in ticks_ns.tolist()], dtype=bool)
@@ -187,7 +187,7 @@ class Planner:
         self,
         features: Sequence[MappedFeature],
         fps: int,
-        streams: Sequence[Stream],
+        streams: Sequence[SurveyedStream],
         run: int = 0,
     ) -> None:
         self._fps = fps
@@ -247,14 +247,14 @@ class Planner:
         for part in self._assembler.features:
             buffer = self._assembler.buffers[part.stream]
             coming = buffer.first_from(after)
-            if part.rule is Rule.NEXT:
+            if part.rule is SampleRule.NEXT:
                 if coming is None:
                     return None
                 target = max(target, coming.stamp_ns - buffer.max_age_ns)
                 continue
             held = buffer.newest_at(after)
             if held is not None and (
-                part.rule is Rule.HOLD or after - held.stamp_ns <= buffer.max_age_ns
+                part.rule is SampleRule.HOLD or after - held.stamp_ns <= buffer.max_age_ns
             ):
                 continue
             if coming is None:
@@ -302,20 +302,20 @@ class BagPlan:
     Attributes:
         streams: One for each different source.
         windows: What became of each episode, in order of time.
-        uses: Stream numbers, each with the rule that picks its samples.
+        uses: SurveyedStream numbers, each with the rule that picks its samples.
         missing: What the last tick without a frame lacked.
     """
 
-    streams: list[Stream]
+    streams: list[SurveyedStream]
     windows: list[WindowPlan]
-    uses: frozenset[tuple[int, Rule]]
+    uses: frozenset[tuple[int, SampleRule]]
     missing: str = ""
 
 
 def plan_bag(
     features: Sequence[MappedFeature],
     fps: int,
-    streams: Sequence[Stream],
+    streams: Sequence[SurveyedStream],
     windows: Sequence[Window],
     runs: int,
 ) -> BagPlan:

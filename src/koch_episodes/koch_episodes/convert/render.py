@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The second pass over a bag: chosen pictures become video and statistics, vectors columns."""
+"""The second pass over a bag: chosen images become video and statistics, vectors columns."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from koch_core.image import PacketDecoder, decode_image
 from koch_core.yuv import sampled_rgb
 from koch_episodes.bag import Bag, RawMessage
 from koch_episodes.convert.plan import Segment, part_key
-from koch_episodes.convert.topics import RawPicture, TopicReader
+from koch_episodes.convert.topics import RawImage, TopicReader
 from koch_episodes.dataset.layout import Codec
-from koch_episodes.dataset.stats import PictureStats, Stats, pixel_stride, sampled_frames
+from koch_episodes.dataset.stats import ImageStats, Stats, pixel_stride, sampled_frames
 from koch_episodes.dataset.video import VideoSettings, VideoWriter
 from koch_episodes.errors import EpisodeError, VideoError
 
-Picture = bytes | RawPicture
+Image = bytes | RawImage
 Broken = dict[tuple[str, int], str]
-"""Topic of a picture and its number in the topic, to what is wrong with it."""
+"""Topic of an image and its number in the topic, to what is wrong with it."""
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
-class BrokenPicturesError(Exception):
-    """Some chosen pictures turned out to be broken; plan again without them."""
+class BrokenImagesError(Exception):
+    """Some chosen images turned out to be broken; plan again without them."""
 
     def __init__(self, broken: Broken) -> None:
-        super().__init__(f"{len(broken)} broken picture(s)")
+        super().__init__(f"{len(broken)} broken image(s)")
         self.broken = broken
 
 
-class CameraRenderer:
-    """Writes one camera's chosen pictures of all segments, in the order of the frames.
+class CameraEncoder:
+    """Writes one camera's chosen images of all segments, in the order of the frames.
 
     Args:
         key: Camera feature.
@@ -50,7 +50,7 @@ class CameraRenderer:
         settings: Encoder settings.
         fps: Frames per second.
         size: (height, width) in [px].
-        broken: Where to note broken pictures; shared by all cameras.
+        broken: Where to note broken images; shared by all cameras.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class CameraRenderer:
         self._size = size
         self._jobs = self._plan(segments, folders)
         self._next = next(self._jobs, None)
-        self._waiting: dict[int, Picture] = {}
+        self._waiting: dict[int, Image] = {}
         numbers = np.concatenate([part.numbers[part_key(key, 0)] for part in segments])
         self._wanted = frozenset(numbers.tolist())
         self._decoder = PacketDecoder()
         self._video: VideoWriter | None = None
-        self._counted = PictureStats()
+        self._counted = ImageStats()
 
     def _plan(
         self, segments: Sequence[Segment], folders: Sequence[Path]
@@ -96,12 +96,12 @@ class CameraRenderer:
                 yield number, repeats, folder / f"{self.key}.mp4", sampled, last
 
     def wants(self, number: int) -> bool:
-        """Tell whether a frame shows this picture of the topic."""
+        """Tell whether a frame shows this image of the topic."""
         return number in self._wanted
 
-    def take(self, number: int, picture: Picture) -> None:
-        """Take a picture that is wanted."""
-        self._waiting[number] = picture
+    def take(self, number: int, image: Image) -> None:
+        """Take an image that is wanted."""
+        self._waiting[number] = image
         while self._next is not None and self._next[0] in self._waiting:
             number, repeats, path, sampled, last = self._next
             self._next = next(self._jobs, None)
@@ -110,45 +110,43 @@ class CameraRenderer:
             try:
                 self._write(chosen, repeats, path, sampled)
             except DecodeError as exc:
-                # What is wrong with a JPEG's bytes differs from picture to picture: one reason.
-                why = exc.why if isinstance(chosen, RawPicture) else "picture cannot be decoded"
+                # What is wrong with a JPEG's bytes differs from image to image: one reason.
+                why = exc.why if isinstance(chosen, RawImage) else "image cannot be decoded"
                 self.broken[self.reader.topic.name, number] = why
             if last:
                 self._finish_video()
 
-    def _write(self, picture: Picture, repeats: int, path: Path, sampled: frozenset[int]) -> None:
+    def _write(self, image: Image, repeats: int, path: Path, sampled: frozenset[int]) -> None:
         if self._video is None:
             self._video = VideoWriter(path, self._settings, self._fps, *self._size)
         first = self._video.frames
         shown = sampled.intersection(range(first, first + repeats))
-        if self.broken:  # this pass is lost; only look for more broken pictures
-            self._decode(picture)
+        if self.broken:  # this pass is lost; only look for more broken images
+            self._decode(image)
             return
-        frame = None if self._copies else self._decode(picture)
-        pixels = self._sampled_pixels(picture, frame) if shown else None
+        frame = None if self._copies else self._decode(image)
+        pixels = self._sampled_pixels(image, frame) if shown else None
         if frame is not None:
             self._video.write(frame, repeats)
         else:
-            assert isinstance(picture, bytes)
-            self._video.write_packet(picture, repeats)
+            assert isinstance(image, bytes)
+            self._video.write_packet(image, repeats)
         if pixels is not None:
             for _ in shown:
                 self._counted.add_pixels(pixels)
 
-    def _sampled_pixels(
-        self, picture: Picture, frame: av.VideoFrame | None
-    ) -> npt.NDArray[np.uint8]:
+    def _sampled_pixels(self, image: Image, frame: av.VideoFrame | None) -> npt.NDArray[np.uint8]:
         step = pixel_stride(*self._size)
         if frame is not None:
             return sampled_rgb(frame, step)
-        # Nobody wants the planes of a picture that is copied: straight to RGB is half the work.
-        assert isinstance(picture, bytes)
-        return decode_image(picture)[::step, ::step]
+        # Nobody wants the planes of an image that is copied: straight to RGB is half the work.
+        assert isinstance(image, bytes)
+        return decode_image(image)[::step, ::step]
 
-    def _decode(self, picture: Picture) -> av.VideoFrame:
-        if isinstance(picture, RawPicture):
-            return av.VideoFrame.from_ndarray(picture.rgb(), format="rgb24")
-        return self._decoder.decode(picture)
+    def _decode(self, image: Image) -> av.VideoFrame:
+        if isinstance(image, RawImage):
+            return av.VideoFrame.from_ndarray(image.rgb(), format="rgb24")
+        return self._decoder.decode(image)
 
     def _finish_video(self) -> None:
         if self._video is not None:
@@ -156,11 +154,11 @@ class CameraRenderer:
             self._video = None
         if not self.broken:
             self.stats.append(self._counted.result())
-        self._counted = PictureStats()
+        self._counted = ImageStats()
 
     @property
     def done(self) -> bool:
-        """Whether every chosen picture was written."""
+        """Whether every chosen image was written."""
         return self._next is None
 
     def close(self) -> None:
@@ -193,15 +191,15 @@ def render(
         vectors: The vector sources.
 
     Returns:
-        Picture statistics by camera, for each segment.
+        Image statistics by camera, for each segment.
 
     Raises:
-        BrokenPicturesError: Pictures that cannot be decoded, all of them.
-        EpisodeError: A chosen picture was not found again, or cannot be copied.
+        BrokenImagesError: Images that cannot be decoded, all of them.
+        EpisodeError: A chosen image was not found again, or cannot be copied.
     """
     broken: Broken = {}
     cameras = [
-        CameraRenderer(key, reader, segments, folders, settings, fps, sizes[key], broken)
+        CameraEncoder(key, reader, segments, folders, settings, fps, sizes[key], broken)
         for key, reader in readers.items()
     ]
     # An AV1 encoder holds 80 MB, and two that take turns lose 6 % of their speed; reading the bag
@@ -222,10 +220,10 @@ def render(
         for camera in cameras:
             camera.close()
     if broken:
-        raise BrokenPicturesError(broken)
+        raise BrokenImagesError(broken)
     for camera in cameras:
         if not camera.done:
-            raise EpisodeError(bag.name, f"{camera.key}: a picture could not be read again")
+            raise EpisodeError(bag.name, f"{camera.key}: an image could not be read again")
     for gatherer in vectors:
         if not gatherer.done:
             topic = gatherer.reader.topic.name
@@ -268,9 +266,9 @@ class VectorGatherer:
         return np.asarray(table[np.searchsorted(self._numbers, numbers)])
 
 
-def read(bag: Bag, cameras: Sequence[CameraRenderer], vectors: Sequence[VectorGatherer]) -> None:
-    takers: dict[str, list[CameraRenderer | VectorGatherer]] = {}
-    every: list[CameraRenderer | VectorGatherer] = [*cameras, *vectors]
+def read(bag: Bag, cameras: Sequence[CameraEncoder], vectors: Sequence[VectorGatherer]) -> None:
+    takers: dict[str, list[CameraEncoder | VectorGatherer]] = {}
+    every: list[CameraEncoder | VectorGatherer] = [*cameras, *vectors]
     for taker in every:
         takers.setdefault(taker.reader.topic.name, []).append(taker)
     numbers = dict.fromkeys(takers, 0)
@@ -283,4 +281,4 @@ def read(bag: Bag, cameras: Sequence[CameraRenderer], vectors: Sequence[VectorGa
             if isinstance(taker, VectorGatherer):
                 taker.take(message)
             else:
-                taker.take(number, taker.reader.picture(message))
+                taker.take(number, taker.reader.image(message))

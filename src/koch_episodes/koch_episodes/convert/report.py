@@ -14,12 +14,12 @@ import numpy as np
 from koch_core.stream import NS_PER_S
 from koch_episodes.convert.lag import Delay
 from koch_episodes.convert.plan import Segment, WindowPlan
-from koch_episodes.convert.survey import Stream, bounded
-from koch_episodes.convert.track import StreamFacts
+from koch_episodes.convert.stream_stats import StreamStatistics
+from koch_episodes.convert.survey import SurveyedStream, bounded
 
 
 def segment_report(
-    segment: Segment, plan: WindowPlan, streams: Sequence[Stream], fps: int
+    segment: Segment, plan: WindowPlan, streams: Sequence[SurveyedStream], fps: int
 ) -> dict[str, Any]:
     """Return the report of one dataset episode as plain values.
 
@@ -49,9 +49,9 @@ def segment_report(
     }
 
 
-def _measured(stream: Stream, run: int, start: int, end: int) -> StreamFacts:
+def _measured(stream: SurveyedStream, run: int, start: int, end: int) -> StreamStatistics:
     inside = (stream.runs == run) & (stream.stamps >= start) & (stream.stamps <= end)
-    return StreamFacts.of(stream.stamps[inside])
+    return StreamStatistics.of(stream.stamps[inside])
 
 
 def _parts(segment: Segment) -> Iterator[tuple[str, str, Any]]:
@@ -77,7 +77,7 @@ def _feature(stamps: Any, segment: Segment, fps: int) -> dict[str, float]:
 def bag_report(
     name: str,
     plans: Sequence[WindowPlan],
-    streams: Sequence[Stream],
+    streams: Sequence[SurveyedStream],
     damage: Sequence[str],
     notes: Sequence[str],
     split: Mapping[str, Any],

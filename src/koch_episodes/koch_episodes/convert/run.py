@@ -22,9 +22,9 @@ from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.pool import Progress, look_at_bags, prepare, run_jobs
 from koch_episodes.convert.schema import dataset_features, decide_schema, find_map
 from koch_episodes.convert.worker import Job, LookTask, survey_of
+from koch_episodes.dataset.append import append_state
 from koch_episodes.dataset.layout import DEFAULT_FEATURES, KOCH, REPORT, DatasetInfo, load_info
-from koch_episodes.dataset.part import EpisodePart
-from koch_episodes.dataset.start import start_of
+from koch_episodes.dataset.staged import StagedEpisode
 from koch_episodes.dataset.validate import validate_dataset
 from koch_episodes.dataset.writer import DatasetWriter, bring_back
 from koch_episodes.errors import (
@@ -197,7 +197,7 @@ def _convert(
     if append:  # what does not fit is no reason to convert first
         wanted = {**features, **DEFAULT_FEATURES}
         made = DatasetInfo(options.version, feature_map.fps, wanted, feature_map.robot_type)
-        start_of(out, made, options.codec)
+        append_state(out, made, options.codec)
     threads = max(1, (os.cpu_count() or 1) // max(1, min(jobs, len(bags))))
     options = replace(options, encoder_threads=threads)
     planned = [
@@ -225,7 +225,7 @@ def _convert(
         done = [job for job in planned if results[job].parts]
         for job in done:
             for folder in results[job].parts:
-                writer.add_part(EpisodePart.load(folder))
+                writer.add_part(StagedEpisode.load(folder))
         if not done:
             raise EpisodeError(str(out), f"no episode could be converted; {_first(failed)}")
         reports = [results[job].report for job in planned]
@@ -270,7 +270,7 @@ def _read(path: Path, kind: type[Any]) -> Any:
 
 
 def _check_same_making(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Refuse to append numbers of another meaning, or pictures of another codec.
+    """Refuse to append numbers of another meaning, or images of another codec.
 
     LeRobot's files cannot tell the first apart; info.json names one codec for all.
     """

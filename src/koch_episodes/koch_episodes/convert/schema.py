@@ -14,12 +14,11 @@ from typing import Any
 
 from koch_core.errors import KochError
 from koch_episodes.bag import Bag, open_bag
-from koch_episodes.convert.choose import damage_told
 from koch_episodes.convert.mapping import (
     ACTION,
     DONE,
+    IMAGES,
     INTERVENTION,
-    PICTURES,
     REWARD,
     STATE,
     SUCCESS,
@@ -31,6 +30,7 @@ from koch_episodes.convert.mapping import (
     with_names,
 )
 from koch_episodes.convert.options import ConvertOptions
+from koch_episodes.convert.segments import damage_told
 from koch_episodes.convert.survey import Survey
 from koch_episodes.convert.topics import Form
 from koch_episodes.dataset.layout import FeatureSpec
@@ -54,7 +54,7 @@ class Schema:
 
     Attributes:
         names: Topic to element names, for vector topics.
-        sizes: Topic to (height, width) in [px], for picture topics.
+        sizes: Topic to (height, width) in [px], for image topics.
         fingerprint: The rig's, or None.
         intervention: Whether there is a column that says when a human drove.
     """
@@ -143,11 +143,11 @@ def check_topics(bag: Bag, feature_map: FeatureMap) -> None:
 
 
 def check_kinds(bag: Bag, feature_map: FeatureMap, schema: Schema) -> None:
-    """Raise MessageTypeError where a picture stands for numbers or the reverse."""
+    """Raise MessageTypeError where an image stands for numbers or the reverse."""
     for name in feature_map.topics:
-        topic, is_picture = bag.topics[name], name in schema.sizes
-        if (topic.type in IMAGE_TYPES) != is_picture:
-            expected = "a picture" if is_picture else "numbers"
+        topic, is_image = bag.topics[name], name in schema.sizes
+        if (topic.type in IMAGE_TYPES) != is_image:
+            expected = "an image" if is_image else "numbers"
             raise MessageTypeError(topic.name, topic.type, expected)
 
 
@@ -169,7 +169,7 @@ def decide_schema(
     fingerprint: str | None,
     damage: Sequence[str] = (),
 ) -> Schema:
-    """Give every topic the picture size or element names that most messages of all bags have.
+    """Give every topic the image size or element names that most messages of all bags have.
 
     Args:
         feature_map: The mapping.
@@ -215,8 +215,8 @@ def _check_same_elements(action: tuple[str, ...], state: tuple[str, ...]) -> Non
 
 
 def _has_kind(key: str) -> bool:
-    """Tell whether policies expect this very key to hold numbers or a picture."""
-    return key in (ACTION, STATE) or key.startswith(PICTURES)
+    """Tell whether policies expect this very key to hold numbers or an image."""
+    return key in (ACTION, STATE) or key.startswith(IMAGES)
 
 
 def dataset_features(
@@ -225,24 +225,24 @@ def dataset_features(
     """Return the dataset's features in order.
 
     Raises:
-        MappingError: A picture feature has several sources, numbers stand for pictures or the
+        MappingError: An image feature has several sources, numbers stand for images or the
             reverse, or an option asks for what is not there.
     """
     specs: dict[str, FeatureSpec] = {}
     for feature in feature_map.features:
-        pictures = [s.topic for s in feature.sources if s.topic in schema.sizes]
-        if bool(pictures) != feature.key.startswith(PICTURES) and _has_kind(feature.key):
-            got, wanted = ("pictures", "numbers") if pictures else ("numbers", "pictures")
+        images = [s.topic for s in feature.sources if s.topic in schema.sizes]
+        if bool(images) != feature.key.startswith(IMAGES) and _has_kind(feature.key):
+            got, wanted = ("images", "numbers") if images else ("numbers", "images")
             where = f"{feature_map.where}: {feature.key}"
             raise MappingError(where, got, f"a topic of {wanted}")
-        if pictures and len(feature.sources) > 1:
+        if images and len(feature.sources) > 1:
             raise MappingError(
                 f"{feature_map.where}: {feature.key}",
                 "several topics",
                 "one topic for a camera feature",
             )
-        if pictures:
-            size = schema.sizes[pictures[0]]
+        if images:
+            size = schema.sizes[images[0]]
             specs[feature.key] = FeatureSpec("video", (*size, 3), ("height", "width", "channels"))
             continue
         names = element_names(with_names(feature, schema.names), feature_map.where)

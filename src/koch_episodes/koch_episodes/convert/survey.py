@@ -3,7 +3,7 @@
 """The first pass over a bag: when every message came, and of what form it is. Nothing is kept.
 
 Everything that is decided about a bag is decided by this: the clock of a stream, the runs of that
-clock, the picture size, the element names. Never by the first message: a driver sends a few odd
+clock, the image size, the element names. Never by the first message: a driver sends a few odd
 ones before it is ready. Thirty bytes per message are held, whatever the messages hold.
 """
 
@@ -27,9 +27,9 @@ from koch_episodes.bag.clock import REFUSED, Runs, Times
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.cdr import stream_state
 from koch_episodes.convert.events import EVENTS_TYPE, Event, read_event
-from koch_episodes.convert.mapping import Source
+from koch_episodes.convert.mapping import FeatureSource
 from koch_episodes.convert.options import StampFrom
-from koch_episodes.convert.topics import Form, Reading, TopicReader
+from koch_episodes.convert.topics import Form, TopicReader, TopicReading
 from koch_episodes.errors import MessageTypeError
 
 Numbers = npt.NDArray[np.int64]
@@ -107,19 +107,19 @@ class Survey:
     """What one pass over a bag found.
 
     Attributes:
-        seen: Reading to its messages.
+        seen: TopicReading to its messages.
         events: Episode events.
         states: What publishers said of their own samples.
         damage: What of the bag could not be read.
     """
 
-    seen: dict[Reading, Seen]
+    seen: dict[TopicReading, Seen]
     events: list[Event]
     states: list[State]
     damage: list[str]
 
 
-def survey_bag(bag: Bag, sources: Iterable[Source], *, events: bool = True) -> Survey:
+def survey_bag(bag: Bag, sources: Iterable[FeatureSource], *, events: bool = True) -> Survey:
     """Read a bag once.
 
     Args:
@@ -132,13 +132,13 @@ def survey_bag(bag: Bag, sources: Iterable[Source], *, events: bool = True) -> S
     """
     types = TypeDecoder()
     by_topic: dict[str, list[tuple[TopicReader, Seen]]] = {}
-    seen: dict[Reading, Seen] = {}
+    seen: dict[TopicReading, Seen] = {}
     for source in sources:
-        reading = Reading.of(source)
+        reading = TopicReading.of(source)
         if reading not in seen:
             seen[reading] = Seen()
             reader = TopicReader(bag.topics[source.topic], source, types)
-            if source.arm and reader.is_picture:
+            if source.arm and reader.is_image:
                 raise MessageTypeError(source.topic, reader.topic.type, "numbers")
             by_topic.setdefault(source.topic, []).append((reader, seen[reading]))
     telling = [t for t in bag.topics.values() if events and t.type == EVENTS_TYPE]
@@ -173,7 +173,7 @@ def _look(reader: TopicReader, message: RawMessage) -> tuple[int, Form]:
 
 
 @dataclass(eq=False)
-class Stream:
+class SurveyedStream:
     """The usable samples of one source, in the order of the bag.
 
     Attributes:
@@ -189,7 +189,7 @@ class Stream:
         states: Run, first stamp [ns] and reason of what its publisher said of its samples.
     """
 
-    source: Source
+    source: FeatureSource
     numbers: Numbers
     stamps: Numbers
     logs: Numbers
@@ -201,17 +201,17 @@ class Stream:
     states: list[tuple[int, int, str]] = field(default_factory=list)
 
 
-Fits = Callable[[Source, Form], str]
+Fits = Callable[[FeatureSource, Form], str]
 """Why a sound message of a form does not fit a source; empty where it does."""
 
 
 def streams_of(
     survey: Survey,
-    sources: Sequence[Source],
+    sources: Sequence[FeatureSource],
     stamps: StampFrom,
     fits: Fits,
     broken: Mapping[tuple[str, int], str],
-) -> tuple[list[Stream], Runs]:
+) -> tuple[list[SurveyedStream], Runs]:
     """Decide the clock of every stream and the runs of it, and which messages are of use.
 
     Args:
@@ -219,9 +219,9 @@ def streams_of(
         sources: The mapping's.
         stamps: Which clock to believe, where a source leaves it open.
         fits: Which messages are none for a source.
-        broken: Topic and number of pictures that cannot be decoded, to why.
+        broken: Topic and number of images that cannot be decoded, to why.
     """
-    found = [_timed(survey.seen[Reading.of(s)], s, stamps, fits, broken) for s in sources]
+    found = [_timed(survey.seen[TopicReading.of(s)], s, stamps, fits, broken) for s in sources]
     runs = Runs([Times(stream.places, stream.stamps, stream.logs) for stream in found])
     for stream, numbers in zip(found, runs.of_streams, strict=True):
         good = numbers != REFUSED
@@ -240,11 +240,11 @@ def streams_of(
 
 def _timed(
     seen: Seen,
-    source: Source,
+    source: FeatureSource,
     stamps: StampFrom,
     fits: Fits,
     broken: Mapping[tuple[str, int], str],
-) -> Stream:
+) -> SurveyedStream:
     clock, notes = clock_of(seen, source.stamp if source.stamp is not StampFrom.AUTO else stamps)
     form, numbers = seen.column("form"), np.arange(len(seen.form))
     whys = [one.why or fits(source, one) for one in seen.forms]
@@ -265,7 +265,7 @@ def _timed(
         refused[_ZERO_STAMP if header else _ZERO_LOG] += timeless
         good &= times > 0
     offset_ns = round(source.offset_s * 1e9)
-    return Stream(
+    return SurveyedStream(
         source,
         numbers[good],
         times[good] + offset_ns,
@@ -335,7 +335,7 @@ def load_survey(path: Path, digest: str) -> Survey | None:
             seen = {}
             for number, (reading, forms) in enumerate(head["seen"]):
                 columns = {name: raw[f"{name}_{number}"] for name in _COLUMNS}
-                seen[Reading(*reading)] = Seen([_form(*form) for form in forms], **columns)
+                seen[TopicReading(*reading)] = Seen([_form(*form) for form in forms], **columns)
             events = [Event(*event) for event in head["events"]]
             states = [State(*state) for state in head["states"]]
             return Survey(seen, events, states, list(head["damage"]))

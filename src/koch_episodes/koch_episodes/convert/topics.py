@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Reading a mapped topic: serialised message in; stamp and form, or its value, out."""
+"""TopicReading a mapped topic: serialised message in; stamp and form, or its value, out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from koch_core.stream import NS_PER_S
 from koch_episodes import cdr
 from koch_episodes.bag import RawMessage, Topic
 from koch_episodes.bag.types import TypeDecoder
-from koch_episodes.convert.mapping import Source
+from koch_episodes.convert.mapping import FeatureSource
 from koch_episodes.decode import (
     IMAGE_TYPES,
     VECTOR_TYPES,
@@ -40,8 +40,8 @@ class Form(NamedTuple):
 
     Attributes:
         why: What is wrong with it, empty for a sound one.
-        size: (height, width) of a picture, [px].
-        packing: ``jpeg``, ``png`` or ``raw`` for a picture.
+        size: (height, width) of an image, [px].
+        packing: ``jpeg``, ``png`` or ``raw`` for an image.
         names: Element names of a vector.
         broken: Names of those whose value is not finite.
     """
@@ -53,14 +53,14 @@ class Form(NamedTuple):
     broken: tuple[str, ...] = ()
 
 
-class Reading(NamedTuple):
+class TopicReading(NamedTuple):
     """What of a topic is read: two features may take two fields of one topic."""
 
     topic: str
     field: str
 
     @classmethod
-    def of(cls, source: Source) -> Reading:
+    def of(cls, source: FeatureSource) -> TopicReading:
         """What a source of the mapping reads."""
         return cls(source.topic, source.field)
 
@@ -77,11 +77,11 @@ class TopicReader:
         MessageTypeError: The topic's type cannot fill a feature.
     """
 
-    def __init__(self, topic: Topic, source: Source, types: TypeDecoder) -> None:
+    def __init__(self, topic: Topic, source: FeatureSource, types: TypeDecoder) -> None:
         self.topic = topic
         self.source = source
-        self.is_picture = topic.type in IMAGE_TYPES
-        if not self.is_picture and topic.type not in VECTOR_TYPES:
+        self.is_image = topic.type in IMAGE_TYPES
+        if not self.is_image and topic.type not in VECTOR_TYPES:
             raise MessageTypeError(
                 topic.name, topic.type, "one of " + ", ".join((*IMAGE_TYPES, *VECTOR_TYPES))
             )
@@ -101,10 +101,10 @@ class TopicReader:
             raise DecodeError(
                 self.topic.name, f"type {message.type}, not {self.topic.type} as most have"
             )
-        if self.is_picture:
-            stamp, picture = self._picture(message)
-            size = size_of(picture)
-            packing = "raw" if isinstance(picture, RawPicture) else _packing(picture)
+        if self.is_image:
+            stamp, image = self._image(message)
+            size = size_of(image)
+            packing = "raw" if isinstance(image, RawImage) else _packing(image)
             return stamp, Form(size=size, packing=packing)
         stamp, names, values = self._elements(message)
         if not names:
@@ -126,13 +126,13 @@ class TopicReader:
         vector = joint_vector(names, values, self.source.names)  # type: ignore[arg-type]
         return vector if self.source.scale == 1.0 else vector * self.source.scale
 
-    def picture(self, message: RawMessage) -> bytes | RawPicture:
+    def image(self, message: RawMessage) -> bytes | RawImage:
         """Return the packet, not decoded.
 
         Raises:
             DecodeError: The message or the packet is cut off.
         """
-        return self._picture(message)[1]
+        return self._image(message)[1]
 
     def _elements(
         self, message: RawMessage
@@ -155,7 +155,7 @@ class TopicReader:
             self._types.add(self.topic)
         return self._types.decode(self.topic.type, data)
 
-    def _picture(self, message: RawMessage) -> tuple[int, bytes | RawPicture]:
+    def _image(self, message: RawMessage) -> tuple[int, bytes | RawImage]:
         if len(message.data) < 16:
             raise DecodeError(self.topic.name, "message cut off")
         if not cdr.is_little_endian(message.data):
@@ -163,13 +163,13 @@ class TopicReader:
             stamp = _header_ns(parsed)
             if self.topic.type == _COMPRESSED:
                 return stamp, bytes(parsed.data)
-            return stamp, RawPicture(
+            return stamp, RawImage(
                 parsed.encoding, parsed.height, parsed.width, parsed.step, memoryview(parsed.data)
             )
         stamp = cdr.header_stamp_ns(message.data)
         if self.topic.type == _COMPRESSED:
             return stamp, cdr.compressed_image(message.data)
-        return stamp, RawPicture(*cdr.image(message.data))
+        return stamp, RawImage(*cdr.image(message.data))
 
 
 def _header_ns(parsed: Any) -> int:
@@ -179,12 +179,12 @@ def _header_ns(parsed: Any) -> int:
     return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
 
 
-def _packing(picture: bytes) -> str:
-    return "png" if is_png(picture) else "jpeg"
+def _packing(image: bytes) -> str:
+    return "png" if is_png(image) else "jpeg"
 
 
-class RawPicture:
-    """An uncompressed picture, as sensor_msgs/Image carries it."""
+class RawImage:
+    """An uncompressed image, as sensor_msgs/Image carries it."""
 
     def __init__(
         self, encoding: str, height: int, width: int, step: int, data: memoryview
@@ -200,19 +200,19 @@ class RawPicture:
         return raw_image(self.encoding, self.height, self.width, self.step, self.data)
 
 
-def size_of(picture: bytes | RawPicture) -> tuple[int, int]:
-    """Return (height, width) of a picture, [px], and check that it is whole.
+def size_of(image: bytes | RawImage) -> tuple[int, int]:
+    """Return (height, width) of an image, [px], and check that it is whole.
 
     Raises:
         DecodeError: It is not.
     """
-    if isinstance(picture, RawPicture):
-        if len(picture.data) < picture.height * picture.step:
+    if isinstance(image, RawImage):
+        if len(image.data) < image.height * image.step:
             raise DecodeError("Image", "fewer bytes than rows")
-        return picture.height, picture.width
-    return image_size(picture)
+        return image.height, image.width
+    return image_size(image)
 
 
-def rgb_of(picture: bytes | RawPicture) -> Rgb:
+def rgb_of(image: bytes | RawImage) -> Rgb:
     """Decode to RGB, as a policy would see it."""
-    return picture.rgb() if isinstance(picture, RawPicture) else decode_image(picture)
+    return image.rgb() if isinstance(image, RawImage) else decode_image(image)

@@ -19,11 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_core.errors import KochError
-from koch_core.files import write_whole
+from koch_core.files import write_atomically
 from koch_episodes.bag import Bag, open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert.advice import advice, split_report
-from koch_episodes.convert.choose import choose, damage_told, unused_ends, why_nothing
 from koch_episodes.convert.columns import dataset_columns, joint_units, reward_columns
 from koch_episodes.convert.events import Interventions, tells_intervention, windows_of
 from koch_episodes.convert.idle import trimmed
@@ -31,13 +30,13 @@ from koch_episodes.convert.lag import delays_of
 from koch_episodes.convert.mapping import (
     INTERVENTION,
     FeatureMap,
-    Source,
+    FeatureSource,
     check_effect,
     with_names,
 )
 from koch_episodes.convert.options import ConvertOptions, StampFrom
 from koch_episodes.convert.plan import BagPlan, Segment, part_key, plan_bag
-from koch_episodes.convert.render import Broken, BrokenPicturesError, VectorGatherer, render
+from koch_episodes.convert.render import Broken, BrokenImagesError, VectorGatherer, render
 from koch_episodes.convert.report import bag_report, segment_report
 from koch_episodes.convert.schema import (
     Schema,
@@ -46,6 +45,12 @@ from koch_episodes.convert.schema import (
     map_of,
     rig_of,
     tally_of,
+)
+from koch_episodes.convert.segments import (
+    damage_told,
+    select_segments,
+    unused_ends,
+    why_nothing,
 )
 from koch_episodes.convert.survey import (
     Survey,
@@ -56,7 +61,7 @@ from koch_episodes.convert.survey import (
 )
 from koch_episodes.convert.topics import Form, TopicReader
 from koch_episodes.dataset.layout import Codec
-from koch_episodes.dataset.part import EpisodePart
+from koch_episodes.dataset.staged import StagedEpisode
 from koch_episodes.dataset.stats import Stats, column_stats
 from koch_episodes.dataset.video import VideoSettings, video_info
 from koch_episodes.dataset.video_files import probe
@@ -145,7 +150,7 @@ def finished(job: Job) -> JobResult | None:
     except (OSError, ValueError):
         return None
     parts = tuple(job.folder / name for name in raw["parts"])
-    if raw["digest"] != job.digest or not all(EpisodePart.is_whole(part) for part in parts):
+    if raw["digest"] != job.digest or not all(StagedEpisode.is_whole(part) for part in parts):
         return None
     return JobResult(parts, raw["report"], raw["error"])
 
@@ -231,7 +236,7 @@ def _convert_bag(job: Job) -> JobResult:
         "report": result.report,
         "error": result.error,
     }
-    write_whole(job.folder / RESULT, json.dumps(raw))  # ASCII: a path may be no UTF-8
+    write_atomically(job.folder / RESULT, json.dumps(raw))  # ASCII: a path may be no UTF-8
     return result
 
 
@@ -267,7 +272,7 @@ class _BagConversion:
         while True:
             self.notes[:] = [f"passed over: {line}" for line in self.bag.passed_over]
             plan = self._plan(broken)
-            segments = choose(plan.windows, self.options, self.map.fps, self.notes)
+            segments = select_segments(plan.windows, self.options, self.map.fps, self.notes)
             self.notes += unused_ends(plan)
             split = split_report(plan, self.map.fps)
             if not segments:
@@ -283,13 +288,13 @@ class _BagConversion:
             try:
                 if self.options.trim_idle_s is not None:
                     segments = self._without_rests(segments, self.options.trim_idle_s)
-                pictures = self._render(segments, folders)
+                images = self._render(segments, folders)
                 break
-            except BrokenPicturesError as exc:
+            except BrokenImagesError as exc:
                 broken |= exc.broken
         reports = []
         by_window = {id(each.window): each for each in plan.windows}
-        for segment, folder, stats, is_last in zip(segments, folders, pictures, ends, strict=True):
+        for segment, folder, stats, is_last in zip(segments, folders, images, ends, strict=True):
             each = by_window[id(segment.window)]
             self._save(segment, folder, stats, is_last=is_last)
             reports.append(segment_report(segment, each, plan.streams, self.map.fps))
@@ -310,14 +315,14 @@ class _BagConversion:
             self.notes += [note for note in stream.notes if note not in self.notes]
         return plan_bag(self.map.features, self.map.fps, streams, windows, runs.count)
 
-    def _why_not(self, source: Source, form: Form) -> str:
+    def _why_not(self, source: FeatureSource, form: Form) -> str:
         """Why a sound message does not fit a source; empty where it does."""
         if form.size is not None:
             height, width = form.size
             if self.options.codec is Codec.COPY and form.packing == "png":
                 return "a PNG, which --vcodec copy cannot store (use h264 or av1)"
             if form.size != self.job.schema.sizes.get(source.topic):
-                return f"picture of {width}x{height} px, not as the others"
+                return f"image of {width}x{height} px, not as the others"
             return ""
         usual = self.job.schema.names.get(source.topic, ())
         nameless = given_names((), len(form.names))
@@ -363,7 +368,7 @@ class _BagConversion:
             folders,
             self._settings(),
             self.map.fps,
-            self._check_pictures(cameras),
+            self._check_images(cameras),
             list(gathered.values()),
         )
         self._fill(segments, gathered)
@@ -376,9 +381,9 @@ class _BagConversion:
         )
         self._fill(segments, gathered)
 
-    def _gatherers(self, segments: Sequence[Segment]) -> dict[Source, VectorGatherer]:
+    def _gatherers(self, segments: Sequence[Segment]) -> dict[FeatureSource, VectorGatherer]:
         types = TypeDecoder()
-        numbers: dict[Source, list[npt.NDArray[np.int64]]] = {}
+        numbers: dict[FeatureSource, list[npt.NDArray[np.int64]]] = {}
         for _, source, part in self._parts():
             if source.topic not in self.job.schema.sizes:
                 numbers.setdefault(source, []).extend(s.numbers[part] for s in segments)
@@ -391,7 +396,7 @@ class _BagConversion:
         }
 
     def _fill(
-        self, segments: Sequence[Segment], gathered: Mapping[Source, VectorGatherer]
+        self, segments: Sequence[Segment], gathered: Mapping[FeatureSource, VectorGatherer]
     ) -> None:
         """Give the segments the values that were read."""
         for segment in segments if gathered else ():
@@ -403,19 +408,19 @@ class _BagConversion:
                     ]
                     segment.columns[feature.key] = np.concatenate(parts, axis=1)
 
-    def _parts(self) -> Iterator[tuple[str, Source, str]]:
+    def _parts(self) -> Iterator[tuple[str, FeatureSource, str]]:
         """Yield feature key, source and the name of the part that it fills."""
         for feature in self.map.features:
             for place, source in enumerate(feature.sources):
                 yield feature.key, source, part_key(feature.key, place)
 
-    def _check_pictures(self, readers: Mapping[str, TopicReader]) -> dict[str, tuple[int, int]]:
+    def _check_images(self, readers: Mapping[str, TopicReader]) -> dict[str, tuple[int, int]]:
         """Return camera feature to (height, width), [px]; refuse what the codec cannot store."""
         raw = [r.topic.name for r in readers.values() if r.topic.type.endswith("/Image")]
         if raw and self.options.codec is Codec.COPY:
             raise EpisodeError(
                 self.bag.name,
-                f"{raw[0]} holds raw pictures",
+                f"{raw[0]} holds raw images",
                 "--vcodec copy needs JPEG topics; use h264 or av1.",
             )
         sizes = {key: self.job.schema.sizes[r.topic.name] for key, r in readers.items()}
@@ -423,13 +428,13 @@ class _BagConversion:
             if self.options.codec is not Codec.COPY and (height % 2 or width % 2):
                 raise EpisodeError(
                     self.bag.name,
-                    f"{key}: pictures of {width}x{height} px, h264 and av1 need even sides",
+                    f"{key}: images of {width}x{height} px, h264 and av1 need even sides",
                     "Convert JPEG topics with --vcodec copy, or record another size.",
                 )
         return sizes
 
     def _save(
-        self, segment: Segment, folder: Path, pictures: dict[str, Stats], *, is_last: bool
+        self, segment: Segment, folder: Path, images: dict[str, Stats], *, is_last: bool
     ) -> None:
         given = (self.options.task, segment.window.task, self.map.task)
         task = next((text for text in given if text and text.strip()), None)
@@ -449,13 +454,13 @@ class _BagConversion:
             succeeds = is_last and outcome == "success"
             columns.update(reward_columns(segment.length, succeeds=succeeds))
         stats = {key: column_stats(values) for key, values in columns.items()}
-        videos = {key: folder / f"{key}.mp4" for key in pictures}
+        videos = {key: folder / f"{key}.mp4" for key in images}
         settings = self._settings()
         info = {
             key: video_info(vars(probe(path)), settings, self.map.fps)
             for key, path in videos.items()
         }
-        part = EpisodePart(
-            task, columns, {**stats, **pictures}, videos, info, segment.length, outcome
+        part = StagedEpisode(
+            task, columns, {**stats, **images}, videos, info, segment.length, outcome
         )
         part.save(folder)

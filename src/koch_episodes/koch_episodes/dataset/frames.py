@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Random access to pictures: video decoders with a key frame index, and a cache of what they gave.
+"""Random access to images: video decoders with a key frame index, and a cache of what they gave.
 
 Both are safe with several processes: decoders are opened anew after a fork, and the cache is one
 memory-mapped file per camera to which everybody writes the same bytes.
@@ -48,7 +48,7 @@ def crop_slices(height: int, width: int, crop: Crop) -> tuple[slice, slice]:
 
 
 def resize_rgb(image: Rgb, height: int, width: int) -> Rgb:
-    """Resize an RGB picture (area average), the same way live and in training.
+    """Resize an RGB image (area average), the same way live and in training.
 
     Args:
         image: uint8, shape (H, W, 3).
@@ -76,7 +76,7 @@ class _OpenVideo:
             raise VideoError(path, f"cannot be opened: {exc}") from exc
         if self._stream.codec_context is None:
             raise VideoError(path, "holds no codec that can be decoded here")
-        self._stream.thread_type = "SLICE"  # frame threads would delay every picture
+        self._stream.thread_type = "SLICE"  # frame threads would delay every image
         self._stream.codec_context.thread_count = 1
         self._base = self._stream.time_base or 0
         self._keys = [e.timestamp for e in self._stream.index_entries if e.is_keyframe]
@@ -127,7 +127,7 @@ class VideoFrames:
         self._process = os.getpid()
 
     def rgb(self, path: Path, time_s: float, tolerance_s: float) -> Rgb:
-        """Decode the picture at a time: uint8, shape (H, W, 3)."""
+        """Decode the image at a time: uint8, shape (H, W, 3)."""
         if self._process != os.getpid():  # decoders do not survive a fork
             self._open, self._process = OrderedDict(), os.getpid()
         video = self._open.pop(path, None) or _OpenVideo(path)
@@ -147,17 +147,17 @@ class VideoFrames:
 
 
 class FrameCache:
-    """Decoded pictures of one camera in a memory-mapped file; rows appear as they are needed.
+    """Decoded images of one camera in a memory-mapped file; rows appear as they are needed.
 
-    The files are sparse: a picture takes room once it was stored. A row's flag is set after its
-    pixels, so a reader in another process sees either nothing or the whole picture.
+    The files are sparse: an image takes room once it was stored. A row's flag is set after its
+    pixels, so a reader in another process sees either nothing or the whole image.
 
     Args:
         folder: Where the two files lie; shared by all processes.
         name: Camera key.
         count: Frames in the dataset.
-        height: Picture height in [px].
-        width: Picture width in [px].
+        height: Image height in [px].
+        width: Image width in [px].
     """
 
     def __init__(self, folder: Path, name: str, count: int, height: int, width: int) -> None:
@@ -179,19 +179,19 @@ class FrameCache:
         self._known = np.memmap(self._paths[1], np.uint8, "r+", shape=self._shape[:1])
 
     def get(self, index: int) -> Rgb | None:
-        """Return a copy of a stored picture, None if it was never stored."""
+        """Return a copy of a stored image, None if it was never stored."""
         if not self._known[index]:
             return None
         return np.array(self._pixels[index])
 
     def put(self, index: int, image: Rgb) -> None:
-        """Store a picture: uint8, shape (H, W, 3)."""
+        """Store an image: uint8, shape (H, W, 3)."""
         self._pixels[index] = image
         self._known[index] = 1
 
     @property
     def known(self) -> int:
-        """Count of stored pictures."""
+        """Count of stored images."""
         return int(np.count_nonzero(self._known))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Version(enum.Enum):
 
 
 class Codec(enum.Enum):
-    """How pictures are stored."""
+    """How images are stored."""
 
     H264 = "h264"
     AV1 = "av1"
@@ -60,8 +60,8 @@ class FeatureSpec:
         return self.dtype == "video"
 
     @property
-    def is_picture(self) -> bool:
-        """Whether the feature is a camera picture, in mp4 or parquet."""
+    def is_image(self) -> bool:
+        """Whether the feature is a camera image, in mp4 or parquet."""
         return self.dtype in ("video", "image")
 
     @property
@@ -220,7 +220,7 @@ def parse_feature(key: str, entry: Any, where: Path) -> FeatureSpec:
         raise DatasetFormatError(where, f"feature {key!r}: shape {shape!r}", "a list of integers")
     info, names = entry.get("info") or entry.get("video_info"), _names(entry.get("names"))
     spec = FeatureSpec(entry["dtype"], tuple(shape), names, info)
-    if not spec.is_picture or not _channels_first(spec):
+    if not spec.is_image or not _channels_first(spec):
         return spec
     names = (*names[1:], names[0]) if names else names
     return replace(spec, shape=(*shape[1:], shape[0]), names=names, channels_first=True)

@@ -38,7 +38,7 @@ MALFORMED = (
 
 @dataclass(frozen=True)
 class VideoPlace:
-    """Where an episode's pictures of one camera are.
+    """Where an episode's images of one camera are.
 
     Attributes:
         path: mp4 file.
@@ -363,7 +363,7 @@ def load_columns(
     files = data_files(root) if files is None else files
     if not files:
         raise DatasetFormatError(root / "data", "no parquet files", "the frame tables")
-    keys = [key for key, spec in info.features.items() if not spec.is_picture]
+    keys = [key for key, spec in info.features.items() if not spec.is_image]
     pieces: dict[str, list[npt.NDArray[Any]]] = {key: [] for key in keys}
     for path in files:
         try:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from koch_core.files import write_whole
+from koch_core.files import write_atomically
 from koch_core.image import decode_image
 from koch_episodes.dataset.frames import (
     Crop,
@@ -139,15 +139,15 @@ def _remove(folder: Path, owner: int) -> None:
 class LeRobotDatasetReader:
     """Random access to a dataset folder.
 
-    Numbers are held in memory; pictures are decoded when asked for, and kept in a memory-mapped
+    Numbers are held in memory; images are decoded when asked for, and kept in a memory-mapped
     cache if a folder is given. Safe to share with worker processes, forked or spawned.
 
     Args:
         root: Dataset folder.
-        picture_size: (height, width) in [px] of the pictures handed out; None: as stored.
-        sizes: The same for single camera features, in place of `picture_size`.
+        image_size: (height, width) in [px] of the images handed out; None: as stored.
+        sizes: The same for single camera features, in place of `image_size`.
         crops: Box per camera feature that is cut out before the size is changed.
-        cache: Folder for decoded pictures; None: decode each time.
+        cache: Folder for decoded images; None: decode each time.
         outcomes: Only episodes that ended so (``success``); empty: all.
 
     Raises:
@@ -158,7 +158,7 @@ class LeRobotDatasetReader:
         self,
         root: Path | str,
         *,
-        picture_size: tuple[int, int] | None = None,
+        image_size: tuple[int, int] | None = None,
         sizes: Mapping[str, tuple[int, int]] | None = None,
         crops: Mapping[str, Crop] | None = None,
         cache: Path | None = None,
@@ -178,12 +178,12 @@ class LeRobotDatasetReader:
         self._require_tasks()
         self._ends = np.array([episode.to_index for episode in self.episodes])
         self._outcomes = tuple(outcomes)
-        self._size, self._sizes = picture_size, dict(sizes or {})
+        self._size, self._sizes = image_size, dict(sizes or {})
         self._crops = dict(crops or {})
         self._videos = VideoFrames()
         self._placed: set[str] = set()  # cameras whose episodes lie in their files as told
         self._stored = StoredImages(self._rows.files, cache)
-        if any(not self.features[key].is_video for key in self.picture_keys):
+        if any(not self.features[key].is_video for key in self.image_keys):
             self._stored.prepare()
         self._caches = self._open_caches(cache) if cache else {}
 
@@ -198,9 +198,9 @@ class LeRobotDatasetReader:
         return self.info.fps
 
     @property
-    def picture_keys(self) -> tuple[str, ...]:
+    def image_keys(self) -> tuple[str, ...]:
         """Camera features."""
-        return tuple(key for key, spec in self.features.items() if spec.is_picture)
+        return tuple(key for key, spec in self.features.items() if spec.is_image)
 
     def episode(self, index: int) -> Episode:
         """Return an episode by its place among those that are there; see `episode_numbered`."""
@@ -235,13 +235,13 @@ class LeRobotDatasetReader:
             index: Global frame index; negative counts from the end.
 
         Returns:
-            Feature key to array (vectors), scalar, or picture (uint8 RGB, shape (H, W, 3)), and
+            Feature key to array (vectors), scalar, or image (uint8 RGB, shape (H, W, 3)), and
             ``task``.
         """
         index = self._checked(index)
         item: Item = {key: values[index] for key, values in self._columns.items()}
-        for key in self.picture_keys:
-            item[key] = self.picture(key, index)
+        for key in self.image_keys:
+            item[key] = self.image(key, index)
         item["task"] = self._task(index)
         return item
 
@@ -262,7 +262,7 @@ class LeRobotDatasetReader:
 
         Returns:
             For the keys in `offsets`: array with a leading axis of len(offsets), and
-            ``<key>_is_pad`` bool of that length. Other numbers as in `reader[index]`; pictures
+            ``<key>_is_pad`` bool of that length. Other numbers as in `reader[index]`; images
             only where asked for by `offsets`. ``task`` text.
         """
         index = self._checked(index)
@@ -276,13 +276,13 @@ class LeRobotDatasetReader:
             if key in self._columns:
                 item[key] = self._columns[key][rows]
             else:
-                item[key] = np.stack([self.picture(key, int(row)) for row in rows])
+                item[key] = np.stack([self.image(key, int(row)) for row in rows])
             item[f"{key}_is_pad"] = wanted != rows
         item["task"] = self._task(index)
         return item
 
-    def picture_shape(self, key: str) -> tuple[int, int]:
-        """Return height and width in [px] of the pictures handed out."""
+    def image_shape(self, key: str) -> tuple[int, int]:
+        """Return height and width in [px] of the images handed out."""
         size = self._sizes.get(key, self._size)
         if size is not None:
             return size
@@ -292,15 +292,15 @@ class LeRobotDatasetReader:
         rows, columns = crop_slices(height, width, self._crops[key])
         return rows.stop - rows.start, columns.stop - columns.start
 
-    def picture(self, key: str, index: int) -> Rgb:
-        """Return one camera picture, from the cache if it is there.
+    def image(self, key: str, index: int) -> Rgb:
+        """Return one camera image, from the cache if it is there.
 
         Args:
             key: Camera feature.
             index: Global frame index.
 
         Returns:
-            RGB, uint8, shape (H, W, 3) of `picture_size`.
+            RGB, uint8, shape (H, W, 3) of `image_size`.
         """
         cache = self._caches.get(key)
         if cache is not None:
@@ -320,7 +320,7 @@ class LeRobotDatasetReader:
     def fill_cache(self, key: str) -> Iterator[int]:
         """Decode a whole camera in order, which is the quickest; yields the count done so far."""
         for index in range(len(self)):
-            self.picture(key, index)
+            self.image(key, index)
             yield index + 1
 
     def image_digest(self, key: str, rows: int) -> str:
@@ -377,8 +377,8 @@ class LeRobotDatasetReader:
         place = folder / f"{self.root.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         self._forget_other_images(place)
         return {
-            key: FrameCache(place, key, len(self), *self.picture_shape(key))
-            for key in self.picture_keys
+            key: FrameCache(place, key, len(self), *self.image_shape(key))
+            for key in self.image_keys
         }
 
     def _forget_other_images(self, cache: Path) -> None:
@@ -391,4 +391,4 @@ class LeRobotDatasetReader:
         if any(before.get(path, found) != found for path, found in now.items()):
             shutil.rmtree(cache)
         cache.mkdir(parents=True, exist_ok=True)
-        write_whole(told, json.dumps({**before, **now}))
+        write_atomically(told, json.dumps({**before, **now}))

@@ -47,7 +47,7 @@ class RecordedDataset:
 
     Args:
         root: Dataset folder.
-        picture_size: (height, width) in [px] of the images handed out; None: as stored.
+        image_size: (height, width) in [px] of the images handed out; None: as stored.
         sizes: The same for single cameras.
         crops: Box per camera that is cut out before.
         cache: Folder for decoded images; None decodes every time.
@@ -62,7 +62,7 @@ class RecordedDataset:
         self,
         root: Path,
         *,
-        picture_size: tuple[int, int] | None = None,
+        image_size: tuple[int, int] | None = None,
         sizes: Mapping[str, tuple[int, int]] | None = None,
         crops: Mapping[str, Crop] | None = None,
         cache: Path | None = None,
@@ -71,7 +71,7 @@ class RecordedDataset:
         self.name = str(root)
         self.reader = LeRobotDatasetReader(
             root,
-            picture_size=picture_size,
+            image_size=image_size,
             sizes=sizes,
             crops=crops,
             cache=cache,

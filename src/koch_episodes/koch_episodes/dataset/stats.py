@@ -8,7 +8,7 @@ count-weighted mean and pooled variance. The quantiles over episodes are those o
 (`exact_quantiles`, `level_quantiles`), not LeRobot's count-weighted mean of the episodes'
 quantiles: for a long episode at rest and a short one that moves, that mean is no quantile at all.
 
-Pictures are counted by value (256 levels), which is exact; LeRobot sums float32 numbers and is off
+Images are counted by value (256 levels), which is exact; LeRobot sums float32 numbers and is off
 by its rounding errors.
 
 Source: LeRobot 0.4 to 0.6, `lerobot/datasets/compute_stats.py`.
@@ -39,14 +39,14 @@ _SAMPLE_ABOVE_PX = 300
 
 
 def sampled_frames(length: int) -> list[int]:
-    """Return the frame indices whose pictures enter the statistics of an episode."""
+    """Return the frame indices whose images enter the statistics of an episode."""
     least = min(100, length)
     count = max(least, min(int(length**0.75), 10_000))
     return [int(i) for i in np.round(np.linspace(0, length - 1, count)).astype(int)]
 
 
 def pixel_stride(height: int, width: int) -> int:
-    """Return the pixel step in both directions for pictures of this size."""
+    """Return the pixel step in both directions for images of this size."""
     if max(height, width) < _SAMPLE_ABOVE_PX:
         return 1
     return int(max(height, width) / _SAMPLED_SIDE_PX)
@@ -132,25 +132,25 @@ def level_quantiles(levels: Array) -> Stats:
     }
 
 
-class PictureStats:
-    """Counts pixel values of an episode's sampled pictures; 6 KiB whatever the length."""
+class ImageStats:
+    """Counts pixel values of an episode's sampled images; 6 KiB whatever the length."""
 
     def __init__(self) -> None:
         self._counts = np.zeros((3, 256), dtype=np.int64)
-        self._pictures = 0
+        self._images = 0
 
     def add(self, image: npt.NDArray[np.uint8]) -> None:
-        """Count one sampled picture: RGB, uint8, shape (H, W, 3), full size."""
+        """Count one sampled image: RGB, uint8, shape (H, W, 3), full size."""
         step = pixel_stride(image.shape[0], image.shape[1])
         self.add_pixels(image[::step, ::step])
 
     def add_pixels(self, pixels: npt.NDArray[np.uint8]) -> None:
-        """Count the sampled pixels of one picture: RGB, uint8, shape (H, W, 3)."""
+        """Count the sampled pixels of one image: RGB, uint8, shape (H, W, 3)."""
         for channel in range(3):
             # In the type that bincount counts in: it would copy once more.
             values = pixels[..., channel].astype(np.intp).ravel()
             self._counts[channel] += np.bincount(values, minlength=256)
-        self._pictures += 1
+        self._images += 1
 
     def result(self) -> Stats:
         """Return the statistics: each (3, 1, 1) in 0..1, ``count`` of images, and LEVELS."""
@@ -165,7 +165,7 @@ class PictureStats:
             columns["mean"].append(mean)
             columns["std"].append(float(np.sqrt((counts * (levels - mean) ** 2).sum() / total)))
         stats = {name: np.array(v).reshape(3, 1, 1) / 255.0 for name, v in columns.items()}
-        stats["count"] = np.array([self._pictures], dtype=np.int64)
+        stats["count"] = np.array([self._images], dtype=np.int64)
         return {**stats, **level_quantiles(self._counts), LEVELS: self._counts}
 
 
@@ -221,6 +221,6 @@ def expected_shape(spec: FeatureSpec, stat: str) -> tuple[int, ...]:
     """Return the shape LeRobot expects of one statistic of a feature."""
     if stat == "count":
         return (1,)
-    if spec.is_picture:
+    if spec.is_image:
         return (spec.shape[-1], 1, 1)
     return spec.shape

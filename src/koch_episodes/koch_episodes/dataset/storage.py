@@ -16,11 +16,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from koch_core.files import write_whole
+from koch_core.files import write_atomically
 from koch_episodes.dataset import layout
+from koch_episodes.dataset.append import AppendState
 from koch_episodes.dataset.layout import MB, DatasetInfo, Version, next_file
-from koch_episodes.dataset.part import EpisodePart
-from koch_episodes.dataset.start import Start
+from koch_episodes.dataset.staged import StagedEpisode
 from koch_episodes.dataset.stats import QUANTILES, Stats, stats_to_json
 from koch_episodes.dataset.tables import (
     LOCAL,
@@ -52,14 +52,14 @@ class NewEpisode:
     index: int
     first_index: int
     columns: Columns
-    part: EpisodePart
+    part: StagedEpisode
     stats: Mapping[str, Stats]
 
 
 class Storage(Protocol):
     """Puts episodes into files below a folder."""
 
-    def __init__(self, root: Path, start: Start) -> None: ...
+    def __init__(self, root: Path, start: AppendState) -> None: ...
 
     def add(self, new: NewEpisode) -> None:
         """Store one episode."""
@@ -120,7 +120,7 @@ class _SharedVideo:
 class V30Storage:
     """Several episodes per file; one row group per episode."""
 
-    def __init__(self, root: Path, start: Start) -> None:
+    def __init__(self, root: Path, start: AppendState) -> None:
         self._root = root
         self._data_place = start.data
         self._episodes_place = start.episodes
@@ -212,7 +212,7 @@ class V30Storage:
 class V21Storage:
     """One table and one mp4 per camera and episode."""
 
-    def __init__(self, root: Path, start: Start) -> None:
+    def __init__(self, root: Path, start: AppendState) -> None:
         self._root = root
         self._episodes: list[dict[str, Any]] = []
         self._stats: list[dict[str, Any]] = []
@@ -244,4 +244,4 @@ class V21Storage:
         path = self._root / name
         old = path.read_text(encoding="utf-8") if keep and path.exists() else ""
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-        write_whole(path, old + "".join(lines))
+        write_atomically(path, old + "".join(lines))

@@ -42,7 +42,7 @@ def column_type(key: str, spec: FeatureSpec) -> pa.DataType:
 def frame_schema(features: Mapping[str, FeatureSpec]) -> pa.Schema:
     """Return the schema of the frame table: every feature that is not a video, in order."""
     return pa.schema(
-        [(key, column_type(key, spec)) for key, spec in features.items() if not spec.is_picture]
+        [(key, column_type(key, spec)) for key, spec in features.items() if not spec.is_image]
     )
 
 

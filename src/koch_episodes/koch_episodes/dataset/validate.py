@@ -55,7 +55,7 @@ class Severity(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class Violation:
     """One broken rule.
 
     Attributes:
@@ -86,7 +86,7 @@ class Report:
     """All findings about one dataset."""
 
     root: Path
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Violation] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -95,15 +95,15 @@ class Report:
 
     def error(self, where: object, text: str) -> None:
         """Add an error."""
-        self.findings.append(Finding(Severity.ERROR, str(where), text))
+        self.findings.append(Violation(Severity.ERROR, str(where), text))
 
     def warning(self, where: object, text: str) -> None:
         """Add a warning."""
-        self.findings.append(Finding(Severity.WARNING, str(where), text))
+        self.findings.append(Violation(Severity.WARNING, str(where), text))
 
     def fold(self) -> None:
         """Leave the first finding of each kind, with the count of the others."""
-        found: dict[tuple[Severity, str], Finding] = {}
+        found: dict[tuple[Severity, str], Violation] = {}
         for finding in self.findings:
             first = found.setdefault(finding.kind, finding)
             if first is not finding:
@@ -194,13 +194,13 @@ def _check_info(report: Report, info: DatasetInfo) -> None:
             add = report.error if name == "total_tasks" else report.warning
             add(layout.INFO, f"no {name}")
     for key, spec in info.features.items():
-        if not spec.is_picture and (twice := named_twice(spec.names or ())):
+        if not spec.is_image and (twice := named_twice(spec.names or ())):
             report.warning(layout.INFO, f"feature {key!r} names {twice!r} twice")
         if "/" in key:
             report.error(layout.INFO, f"feature name {key!r} contains '/'")
         if not spec.shape:
             report.error(layout.INFO, f"feature {key!r} has shape []; scalars are [1]")
-        if spec.is_picture and (len(spec.shape) != 3 or spec.names is None):
+        if spec.is_image and (len(spec.shape) != 3 or spec.names is None):
             report.warning(
                 layout.INFO,
                 f"camera {key!r}: shape {list(spec.shape)}, names "
@@ -341,7 +341,7 @@ def _check_stats(
                 continue
             got, wanted = stats[key][name].shape, expected_shape(spec, name)
             # Of features with several axes LeRobot keeps the last one.
-            fits = got in (wanted, wanted[-1:]) if not spec.is_picture else got == wanted
+            fits = got in (wanted, wanted[-1:]) if not spec.is_image else got == wanted
             sound &= fits
             if not fits:
                 report.error(
@@ -354,7 +354,7 @@ def _check_stats(
         check_stat_values(report, where, key, stats[key], columns.get(key))
         low, high = stats[key].get("min"), stats[key].get("max")
         if (
-            spec.is_picture
+            spec.is_image
             and high is not None
             and low is not None
             and (high.max() > 1.0 + 1e-6 or low.min() < -1e-6)

@@ -53,7 +53,7 @@ def _check_file(
     if (facts.height, facts.width) != tuple(spec.shape[:2]):
         report.error(
             where,
-            f"pictures of {facts.height}x{facts.width}, info.json says "
+            f"images of {facts.height}x{facts.width}, info.json says "
             f"{'x'.join(map(str, spec.shape[:2]))} (height x width)",
         )
     if not facts.frames:
@@ -106,7 +106,7 @@ def _check_episodes(
             report.error(
                 where,
                 f"episode {episode.index} begins at {episode.videos[key].from_s:.4f} s, the one "
-                f"before ends at {begin / info.fps:.4f} s; it would show another's pictures",
+                f"before ends at {begin / info.fps:.4f} s; it would show another's images",
             )
         begin += episode.length
     for episode in shown:

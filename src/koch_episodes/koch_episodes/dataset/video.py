@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Encoding of camera pictures to mp4: H.264, AV1, or the camera's own MJPEG packets.
+"""Encoding of camera images to mp4: H.264, AV1, or the camera's own MJPEG packets.
 
 A JPEG is decoded to its own YUV planes and goes to the encoder as yuv420p; there is no RGB on the
 way. JPEG uses the full range 0..255, video the limited range 16..235: the planes are scaled and
@@ -29,7 +29,7 @@ from koch_episodes.errors import VideoError
 
 # mp4 ticks per frame; 512 gives the 1/15360 s of LeRobot's own files at 30 frames/s.
 TICKS_PER_FRAME = 512
-_NO_PICTURE_TYPE = 0
+_NO_IMAGE_TYPE = 0
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class VideoWriter:
         path: File to create.
         settings: Codec and its parameters.
         fps: Frames per second.
-        height: Picture height in [px].
-        width: Picture width in [px].
+        height: Image height in [px].
+        width: Image width in [px].
 
     Raises:
         VideoError: The encoder cannot be opened (odd sizes do not fit yuv420p).
@@ -132,7 +132,7 @@ class VideoWriter:
         settings = self.settings
         options = {"crf": str(settings.crf), "preset": settings.preset}
         if settings.codec is Codec.AV1:
-            # Looking ahead changes nothing at constant quality, but holds 20 MB of pictures.
+            # Looking ahead changes nothing at constant quality, but holds 20 MB of images.
             options["svtav1-params"] = f"lp={max(1, settings.threads)}:lookahead=0"
         else:
             # The table holds one row per frame: no B-frames, so that the first pts is 0.
@@ -153,7 +153,7 @@ class VideoWriter:
                 give_back_priority()
 
     def write_rgb(self, image: npt.NDArray[np.uint8]) -> None:
-        """Encode one RGB picture: uint8, shape (H, W, 3)."""
+        """Encode one RGB image: uint8, shape (H, W, 3)."""
         self.write(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24"))
 
     def write_packet(self, data: bytes, repeat: int = 1) -> None:
@@ -183,7 +183,7 @@ class VideoWriter:
             threads=1,
         )
         # A decoded JPEG says "I"; the encoder would obey and make every frame a key frame.
-        planes.pict_type = _NO_PICTURE_TYPE
+        planes.pict_type = _NO_IMAGE_TYPE
         return planes
 
     def _mux(self, packets: Iterable[Any]) -> None:

@@ -91,10 +91,10 @@ def probe(path: Path) -> VideoFacts:
 
 
 def _indexed(path: Path, container: Any, stream: Any) -> list[tuple[int, bool]]:
-    """Take times and key frames from the container's index, without reading the pictures.
+    """Take times and key frames from the container's index, without reading the images.
 
     The index holds decoding times. Where the first packets show that these are not presentation
-    times (B-frames), or the file ends before its last picture, nothing is returned.
+    times (B-frames), or the file ends before its last image, nothing is returned.
     """
     entries = list(stream.index_entries)
     if len(entries) < 2 or entries[-1].pos + entries[-1].size > path.stat().st_size:

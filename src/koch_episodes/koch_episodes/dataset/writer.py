@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from koch_core.files import write_whole
+from koch_core.files import write_atomically
 from koch_episodes.dataset import layout
+from koch_episodes.dataset.append import AppendState, append_state
 from koch_episodes.dataset.layout import DEFAULT_FEATURES, DatasetInfo, FeatureSpec, Version
 from koch_episodes.dataset.load import load_columns
-from koch_episodes.dataset.part import EpisodePart
-from koch_episodes.dataset.start import Start, start_of
+from koch_episodes.dataset.staged import StagedEpisode
 from koch_episodes.dataset.stats import (
     LEVELS,
-    PictureStats,
+    ImageStats,
     Stats,
     aggregate,
     column_stats,
@@ -38,7 +38,7 @@ from koch_episodes.dataset.video import VideoSettings, VideoWriter, video_info
 from koch_episodes.dataset.video_files import probe
 from koch_episodes.errors import DatasetWriteError, OutputExistsError
 
-Pictures = Iterable[npt.NDArray[np.uint8]]
+Images = Iterable[npt.NDArray[np.uint8]]
 
 
 class DatasetWriter:
@@ -50,7 +50,7 @@ class DatasetWriter:
         fps: Frames per second, a whole number.
         robot_type: For info.json.
         version: Layout.
-        video: Encoder settings for pictures given to `add_episode`.
+        video: Encoder settings for images given to `add_episode`.
         append: Continue the dataset at `root`: its files are linked, not rewritten.
 
     Raises:
@@ -78,7 +78,7 @@ class DatasetWriter:
         user = {key: spec for key, spec in features.items() if key not in DEFAULT_FEATURES}
         self.info = DatasetInfo(version, fps, {**user, **DEFAULT_FEATURES}, robot_type)
         codec = video.codec if video else None
-        self._start = start_of(root, self.info, codec) if append else Start(self.info)
+        self._start = append_state(root, self.info, codec) if append else AppendState(self.info)
         self.info = self._start.info
         self._stage = root.with_name(f".{root.name}.writing")
         self._parts = root.with_name(f".{root.name}.writing-parts")
@@ -95,14 +95,14 @@ class DatasetWriter:
         self._frames = self.info.total_frames
         self._episodes = self.info.total_episodes
 
-    def add_part(self, part: EpisodePart) -> None:
+    def add_part(self, part: StagedEpisode) -> None:
         """Append a finished episode; its files are linked or copied, never changed."""
         if part.length < 1:
             raise DatasetWriteError(f"episode {self._episodes}", "no frames", "at least one")
         if part.task not in self._tasks:
             self._tasks.append(part.task)
         columns = {**part.columns, **self._index_columns(part)}
-        wanted = [key for key, spec in self.info.features.items() if not spec.is_picture]
+        wanted = [key for key, spec in self.info.features.items() if not spec.is_image]
         missing = [key for key in wanted if key not in columns]
         if missing or set(part.videos) != set(self.info.video_keys):
             raise DatasetWriteError(
@@ -125,7 +125,7 @@ class DatasetWriter:
         self._frames += part.length
         self._episodes += 1
 
-    def _index_columns(self, part: EpisodePart) -> dict[str, npt.NDArray[Any]]:
+    def _index_columns(self, part: StagedEpisode) -> dict[str, npt.NDArray[Any]]:
         count = part.length
         steps = np.arange(count, dtype=np.int64)
         return {
@@ -136,7 +136,7 @@ class DatasetWriter:
             "task_index": np.full(count, self._tasks.index(part.task), dtype=np.int64),
         }
 
-    def _note_video_info(self, part: EpisodePart) -> None:
+    def _note_video_info(self, part: StagedEpisode) -> None:
         features = {
             key: replace(spec, info=part.video_info.get(key)) if spec.is_video else spec
             for key, spec in self.info.features.items()
@@ -146,7 +146,7 @@ class DatasetWriter:
     def add_episode(
         self,
         columns: Mapping[str, npt.NDArray[Any]],
-        pictures: Mapping[str, Pictures],
+        images: Mapping[str, Images],
         task: str,
         outcome: str = "",
     ) -> None:
@@ -154,7 +154,7 @@ class DatasetWriter:
 
         Args:
             columns: Numeric feature key to values, shape (T,) or (T, N).
-            pictures: Camera key to T RGB pictures, uint8, shape (H, W, 3).
+            images: Camera key to T RGB images, uint8, shape (H, W, 3).
             task: Task text.
             outcome: ``success``, ``failure``, a word of the user's, or empty.
 
@@ -171,23 +171,23 @@ class DatasetWriter:
         }
         videos: dict[str, Path] = {}
         facts: dict[str, dict[str, Any]] = {}
-        for key, frames in pictures.items():
+        for key, frames in images.items():
             videos[key] = folder / f"{key}.mp4"
             stats[key] = self._encode(key, frames, length, videos[key])
             found = probe(videos[key])
             facts[key] = video_info(vars(found), self._video, self.info.fps)
-        self.add_part(EpisodePart(task, columns, stats, videos, facts, length, outcome))
+        self.add_part(StagedEpisode(task, columns, stats, videos, facts, length, outcome))
 
-    def _encode(self, key: str, frames: Pictures, length: int, path: Path) -> Stats:
+    def _encode(self, key: str, frames: Images, length: int, path: Path) -> Stats:
         height, width = self.info.features[key].shape[:2]
-        sampled, counted = set(sampled_frames(length)), PictureStats()
+        sampled, counted = set(sampled_frames(length)), ImageStats()
         with VideoWriter(path, self._video, self.info.fps, height, width) as video:
             for index, image in enumerate(frames):
                 video.write_rgb(image)
                 if index in sampled:
                     counted.add(image)
         if video.frames != length:
-            raise DatasetWriteError(f"camera {key}", f"{video.frames} pictures", f"{length}")
+            raise DatasetWriteError(f"camera {key}", f"{video.frames} images", f"{length}")
         return counted.result()
 
     def finalize(self, extra: Mapping[str, Any] | None = None) -> DatasetInfo:
@@ -236,7 +236,7 @@ class DatasetWriter:
         write_json(self._stage / layout.STATS, stats_to_json(merged))
         if levels:
             text = json.dumps({key: counts.tolist() for key, counts in levels.items()})
-            write_whole(self._stage / layout.KOCH_LEVELS, text)
+            write_atomically(self._stage / layout.KOCH_LEVELS, text)
         else:
             (self._stage / layout.KOCH_LEVELS).unlink(missing_ok=True)
 
@@ -297,4 +297,4 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON; a linked original stays as it is."""
     text = json.dumps(content, indent=4, ensure_ascii=False)
     # Names of files may be no UTF-8; such bytes become JSON's own escapes.
-    write_whole(path, text.encode("utf-8", "backslashreplace").decode())
+    write_atomically(path, text.encode("utf-8", "backslashreplace").decode())

@@ -3,17 +3,17 @@
 """Recording episodes: session, quality, storage; the node and the terminal client."""
 
 from koch_episodes.recorder.quality import Health, Light, StreamMonitor
-from koch_episodes.recorder.session import Phase, Session, SessionSettings
-from koch_episodes.recorder.shelf import Reply
+from koch_episodes.recorder.saved import StoreResult
+from koch_episodes.recorder.session import RecorderPhase, RecorderSession, SessionSettings
 from koch_episodes.recorder.store import EpisodeStore
 
 __all__ = [
     "EpisodeStore",
     "Health",
     "Light",
-    "Phase",
-    "Reply",
-    "Session",
+    "RecorderPhase",
+    "RecorderSession",
     "SessionSettings",
+    "StoreResult",
     "StreamMonitor",
 ]

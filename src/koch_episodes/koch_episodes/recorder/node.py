@@ -24,16 +24,16 @@ from rclpy.task import Future
 
 from koch_episodes.bag.definitions import Definitions
 from koch_episodes.bag.qos import OfferedQos
+from koch_episodes.recorder.bag_thread import BagWriterThread, TopicSource
 from koch_episodes.recorder.disk import DiskWatch
-from koch_episodes.recorder.intake import Intake, Source
 from koch_episodes.recorder.nodes.parameters import RecorderParameters
-from koch_episodes.recorder.nodes.status import StatusPublisher
+from koch_episodes.recorder.nodes.status import RecorderStatusPublisher
 from koch_episodes.recorder.nodes.subscriptions import Subscriptions
 from koch_episodes.recorder.provenance import Provenance
-from koch_episodes.recorder.session import Session, SessionSettings
-from koch_episodes.recorder.shelf import EventKind, Reply
+from koch_episodes.recorder.saved import EventKind, StoreResult
+from koch_episodes.recorder.session import RecorderSession, SessionSettings
 from koch_episodes.recorder.store import EpisodeStore
-from koch_episodes.recorder.wanted import wanted_topics
+from koch_episodes.recorder.topics import topics_to_record
 from koch_rig.load import load_rig
 from koch_ros.node import run_node
 from koch_ros.parameters import declare, live_parameters
@@ -68,11 +68,11 @@ class RecorderNode(Node):
         self.store = EpisodeStore(Path(root).expanduser().resolve())
         self._report_repairs()
         definitions = Definitions()
-        self.intake = Intake(self._clock_offset_ns)
+        self.intake = BagWriterThread(self._clock_offset_ns)
         self._events = self.create_publisher(EpisodeEvent, "episodes/events", EVENTS_LATCHED)
         self._own_events: list[bytes] = []
         self._event_source = self._make_event_source(definitions)
-        self.session = Session(
+        self.session = RecorderSession(
             self.store,
             self.intake,
             Provenance(rig),
@@ -88,8 +88,8 @@ class RecorderNode(Node):
             self._now_s,
             self._emit,
         )
-        self._status = StatusPublisher(self, self.session, self.intake)
-        wanted = wanted_topics(rig, parameters.extra_topics)
+        self._status = RecorderStatusPublisher(self, self.session, self.intake)
+        wanted = topics_to_record(rig, parameters.extra_topics)
         self._recorded = Subscriptions(self, self.intake, definitions, wanted)
         self._create_services()
         self._ticks = 0
@@ -121,10 +121,12 @@ class RecorderNode(Node):
             else:
                 self.get_logger().error(f"left behind by a crash: {result.detail}")
 
-    def _make_event_source(self, definitions: Definitions) -> Source:
+    def _make_event_source(self, definitions: Definitions) -> TopicSource:
         name = self.resolve_topic_name("episodes/events")
         topic, type_hash = definitions.topic(name, _EVENT_TYPE)
-        source = Source(topic, type_hash, (OfferedQos(latched=True, depth=EVENTS_LATCHED.depth),))
+        source = TopicSource(
+            topic, type_hash, (OfferedQos(latched=True, depth=EVENTS_LATCHED.depth),)
+        )
         self.intake.add_source(source)
         record = self.intake.callback(source)
 
@@ -182,11 +184,11 @@ class RecorderNode(Node):
         words = " ".join(word for word in (outcome, detail) if word)
         self.get_logger().info(f"episode {index}: {kind.name.lower()} {words}".rstrip())
 
-    async def _ask(self, request: Callable[[Callable[[Reply], None]], None]) -> Reply:
-        answer: Future[Reply] = Future(executor=self.executor)
+    async def _ask(self, request: Callable[[Callable[[StoreResult], None]], None]) -> StoreResult:
+        answer: Future[StoreResult] = Future(executor=self.executor)
         request(answer.set_result)
         self._status.publish()
-        reply: Reply = await answer
+        reply: StoreResult = await answer
         self._status.publish()
         if not reply.success:
             self.get_logger().warning(reply.message)
@@ -232,7 +234,7 @@ class RecorderNode(Node):
         return SetParametersResult(successful=True)
 
 
-def _fill(response: Any, reply: Reply) -> Any:
+def _fill(response: Any, reply: StoreResult) -> Any:
     response.success, response.message, response.path = reply.success, reply.message, reply.path
     return response
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from koch_episodes.recorder.session import Phase
+from koch_episodes.recorder.session import RecorderPhase
 
 
 class Key(enum.Enum):
@@ -25,7 +25,7 @@ class Key(enum.Enum):
     UNDO = "undo"
 
 
-class Verb(enum.Enum):
+class RecordCommand(enum.Enum):
     """Requests to the recorder."""
 
     START = "start"
@@ -36,7 +36,7 @@ class Verb(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Step:
+class RecordStep:
     """A request.
 
     Attributes:
@@ -44,7 +44,7 @@ class Step:
         outcome: success, failure or empty; of STOP and LABEL.
     """
 
-    verb: Verb
+    verb: RecordCommand
     outcome: str = ""
 
 
@@ -77,9 +77,9 @@ class Presses:
     """
 
     def __init__(self) -> None:
-        self._last: tuple[Key, Phase, float] | None = None
+        self._last: tuple[Key, RecorderPhase, float] | None = None
 
-    def meant(self, keys: list[Key], phase: Phase, now_s: float) -> list[Key]:
+    def meant(self, keys: list[Key], phase: RecorderPhase, now_s: float) -> list[Key]:
         """Return the keys without repeats of one that was pressed for an earlier phase.
 
         Args:
@@ -137,7 +137,7 @@ class RecordPlan:
         elif self._failures >= self.settings.tries:
             self.failed = self.done = True
 
-    def next(self, phase: Phase, saved: int, keys: list[Key]) -> Step | None:
+    def next(self, phase: RecorderPhase, saved: int, keys: list[Key]) -> RecordStep | None:
         """Return the next request, or None. Not to be called while one is under way.
 
         Args:
@@ -146,25 +146,25 @@ class RecordPlan:
             keys: Pressed since the last call.
         """
         step = self._decide(phase, saved, keys)
-        self._starting = step is not None and step.verb is Verb.START
+        self._starting = step is not None and step.verb is RecordCommand.START
         return step
 
-    def _decide(self, phase: Phase, saved: int, keys: list[Key]) -> Step | None:
+    def _decide(self, phase: RecorderPhase, saved: int, keys: list[Key]) -> RecordStep | None:
         cancel, self._cancel = self._cancel, False
-        if phase is Phase.RECORDING:
+        if phase is RecorderPhase.RECORDING:
             # Cancelled while it waited, but the start was quicker.
-            return Step(Verb.DISCARD) if cancel else self._recording(keys)
-        if phase is Phase.WAITING:
+            return RecordStep(RecordCommand.DISCARD) if cancel else self._recording(keys)
+        if phase is RecorderPhase.WAITING:
             if Key.QUIT in keys:
                 self._quit = True
-                return Step(Verb.STOP)
+                return RecordStep(RecordCommand.STOP)
             return None
-        if phase is Phase.SAVING:
+        if phase is RecorderPhase.SAVING:
             self._quit = self._quit or Key.QUIT in keys
             return None
         return self._between(phase, saved, keys)
 
-    def meanwhile(self, phase: Phase, keys: list[Key]) -> Step | None:
+    def meanwhile(self, phase: RecorderPhase, keys: list[Key]) -> RecordStep | None:
         """Return a request that may overtake the one under way, or None.
 
         Whoever presses a key now has not seen what the request brings, so that keys are not kept
@@ -174,42 +174,42 @@ class RecordPlan:
         if Key.QUIT in keys:
             self._quit = True
             self._cancel = self._starting
-        if not self._cancel or phase is not Phase.WAITING:
+        if not self._cancel or phase is not RecorderPhase.WAITING:
             return None
         self._cancel = False
-        return Step(Verb.STOP)
+        return RecordStep(RecordCommand.STOP)
 
-    def _recording(self, keys: list[Key]) -> Step | None:
+    def _recording(self, keys: list[Key]) -> RecordStep | None:
         self._failures = 0
         self._held = self.settings.wait
         self._skip_pause = False
         for key in keys:
             if key is Key.AGAIN:
-                return Step(Verb.DISCARD)
+                return RecordStep(RecordCommand.DISCARD)
             if key is Key.QUIT:
                 self._quit = True
-                return Step(Verb.STOP)
+                return RecordStep(RecordCommand.STOP)
             if key is not Key.UNDO:
-                return Step(Verb.STOP, "" if key is Key.NEXT else key.value)
+                return RecordStep(RecordCommand.STOP, "" if key is Key.NEXT else key.value)
         return None
 
-    def _between(self, phase: Phase, saved: int, keys: list[Key]) -> Step | None:
+    def _between(self, phase: RecorderPhase, saved: int, keys: list[Key]) -> RecordStep | None:
         for key in keys:
             if key is Key.QUIT:
                 self._quit = True
             elif key is Key.NEXT:
                 self._held, self._skip_pause = False, True
             elif key is Key.AGAIN and self.recorded(saved):
-                return Step(Verb.DISCARD)
+                return RecordStep(RecordCommand.DISCARD)
             elif key is Key.UNDO:
-                return Step(Verb.UNDO)
+                return RecordStep(RecordCommand.UNDO)
             elif key in (Key.SUCCESS, Key.FAILURE):
-                return Step(Verb.LABEL, key.value)
+                return RecordStep(RecordCommand.LABEL, key.value)
         complete = 0 < self.settings.episodes <= self.recorded(saved)
         if self._quit or complete or self.failed:
             self.done = True
             return None
-        if self._held or (phase is Phase.RESETTING and not self._skip_pause):
+        if self._held or (phase is RecorderPhase.RESETTING and not self._skip_pause):
             return None
         self._skip_pause = False
-        return Step(Verb.START)
+        return RecordStep(RecordCommand.START)

@@ -9,7 +9,7 @@ from collections import deque
 from typing import Any
 
 from koch_core.terminal import (
-    Part,
+    LinePart,
     clip,
     columns,
     fit,
@@ -17,17 +17,17 @@ from koch_core.terminal import (
     rows,
 )
 from koch_episodes.recorder.quality import Light
-from koch_episodes.recorder.session import Phase
+from koch_episodes.recorder.session import RecorderPhase
 
 CLEAR, HOME, CLEAN_LINE, CLEAN_BELOW = "\033[2J", "\033[H", "\033[K", "\033[J"
 HIDE_CURSOR, SHOW_CURSOR = "\033[?25l", "\033[?25h"
 OTHER_SCREEN, FIRST_SCREEN = "\033[?1049h", "\033[?1049l"
 _INVERSE = {
-    Phase.IDLE: "\033[7m",
-    Phase.WAITING: "\033[30;43m",
-    Phase.RECORDING: "\033[97;41;1m",
-    Phase.SAVING: "\033[30;46m",
-    Phase.RESETTING: "\033[30;44m",
+    RecorderPhase.IDLE: "\033[7m",
+    RecorderPhase.WAITING: "\033[30;43m",
+    RecorderPhase.RECORDING: "\033[97;41;1m",
+    RecorderPhase.SAVING: "\033[30;46m",
+    RecorderPhase.RESETTING: "\033[30;44m",
 }
 _COLOUR = {Light.GREEN: "\033[32m", Light.AMBER: "\033[33m", Light.RED: "\033[31m"}
 _PLAIN = "\033[0m"
@@ -113,9 +113,9 @@ class Screen:
         self, status: Any, recorded: int, *, waits: bool, width: int
     ) -> dict[str, list[str]]:
         """The parts of the view from top to bottom."""
-        phase, light = Phase(status.phase), Light(status.light)
+        phase, light = RecorderPhase(status.phase), Light(status.light)
         goal = f"/{self._goal}" if self._goal else ""
-        word = "PRESS n TO RECORD" if waits and phase is Phase.IDLE else phase.name
+        word = "PRESS n TO RECORD" if waits and phase is RecorderPhase.IDLE else phase.name
         title = f" {word}   episode {status.episode_index}   {recorded}{goal} saved"
         lamp = self._paint(f"● {light.name}", _COLOUR[light])
         minutes = status.disk_minutes_left
@@ -139,12 +139,12 @@ class Screen:
         lamp = self._paint("●", _COLOUR[Light(item.light)])
         wanted = f"/{item.expected_hz:.0f}" if item.expected_hz else ""
         parts = [
-            Part(f"  {lamp} {item.name:<28}", 0, f"  {lamp} {item.name}"),
-            Part(f"{item.rate_hz:6.1f}{wanted:<4} Hz"),
-            Part(f"{item.max_gap_s * 1e3:5.0f} ms gap", 2),
+            LinePart(f"  {lamp} {item.name:<28}", 0, f"  {lamp} {item.name}"),
+            LinePart(f"{item.rate_hz:6.1f}{wanted:<4} Hz"),
+            LinePart(f"{item.max_gap_s * 1e3:5.0f} ms gap", 2),
         ]
         if item.lost:
-            parts.append(Part(f"lost {item.lost}", 1))
+            parts.append(LinePart(f"lost {item.lost}", 1))
         return fit(parts, width, " ")
 
     def draw(self, status: Any, recorded: int, *, waits: bool) -> str:

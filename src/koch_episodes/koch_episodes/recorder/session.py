@@ -16,15 +16,20 @@ from typing import Protocol
 
 from koch_core.errors import KochError
 from koch_episodes.bag.writer import BagWriter
+from koch_episodes.recorder.bag_thread import Summary
 from koch_episodes.recorder.disk import DiskWatch
-from koch_episodes.recorder.intake import Summary
 from koch_episodes.recorder.provenance import Provenance
 from koch_episodes.recorder.quality import Health, Light, StreamReport, verdict
-from koch_episodes.recorder.shelf import Emit, EventKind, Reply, Shelf
+from koch_episodes.recorder.saved import (
+    Emit,
+    EventKind,
+    SavedEpisodes,
+    StoreResult,
+)
 from koch_episodes.recorder.store import EpisodeStore
 
 
-class Phase(enum.IntEnum):
+class RecorderPhase(enum.IntEnum):
     """What the recorder is doing; numbers of koch_interfaces/EpisodeStatus."""
 
     IDLE = 0
@@ -49,7 +54,7 @@ class SessionSettings:
     discard_red: bool = False
 
 
-Done = Callable[[Reply], None]
+Done = Callable[[StoreResult], None]
 
 
 class Recorder(Protocol):
@@ -92,7 +97,7 @@ class _Episode:
     verdict: str = ""
 
 
-class Session:
+class RecorderSession:
     """State of recording. One thread.
 
     Args:
@@ -122,8 +127,8 @@ class Session:
         self.disk = disk
         self._clock = clock
         self._emit = emit
-        self.phase = Phase.IDLE
-        self.shelf = Shelf(store, provenance.read, emit)
+        self.phase = RecorderPhase.IDLE
+        self.shelf = SavedEpisodes(store, provenance.read, emit)
         self._phase_s = clock()
         self._episode: _Episode | None = None
         self._deadline_s = 0.0
@@ -150,18 +155,22 @@ class Session:
     @property
     def remaining_s(self) -> float:
         """Time until the phase ends by itself, [s]; -1 when it does not."""
-        if self.phase is Phase.WAITING:
+        if self.phase is RecorderPhase.WAITING:
             return max(0.0, self._deadline_s - self._clock())
-        if self.phase is Phase.RECORDING and self._episode and self._episode.duration_s > 0.0:
+        if (
+            self.phase is RecorderPhase.RECORDING
+            and self._episode
+            and self._episode.duration_s > 0.0
+        ):
             return max(0.0, self._episode.duration_s - self.elapsed_s)
-        if self.phase is Phase.RESETTING:
+        if self.phase is RecorderPhase.RESETTING:
             return max(0.0, self.settings.reset_time_s - self.elapsed_s)
         return -1.0
 
     @property
     def path(self) -> str:
         """Folder of the current or last episode."""
-        if self._episode and self.phase in (Phase.RECORDING, Phase.SAVING):
+        if self._episode and self.phase in (RecorderPhase.RECORDING, RecorderPhase.SAVING):
             return str(self._episode.folder)
         return self.shelf.last_path
 
@@ -169,11 +178,15 @@ class Session:
 
     def start(self, task: str, duration_s: float, timeout_s: float, done: Done) -> None:
         """Begin an episode as soon as every stream is alive; `done` gets the answer."""
-        if self.phase not in (Phase.IDLE, Phase.RESETTING):
-            done(Reply(False, f"episode {self.index} is {self.phase.name.lower()}; stop it first"))
+        if self.phase not in (RecorderPhase.IDLE, RecorderPhase.RESETTING):
+            done(
+                StoreResult(
+                    False, f"episode {self.index} is {self.phase.name.lower()}; stop it first"
+                )
+            )
             return
         if problem := self.disk.problem():
-            done(Reply(False, problem))
+            done(StoreResult(False, problem))
             return
         task = task or self._provenance.default_task
         index = self._store.next_index
@@ -181,39 +194,39 @@ class Session:
         self._starter = done
         timeout = timeout_s if timeout_s > 0.0 else self.settings.start_timeout_s
         self._deadline_s = self._clock() + timeout
-        self._enter(Phase.WAITING)
+        self._enter(RecorderPhase.WAITING)
         self.tick()
 
     def stop(self, outcome: str, keep: bool, done: Done) -> None:
         """End the running episode; when none runs, label or discard the last one."""
         episode = self._episode
-        if self.phase is Phase.RECORDING and episode:
+        if self.phase is RecorderPhase.RECORDING and episode:
             episode.outcome, episode.keep = outcome, keep
             episode.reason = "" if keep else "stopped with keep=false"
             self._close(done)
-        elif self.phase is Phase.WAITING:
+        elif self.phase is RecorderPhase.WAITING:
             self._cancel("stopped before it began")
-            done(Reply(True, "the start was cancelled; nothing was recorded"))
-        elif self.phase is Phase.SAVING and episode:
+            done(StoreResult(True, "the start was cancelled; nothing was recorded"))
+        elif self.phase is RecorderPhase.SAVING and episode:
             episode.asked.append(done)
         elif not keep:
             self.discard("stopped with keep=false", done)
         elif outcome:
             done(self.shelf.label(outcome))
         else:
-            done(Reply(False, "no episode is running"))
+            done(StoreResult(False, "no episode is running"))
 
     def discard(self, reason: str, done: Done) -> None:
         """Throw the running episode away, or the last saved one."""
         episode = self._episode
         reason = reason or "discarded by hand"
-        if self.phase is Phase.RECORDING and episode:
+        if self.phase is RecorderPhase.RECORDING and episode:
             episode.keep, episode.reason = False, reason
             self._close(done)
-        elif self.phase is Phase.WAITING:
+        elif self.phase is RecorderPhase.WAITING:
             self._cancel("discarded before it began")
-            done(Reply(True, "the start was cancelled; nothing was recorded"))
-        elif self.phase is Phase.SAVING and episode:
+            done(StoreResult(True, "the start was cancelled; nothing was recorded"))
+        elif self.phase is RecorderPhase.SAVING and episode:
             episode.keep, episode.reason = False, reason
             episode.asked.append(done)
         else:
@@ -225,9 +238,9 @@ class Session:
 
     def finish(self) -> Future[Summary] | None:
         """End what is running because the recorder ends; the episode so far is kept."""
-        if self.phase is Phase.WAITING:
+        if self.phase is RecorderPhase.WAITING:
             self._cancel("the recorder ends")
-        if self.phase is Phase.RECORDING and self._episode:
+        if self.phase is RecorderPhase.RECORDING and self._episode:
             self._episode.notes.append("the recorder was shut down")
             self._close(None)
         return self._closing
@@ -236,16 +249,18 @@ class Session:
 
     def tick(self) -> None:
         """Move on."""
-        if self.phase is Phase.WAITING:
+        if self.phase is RecorderPhase.WAITING:
             self._wait()
-        elif self.phase is Phase.RECORDING:
+        elif self.phase is RecorderPhase.RECORDING:
             self._watch()
-        elif self.phase is Phase.SAVING:
+        elif self.phase is RecorderPhase.SAVING:
             self._finish_saving()
-        elif self.phase is Phase.RESETTING and self.elapsed_s >= self.settings.reset_time_s:
-            self._enter(Phase.IDLE)
+        elif (
+            self.phase is RecorderPhase.RESETTING and self.elapsed_s >= self.settings.reset_time_s
+        ):
+            self._enter(RecorderPhase.IDLE)
 
-    def _enter(self, phase: Phase) -> None:
+    def _enter(self, phase: RecorderPhase) -> None:
         self.phase = phase
         self._phase_s = self._clock()
 
@@ -259,9 +274,9 @@ class Session:
 
     def _cancel(self, why: str) -> None:
         starter, self._starter, self._episode = self._starter, None, None
-        self._enter(Phase.IDLE)
+        self._enter(RecorderPhase.IDLE)
         if starter is not None:
-            starter(Reply(False, why))
+            starter(StoreResult(False, why))
 
     def _begin(self) -> None:
         episode = self._episode
@@ -274,12 +289,12 @@ class Session:
             return
         self._store.take_index()
         self._recorder.begin(writer)
-        self._enter(Phase.RECORDING)
+        self._enter(RecorderPhase.RECORDING)
         self._emit(EventKind.START, episode.index, episode.task, "", "")
         starter, self._starter = self._starter, None
         if starter is not None:
             starter(
-                Reply(
+                StoreResult(
                     True,
                     f"recording {writer.partial.name}",
                     str(writer.partial),
@@ -314,7 +329,7 @@ class Session:
             return self._provenance.end(episode.outcome, episode.verdict, reports)
 
         self._closing = self._recorder.end(custom)
-        self._enter(Phase.SAVING)
+        self._enter(RecorderPhase.SAVING)
 
     def _finish_saving(self) -> None:
         if self._closing is None or not self._closing.done():
@@ -322,15 +337,19 @@ class Session:
         episode, closing = self._episode, self._closing
         assert episode is not None
         self._episode, self._closing = None, None
-        self._enter(Phase.RESETTING if self.settings.reset_time_s > 0.0 else Phase.IDLE)
+        self._enter(
+            RecorderPhase.RESETTING if self.settings.reset_time_s > 0.0 else RecorderPhase.IDLE
+        )
         try:
             reply = self._filed(episode, closing.result())
         except (KochError, OSError, RuntimeError) as exc:
-            reply = Reply(False, f"the episode could not be saved: {exc}", index=episode.index)
+            reply = StoreResult(
+                False, f"the episode could not be saved: {exc}", index=episode.index
+            )
         for done in episode.asked:
             done(reply)
 
-    def _filed(self, episode: _Episode, summary: Summary) -> Reply:
+    def _filed(self, episode: _Episode, summary: Summary) -> StoreResult:
         """Put a closed bag where it belongs."""
         red = episode.light is Light.RED
         if summary.whole and episode.keep and self.settings.discard_red and red:

@@ -18,8 +18,15 @@ from koch_core.terminal import CommandLine, say
 from koch_core.working import Working
 from koch_episodes.recorder import screen as view
 from koch_episodes.recorder.keys import Keyboard
-from koch_episodes.recorder.plan import Key, PlanSettings, Presses, RecordPlan, Step, Verb
-from koch_episodes.recorder.session import Phase
+from koch_episodes.recorder.plan import (
+    Key,
+    PlanSettings,
+    Presses,
+    RecordCommand,
+    RecordPlan,
+    RecordStep,
+)
+from koch_episodes.recorder.session import RecorderPhase
 
 if TYPE_CHECKING:
     from koch_episodes.recorder.nodes.client import RecorderClient
@@ -154,9 +161,9 @@ class Recording:
         self._plan = RecordPlan(settings, client.status.episodes_saved)
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         self._screen = view.Screen(options.num_episodes, colour=colour)
-        self._phase = Phase(client.status.phase)
+        self._phase = RecorderPhase(client.status.phase)
         self._presses = Presses()
-        self._verb = Verb.START
+        self._verb = RecordCommand.START
 
     def run(self) -> int:
         """Record until the plan is done."""
@@ -182,15 +189,15 @@ class Recording:
         status = self._client.status
         assert status is not None
         if self._client.busy:
-            step = self._plan.meanwhile(Phase(status.phase), keys)
+            step = self._plan.meanwhile(RecorderPhase(status.phase), keys)
             if step is None:
                 self._take_answer()
         else:
-            step = self._plan.next(Phase(status.phase), status.episodes_saved, keys)
+            step = self._plan.next(RecorderPhase(status.phase), status.episodes_saved, keys)
         if step is not None:
             self._ask(step)
 
-    def _ask(self, step: Step) -> None:
+    def _ask(self, step: RecordStep) -> None:
         options = self._options
         self._verb = step.verb
         self._client.ask(
@@ -207,16 +214,16 @@ class Recording:
         self._screen.message = "" if reply.success else reply.message
         if not reply.success:
             self._note(f"{self._verb.value}: {reply.message}")
-            if self._verb is Verb.START:
+            if self._verb is RecordCommand.START:
                 self._plan.start_failed()
-        elif self._verb is not Verb.START:
+        elif self._verb is not RecordCommand.START:
             self._note(reply.message)
         self._client.spin(0.2)  # the status that follows a reply
 
     def _show(self) -> None:
         status = self._client.status
         assert status is not None
-        phase = Phase(status.phase)
+        phase = RecorderPhase(status.phase)
         if phase is not self._phase:
             self._changed(phase)
         if self._on_screen:
@@ -224,15 +231,19 @@ class Recording:
             sys.stdout.write(self._screen.draw(status, self._saved(), waits=waits))
             sys.stdout.flush()
 
-    def _changed(self, phase: Phase) -> None:
+    def _changed(self, phase: RecorderPhase) -> None:
         status = self._client.status
         assert status is not None
-        if self._phase is Phase.SAVING:
+        if self._phase is RecorderPhase.SAVING:
             self._note(f"{Path(status.path).name}: {status.last_verdict}")
         self._phase = phase
         if self._options.beep:
             sys.stdout.write("\a")
-        if not self._on_screen and phase in (Phase.WAITING, Phase.RECORDING, Phase.RESETTING):
+        if not self._on_screen and phase in (
+            RecorderPhase.WAITING,
+            RecorderPhase.RECORDING,
+            RecorderPhase.RESETTING,
+        ):
             self._say(f"{phase.name.lower()} (episode {status.episode_index})")
 
     def _note(self, line: str) -> None:

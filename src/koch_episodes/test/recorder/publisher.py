@@ -32,11 +32,11 @@ def main(arguments: list[str]) -> None:
     names = ("/follower/joint_states", "/follower/joint_command")
     arms = [node.create_publisher(JointState, name, qos) for name in names]
     camera = "/cameras/above"
-    image = node.create_publisher(CompressedImage, f"{camera}/image_raw/compressed", 5)
+    raw = node.create_publisher(CompressedImage, f"{camera}/image_raw/compressed", 5)
     info = node.create_publisher(CameraInfo, f"{camera}/camera_info", 5)
     description = node.create_publisher(String, "/robot_description", latched)
     description.publish(String(data="<robot/>"))
-    picture = array.array("B", b"\xff\xd8" + bytes(20_000) + b"\xff\xd9")
+    image = array.array("B", b"\xff\xd8" + bytes(20_000) + b"\xff\xd9")
     zeros = array.array("d", [0.0] * len(JOINT_NAMES))
     due = time.monotonic()
     for count in range(1 << 30):
@@ -48,9 +48,9 @@ def main(arguments: list[str]) -> None:
         for publisher in arms:
             publisher.publish(state)
         if count % 3 == 0 and "no-camera" not in arguments:
-            message = CompressedImage(format="jpeg", data=picture)
+            message = CompressedImage(format="jpeg", data=image)
             message.header.stamp = stamp
-            image.publish(message)
+            raw.publish(message)
             info.publish(CameraInfo(header=message.header))
 
 

@@ -146,7 +146,7 @@ def test_figures_of_an_episode_begin_anew() -> None:
 def test_a_stream_its_publisher_calls_unusable_is_dead_until_it_recovers() -> None:
     monitor = _monitor()
     now = _feed(monitor, [k / 100 for k in range(100)])
-    monitor.mark(T0, "frozen: same picture for 1.0 s")
+    monitor.mark(T0, "frozen: same image for 1.0 s")
     health = monitor.health(now)
     assert (health.alive, health.light) == (False, Light.RED)
     assert "frozen" in health.reason
@@ -157,7 +157,7 @@ def test_a_stream_its_publisher_calls_unusable_is_dead_until_it_recovers() -> No
 @pytest.mark.parametrize(("begin_s", "end_s"), [(-5.0, 0.4), (0.2, 0.5), (0.8, None)])
 def test_an_episode_with_unusable_images_is_red(begin_s: float, end_s: float | None) -> None:
     monitor = StreamMonitor("camera", expected_hz=100.0, max_age_s=0.05)
-    monitor.mark(T0 + round(begin_s * NS), "pictures are black")
+    monitor.mark(T0 + round(begin_s * NS), "images are black")
     monitor.begin_episode(T0)
     now = _feed(monitor, [k / 100 for k in range(100)])
     if end_s is not None:
@@ -165,7 +165,7 @@ def test_an_episode_with_unusable_images_is_red(begin_s: float, end_s: float | N
     report = monitor.report(now)
     length = (now - T0) / NS if end_s is None else end_s
     assert report.light is Light.RED
-    assert report.reason == f"unusable for {length - max(0.0, begin_s):.1f} s: pictures are black"
+    assert report.reason == f"unusable for {length - max(0.0, begin_s):.1f} s: images are black"
     monitor.begin_episode(now + NS)
     later = _feed(monitor, [2.0 + k / 100 for k in range(100)])
     assert (monitor.report(later).light is Light.RED) is (end_s is None)

@@ -13,156 +13,167 @@ import pytest
 from narrow_terminal import Glass
 
 from koch_episodes.recorder.keys import Lines, parse
-from koch_episodes.recorder.plan import Key, PlanSettings, Presses, RecordPlan, Step, Verb
+from koch_episodes.recorder.plan import (
+    Key,
+    PlanSettings,
+    Presses,
+    RecordCommand,
+    RecordPlan,
+    RecordStep,
+)
 from koch_episodes.recorder.screen import Screen, big, clock
-from koch_episodes.recorder.session import Phase
+from koch_episodes.recorder.session import RecorderPhase
 
-START = Step(Verb.START)
+START = RecordStep(RecordCommand.START)
 
 
 def test_timed_episodes_follow_one_another_until_all_are_saved() -> None:
     plan = RecordPlan(PlanSettings(2))
-    assert plan.next(Phase.IDLE, 0, []) == START
-    assert plan.next(Phase.RECORDING, 0, []) is None
-    assert plan.next(Phase.SAVING, 0, []) is None
-    assert plan.next(Phase.RESETTING, 1, []) is None
-    assert plan.next(Phase.IDLE, 1, []) == START
-    assert plan.next(Phase.RESETTING, 2, []) is None
+    assert plan.next(RecorderPhase.IDLE, 0, []) == START
+    assert plan.next(RecorderPhase.RECORDING, 0, []) is None
+    assert plan.next(RecorderPhase.SAVING, 0, []) is None
+    assert plan.next(RecorderPhase.RESETTING, 1, []) is None
+    assert plan.next(RecorderPhase.IDLE, 1, []) == START
+    assert plan.next(RecorderPhase.RESETTING, 2, []) is None
     assert plan.done
 
 
 def test_episodes_saved_before_do_not_count() -> None:
     plan = RecordPlan(PlanSettings(1), saved_before=5)
-    assert plan.next(Phase.IDLE, 5, []) == START
+    assert plan.next(RecorderPhase.IDLE, 5, []) == START
     assert plan.recorded(6) == 1
 
 
 @pytest.mark.parametrize(
     ("key", "step"),
     [
-        (Key.NEXT, Step(Verb.STOP)),
-        (Key.SUCCESS, Step(Verb.STOP, "success")),
-        (Key.FAILURE, Step(Verb.STOP, "failure")),
-        (Key.AGAIN, Step(Verb.DISCARD)),
-        (Key.QUIT, Step(Verb.STOP)),
+        (Key.NEXT, RecordStep(RecordCommand.STOP)),
+        (Key.SUCCESS, RecordStep(RecordCommand.STOP, "success")),
+        (Key.FAILURE, RecordStep(RecordCommand.STOP, "failure")),
+        (Key.AGAIN, RecordStep(RecordCommand.DISCARD)),
+        (Key.QUIT, RecordStep(RecordCommand.STOP)),
     ],
 )
-def test_keys_while_recording(key: Key, step: Step) -> None:
-    assert RecordPlan(PlanSettings(3)).next(Phase.RECORDING, 0, [key]) == step
+def test_keys_while_recording(key: Key, step: RecordStep) -> None:
+    assert RecordPlan(PlanSettings(3)).next(RecorderPhase.RECORDING, 0, [key]) == step
 
 
 def test_quit_while_recording_keeps_the_episode_and_ends() -> None:
     plan = RecordPlan(PlanSettings(3))
-    plan.next(Phase.RECORDING, 0, [Key.QUIT])
-    assert plan.next(Phase.IDLE, 1, []) is None
+    plan.next(RecorderPhase.RECORDING, 0, [Key.QUIT])
+    assert plan.next(RecorderPhase.IDLE, 1, []) is None
     assert plan.done
 
 
 def test_next_ends_the_pause() -> None:
     plan = RecordPlan(PlanSettings(3))
-    assert plan.next(Phase.RESETTING, 1, []) is None
-    assert plan.next(Phase.RESETTING, 1, [Key.NEXT]) == START
+    assert plan.next(RecorderPhase.RESETTING, 1, []) is None
+    assert plan.next(RecorderPhase.RESETTING, 1, [Key.NEXT]) == START
 
 
 @pytest.mark.parametrize("wait", [False, True])
 def test_again_pauses_as_after_every_episode(wait: bool) -> None:
     plan = RecordPlan(PlanSettings(3, wait=wait))
-    assert plan.next(Phase.RECORDING, 0, [Key.AGAIN]) == Step(Verb.DISCARD)
-    assert plan.next(Phase.RESETTING, 0, []) is None
-    assert plan.next(Phase.IDLE, 0, [Key.NEXT] if wait else []) == START
+    assert plan.next(RecorderPhase.RECORDING, 0, [Key.AGAIN]) == RecordStep(RecordCommand.DISCARD)
+    assert plan.next(RecorderPhase.RESETTING, 0, []) is None
+    assert plan.next(RecorderPhase.IDLE, 0, [Key.NEXT] if wait else []) == START
 
 
 @pytest.mark.parametrize("key", [each for each in Key if each is not Key.QUIT])
-@pytest.mark.parametrize("phase", [Phase.IDLE, Phase.WAITING, Phase.SAVING])
-def test_keys_while_a_request_is_under_way_mean_nothing_afterwards(key: Key, phase: Phase) -> None:
+@pytest.mark.parametrize(
+    "phase", [RecorderPhase.IDLE, RecorderPhase.WAITING, RecorderPhase.SAVING]
+)
+def test_keys_while_a_request_is_under_way_mean_nothing_afterwards(
+    key: Key, phase: RecorderPhase
+) -> None:
     plan = RecordPlan(PlanSettings(3))
-    assert plan.next(Phase.IDLE, 0, []) == START
+    assert plan.next(RecorderPhase.IDLE, 0, []) == START
     assert plan.meanwhile(phase, [key, key]) is None
-    assert plan.next(Phase.RECORDING, 0, []) is None
-    assert plan.next(Phase.RESETTING, 1, []) is None
+    assert plan.next(RecorderPhase.RECORDING, 0, []) is None
+    assert plan.next(RecorderPhase.RESETTING, 1, []) is None
 
 
 def test_quit_cancels_a_start_that_waits() -> None:
     plan = RecordPlan(PlanSettings(3))
-    plan.next(Phase.IDLE, 0, [])
-    assert plan.meanwhile(Phase.IDLE, [Key.QUIT]) is None  # the request is not there yet
-    assert plan.meanwhile(Phase.WAITING, []) == Step(Verb.STOP)
-    assert plan.meanwhile(Phase.WAITING, []) is None
-    assert plan.next(Phase.IDLE, 0, []) is None
+    plan.next(RecorderPhase.IDLE, 0, [])
+    assert plan.meanwhile(RecorderPhase.IDLE, [Key.QUIT]) is None  # the request is not there yet
+    assert plan.meanwhile(RecorderPhase.WAITING, []) == RecordStep(RecordCommand.STOP)
+    assert plan.meanwhile(RecorderPhase.WAITING, []) is None
+    assert plan.next(RecorderPhase.IDLE, 0, []) is None
     assert plan.done
 
 
 def test_quit_discards_an_episode_that_began_in_the_meantime() -> None:
     plan = RecordPlan(PlanSettings(3))
-    plan.next(Phase.IDLE, 0, [])
-    assert plan.meanwhile(Phase.IDLE, [Key.QUIT]) is None
-    assert plan.next(Phase.RECORDING, 0, []) == Step(Verb.DISCARD)
-    assert plan.next(Phase.IDLE, 0, []) is None
+    plan.next(RecorderPhase.IDLE, 0, [])
+    assert plan.meanwhile(RecorderPhase.IDLE, [Key.QUIT]) is None
+    assert plan.next(RecorderPhase.RECORDING, 0, []) == RecordStep(RecordCommand.DISCARD)
+    assert plan.next(RecorderPhase.IDLE, 0, []) is None
     assert plan.done
 
 
 def test_quit_while_saving_does_not_touch_the_next_request() -> None:
     plan = RecordPlan(PlanSettings(3))
-    assert plan.next(Phase.RECORDING, 0, [Key.NEXT]) == Step(Verb.STOP)
-    assert plan.meanwhile(Phase.SAVING, [Key.QUIT]) is None
-    assert plan.next(Phase.RESETTING, 1, []) is None
+    assert plan.next(RecorderPhase.RECORDING, 0, [Key.NEXT]) == RecordStep(RecordCommand.STOP)
+    assert plan.meanwhile(RecorderPhase.SAVING, [Key.QUIT]) is None
+    assert plan.next(RecorderPhase.RESETTING, 1, []) is None
     assert plan.done
 
 
 @pytest.mark.parametrize(("apart_s", "counts"), [(0.1, False), (0.45, False), (0.6, True)])
 def test_a_second_tap_does_not_reach_the_next_phase(apart_s: float, counts: bool) -> None:
     presses = Presses()
-    assert presses.meant([Key.NEXT], Phase.RECORDING, 10.0) == [Key.NEXT]
-    second = presses.meant([Key.NEXT], Phase.RESETTING, 10.0 + apart_s)
+    assert presses.meant([Key.NEXT], RecorderPhase.RECORDING, 10.0) == [Key.NEXT]
+    second = presses.meant([Key.NEXT], RecorderPhase.RESETTING, 10.0 + apart_s)
     assert second == ([Key.NEXT] if counts else [])
 
 
 def test_a_held_key_counts_in_its_own_phase_only() -> None:
     presses = Presses()
-    found = [presses.meant([Key.AGAIN], Phase.RECORDING, 0.03 * k) for k in range(10)]
+    found = [presses.meant([Key.AGAIN], RecorderPhase.RECORDING, 0.03 * k) for k in range(10)]
     assert found == [[Key.AGAIN]] * 10
     for k in range(10, 100):
-        assert presses.meant([Key.AGAIN], Phase.RESETTING, 0.03 * k) == []
-    assert presses.meant([Key.UNDO], Phase.RESETTING, 3.0) == [Key.UNDO]
+        assert presses.meant([Key.AGAIN], RecorderPhase.RESETTING, 0.03 * k) == []
+    assert presses.meant([Key.UNDO], RecorderPhase.RESETTING, 3.0) == [Key.UNDO]
 
 
 @pytest.mark.parametrize(
     ("key", "step"),
     [
-        (Key.AGAIN, Step(Verb.DISCARD)),
-        (Key.UNDO, Step(Verb.UNDO)),
-        (Key.SUCCESS, Step(Verb.LABEL, "success")),
+        (Key.AGAIN, RecordStep(RecordCommand.DISCARD)),
+        (Key.UNDO, RecordStep(RecordCommand.UNDO)),
+        (Key.SUCCESS, RecordStep(RecordCommand.LABEL, "success")),
     ],
 )
-def test_keys_in_the_pause_mean_the_last_episode(key: Key, step: Step) -> None:
-    assert RecordPlan(PlanSettings(3)).next(Phase.RESETTING, 1, [key]) == step
+def test_keys_in_the_pause_mean_the_last_episode(key: Key, step: RecordStep) -> None:
+    assert RecordPlan(PlanSettings(3)).next(RecorderPhase.RESETTING, 1, [key]) == step
 
 
 def test_again_never_touches_episodes_of_an_earlier_run() -> None:
     plan = RecordPlan(PlanSettings(3, wait=True), saved_before=4)
-    assert plan.next(Phase.IDLE, 4, [Key.AGAIN]) is None
+    assert plan.next(RecorderPhase.IDLE, 4, [Key.AGAIN]) is None
 
 
 def test_wait_holds_each_episode_until_a_key() -> None:
     plan = RecordPlan(PlanSettings(2, wait=True))
-    assert plan.next(Phase.IDLE, 0, []) is None
+    assert plan.next(RecorderPhase.IDLE, 0, []) is None
     assert plan.waits_for_key
-    assert plan.next(Phase.IDLE, 0, [Key.NEXT]) == START
-    plan.next(Phase.RECORDING, 0, [])
-    assert plan.next(Phase.IDLE, 1, []) is None
+    assert plan.next(RecorderPhase.IDLE, 0, [Key.NEXT]) == START
+    plan.next(RecorderPhase.RECORDING, 0, [])
+    assert plan.next(RecorderPhase.IDLE, 1, []) is None
 
 
 def test_failed_start_waits_for_a_key_where_somebody_is() -> None:
     plan = RecordPlan(PlanSettings(1))
     plan.start_failed()
-    assert plan.next(Phase.IDLE, 0, []) is None
-    assert plan.next(Phase.IDLE, 0, [Key.NEXT]) == START
+    assert plan.next(RecorderPhase.IDLE, 0, []) is None
+    assert plan.next(RecorderPhase.IDLE, 0, [Key.NEXT]) == START
 
 
 def test_failed_starts_end_a_run_that_nobody_watches() -> None:
     plan = RecordPlan(PlanSettings(1, retry=True, tries=2))
     plan.start_failed()
-    assert plan.next(Phase.IDLE, 0, []) == START
+    assert plan.next(RecorderPhase.IDLE, 0, []) == START
     plan.start_failed()
     assert plan.done
     assert plan.failed
@@ -212,7 +223,7 @@ def _status(**changes: Any) -> SimpleNamespace:
         reason="lost 3 message(s)",
     )
     values = {
-        "phase": int(Phase.RECORDING),
+        "phase": int(RecorderPhase.RECORDING),
         "episode_index": 4,
         "task": "Do it.",
         "elapsed_s": 3.0,

@@ -16,12 +16,12 @@ import pytest
 
 from koch_episodes.bag import open_bag
 from koch_episodes.bag.storage import Topic
+from koch_episodes.recorder.bag_thread import BagWriterThread, TopicSource
 from koch_episodes.recorder.disk import DiskWatch
-from koch_episodes.recorder.intake import Intake, Source
 from koch_episodes.recorder.provenance import Provenance
 from koch_episodes.recorder.quality import StreamMonitor
-from koch_episodes.recorder.session import Phase, Session, SessionSettings
-from koch_episodes.recorder.shelf import EventKind, Reply
+from koch_episodes.recorder.saved import EventKind, StoreResult
+from koch_episodes.recorder.session import RecorderPhase, RecorderSession, SessionSettings
 from koch_episodes.recorder.store import EpisodeStore
 from koch_rig.rig import Rig
 
@@ -35,20 +35,20 @@ class Bench:
         self.message = joint_state
         self.clock = clock
         self.store = EpisodeStore(root)
-        self.intake = Intake()
+        self.intake = BagWriterThread()
         self.free = 10**12
         self.events: list[tuple[EventKind, int, str, str, str]] = []
-        self.replies: list[Reply] = []
+        self.replies: list[StoreResult] = []
         self.sources = []
         for name in ("arm", "camera"):
             monitor = StreamMonitor(name, expected_hz=0.0, max_age_s=1.0)
-            source = Source(
+            source = TopicSource(
                 Topic(f"/{name}", topic.type, topic.definition), "", (), True, monitor=monitor
             )
             self.intake.add_stream(monitor)
             self.intake.add_source(source)
             self.sources.append(source)
-        self.session = Session(
+        self.session = RecorderSession(
             self.store,
             self.intake,
             Provenance(rig),
@@ -66,7 +66,7 @@ class Bench:
         body += struct.pack("<I7s?", 7, b"camera", not reason)
         body += struct.pack("<iI", *divmod(since_ns, 10**9))
         body += struct.pack(f"<I{len(reason) + 1}s", len(reason) + 1, reason.encode())
-        source = Source(
+        source = TopicSource(
             Topic("/state", "", ""), "", (), True, state_of=self.sources[index].monitor
         )
         self.intake.put(source, b"\0\1\0\0" + body)
@@ -96,10 +96,10 @@ class Bench:
         """Begin an episode with live streams."""
         self.feed()
         self.session.start(task, duration_s, 5.0, self.replies.append)
-        assert self.session.phase is Phase.RECORDING
+        assert self.session.phase is RecorderPhase.RECORDING
         self.feed(20)
 
-    def record(self, outcome: str = "", *, keep: bool = True) -> Reply:
+    def record(self, outcome: str = "", *, keep: bool = True) -> StoreResult:
         """Record a whole episode."""
         self.start()
         self.session.stop(outcome, keep, self.replies.append)
@@ -125,7 +125,7 @@ def _custom(path: str) -> dict[str, str]:
 def test_episode_is_recorded_with_its_provenance(bench: Bench) -> None:
     bench.start("Stack the cups / ü")
     bench.session.stop("success", True, bench.replies.append)
-    assert bench.session.phase is Phase.SAVING
+    assert bench.session.phase is RecorderPhase.SAVING
     bench.tick()
     reply = bench.replies[-1]
     assert (reply.success, reply.verdict) == (True, "green")
@@ -155,14 +155,14 @@ def test_messages_outside_the_episode_are_not_in_the_bag(bench: Bench) -> None:
 def test_start_names_the_dead_stream(bench: Bench) -> None:
     bench.feed(streams=(0,))
     bench.session.start("", 0.0, 5.0, bench.replies.append)
-    assert bench.session.phase is Phase.WAITING
+    assert bench.session.phase is RecorderPhase.WAITING
     bench.tick(4.9)
     assert bench.replies == []
     bench.tick(0.2)
     reply = bench.replies[-1]
     assert not reply.success
     assert reply.message == "dead stream(s): camera: no message ever came"
-    assert bench.session.phase is Phase.IDLE
+    assert bench.session.phase is RecorderPhase.IDLE
     assert not list(bench.store.root.glob("episode*"))
 
 
@@ -172,7 +172,7 @@ def test_start_waits_for_a_stream_that_comes(bench: Bench) -> None:
     bench.feed()
     bench.tick()
     assert bench.replies[-1].success
-    assert bench.session.phase is Phase.RECORDING
+    assert bench.session.phase is RecorderPhase.RECORDING
 
 
 def test_second_start_is_refused(bench: Bench) -> None:
@@ -186,7 +186,7 @@ def test_duration_ends_an_episode(bench: Bench) -> None:
     bench.tick(9.9)
     assert bench.session.remaining_s == pytest.approx(0.1)
     bench.tick(0.2)
-    assert bench.session.phase is Phase.SAVING
+    assert bench.session.phase is RecorderPhase.SAVING
     bench.tick()
     assert bench.session.shelf.saved == 1
 
@@ -194,14 +194,14 @@ def test_duration_ends_an_episode(bench: Bench) -> None:
 def test_pause_follows_an_episode_and_a_start_ends_it(bench: Bench) -> None:
     bench.session.settings = SessionSettings(reset_time_s=5.0)
     bench.record()
-    assert bench.session.phase is Phase.RESETTING
+    assert bench.session.phase is RecorderPhase.RESETTING
     bench.tick(4.0)
     assert bench.session.remaining_s == pytest.approx(1.0)
     bench.start()
     bench.session.stop("", True, bench.replies.append)
     bench.tick()
     bench.tick(5.1)
-    assert bench.session.phase is Phase.IDLE
+    assert bench.session.phase is RecorderPhase.IDLE
 
 
 def test_running_episode_can_be_discarded_and_undone(bench: Bench) -> None:
@@ -263,7 +263,7 @@ def test_stop_while_waiting_cancels_the_start(bench: Bench) -> None:
     bench.session.start("", 0.0, 5.0, bench.replies.append)
     bench.session.stop("", True, bench.replies.append)
     assert [reply.success for reply in bench.replies] == [False, True]
-    assert bench.session.phase is Phase.IDLE
+    assert bench.session.phase is RecorderPhase.IDLE
 
 
 def test_red_episodes_go_to_the_trash_if_asked(bench: Bench) -> None:
@@ -295,7 +295,7 @@ def test_disk_is_announced_then_recording_stops_and_is_kept(bench: Bench) -> Non
     bench.tick(1.0)
     assert bench.session.disk.minutes_left == pytest.approx(2.0)
     assert bench.session.disk.light()[1] == "disk full in 2.0 min"
-    assert bench.session.phase is Phase.RECORDING
+    assert bench.session.phase is RecorderPhase.RECORDING
     bench.free = 10**9 - 1
     bench.tick(1.0)
     bench.tick()
@@ -311,7 +311,7 @@ def test_write_error_stops_and_keeps_what_was_written(bench: Bench, disk: Any) -
     bench.feed(200)
     time.sleep(0.31)
     bench.tick()
-    assert bench.session.phase is Phase.SAVING
+    assert bench.session.phase is RecorderPhase.SAVING
     bench.tick()
     assert "cannot write: No space left" in bench.session.shelf.last_verdict
     with open_bag(bench.session.shelf.last_path) as bag:
@@ -363,12 +363,12 @@ def test_joint_names_changed_in_the_middle_are_red(bench: Bench) -> None:
 
 def test_no_episode_starts_on_images_their_camera_calls_unusable(bench: Bench) -> None:
     bench.feed()
-    bench.tell(1, time.time_ns(), "frozen: same picture for 2.1 s")
+    bench.tell(1, time.time_ns(), "frozen: same image for 2.1 s")
     assert "frozen" in bench.intake.health()[1].reason
     bench.session.start("", 0.0, 0.5, bench.replies.append)
     bench.tick(1.0)
     assert not bench.replies[-1].success
-    assert "camera: unusable: frozen: same picture for 2.1 s" in bench.replies[-1].message
+    assert "camera: unusable: frozen: same image for 2.1 s" in bench.replies[-1].message
     bench.tell(1, time.time_ns(), "")
     bench.feed()
     bench.session.start("", 0.0, 0.5, bench.replies.append)

@@ -23,7 +23,7 @@ from koch_policy.configs import PolicyConfig
 from koch_policy.errors import StrategyError
 
 if TYPE_CHECKING:
-    from koch_policy.metadata import Extras
+    from koch_policy.metadata import CheckpointMetadata
 
 
 class StrategyKind(enum.Enum):
@@ -263,7 +263,7 @@ def strategy_kind(name: str, config: PolicyConfig) -> StrategyKind:
 
 
 def chosen_execution(
-    strategy: str, execution_steps: int, config: PolicyConfig, extras: Extras
+    strategy: str, execution_steps: int, config: PolicyConfig, extras: CheckpointMetadata
 ) -> tuple[StrategyKind, int]:
     """Return what was asked for, else what the checkpoint's recipe says, else what suits.
 

@@ -5,20 +5,20 @@
 from koch_policy.execution.compatibility import check_policy, differences
 from koch_policy.execution.inference import Answer, InferenceWorker, LockstepWorker, Worker
 from koch_policy.execution.observation import ObservationBuilder
-from koch_policy.execution.outcome import Cause, End
+from koch_policy.execution.result import RunResult, StopReason
 from koch_policy.execution.run import PolicyRun, RunSettings, Sink
 from koch_policy.execution.takeover import Takeover
 
 __all__ = [
     "Answer",
-    "Cause",
-    "End",
     "InferenceWorker",
     "LockstepWorker",
     "ObservationBuilder",
     "PolicyRun",
+    "RunResult",
     "RunSettings",
     "Sink",
+    "StopReason",
     "Takeover",
     "Worker",
     "check_policy",

@@ -17,7 +17,7 @@ from koch_core.frame import (
     FrameAssembler,
     FrameFeature,
     Missing,
-    Rule,
+    SampleRule,
 )
 from koch_core.image import decode_image
 from koch_core.stream import StreamBuffer
@@ -70,7 +70,8 @@ class ObservationBuilder:
             for name in dict.fromkeys(streams.values())
         }
         rules = {
-            name: Rule.HOLD if rig.streams[name].holds else Rule.NEWEST for name in self.buffers
+            name: SampleRule.HOLD if rig.streams[name].holds else SampleRule.NEWEST
+            for name in self.buffers
         }
         self._vectors: list[_NamedVector] = []
         self._watch = FrameAssembler(

@@ -22,7 +22,7 @@ from koch_policy.chunks import ChunkScheduler, DelayQuantile, Grid, Request, Str
 from koch_policy.chunks.chunk import RawRows, Rows
 from koch_policy.execution.inference import Answer, Predict, Worker
 from koch_policy.execution.observation import ObservationBuilder
-from koch_policy.execution.outcome import Cause, End
+from koch_policy.execution.result import RunResult, StopReason
 from koch_policy.execution.takeover import HUMAN, Takeover
 
 _NS = 1_000_000_000
@@ -54,7 +54,7 @@ class RunSettings:
 
     Attributes:
         task: Task text at the beginning.
-        max_duration_s: End after this time, 0 = never [s].
+        max_duration_s: RunResult after this time, 0 = never [s].
         is_shadow: Predict, do not command.
         stale_abort_s: Streams may be missing for so long before the run is given up [s].
         start_timeout_s: The same before the first command [s].
@@ -107,7 +107,7 @@ class PolicyRun:
         self.grid = grid
         is_still = not settings.is_shadow  # the guard holds the pose until the first command
         self.scheduler = ChunkScheduler(strategy, delay, grid, clock, is_still=is_still)
-        self.end: End | None = None
+        self.end: RunResult | None = None
         self.ended = threading.Event()
         self.refusals = 0
         self.commands: deque[int] = deque(maxlen=64)  # times of the newest commands [ns]
@@ -129,16 +129,16 @@ class PolicyRun:
         self._quiet_from_ns: int | None = None  # after a pause: last command
         self._paused_by_user = False
         self._driver: str | None = None
-        self._stop: End | None = None
+        self._stop: RunResult | None = None
         builder.clear()
         builder.forget_future(self._begin_ns)
 
     # -- from outside ---------------------------------------------------------------------------
 
-    def request_end(self, cause: Cause, reason: str) -> None:
-        """End at the next tick; the first cause wins."""
+    def request_end(self, cause: StopReason, reason: str) -> None:
+        """RunResult at the next tick; the first cause wins."""
         if self._stop is None:
-            self._stop = End(cause, reason)
+            self._stop = RunResult(cause, reason)
 
     def tell(self, task: str) -> None:
         """Go on with another task: the next inference, which begins at once, is told this text."""
@@ -209,7 +209,7 @@ class PolicyRun:
         self._collect(tick)
         limit = self.settings.max_duration_s
         if limit > 0.0 and tick_ns - self._begin_ns >= limit * _NS:
-            self.request_end(Cause.FINISHED, f"{limit:g} s are over")
+            self.request_end(StopReason.FINISHED, f"{limit:g} s are over")
         if self._stop is not None:
             self.conclude()
             return
@@ -226,10 +226,10 @@ class PolicyRun:
             self.conclude()
 
     def conclude(self) -> None:
-        """End for good, with the first cause that was given; idempotent."""
+        """RunResult for good, with the first cause that was given; idempotent."""
         if self.end is not None:
             return
-        self.request_end(Cause.CANCELLED, "the node is ending")
+        self.request_end(StopReason.CANCELLED, "the node is ending")
         if self._driver is not None:
             self._sink.intervention(self._clock(), self._driver, begins=False)
             self._driver = None
@@ -279,7 +279,7 @@ class PolicyRun:
         settings = self.settings
         limit = settings.stale_abort_s if self.commands else settings.start_timeout_s
         if waited > limit:
-            self.request_end(Cause.STALE_STREAM, str(gone))
+            self.request_end(StopReason.STALE_STREAM, str(gone))
             self.conclude()
 
     def _send_action(self, tick: int, tick_ns: int) -> None:
@@ -298,7 +298,7 @@ class PolicyRun:
         if not self.commands:
             limit = max(limit, self.settings.start_timeout_s if not self.scheduler.expired else 0)
         if idle > limit:
-            self.request_end(Cause.POLICY_ERROR, self._overrun(idle))
+            self.request_end(StopReason.POLICY_ERROR, self._overrun(idle))
 
     def _overrun(self, idle_s: float) -> str:
         delay_s = max(self.scheduler.delay.percentile(0.5), self._worker.busy_s)
@@ -332,14 +332,14 @@ class PolicyRun:
         if answer.raw is None:
             self.scheduler.cancel(answer.request)
             error = answer.error
-            self.request_end(Cause.POLICY_ERROR, f"{type(error).__name__}: {error}")
+            self.request_end(StopReason.POLICY_ERROR, f"{type(error).__name__}: {error}")
             return
         self._take(answer, answer.raw, tick)
 
     def _take(self, answer: Answer, raw: RawRows, tick: int) -> None:
         rows = self._to_rad(raw)
         if not np.isfinite(rows).all():
-            self.request_end(Cause.POLICY_ERROR, "the chunk is not finite in rad")
+            self.request_end(StopReason.POLICY_ERROR, "the chunk is not finite in rad")
             return
         request = answer.request
         arrival = self.scheduler.arrive(request, rows, raw, tick, answer.finished_ns)

@@ -20,7 +20,7 @@ from koch_policy.configs import (
     PolicyConfig,
     PolicyFeature,
 )
-from koch_policy.extras import Extras
+from koch_policy.metadata import CheckpointMetadata
 from koch_policy.policy import Observation
 from koch_rig.joints import JOINT_COUNT
 from koch_rig.units import Units
@@ -64,7 +64,7 @@ class FunctionPolicy:
         chunk_size: int = 30,
         n_action_steps: int = 10,
         delay_s: float = 0.0,
-        extras: Extras | None = None,
+        extras: CheckpointMetadata | None = None,
     ) -> None:
         self.function = function
         self.delay_s = delay_s
@@ -76,7 +76,7 @@ class FunctionPolicy:
             chunk_size=chunk_size,
             n_action_steps=n_action_steps,
         )
-        self._extras = extras or Extras(units=Units.RADIANS.value, fps=0.0)
+        self._extras = extras or CheckpointMetadata(units=Units.RADIANS.value, fps=0.0)
 
     @property
     def config(self) -> PolicyConfig:
@@ -84,7 +84,7 @@ class FunctionPolicy:
         return self._config
 
     @property
-    def extras(self) -> Extras:
+    def extras(self) -> CheckpointMetadata:
         """Units of the chunks."""
         return self._extras
 

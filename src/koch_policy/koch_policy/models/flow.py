@@ -35,7 +35,7 @@ from koch_policy.models.resnet import Norm, ResNet
 from koch_policy.policy_configs import FlowConfig
 
 
-class Block(nn.Module):
+class ExpertBlock(nn.Module):
     """Pre-norm transformer layer of its own width, with heads of the shared width."""
 
     def __init__(self, dim: int, config: FlowConfig) -> None:
@@ -103,13 +103,13 @@ class Flow(nn.Module):
             self.state_in = nn.Linear(config.state_dim, dim)
         if config.environment_dim:
             self.environment_in = nn.Linear(config.environment_dim, dim)
-        self.prefix = nn.ModuleList(Block(dim, config) for _ in range(config.n_layers))
+        self.prefix = nn.ModuleList(ExpertBlock(dim, config) for _ in range(config.n_layers))
         self.action_in = nn.Linear(config.action_dim, expert)
         self.action_position = nn.Parameter(0.02 * torch.randn(config.chunk_size, expert))
         self.time_mlp = nn.Sequential(
             nn.Linear(2 * expert, expert), nn.SiLU(), nn.Linear(expert, expert)
         )
-        self.expert = nn.ModuleList(Block(expert, config) for _ in range(config.n_layers))
+        self.expert = nn.ModuleList(ExpertBlock(expert, config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(expert)
         self.action_out = nn.Linear(expert, config.action_dim)
         self._positions: dict[tuple[int, int], Tensor] = {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from koch_policy.chunks import StrategyKind
-from koch_ros.parameters import described
+from koch_ros.parameters import parameter
 
 _STRATEGIES = ("", *(kind.value for kind in StrategyKind))
 
@@ -16,44 +16,44 @@ _STRATEGIES = ("", *(kind.value for kind in StrategyKind))
 class PolicyParameters:
     """Parameters of the policy node; all are read once, at the start."""
 
-    rig: str = described("", "path of the rig file", required=True)
-    checkpoint: str = described("", "checkpoint folder, or a training output", required=True)
-    arm: str = described("", "follower to drive; empty: the rig's only one")
-    strategy: str = described(
+    rig: str = parameter("", "path of the rig file", required=True)
+    checkpoint: str = parameter("", "checkpoint folder, or a training output", required=True)
+    arm: str = parameter("", "follower to drive; empty: the rig's only one")
+    strategy: str = parameter(
         "", "chunk execution; empty: what suits the policy", choices=_STRATEGIES
     )
-    shadow: bool = described(False, "predict and compare with the human, command nothing")
-    runtime: str = described(
+    shadow: bool = parameter(False, "predict and compare with the human, command nothing")
+    runtime: str = parameter(
         "auto", "what computes", choices=("auto", "torch", "openvino", "lerobot")
     )
-    precision: str = described("f32", "number format", choices=("f32", "bf16", "int8"))
-    calibration: str = described("", "dataset folder that int8 is calibrated with, once")
-    device: str = described("auto", "auto, cpu or cuda")
-    num_threads: int = described(2, "CPU threads of torch", low=1, high=64)
-    denoising_steps: int = described(
+    precision: str = parameter("f32", "number format", choices=("f32", "bf16", "int8"))
+    calibration: str = parameter("", "dataset folder that int8 is calibrated with, once")
+    device: str = parameter("auto", "auto, cpu or cuda")
+    num_threads: int = parameter(2, "CPU threads of torch", low=1, high=64)
+    denoising_steps: int = parameter(
         0, "of iterative policies; 0: the checkpoint's", low=0, high=1000
     )
-    execution_steps: int = described(
+    execution_steps: int = parameter(
         0, "steps of a chunk to execute before the next; 0: the policy's", low=0, high=1000
     )
-    fade_steps: int = described(5, "length of blend's cross-fade in steps", low=0, high=100)
-    ensemble_coefficient: float = described(
+    fade_steps: int = parameter(5, "length of blend's cross-fade in steps", low=0, high=100)
+    ensemble_coefficient: float = parameter(
         0.01, "m of temporal_ensemble, where the checkpoint has none", low=-10.0, high=10.0
     )
-    guidance: str = described(
+    guidance: str = parameter(
         "gradient",
         "of rtc: by back-propagation, or a direct pull, which is cheaper",
         choices=("gradient", "pull"),
     )
-    max_guidance: float = described(5.0, "bound on rtc's guidance weight", low=0.0, high=100.0)
-    allow_mismatch: bool = described(False, "run although the rig's fingerprint differs")
-    open_clutch: bool = described(
+    max_guidance: float = parameter(5.0, "bound on rtc's guidance weight", low=0.0, high=100.0)
+    allow_mismatch: bool = parameter(False, "run although the rig's fingerprint differs")
+    open_clutch: bool = parameter(
         True, "release the leader's enable switch (clutch) when a run begins"
     )
-    stale_abort: float = described(
+    stale_abort: float = parameter(
         0.5, "streams may be missing so long before a run is given up [s]", low=0.0, high=60.0
     )
-    overrun_abort: float = described(
+    overrun_abort: float = parameter(
         1.0, "the policy may leave the arm without action so long [s]", low=0.0, high=60.0
     )
-    ghost_ahead: float = described(0.5, "how far ahead the ghost arm is [s]", low=0.0, high=10.0)
+    ghost_ahead: float = parameter(0.5, "how far ahead the ghost arm is [s]", low=0.0, high=10.0)

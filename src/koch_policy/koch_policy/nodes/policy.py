@@ -36,24 +36,24 @@ from koch_policy.config_json import read_config
 from koch_policy.configs import ACTION
 from koch_policy.errors import PolicyError
 from koch_policy.execution import (
-    Cause,
     InferenceWorker,
     ObservationBuilder,
     PolicyRun,
     RunSettings,
+    StopReason,
     Takeover,
     check_policy,
 )
 from koch_policy.execution.compatibility import policy_units
 from koch_policy.execution.inference import Predict, plain_predict
 from koch_policy.execution.ticker import Ticker
-from koch_policy.extras import read_extras
 from koch_policy.memory import keep_freed_memory
-from koch_policy.nodes.inputs import Inputs, stream_topic
-from koch_policy.nodes.outputs import Outputs
+from koch_policy.metadata import read_metadata
+from koch_policy.nodes.command_publisher import CommandPublisher
 from koch_policy.nodes.parameters import PolicyParameters
 from koch_policy.nodes.run_server import RunServer
-from koch_policy.nodes.status import StatusPublisher
+from koch_policy.nodes.status import PolicyStatusPublisher
+from koch_policy.nodes.subscriptions import Subscriptions, stream_topic
 from koch_policy.policy import Policy
 from koch_policy.shadow import ShadowMeter
 from koch_rig.calibration import load_calibration
@@ -83,7 +83,7 @@ def _wants_gradients(parameters: PolicyParameters) -> bool:
     if parameters.runtime != "auto" or parameters.guidance != "gradient":
         return False
     folder = resolve_checkpoint(Path(parameters.checkpoint))
-    config, extras = read_config(folder / CONFIG), read_extras(folder)
+    config, extras = read_config(folder / CONFIG), read_metadata(folder)
     return chosen_execution(parameters.strategy, 0, config, extras)[0] is StrategyKind.RTC
 
 
@@ -149,14 +149,16 @@ class PolicyNode(Node):
         self._builder = ObservationBuilder(self._policy, rig, units)
         self._meter = self._make_meter(rig) if settings.shadow else None
         actions = None if self._meter is None else self._actions
-        self._inputs = Inputs(
+        self._inputs = Subscriptions(
             self, rig, self._arm.name, self._builder, self.takeover, actions, self._on_guard
         )
         self.delay = DelayQuantile(initial_s=self._worker.warm_up_s)
-        self.outputs = Outputs(self, self._arm, self._fps, settings.ghost_ahead, self.now_ns)
+        self.outputs = CommandPublisher(
+            self, self._arm, self._fps, settings.ghost_ahead, self.now_ns
+        )
         self.outputs.meter = self._meter
         self.state = PolicyStatus.IDLE
-        self.status = StatusPublisher(self)
+        self.status = PolicyStatusPublisher(self)
         self._thread = threading.Thread(target=self._work, name="run", daemon=True)
         self._thread.start()
         self.server = RunServer(self, f"{self._arm.name}/teleop/clutch")
@@ -301,7 +303,7 @@ class PolicyNode(Node):
     def _on_guard(self, reason: str) -> None:
         run = self.run
         if run is not None and not run.settings.is_shadow:
-            run.request_end(Cause.REFUSED, reason)
+            run.request_end(StopReason.REFUSED, reason)
 
     @property
     def blocked(self) -> str:
@@ -329,7 +331,7 @@ class PolicyNode(Node):
                 self._tick(run)
             except Exception as exc:  # top of a thread: nothing is commanded from here on
                 self.get_logger().error(f"the run failed: {type(exc).__name__}: {exc}")
-                run.request_end(Cause.POLICY_ERROR, f"{type(exc).__name__}: {exc}")
+                run.request_end(StopReason.POLICY_ERROR, f"{type(exc).__name__}: {exc}")
             run.conclude()
             self._report_end(run)
 
@@ -347,7 +349,7 @@ class PolicyNode(Node):
             self._closing,
             step,
             lambda jump_s: run.request_end(
-                Cause.STALE_STREAM, f"the clock jumped by {jump_s:+.2f} s: stamps are void"
+                StopReason.STALE_STREAM, f"the clock jumped by {jump_s:+.2f} s: stamps are void"
             ),
         )
 
@@ -367,7 +369,7 @@ class PolicyNode(Node):
         """Stop commanding and end the threads; idempotent."""
         run = self.run
         if run is not None:
-            run.request_end(Cause.CANCELLED, "the policy node is ending")
+            run.request_end(StopReason.CANCELLED, "the policy node is ending")
         self._closing.set()
         self._thread.join(2.0)
         self.server.close()

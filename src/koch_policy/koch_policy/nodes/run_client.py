@@ -19,7 +19,7 @@ from koch_policy.errors import PolicyError
 from koch_ros.errors import RefusedError
 from koch_ros.process import NodeProcess
 from koch_ros.qos import COMMAND, STATE
-from koch_ros.session import Session
+from koch_ros.session import GraphSession
 
 
 class NoPolicyNodeError(PolicyError):
@@ -60,7 +60,7 @@ class RunClient:
     """Runs policies through the RunPolicy action and records episodes beside."""
 
     def __init__(self) -> None:
-        self.session = Session("policy_terminal")
+        self.session = GraphSession("policy_terminal")
         node = self.session.node
         self._action = ActionClient(node, RunPolicy, "policy/run")
         self._switches = {

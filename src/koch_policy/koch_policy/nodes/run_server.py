@@ -18,7 +18,7 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
 from koch_policy.errors import PolicyError
-from koch_policy.execution import Cause, End, PolicyRun
+from koch_policy.execution import PolicyRun, RunResult, StopReason
 from koch_policy.execution.takeover import SOURCE_TIMEOUT_S
 from koch_ros.qos import COMMAND
 
@@ -71,7 +71,7 @@ class RunServer:
         self._thread.start()
 
     def close(self) -> None:
-        """End the threads; idempotent."""
+        """RunResult the threads; idempotent."""
         self._executor.shutdown(timeout_sec=2.0)
         if self._thread.is_alive():
             self._thread.join(1.0)
@@ -81,7 +81,9 @@ class RunServer:
     def _execute(self, handle: ServerGoalHandle) -> RunPolicy.Result:
         if not self._busy.acquire(blocking=False):
             handle.abort()
-            return _result(None, End(Cause.REFUSED, "a run is under way; cancel it first"))
+            return _result(
+                None, RunResult(StopReason.REFUSED, "a run is under way; cancel it first")
+            )
         try:
             return self._run(handle)
         finally:
@@ -92,35 +94,37 @@ class RunServer:
         topic = policy.outputs.command_topic
         if policy.count_publishers(topic) > 1:
             handle.abort()
-            return _result(None, End(Cause.REFUSED, f"two policy nodes command {topic}; stop one"))
+            return _result(
+                None, RunResult(StopReason.REFUSED, f"two policy nodes command {topic}; stop one")
+            )
         if goal.max_duration_s < 0.0:
             handle.abort()
-            return _result(None, End(Cause.REFUSED, "max_duration_s is negative"))
+            return _result(None, RunResult(StopReason.REFUSED, "max_duration_s is negative"))
         if not self._may_begin():
             handle.abort()
-            return _result(None, End(Cause.REFUSED, policy.blocked))
+            return _result(None, RunResult(StopReason.REFUSED, policy.blocked))
         if not policy.settings.shadow and policy.settings.open_clutch:
             self._release_enable_switch()
         try:
             run = policy.begin(goal.task, float(goal.max_duration_s), goal.strategy)
         except PolicyError as exc:
             handle.abort()
-            return _result(None, End(Cause.MISMATCH, str(exc)))
+            return _result(None, RunResult(StopReason.MISMATCH, str(exc)))
         end = self._wait(handle, run)
-        if end.cause is Cause.FINISHED:
+        if end.cause is StopReason.FINISHED:
             handle.succeed()
-        elif end.cause is Cause.CANCELLED and handle.is_cancel_requested:
+        elif end.cause is StopReason.CANCELLED and handle.is_cancel_requested:
             handle.canceled()
         else:
             handle.abort()
         return _result(run, end, policy.shadow_summary())
 
-    def _wait(self, handle: ServerGoalHandle, run: PolicyRun) -> End:
+    def _wait(self, handle: ServerGoalHandle, run: PolicyRun) -> RunResult:
         """Wait in this goal's thread for the end, passing cancel requests and feedback on."""
         next_feedback = 0.0
         while not run.ended.wait(_POLL_S):
             if handle.is_cancel_requested:
-                run.request_end(Cause.CANCELLED, "cancelled by the client")
+                run.request_end(StopReason.CANCELLED, "cancelled by the client")
             if time.monotonic() >= next_feedback:
                 next_feedback = time.monotonic() + _FEEDBACK_S
                 handle.publish_feedback(RunPolicy.Feedback(status=self._policy.status.message()))
@@ -181,9 +185,9 @@ class RunServer:
         return response
 
 
-def _result(run: PolicyRun | None, end: End, note: str = "") -> RunPolicy.Result:
+def _result(run: PolicyRun | None, end: RunResult, note: str = "") -> RunPolicy.Result:
     result = RunPolicy.Result()
-    result.success = end.cause is Cause.FINISHED
+    result.success = end.cause is StopReason.FINISHED
     result.code = int(end.cause)
     result.reason = f"{end.reason}; {note}" if note else end.reason
     if run is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from koch_interfaces.msg import PolicyStatus
 
-from koch_policy.nodes.outputs import stamp
+from koch_policy.nodes.command_publisher import stamp
 from koch_ros.qos import DIAGNOSTICS, STATE
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _PERIOD_S = 0.5
 
 
-class StatusPublisher:
+class PolicyStatusPublisher:
     """Publishes `policy/status` and a line on `/diagnostics`."""
 
     def __init__(self, node: PolicyNode) -> None:

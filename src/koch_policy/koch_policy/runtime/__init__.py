@@ -2,6 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runtimes: `load_policy` returns a checkpoint ready to predict."""
 
-from koch_policy.runtime.choose import load_policy
+from koch_policy.runtime.choose import load_policy, seed_draws
 
-__all__ = ["load_policy"]
+__all__ = ["load_policy", "seed_draws"]

@@ -22,7 +22,7 @@ from torch import Tensor
 from koch_policy.checkpoint import Checkpoint
 from koch_policy.configs import ACTION, ENVIRONMENT, STATE, TASK, FeatureType, PolicyConfig
 from koch_policy.errors import NotFiniteError, ObservationError
-from koch_policy.extras import Extras
+from koch_policy.metadata import CheckpointMetadata
 from koch_policy.models.registry import IterativeModel, iterative_model
 from koch_policy.normalize import Normalizer
 from koch_policy.policy import Observation
@@ -77,7 +77,7 @@ class EnginePolicy:
         return self._checkpoint.config
 
     @property
-    def extras(self) -> Extras:
+    def extras(self) -> CheckpointMetadata:
         """Names, units and fingerprint that came with the checkpoint."""
         return self._checkpoint.extras
 

@@ -140,3 +140,8 @@ def _measure(checkpoint: Checkpoint, engine: Engine) -> float:
         policy.predict(observation)
         times.append(time.perf_counter() - begin)
     return sorted(times)[2]
+
+
+def seed_draws(seed: int) -> None:
+    """Make what policies draw from now on (noise of Flow and Diffusion) repeatable."""
+    torch.manual_seed(seed)

@@ -27,8 +27,8 @@ from koch_policy.configs import (
     PolicyFeature,
 )
 from koch_policy.errors import NotFiniteError, ObservationError, RuntimeChoiceError
-from koch_policy.extras import Extras, read_extras
 from koch_policy.files import read_json
+from koch_policy.metadata import CheckpointMetadata, read_metadata
 from koch_policy.policy import Observation
 from koch_policy.processors import PREPROCESSOR
 
@@ -55,7 +55,7 @@ class LeRobotPolicy:
             )
         content = read_json(path / "config.json")
         self._config = foreign_config(content)
-        self._extras = read_extras(path)
+        self._extras = read_metadata(path)
         self._device = device
         self.rename = _rename_map(path)
         self._sources = {new: old for old, new in self.rename.items()}
@@ -67,7 +67,7 @@ class LeRobotPolicy:
         return self._config
 
     @property
-    def extras(self) -> Extras:
+    def extras(self) -> CheckpointMetadata:
         """What koch.json says, if it is there."""
         return self._extras
 

@@ -187,7 +187,7 @@ def export(
         backbones: Its parts then take their features for images.
         frames: Observations to quantise with; without any, the graphs are float32.
     """
-    recorder = Recorder(TorchEngine(checkpoint, device=torch.device("cpu")))
+    recorder = CallTracer(TorchEngine(checkpoint, device=torch.device("cpu")))
     policy = EnginePolicy(checkpoint, recorder)
     if not frames:
         policy.set_steps(1)
@@ -203,7 +203,7 @@ def export(
 
 
 def _parts(
-    checkpoint: Checkpoint, backbones: Backbones | None, recorder: Recorder
+    checkpoint: Checkpoint, backbones: Backbones | None, recorder: CallTracer
 ) -> dict[str, _Part]:
     model = copy.deepcopy(checkpoint.model).eval().requires_grad_(requires_grad=False)
     fold_batch_norm(model)
@@ -283,7 +283,7 @@ def _converted(module: nn.Module, example: Values) -> Any:
     return model
 
 
-class Recorder:
+class CallTracer:
     """Passes calls on to an engine and keeps the arguments that each part would get."""
 
     def __init__(self, inner: Engine) -> None:

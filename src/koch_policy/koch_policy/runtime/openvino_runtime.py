@@ -101,7 +101,7 @@ class OpenVinoEngine:
     def _exported(self, calibration: Calibration) -> Path:
         """Return the folder of the exported graphs, making it if needed."""
         kind = "int8" if self._precision == "int8" else "float"
-        start = "pictures" if self._backbones is None else "features"
+        start = "images" if self._backbones is None else "features"
         key = export_key(self._checkpoint, _EXPORT, kind, start, str(ov.__version__))
         folder = cache_root(self._checkpoint) / key
         if not (folder / "whole").is_file():

@@ -33,8 +33,8 @@ from koch_policy.checkpoint import (
 )
 from koch_policy.configs import ACTION, PolicyConfig
 from koch_policy.errors import CheckpointError, NotFiniteError
-from koch_policy.extras import Extras
 from koch_policy.files import write_json
+from koch_policy.metadata import CheckpointMetadata
 from koch_policy.models.registry import build_model, iterative_model, policy_model
 from koch_policy.normalize import Normalizer, Statistics
 from koch_policy.train import parallel, state
@@ -43,9 +43,9 @@ from koch_policy.train.config import RECIPE, Recipe, recipe_from_json
 from koch_policy.train.data import Windows, shuffled_batches
 from koch_policy.train.lerobot_keys import honoured
 from koch_policy.train.metrics import (
-    Board,
     History,
-    Progress,
+    MetricsBoard,
+    TrainProgress,
     open_boards,
     open_loop_error,
     prepare,
@@ -97,7 +97,7 @@ class Trainer:
     validation: Windows | None
     normalizer: Normalizer
     statistics: Statistics
-    extras: Extras
+    extras: CheckpointMetadata
     out: Path
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     degrees: NDArray[np.float64] | None = None
@@ -201,7 +201,7 @@ class Trainer:
             return
         self.out.mkdir(parents=True, exist_ok=True)
         shows = self.rank == 0 and self.show_progress
-        progress = Progress(train.steps, self.step, None if shows else io.StringIO())
+        progress = TrainProgress(train.steps, self.step, None if shows else io.StringIO())
         recipe = self.recipe.to_dict()
         boards = open_boards(self.out, train.wandb, recipe) if self.rank == 0 else []
         batches = _prefetch(self.training, self._row_batches())
@@ -214,8 +214,8 @@ class Trainer:
     def _train(
         self,
         batches: Generator[dict[str, Tensor], None, None],
-        progress: Progress,
-        boards: Sequence[Board],
+        progress: TrainProgress,
+        boards: Sequence[MetricsBoard],
     ) -> None:
         """Step, log, validate and save until the end."""
         train = self.recipe.train
@@ -331,7 +331,7 @@ class Trainer:
             "samples_per_s": speed,
         }
 
-    def _record(self, row: dict[str, float], boards: Sequence[Board]) -> None:
+    def _record(self, row: dict[str, float], boards: Sequence[MetricsBoard]) -> None:
         self.history.add(row)
         if self.rank != 0:
             return
@@ -373,7 +373,7 @@ class Trainer:
         mean = float(np.nanmean(error * known))
         return {"validation_loss": float(np.mean(losses)), "error": mean}
 
-    def _evaluate(self, progress: Progress) -> dict[str, float]:
+    def _evaluate(self, progress: TrainProgress) -> dict[str, float]:
         """Let the checkpoint of this step try the task; a failed evaluation ends no training."""
         if self.rank != 0:
             return {}
@@ -419,7 +419,7 @@ class Trainer:
             "validation_episodes": self._held_out(),
             "open_loop_error": self.history.errors,
         }
-        extras = Extras(**{**self.extras.__dict__, "training": training})
+        extras = CheckpointMetadata(**{**self.extras.__dict__, "training": training})
         inner = folder / state.MODEL_FOLDER
         save_checkpoint(inner, self.config, self.model, self.statistics, extras)
         write_json(inner / RECIPE, self.recipe.to_dict())

@@ -141,7 +141,7 @@ def prepare(
     return ready
 
 
-class Progress:
+class TrainProgress:
     """The run's line: step, loss, samples/s, time to go and what is being done.
 
     A thread shows it, so that it moves while a step or a validation takes long. A context manager.
@@ -161,7 +161,7 @@ class Progress:
         self._begin = time.monotonic()
         self._working = Working(self.line, stream)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> TrainProgress:
         """Start."""
         self._working.__enter__()
         return self
@@ -197,7 +197,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-class Board(Protocol):
+class MetricsBoard(Protocol):
     """Somewhere else that the figures of a run go to."""
 
     def add(self, row: Mapping[str, float]) -> None:
@@ -257,13 +257,15 @@ class Wandb:
         self._run.finish()
 
 
-def open_boards(out: Path, wandb_project: str | None, recipe: Mapping[str, Any]) -> list[Board]:
+def open_boards(
+    out: Path, wandb_project: str | None, recipe: Mapping[str, Any]
+) -> list[MetricsBoard]:
     """Open TensorBoard where it is installed, and wandb where the recipe asks for it.
 
     Raises:
         ConfigError: wandb is asked for and not installed.
     """
-    boards: list[Board] = []
+    boards: list[MetricsBoard] = []
     if wandb_project is not None:
         boards.append(Wandb(wandb_project, out, recipe))
     if importlib.util.find_spec("tensorboard") is not None:

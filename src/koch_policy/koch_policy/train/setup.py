@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from koch_policy.config_json import config_from_dict
 from koch_policy.configs import ACTION, ENVIRONMENT, STATE, PolicyConfig
 from koch_policy.errors import ConfigError, DatasetError
-from koch_policy.metadata import Extras
+from koch_policy.metadata import CheckpointMetadata
 from koch_policy.models.text import MINILM_DIM, make_task_encoder
 from koch_policy.normalize import IMAGENET, Statistics, ZeroRange, normalizer_for
 from koch_policy.policy_configs import DiffusionConfig, FlowConfig
@@ -138,7 +138,7 @@ def make_trainer(
     )
     learn, check = split_episodes(len(data.lengths), train.validation_fraction, train.seed)
     check = [n for n in check if data.lengths[n] >= config.horizon_steps]
-    extras = Extras(
+    extras = CheckpointMetadata(
         fingerprint=data.fingerprint,
         rig=dict(data.rig),
         names=dict(data.names),

@@ -38,7 +38,7 @@ class ReaderFrames:
 
     def read(self, rows: IntArray) -> NDArray[np.uint8]:
         """Return RGB images (len(rows), H, W, 3)."""
-        return np.stack([self.reader.picture(self.key, int(row)) for row in rows])
+        return np.stack([self.reader.image(self.key, int(row)) for row in rows])
 
     def digest(self, rows: int) -> str:
         """Return a hash of what the dataset's files hold of the first rows' images."""
@@ -64,7 +64,7 @@ def open_demonstrations(
     crops = {key: _box(box) for key, box in train.crops.items()}
     recorded = RecordedDataset(
         root,
-        picture_size=train.image_size,
+        image_size=train.image_size,
         sizes={key: (height, width) for key, (height, width) in train.image_sizes.items()},
         crops=crops,
         cache=cache,
@@ -72,8 +72,8 @@ def open_demonstrations(
     )
     reader = recorded.reader
     for key in (*crops, *train.image_sizes):
-        if key not in reader.picture_keys:
-            known = ", ".join(reader.picture_keys) or "no cameras"
+        if key not in reader.image_keys:
+            known = ", ".join(reader.image_keys) or "no cameras"
             wish = "crop" if key in crops else "reduce"
             raise DatasetError(str(root), f"has no camera {key!r} to {wish}", f"It has {known}.")
     parts = {STATE: [STATE], ENVIRONMENT: [ENVIRONMENT], ACTION: [ACTION], **train.parts}
@@ -84,18 +84,18 @@ def open_demonstrations(
     if ACTION in inputs:
         raise DatasetError(str(root), "has the action among `inputs`", "Leave it out there.")
     if not train.inputs:
-        inputs += list(reader.picture_keys)
-    _require_effect(train, inputs, reader.picture_keys, str(root))
+        inputs += list(reader.image_keys)
+    _require_effect(train, inputs, reader.image_keys, str(root))
     vectors: dict[str, NDArray[np.float32]] = {}
     names: dict[str, list[str]] = {}
-    for key in [key for key in inputs if key not in reader.picture_keys] + [ACTION]:
+    for key in [key for key in inputs if key not in reader.image_keys] + [ACTION]:
         values, found = recorded.vectors(parts.get(key, [key]))
         names[key] = list(found)
         vectors[key] = expand(values, found, _angles(train, key, found, str(root)))
     frames: dict[str, Frames] = {}
     for key in inputs:
-        if key in reader.picture_keys:
-            frames[key] = ReaderFrames(reader, key, reader.picture_shape(key))
+        if key in reader.image_keys:
+            frames[key] = ReaderFrames(reader, key, reader.image_shape(key))
     return Demonstrations(
         name=str(root),
         fps=recorded.fps,

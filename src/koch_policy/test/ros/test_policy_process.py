@@ -24,7 +24,7 @@ from std_srvs.srv import Trigger
 
 from koch_policy.checkpoint import save_checkpoint
 from koch_policy.configs import FeatureType, PolicyFeature
-from koch_policy.extras import Extras
+from koch_policy.metadata import CheckpointMetadata
 from koch_policy.models.registry import build_model
 from koch_policy.nodes.run_client import RunClient
 from koch_policy.policy_configs import ActConfig
@@ -61,7 +61,7 @@ def save_act(folder: Path, camera: str = "", pose: float = 0.0) -> Path:
         )
         if camera or "images" not in key
     }
-    extras = Extras(units="radians", fps=30.0, names={"action": list(JOINT_NAMES)})
+    extras = CheckpointMetadata(units="radians", fps=30.0, names={"action": list(JOINT_NAMES)})
     save_checkpoint(folder, config, build_model(config), statistics, extras)
     return folder
 

@@ -66,7 +66,7 @@ class Evaluator(Node):
 
         Args:
             rig: The simulated rig.
-            camera: Whose picture shows the end, or None.
+            camera: Whose image shows the end, or None.
             check: Called while something is waited for; raises when that is in vain.
             speed: Simulated seconds per second.
         """
@@ -76,7 +76,7 @@ class Evaluator(Node):
         self._rig = rig
         self._arm = rig.follower.name
         self.task: TaskState | None = None
-        self.picture: bytes | None = None
+        self.image: bytes | None = None
         self.film: list[bytes] = []  # since it was last cleared, FPS images a second
         self._filmed_s = 0.0
         self.policy_status: PolicyStatus | None = None
@@ -88,7 +88,7 @@ class Evaluator(Node):
         self.create_subscription(PolicyStatus, "policy/status", self._on_policy, 10)
         if camera is not None:
             topic = f"cameras/{camera}/image_raw/compressed"
-            self.create_subscription(CompressedImage, topic, self._on_picture, RELAXED)
+            self.create_subscription(CompressedImage, topic, self._on_image, RELAXED)
         self._reset = self.create_client(ResetWorld, "sim/reset")
         self._demonstrate = self.create_client(Trigger, "sim/demonstrate")
         self._home = self.create_client(Trigger, f"{self._arm}/home")
@@ -99,12 +99,12 @@ class Evaluator(Node):
     def _on_task(self, message: TaskState) -> None:
         self.task = message
 
-    def _on_picture(self, message: CompressedImage) -> None:
-        self.picture = bytes(message.data)
+    def _on_image(self, message: CompressedImage) -> None:
+        self.image = bytes(message.data)
         stamp_s = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
         if abs(stamp_s - self._filmed_s) >= 1.0 / FPS:
             self._filmed_s = stamp_s
-            self.film.append(self.picture)
+            self.film.append(self.image)
 
     def _on_policy(self, message: PolicyStatus) -> None:
         if message.state == PolicyStatus.RUNNING:

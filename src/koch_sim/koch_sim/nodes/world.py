@@ -26,7 +26,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from koch_rig.load import load_rig
 from koch_ros.node import run_node
-from koch_ros.parameters import declare, described
+from koch_ros.parameters import declare, parameter
 from koch_sim.errors import SimulationError
 from koch_sim.expert import STYLES
 from koch_sim.randomisation import FULL, Randomisation
@@ -47,20 +47,20 @@ CLOCK_PERIOD_S = 0.01  # each tick wakes every node
 class WorldParameters:
     """Parameters of the node, all read-only."""
 
-    rig: str = described("", "path of the rig file", required=True)
-    seed: int = described(0, "seed of the first set-up")
-    speed: float = described(
+    rig: str = parameter("", "path of the rig file", required=True)
+    seed: int = parameter(0, "seed of the first set-up")
+    speed: float = parameter(
         1.0,
         "simulated seconds per second; other than 1 the node publishes /clock",
         low=1e-3,
         high=1000.0,
     )
-    expert: bool = described(False, "the hand demonstrates again and again")
-    randomise: bool = described(False, "vary looks, friction and servos too, not only poses")
-    task: str = described(
+    expert: bool = parameter(False, "the hand demonstrates again and again")
+    randomise: bool = parameter(False, "vary looks, friction and servos too, not only poses")
+    task: str = parameter(
         BLOCK_IN_CUP.name, "what is on the table, and what to do", choices=tuple(TASKS)
     )
-    style: str = described("smooth", "how the expert's hand moves", choices=tuple(STYLES))
+    style: str = parameter("smooth", "how the expert's hand moves", choices=tuple(STYLES))
 
 
 class WorldNode(Node):
@@ -247,7 +247,7 @@ def main() -> int:
     Raises:
         SimulationError: A part of the simulation died.
     """
-    # Physics, pictures and ROS share the interpreter; by default a thread may hold it for 5 ms.
+    # Physics, images and ROS share the interpreter; by default a thread may hold it for 5 ms.
     sys.setswitchinterval(0.0005)
     return run_node(WorldNode, realtime=False)
 

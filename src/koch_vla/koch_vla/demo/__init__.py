@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from koch_core.terminal import CommandLine, complain, say
 from koch_core.working import Working
-from koch_vla.demo.step import DemoContext, DemoSettings, Step, run_steps
+from koch_vla.demo.step import DemoContext, DemoSettings, DemoStep, run_steps
 from koch_vla.errors import DemoError, GraphError
 
 __all__ = ["main"]
@@ -27,23 +27,25 @@ EPISODES, VISION_EPISODES = 20, 50  # what is to be seen takes more examples tha
 ENOUGH = 0.8  # share of rollouts that is called a success
 
 
-def steps() -> list[Step]:
+def steps() -> list[DemoStep]:
     """The demo's steps; their modules are imported here, when they are needed."""
     from koch_vla.demo.drive import drive
-    from koch_vla.demo.images import pictures
+    from koch_vla.demo.images import images
     from koch_vla.demo.learn import convert, train, validate
     from koch_vla.demo.record import record
     from koch_vla.demo.rollouts import rollouts
 
     variant = ("policy", "vision")
     return [
-        Step("drive", "Two emulated arms: the follower follows the leader", drive),
-        Step("record", "Recording demonstrations", record, ("rig", "episodes", "seed", "vision")),
-        Step("pictures", "Drawing an episode", pictures),
-        Step("convert", "Converting into a LeRobot dataset", convert),
-        Step("validate", "Validating the dataset", validate),
-        Step("train", "Training the policy", train, variant),
-        Step("rollouts", "Running the policy", rollouts, ("rollouts",)),
+        DemoStep("drive", "Two emulated arms: the follower follows the leader", drive),
+        DemoStep(
+            "record", "Recording demonstrations", record, ("rig", "episodes", "seed", "vision")
+        ),
+        DemoStep("images", "Drawing an episode", images),
+        DemoStep("convert", "Converting into a LeRobot dataset", convert),
+        DemoStep("validate", "Validating the dataset", validate),
+        DemoStep("train", "Training the policy", train, variant),
+        DemoStep("rollouts", "Running the policy", rollouts, ("rollouts",)),
     ]
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from koch_rig.load import load_rig
-from koch_ros.session import Session
+from koch_ros.session import GraphSession
 from koch_vla.background import BackgroundGraph
 from koch_vla.demo.step import DemoContext, Results
 from koch_vla.errors import DemoError
@@ -61,7 +61,10 @@ def drive(context: DemoContext) -> Results:
     rig = load_rig(path)
     script = hand_script(folder / "hand.json")
     specs = [_with_hand(s, script) for s in build_graph(rig, GraphOptions())]
-    with BackgroundGraph(specs, folder / "logs/drive.log") as graph, Session("demo") as opened:
+    with (
+        BackgroundGraph(specs, folder / "logs/drive.log") as graph,
+        GraphSession("demo") as opened,
+    ):
         watch = ArmWatch(opened.node, ("leader", "follower"))
         deadline = time.monotonic() + START_TIMEOUT_S
         while watch.span("follower", JOINT) < AMPLITUDE_RAD:

@@ -87,7 +87,7 @@ def train(context: DemoContext) -> Results:
         shutil.rmtree(out, ignore_errors=True)  # began, but saved nothing yet
         words += [*_preset(settings), "--set", f"train.seed={settings.seed}"]
     if settings.vision:
-        words += ["--cache", str(settings.folder / "cache")]  # each picture is decoded once
+        words += ["--cache", str(settings.folder / "cache")]  # each image is decoded once
     run_verb(words, settings.folder / "logs" / f"train_{settings.variant}.log", context.say)
     results: Results = {"folder": str(out), "checkpoint": str(out / CHECKPOINT)}
     results |= final_losses(out / "loss.csv")

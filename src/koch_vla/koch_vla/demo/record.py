@@ -13,7 +13,7 @@ from koch_core.terminal import Progress
 from koch_episodes.recorder.nodes.client import EpisodeControl
 from koch_rig.load import load_rig
 from koch_ros.errors import RefusedError
-from koch_ros.session import Session
+from koch_ros.session import GraphSession
 from koch_vla.background import BackgroundGraph
 from koch_vla.demo.step import DemoContext, Results
 from koch_vla.demo.verb import run_verb
@@ -170,7 +170,7 @@ def _record_on_the_graph(
     log = settings.folder / "logs/record.log"
     with (
         BackgroundGraph(build_graph(rig, options), log) as graph,
-        Session("demo") as opened,
+        GraphSession("demo") as opened,
     ):
         world = WorldClient(opened, graph.check, settings.speed)
         recorder = EpisodeControl(opened, graph.check)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Demo step: what came out, as a table and as one HTML page with its pictures inside."""
+"""Demo step: what came out, as a table and as one HTML page with its images inside."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from koch_core.files import write_whole
+from koch_core.files import write_atomically
 from koch_core.terminal import duration
 from koch_rig.load import load_rig
 from koch_vla.demo.step import DemoContext, DemoSettings, Results
@@ -32,7 +32,7 @@ figure { margin: 1.5em 0; } figcaption { color: #555; } .good { color: #1a7f37; 
 
 
 @dataclass(frozen=True)
-class Picture:
+class ReportImage:
     """A PNG or MP4 file and what it shows."""
 
     title: str
@@ -145,7 +145,7 @@ class Page:
         headline: What came out, in one sentence.
         lead: What was done.
         table: Names and values.
-        pictures: PNG and MP4 files.
+        images: PNG and MP4 files.
         files: What lies where; linked.
         commands: What one may want to do next, and the command.
     """
@@ -154,7 +154,7 @@ class Page:
     headline: str
     lead: str
     table: Sequence[tuple[str, str]]
-    pictures: Sequence[Picture] = ()
+    images: Sequence[ReportImage] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     commands: Mapping[str, str] = field(default_factory=dict)
 
@@ -173,9 +173,9 @@ class Page:
                 f"<p>{html.escape(self.title)}, {time.strftime('%Y-%m-%d %H:%M')}</p>",
                 f"<h1>{html.escape(self.headline)}</h1>",
                 f"<p>{html.escape(self.lead)}</p>",
-                *map(_figure, (item for item in self.pictures if item.is_film)),
+                *map(_figure, (item for item in self.images if item.is_film)),
                 _rows(_escaped(self.table)),
-                *map(_figure, (item for item in self.pictures if not item.is_film)),
+                *map(_figure, (item for item in self.images if not item.is_film)),
                 "<h2>Go on</h2>",
                 _rows(commands),
                 "<h2>Files</h2>",
@@ -185,7 +185,7 @@ class Page:
                 "</html>\n",
             ]
         )
-        write_whole(path, text)
+        write_atomically(path, text)
 
 
 def _escaped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -203,10 +203,10 @@ def _link(target: str, folder: Path) -> str:
     return f'<a href="{reference}">{html.escape(target)}</a>'
 
 
-def _figure(picture: Picture) -> str:
-    data = base64.b64encode(picture.path.read_bytes()).decode()
-    caption = html.escape(picture.title)
-    if picture.is_film:
+def _figure(image: ReportImage) -> str:
+    data = base64.b64encode(image.path.read_bytes()).decode()
+    caption = html.escape(image.title)
+    if image.is_film:
         shown = (
             "<video controls autoplay muted loop playsinline "
             f'src="data:video/mp4;base64,{data}"></video>'
@@ -251,18 +251,18 @@ def report(context: DemoContext) -> Results:
     settings, results = context.settings, context.results
     task = load_rig(settings.rig).task
     candidates = [
-        Picture("A demonstration by the scripted expert", _path(results, "pictures", "film")),
-        Picture(
+        ReportImage("A demonstration by the scripted expert", _path(results, "images", "film")),
+        ReportImage(
             "The policy's rollouts, one after the other",
             _path(results, "rollouts", "folder", FILM),
         ),
-        Picture(
+        ReportImage(
             "The end of each rollout: green is a success",
             _path(results, "rollouts", "folder", SHEET),
         ),
-        Picture("A demonstration under way", _path(results, "pictures", "scene")),
-        Picture("One recorded episode", _path(results, "pictures", "episode")),
-        Picture("Loss over the training", _path(results, "train", "folder", "loss.png")),
+        ReportImage("A demonstration under way", _path(results, "images", "scene")),
+        ReportImage("One recorded episode", _path(results, "images", "episode")),
+        ReportImage("Loss over the training", _path(results, "train", "folder", "loss.png")),
     ]
     files = {
         "episodes": str(results.get("record", {}).get("folder", "")),
@@ -277,7 +277,7 @@ def report(context: DemoContext) -> Results:
         headline=headline(results, task),
         lead=lead(settings, results, task),
         table=rows(results),
-        pictures=[picture for picture in candidates if picture.path.is_file()],
+        images=[image for image in candidates if image.path.is_file()],
         files=files,
         commands={
             "run the policy on more tables": f"./koch eval --policy {checkpoint} -n 50",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from koch_core.files import write_whole
+from koch_core.files import write_atomically
 
 Results = dict[str, Any]
 
@@ -65,7 +65,7 @@ class DemoContext:
 
 
 @dataclass(frozen=True)
-class Step:
+class DemoStep:
     """One step of the demo.
 
     Attributes:
@@ -82,7 +82,7 @@ class Step:
     depends: tuple[str, ...] = ()
 
 
-def run_steps(steps: Sequence[Step], context: DemoContext) -> None:
+def run_steps(steps: Sequence[DemoStep], context: DemoContext) -> None:
     """Run the steps that are not done, in order, and fill in the results of all.
 
     A step is done when its marker holds the same settings as now, for it and all before it.
@@ -129,4 +129,4 @@ def read_marker(path: Path) -> Results | None:
 
 def write_marker(path: Path, inputs: Mapping[str, Any], results: Results) -> None:
     """Write a marker whole or not at all."""
-    write_whole(path, json.dumps({"inputs": dict(inputs), "results": results}, indent=2))
+    write_atomically(path, json.dumps({"inputs": dict(inputs), "results": results}, indent=2))

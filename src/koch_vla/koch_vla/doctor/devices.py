@@ -113,7 +113,7 @@ def check_cameras(root: Path = Path("/")) -> Iterator[Finding]:
         yield warn(
             "cameras",
             "no /dev/video*",
-            "Plug in a USB camera. The simulated rig serves its own pictures.",
+            "Plug in a USB camera. The simulated rig serves its own images.",
         )
         return
     for device in devices:
@@ -144,12 +144,12 @@ def _check_modes(device: Path) -> Finding:
     except CameraError as error:
         return warn(check, str(error), "Close the program that uses it, or try another USB port.")
     if not identity.captures:
-        return ok(check, f"{identity.card}: no pictures here (metadata or output device)")
+        return ok(check, f"{identity.card}: no images here (metadata or output device)")
     offered = "; ".join(str(mode) for mode in modes[:6]) + (" ..." if len(modes) > 6 else "")
     if all(mode.fourcc != "MJPG" for mode in modes):
         return warn(
             check,
             f"{identity.card}: {offered}",
-            "No MJPG mode: pictures are encoded on the processor. Prefer a camera with MJPG.",
+            "No MJPG mode: images are encoded on the processor. Prefer a camera with MJPG.",
         )
     return ok(check, f"{identity.card}: {offered}")

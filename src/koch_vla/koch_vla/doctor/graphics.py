@@ -33,7 +33,7 @@ def check_gpu() -> Iterator[Finding]:
 
 
 def check_egl() -> Iterator[Finding]:
-    """Can pictures be drawn without a screen? In a process of its own: drivers may crash."""
+    """Can images be drawn without a screen? In a process of its own: drivers may crash."""
     try:
         answer = subprocess.run(
             [sys.executable, "-I", egl_probe.__file__],

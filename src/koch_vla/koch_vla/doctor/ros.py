@@ -85,11 +85,11 @@ def check_domain() -> Iterator[Finding]:
 
 
 def check_shared_memory() -> Iterator[Finding]:
-    """Room in /dev/shm, through which Fast DDS moves pictures."""
+    """Room in /dev/shm, through which Fast DDS moves images."""
     try:
         free_mb = shutil.disk_usage("/dev/shm").free / 1e6
     except OSError:
-        yield warn("shared memory", "no /dev/shm", "Mount a tmpfs there, or expect slow pictures.")
+        yield warn("shared memory", "no /dev/shm", "Mount a tmpfs there, or expect slow images.")
         return
     text = f"{free_mb:.0f} MB free in /dev/shm"
     if free_mb < SHARED_MEMORY_MB:

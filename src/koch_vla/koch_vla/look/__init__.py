@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     check_output(arguments.output)
 
     with Working("koch look: loading", in_logs=False) as work:
-        from koch_vla.look.picture import draw
+        from koch_vla.look.image import draw
         from koch_vla.up import load_chosen_rig
 
         rig = load_chosen_rig(arguments.rig, arguments.sim)
@@ -46,8 +46,8 @@ def main(argv: list[str]) -> int:
         missing = [f"{arm}/joint_states" for arm in rig.arms if arm not in snapshot.joints]
         if arguments.bag is not None:  # a recorder keeps no arm that is no stream of the rig
             missing = [stream for stream in missing if stream in rig.streams]
-        missing += [f"cameras/{name}" for name in rig.cameras if name not in snapshot.pictures]
-        if not snapshot.joints and not snapshot.pictures:
+        missing += [f"cameras/{name}" for name in rig.cameras if name not in snapshot.images]
+        if not snapshot.joints and not snapshot.images:
             raise NothingHeardError(missing)
         work.now("koch look: drawing")
         draw(rig, snapshot, arguments.output)

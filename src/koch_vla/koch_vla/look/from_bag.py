@@ -10,10 +10,10 @@ from koch_episodes.bag import open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_rig.rig import Rig
 from koch_vla.errors import BagMomentError, EmptyBagError
-from koch_vla.look.snapshot import Snapshot, SnapshotBuilder
+from koch_vla.look.snapshot import GraphSnapshot, SnapshotBuilder
 
 
-def snapshot_at(rig: Rig, path: Path, at_s: float | None, duration_s: float) -> Snapshot:
+def snapshot_at(rig: Rig, path: Path, at_s: float | None, duration_s: float) -> GraphSnapshot:
     """Read the messages up to a moment of a bag.
 
     Args:

@@ -22,7 +22,7 @@ CUP_RADIUS_M, CUP_HEIGHT_M, CUP_COLOUR = 0.042, 0.040, (0.24, 0.49, 0.75, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Face:
+class ShadedFace:
     """One flat polygon.
 
     Attributes:
@@ -62,7 +62,7 @@ class ArmScene:
                 q[self._model.joints[index].idx_q] = positions[name]
         pinocchio.framesForwardKinematics(self._model, self._data, q)
 
-    def faces(self, *, links_of: str = "") -> list[Face]:
+    def faces(self, *, links_of: str = "") -> list[ShadedFace]:
         """Polygons at the place last chosen, of all links or of one arm's alone."""
         found = []
         for shape in self._shapes.geometryObjects:
@@ -90,12 +90,12 @@ class ArmScene:
         return np.array(self._data.oMf[self._tcp].translation)
 
 
-def block_faces(pose: Array) -> list[Face]:
+def block_faces(pose: Array) -> list[ShadedFace]:
     """The simulation's block at its pose (4, 4)."""
     return [_placed(corners, pose, BLOCK_COLOUR) for corners in _box(np.array(BLOCK_HALF_M))]
 
 
-def cup_faces(pose: Array) -> list[Face]:
+def cup_faces(pose: Array) -> list[ShadedFace]:
     """The simulation's cup, open at the top; its pose (4, 4) is that of its foot."""
     outside = _prism(CUP_RADIUS_M, CUP_HEIGHT_M / 2.0)
     inside = [corners[::-1] for corners in _prism(0.92 * CUP_RADIUS_M, CUP_HEIGHT_M / 2.0)]
@@ -106,11 +106,11 @@ def cup_faces(pose: Array) -> list[Face]:
     return [_placed(corners + middle, pose, CUP_COLOUR) for corners in walls]
 
 
-def _placed(corners: Array, pose: Array, colour: tuple[float, float, float, float]) -> Face:
+def _placed(corners: Array, pose: Array, colour: tuple[float, float, float, float]) -> ShadedFace:
     """A polygon with its outward normal, moved from its own frame to the pose's."""
     world = corners @ pose[:3, :3].T + pose[:3, 3]
     normal = np.cross(world[1] - world[0], world[2] - world[1])
-    return Face(world, normal / np.linalg.norm(normal), colour)
+    return ShadedFace(world, normal / np.linalg.norm(normal), colour)
 
 
 def _polygons(shape: object) -> list[Array]:

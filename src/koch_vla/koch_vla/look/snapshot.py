@@ -21,7 +21,7 @@ OBJECT_TOPICS = {"/sim/block_pose": "block", "/sim/cup_pose": "cup"}
 
 
 @dataclass
-class Snapshot:
+class GraphSnapshot:
     """The state of a rig over a short time.
 
     Attributes:
@@ -30,8 +30,8 @@ class Snapshot:
         joints: Newest joint positions of each arm, by joint name [rad].
         joint_stamps_ns: Their acquisition times [ns].
         history: Joint positions of each arm over time: (stamp [ns], positions by name).
-        pictures: Newest picture of each camera, RGB uint8 (H, W, 3).
-        picture_stamps_ns: Their acquisition times [ns].
+        images: Newest image of each camera, RGB uint8 (H, W, 3).
+        image_stamps_ns: Their acquisition times [ns].
         ghost: Where the policy would have the follower, by joint name [rad]; may be empty.
         objects: Poses of things in the world [m], float64 (4, 4).
     """
@@ -41,8 +41,8 @@ class Snapshot:
     joints: dict[str, dict[str, float]] = field(default_factory=dict)
     joint_stamps_ns: dict[str, int] = field(default_factory=dict)
     history: dict[str, list[tuple[int, dict[str, float]]]] = field(default_factory=dict)
-    pictures: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
-    picture_stamps_ns: dict[str, int] = field(default_factory=dict)
+    images: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
+    image_stamps_ns: dict[str, int] = field(default_factory=dict)
     ghost: dict[str, float] = field(default_factory=dict)
     objects: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
@@ -56,17 +56,17 @@ class SnapshotBuilder:
     """
 
     def __init__(self, rig: Rig, title: str) -> None:
-        self._snapshot = Snapshot(title)
+        self._snapshot = GraphSnapshot(title)
         self._arms = {f"/{arm}/joint_states": arm for arm in rig.arms}
         self._cameras = {f"/cameras/{name}/image_raw/compressed": name for name in rig.cameras}
         self._packets: dict[str, bytes] = {}
 
     @property
     def topics(self) -> dict[str, str]:
-        """Topics that are listened to, with their kind: joints, picture, ghost or object."""
+        """Topics that are listened to, with their kind: joints, image, ghost or object."""
         return {
             **dict.fromkeys(self._arms, "joints"),
-            **dict.fromkeys(self._cameras, "picture"),
+            **dict.fromkeys(self._cameras, "image"),
             GHOST_TOPIC: "ghost",
             **dict.fromkeys(OBJECT_TOPICS, "object"),
         }
@@ -97,25 +97,25 @@ class SnapshotBuilder:
         elif topic in self._cameras:
             camera = self._cameras[topic]
             self._packets[camera] = bytes(message.data)
-            snapshot.picture_stamps_ns[camera] = stamp_ns
+            snapshot.image_stamps_ns[camera] = stamp_ns
         elif topic == GHOST_TOPIC:
             snapshot.ghost = _by_name(message.name, message.position)
         elif topic in OBJECT_TOPICS:
             snapshot.objects[OBJECT_TOPICS[topic]] = _pose(message.pose)
 
-    def finish(self, now_ns: int | None = None) -> Snapshot:
-        """Decode the newest pictures and return the snapshot.
+    def finish(self, now_ns: int | None = None) -> GraphSnapshot:
+        """Decode the newest images and return the snapshot.
 
         Args:
             now_ns: The moment of the snapshot; the newest stamp when None.
 
         Raises:
-            DecodeError: A picture is broken.
+            DecodeError: An image is broken.
         """
         snapshot = self._snapshot
         for camera, packet in self._packets.items():
-            snapshot.pictures[camera] = decode_image(packet)
-        stamps = [*snapshot.joint_stamps_ns.values(), *snapshot.picture_stamps_ns.values()]
+            snapshot.images[camera] = decode_image(packet)
+        stamps = [*snapshot.joint_stamps_ns.values(), *snapshot.image_stamps_ns.values()]
         snapshot.now_ns = max(stamps, default=0) if now_ns is None else now_ns
         return snapshot
 

@@ -19,8 +19,8 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.patheffects import withStroke
 
 from koch_rig.rig import Camera, Rig, Role
-from koch_vla.look.scene import ArmScene, Face, block_faces, cup_faces
-from koch_vla.look.snapshot import Snapshot
+from koch_vla.look.scene import ArmScene, ShadedFace, block_faces, cup_faces
+from koch_vla.look.snapshot import GraphSnapshot
 
 Array = npt.NDArray[np.float64]
 LIGHT = np.array([0.30, -0.42, 0.85])
@@ -70,7 +70,7 @@ class View:
 class Contents:
     """What stands in the scene: collected first, drawn when the view is known."""
 
-    faces: list[Face] = field(default_factory=list)
+    faces: list[ShadedFace] = field(default_factory=list)
     marked: dict[str, Array] = field(default_factory=dict)  # label to pose, drawn as three axes
     named: dict[str, Array] = field(default_factory=dict)  # label to position alone
     cameras: list[tuple[Camera, Array]] = field(default_factory=list)
@@ -85,7 +85,7 @@ class Contents:
         return np.vstack([*corners, *poses, *trails, np.zeros((1, 3))])
 
 
-def contents_of(rig: Rig, snapshot: Snapshot) -> Contents:
+def contents_of(rig: Rig, snapshot: GraphSnapshot) -> Contents:
     """Place every arm that was heard, the things on the table, and the paths."""
     found = Contents()
     for arm in rig.arms.values():
@@ -103,7 +103,7 @@ def contents_of(rig: Rig, snapshot: Snapshot) -> Contents:
         if snapshot.ghost and arm.role is Role.FOLLOWER:
             scene.place(snapshot.ghost)
             ghost = scene.faces(links_of=arm.name)
-            found.faces += [Face(face.corners, face.normal, GHOST) for face in ghost]
+            found.faces += [ShadedFace(face.corners, face.normal, GHOST) for face in ghost]
         trail = tcp_path(scene, snapshot, arm.name)
         if len(trail) > 1:
             found.trails.append((trail, PATH_COLOURS[arm.role]))
@@ -113,7 +113,7 @@ def contents_of(rig: Rig, snapshot: Snapshot) -> Contents:
     return found
 
 
-def tcp_path(scene: ArmScene, snapshot: Snapshot, arm: str) -> Array:
+def tcp_path(scene: ArmScene, snapshot: GraphSnapshot, arm: str) -> Array:
     """Positions of the tool centre point over the snapshot's time, float64 (T, 3), [m]."""
     trail = []
     for _, positions in snapshot.history.get(arm, []):
@@ -122,7 +122,7 @@ def tcp_path(scene: ArmScene, snapshot: Snapshot, arm: str) -> Array:
     return np.array(trail).reshape(-1, 3)
 
 
-def draw_space(axes: Any, rig: Rig, snapshot: Snapshot, room_fraction: float) -> None:
+def draw_space(axes: Any, rig: Rig, snapshot: GraphSnapshot, room_fraction: float) -> None:
     """Fill the axes with the scene.
 
     Args:
@@ -153,7 +153,7 @@ def draw_space(axes: Any, rig: Rig, snapshot: Snapshot, room_fraction: float) ->
     axes.text(0.012, 0.02, note, transform=axes.transAxes, fontsize=8, color="#8a8272")
 
 
-def _samples(face: Face) -> Array:
+def _samples(face: ShadedFace) -> Array:
     """Points all over a face: what a label there would cover."""
     edges = np.concatenate([face.corners, (face.corners + np.roll(face.corners, 1, axis=0)) / 2])
     middle = face.corners.mean(axis=0)
@@ -209,7 +209,7 @@ def _draw_table(axes: Any, view: View, points: Array) -> None:
     axes.add_collection(LineCollection(list(flat), colors=GRID, linewidths=0.8, zorder=1))
 
 
-def _draw_faces(axes: Any, view: View, faces: Sequence[Face]) -> None:
+def _draw_faces(axes: Any, view: View, faces: Sequence[ShadedFace]) -> None:
     """Shadows on the table, then all faces that look this way, the farthest first."""
     solid = [face for face in faces if face.colour[3] == 1.0]
     fall = -LIGHT / LIGHT[2]

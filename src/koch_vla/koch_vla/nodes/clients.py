@@ -12,7 +12,7 @@ from koch_interfaces.srv import ResetWorld
 from std_srvs.srv import Trigger
 
 from koch_ros.qos import STATE
-from koch_ros.session import Session
+from koch_ros.session import GraphSession
 
 RESET_TIMEOUT_S = 20.0
 
@@ -26,7 +26,9 @@ class WorldClient:
         speed: Of the simulation; a slow one gets more time.
     """
 
-    def __init__(self, session: Session, check: Callable[[], None], speed: float = 1.0) -> None:
+    def __init__(
+        self, session: GraphSession, check: Callable[[], None], speed: float = 1.0
+    ) -> None:
         self._session, self._check, self._speed = session, check, speed
         node = session.node
         self._reset: Any = node.create_client(ResetWorld, "sim/reset")

@@ -233,7 +233,7 @@ class BenchOfFaults(ABC):
         self._first_goal = max(0, len(watcher.goals) - 1)
         self._first_state = max(0, len(watcher.states) - 1)
         self._first_said = len(watcher.diagnosed)
-        self._pictures = dict(watcher.pictures)
+        self._images = dict(watcher.images)
         self._log_place = self.graph.log.stat().st_size if self.graph.log.exists() else 0
 
     def named(self, cause: re.Pattern[str]) -> tuple[float, str] | None:
@@ -466,7 +466,7 @@ class FaultBench(BenchOfFaults):
         gaps = np.diff([*stamps, end]) if len(stamps) else np.array([end - self._begin_stamp_s])
         found = [f"{gaps.max():.1f} s of states"] if gaps.max() > 0.15 else []
         expected = (time.monotonic() - self._begin_s) * _FPS
-        missing = expected - (watcher.pictures["above"] - self._pictures["above"])
+        missing = expected - (watcher.images["above"] - self._images["above"])
         if missing > 0.1 * expected:
             found.append(f"{missing / expected:.0%} of the images")
         return ", ".join(found) or "nothing"
@@ -501,8 +501,8 @@ class FaultBench(BenchOfFaults):
 
     def _well(self) -> bool:
         watcher = self.graph.watcher
-        before = watcher.pictures["above"]
+        before = watcher.images["above"]
         if not (self._follows() and self.graph.states_flow()):
             return False
         time.sleep(0.5)
-        return watcher.pictures["above"] > before + 3 and len(self.graph.pids()) >= 6
+        return watcher.images["above"] > before + 3 and len(self.graph.pids()) >= 6

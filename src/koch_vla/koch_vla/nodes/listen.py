@@ -13,18 +13,18 @@ from sensor_msgs.msg import CompressedImage, JointState
 
 from koch_rig.rig import Rig
 from koch_ros.qos import NEWEST
-from koch_ros.session import Session
-from koch_vla.look.snapshot import Snapshot, SnapshotBuilder
+from koch_ros.session import GraphSession
+from koch_vla.look.snapshot import GraphSnapshot, SnapshotBuilder
 
 TYPES = {
     "joints": JointState,
     "ghost": JointState,
-    "picture": CompressedImage,
+    "image": CompressedImage,
     "object": PoseStamped,
 }
 
 
-def listen(rig: Rig, duration_s: float, timeout_s: float) -> Snapshot:
+def listen(rig: Rig, duration_s: float, timeout_s: float) -> GraphSnapshot:
     """Collect a snapshot from live topics.
 
     Args:
@@ -33,7 +33,7 @@ def listen(rig: Rig, duration_s: float, timeout_s: float) -> Snapshot:
         timeout_s: How much longer to wait for arms and cameras not heard yet [s].
     """
     builder = SnapshotBuilder(rig, time.strftime("live, %Y-%m-%d %H:%M:%S"))
-    with Session("koch_look") as opened:
+    with GraphSession("koch_look") as opened:
         for topic, kind in builder.topics.items():
             opened.node.create_subscription(
                 TYPES[kind], topic.lstrip("/"), _hear(builder, topic), NEWEST

@@ -75,7 +75,7 @@ class Watcher(Node):
         self.diagnosed: list[tuple[float, str, int, str]] = []  # when, name, level, message
         self.task: TaskState | None = None
         self.episodes: EpisodeStatus | None = None
-        self.pictures = dict.fromkeys(cameras, 0)
+        self.images = dict.fromkeys(cameras, 0)
         self.guard_said: dict[str, GuardStatus] = {}  # newest, by arm
         self.read = dict.fromkeys(arms, 0)  # joint states, by arm
         for arm in self.read:
@@ -87,8 +87,8 @@ class Watcher(Node):
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 100)
         self.create_subscription(TaskState, "sim/task_state", self._on_task, 10)
         self.create_subscription(EpisodeStatus, "episodes/status", self._on_episodes, 10)
-        for name in self.pictures:
-            self._count_pictures(name)
+        for name in self.images:
+            self._count_images(name)
 
     def _watch_arm(self, arm: str) -> None:
         def keep(message: GuardStatus) -> None:
@@ -100,9 +100,9 @@ class Watcher(Node):
         self.create_subscription(GuardStatus, f"{arm}/guard_status", keep, LATCHED)
         self.create_subscription(JointState, f"{arm}/joint_states", count, 10, raw=True)
 
-    def _count_pictures(self, name: str) -> None:
+    def _count_images(self, name: str) -> None:
         def count(_: bytes) -> None:
-            self.pictures[name] += 1
+            self.images[name] += 1
 
         topic = f"cameras/{name}/image_raw/compressed"
         self.create_subscription(CompressedImage, topic, count, 1, raw=True)
@@ -345,10 +345,8 @@ class RunningGraph:
         """Wait until both arms run and every camera delivers."""
         for arm, seen in dict(self.watcher.read).items():
             wait_for(partial(self._arm_runs, arm, seen), f"{arm} is running", seconds)
-        before = dict(self.watcher.pictures)
-        wait_for(
-            lambda: all(n > before[c] + 5 for c, n in self.watcher.pictures.items()), "pictures"
-        )
+        before = dict(self.watcher.images)
+        wait_for(lambda: all(n > before[c] + 5 for c, n in self.watcher.images.items()), "images")
         wait_for(self.states_flow, "joint states of the follower")
 
 

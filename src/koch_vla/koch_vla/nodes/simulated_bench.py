@@ -53,8 +53,8 @@ class SimulatedBench(BenchOfFaults):
         found = [f"{gap_s:.1f} s of states"] if gap_s > 0.15 else []
         found += [
             f"the images of {name}"
-            for name, count in watcher.pictures.items()
-            if count - self._pictures[name] < 3
+            for name, count in watcher.images.items()
+            if count - self._images[name] < 3
         ]
         return ", ".join(found) or "nothing"
 
@@ -87,8 +87,8 @@ class SimulatedBench(BenchOfFaults):
 
     def _well(self) -> bool:
         graph = self.graph
-        before = dict(graph.watcher.pictures)
+        before = dict(graph.watcher.images)
         if not (self._follows() and graph.states_flow() and len(graph.pids()) == self._nodes):
             return False
         threading.Event().wait(_CALM_S)
-        return all(count > before[name] for name, count in graph.watcher.pictures.items())
+        return all(count > before[name] for name, count in graph.watcher.images.items())

@@ -21,7 +21,7 @@ from tf2_msgs.msg import TFMessage
 from koch_rig.load import load_rig
 from koch_rig.model import published_urdf, world_camera_arm
 from koch_ros.node import run_node
-from koch_ros.parameters import declare, described
+from koch_ros.parameters import declare, parameter
 from koch_ros.polled import PolledGroup, ignore, take_newest
 from koch_ros.qos import LATCHED, NEWEST
 from koch_ros.stamps import STEADY_CLOCK
@@ -35,8 +35,8 @@ TRANSFORMS = QoSProfile(depth=100)  # reliable, as tf2's broadcaster publishes
 class StatePublisherParameters:
     """Parameters of the node."""
 
-    rig: str = described("", "path of the rig file", required=True)
-    publish_frequency: float = described(
+    rig: str = parameter("", "path of the rig file", required=True)
+    publish_frequency: float = parameter(
         30.0, "highest rate of /tf for each arm [Hz]", low=1.0, high=1000.0
     )
 

@@ -15,10 +15,10 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 
-from koch_core.terminal import Part
+from koch_core.terminal import LinePart
 from koch_rig.joints import plain_joints
 from koch_ros.qos import DIAGNOSTICS, LATCHED, NEWEST
-from koch_ros.session import Session
+from koch_ros.session import GraphSession
 from koch_vla.teleop_figures import ArmFigures, status_line
 
 PERIOD_S = 1.0
@@ -34,7 +34,7 @@ class TeleopWatch:
         show: Receives the line.
     """
 
-    def __init__(self, arms: Iterable[str], show: Callable[[Sequence[Part]], None]) -> None:
+    def __init__(self, arms: Iterable[str], show: Callable[[Sequence[LinePart]], None]) -> None:
         self._show = show
         self._arms = {name: ArmFigures() for name in arms}
         self._newest: dict[tuple[str, str], bytes] = {}
@@ -50,7 +50,7 @@ class TeleopWatch:
         self._thread.join(timeout=5.0)
 
     def _run(self) -> None:
-        with Session("koch_teleop") as opened:
+        with GraphSession("koch_teleop") as opened:
             self._subscribe(opened.node)
             last_s = time.monotonic()
             while not self._over.is_set():

@@ -16,11 +16,11 @@ from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 
 from koch_core.errors import KochError
-from koch_episodes.recorder.plan import Step, Verb
+from koch_episodes.recorder.plan import RecordCommand, RecordStep
 from koch_ros.errors import NoAnswerError
 from koch_ros.process import NodeProcess
 from koch_ros.qos import LATCHED
-from koch_ros.session import ANSWER_TIMEOUT_S, Session
+from koch_ros.session import ANSWER_TIMEOUT_S, GraphSession
 
 _STALE_S = 3.0
 _PARAMETER_S = 5.0
@@ -44,7 +44,7 @@ class EpisodeControl:
         check: Called while waiting; raises when waiting makes no more sense.
     """
 
-    def __init__(self, session: Session, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, session: GraphSession, check: Callable[[], None] = lambda: None) -> None:
         self._session, self._check = session, check
         self._start: Any = session.node.create_client(StartEpisode, "episodes/start")
         self._stop: Any = session.node.create_client(StopEpisode, "episodes/stop")
@@ -86,15 +86,15 @@ class RecorderClient:
     """The recorder node of this domain for somebody who goes on while it works."""
 
     def __init__(self) -> None:
-        self._session = Session("record_terminal")
+        self._session = GraphSession("record_terminal")
         node = self._session.node
         self._clients = {
-            Verb.START: node.create_client(StartEpisode, "episodes/start"),
-            Verb.STOP: node.create_client(StopEpisode, "episodes/stop"),
-            Verb.DISCARD: node.create_client(DiscardEpisode, "episodes/discard"),
-            Verb.UNDO: node.create_client(UndoDiscard, "episodes/undo"),
+            RecordCommand.START: node.create_client(StartEpisode, "episodes/start"),
+            RecordCommand.STOP: node.create_client(StopEpisode, "episodes/stop"),
+            RecordCommand.DISCARD: node.create_client(DiscardEpisode, "episodes/discard"),
+            RecordCommand.UNDO: node.create_client(UndoDiscard, "episodes/undo"),
         }
-        self._clients[Verb.LABEL] = self._clients[Verb.STOP]
+        self._clients[RecordCommand.LABEL] = self._clients[RecordCommand.STOP]
         self._parameters = node.create_client(SetParameters, "recorder/set_parameters")
         node.create_subscription(EpisodeStatus, "episodes/status", self._on_status, LATCHED)
         self.status: EpisodeStatus | None = None
@@ -113,12 +113,14 @@ class RecorderClient:
         """Wait until the recorder is there; False after the timeout."""
 
         def there() -> bool:
-            return self.status is not None and self._clients[Verb.START].service_is_ready()
+            return (
+                self.status is not None and self._clients[RecordCommand.START].service_is_ready()
+            )
 
         return self._session.spin_until(there, timeout_s, check)
 
     def follow_graph_clock(self) -> bool:
-        """Take the time from the graph's /clock, see Session; say whether there is one."""
+        """Take the time from the graph's /clock, see GraphSession; say whether there is one."""
         return self._session.follow_graph_clock()
 
     def check(self) -> None:
@@ -131,16 +133,18 @@ class RecorderClient:
         if silent_s > _STALE_S:
             raise RecorderGoneError(f"no status for {silent_s:.0f} s")
 
-    def ask(self, step: Step, *, task: str, duration_s: float, start_timeout_s: float) -> None:
+    def ask(
+        self, step: RecordStep, *, task: str, duration_s: float, start_timeout_s: float
+    ) -> None:
         """Send a request; `answer` gets its reply later, and no longer that of an earlier one."""
         request: Any
-        if step.verb is Verb.START:
+        if step.verb is RecordCommand.START:
             request = StartEpisode.Request(
                 task=task, duration_s=duration_s, start_timeout_s=start_timeout_s
             )
-        elif step.verb in (Verb.STOP, Verb.LABEL):
+        elif step.verb in (RecordCommand.STOP, RecordCommand.LABEL):
             request = StopEpisode.Request(outcome=step.outcome, keep=True)
-        elif step.verb is Verb.DISCARD:
+        elif step.verb is RecordCommand.DISCARD:
             request = DiscardEpisode.Request(reason="to be recorded again")
         else:
             request = UndoDiscard.Request()

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from koch_interfaces.msg import EpisodeStatus, StreamHealth
 
-from koch_episodes.recorder.intake import Intake
+from koch_episodes.recorder.bag_thread import BagWriterThread
 from koch_episodes.recorder.quality import Health, Light, worst
-from koch_episodes.recorder.session import Phase, Session
+from koch_episodes.recorder.session import RecorderPhase, RecorderSession
 from koch_ros.qos import DIAGNOSTICS, LATCHED
 
 if TYPE_CHECKING:
@@ -27,17 +27,17 @@ _LEVEL = {
 }
 
 
-class StatusPublisher:
+class RecorderStatusPublisher:
     """Turns session and stream health into messages."""
 
-    def __init__(self, node: Node, session: Session, intake: Intake) -> None:
+    def __init__(self, node: Node, session: RecorderSession, intake: BagWriterThread) -> None:
         self._node = node
         self._session = session
         self._intake = intake
         self._publisher = node.create_publisher(EpisodeStatus, "episodes/status", LATCHED)
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         self._count = 0
-        self._phase: Phase | None = None
+        self._phase: RecorderPhase | None = None
 
     def tick(self) -> None:
         """Publish when it is time or the phase has changed."""

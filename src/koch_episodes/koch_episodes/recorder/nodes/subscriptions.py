@@ -13,10 +13,10 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 
 from koch_episodes.bag.definitions import Definitions
 from koch_episodes.bag.qos import OfferedQos
-from koch_episodes.recorder.intake import Intake, Source
+from koch_episodes.recorder.bag_thread import BagWriterThread, TopicSource
 from koch_episodes.recorder.joint_watch import JointWatch
 from koch_episodes.recorder.quality import StreamMonitor
-from koch_episodes.recorder.wanted import WantedTopic
+from koch_episodes.recorder.topics import RecordedTopic
 from koch_ros.polled import PolledGroup, ignore, take_all
 
 if TYPE_CHECKING:
@@ -39,7 +39,11 @@ class Subscriptions:
     """
 
     def __init__(
-        self, node: Node, intake: Intake, definitions: Definitions, wanted: Sequence[WantedTopic]
+        self,
+        node: Node,
+        intake: BagWriterThread,
+        definitions: Definitions,
+        wanted: Sequence[RecordedTopic],
     ) -> None:
         self._node = node
         self._intake = intake
@@ -54,7 +58,7 @@ class Subscriptions:
             for name, topic in self._wanted.items()
             if topic.stream is not None
         }
-        self._sources: dict[str, Source] = {}
+        self._sources: dict[str, TopicSource] = {}
         self._active: dict[str, tuple[Any, OfferedQos, Take]] = {}
         self._refused: set[str] = set()
         self._polled = PolledGroup()
@@ -129,12 +133,12 @@ class Subscriptions:
 
     def _source(
         self, name: str, message_type: str, qos: tuple[OfferedQos, ...], kind: type
-    ) -> Source:
+    ) -> TopicSource:
         # A bag has the names of the rig file, whatever namespace the rig lives in.
         written = f"/{self._wanted[name].name.lstrip('/')}"
         topic, type_hash = self._definitions.topic(written, message_type)
         monitor = self._monitors.get(name)
-        return Source(
+        return TopicSource(
             topic,
             type_hash,
             qos,

@@ -20,7 +20,7 @@ from koch_episodes.replay.motion import Array, Motion
 from koch_rig.joints import JOINT_NAMES
 from koch_ros.errors import NoAnswerError
 from koch_ros.qos import COMMAND, LATCHED, NEWEST
-from koch_ros.session import Session
+from koch_ros.session import GraphSession
 
 _APPROACH_SPEED = 0.6  # rad/s, mean
 _SHORTEST_APPROACH_S = 1.0
@@ -64,7 +64,7 @@ class Player:
         self._arm = arm
         self._period_s = 1.0 / rate_hz
         self._say = say
-        self._session = Session("replay")
+        self._session = GraphSession("replay")
         node = self._session.node
         self._publisher = node.create_publisher(JointState, f"{arm}/command/replay", COMMAND)
         node.create_subscription(JointState, f"{arm}/joint_states", self._on_state, NEWEST)

@@ -18,7 +18,7 @@ from koch_core.stream import StreamBuffer
 from koch_policy.execution.guard_watch import GuardWatch, GuardWord
 from koch_policy.execution.observation import CAMERAS, ObservationBuilder, Vector
 from koch_policy.execution.takeover import HUMAN, OTHERS, POLICY, Takeover
-from koch_policy.nodes.outputs import stamp_ns
+from koch_policy.nodes.command_publisher import stamp_ns
 from koch_rig.rig import Rig
 from koch_ros.qos import COMMAND, LATCHED, NEWEST
 from koch_ros.senders import SoleSender, publishers, sender_of
@@ -33,7 +33,7 @@ def stream_topic(rig: Rig, stream: str) -> str:
     return rig.streams[stream].topic.lstrip("/")
 
 
-class Inputs:
+class Subscriptions:
     """Subscriptions; callbacks only store.
 
     Args:

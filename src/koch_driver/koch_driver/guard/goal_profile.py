@@ -26,7 +26,7 @@ _UNMOVED_M = 1e-6
 _RESTING = 0.0
 
 
-class Path:
+class GoalProfile:
     """Pose and velocity of the goals, and the step from one to the next.
 
     The invariant that carries the guard's promises: from the current pose and velocity, braking

@@ -37,7 +37,7 @@ _NOBODY = b""
 
 
 @dataclass(eq=False)
-class Source:
+class TopicSource:
     """One recorded topic.
 
     Attributes:
@@ -98,7 +98,7 @@ class _End:
     result: Future[Summary]
 
 
-class Intake:
+class BagWriterThread:
     """Takes messages from any thread and writes them into the bag of the moment.
 
     Args:
@@ -109,7 +109,7 @@ class Intake:
         self._queue: deque[tuple[Any, bytes, Any]] = deque()
         self._clock_offset_ns = clock_offset_ns
         self._offset_ns = 0
-        self._sources: list[Source] = []
+        self._sources: list[TopicSource] = []
         self._streams: list[StreamMonitor] = []
         self._writer: BagWriter | None = None
         self._channels: dict[int, int] = {}
@@ -129,7 +129,7 @@ class Intake:
         self._thread.start()
         self._syncer.start()
 
-    def callback(self, source: Source) -> Callable[[bytes, Any], None]:
+    def callback(self, source: TopicSource) -> Callable[[bytes, Any], None]:
         """A subscription's callback: raw message and message info."""
         append = self._queue.append
 
@@ -138,13 +138,13 @@ class Intake:
 
         return take
 
-    def put(self, source: Source, data: bytes) -> None:
+    def put(self, source: TopicSource, data: bytes) -> None:
         """Record a message of our own."""
         now_ns = time.time_ns()
         info = {"source_timestamp": now_ns, "received_timestamp": now_ns}
         self._queue.append((source, data, info))
 
-    def add_source(self, source: Source) -> None:
+    def add_source(self, source: TopicSource) -> None:
         """Record a topic from now on."""
         with self._lock:
             self._sources.append(source)
@@ -212,7 +212,7 @@ class Intake:
         with self._lock:
             for _ in range(len(queue)):
                 source, data, info = queue.popleft()
-                if type(source) is Source:
+                if type(source) is TopicSource:
                     self._take(source, data, info)
                 elif isinstance(source, _Begin):
                     self._begin(source.writer)
@@ -222,7 +222,7 @@ class Intake:
                 self._flush(self._writer)
         self._measure()
 
-    def _take(self, source: Source, data: bytes, info: Any) -> None:
+    def _take(self, source: TopicSource, data: bytes, info: Any) -> None:
         arrived_ns = info["received_timestamp"] + self._offset_ns
         sequence = info.get("publication_sequence_number") or 0
         gid = info.get("publisher_gid")
@@ -248,14 +248,14 @@ class Intake:
             self._write(source, data, arrived_ns, publish_ns, sequence)
 
     def _write(
-        self, source: Source, data: bytes, log_ns: int, publish_ns: int, sequence: int
+        self, source: TopicSource, data: bytes, log_ns: int, publish_ns: int, sequence: int
     ) -> None:
         assert self._writer is not None
         channel = self._channels.get(id(source)) or self._channel(source)
         if channel:
             self._writer.write(channel, data, log_ns, max(0, publish_ns), sequence)
 
-    def _channel(self, source: Source) -> int:
+    def _channel(self, source: TopicSource) -> int:
         assert self._writer is not None
         try:
             number = self._writer.add_topic(

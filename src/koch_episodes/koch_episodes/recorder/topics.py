@@ -17,7 +17,7 @@ _SIMULATION = ("sim/block_pose", "sim/cup_pose", "sim/task_state", "sim/environm
 
 
 @dataclass(frozen=True)
-class WantedTopic:
+class RecordedTopic:
     """A topic to record as soon as somebody publishes it.
 
     Attributes:
@@ -35,7 +35,7 @@ class WantedTopic:
     state_of: str = ""
 
 
-def wanted_topics(rig: Rig, extra: Sequence[str] = ()) -> list[WantedTopic]:
+def topics_to_record(rig: Rig, extra: Sequence[str] = ()) -> list[RecordedTopic]:
     """List the topics: streams, info and state of cameras, descriptions, a simulation's truth.
 
     Args:
@@ -44,9 +44,9 @@ def wanted_topics(rig: Rig, extra: Sequence[str] = ()) -> list[WantedTopic]:
     """
     found = [_stream(rig, stream) for stream in rig.streams.values()]
     for name in rig.cameras:
-        found.append(WantedTopic(f"cameras/{name}/camera_info", _IMAGE_DEPTH))
+        found.append(RecordedTopic(f"cameras/{name}/camera_info", _IMAGE_DEPTH))
         found.append(
-            WantedTopic(f"cameras/{name}/state", _SMALL_DEPTH, state_of=f"cameras/{name}")
+            RecordedTopic(f"cameras/{name}/state", _SMALL_DEPTH, state_of=f"cameras/{name}")
         )
     names = ["robot_description", *(f"{arm}/robot_description" for arm in rig.arms), *_SHARED]
     if rig.simulation is not None:
@@ -56,15 +56,15 @@ def wanted_topics(rig: Rig, extra: Sequence[str] = ()) -> list[WantedTopic]:
     for name in names:
         if name not in known and name.lstrip("/") not in known:
             known.add(name)
-            found.append(WantedTopic(name, _SMALL_DEPTH))
+            found.append(RecordedTopic(name, _SMALL_DEPTH))
     return found
 
 
-def _stream(rig: Rig, stream: Stream) -> WantedTopic:
+def _stream(rig: Rig, stream: Stream) -> RecordedTopic:
     head, _, rest = stream.name.partition("/")
     name = stream.topic.lstrip("/")
     if head == "cameras" and rest in rig.cameras:
-        return WantedTopic(name, _IMAGE_DEPTH, stream, float(rig.cameras[rest].fps))
+        return RecordedTopic(name, _IMAGE_DEPTH, stream, float(rig.cameras[rest].fps))
     if head in rig.arms:
-        return WantedTopic(name, _STATE_DEPTH, stream, float(rig.arms[head].rate_hz))
-    return WantedTopic(name, _STATE_DEPTH, stream)
+        return RecordedTopic(name, _STATE_DEPTH, stream, float(rig.arms[head].rate_hz))
+    return RecordedTopic(name, _STATE_DEPTH, stream)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from koch_core.errors import KochError
-from koch_episodes.recorder.intake import Summary
+from koch_episodes.recorder.bag_thread import Summary
 from koch_episodes.recorder.store import EpisodeStore
 
 
@@ -25,7 +25,7 @@ class EventKind(enum.IntEnum):
 
 
 @dataclass(frozen=True)
-class Reply:
+class StoreResult:
     """Answer to a request."""
 
     success: bool
@@ -39,7 +39,7 @@ Emit = Callable[[EventKind, int, str, str, str], None]
 """Publishes an event: kind, episode index, task, outcome, detail."""
 
 
-class Shelf:
+class SavedEpisodes:
     """The saved episodes of a session. One thread.
 
     Args:
@@ -59,7 +59,9 @@ class Shelf:
         self.last_verdict = ""
         self.last_path = ""
 
-    def put(self, summary: Summary, index: int, task: str, verdict: str, *, discard: str) -> Reply:
+    def put(
+        self, summary: Summary, index: int, task: str, verdict: str, *, discard: str
+    ) -> StoreResult:
         """File a closed bag.
 
         Args:
@@ -76,7 +78,7 @@ class Shelf:
         self.last_verdict, self.last_path = verdict, str(path)
         if not summary.whole:
             why = f"{path.name} could not be finished ({summary.error}); a restart repairs it"
-            return Reply(False, why, str(path), verdict, index)
+            return StoreResult(False, why, str(path), verdict, index)
         if discard:
             path = self._store.discard(path, discard)
             self.last_path = str(path)
@@ -85,7 +87,7 @@ class Shelf:
             self.saved += 1
             self._last = (index, task, path)
             message = f"{path.name} saved"
-        return Reply(True, message, str(path), verdict, index)
+        return StoreResult(True, message, str(path), verdict, index)
 
     def _identify(self, path: Path) -> tuple[int, str, Path]:
         custom = self._read(path)
@@ -98,44 +100,44 @@ class Shelf:
         path = self._store.last()
         return None if path is None else self._identify(path)
 
-    def label(self, outcome: str) -> Reply:
+    def label(self, outcome: str) -> StoreResult:
         """Set the outcome of the last saved episode."""
         try:
             last = self._last_saved()
             if last is None:
-                return Reply(False, "there is no episode to label")
+                return StoreResult(False, "there is no episode to label")
             self._store.label(last[2], {"koch.outcome": outcome})
         except (KochError, OSError) as exc:
-            return Reply(False, str(exc))
+            return StoreResult(False, str(exc))
         index, task, path = last
         self._emit(EventKind.LABEL, index, task, outcome, "")
         message = f"{path.name} is labelled {outcome}"
-        return Reply(True, message, str(path), self.last_verdict, index)
+        return StoreResult(True, message, str(path), self.last_verdict, index)
 
-    def discard_last(self, reason: str) -> Reply:
+    def discard_last(self, reason: str) -> StoreResult:
         """Move the last saved episode to the trash."""
         try:
             last = self._last_saved()
             if last is None:
-                return Reply(False, "there is no episode to discard")
+                return StoreResult(False, "there is no episode to discard")
             path = self._store.discard(last[2], reason)
         except (KochError, OSError) as exc:
-            return Reply(False, str(exc))
+            return StoreResult(False, str(exc))
         index, task, _ = last
         self._last = None
         self.saved = max(0, self.saved - 1)
         self.last_path = str(path)
         self._emit(EventKind.DISCARD, index, task, "", reason)
-        return Reply(True, f"{path.name} is in the trash: {reason}", str(path), index=index)
+        return StoreResult(True, f"{path.name} is in the trash: {reason}", str(path), index=index)
 
-    def undo(self) -> Reply:
+    def undo(self) -> StoreResult:
         """Bring the last discarded episode back."""
         try:
             path = self._store.undo()
             self._last = index, task, _ = self._identify(path)
         except (KochError, OSError) as exc:
-            return Reply(False, str(exc))
+            return StoreResult(False, str(exc))
         self.saved += 1
         self.last_path = str(path)
         self._emit(EventKind.UNDO, index, task, "", path.name)
-        return Reply(True, f"{path.name} is back", str(path), index=index)
+        return StoreResult(True, f"{path.name} is back", str(path), index=index)

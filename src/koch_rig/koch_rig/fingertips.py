@@ -37,7 +37,7 @@ class _Step:
     rotation: _Rotation | None  # None where it is the identity
 
 
-class TipModel:
+class FingertipKinematics:
     """Positions of the hand's points in the world frame.
 
     Immutable, so that threads may share it.
@@ -59,12 +59,12 @@ class TipModel:
         )
 
     @classmethod
-    def for_arm(cls, arm: Arm) -> TipModel:
+    def for_arm(cls, arm: Arm) -> FingertipKinematics:
         """The model of an arm of a rig, where the rig says its base stands."""
         return cls(arm_urdf(arm.role), arm.base)
 
     @classmethod
-    def for_role(cls, role: Role) -> TipModel:
+    def for_role(cls, role: Role) -> FingertipKinematics:
         """The model in base_link's own frame."""
         return cls(arm_urdf(role), Mount())
 

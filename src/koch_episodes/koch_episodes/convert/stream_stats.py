@@ -13,7 +13,7 @@ from koch_core.stream import NS_PER_S
 
 
 @dataclass(frozen=True)
-class StreamFacts:
+class StreamStatistics:
     """Measures of one stream.
 
     Attributes:
@@ -33,7 +33,7 @@ class StreamFacts:
     late: int = 0
 
     @classmethod
-    def of(cls, stamps_ns: Any, runs: Any = None) -> StreamFacts:
+    def of(cls, stamps_ns: Any, runs: Any = None) -> StreamStatistics:
         """Measure a sequence of stamps [ns], any order; nothing across two runs of the clock."""
         stamps = np.asarray(stamps_ns, dtype=np.int64)
         run = np.zeros(len(stamps), np.int64) if runs is None else np.asarray(runs)

@@ -17,7 +17,7 @@ _DAMAGE_TOLD = 3
 _UNUSED_NS = NS_PER_S  # at either end of an episode; the streams' latencies are far below
 
 
-def choose(
+def select_segments(
     plans: Sequence[WindowPlan], options: ConvertOptions, fps: int, notes: list[str]
 ) -> list[Segment]:
     """Return the segments to keep, in order of time.

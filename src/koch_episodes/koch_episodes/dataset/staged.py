@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from koch_core.files import write_whole
+from koch_core.files import write_atomically
 from koch_episodes.dataset.stats import Stats, stats_from_json, stats_to_json
 
 _FACTS = "part.json"
@@ -25,7 +25,7 @@ _COLUMNS = "columns.npz"
 
 
 @dataclass(frozen=True, eq=False)
-class EpisodePart:
+class StagedEpisode:
     """A finished episode.
 
     Attributes:
@@ -58,7 +58,7 @@ class EpisodePart:
             "videos": {key: path.name for key, path in self.videos.items()},
             "video_info": {key: dict(info) for key, info in self.video_info.items()},
         }
-        write_whole(folder / _FACTS, json.dumps(facts, ensure_ascii=False))
+        write_atomically(folder / _FACTS, json.dumps(facts, ensure_ascii=False))
 
     @staticmethod
     def is_whole(folder: Path) -> bool:
@@ -66,7 +66,7 @@ class EpisodePart:
         return (folder / _FACTS).is_file()
 
     @classmethod
-    def load(cls, folder: Path) -> EpisodePart:
+    def load(cls, folder: Path) -> StagedEpisode:
         """Read a part from its folder."""
         facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
         with np.load(folder / _COLUMNS, allow_pickle=False) as arrays:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of other people's cameras: every kind is converted, or refused with its reason."""
+"""Images of other people's cameras: every kind is converted, or refused with its reason."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ BEGIN = 1_700_000_000 * NS
 CAMERA = "observation.images.front"
 COMPRESSED, RAW = "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image"
 MAP = f"fps: 30\ntask: look\nfeatures:\n  {CAMERA}: /camera\n"
-Picture = Callable[[int], tuple[Any, ...]]
+Image = Callable[[int], tuple[Any, ...]]
 
 
 def scene(number: int, height: int = 48, width: int = 64) -> np.ndarray[Any, Any]:
-    """A smooth RGB picture that tells its number."""
+    """A smooth RGB image that tells its number."""
     rows, columns = np.mgrid[0:height, 0:width]
     return np.stack([columns * 2 + number, rows * 3, (rows + columns)], -1).astype(np.uint8)
 
 
-def write(folder: Path, kind: str, picture: Picture) -> Path:
-    """Write one second of a camera; `picture` gives a message's fields behind the header."""
+def write(folder: Path, kind: str, image: Image) -> Path:
+    """Write one second of a camera; `image` gives a message's fields behind the header."""
     time, header = STORE.types["builtin_interfaces/msg/Time"], STORE.types["std_msgs/msg/Header"]
     with Writer(folder / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         connection = writer.add_connection("/camera", kind, typestore=STORE)
         for number in range(30):
             stamp = BEGIN + round(number * NS / 30)
-            fields = picture(number)
+            fields = image(number)
             message = STORE.types[kind](header(time(stamp // NS, stamp % NS), ""), *fields)
             writer.write(connection, stamp, STORE.serialize_cdr(message, kind))
     (folder / "map.yaml").write_text(MAP)
@@ -75,7 +75,7 @@ def uyvy(number: int) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "picture"),
+    ("kind", "image"),
     [
         (COMPRESSED, lambda k: encoded(".png", scene(k))),
         (COMPRESSED, lambda k: encoded(".png" if k % 2 else ".jpg", scene(k))),
@@ -84,27 +84,27 @@ def uyvy(number: int) -> tuple[Any, ...]:
     ],
     ids=["png", "png and jpeg", "bgr8", "yuv422"],
 )
-def test_picture_comes_out_as_it_went_in(tmp_path: Path, kind: str, picture: Picture) -> None:
-    reader = read(write(tmp_path, kind, picture))
+def test_image_comes_out_as_it_went_in(tmp_path: Path, kind: str, image: Image) -> None:
+    reader = read(write(tmp_path, kind, image))
     assert len(reader) == 30
     for number in (0, 1, 29):
-        off = np.abs(reader.picture(CAMERA, number).astype(int) - scene(number))
+        off = np.abs(reader.image(CAMERA, number).astype(int) - scene(number))
         assert off.mean() < 6.0
 
 
 @pytest.mark.parametrize(
-    ("kind", "picture", "codec", "why"),
+    ("kind", "image", "codec", "why"),
     [
         (RAW, lambda k: raw("16UC1", scene(k)[..., :1].astype("<u2")), Codec.H264, "'16UC1'"),
         (RAW, lambda k: raw("rgb8", scene(k, 48, 63)), Codec.H264, "63x48 px, h264 and av1"),
         (COMPRESSED, lambda k: encoded(".png", scene(k)), Codec.COPY, "a PNG, which --vcodec"),
-        (RAW, lambda k: raw("rgb8", scene(k)), Codec.COPY, "/camera holds raw pictures"),
+        (RAW, lambda k: raw("rgb8", scene(k)), Codec.COPY, "/camera holds raw images"),
     ],
     ids=["depth", "odd size", "png copied", "raw copied"],
 )
-def test_picture_that_cannot_be_stored_is_refused_with_the_reason(
-    tmp_path: Path, kind: str, picture: Picture, codec: Codec, why: str
+def test_image_that_cannot_be_stored_is_refused_with_the_reason(
+    tmp_path: Path, kind: str, image: Image, codec: Codec, why: str
 ) -> None:
-    bag = write(tmp_path, kind, picture)
+    bag = write(tmp_path, kind, image)
     with pytest.raises(EpisodeError, match=why):
         read(bag, codec)

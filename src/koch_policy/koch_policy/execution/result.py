@@ -8,7 +8,7 @@ import enum
 from dataclasses import dataclass
 
 
-class Cause(enum.IntEnum):
+class StopReason(enum.IntEnum):
     """The numbers are those of koch_interfaces/action/RunPolicy."""
 
     FINISHED = 0
@@ -20,13 +20,13 @@ class Cause(enum.IntEnum):
 
 
 @dataclass(frozen=True)
-class End:
+class RunResult:
     """The end of a run: the first cause, in words that name stream or joint."""
 
-    cause: Cause
+    cause: StopReason
     reason: str
 
     @property
     def is_fault(self) -> bool:
         """True unless the run ended as asked."""
-        return self.cause not in (Cause.FINISHED, Cause.CANCELLED)
+        return self.cause not in (StopReason.FINISHED, StopReason.CANCELLED)

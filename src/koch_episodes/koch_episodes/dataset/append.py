@@ -32,7 +32,7 @@ _PLACE = re.compile(r"chunk-(\d+)/file-(\d+)\.\w+$")
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
+class AppendState:
     """State behind the last episode.
 
     Attributes:
@@ -99,7 +99,7 @@ def _check_codec(root: Path, info: DatasetInfo, wanted: Codec) -> None:
             raise DatasetWriteError(f"{root} (append), codec of {key}", name, f"{codec} as it has")
 
 
-def start_of(root: Path, wanted: DatasetInfo, codec: Codec | None = None) -> Start:
+def append_state(root: Path, wanted: DatasetInfo, codec: Codec | None = None) -> AppendState:
     """Read where to continue an existing dataset.
 
     Args:
@@ -131,13 +131,13 @@ def start_of(root: Path, wanted: DatasetInfo, codec: Codec | None = None) -> Sta
         _check_codec(root, info, codec)
     if info.version is Version.V21:
         rows = json_lines(root / layout.V21_TASKS, "task")
-        return Start(info, tuple(row["task"] for row in rows))
+        return AppendState(info, tuple(row["task"] for row in rows))
     try:
         raw = json.loads((root / layout.STATS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
         raise DatasetFormatError(root / layout.STATS, f"({exc})", "statistics") from exc
     stats = stats_from_json(raw)
-    return Start(
+    return AppendState(
         replace(info, features=dict(info.features)),
         tuple(read_tasks(root / layout.TASKS)),
         stats,

@@ -12,7 +12,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from koch_cameras.frame import Frame
+from koch_cameras.frame import CameraFrame
 from koch_cameras.image import compressed, pixels
 from koch_cameras.mjpeg_http import public_url
 from koch_cameras.rig_camera import intrinsics_of
@@ -21,8 +21,8 @@ from koch_rig.rig import Camera
 from koch_ros.qos import IMAGE
 
 
-class PicturePublishers:
-    """Publishes pictures with one stamp on all topics, doing only what someone looks at."""
+class ImagePublishers:
+    """Publishes images with one stamp on all topics, doing only what someone looks at."""
 
     def __init__(self, node: Node, camera: Camera, config: SourceConfig, quality: int) -> None:
         """Create the publishers.
@@ -53,8 +53,8 @@ class PicturePublishers:
         self._raw = node.create_publisher(Image, base, IMAGE)
         self._infos = node.create_publisher(CameraInfo, f"{camera.name}/camera_info", IMAGE)
 
-    def publish(self, frame: Frame, stamp_ns: int) -> None:
-        """Publish a picture with its stamp in ROS time [ns].
+    def publish(self, frame: CameraFrame, stamp_ns: int) -> None:
+        """Publish an image with its stamp in ROS time [ns].
 
         Raises:
             CorruptFrameError: It had to be decoded and is damaged; a later topic may lack it.
@@ -74,12 +74,12 @@ class PicturePublishers:
         if self._raw.get_subscription_count():
             self._publish_raw(frame, header)
 
-    def _publish_raw(self, frame: Frame, header: Header) -> None:
+    def _publish_raw(self, frame: CameraFrame, header: Header) -> None:
         color_mode = self._config.color_mode
-        picture = pixels(self._source_name, frame, self._config.rotation, color_mode)
-        height, width = picture.shape[:2]
-        message = Image(header=header, height=height, width=width, step=picture[0].nbytes)
-        message.encoding = "mono8" if picture.ndim == 2 else f"{color_mode.value}8"
+        image = pixels(self._source_name, frame, self._config.rotation, color_mode)
+        height, width = image.shape[:2]
+        message = Image(header=header, height=height, width=width, step=image[0].nbytes)
+        message.encoding = "mono8" if image.ndim == 2 else f"{color_mode.value}8"
         # array.array passes the setter without a check of each byte.
-        message.data = array.array("B", np.ascontiguousarray(picture).tobytes())
+        message.data = array.array("B", np.ascontiguousarray(image).tobytes())
         self._raw.publish(message)

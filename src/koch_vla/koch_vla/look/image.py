@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Draws a snapshot: the rig in space with the cameras' pictures inset, joints and TCP below."""
+"""Draws a snapshot: the rig in space with the cameras' images inset, joints and TCP below."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from koch_rig.rig import Rig, Role
 from koch_vla.look.scene import ArmScene
-from koch_vla.look.snapshot import Snapshot
+from koch_vla.look.snapshot import GraphSnapshot
 from koch_vla.look.space import AXIS_COLOURS, PATH_COLOURS, draw_space, tcp_path
 
 FRESH_S = 0.2
@@ -21,8 +21,8 @@ SPACE = (0.0, 0.33, 1.0, 0.62)  # left, bottom, width, height, as fractions of t
 INSET_WIDTH, INSET_GAP = 0.21, 0.008
 
 
-def draw(rig: Rig, snapshot: Snapshot, path: Path) -> None:
-    """Write a snapshot as a picture of 1600 x 1000 pixels."""
+def draw(rig: Rig, snapshot: GraphSnapshot, path: Path) -> None:
+    """Write a snapshot as an image of 1600 x 1000 pixels."""
     figure = Figure(figsize=(16, 10), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
     width = _inset_width(rig)
@@ -44,7 +44,7 @@ def _inset_width(rig: Rig) -> float:
     return float(min(INSET_WIDTH, room / tall))
 
 
-def _draw_cameras(figure: Figure, rig: Rig, snapshot: Snapshot, width: float) -> None:
+def _draw_cameras(figure: Figure, rig: Rig, snapshot: GraphSnapshot, width: float) -> None:
     top = SPACE[1] + SPACE[3]
     for name, camera in rig.cameras.items():
         height = width * 1.6 * camera.height / camera.width  # the figure is 16:10
@@ -54,7 +54,7 @@ def _draw_cameras(figure: Figure, rig: Rig, snapshot: Snapshot, width: float) ->
         top -= INSET_GAP
 
 
-def _draw_joints(axes: Any, rig: Rig, snapshot: Snapshot) -> None:
+def _draw_joints(axes: Any, rig: Rig, snapshot: GraphSnapshot) -> None:
     """Each joint's angle inside its range."""
     names = list(rig.limits.joints)
     for index, name in enumerate(names):
@@ -78,7 +78,7 @@ def _draw_joints(axes: Any, rig: Rig, snapshot: Snapshot) -> None:
         _legend_above(axes)
 
 
-def _draw_tcp(axes: Any, rig: Rig, snapshot: Snapshot) -> None:
+def _draw_tcp(axes: Any, rig: Rig, snapshot: GraphSnapshot) -> None:
     """Height and reach of the tool centre points over time."""
     for arm in rig.arms.values():
         history = snapshot.history.get(arm.name, [])
@@ -110,19 +110,19 @@ def _legend_above(axes: Any) -> None:
     )
 
 
-def _draw_camera(axes: Any, name: str, snapshot: Snapshot) -> None:
+def _draw_camera(axes: Any, name: str, snapshot: GraphSnapshot) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
-    picture = snapshot.pictures.get(name)
-    if picture is None:
+    image = snapshot.images.get(name)
+    if image is None:
         axes.set_facecolor("#eeeeee")
-        said, where = "no picture was heard", axes.transAxes
+        said, where = "no image was heard", axes.transAxes
         axes.text(0.5, 0.5, said, ha="center", color="#d62728", transform=where)
         said = name
     else:
-        age_s = (snapshot.now_ns - snapshot.picture_stamps_ns[name]) / 1e9
-        axes.imshow(picture, aspect="auto")
-        height, width = picture.shape[:2]
+        age_s = (snapshot.now_ns - snapshot.image_stamps_ns[name]) / 1e9
+        axes.imshow(image, aspect="auto")
+        height, width = image.shape[:2]
         said = f"{name}  {width}x{height}, {_age(age_s)}"
     axes.annotate(
         said,

@@ -19,9 +19,9 @@ from koch_policy.chunks import Grid, Request
 from koch_policy.chunks.chunk import Rows
 from koch_policy.execution.takeover import HUMAN
 from koch_policy.shadow import ShadowMeter
+from koch_rig.fingertips import FingertipKinematics
 from koch_rig.joints import JOINT_NAMES, prefixed_joints
 from koch_rig.rig import Arm
-from koch_rig.tips import TipModel
 from koch_ros.qos import COMMAND, EVENTS, STATE
 
 _NS = 1_000_000_000
@@ -39,7 +39,7 @@ def stamp_ns(time: Time) -> int:
     return int(time.sec) * _NS + int(time.nanosec)
 
 
-class Outputs:
+class CommandPublisher:
     """The sink of a run (see koch_policy.execution.run.Sink). Publishes from the run's thread.
 
     Args:
@@ -57,7 +57,7 @@ class Outputs:
         self._ahead = round(ghost_ahead_s * fps)
         self._clock = clock
         self._logger = node.get_logger()
-        self._tips = TipModel.for_arm(arm)
+        self._tips = FingertipKinematics.for_arm(arm)
         self._names = prefixed_joints(arm.joint_prefix)
         self._commands = node.create_publisher(JointState, f"{arm.name}/command/policy", COMMAND)
         self.command_topic = self._commands.topic_name

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Demo step: pictures of one recorded episode for the report."""
+"""Demo step: images of one recorded episode for the report."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ CAMERA = "left"  # sees arm, block and cup
 LATE_FRACTION = 0.6  # of the episode: the block is in the air
 
 
-def pictures(context: DemoContext) -> Results:
+def images(context: DemoContext) -> Results:
     """Draw the scene in the midst of an episode, and the episode's streams.
 
     Raises:
-        DemoError: A picture could not be drawn.
+        DemoError: An image could not be drawn.
     """
     settings = context.settings
     episode = finished_episodes(settings.folder / "episodes")[0]
     scene, streams = settings.folder / "scene.png", settings.folder / "episode.png"
     at_s = f"{LATE_FRACTION * length_s(episode):.2f}"
-    log = settings.folder / "logs/pictures.log"
+    log = settings.folder / "logs/images.log"
     words = ["look", str(episode), "--rig", str(settings.rig), "--at", at_s]
     run_verb([*words, "--seconds", str(PATH_S), "-o", str(scene)], log, context.say)
     # inspect ends with 1 where it finds fault with an episode: drawn it is, and worth seeing.

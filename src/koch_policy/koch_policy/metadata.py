@@ -17,7 +17,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Extras:
+class CheckpointMetadata:
     """Where a policy comes from and what its vectors mean.
 
     Attributes:
@@ -53,12 +53,12 @@ class Extras:
     runtime: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_extras(folder: Path, extras: Extras) -> None:
+def write_metadata(folder: Path, extras: CheckpointMetadata) -> None:
     """Write koch.json into a checkpoint folder."""
     write_json(folder / EXTRAS, {"format": _FORMAT, **asdict(extras)})
 
 
-def read_extras(folder: Path) -> Extras:
+def read_metadata(folder: Path) -> CheckpointMetadata:
     """Read koch.json; a folder without it (LeRobot's own) gives empty extras.
 
     Raises:
@@ -67,9 +67,9 @@ def read_extras(folder: Path) -> Extras:
     """
     path = folder / EXTRAS
     if not path.is_file():
-        return Extras()
+        return CheckpointMetadata()
     content = read_json(path)
-    known = {entry.name for entry in fields(Extras)}
+    known = {entry.name for entry in fields(CheckpointMetadata)}
     unknown = set(content) - known - {"format"}
     if unknown:
         raise UnknownKeysError(str(path), unknown, known)
@@ -96,7 +96,7 @@ def read_extras(folder: Path) -> Extras:
             raise CheckpointError(
                 path, f"`crops.{feature}` is {box!r}, no box in an image", "Copy it again."
             )
-    return Extras(**{key: value for key, value in content.items() if key in known})
+    return CheckpointMetadata(**{key: value for key, value in content.items() if key in known})
 
 
 def is_crop(box: object) -> bool:
