@@ -15,7 +15,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
     ],
-    install_requires=["setuptools"],
+    install_requires=["setuptools", "pyyaml"],
     extras_require={"test": ["pytest"]},
     python_requires=">=3.10",
     zip_safe=False,

@@ -85,7 +85,7 @@ def test_truncated_corrupt_and_empty_parts_are_dropped_one_by_one(mjpeg_server, 
 
     source = MjpegHttpSource(SourceConfig(mjpeg_server(frame=frame).url, 64, 48))
     good = [source.read().sequence for _ in range(3)]
-    for reason in ("cut off", "0 bytes", "start marker", "header"):
+    for reason in ("cut off", "0 bytes", "neither JPEG nor PNG", "header"):
         with pytest.raises(errors.CorruptFrameError, match=reason):
             source.read()
     assert good == [0, 1, 2]
