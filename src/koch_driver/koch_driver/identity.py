@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from koch_core.files import write_atomically
+from koch_driver.bus import DynamixelBus
 from koch_driver.errors import IdentityError, OtherMotors, SwappedPorts, WrongModel
 from koch_driver.motors import motors_for
 from koch_rig.calibration import Calibration, load_calibration
@@ -20,10 +21,9 @@ from koch_rig.errors import CalibrationError
 from koch_rig.joints import JOINT_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from koch_driver.bus import DynamixelBus
     from koch_rig.calibration import MotorCalibration
     from koch_rig.rig import Arm, Rig
 
@@ -95,13 +95,18 @@ def load_identity(calibration_path: Path) -> dict[str, MotorIdentity] | None:
 
 def others_of(rig: Rig, arm: Arm) -> dict[str, Calibration]:
     """Calibrations of the rig's other arms of this kind, as far as they can be read."""
+    alike = [other for other in rig.arms.values() if other.role is arm.role]
+    return _calibrations([other for other in alike if other.name != arm.name])
+
+
+def _calibrations(arms: Iterable[Arm]) -> dict[str, Calibration]:
+    """Calibrations of arms by name, as far as they can be read."""
     found = {}
-    for other in rig.arms.values():
-        if other.role is arm.role and other.name != arm.name:
-            try:
-                found[other.name] = load_calibration(other.calibration_path)
-            except CalibrationError:
-                continue  # it cannot tell whose servos these are; its own driver names it
+    for arm in arms:
+        try:
+            found[arm.name] = load_calibration(arm.calibration_path)
+        except CalibrationError:
+            continue  # it cannot tell whose servos these are; its own driver names it
     return found
 
 
@@ -117,6 +122,18 @@ def check_swapped(
         SwappedPorts: Every joint differs from the arm's own calibration (or it has none), and all
             six fit another arm of the rig.
     """
+    owner = _owner(bus, own, others)
+    if owner is not None:
+        what = f"the calibration {others[owner].path}"
+        raise SwappedPorts(arm.name, owner, bus.port, what)
+
+
+def _owner(
+    bus: DynamixelBus,
+    own: Mapping[str, MotorCalibration] | None,
+    others: Mapping[str, Calibration],
+) -> str | None:
+    """Which of other arms' calibrations all servos fit; None where one of them fits its own."""
     registers = {field: bus.read_all(name).tolist() for name, field in FIELDS.items()}
     present = {
         spec.joint: tuple(values[k] for values in registers.values())
@@ -130,23 +147,31 @@ def check_swapped(
         ]
 
     if own is not None and any(fitting(own)):
-        return
-    for name, calibration in others.items():
-        if all(fitting(calibration)):
-            raise SwappedPorts(arm.name, name, bus.port, f"the calibration {calibration.path}")
+        return None
+    return next((name for name, one in others.items() if all(fitting(one))), None)
 
 
 def check_models(error: WrongModel, arm: Arm, rig: Rig) -> None:
-    """Find out whether wrong models are those of another arm of the rig.
+    """Find out whether wrong models are those of another arm of the rig, and of which.
 
     Raises:
         SwappedPorts: They are.
     """
-    for other in rig.arms.values():
-        expected = [spec.model.name for spec in motors_for(other.role)]
-        if other.role is not arm.role and error.found == expected:
-            what = f"the models of a {other.role.value}"
-            raise SwappedPorts(arm.name, other.name, arm.port, what) from error
+    arms = [
+        other
+        for other in rig.arms.values()
+        if other.role is not arm.role
+        and error.found == [spec.model.name for spec in motors_for(other.role)]
+    ]
+    if not arms:
+        return
+    name = " or ".join(other.name for other in arms)
+    if len(arms) > 1:  # their models are alike: the calibration tells
+        with DynamixelBus(arm.port, motors_for(arms[0].role)) as bus:
+            name = _owner(bus, None, _calibrations(arms)) or name
+    raise SwappedPorts(
+        arm.name, name, arm.port, f"the models of a {arms[0].role.value}"
+    ) from error
 
 
 def check_identity(bus: DynamixelBus, arm: Arm) -> None:

@@ -17,7 +17,7 @@ from koch_driver.guard import CommandSource, Guard
 from koch_driver.motors import LEADER_MOTORS
 from koch_driver.reading import Reading, ReadingConverter
 from koch_driver.register_profile import RegisterProfile
-from koch_driver.servo_watch import ServoWatch
+from koch_driver.servo_watch import ServoWatch, by_words
 from koch_driver.teleop_map import LEADER_LOST_S
 from koch_rig.joints import GRIPPER, JOINT_NAMES
 from koch_rig.units import Units
@@ -144,8 +144,7 @@ class LeaderController:
         for joint, words in lost.items():
             self.monitor.note(joint, words)
         if lost:
-            what = "; ".join(f"{joint} {words}" for joint, words in lost.items())
-            self._say(f"{what}. The leader is set up again; teleop must be engaged anew")
+            self._say(f"the leader is set up again, teleop must be engaged anew: {by_words(lost)}")
         self.servos.restored()
 
     def cycle(self, bus: DynamixelBus, state: MotorState) -> None:

@@ -105,6 +105,19 @@ def test_swapped_leader_and_follower_are_named_by_their_models(
         connect_arm(arm, load_calibration(arm.calibration_path), rig=pair)
 
 
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_ports_that_went_round_name_the_arm_that_is_there(
+    pair: Rig, chains: dict[str, EmulatedChain], step: int
+) -> None:
+    """Three or four plugs in each other's places: of two arms with these models it is one."""
+    names = list(pair.arms)
+    for k, name in enumerate(names):
+        there = names[(k + step) % len(names)]
+        arm = on_port_of(pair.arms[name], pair.arms[there])
+        with pytest.raises(SwappedPorts, match=f"'{name}' and '{there}' are swapped"):
+            connect_arm(arm, load_calibration(arm.calibration_path), rig=pair)
+
+
 @pytest.mark.parametrize("joint", JOINT_NAMES)
 def test_one_joint_that_still_fits_is_drift_and_no_swap(
     pair: Rig, chains: dict[str, EmulatedChain], joint: str
