@@ -6,7 +6,7 @@ from koch_cameras.capture_loop import Backoff, CaptureLoop, Delivery, LinkState
 from koch_cameras.errors import CameraError
 from koch_cameras.frame import CameraFrame, Encoding, TimeBase
 from koch_cameras.intrinsics import Intrinsics, load_intrinsics, save_intrinsics
-from koch_cameras.open_source import open_source
+from koch_cameras.open_source import open_source, register_camera
 from koch_cameras.source import FrameSource, Mode, Rotation, SourceConfig
 from koch_cameras.watch import CameraReport, Expectation, StreamWatch
 
@@ -29,5 +29,6 @@ __all__ = [
     "TimeBase",
     "load_intrinsics",
     "open_source",
+    "register_camera",
     "save_intrinsics",
 ]

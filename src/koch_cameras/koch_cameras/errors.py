@@ -146,10 +146,10 @@ class UnsupportedSourceError(CameraError):
 
     retry = False
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, schemes: Sequence[str]) -> None:
         super().__init__(
             f"camera source {source!r}: unknown kind. Give a device index (0), a device path "
-            "(/dev/v4l/by-id/...), a video file, or a URL (http, https, rtsp, rtsps)."
+            f"(/dev/v4l/by-id/...), a video file, or a URL ({', '.join(schemes)})."
         )
 
 

@@ -176,9 +176,9 @@ def _connect(url: str, timeout_s: float) -> http.client.HTTPConnection:
     try:
         host, port = parts.hostname, parts.port
     except ValueError as exc:
-        raise UnsupportedSourceError(url) from exc
+        raise UnsupportedSourceError(url, ("http", "https")) from exc
     if not host or parts.scheme not in ("http", "https"):
-        raise UnsupportedSourceError(url)
+        raise UnsupportedSourceError(url, ("http", "https"))
     if parts.scheme == "https":
         context = ssl.create_default_context()
         return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)

@@ -1,11 +1,28 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Chooses the reader for a source by what the rig says."""
+"""The kinds of camera sources, by the scheme of what the rig names, and how one is opened.
+
+A kind of your own is one function or class in a package of your own:
+
+    @register_camera("folder")
+    class FolderSource:  # a FrameSource
+        def __init__(self, config: SourceConfig) -> None: ...
+
+and in that package's metadata the entry point that lets every node find it:
+
+    [project.entry-points."koch_vla.cameras"]
+    folder = "my_package.folder_source"
+
+The rig then says `source: folder:///home/me/images`.
+"""
 
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from koch_cameras.av_source import AvSource, FileSource
@@ -14,15 +31,35 @@ from koch_cameras.mjpeg_http import MjpegHttpSource, NotMultipartError
 from koch_cameras.source import FrameSource, SourceConfig
 from koch_cameras.v4l2.v4l2_source import V4l2Source
 
-_AV_SCHEMES = ("rtsp", "rtsps", "rtmp", "udp", "tcp", "srt")
+#: Entry points of other packages; each name is a scheme, each module registers it.
+GROUP = "koch_vla.cameras"
+OpenSource = Callable[[SourceConfig], FrameSource]
+K = TypeVar("K", bound=OpenSource)
+
+_KINDS: dict[str, OpenSource] = {}
+
+
+def register_camera(*schemes: str) -> Callable[[K], K]:
+    """Register what opens sources with these schemes; a class or function of a SourceConfig.
+
+    Raises:
+        ValueError: A scheme is taken. Two packages would otherwise fight for it in silence.
+    """
+
+    def register(kind: K) -> K:
+        for scheme in schemes:
+            if _KINDS.setdefault(scheme, kind) is not kind:
+                raise ValueError(f"camera scheme {scheme!r} is registered already")
+        return kind
+
+    return register
 
 
 def open_source(config: SourceConfig) -> FrameSource:
-    """Open a device, file or URL.
+    """Open a device, a file, a URL, or a source of a registered kind.
 
     Args:
-        config: ``index_or_path`` is an index (0), a path below /dev, a video file, or a URL. HTTP
-            replies that are not multipart (H.264 in MPEG-TS, bare JPEGs) go to FFmpeg.
+        config: ``index_or_path`` is an index (0), a path below /dev, a video file, or a URL.
 
     Raises:
         CameraError: The leaf says what is wrong.
@@ -31,16 +68,30 @@ def open_source(config: SourceConfig) -> FrameSource:
     if isinstance(place, int):
         return V4l2Source(config)
     scheme = urlsplit(place).scheme
-    if scheme in ("http", "https"):
-        try:
-            return MjpegHttpSource(config)
-        except NotMultipartError:
-            return AvSource(config)
-    if scheme in _AV_SCHEMES:
+    if scheme not in _KINDS:
+        for found in entry_points(group=GROUP, name=scheme):
+            found.load()
+    if scheme not in _KINDS or not place:
+        others = {found.name for found in entry_points(group=GROUP)}
+        raise UnsupportedSourceError(place, sorted({*_KINDS, *others} - {"", "file"}))
+    return _KINDS[scheme](config)
+
+
+register_camera("rtsp", "rtsps", "rtmp", "udp", "tcp", "srt")(AvSource)
+
+
+@register_camera("http", "https")
+def _open_http(config: SourceConfig) -> FrameSource:
+    """MJPEG; replies that are not multipart (H.264 in MPEG-TS, bare JPEGs) go to FFmpeg."""
+    try:
+        return MjpegHttpSource(config)
+    except NotMultipartError:
         return AvSource(config)
-    if scheme not in ("", "file") or not place:
-        raise UnsupportedSourceError(place)
-    path = Path(place.removeprefix("file://"))
+
+
+@register_camera("", "file")
+def _open_path(config: SourceConfig) -> FrameSource:
+    path = Path(str(config.index_or_path).removeprefix("file://"))
     if str(path).startswith("/dev/") or _is_device(path):
         return V4l2Source(config)
     return FileSource(config)
