@@ -19,7 +19,7 @@ from koch_sim import LockstepSettings
 HERE = Path(__file__).resolve().parent
 SEED = 100_000
 FPS = 15
-SIZE = (360, 480)  # height, width [px]
+SIZE = (320, 480)  # height, width [px]
 SKY = (236, 240, 244)  # the world has none, which draws black
 MAX_BYTES = 1_500_000
 
@@ -50,8 +50,8 @@ def draw(model: Any, poses: list[NDArray[np.float64]]) -> list[Image.Image]:
     model.vis.quality.shadowsize = 4096
     model.vis.quality.offsamples = 8
     data, camera = mujoco.MjData(model), mujoco.MjvCamera()
-    camera.lookat[:] = 0.12, -0.02, 0.09
-    camera.distance, camera.azimuth, camera.elevation = 0.56, 140.0, -22.0
+    camera.lookat[:] = 0.12, -0.02, 0.105
+    camera.distance, camera.azimuth, camera.elevation = 0.46, 140.0, -22.0
     images = []
     with mujoco.Renderer(model, *SIZE) as renderer:
         for pose in poses:
