@@ -142,6 +142,19 @@ def check_topics(bag: Bag, feature_map: FeatureMap) -> None:
         raise MissingTopicError(bag.path, missing, bag.topics, bag.foreign)
 
 
+def check_numbers(bag: Bag, feature_map: FeatureMap) -> None:
+    """Raise MessageTypeError where a topic of images stands although numbers are meant.
+
+    An arm has numbers, and so have elements of the state and the action that are called by name.
+    """
+    for feature in feature_map.features:
+        for source in feature.sources:
+            topic = bag.topics[source.topic]
+            numbers = source.arm or (source.names and feature.key in (ACTION, STATE))
+            if numbers and topic.type in IMAGE_TYPES:
+                raise MessageTypeError(topic.name, topic.type, "numbers")
+
+
 def check_kinds(bag: Bag, feature_map: FeatureMap, schema: Schema) -> None:
     """Raise MessageTypeError where an image stands for numbers or the reverse."""
     for name in feature_map.topics:

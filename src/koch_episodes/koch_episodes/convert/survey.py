@@ -30,7 +30,6 @@ from koch_episodes.convert.events import EVENTS_TYPE, Event, read_event
 from koch_episodes.convert.mapping import FeatureSource
 from koch_episodes.convert.options import StampFrom
 from koch_episodes.convert.topics import Form, TopicReader, TopicReading
-from koch_episodes.errors import MessageTypeError
 
 Numbers = npt.NDArray[np.int64]
 
@@ -138,8 +137,6 @@ def survey_bag(bag: Bag, sources: Iterable[FeatureSource], *, events: bool = Tru
         if reading not in seen:
             seen[reading] = Seen()
             reader = TopicReader(bag.topics[source.topic], source, types)
-            if source.arm and reader.is_image:
-                raise MessageTypeError(source.topic, reader.topic.type, "numbers")
             by_topic.setdefault(source.topic, []).append((reader, seen[reading]))
     telling = [t for t in bag.topics.values() if events and t.type == EVENTS_TYPE]
     for topic in telling:

@@ -41,6 +41,7 @@ from koch_episodes.convert.report import bag_report, segment_report
 from koch_episodes.convert.schema import (
     Schema,
     check_kinds,
+    check_numbers,
     check_topics,
     map_of,
     rig_of,
@@ -182,6 +183,7 @@ def survey_of(task: LookTask) -> Survey:
         with open_bag(task.bag) as bag:
             feature_map = map_of(rig_of(bag, task.options), task.options)
             check_topics(bag, feature_map)
+            check_numbers(bag, feature_map)
             survey = survey_bag(bag, feature_map.sources)
         save_survey(survey, task.survey, task.look_digest)
     return survey
