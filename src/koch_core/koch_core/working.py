@@ -33,6 +33,8 @@ class Working:
         text: The step, or a function that gives the whole line.
         stream: Where to write; standard error if absent.
         in_logs: Write lines where the stream is no terminal.
+        at_once: Begin before the first second is over. What imports a large library holds up every
+            thread, and on a busy machine the first line would come only at its end.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Working:
         stream: TextIO | None = None,
         *,
         in_logs: bool = True,
+        at_once: bool = False,
     ) -> None:
         self._stream = stream or sys.stderr
         self._is_terminal = self._stream.isatty()
@@ -49,6 +52,7 @@ class Working:
         self._began_s = time.monotonic()
         self._lock = threading.Lock()
         self._drawn = False
+        self._at_once = at_once
         self._thread = threading.Thread(target=self._run, name="working", daemon=True)
         self.now(text)
 
@@ -71,6 +75,8 @@ class Working:
 
     def __enter__(self) -> Working:
         """Start."""
+        if self._at_once:
+            self._draw()
         self._thread.start()
         return self
 

@@ -34,6 +34,13 @@ def test_what_is_quick_says_nothing() -> None:
     assert screen.getvalue() == ""
 
 
+def test_what_will_take_long_is_said_at_once() -> None:
+    screen = Screen()
+    with Working("reading", screen, at_once=True):
+        assert "reading (0 s)" in screen.getvalue()
+    assert screen.getvalue().endswith("\r\033[K")
+
+
 def test_a_log_can_be_left_alone() -> None:
     log, screen = io.StringIO(), Screen()
     for stream in (log, screen):

@@ -128,7 +128,8 @@ def load(verb: Subcommand) -> Callable[[list[str]], int]:
     """
     try:
         # PyTorch alone takes seconds; what a script reads stays as it is elsewhere.
-        with Working(f"koch {verb.name}: loading", in_logs=verb.name in _LONG):
+        is_long = verb.name in _LONG
+        with Working(f"koch {verb.name}: loading", in_logs=is_long, at_once=is_long):
             module = importlib.import_module(verb.module)
     except ModuleNotFoundError as error:
         raise _unavailable(verb, error) from error
