@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train a policy: a small ACT that sees the joints and where block and cup are.
 
-One demonstration and 300 steps make no robot that can do anything; they show the calls.
+One demonstration and 150 steps make no robot that can do anything; they show the calls.
 `./koch demo` records 20 demonstrations and trains 2500 steps.
 
 Output:
@@ -30,7 +30,7 @@ def main() -> None:
     recipe = load_recipe(
         "act",
         "tiny",
-        settings=["train.steps=300", "train.batch_size=32", "train.validation_fraction=0"],
+        settings=["train.steps=150", "train.batch_size=32", "train.validation_fraction=0"],
     )
     checkpoint = train_policy(DATASET, OUT, recipe, show_progress=False)
     print(f"wrote {checkpoint}")
