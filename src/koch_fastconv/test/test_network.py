@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from koch_fastconv import load
 from koch_fastconv.layers import Scaling
 from koch_fastconv.network import FastResNet
-from koch_policy.models.resnet import FastResNet as TorchResNet
 from koch_policy.models.resnet import Norm, fold_batch_norm
+from koch_policy.models.resnet import ResNet as TorchResNet
 from koch_policy.runtime.backbones import resnet_layers, widened
 
 
