@@ -17,6 +17,6 @@ def test_every_module_with_node_parameters_is_on_the_list() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Call):
                 called = node.value.func
-                if isinstance(called, ast.Name) and called.id == "described":
+                if isinstance(called, ast.Name) and called.id == "parameter":
                     found.add(".".join(path.with_suffix("").relative_to(ROOT).parts[2:]))
     assert found == set(PARAMETER_MODULES)

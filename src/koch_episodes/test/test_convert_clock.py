@@ -448,6 +448,6 @@ def test_most_of_all_bags_decide_and_an_unforeseen_error_stops_none(
     def broken(*_: Any) -> None:
         raise OverflowError("int too big")
 
-    monkeypatch.setattr("koch_episodes.convert.worker.choose", broken)
+    monkeypatch.setattr("koch_episodes.convert.worker.select_segments", broken)
     with pytest.raises(EpisodeError, match=r"OverflowError: int too big.*error of the converter"):
         convert(bags[1:], tmp_path / "none", options)

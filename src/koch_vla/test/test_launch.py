@@ -11,10 +11,10 @@ hands to launch_ros is compared everywhere.
 from __future__ import annotations
 
 import ast
-import fnmatch
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -131,7 +131,8 @@ def noted(folder, count, process, timeout_s=30.0):
         parameters = {}
         for tree in note.pop("files"):
             for key, value in tree.items():
-                if fnmatch.fnmatchcase(name, key.replace("**", "*")):  # as rcl does
+                # As rcl does: /** stands for any number of names, also none.
+                if re.fullmatch(key.replace("/**", r"(/\w+)*"), name):
                     parameters.update(value["ros__parameters"])
         assert name not in nodes
         nodes[name] = {**note, "remap": remap, "parameters": parameters}

@@ -207,7 +207,9 @@ def test_a_checkpoint_drives_the_arm_through_the_guard(
     try:
         world.client.wait_for_node(PATIENCE_S)
         world.until(lambda: world.goals)
-        names = world.client.session.node.get_node_names_and_namespaces()
+        known = world.client.session.node.get_node_names_and_namespaces
+        world.until(lambda: ("policy_run", "/") in known())
+        names = known()
         assert names.count(("policy", "/")) == names.count(("policy_run", "/")) == 1
         start = np.array(world.goals[-1].position)
         assert np.abs(start - 0.15).max() > 0.1, "it has somewhere to go"
