@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 
@@ -318,3 +319,22 @@ def test_an_episode_with_faults_is_drawn_all_the_same(tmp_path):
 def test_a_senseless_speed_is_refused(speed, capsys):
     assert cli.main(["demo", "--speed", speed]) == 2
     assert "expected 0.05 to 20" in capsys.readouterr().err
+
+
+def test_a_machine_that_cannot_keep_up_records_at_half_the_speed(tmp_path, monkeypatch):
+    tried, lines = [], []
+
+    def record_on_the_graph(context, folder, attempts, tally):
+        tried.append(context.settings.speed)
+        if context.settings.speed > 0.5:
+            raise record.SpoiledError("6 recordings in a row have gaps, the last one: red.")
+
+    monkeypatch.setattr(record, "_record_on_the_graph", record_on_the_graph)
+    context = DemoContext(DemoSettings(tmp_path, tmp_path / "rig.yaml"), lines.append)
+    results = record.record(context)
+    assert tried == [1.0, 0.5]
+    assert results["speed"] == context.settings.speed == 0.5
+    assert "6 recordings in a row have gaps: going on at 0.5 x" in lines[0]
+    monkeypatch.setattr(record, "SLOWEST", 0.8)
+    with pytest.raises(record.SpoiledError):
+        record.record(DemoContext(replace(context.settings, speed=1.0), lines.append))

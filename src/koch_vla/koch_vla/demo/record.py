@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from koch_core.busy import busy_words
@@ -27,6 +28,7 @@ START_S = 60.0
 STREAM_TIMEOUT_S = 20.0
 FAILURES_ALLOWED = 10
 SPOILED_ALLOWED = 5  # in a row
+SLOWEST = 0.25  # simulated seconds per second
 PARTIAL = ".partial"
 
 
@@ -68,6 +70,10 @@ class Attempts:
         self._path.write_text(json.dumps({"attempts": self.count}))
 
 
+class SpoiledError(DemoError):
+    """Too many recordings in a row have gaps: this machine is too slow for the simulation."""
+
+
 class Tally:
     """What became of the attempts: demonstrations that failed, recordings that were spoiled.
 
@@ -98,12 +104,12 @@ class Tally:
         """A recording was red.
 
         Raises:
-            DemoError: It happened too often without a good one between.
+            SpoiledError: It happened too often without a good one between.
         """
         self.spoiled += 1
         self._in_a_row += 1
         if self._in_a_row > SPOILED_ALLOWED:
-            raise DemoError(
+            raise SpoiledError(
                 f"{self._in_a_row} recordings in a row have gaps, the last one: {verdict}. "
                 f"{busy_words()} Close other programs and start again: it goes on here. Or let "
                 "the simulation take its time: koch demo --speed 0.5."
@@ -122,7 +128,7 @@ def record(context: DemoContext) -> Results:
     tally = Tally(settings.folder / "logs/record.log")
     kept = finished_episodes(folder)
     if len(kept) < settings.episodes:
-        record_missing = _record_in_lockstep if settings.vision else _record_on_the_graph
+        record_missing = _record_in_lockstep if settings.vision else _record_at_some_speed
         record_missing(context, folder, attempts, tally)
         kept = finished_episodes(folder)
     size_mb = sum(p.stat().st_size for e in kept for p in e.rglob("*") if p.is_file()) / 1e6
@@ -132,6 +138,7 @@ def record(context: DemoContext) -> Results:
         "episodes": len(kept),
         "attempts": attempts.count,
         "spoiled": tally.spoiled,
+        "speed": context.settings.speed,
         "megabytes": round(size_mb, 1),
         "folder": str(folder),
     }
@@ -154,6 +161,30 @@ def _record_in_lockstep(
     ]
     attempts.skip(missing)
     run_verb(words, settings.folder / "logs/record.log", context.say)
+
+
+def _record_at_some_speed(
+    context: DemoContext, folder: Path, attempts: Attempts, tally: Tally
+) -> None:
+    """Record; let the simulation take twice its time when this machine cannot keep up with it.
+
+    The figures are those of simulated time, and a policy is measured by them: only the wall clock
+    shows the difference.
+    """
+    while True:
+        try:
+            _record_on_the_graph(context, folder, attempts, tally)
+        except SpoiledError as error:
+            speed = context.settings.speed / 2.0
+            if speed < SLOWEST:
+                raise
+            context.say(
+                f"      {error.args[0].partition(', the last')[0]}: going on at {speed:g} x"
+            )
+            context.settings = replace(context.settings, speed=speed)
+            tally.kept()
+        else:
+            return
 
 
 def _record_on_the_graph(

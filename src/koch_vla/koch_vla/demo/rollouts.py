@@ -28,7 +28,9 @@ def rollouts(context: DemoContext) -> Results:
     words = ["eval", "--rig", str(settings.rig)]
     words += ["--policy", str(training_folder(settings) / CHECKPOINT)]
     words += ["-n", str(settings.rollouts), "--seed", str(SEED_OFFSET + settings.seed)]
-    words += ["--out", str(out), "--speed", f"{settings.speed:g}"]
+    # Not faster than this machine could record.
+    speed = min(settings.speed, context.results.get("record", {}).get("speed", settings.speed))
+    words += ["--out", str(out), "--speed", f"{speed:g}"]
     run_verb(words, settings.folder / "logs" / f"{name}.log", context.say)
     try:
         results: Results = json.loads((out / "eval.json").read_text(encoding="utf-8"))
