@@ -64,7 +64,7 @@ class LatchState:
             empty when nobody released it.
         held: A driver held the arm under torque and has not left it as it should: killed, or ended
             while the arm did not answer. The next one that finds the arm limp knows by it that
-            the arm lost its power meanwhile, whoever starts that driver and however late.
+            the arm lost its power meanwhile. Who starts that driver, and when, does not matter.
         count: Stops and releases so far. A sender that sees it grow has been stopped, also where
             a resume followed before it looked.
     """

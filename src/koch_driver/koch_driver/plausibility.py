@@ -53,7 +53,7 @@ class Plausibility:
         self._last: tuple[float, Sequence[float]] | None = None
 
     def forget(self) -> None:
-        """The next measurement begins anew: turns were counted again."""
+        """Compare the next measurement with none: turns were counted again."""
         self._last = None
 
     def doubt(self, positions: Sequence[float], now_s: float) -> Implausible | None:

@@ -185,22 +185,31 @@ def _cameras() -> list[Fault]:
     ]  # fmt: skip
 
 
+def _killed_and_hung(camera: str) -> list[Fault]:
+    """Each process killed, and each that others wait for stopped for a while."""
+    nodes = ("/follower/teleop", "/leader/driver", "/follower/driver", f"/cameras/{camera}",
+             "/recorder")  # fmt: skip
+    hung = (
+        ("/follower/teleop", "guard.*teleop"),
+        ("/leader/driver", "teleop.*no joint states of leader"),
+        ("/follower/driver", "recorder.*follower"),
+        (f"/cameras/{camera}", f"recorder.*{camera}"),
+    )
+    return [*map(_killed, nodes), *(_hung(node, cause) for node, cause in hung)]
+
+
+def _killed(node: str) -> Fault:
+    cause = f"{node.strip('/')}.*SIGKILL"
+    return Fault("process", f"{node} killed", _kill(node), cause, seconds=4.0)
+
+
+def _hung(node: str, cause: str) -> Fault:
+    return Fault("process", f"{node} hangs for 3 s", _hang(node), cause, seconds=3.0)
+
+
 def _processes() -> list[Fault]:
-    rows = [
-        Fault("process", f"{node} killed", _kill(node), f"{node.strip('/')}.*SIGKILL", seconds=4.0)
-        for node in ("/follower/teleop", "/leader/driver", "/follower/driver", "/cameras/above",
-                     "/robot_state_publisher", "/recorder")
-    ]  # fmt: skip
-    rows += [
-        Fault("process", f"{node} hangs for 3 s", _hang(node), cause, seconds=3.0)
-        for node, cause in (
-            ("/follower/teleop", "guard.*teleop"),
-            ("/leader/driver", "teleop.*no joint states of leader"),
-            ("/follower/driver", "recorder.*follower"),
-            ("/cameras/above", "recorder.*above"),
-            ("/recorder", ""),
-        )
-    ]
+    rows = _killed_and_hung("above")
+    rows += [_killed("/robot_state_publisher"), _hung("/recorder", "")]
     rows.append(
         Fault("disk", "full in the middle of an episode", lambda b: b.fill_disk(), "cannot write",
               lambda b: b.free_disk(), seconds=2.0)
@@ -229,22 +238,9 @@ def _senders() -> list[Fault]:
 
 
 def _simulated() -> list[Fault]:
-    """What the MuJoCo world can break, and its processes; the hand of the expert drives."""
-    rows = [
-        Fault("process", f"{node} killed", _kill(node), f"{node.strip('/')}.*SIGKILL", seconds=4.0)
-        for node in ("/follower/teleop", "/leader/driver", "/follower/driver", "/cameras/left",
-                     "/recorder", "/world")
-    ]  # fmt: skip
-    rows += [
-        Fault("process", f"{node} hangs for 3 s", _hang(node), cause, seconds=3.0)
-        for node, cause in (
-            ("/follower/teleop", "guard.*teleop"),
-            ("/leader/driver", "teleop.*no joint states of leader"),
-            ("/follower/driver", "recorder.*follower"),
-            ("/cameras/left", "recorder.*left"),
-            ("/world", "follower: bus"),
-        )
-    ]
+    """What the MuJoCo world can break, and its processes; the scripted expert drives."""
+    rows = _killed_and_hung("left")
+    rows += [_killed("/world"), _hung("/world", "follower: bus")]
     rows += [
         Fault(kind, name, partial(_switch_off, switch), cause, seconds=3.0)
         for kind, name, switch, cause in (

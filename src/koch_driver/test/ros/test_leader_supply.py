@@ -64,7 +64,7 @@ def leader(wrapping_rig: Path, session_probe: Any, processes: Any) -> Iterator[E
 
 
 def dip(chain: EmulatedChain, joints: tuple[str, ...], seconds: float) -> None:
-    """Servos lose their power for a moment and begin anew."""
+    """Servos lose their power for a moment and restart."""
     for joint in joints:
         chain.faults.silence(chain.servo(joint).id)
     chain.refresh()
