@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""A FastResNet as a list of layers for the kernels, with the maps between them.
+"""A ResNet as a list of layers for the kernels, with the maps between them.
 
 By Winograd's way a 3x3 convolution takes a quarter of the multiplications, about half with
 stride 2. Neither OpenVINO nor oneDNN offers that.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The FastResNet in C gives torch's features, on every kernel that this processor gets."""
+"""The ResNet in C gives torch's features, on every kernel that this processor gets."""
 
 from __future__ import annotations
 

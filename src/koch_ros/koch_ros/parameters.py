@@ -126,14 +126,14 @@ def declare(node: Node, kind: type[P]) -> P:
     """
     names = [item.name for item in fields(kind)]  # type: ignore[arg-type]  # as below
     given = getattr(node, "_parameter_overrides", ())  # rclpy has no public way to them
-    strange = [
+    strange = {
         name
         for name in given
         if name not in (*names, *_OF_EVERY_NODE) and not name.startswith("qos_overrides.")
-    ]
-    for name in strange:
-        if name not in _for_several_nodes(sys.argv) or name not in _of_other_nodes():
-            raise UnknownParameterError(name, names)
+    }
+    shared = strange & _for_several_nodes(sys.argv) if strange else set()
+    for name in sorted(strange - (shared & _of_other_nodes() if shared else set())):
+        raise UnknownParameterError(name, names)
     values: dict[str, Any] = {}
     for item in fields(kind):  # type: ignore[arg-type]  # a dataclass by contract
         meta: ParameterSpec = item.metadata[_KEY]

@@ -327,7 +327,7 @@ def test_a_machine_that_cannot_keep_up_records_at_half_the_speed(tmp_path, monke
     def record_on_the_graph(context, folder, attempts, tally):
         tried.append(context.settings.speed)
         if context.settings.speed > 0.5:
-            raise record.SpoiledError("6 recordings in a row have gaps, the last one: red.")
+            raise record.SpoiledError(6, "red")
 
     monkeypatch.setattr(record, "_record_on_the_graph", record_on_the_graph)
     context = DemoContext(DemoSettings(tmp_path, tmp_path / "rig.yaml"), lines.append)

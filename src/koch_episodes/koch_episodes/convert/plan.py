@@ -302,7 +302,7 @@ class BagPlan:
     Attributes:
         streams: One for each different source.
         windows: What became of each episode, in order of time.
-        uses: SurveyedStream numbers, each with the rule that picks its samples.
+        uses: Stream numbers, each with the rule that picks its samples.
         missing: What the last tick without a frame lacked.
     """
 

@@ -106,7 +106,7 @@ class Survey:
     """What one pass over a bag found.
 
     Attributes:
-        seen: TopicReading to its messages.
+        seen: Reading to its messages.
         events: Episode events.
         states: What publishers said of their own samples.
         damage: What of the bag could not be read.

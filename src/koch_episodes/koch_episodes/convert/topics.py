@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""TopicReading a mapped topic: serialised message in; stamp and form, or its value, out."""
+"""Reading a mapped topic: serialised message in, stamp and form or its value out."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class RunSettings:
 
     Attributes:
         task: Task text at the beginning.
-        max_duration_s: RunResult after this time, 0 = never [s].
+        max_duration_s: End after this time, 0 = never [s].
         is_shadow: Predict, do not command.
         stale_abort_s: Streams may be missing for so long before the run is given up [s].
         start_timeout_s: The same before the first command [s].
@@ -136,7 +136,7 @@ class PolicyRun:
     # -- from outside ---------------------------------------------------------------------------
 
     def request_end(self, cause: StopReason, reason: str) -> None:
-        """RunResult at the next tick; the first cause wins."""
+        """End at the next tick; the first cause wins."""
         if self._stop is None:
             self._stop = RunResult(cause, reason)
 
@@ -226,7 +226,7 @@ class PolicyRun:
             self.conclude()
 
     def conclude(self) -> None:
-        """RunResult for good, with the first cause that was given; idempotent."""
+        """End for good, with the first cause that was given; idempotent."""
         if self.end is not None:
             return
         self.request_end(StopReason.CANCELLED, "the node is ending")

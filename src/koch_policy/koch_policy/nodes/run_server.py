@@ -71,7 +71,7 @@ class RunServer:
         self._thread.start()
 
     def close(self) -> None:
-        """RunResult the threads; idempotent."""
+        """End the threads; idempotent."""
         self._executor.shutdown(timeout_sec=2.0)
         if self._thread.is_alive():
             self._thread.join(1.0)

@@ -71,7 +71,19 @@ class Attempts:
 
 
 class SpoiledError(DemoError):
-    """Too many recordings in a row have gaps: this machine is too slow for the simulation."""
+    """Too many recordings in a row have gaps: this machine is too slow for the simulation.
+
+    Attributes:
+        count: So many.
+    """
+
+    def __init__(self, count: int, verdict: str) -> None:
+        self.count = count
+        super().__init__(
+            f"{count} recordings in a row have gaps, the last one: {verdict}. "
+            f"{busy_words()} Close other programs and start again: it goes on here. Or let "
+            "the simulation take its time: koch demo --speed 0.5."
+        )
 
 
 class Tally:
@@ -88,6 +100,10 @@ class Tally:
 
     def kept(self) -> None:
         """A recording was kept."""
+        self._in_a_row = 0
+
+    def slowed(self) -> None:
+        """The simulation takes more time from now on: what was spoiled before proves nothing."""
         self._in_a_row = 0
 
     def failed(self) -> None:
@@ -109,11 +125,7 @@ class Tally:
         self.spoiled += 1
         self._in_a_row += 1
         if self._in_a_row > SPOILED_ALLOWED:
-            raise SpoiledError(
-                f"{self._in_a_row} recordings in a row have gaps, the last one: {verdict}. "
-                f"{busy_words()} Close other programs and start again: it goes on here. Or let "
-                "the simulation take its time: koch demo --speed 0.5."
-            )
+            raise SpoiledError(self._in_a_row, verdict)
 
 
 def record(context: DemoContext) -> Results:
@@ -178,11 +190,10 @@ def _record_at_some_speed(
             speed = context.settings.speed / 2.0
             if speed < SLOWEST:
                 raise
-            context.say(
-                f"      {error.args[0].partition(', the last')[0]}: going on at {speed:g} x"
-            )
+            gaps = f"{error.count} recordings in a row have gaps"
+            context.say(f"      {gaps}: going on at {speed:g} x")
             context.settings = replace(context.settings, speed=speed)
-            tally.kept()
+            tally.slowed()
         else:
             return
 
