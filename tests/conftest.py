@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,19 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGraph]:
-    """`koch up --record` with config/rig.sim.yaml, all streams alive."""
-    from koch_vla.nodes.running_graph import RunningGraph
+    """`koch up --record` with config/rig.sim.yaml and small images, all streams alive.
 
-    with RunningGraph(tmp_path_factory.mktemp("graph")) as running:
+    At 640 x 480 the simulated cameras take half of two slow cores, and then it is the machine
+    that the tests judge.
+    """
+    from koch_vla.nodes.running_graph import RIG_FILE, RunningGraph
+
+    text = RIG_FILE.read_text(encoding="utf-8")
+    text = text.replace("width: 640", "width: 320").replace("height: 480", "height: 240")
+    rig_file = tmp_path_factory.mktemp("rig") / "rig.yaml"
+    rig_file.write_text(
+        re.sub(r"(calibration|intrinsics): ", rf"\1: {RIG_FILE.parent}/", text), encoding="utf-8"
+    )
+    with RunningGraph(tmp_path_factory.mktemp("graph"), rig_file) as running:
         running.wait_healthy(seconds=120.0)  # imports take long on a busy machine
         yield running

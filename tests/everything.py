@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""`./koch test` without arguments: all tests, as two runs of pytest at the same time.
+"""`./koch test` without arguments: all tests, as two runs of pytest at once and a third behind.
 
-The tests marked `timing` talk to servos on a pseudo-terminal, or watch a whole graph, and leave
-the processor idle half of the time. All others run in that time and only then: one worker for
-each core, in the scheduling class that waits for an idle core. That still disturbs, so what
-failed is repeated once, alone on the machine. It passes when it passes then; both results are
-printed.
+The tests marked `timing` talk to servos on a pseudo-terminal and leave the processor idle half of
+the time. Most others run in that time and only then: one worker for each core, in the scheduling
+class that waits for an idle core. The tests marked `alone` watch a whole graph, which keeps two
+cores busy; they come last. What failed is repeated once, alone on the machine. It passes when it
+passes then; both results are printed.
 """
 
 from __future__ import annotations
@@ -71,10 +71,12 @@ class Run:
 
 def main() -> int:
     """Run everything; 0 when all is well, else the exit code of the first run that is not."""
-    timing = Run("timing", "1-30", "-m", "timing")
+    timing = Run("timing", "1-30", "-m", "timing and not alone")
     others = Run(
-        "others", "31-101", "-m", "not timing", "-n", str(workers()), "--dist", "worksteal"
-    )
+        "others", "31-90", "-m", "not timing and not alone",
+        "-n", str(workers()), "--dist", "worksteal",
+    )  # fmt: skip
+    alone = Run("alone", "91-101", "-m", "alone")
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "others.log"
         aside, first = others.start(output), timing.start()
@@ -85,6 +87,8 @@ def main() -> int:
                 process.wait()
             return 130
         print(f"\n== {others.name} ==\n{output.read_text(errors='replace')}", flush=True)
+    print(f"\n== {alone.name} ==", flush=True)
+    codes[alone] = alone.start().wait()
     for run, code in codes.items():
         if code == INTERRUPTED:
             return code

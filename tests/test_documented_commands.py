@@ -221,7 +221,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 @WALK
 @pytest.mark.ros
 @pytest.mark.slow
-@pytest.mark.timing
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_the_tutorial(tutorial: Desk) -> None:
     tutorial.koch("doctor", codes=(0, 1))
@@ -267,7 +267,7 @@ def test_the_tutorial(tutorial: Desk) -> None:
 @WALK
 @pytest.mark.ros
 @pytest.mark.slow
-@pytest.mark.timing
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_real_arms(workshop: Desk) -> None:
     workshop.koch("doctor --rig $KOCH_RIG", codes=(0, 1))

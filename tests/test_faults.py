@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.ros,
     pytest.mark.slow,
-    pytest.mark.timing,
+    pytest.mark.alone,
     pytest.mark.timeout(240),
 ]
 

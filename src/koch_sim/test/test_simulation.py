@@ -17,7 +17,7 @@ from koch_sim.camera_server import CameraServer, EncodedFrame
 from koch_sim.errors import SimulationError
 from koch_sim.simulation import Simulation, camera_port
 
-pytestmark = pytest.mark.timing
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture

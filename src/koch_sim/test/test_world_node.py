@@ -18,7 +18,7 @@ from std_srvs.srv import Trigger
 
 from koch_sim.nodes.world import WorldNode
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timing]
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_what_keeps_an_arm_still_elsewhere_keeps_no_demo_from_its_end(monkeypatc
 
 @pytest.mark.ros
 @pytest.mark.slow
-@pytest.mark.timing
+@pytest.mark.alone
 def test_the_emulated_follower_follows_the_leader(context, monkeypatch, tmp_path):
     monkeypatch.setenv("KOCH_RUN_DIR", str(tmp_path / "run"))
     monkeypatch.setattr(drive, "MOTION_S", 3.0)

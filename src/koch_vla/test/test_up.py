@@ -88,7 +88,7 @@ def test_the_rig_comes_from_the_environment_when_none_is_named(monkeypatch, tmp_
 
 @pytest.mark.ros
 @pytest.mark.slow
-@pytest.mark.timing
+@pytest.mark.alone
 def test_a_misspelt_parameter_ends_the_graph_with_the_right_name(
     repository, capfd, monkeypatch, tmp_path
 ):
@@ -103,7 +103,7 @@ def test_a_misspelt_parameter_ends_the_graph_with_the_right_name(
 
 @pytest.mark.ros
 @pytest.mark.slow
-@pytest.mark.timing
+@pytest.mark.alone
 def test_the_emulated_rig_runs_and_ends_with_zero(write_rig, tmp_path, repository):
     log = tmp_path / "up.log"
     process = subprocess.Popen(

@@ -34,7 +34,7 @@ from koch_driver.emulator import build_chain
 from koch_rig.load import load_rig
 from koch_ros.qos import LATCHED
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timing]
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.alone]
 NODES = "follower/driver,leader/driver,follower/teleop"
 DRIVES = (GuardStatus.BLENDING, GuardStatus.DRIVING)
 
@@ -127,12 +127,17 @@ class Lab:
         assert self.up.wait(20.0) == 0
 
     def ask(self, name: str, data: bool = True) -> Any:
+        """Call a service; again, where the request went to the process that was just killed."""
         client = self.clients[name]
-        wait_for(client.service_is_ready, name)
         request = SetBool.Request(data=data) if name in ("torque", "clutch") else Trigger.Request()
-        future = client.call_async(request)
-        wait_for(future.done, name)
-        return future.result()
+        for _ in range(4):
+            wait_for(client.service_is_ready, name)
+            future, end_s = client.call_async(request), time.monotonic() + 6.0
+            while time.monotonic() < end_s:
+                if future.done():
+                    return future.result()
+                time.sleep(0.02)
+        raise AssertionError(f"no answer of {name}")
 
     def blink(self) -> None:
         """The follower's power goes and comes back; the arm sinks meanwhile."""
@@ -155,6 +160,16 @@ class Lab:
             seen.append(self.angle())
             time.sleep(0.02)
         return max(seen) - min(seen)
+
+    def follows(self) -> None:
+        """The follower follows the hand's swing, if not at once. AssertionError where it does not.
+
+        It blends in, and on a slow machine teleop may let go of a late leader for a moment.
+        """
+        swings = [self.swing_rad()]
+        while swings[-1] <= 0.3:
+            assert len(swings) < 8, f"the follower swings by {swings} rad"
+            swings.append(self.swing_rad())
 
     def torques(self) -> list[int]:
         return [servo.get("Torque_Enable") for servo in self.chains["follower"].servos]
@@ -201,7 +216,7 @@ def lab(dark_lab: Lab) -> Lab:
     """The lab with `koch up` running, whichever test comes first."""
     if dark_lab.up is None:
         dark_lab.start()
-        assert dark_lab.swing_rad() > 0.3
+        dark_lab.follows()
     return dark_lab
 
 
@@ -211,7 +226,7 @@ def take_up(lab: Lab) -> None:
     assert lab.ask("resume").success
     lab.ask("clutch", True)
     wait_for(lambda: lab.status is not None and lab.status.mode in DRIVES, "nobody drives")
-    assert lab.swing_rad() > 0.3
+    lab.follows()
 
 
 def test_a_first_start_takes_up_a_limp_arm_and_a_killed_one_holds_and_goes_on(
@@ -220,11 +235,11 @@ def test_a_first_start_takes_up_a_limp_arm_and_a_killed_one_holds_and_goes_on(
     lab = dark_lab
     assert lab.torques() == [0] * 6
     lab.start()
-    assert lab.swing_rad() > 0.3
+    lab.follows()
     lab.kill(nodes_too=True)
     assert lab.torques() == [1] * 6
     lab.start()
-    assert lab.swing_rad() > 0.3
+    lab.follows()
 
 
 @pytest.mark.parametrize("nodes_too", [True, False])
@@ -310,4 +325,4 @@ def test_an_arm_that_was_left_and_switched_off_is_taken_up_as_at_the_first_start
     lab.start()
     assert lab.torques() == [1] * 6
     lab.ask("clutch", True)
-    assert lab.swing_rad() > 0.3
+    lab.follows()

@@ -17,7 +17,7 @@ import pytest
 
 from koch_episodes.bag import open_bag
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timing]
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.alone]
 HERE = Path(__file__).resolve().parent
 
 

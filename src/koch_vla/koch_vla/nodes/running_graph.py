@@ -137,7 +137,7 @@ class RunningGraph:
         self.rig: Rig = load_rig(rig_file)
         self.episodes = folder / "episodes"
         self.log = folder / "up.log"
-        self._rig_file = rig_file
+        self.rig_file = rig_file
         self._environment = {
             **os.environ,
             "KOCH_RUN_DIR": str(folder / "run"),
@@ -153,7 +153,7 @@ class RunningGraph:
 
     def __enter__(self) -> RunningGraph:
         self.episodes.mkdir(parents=True)
-        command = [sys.executable, "-m", "koch_vla", "up", "--rig", str(self._rig_file)]
+        command = [sys.executable, "-m", "koch_vla", "up", "--rig", str(self.rig_file)]
         command += ["--record", "--record-root", str(self.episodes), "--log", str(self.log)]
         self._up = subprocess.Popen(
             command, env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
@@ -289,11 +289,27 @@ class RunningGraph:
         raise AssertionError(f"not within {PATIENCE_S:.0f} s: an answer of {name}")
 
     def demonstrate(self, seed: int) -> None:
-        """Let the hand begin, and wait until the follower follows it."""
-        self.take_up()
-        self.lay_out(seed)
-        self.begin_demonstration()
-        wait_for(lambda: self.speed() > 0.3, "a follower that moves")
+        """Let the hand begin, and wait until the follower follows it.
+
+        On a slow machine teleop may let go of a late leader; then a person takes the arm up again
+        and begins anew.
+        """
+        for last in (False, False, True):
+            self.take_up()
+            self.lay_out(seed)
+            self.begin_demonstration()
+            try:
+                wait_for(lambda: self.speed() > 0.3, "a follower that moves", PATIENCE_S / 2)
+                return
+            except AssertionError as error:
+                if last:
+                    raise AssertionError(f"{error}\n{self.told()}") from None
+
+    def told(self, lines: int = 15) -> str:
+        """What the guards say, and the last lines of koch up's log."""
+        modes = [f"{arm}: {said.mode} {said.reason}" for arm, said in self.watcher.guard_said.items()]
+        log = self.log.read_text(errors="replace").splitlines()[-lines:]
+        return "\n".join([*modes, f"the hand: {self.hand()}", *log])
 
     # -- what can be seen -----------------------------------------------------------------------
 
