@@ -307,7 +307,9 @@ class RunningGraph:
 
     def told(self, lines: int = 15) -> str:
         """What the guards say, and the last lines of koch up's log."""
-        modes = [f"{arm}: {said.mode} {said.reason}" for arm, said in self.watcher.guard_said.items()]
+        modes = [
+            f"{arm}: {said.mode} {said.reason}" for arm, said in self.watcher.guard_said.items()
+        ]
         log = self.log.read_text(errors="replace").splitlines()[-lines:]
         return "\n".join([*modes, f"the hand: {self.hand()}", *log])
 
