@@ -14,13 +14,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from koch_policy.config_json import config_from_dict
 from koch_policy.configs import FeatureType, NormalizationMode, PolicyFeature
 from koch_policy.errors import CheckpointError, ConfigError, WeightsMismatchError
 from koch_policy.models.act import Act, Attention, EncoderLayer
-from koch_policy.models.denoiser import SpatialSoftmax
+from koch_policy.models.denoiser import SpatialSoftmax, hold_padding
 from koch_policy.models.minilm import MiniLm, WordPieces
 from koch_policy.models.positions import diffusion_step_embedding, sinusoid_1d, sinusoid_2d
 from koch_policy.models.pretrained import load_backbones
+from koch_policy.models.registry import build_model, policy_model
 from koch_policy.models.resnet import Norm, ResNet, feature_size, fold_batch_norm
 from koch_policy.models.schedule import NoiseSchedule, betas
 from koch_policy.normalize import Normalizer, ZeroRange
@@ -120,6 +122,55 @@ def _act_config(**changes: Any) -> ActConfig:
         "n_encoder_layers": 1, "n_vae_encoder_layers": 1, "latent_dim": 2, "dropout": 0.0,
     }  # fmt: skip
     return ActConfig(**{**values, **changes})
+
+
+def test_padding_repeats_the_nearest_step() -> None:
+    steps = torch.arange(5.0).view(1, 5, 1).expand(3, 5, 2)
+    is_pad = torch.tensor([
+        [True, True, False, False, True],
+        [False, False, False, False, False],
+        [True, True, True, True, True],
+    ])  # fmt: skip
+    found = hold_padding(steps, is_pad)[..., 0].tolist()
+    assert found == [[2, 2, 2, 3, 3], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]
+
+
+SMALL_POLICIES: dict[str, dict[str, Any]] = {
+    "act": {"chunk_size": 20, "n_action_steps": 20, "dim_model": 32, "n_heads": 2,
+            "dim_feedforward": 32, "n_encoder_layers": 1, "dropout": 0.0},
+    "flow": {"chunk_size": 20, "n_action_steps": 20, "dim_model": 32, "dim_expert": 32,
+             "n_heads": 2, "dim_head": 16, "n_layers": 1},
+    "diffusion": {"horizon": 16, "n_action_steps": 8, "down_dims": [32, 64],
+                  "crop_shape": None, "use_group_norm": True,
+                  "use_separate_rgb_encoder_per_camera": False, "do_mask_loss_for_padding": True},
+    "diffusion_transformer": {"horizon": 16, "n_action_steps": 8, "dim_model": 32, "n_layers": 1,
+                              "is_causal": False},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", list(SMALL_POLICIES))
+@pytest.mark.parametrize("where", ["front", "back"])
+def test_what_stands_in_padded_steps_changes_no_loss(kind: str, where: str) -> None:
+    features = {
+        "observation.state": {"type": "STATE", "shape": [3]},
+        "observation.environment_state": {"type": "ENV", "shape": [2]},
+    }
+    actions = {"action": {"type": "ACTION", "shape": [3]}}
+    content = {"type": kind, "input_features": features, "output_features": actions}
+    config = config_from_dict({**content, **SMALL_POLICIES[kind]}, "test")
+    torch.manual_seed(0)
+    model = policy_model(build_model(config)).eval()  # type: ignore[attr-defined]
+    steps, lead = config.horizon_steps, (4, config.n_obs_steps) if config.has_step_axis else (4,)
+    batch = {key: torch.randn(*lead, *spec["shape"]) for key, spec in features.items()}
+    is_pad = torch.zeros(4, steps, dtype=torch.bool)
+    is_pad[:, slice(3) if where == "front" else slice(-3, None)] = True
+    real, losses = torch.randn(4, steps, 3), []
+    for junk in (0.0, 1e3):
+        action = real.masked_fill(is_pad.unsqueeze(-1), junk)
+        torch.manual_seed(1)
+        loss, _ = model.loss({**batch, "action": action, "action_is_pad": is_pad})
+        losses.append(loss.item())
+    assert losses[0] == losses[1]
 
 
 def test_spatial_softmax_finds_the_peak() -> None:

@@ -3,10 +3,11 @@
 """Dataset statistics by LeRobot's definitions, in bounded memory.
 
 Per episode: min, max, mean, population standard deviation, count, and quantiles from a histogram
-of 5000 bins. Images: a sample of frames and pixels, per channel, in 0..1. Over episodes:
-count-weighted mean and pooled variance. The quantiles over episodes are those of all values
-(`exact_quantiles`, `level_quantiles`), not LeRobot's count-weighted mean of the episodes'
-quantiles: for a long episode at rest and a short one that moves, that mean is no quantile at all.
+of 5000 bins. Images: a sample of frames and pixels before they are encoded, per channel, in 0..1;
+of these a video loses only colour that changes from pixel to pixel. Over episodes: count-weighted
+mean and pooled variance. The quantiles over episodes are those of all values (`exact_quantiles`,
+`level_quantiles`), not LeRobot's count-weighted mean of the episodes' quantiles: for a long
+episode at rest and a short one that moves, that mean is no quantile at all.
 
 Images are counted by value (256 levels), which is exact; LeRobot sums float32 numbers and is off
 by its rounding errors.

@@ -40,6 +40,24 @@ def make_schedule(config: DenoisingConfig) -> NoiseSchedule:
     )
 
 
+def hold_padding(actions: Tensor, is_pad: Tensor) -> Tensor:
+    """Return actions (B, T, A) whose padded steps repeat the nearest step that is none.
+
+    Leaving padded steps out of the loss is not enough where a network mixes the steps of a chunk:
+    the others would see their values. The data loader, as LeRobot's, fills them in like this.
+
+    Args:
+        actions: Normalised actions.
+        is_pad: bool (B, T); padding is at the ends of a window.
+    """
+    steps = torch.arange(actions.shape[1], device=actions.device)
+    valid = (~is_pad).int()
+    first = valid.argmax(dim=1, keepdim=True)  # (B, 1), the first of several maxima
+    last = len(steps) - 1 - valid.flip(1).argmax(dim=1, keepdim=True)
+    nearest = torch.minimum(torch.maximum(steps, first), last)  # (B, T)
+    return actions.gather(1, nearest.unsqueeze(-1).expand_as(actions))
+
+
 class SpatialSoftmax(nn.Module):
     """Expected image coordinates, in [-1, 1], of K learned heat maps."""
 
@@ -174,7 +192,8 @@ class Denoiser(nn.Module):
             batch: observations (B, O, ...), `action` (B, T, A), `action_is_pad` bool (B, T).
         """
         condition = self.condition(batch).repeat_interleave(self.draws, dim=0)
-        actions = batch[ACTION].repeat_interleave(self.draws, dim=0)
+        actions = hold_padding(batch[ACTION], batch[ACTION_IS_PAD])
+        actions = actions.repeat_interleave(self.draws, dim=0)
         noise = torch.randn_like(actions)
         step = torch.randint(
             self.config.num_train_timesteps, actions.shape[:1], device=actions.device

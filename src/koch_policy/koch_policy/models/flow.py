@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE, TASK_EMBEDDING
-from koch_policy.models.denoiser import Evaluate
+from koch_policy.models.denoiser import Evaluate, hold_padding
 from koch_policy.models.keypoints import KEYPOINTS, KeypointEncoder
 from koch_policy.models.ode import integrate
 from koch_policy.models.positions import flow_time_embedding, sinusoid_2d
@@ -240,7 +240,8 @@ class Flow(nn.Module):
         Args:
             batch: observation features, `action` (B, T, A), `action_is_pad` bool (B, T).
         """
-        actions = batch[ACTION].repeat_interleave(self.draws, dim=0)
+        actions = hold_padding(batch[ACTION], batch[ACTION_IS_PAD])
+        actions = actions.repeat_interleave(self.draws, dim=0)
         hide = None
         if self.training and self.config.task_dim:
             hide = torch.rand(len(batch[ACTION]), device=actions.device) < self.config.task_dropout
