@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from typing import NamedTuple
 
 _KEPT = 50  # ticks
+_REMEMBERED_NS = 1_000_000_000  # how long ago an instant may be that somebody asks for
 # A tick so far ahead of what was expected, in wall time, is a jump, and one so far behind.
 _AHEAD_NS, _BEHIND_NS = 200_000_000, 1_000_000_000
 _FIRST_NS = 10_000_000_000  # while the rate is not known
@@ -16,7 +18,9 @@ _HOLD_NS = 20_000_000
 # An error of what is shown is made up for in this time, running at these shares of the rate.
 _CATCH_UP_NS = 100_000_000
 _SLOWEST, _FASTEST = 0.1, 3.0
-_SEGMENTS = 4
+# A clock that stands still goes on by 10 ns per millisecond, so that two bus cycles, which read
+# the arm twice, keep two stamps: equal ones would count as a fault of the driver.
+_CREEP = 1e-5
 
 
 class _Segment(NamedTuple):
@@ -28,7 +32,12 @@ class _Segment(NamedTuple):
     until_ns: int  # the clock stands still from then on
 
     def at(self, now_ns: int) -> int:
-        return self.value_ns + round(self.rate * (min(now_ns, self.until_ns) - self.begin_ns))
+        running_ns = min(now_ns, self.until_ns) - self.begin_ns
+        standing_ns = max(0, now_ns - self.until_ns)
+        return self.value_ns + round(self.rate * running_ns + _CREEP * standing_ns)
+
+
+_BEFORE = _Segment(0, 0, 0.0, 2**63)  # the first tick
 
 
 class TickedClock:
@@ -41,13 +50,18 @@ class TickedClock:
     which also evens out that ticks are heard late on a busy computer. It never leads by more
     than a late tick: a simulation that falls behind stops its clock.
 
+    What it has said of an instant stays: a tick that is heard late, or many at once, changes only
+    what comes after the newest instant that was asked for.
+
     One thread may call `tick`, any thread the rest.
     """
 
     def __init__(self) -> None:
         self._ticks: deque[tuple[int, int]] = deque(maxlen=_KEPT)
         self._rate = 0.0
-        self._segments: tuple[_Segment, ...] = (_Segment(0, 0, 0.0, 0),)  # newest last
+        self._segments: tuple[_Segment, ...] = (_BEFORE,)  # newest last
+        self._asked_ns = 0
+        self._lock = threading.Lock()
 
     @property
     def rate(self) -> float:
@@ -61,46 +75,63 @@ class TickedClock:
             value_ns: What the clock shows.
             now_ns: `time.monotonic_ns` when it was heard.
         """
-        ticks, shown = self._ticks, self.at(now_ns)
-        off_ns = (value_ns - shown) / max(1.0, self._rate)
-        ahead_ns = _AHEAD_NS if self._rate > 0.0 else _FIRST_NS
-        jumped = not ticks or value_ns < ticks[-1][0] or not -_BEHIND_NS < off_ns < ahead_ns
-        if jumped or now_ns > self._segments[-1].until_ns + _AHEAD_NS:
-            ticks.clear()
-        ticks.append((value_ns, now_ns))
-        if jumped:
-            self._rate = 0.0
-            self._segments = (_Segment(now_ns, value_ns, 0.0, now_ns),)
-        else:
-            segment = self._segment(shown, now_ns)
-            self._segments = (*self._segments[1 - _SEGMENTS :], segment)
+        with self._lock:
+            begin_ns = max(now_ns, self._asked_ns)
+            shown = self._shown(begin_ns)
+            # How far what is shown lags, as if the tick had been heard at once.
+            off_ns = (value_ns - shown) / max(1.0, self._rate)
+            ticks, ahead_ns = self._ticks, _AHEAD_NS if self._rate > 0.0 else _FIRST_NS
+            jumped = not ticks or value_ns < ticks[-1][0] or not -_BEHIND_NS < off_ns < ahead_ns
+            if jumped or now_ns > self._segments[-1].until_ns + _AHEAD_NS:
+                ticks.clear()
+            ticks.append((value_ns, now_ns))
+            if jumped:
+                self._rate = 0.0
+                self._segments = (_Segment(now_ns, value_ns, 0.0, now_ns),)
+            else:
+                self._segments = (*self._recent(now_ns), self._segment(shown, begin_ns))
 
     def at(self, now_ns: int) -> int:
         """What the clock shows at an instant of `time.monotonic_ns`, now or a moment ago.
 
-        While the clock neither stops nor jumps, later instants have later values.
+        While the clock does not jump, later instants have later values.
         """
+        with self._lock:
+            self._asked_ns = max(self._asked_ns, now_ns)
+            return self._shown(now_ns)
+
+    def _shown(self, now_ns: int) -> int:
         segments = self._segments
         for segment in reversed(segments):
             if now_ns >= segment.begin_ns:
                 return segment.at(now_ns)
         return segments[0].at(now_ns)
 
-    def _segment(self, shown_ns: int, now_ns: int) -> _Segment:
-        """From what is shown now towards the newest tick."""
+    def _recent(self, now_ns: int) -> tuple[_Segment, ...]:
+        """The segments that may still be asked for: many ticks are heard at once at times."""
+        segments = self._segments
+        first = 0
+        while first + 1 < len(segments) and segments[first + 1].begin_ns < now_ns - _REMEMBERED_NS:
+            first += 1
+        return segments[first:]
+
+    def _segment(self, shown_ns: int, begin_ns: int) -> _Segment:
+        """From what is shown at an instant towards the newest tick."""
         ticks = list(self._ticks)
         n, half = len(ticks), len(ticks) // 2
         value_0, now_0 = ticks[0]
         values = [value - value_0 for value, _ in ticks]
         nows = [now - now_0 for _, now in ticks]
         if nows[-1] <= 0:
-            return _Segment(now_ns, shown_ns, 0.0, now_ns)
+            return _Segment(begin_ns, shown_ns, 0.0, begin_ns)
         # The halves' means: single late ticks at either end would bend the rate.
         span = sum(nows[-half:]) - sum(nows[:half])
         rate = self._rate = (sum(values[-half:]) - sum(values[:half])) / span
-        error = ticks[-1][0] - shown_ns
+        newest_ns, heard_ns = ticks[-1]
+        error = newest_ns + rate * (begin_ns - heard_ns) - shown_ns
         chosen = max(_SLOWEST * rate, min(_FASTEST * rate, rate + error / _CATCH_UP_NS))
-        return _Segment(now_ns, shown_ns, chosen, now_ns + nows[-1] // (n - 1) + _HOLD_NS)
+        until_ns = max(begin_ns, heard_ns + nows[-1] // (n - 1) + _HOLD_NS)
+        return _Segment(begin_ns, shown_ns, chosen, until_ns)
 
 
 def step_in_words(step_s: float) -> str:
