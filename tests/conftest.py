@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from small_images import with_small_images
 
 if TYPE_CHECKING:
     from koch_vla.nodes.running_graph import RunningGraph
@@ -16,15 +17,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGraph]:
-    """`koch up --record` with config/rig.sim.yaml and small images, all streams alive.
-
-    At 640 x 480 the simulated cameras take half of two slow cores, and then it is the machine
-    that the tests judge.
-    """
+    """`koch up --record` with config/rig.sim.yaml and small images, all streams alive."""
     from koch_vla.nodes.running_graph import RIG_FILE, RunningGraph
 
-    text = RIG_FILE.read_text(encoding="utf-8")
-    text = text.replace("width: 640", "width: 320").replace("height: 480", "height: 240")
+    text = with_small_images(RIG_FILE.read_text(encoding="utf-8"))
     rig_file = tmp_path_factory.mktemp("rig") / "rig.yaml"
     rig_file.write_text(
         re.sub(r"(calibration|intrinsics): ", rf"\1: {RIG_FILE.parent}/", text), encoding="utf-8"
