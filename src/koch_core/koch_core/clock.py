@@ -9,6 +9,8 @@ from collections import deque
 from typing import NamedTuple
 
 _KEPT = 50  # ticks
+# Who was held up hears ticks at once. They say nothing of the rate, and a short time says little.
+_AT_ONCE_NS, _BASE_NS = 5_000_000, 50_000_000
 _REMEMBERED_NS = 1_000_000_000  # how long ago an instant may be that somebody asks for
 # A tick so far ahead of what was expected, in wall time, is a jump, and one so far behind.
 _AHEAD_NS, _BEHIND_NS = 200_000_000, 1_000_000_000
@@ -60,12 +62,12 @@ class TickedClock:
         self._ticks: deque[tuple[int, int]] = deque(maxlen=_KEPT)
         self._rate = 0.0
         self._segments: tuple[_Segment, ...] = (_BEFORE,)  # newest last
-        self._asked_ns = 0
+        self._asked_ns = self._group_ns = 0
         self._lock = threading.Lock()
 
     @property
     def rate(self) -> float:
-        """Its seconds per second; 0 before two ticks."""
+        """Its seconds per second; 0 before it is known."""
         return self._rate
 
     def tick(self, value_ns: int, now_ns: int) -> None:
@@ -80,16 +82,33 @@ class TickedClock:
             shown = self._shown(begin_ns)
             # How far what is shown lags, as if the tick had been heard at once.
             off_ns = (value_ns - shown) / max(1.0, self._rate)
-            ticks, ahead_ns = self._ticks, _AHEAD_NS if self._rate > 0.0 else _FIRST_NS
-            jumped = not ticks or value_ns < ticks[-1][0] or not -_BEHIND_NS < off_ns < ahead_ns
+            ahead_ns = _AHEAD_NS if self._rate > 0.0 else _FIRST_NS
+            fell = not self._ticks or value_ns < self._ticks[-1][0] or off_ns <= -_BEHIND_NS
+            jumped = fell or off_ns >= ahead_ns
             if jumped or now_ns > self._segments[-1].until_ns + _AHEAD_NS:
-                ticks.clear()
-            ticks.append((value_ns, now_ns))
-            if jumped:
+                self._ticks.clear()
                 self._rate = 0.0
+            self._note(value_ns, now_ns)
+            if fell:
                 self._segments = (_Segment(now_ns, value_ns, 0.0, now_ns),)
             else:
-                self._segments = (*self._recent(now_ns), self._segment(shown, begin_ns))
+                segment = self._approach(shown, begin_ns)
+                self._segments = (*self._recent(now_ns), segment)
+
+    def _note(self, value_ns: int, now_ns: int) -> None:
+        """Keep a tick, of those heard at once only the newest, and learn the rate from all."""
+        if self._ticks and now_ns - self._group_ns < _AT_ONCE_NS:
+            self._ticks[-1] = (value_ns, now_ns)
+        else:
+            self._group_ns = now_ns
+            self._ticks.append((value_ns, now_ns))
+        values, nows = zip(*self._ticks, strict=True)
+        half = len(nows) // 2
+        if nows[-1] - nows[0] < _BASE_NS or not half:
+            return
+        # The halves' means: single late ticks at either end would bend the rate.
+        (n0, n1), (v0, v1) = ((sum(row[:half]), sum(row[-half:])) for row in (nows, values))
+        self._rate = (v1 - v0) / (n1 - n0)
 
     def at(self, now_ns: int) -> int:
         """What the clock shows at an instant of `time.monotonic_ns`, now or a moment ago.
@@ -115,22 +134,15 @@ class TickedClock:
             first += 1
         return segments[first:]
 
-    def _segment(self, shown_ns: int, begin_ns: int) -> _Segment:
+    def _approach(self, shown_ns: int, begin_ns: int) -> _Segment:
         """From what is shown at an instant towards the newest tick."""
-        ticks = list(self._ticks)
-        n, half = len(ticks), len(ticks) // 2
-        value_0, now_0 = ticks[0]
-        values = [value - value_0 for value, _ in ticks]
-        nows = [now - now_0 for _, now in ticks]
-        if nows[-1] <= 0:
-            return _Segment(begin_ns, shown_ns, 0.0, begin_ns)
-        # The halves' means: single late ticks at either end would bend the rate.
-        span = sum(nows[-half:]) - sum(nows[:half])
-        rate = self._rate = (sum(values[-half:]) - sum(values[:half])) / span
-        newest_ns, heard_ns = ticks[-1]
+        rate, (newest_ns, heard_ns) = self._rate, self._ticks[-1]
+        if rate <= 0.0:  # not known yet
+            return _Segment(begin_ns, max(shown_ns, newest_ns), 0.0, begin_ns)
         error = newest_ns + rate * (begin_ns - heard_ns) - shown_ns
         chosen = max(_SLOWEST * rate, min(_FASTEST * rate, rate + error / _CATCH_UP_NS))
-        until_ns = max(begin_ns, heard_ns + nows[-1] // (n - 1) + _HOLD_NS)
+        interval_ns = (heard_ns - self._ticks[0][1]) // max(1, len(self._ticks) - 1)
+        until_ns = max(begin_ns, heard_ns + interval_ns + _HOLD_NS)
         return _Segment(begin_ns, shown_ns, chosen, until_ns)
 
 

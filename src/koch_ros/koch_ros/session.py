@@ -9,11 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from koch_ros.errors import ClockSilentError, NoAnswerError, RefusedError
+from koch_ros.qos import DIAGNOSTICS
 from koch_ros.shared_topics import chosen_namespace, namespace_arguments
 
 ANSWER_TIMEOUT_S = 20.0
@@ -21,6 +23,7 @@ CLOCK = "/clock"
 _CLOCK_TIMEOUT_S = 10.0
 _PERIOD_S = 0.1
 _SETTLE_S = 0.5
+_FOLLOWERS_S = 3.0
 
 
 def _nothing() -> None:
@@ -62,14 +65,18 @@ class GraphSession:
         self._context.try_shutdown()
 
     def meet_graph(self, timeout_s: float) -> bool:
-        """Wait until another node is seen, and its topics with it; False when there is none.
+        """Wait until a node of a rig is heard on /diagnostics; False when none is even seen.
 
-        Discovery took more than 3 s in one of three tries on a machine at load 10.
+        To see a name is not enough: on a machine at load 10 a node's topics followed its name a
+        second later.
         """
-        if not self.spin_until(lambda: len(self.node.get_node_names()) > 1, timeout_s):
-            return False
-        self.spin(_SETTLE_S)
-        return True
+        heard: list[bytes] = []
+        reports = self.node.create_subscription(
+            DiagnosticArray, "/diagnostics", heard.append, DIAGNOSTICS, raw=True
+        )
+        self.spin_until(lambda: bool(heard), timeout_s)
+        self.node.destroy_subscription(reports)
+        return bool(heard) or len(self.node.get_node_names()) > 1
 
     @property
     def follows_clock(self) -> bool:
@@ -79,17 +86,26 @@ class GraphSession:
     def follow_graph_clock(self) -> bool:
         """Take the time from /clock where the nodes of the graph do; say whether they do.
 
-        To be called when some node of the graph was heard, since its subscriptions are known by
-        then. Not the publishers count but the subscribers: a bag that plays a /clock beside a
-        real arm changes nobody's time.
+        To be called when some node of the graph was heard, since its subscriptions are known
+        soon after. Not the publishers count but the subscribers: a bag that plays a /clock beside
+        a real arm changes nobody's time.
 
         Raises:
             ClockSilentError: They do, and nobody publishes it.
         """
-        if self.follows_clock or not self.node.count_subscribers(
-            self.node.resolve_topic_name(CLOCK)
-        ):
-            return self.follows_clock
+        if self.follows_clock:
+            return True
+        topic = self.node.resolve_topic_name(CLOCK)
+
+        def is_followed() -> bool:
+            return bool(self.node.count_subscribers(topic))
+
+        if not self.spin_until(is_followed, _SETTLE_S):
+            # Who publishes it is the simulation, whose followers are discovered later at times.
+            if not self.node.count_publishers(topic):
+                return False
+            if not self.spin_until(is_followed, _FOLLOWERS_S):
+                return False
         self.node.set_parameters([Parameter("use_sim_time", value=True)])
         if not self.spin_until(lambda: self.now_s() > 0.0, _CLOCK_TIMEOUT_S):
             raise ClockSilentError(_CLOCK_TIMEOUT_S)

@@ -89,6 +89,12 @@ class RosStamper:
         ns = max(0, self._at(monotonic_ns))
         return Time(sec=ns // 1_000_000_000, nanosec=ns % 1_000_000_000)
 
+    def of_wall_ns(self, wall_ns: int) -> int:
+        """ROS time in [ns] of a `time.time_ns` instant of the recent past."""
+        if not self.simulated:
+            return wall_ns
+        return self._ticked.at(time.monotonic_ns() - (time.time_ns() - wall_ns))
+
     def age_s(self, stamp: Time) -> float:
         """ROS time from a stamp to now in [s]; positive for the past.
 

@@ -102,13 +102,12 @@ class BagWriterThread:
     """Takes messages from any thread and writes them into the bag of the moment.
 
     Args:
-        clock_offset_ns: Added to the wall clock to get the node's time; 0 without simulated time.
+        node_ns: The node's time at a `time.time_ns` instant; another one where time is simulated.
     """
 
-    def __init__(self, clock_offset_ns: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, node_ns: Callable[[int], int] = int) -> None:
         self._queue: deque[tuple[Any, bytes, Any]] = deque()
-        self._clock_offset_ns = clock_offset_ns
-        self._offset_ns = 0
+        self._node_ns = node_ns
         self._sources: list[TopicSource] = []
         self._streams: list[StreamMonitor] = []
         self._writer: BagWriter | None = None
@@ -177,7 +176,7 @@ class BagWriterThread:
 
     def health(self) -> list[Health]:
         """Judge all streams of the rig now."""
-        now_ns = time.time_ns() + self._offset_ns
+        now_ns = self._node_ns(time.time_ns())
         with self._lock:
             return [monitor.health(now_ns) for monitor in self._streams]
 
@@ -207,7 +206,6 @@ class BagWriterThread:
 
     def drain(self) -> None:
         """Take everything that has come; flush when it is time."""
-        self._offset_ns = self._clock_offset_ns()
         queue = self._queue
         with self._lock:
             for _ in range(len(queue)):
@@ -223,7 +221,7 @@ class BagWriterThread:
         self._measure()
 
     def _take(self, source: TopicSource, data: bytes, info: Any) -> None:
-        arrived_ns = info["received_timestamp"] + self._offset_ns
+        arrived_ns = self._node_ns(info["received_timestamp"])
         sequence = info.get("publication_sequence_number") or 0
         gid = info.get("publisher_gid")
         missing = source.losses.add(sequence, gid["data"] if gid else _NOBODY)
@@ -244,7 +242,7 @@ class BagWriterThread:
             source.keep(data)
         self._bytes += len(data) + 31
         if self._writer is not None and not self._error:
-            publish_ns = info["source_timestamp"] + self._offset_ns
+            publish_ns = self._node_ns(info["source_timestamp"])
             self._write(source, data, arrived_ns, publish_ns, sequence)
 
     def _write(
@@ -270,9 +268,8 @@ class BagWriterThread:
     def _begin(self, writer: BagWriter) -> None:
         self._writer, self._error = writer, ""
         self._channels = {}
-        now_ns = time.time_ns()
-        self._flushed_ns = now_ns
-        now_ns += self._offset_ns
+        self._flushed_ns = time.time_ns()
+        now_ns = self._node_ns(self._flushed_ns)
         for monitor in self._streams:
             monitor.begin_episode(now_ns)
         for source in self._sources:
@@ -301,7 +298,7 @@ class BagWriterThread:
         if writer is None:
             end.result.set_exception(RuntimeError("no bag is open"))
             return
-        now_ns = time.time_ns() + self._offset_ns
+        now_ns = self._node_ns(time.time_ns())
         reports = tuple(monitor.report(now_ns) for monitor in self._streams)
         try:
             path = writer.finish(end.custom(reports, self._error))

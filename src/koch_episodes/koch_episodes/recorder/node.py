@@ -38,6 +38,7 @@ from koch_rig.load import load_rig
 from koch_ros.node import run_node
 from koch_ros.parameters import declare, live_parameters
 from koch_ros.qos import EVENTS_LATCHED
+from koch_ros.stamps import RosStamper
 
 _EVENT_TYPE = "koch_interfaces/msg/EpisodeEvent"
 _TICK_S = 0.05
@@ -68,7 +69,7 @@ class RecorderNode(Node):
         self.store = EpisodeStore(Path(root).expanduser().resolve())
         self._report_repairs()
         definitions = Definitions()
-        self.intake = BagWriterThread(self._clock_offset_ns)
+        self.intake = BagWriterThread(RosStamper(self.get_clock()).of_wall_ns)
         self._events = self.create_publisher(EpisodeEvent, "episodes/events", EVENTS_LATCHED)
         self._own_events: list[bytes] = []
         self._event_source = self._make_event_source(definitions)
@@ -156,12 +157,6 @@ class RecorderNode(Node):
         if isinstance(clock, ROSClock) and clock.ros_time_is_active:
             return float(clock.now().nanoseconds) * 1e-9
         return time.monotonic()
-
-    def _clock_offset_ns(self) -> int:
-        clock = self.get_clock()
-        if isinstance(clock, ROSClock) and clock.ros_time_is_active:
-            return int(clock.now().nanoseconds) - time.time_ns()
-        return 0
 
     def _tick(self) -> None:
         if self._ticks % _LOOK_TICKS == 0:

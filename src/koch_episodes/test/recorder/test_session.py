@@ -30,12 +30,18 @@ class Bench:
     """A session with two streams, whose intake a test drains by hand."""
 
     def __init__(
-        self, root: Path, rig: Rig, clock: Any, topic: Topic, joint_state: Callable[..., bytes]
+        self,
+        root: Path,
+        rig: Rig,
+        clock: Any,
+        topic: Topic,
+        joint_state: Callable[..., bytes],
+        node_ns: Callable[[int], int] = int,
     ) -> None:
         self.message = joint_state
         self.clock = clock
         self.store = EpisodeStore(root)
-        self.intake = BagWriterThread()
+        self.intake = BagWriterThread(node_ns)
         self.free = 10**12
         self.events: list[tuple[EventKind, int, str, str, str]] = []
         self.replies: list[StoreResult] = []
@@ -252,6 +258,38 @@ def test_label_after_the_fact(bench: Bench) -> None:
     bench.session.stop("success", True, bench.replies.append)
     assert _custom(saved.path)["koch.outcome"] == "success"
     assert bench.events[-1][0] is EventKind.LABEL
+
+
+def test_each_message_is_logged_at_its_own_time_of_a_simulation(
+    tmp_path: Path, rig: Rig, clock: Any, joint_topic: Any, joint_state: Callable[..., bytes]
+) -> None:
+    """Whenever they are taken in: a bag whose times fall plays another motion."""
+    begin_ns = time.time_ns()
+    speed = 3
+    bench = Bench(
+        tmp_path,
+        rig,
+        clock,
+        joint_topic[0],
+        joint_state,
+        lambda wall_ns: (wall_ns - begin_ns) * speed,
+    )
+    bench.feed()
+    bench.session.start("", 0.0, 5.0, bench.replies.append)
+    bench.tick()
+    received = []
+    for _ in range(3):
+        for _ in range(4):
+            received.append(time.time_ns())
+            info = {"source_timestamp": received[-1], "received_timestamp": received[-1]}
+            bench.intake.callback(bench.sources[0])(bench.message(received[-1]), info)
+            time.sleep(0.002)
+        bench.intake.drain()
+    bench.session.stop("", True, bench.replies.append)
+    bench.tick()
+    with open_bag(Path(bench.replies[-1].path)) as bag:
+        logged = [m.log_ns for m in bag.messages(["/arm"])]
+    assert logged == [(ns - begin_ns) * speed for ns in received]
 
 
 def test_stop_without_episode_says_so(bench: Bench) -> None:
