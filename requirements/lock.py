@@ -18,6 +18,7 @@ from typing import Any
 FOLDER = Path(__file__).resolve().parent
 ROS_PARTS = ("ros-kilted", "ros-jazzy")
 PARTS = ("base", "build", "dev", "policy", "sim", *ROS_PARTS)
+DATA = "weights"  # of these packages only the data is used: no dependencies
 HEADER = """# SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
 # Written by requirements/lock.py from {part}.in; do not edit.
@@ -29,13 +30,26 @@ Pins = dict[str, dict[Version, str]]
 _OF_TORCH = ("cuda-", "nvidia-", "triton")
 
 
-def resolve(python: str, inputs: Iterable[Path]) -> list[dict[str, Any]]:
-    """Return pip's report on what it would install for the inputs with one interpreter."""
+def resolve(python: str, inputs: Iterable[Path], *more: str) -> list[dict[str, Any]]:
+    """Return pip's report on what it would install for the inputs with one interpreter.
+
+    Args:
+        python: The interpreter.
+        inputs: Requirement files.
+        more: Options of pip.
+    """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         # Our own pip resolves for the other interpreter: old ones take ten times as long.
         command = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
-        command += ["--dry-run", "--ignore-installed", "--prefer-binary", "--report", str(report)]
+        command += [
+            "--dry-run",
+            "--ignore-installed",
+            "--prefer-binary",
+            "--report",
+            str(report),
+            *more,
+        ]
         for path in inputs:
             command += ["-r", str(path)]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
@@ -114,8 +128,12 @@ def pin_lines(name: str, versions: dict[Version, str], every: list[Version]) -> 
 def main(pythons: list[str]) -> int:
     """Lock every part for the given interpreters."""
     found = sorted((python_version(python), python) for python in pythons)
-    locked: dict[str, Pins] = {part: {} for part in PARTS}
+    locked: dict[str, Pins] = {part: {} for part in (*PARTS, DATA)}
     for version, python in found:
+        for item in resolve(python, [FOLDER / f"{DATA}.in"], "--no-deps"):
+            metadata = item["metadata"]
+            pins = locked[DATA].setdefault(canonical(metadata["name"]), {})
+            pins[version] = metadata["version"]
         for ros in ROS_PARTS:
             parts = [part for part in PARTS if part not in ROS_PARTS or part == ros]
             installs = resolve(python, [FOLDER / f"{part}.in" for part in parts])

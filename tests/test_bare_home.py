@@ -11,7 +11,13 @@ import pytest
 from repository import ROOT
 
 from bare_home import system
-from bare_home.digest import build_digest, requirement_files, source_roots, wheels_digest
+from bare_home.digest import (
+    build_digest,
+    data_requirements,
+    requirement_files,
+    source_roots,
+    wheels_digest,
+)
 from bare_home.environment import build_environment
 from bare_home.errors import CommandFailedError, MissingSystemPackagesError, UnknownPartError
 from bare_home.mend import mend_text, mend_wheels
@@ -101,6 +107,8 @@ def test_left_out_parts_and_the_sourced_ros_shorten_the_list() -> None:
     assert names == {"base.txt", "dev.txt", "build.txt", "ros-kilted.txt"}
     names = {path.name for path in requirement_files(ROOT, Options(home="ros", distro="jazzy"))}
     assert names == {"base.in", "dev.in", "policy.in", "sim.in"}
+    assert [path.name for path in data_requirements(ROOT, Options())] == ["weights.txt"]
+    assert data_requirements(ROOT, Options(without=("policy",))) == []
     assert source_roots(ROOT, Options(home="ros")) == [ROOT / "src"]
     assert ROOT / "overlay" / "tf2_msgs" in source_roots(ROOT, Options())
 

