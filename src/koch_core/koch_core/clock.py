@@ -15,8 +15,8 @@ _REMEMBERED_NS = 1_000_000_000  # how long ago an instant may be that somebody a
 # A tick so far ahead of what was expected, in wall time, is a jump, and one so far behind.
 _AHEAD_NS, _BEHIND_NS = 200_000_000, 1_000_000_000
 _FIRST_NS = 10_000_000_000  # while the rate is not known
-# A tick that is so much later than the others has stopped the clock.
-_HOLD_NS = 20_000_000
+# A tick that is so much later than the others has stopped the clock; of the time of a slow clock.
+_HOLD_NS, _LONGEST_HOLD_NS = 20_000_000, 200_000_000
 # An error of what is shown is made up for in this time, running at these shares of the rate.
 _CATCH_UP_NS = 100_000_000
 _SLOWEST, _FASTEST = 0.1, 3.0
@@ -142,7 +142,8 @@ class TickedClock:
         error = newest_ns + rate * (begin_ns - heard_ns) - shown_ns
         chosen = max(_SLOWEST * rate, min(_FASTEST * rate, rate + error / _CATCH_UP_NS))
         interval_ns = (heard_ns - self._ticks[0][1]) // max(1, len(self._ticks) - 1)
-        until_ns = max(begin_ns, heard_ns + interval_ns + _HOLD_NS)
+        hold_ns = min(_LONGEST_HOLD_NS, round(_HOLD_NS / min(1.0, rate)))
+        until_ns = max(begin_ns, heard_ns + interval_ns + hold_ns)
         return _Segment(begin_ns, shown_ns, chosen, until_ns)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _STATES = ("loading", "idle", "running", "paused", "shadow", "aborted")
 _LOAD_S = 300.0
-_FIND_S = 5.0
+_FIND_S = 10.0  # discovery is slow on a busy machine
 _PERIOD_S = 0.1
 LINES = "another task, or q end, s/f end with success/failure"
 KEYS = "space pause, q end, s/f end with success/failure"
