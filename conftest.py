@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,21 @@ os.environ["ROS_DOMAIN_ID"] = _next_domain()
 
 LEFT_OUT = [part for part in os.environ.get("KOCH_WITHOUT", "").split(",") if part]
 collect_ignore = [f"src/koch_{part}" for part in LEFT_OUT]
+
+
+# Pythons that have lerobot, separated as in PATH. LeRobot is never a dependency.
+LEROBOTS = [path for path in os.environ.get("KOCH_LEROBOT_PYTHON", "").split(os.pathsep) if path]
+
+
+@pytest.fixture(scope="session", params=LEROBOTS or [""])
+def lerobot_python(request: pytest.FixtureRequest) -> str:
+    """Each Python that KOCH_LEROBOT_PYTHON names, one after the other."""
+    python = str(request.param)
+    if not python:
+        pytest.skip("KOCH_LEROBOT_PYTHON names no Python with lerobot")
+    if not Path(python).exists():
+        pytest.fail(f"KOCH_LEROBOT_PYTHON names {python!r}, which is not there")
+    return python
 
 
 def pytest_report_header() -> list[str]:

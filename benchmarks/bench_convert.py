@@ -312,7 +312,7 @@ def main() -> None:
     parser.add_argument("--codec", action="append", choices=[c.value for c in Codec])
     parser.add_argument(
         "--lerobot-python",
-        default=os.environ.get("KOCH_LEROBOT_PYTHON"),
+        default=os.environ.get("KOCH_LEROBOT_PYTHON", "").split(os.pathsep)[0],
         help="interpreter that can import lerobot",
     )
     parser.add_argument("--json", type=Path, help="also write the figures here")

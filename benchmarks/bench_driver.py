@@ -258,7 +258,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--lerobot-python",
-        default=os.environ.get("KOCH_LEROBOT_PYTHON"),
+        default=os.environ.get("KOCH_LEROBOT_PYTHON", "").split(os.pathsep)[0],
         help="interpreter that has lerobot[dynamixel]",
     )
     parser.add_argument(

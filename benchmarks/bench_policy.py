@@ -330,7 +330,7 @@ def measure(kind: str, folder: Path, options: argparse.Namespace) -> list[dict[s
     """Measure one policy; print its rows as they are known."""
     config = make_config(kind, *options.size)
     checkpoint = load_checkpoint(write_checkpoint(config, folder))
-    python = options.lerobot_python.partition(":")[0]
+    python = options.lerobot_python
     side = LeRobotSide(python, folder, options.batch) if python and kind != "flow" else None
     found = []
     try:
@@ -353,7 +353,8 @@ def measure(kind: str, folder: Path, options: argparse.Namespace) -> list[dict[s
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description="Policy latency and training speed.")
-    parser.add_argument("--lerobot-python", default=os.environ.get("KOCH_LEROBOT_PYTHON", ""))
+    named = os.environ.get("KOCH_LEROBOT_PYTHON", "").split(os.pathsep)
+    parser.add_argument("--lerobot-python", default=named[0], help="the first named by default")
     parser.add_argument("--policies", nargs="+", choices=list(SIZES), default=list(SIZES))
     names = [f"{runtime}-{precision}" for runtime, precision in VARIANTS]
     parser.add_argument(

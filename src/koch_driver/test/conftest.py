@@ -119,12 +119,3 @@ def bus(chain: EmulatedChain, follower: Arm) -> Iterator[DynamixelBus]:
 def rng() -> np.random.Generator:
     """Seeded random numbers."""
     return np.random.default_rng(7)
-
-
-@pytest.fixture
-def lerobot_python() -> str:
-    """LeRobot's interpreter, named by the environment variable KOCH_LEROBOT_PYTHON."""
-    python = os.environ.get("KOCH_LEROBOT_PYTHON", "")
-    if not python or not Path(python).exists():
-        pytest.skip("KOCH_LEROBOT_PYTHON does not name an interpreter with lerobot")
-    return python

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The real LeRobot (where KOCH_LEROBOT_PYTHON names it) loads, samples and batches our data."""
+"""LeRobot itself (each that KOCH_LEROBOT_PYTHON names) loads, samples and batches our data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import pytest
 from koch_episodes.convert import ConvertOptions, convert
 from koch_episodes.dataset import Codec, LeRobotDatasetReader
 
-PYTHON = os.environ.get("KOCH_LEROBOT_PYTHON", "")
 SCRIPT = """
 import json, sys
 import torch
@@ -51,9 +50,11 @@ print(json.dumps({
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not PYTHON, reason="KOCH_LEROBOT_PYTHON does not name an interpreter")
 def test_lerobot_reads_interventions_outcomes_and_rewards(
-    write_bag: Callable[..., Path], episode_event: Callable[..., Any], tmp_path: Path
+    lerobot_python: str,
+    write_bag: Callable[..., Path],
+    episode_event: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
     def helped(messages: list[Any]) -> list[Any]:
         name, begin = "koch_interfaces/msg/EpisodeEvent", messages[0][3]
@@ -66,7 +67,7 @@ def test_lerobot_reads_interventions_outcomes_and_rewards(
     bags = [write_bag(f"e{k}", seconds=1.0, change=helped if k else None) for k in range(2)]
     out = tmp_path / "out"
     convert(bags, out, ConvertOptions(rewards=True))
-    found = lerobot(TABLES, tmp_path, str(out))
+    found = lerobot(lerobot_python, TABLES, tmp_path, str(out))
     reader = LeRobotDatasetReader(out)
     for key in ("intervention", "next.done", "next.reward", "next.success"):
         assert found[key] == reader.column(key).astype(float).tolist()
@@ -75,10 +76,10 @@ def test_lerobot_reads_interventions_outcomes_and_rewards(
     assert found["q50"] == pytest.approx(float(np.median(reader.column("action")[:, 0])))
 
 
-def lerobot(script: str, folder: Path, *arguments: str) -> dict[str, Any]:
+def lerobot(python: str, script: str, folder: Path, *arguments: str) -> dict[str, Any]:
     """Run a script in LeRobot's environment; returns the JSON of its last line."""
     done = subprocess.run(
-        [PYTHON, "-c", script, *arguments],
+        [python, "-c", script, *arguments],
         capture_output=True,
         text=True,
         timeout=110,
@@ -94,15 +95,14 @@ def lerobot(script: str, folder: Path, *arguments: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not PYTHON, reason="KOCH_LEROBOT_PYTHON does not name an interpreter")
 @pytest.mark.parametrize("codec", list(Codec))
 def test_lerobot_reads_what_we_read(
-    write_bag: Callable[..., Path], tmp_path: Path, codec: Codec
+    lerobot_python: str, write_bag: Callable[..., Path], tmp_path: Path, codec: Codec
 ) -> None:
     bags = [write_bag(f"episode_{k}", seconds=1.0) for k in range(2)]
     out, camera = tmp_path / "out", "observation.images.above"
     convert(bags, out, ConvertOptions(codec=codec))
-    found = lerobot(SCRIPT, tmp_path, str(out), camera)
+    found = lerobot(lerobot_python, SCRIPT, tmp_path, str(out), camera)
     reader = LeRobotDatasetReader(out)
     assert found["length"] == len(reader) == 60
     assert found["task"] == reader[0]["task"]

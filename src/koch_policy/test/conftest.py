@@ -228,16 +228,13 @@ class LeRobot:
         return self.run(SIDE, *arguments)
 
 
-LEROBOTS = [path for path in os.environ.get("KOCH_LEROBOT_PYTHON", "").split(":") if path]
 SIDE = Path(__file__).parents[3] / "benchmarks" / "lerobot_policy_side.py"
 
 
-@pytest.fixture(scope="session", params=LEROBOTS or [None])
-def lerobot(request: pytest.FixtureRequest) -> LeRobot:
-    """Each LeRobot that KOCH_LEROBOT_PYTHON names (Pythons, separated by colons)."""
-    if request.param is None:
-        pytest.skip("KOCH_LEROBOT_PYTHON names no Python with lerobot")
-    return LeRobot(request.param)
+@pytest.fixture(scope="session")
+def lerobot(lerobot_python: str) -> LeRobot:
+    """Each LeRobot that KOCH_LEROBOT_PYTHON names."""
+    return LeRobot(lerobot_python)
 
 
 class Factory:
