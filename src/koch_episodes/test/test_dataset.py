@@ -99,6 +99,12 @@ def test_random_order_gives_the_same_images_as_order(dataset: Path) -> None:
         np.testing.assert_array_equal(reader.image(CAMERA, int(i)), in_order[int(i)])
 
 
+def test_names_of_the_first_release_are_still_known(dataset: Path) -> None:
+    reader = LeRobotDatasetReader(dataset)
+    (camera,) = reader.picture_keys
+    assert np.array_equal(reader.picture(camera, 3), reader[3][camera])
+
+
 def test_window_repeats_the_edge_and_marks_it(dataset: Path) -> None:
     reader = LeRobotDatasetReader(dataset)
     item = reader.window(12, {"action": range(4), CAMERA: [-1, 0], "observation.state": [-9, 0]})

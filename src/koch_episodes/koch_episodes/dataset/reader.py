@@ -317,6 +317,9 @@ class LeRobotDatasetReader:
             cache.put(index, image)
         return image
 
+    # Their names in 0.1.0, which scripts of others use.
+    picture, picture_keys = image, image_keys
+
     def fill_cache(self, key: str) -> Iterator[int]:
         """Decode a whole camera in order, which is the quickest; yields the count done so far."""
         for index in range(len(self)):
