@@ -9,13 +9,12 @@ import json
 import re
 import shutil
 from contextlib import nullcontext
-from dataclasses import replace
 
 import pytest
 
 from koch_driver.latch import SafetyLatch, StopCause, latch_path
 from koch_vla import cli, demo
-from koch_vla.demo import drive, learn, record
+from koch_vla.demo import drive, learn, record, rollouts
 from koch_vla.demo.record import Tally
 from koch_vla.demo.report import Page, ReportImage, headline, rows, text_table
 from koch_vla.demo.step import DemoContext, DemoSettings, DemoStep, run_steps
@@ -294,14 +293,14 @@ def test_what_cameras_need_is_recorded_in_lockstep_and_no_seed_twice(context, mo
 def test_spoiled_recordings_end_the_demo_with_a_cause_and_a_way_out(tmp_path):
     tally = Tally(tmp_path / "record.log")
     for _ in range(3):
-        for _ in range(5):
+        for _ in range(2):
             tally.was_spoiled("red: cameras/above: 1 gap(s)")
         tally.kept()  # only a row of them counts
-    for _ in range(5):
+    for _ in range(2):
         tally.was_spoiled("red: cameras/above: 1 gap(s)")
     with pytest.raises(DemoError, match=r"cameras/above.*--speed 0\.5"):
         tally.was_spoiled("red: cameras/above: 1 gap(s)")
-    assert tally.spoiled == 21
+    assert tally.spoiled == 9
     for _ in range(10):
         tally.failed()
     with pytest.raises(DemoError, match=r"11 demonstrations failed\. Look into .*record\.log"):
@@ -335,6 +334,24 @@ def test_a_machine_that_cannot_keep_up_records_at_half_the_speed(tmp_path, monke
     assert tried == [1.0, 0.5]
     assert results["speed"] == context.settings.speed == 0.5
     assert "6 recordings in a row have gaps: going on at 0.5 x" in lines[0]
-    monkeypatch.setattr(record, "SLOWEST", 0.8)
-    with pytest.raises(record.SpoiledError):
-        record.record(DemoContext(replace(context.settings, speed=1.0), lines.append))
+
+
+def test_a_machine_that_is_too_slow_for_any_clock_goes_on_in_lockstep(tmp_path, monkeypatch):
+    lines, commands = [], []
+
+    def never(context, folder, attempts, tally):
+        raise record.SpoiledError(3, "red")
+
+    monkeypatch.setattr(record, "_record_on_the_graph", never)
+    monkeypatch.setattr(record, "run_verb", lambda words, log, say: commands.append(words))
+    context = DemoContext(DemoSettings(tmp_path, tmp_path / "rig.yaml"), lines.append)
+    results = record.record(context)
+    assert (results["speed"], results["lockstep"]) == (record.SLOWEST, True)
+    assert commands[0][:4] == ["record", "--lockstep", "-n", "20"]
+    assert "3 recordings in a row have gaps: going on in lockstep." in lines[1]
+    monkeypatch.setattr(rollouts, "run_verb", lambda words, log, say: commands.append(words))
+    context.results["record"] = results
+    with pytest.raises(DemoError, match="no readable result"):
+        rollouts.rollouts(context)
+    assert "--lockstep" in commands[1]
+    assert "--speed" not in commands[1]

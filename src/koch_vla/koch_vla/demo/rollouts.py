@@ -29,8 +29,10 @@ def rollouts(context: DemoContext) -> Results:
     words += ["--policy", str(training_folder(settings) / CHECKPOINT)]
     words += ["-n", str(settings.rollouts), "--seed", str(SEED_OFFSET + settings.seed)]
     # Not faster than this machine could record.
-    speed = min(settings.speed, context.results.get("record", {}).get("speed", settings.speed))
-    words += ["--out", str(out), "--speed", f"{speed:g}"]
+    recorded = context.results.get("record", {})
+    speed = min(settings.speed, recorded.get("speed", settings.speed))
+    pace = ["--lockstep"] if recorded.get("lockstep") else ["--speed", f"{speed:g}"]
+    words += ["--out", str(out), *pace]
     run_verb(words, settings.folder / "logs" / f"{name}.log", context.say)
     try:
         results: Results = json.loads((out / "eval.json").read_text(encoding="utf-8"))

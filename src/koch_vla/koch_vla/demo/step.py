@@ -30,6 +30,7 @@ class DemoSettings:
         vision: The policy sees the cameras, not the true poses of block and cup.
         seed: Of the world and the training.
         speed: Simulated seconds per second, while recording and running.
+        lockstep: Simulate without nodes and without a clock: this machine is too slow for them.
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class DemoSettings:
     vision: bool = False
     seed: int = 0
     speed: float = 1.0
+    lockstep: bool = False
 
     @property
     def variant(self) -> str:
