@@ -9,10 +9,12 @@ import json
 import re
 import shutil
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
 from koch_driver.latch import SafetyLatch, StopCause, latch_path
+from koch_ros.errors import NoAnswerError
 from koch_vla import cli, demo
 from koch_vla.demo import drive, learn, record, rollouts
 from koch_vla.demo.record import Tally
@@ -336,11 +338,21 @@ def test_a_machine_that_cannot_keep_up_records_at_half_the_speed(tmp_path, monke
     assert "6 recordings in a row have gaps: going on at 0.5 x" in lines[0]
 
 
-def test_a_machine_that_is_too_slow_for_any_clock_goes_on_in_lockstep(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (record.SpoiledError(3, "red"), "3 recordings in a row have gaps"),
+        (NoAnswerError("service sim/demonstrate", 20.0), "did not answer within 20 s"),
+        (record.WorldSilentError(240.0, Path("up.log")), "did not start within 240 s"),
+    ],
+)
+def test_a_machine_that_is_too_slow_for_any_clock_goes_on_in_lockstep(
+    tmp_path, monkeypatch, error, words
+):
     lines, commands = [], []
 
     def never(context, folder, attempts, tally):
-        raise record.SpoiledError(3, "red")
+        raise error
 
     monkeypatch.setattr(record, "_record_on_the_graph", never)
     monkeypatch.setattr(record, "run_verb", lambda words, log, say: commands.append(words))
@@ -348,7 +360,7 @@ def test_a_machine_that_is_too_slow_for_any_clock_goes_on_in_lockstep(tmp_path, 
     results = record.record(context)
     assert (results["speed"], results["lockstep"]) == (record.SLOWEST, True)
     assert commands[0][:4] == ["record", "--lockstep", "-n", "20"]
-    assert "3 recordings in a row have gaps: going on in lockstep." in lines[1]
+    assert f"{words}: going on in lockstep." in lines[1]
     monkeypatch.setattr(rollouts, "run_verb", lambda words, log, say: commands.append(words))
     context.results["record"] = results
     with pytest.raises(DemoError, match="no readable result"):

@@ -13,7 +13,7 @@ from koch_core.busy import busy_words
 from koch_core.terminal import Progress
 from koch_episodes.recorder.nodes.client import EpisodeControl
 from koch_rig.load import load_rig
-from koch_ros.errors import RefusedError
+from koch_ros.errors import NoAnswerError, RefusedError
 from koch_ros.session import GraphSession
 from koch_vla.background import BackgroundGraph
 from koch_vla.demo.step import DemoContext, Results
@@ -74,15 +74,24 @@ class SpoiledError(DemoError):
     """Too many recordings in a row have gaps: this machine is too slow for the simulation.
 
     Attributes:
-        count: So many.
+        words: What happened, shortly.
     """
 
     def __init__(self, count: int, verdict: str) -> None:
-        self.count = count
+        self.words = f"{count} recordings in a row have gaps"
         super().__init__(
-            f"{count} recordings in a row have gaps, the last one: {verdict}. "
+            f"{self.words}, the last one: {verdict}. "
             f"{busy_words()} Close other programs, or let the simulation take its time: "
             "--speed 0.5."
+        )
+
+
+class WorldSilentError(DemoError):
+    """The simulated world says nothing."""
+
+    def __init__(self, waited_s: float, log: Path) -> None:
+        super().__init__(
+            f"the simulated world did not start within {waited_s:.0f} s. Look into {log}."
         )
 
 
@@ -187,15 +196,15 @@ def _record_at_some_speed(
     while True:
         try:
             _record_on_the_graph(context, folder, attempts, tally)
-        except SpoiledError as error:
+        except (SpoiledError, NoAnswerError, WorldSilentError) as error:
             speed = context.settings.speed / 2.0
-            gaps = f"{error.count} recordings in a row have gaps"
+            why = error.words if isinstance(error, SpoiledError) else str(error).partition(". ")[0]
             if speed < SLOWEST:
-                context.say(f"      {gaps}: going on in lockstep. {busy_words()}".rstrip())
+                context.say(f"      {why}: going on in lockstep. {busy_words()}".rstrip())
                 context.settings = replace(context.settings, lockstep=True)
                 _record_in_lockstep(context, folder, attempts)
                 return
-            context.say(f"      {gaps}: going on at {speed:g} x")
+            context.say(f"      {why}: going on at {speed:g} x")
             context.settings = replace(context.settings, speed=speed)
             tally.slowed()
         else:
@@ -221,7 +230,7 @@ def _record_on_the_graph(
         world = WorldClient(opened, graph.check, settings.speed)
         recorder = EpisodeControl(opened, graph.check)
         if not world.wait(lambda task: True, START_S):
-            raise DemoError(f"the simulated world did not start. Look into {log}.")
+            raise WorldSilentError(START_S, log)
         done = len(finished_episodes(folder))
         progress = Progress(context.say, "episodes", settings.episodes, done)
         seed = attempts.next_seed()
