@@ -17,6 +17,9 @@ import pytest
 from koch_episodes.convert import ConvertOptions, convert
 from koch_episodes.dataset import Codec, LeRobotDatasetReader
 
+# On a busy machine LeRobot's import alone took a minute and a half.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
 SCRIPT = """
 import json, sys
 import torch
@@ -49,7 +52,6 @@ print(json.dumps({
 """
 
 
-@pytest.mark.slow
 def test_lerobot_reads_interventions_outcomes_and_rewards(
     lerobot_python: str,
     write_bag: Callable[..., Path],
@@ -82,7 +84,6 @@ def lerobot(python: str, script: str, folder: Path, *arguments: str) -> dict[str
         [python, "-c", script, *arguments],
         capture_output=True,
         text=True,
-        timeout=110,
         env={
             **{k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
             "HF_HUB_OFFLINE": "1",
@@ -94,7 +95,6 @@ def lerobot(python: str, script: str, folder: Path, *arguments: str) -> dict[str
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("codec", list(Codec))
 def test_lerobot_reads_what_we_read(
     lerobot_python: str, write_bag: Callable[..., Path], tmp_path: Path, codec: Codec
