@@ -211,20 +211,49 @@ def test_validator_knows_a_quaternion_that_flips(tmp_path: Path, flipped: bool) 
     )
 
 
-def test_pose_of_a_bag_that_flips(write_bag: Callable[..., Path]) -> None:
-    def with_poses(messages: list[Any]) -> list[Any]:
-        kinds, poses = get_typestore(Stores.ROS2_JAZZY).types, turning(200, 0.4, 2)
-        found = []
+def with_poses(topic: str, poses: np.ndarray[Any, Any]) -> Callable[[list[Any]], list[Any]]:
+    """Add a topic of poses that flip between q and -q, one with each joint state."""
+
+    def change(messages: list[Any]) -> list[Any]:
+        kinds, found = get_typestore(Stores.ROS2_JAZZY).types, []
         for number, message in enumerate(m for m in messages if m[0] == STATES):
             sign = -1.0 if number % 3 == 1 else 1.0
             point = kinds["geometry_msgs/msg/Point"](*poses[number, :3])
             turn = kinds["geometry_msgs/msg/Quaternion"](*(sign * poses[number, 3:]))
             pose = kinds["geometry_msgs/msg/Pose"](point, turn)
             name = "geometry_msgs/msg/PoseStamped"
-            found.append(("/tool", name, *message[2:4], kinds[name](message[4].header, pose)))
+            found.append((topic, name, *message[2:4], kinds[name](message[4].header, pose)))
         return sorted([*messages, *found], key=lambda message: message[2])
 
-    bag = write_bag(change=with_poses)
+    return change
+
+
+def test_difference_of_poses_is_small_on_either_side_of_the_first_sign(
+    write_bag: Callable[..., Path],
+) -> None:
+    """An episode that begins where the sum that gives the first sign is about zero."""
+    border = np.arctan2(-4.0, 8.0)  # there 4 qz + 8 qw = 0 with (qz, qw) = (cos, sin)
+    state, ahead = (np.zeros((200, 7)) for _ in range(2))
+    for table, offset in ((state, -0.01), (ahead, 0.01)):
+        turn = border + offset + 0.001 * np.sin(np.arange(200))
+        table[:, 5], table[:, 6] = np.cos(turn), np.sin(turn)
+    opposite = [continuous(t, [3, 4, 5, 6])[0, 3:] for t in (state, ahead)]
+    assert np.dot(*opposite) < -0.9  # each by itself gets another sign
+
+    def change(messages: list[Any]) -> list[Any]:
+        return with_poses("/goal", ahead)(with_poses("/tool", state)(messages))
+
+    bag = write_bag(change=change)
+    mapping = bag.parent / "map.yaml"
+    mapping.write_text(MAP.format(state="/tool", action="/goal"))
+    convert([bag], bag.parent / "out", ConvertOptions(map=mapping, delta_actions=True))
+    action = LeRobotDatasetReader(bag.parent / "out").column("action")
+    assert np.abs(action[:, 3:]).max() < 0.03
+    assert not validate_dataset(bag.parent / "out").findings
+
+
+def test_pose_of_a_bag_that_flips(write_bag: Callable[..., Path]) -> None:
+    bag = write_bag(change=with_poses("/tool", turning(200, 0.4, 2)))
     mapping = bag.parent / "map.yaml"
     mapping.write_text(MAP.format(state="/tool", action="/follower/joint_command"))
     convert([bag], bag.parent / "out", ConvertOptions(map=mapping))

@@ -21,6 +21,7 @@ from koch_episodes.convert.mapping import (
     SUCCESS,
     TCP_POSE,
     FeatureMap,
+    MappedFeature,
 )
 from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.plan import Segment
@@ -74,22 +75,41 @@ def dataset_columns(
         if feature.key not in segment.columns:
             continue
         table, place, parts = segment.columns[feature.key], 0, []
-        widths = [len(source.names) for source in feature.sources]
-        for source, width in zip(feature.sources, widths, strict=True):
-            part = table[:, place : place + width]
-            place += width
+        for turn in _turns(feature):
+            table = continuous(table, turn)
+        for source in feature.sources:
+            part = table[:, place : place + len(source.names)]
+            place += len(source.names)
             arm = units.get(source.arm) if source.arm else None
-            for turn in quaternions(source.names):
-                part = continuous(part, turn)
             parts.append(part if arm is None else arm.rad_to(options.units, part))
         columns[feature.key] = np.concatenate(parts, axis=1)
     if options.delta_actions:
-        columns[ACTION] = columns[ACTION] - columns[STATE]
+        action = next(feature for feature in feature_map.features if feature.key == ACTION)
+        columns[ACTION] = _difference(columns[ACTION], columns[STATE], _turns(action))
     if options.tcp_pose:
         assert rig is not None
         columns[TCP_POSE] = tool_poses(segment.columns[STATE][:, :6])
     with np.errstate(over="ignore"):  # the caller refuses infinity
         return {key: table.astype(np.float32) for key, table in columns.items()}
+
+
+def _turns(feature: MappedFeature) -> list[list[int]]:
+    """Return the columns of each quaternion of a feature."""
+    place, found = 0, []
+    for source in feature.sources:
+        found += [[place + k for k in turn] for turn in quaternions(source.names)]
+        place += len(source.names)
+    return found
+
+
+def _difference(action: Table, state: Table, turns: list[list[int]]) -> Table:
+    """Return action minus state; of an action's q and -q the one nearer to the state counts."""
+    near = action.copy()
+    for turn in turns:
+        opposite = np.sum(action[:, turn] * state[:, turn], axis=1) < 0.0
+        near[np.ix_(opposite, turn)] *= -1.0
+    result: Table = near - state
+    return result
 
 
 def reward_columns(length: int, *, succeeds: bool) -> dict[str, npt.NDArray[Any]]:

@@ -159,9 +159,10 @@ def check_quaternions(
     for key, spec in info.features.items():
         for places in quaternions(spec.names or ()) if key in columns else ():
             values = columns[key].reshape(len(columns[key]), -1)[:, places].astype(np.float64)
-            size = np.linalg.norm(values[1:], axis=1) * np.linalg.norm(values[:-1], axis=1)
+            is_turn = np.abs(np.linalg.norm(values, axis=1) - 1.0) < 0.1  # no difference of two
             # Flipped and hardly turned: a step of 90 degrees or more is no quaternion's.
-            flips = np.flatnonzero(np.sum(values[1:] * values[:-1], axis=1) < -0.7 * size)
+            is_flip = np.sum(values[1:] * values[:-1], axis=1) < -0.7
+            flips = np.flatnonzero(is_flip & is_turn[1:] & is_turn[:-1])
             for episode in episodes:
                 inside = (flips >= episode.from_index) & (flips < episode.to_index - 1)
                 if inside.any():
