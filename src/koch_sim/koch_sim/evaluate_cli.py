@@ -141,10 +141,11 @@ def _refuse_unusable(rig: Rig, options: argparse.Namespace) -> None:
 
 def _evaluate_lockstep(options: argparse.Namespace) -> Evaluation:
     """Run all rollouts in lockstep, in several processes."""
-    from koch_sim.rollout import ExpertRollouts, PolicyRollouts, PolicySettings
+    with Working("koch eval: loading the simulation", at_once=True):
+        from koch_sim.rollout import ExpertRollouts, PolicyRollouts, PolicySettings
 
-    settings = LockstepSettings.of(options)
-    settings.check()
+        settings = LockstepSettings.of(options)
+        settings.check()
     evaluation = Evaluation(_subject(options))
     make: Callable[[], Callable[[int], Trial]]
     if options.policy is None:
@@ -157,7 +158,7 @@ def _evaluate_lockstep(options: argparse.Namespace) -> Evaluation:
         make = partial(PolicyRollouts, settings, policy, options.timeout_s)
     begin = time.monotonic()
     seeds = range(options.seed, options.seed + options.rollouts)
-    with Working(f"koch eval: {options.rollouts} rollouts in lockstep") as work:
+    with Working(f"koch eval: {options.rollouts} rollouts in lockstep", at_once=True) as work:
         for trial in over_processes(make, seeds, options.jobs):
             _add(evaluation, trial, options.rollouts, work.say)
             work.now(f"{len(evaluation.trials)} of {options.rollouts} rollouts")
@@ -210,16 +211,18 @@ def _graph(rig: Rig, options: argparse.Namespace) -> Iterator[Callable[[], None]
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGINT)
-            try:
-                process.wait(GRAPH_STOP_S)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            with Working("koch eval: ending the graph"):
+                try:
+                    process.wait(GRAPH_STOP_S)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
 
 
 def _evaluate(rig: Rig, options: argparse.Namespace, check: Callable[[], None]) -> Evaluation:
     """Run all rollouts, printing one line each."""
-    from koch_sim.nodes.evaluator import evaluator_node
+    with Working("koch eval: loading ROS", at_once=True):
+        from koch_sim.nodes.evaluator import evaluator_node
 
     any_camera = _CAMERA if _CAMERA in rig.cameras else next(iter(rig.cameras), None)
     camera = options.camera or any_camera
@@ -230,7 +233,7 @@ def _evaluate(rig: Rig, options: argparse.Namespace, check: Callable[[], None]) 
         attach = f"Start it with 'koch up --rig {rig.path}{_up_policy(options)}'."
         advice = attach if options.attach else f"Its output is in {options.out / 'graph.log'}."
         with_policy = options.policy is not None
-        with Working("koch eval: waiting for the graph to be ready"):
+        with Working("koch eval: waiting for the graph to be ready", at_once=True):
             evaluator.wait_ready(READY_TIMEOUT_S, policy=with_policy, advice=advice)
         for number in range(options.rollouts):
             seed = options.seed + number
@@ -248,9 +251,10 @@ def _evaluate(rig: Rig, options: argparse.Namespace, check: Callable[[], None]) 
                 images.append((evaluator.image, trial.success))
         evaluation.guard = dict(evaluator.guard)
         evaluation.policy = evaluator.policy_figures() if options.policy is not None else {}
-    if images:
-        write_contact_sheet(options.out / "contact_sheet.png", images)
-    write_clip(options.out / "rollouts.mp4", film[:LONGEST_FILM])
+    with Working("koch eval: writing images and film"):
+        if images:
+            write_contact_sheet(options.out / "contact_sheet.png", images)
+        write_clip(options.out / "rollouts.mp4", film[:LONGEST_FILM])
     return evaluation
 
 

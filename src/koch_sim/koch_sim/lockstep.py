@@ -34,7 +34,7 @@ from koch_driver.teleop_map import PoseMap
 from koch_rig.joints import GRIPPER, JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.model import share_folder
-from koch_sim.camera_renderer import JPEG_QUALITY
+from koch_sim.camera_renderer import JPEG_QUALITY, let_no_thread_starve
 from koch_sim.errors import SimulationError
 from koch_sim.expert import STYLES, ExpertPhase
 from koch_sim.randomisation import FULL, SWITCHES, Randomisation, randomised
@@ -103,6 +103,7 @@ class Cameras:
         size = (height, width)
         if size not in self._renderers:
             self._renderers[size] = mujoco.Renderer(model, *size)
+            let_no_thread_starve()  # at the process's end it would be waited for
         renderer = self._renderers[size]
         renderer.update_scene(data, camera)
         image: NDArray[np.uint8] = renderer.render()

@@ -15,6 +15,7 @@ from koch_ros.qos import STATE
 from koch_ros.session import GraphSession
 
 RESET_TIMEOUT_S = 20.0
+ANSWER_TIMEOUT_S = 60.0  # planning took more than 20 s on a machine at load 30
 
 
 class WorldClient:
@@ -59,7 +60,7 @@ class WorldClient:
         return self._session.spin_until(holds, self.patience_s(timeout_s), self._check)
 
     def _call(self, client: Any, request: Any) -> None:
-        self._session.call(client, request, check=self._check, must_succeed=True)
+        self._session.call(client, request, ANSWER_TIMEOUT_S, self._check, must_succeed=True)
 
     def _on_task(self, message: TaskState) -> None:
         self.task = message
