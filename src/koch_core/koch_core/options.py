@@ -25,7 +25,7 @@ import enum
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from functools import cache
 from pathlib import Path
@@ -81,7 +81,6 @@ class Option:
         metavar: How the help calls the value.
         bare: Value of the flag where none follows it.
         parse: Turns a word of the command line or launch file into the value, or an element.
-        launch: Is an argument of the launch file.
     """
 
     text: str
@@ -98,7 +97,6 @@ class Option:
     metavar: str = ""
     bare: Any = None
     parse: Callable[[str], Any] | None = None
-    launch: bool = True
 
     def range_text(self) -> str:
         """The range in words; empty where there is none."""
@@ -135,11 +133,11 @@ def option(default: Any, text: str, **more: Any) -> Any:
     return dataclasses.field(default=default, metadata={_KEY: described})
 
 
-def same_as(declared: Any, default: Any = MISSING, **changes: Any) -> Any:
-    """A field that another model declares too, perhaps with another default or flag."""
-    described = dataclasses.replace(declared.metadata[_KEY], **changes)
-    chosen = declared.default if default is MISSING else default
-    return dataclasses.field(default=chosen, metadata={_KEY: described})
+def same_as(declared_option: Option, default: Any, **changes: Any) -> Any:
+    """A field whose Option several models share, perhaps with another flag."""
+    return dataclasses.field(
+        default=default, metadata={_KEY: dataclasses.replace(declared_option, **changes)}
+    )
 
 
 @dataclass(frozen=True)
@@ -180,7 +178,7 @@ class Declared:
 def declared(model: type[Any]) -> Mapping[str, Declared]:
     """The options of a model by field name, in order."""
     hints = typing.get_type_hints(model)
-    found = {}
+    found: dict[str, Declared] = {}
     for item in dataclasses.fields(model):
         if _KEY not in item.metadata:
             continue
@@ -216,14 +214,15 @@ class OptionModel:
         return OptionError(item.flag if item else name, got, expected, hint)
 
     @classmethod
-    def of(cls: type[M], words: argparse.Namespace) -> M:
-        """Make the model from a parsed command line.
+    def of(cls: type[M], words: argparse.Namespace, **given: Any) -> M:
+        """Make the model from a parsed command line and the fields that are no options.
 
         Raises:
             OptionError: A value is out of its range, or does not go with another.
         """
         options = declared(cls).items()
-        return cls(**{name: _from_words(item, getattr(words, name)) for name, item in options})
+        found = {name: _from_words(item, getattr(words, name)) for name, item in options}
+        return cls(**found, **given)
 
 
 def _from_words(item: Declared, value: Any) -> Any:
@@ -400,9 +399,13 @@ def command_line(
     return parser
 
 
-def add_options(parser: argparse.ArgumentParser, model: type[Any]) -> None:
-    """Add the options of a model to a parser."""
+def add_options(
+    parser: argparse.ArgumentParser, model: type[Any], without: tuple[str, ...] = ()
+) -> None:
+    """Add the options of a model to a parser, but for some that the caller sets."""
     for item in declared(model).values():
+        if item.name in without:
+            continue
         described = item.option
         flags = described.flags or (item.flag,)
         words: dict[str, Any] = {"help": _help(item)}
@@ -445,16 +448,98 @@ def _value_words(item: Declared, *, positional: bool) -> dict[str, Any]:
 def _help(item: Declared) -> str:
     """The help of an option; it names the default where the text does not."""
     text, default = item.option.text, item.default
-    shown = default.value if isinstance(default, enum.Enum) else default
-    if shown not in (MISSING, None, False, True, "", ()) and "default" not in text:
-        text = f"{text} (default: {_written(shown)})"
+    nothing = default is MISSING or default is None or isinstance(default, bool) or not default
+    if not nothing and "default" not in text:
+        text = f"{text} (default: {_plain(default)})"
     return text.replace("%", "%%")
 
 
-def _written(value: object) -> str:
+def _plain(value: object) -> str:
+    """A default as a person would type it."""
+    if isinstance(value, (bool, enum.Enum)):
+        return str(value.value if isinstance(value, enum.Enum) else value).lower()
     if isinstance(value, float):
         return f"{value:g}"
-    return " ".join(map(_written, value)) if isinstance(value, tuple) else str(value)
+    return " ".join(map(_plain, value)) if isinstance(value, tuple) else str(value)
+
+
+def parsed(parser: argparse.ArgumentParser, argv: Sequence[str], *models: type[Any]) -> Any:
+    """Parse a command line into its models; a wrong value ends the process as argparse does."""
+    words = parser.parse_args(argv)
+    try:
+        made = [model.of(words) for model in models]
+    except OptionError as error:
+        parser.error(str(error))
+    return made[0] if len(made) == 1 else made
+
+
+# -- launch arguments -------------------------------------------------------------------------
+
+BETWEEN = ";"  # the values of one launch argument
+
+
+@dataclass(frozen=True)
+class LaunchArgument:
+    """A launch argument: name, default and description; `choices` are checked by launch."""
+
+    name: str
+    default: str
+    description: str
+    choices: tuple[str, ...] | None = None
+
+
+def launch_arguments(*models: type[Any]) -> tuple[LaunchArgument, ...]:
+    """The launch arguments of some models: their options, called as on the command line."""
+    return tuple(_launch_argument(item) for model in models for item in declared(model).values())
+
+
+def launch_name(item: Declared) -> str:
+    """An option's name among the launch arguments: its flag in ROS's spelling."""
+    return item.flag.lstrip("-").replace("-", "_")
+
+
+def _launch_argument(item: Declared) -> LaunchArgument:
+    text, default, choices = item.option.text, item.default, item.option.choices
+    if _without_none(item.kind) is bool:
+        return LaunchArgument(launch_name(item), str(bool(default)).lower(), text, _BOOLEANS)
+    shown = "" if default is None or default == () else _plain(default)
+    several = f" ({BETWEEN} between several)" if item.is_list else ""
+    allowed = (*(() if shown in choices else (shown,)), *choices) if choices else None
+    return LaunchArgument(launch_name(item), shown, text + several, allowed)
+
+
+_BOOLEANS = ("true", "false")
+
+
+def from_launch(model: type[M], values: Mapping[str, str], **given: Any) -> M:
+    """Make a model from the texts of launch arguments.
+
+    A switch that may be neither on nor off has no third text: false leaves it at its default.
+
+    Raises:
+        OptionError: A text is no number, or a value is out of its range; or the model's own error.
+    """
+    found: dict[str, Any] = {}
+    for name, item in declared(model).items():
+        text = values[launch_name(item)]
+        if item.element is bool:
+            found[name] = True if text == "true" else (item.default and False)
+        elif item.is_list:
+            parts = (part.strip() for part in text.split(BETWEEN))
+            found[name] = tuple(_from_text(item, part) for part in parts if part)
+        else:
+            found[name] = _from_text(item, text) if text else item.default
+    return model(**found, **given)
+
+
+def _from_text(item: Declared, text: str) -> Any:
+    if item.element not in (int, float, Path):
+        return _from_word(item, text)
+    try:
+        return item.element(text)
+    except ValueError as error:
+        expected = f"{_WORDS[item.element]} such as {_plain(item.default)}"
+        raise OptionError(f"{launch_name(item)}:", text, expected) from error
 
 
 # -- documents --------------------------------------------------------------------------------
@@ -471,10 +556,13 @@ def markdown(*models: type[Any], parameters: bool = False) -> str:
     lines = ["| option | default | meaning |", "|---|---|---|"]
     for model in models:
         for item in declared(model).values():
-            name = item.name if parameters else ", ".join(item.option.flags or (item.flag,))
-            shown = item.default.value if isinstance(item.default, enum.Enum) else item.default
-            empty = shown is MISSING or shown is None or shown in ("", ())
-            default = "" if empty else f"`{_written(shown)}`"
+            words = item.option.flags or (item.flag,)
+            if not words[0].startswith("-"):
+                words = (item.option.metavar or words[0],)
+            name = item.name if parameters else ", ".join(words)
+            shown = item.default
+            empty = shown is MISSING or shown is False or shown in (None, "", ())
+            default = "" if empty else f"`{_plain(shown)}`"
             lines.append(f"| `{name}` | {default} | {_meaning(item)} |")
     return "\n".join(lines) + "\n"
 

@@ -14,11 +14,14 @@ from typing import Any
 import pytest
 
 from koch_core.options import (
+    LaunchArgument,
     OptionError,
     OptionModel,
     UnknownKey,
     command_line,
     declared,
+    from_launch,
+    launch_arguments,
     markdown,
     option,
     read,
@@ -60,7 +63,7 @@ def parse(*words: str) -> Wave:
 def test_a_command_line_makes_the_model() -> None:
     assert parse() == Wave(inputs=(Path("a"),), out=Path("o"))
     words = "--times 9 --rate 0 -n 2 --speed-kind fast --engine gpu --rest --loud --no-split"
-    assert parse(*words.split(), "--no-sim", *"--label x --label y b".split()) == Wave(
+    assert parse(*words.split(), "--no-sim", "--label", "x", "--label", "y", "b") == Wave(
         inputs=(Path("b"), Path("a")), out=Path("o"), times=9, rate=0.0, norm=2.0, pace=Pace.FAST,
         engine="gpu", rest=0.2, loud=True, split=False, sim=False, labels=("x", "y"),
     )  # fmt: skip
@@ -167,12 +170,29 @@ def test_the_error_of_a_file_says_where_what_and_what_was_meant(values: Any, sai
 def test_two_models_share_a_declaration() -> None:
     @dataclass(frozen=True)
     class Node(OptionModel):
-        fast: int = same_as(Recipe.__dataclass_fields__["steps"], 20, flags=("--fast",))
+        fast: int = same_as(declared(Recipe)["steps"].option, 20, flags=("--fast",))
 
     item = declared(Node)["fast"]
     assert (item.default, item.option.text, item.option.low) == (20, "steps", 1)
     with pytest.raises(OptionError, match="--fast: got 0"):
         Node(0)
+
+
+def test_launch_arguments_make_the_model() -> None:
+    found = {argument.name: argument for argument in launch_arguments(Wave)}
+    assert found["times"] == LaunchArgument("times", "3", "how often")
+    assert found["loud"] == LaunchArgument("loud", "false", "say so", ("true", "false"))
+    assert found["split"].default == "true"
+    assert found["engine"].choices == ("auto", "gpu")
+    texts = {name: argument.default for name, argument in found.items()}
+    texts |= {"inputs": "a; b", "out": "o", "times": "4", "label": "x", "sim": "true"}
+    given = {"inputs": (Path("a"), Path("b")), "out": Path("o")}
+    assert from_launch(Wave, texts) == Wave(**given, times=4, labels=("x",), sim=True)
+    assert from_launch(Wave, {**texts, "sim": "false", "split": "false"}) == Wave(
+        **given, times=4, labels=("x",), sim=None, split=False
+    )
+    with pytest.raises(OptionError, match="times:: got 'x', expected a whole number such as 3"):
+        from_launch(Wave, {**texts, "times": "x"})
 
 
 def test_a_table_lists_each_option_with_default_and_range() -> None:

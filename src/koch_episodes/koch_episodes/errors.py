@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from koch_core.errors import KochError
+from koch_core.options import OptionError as OptionError
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -55,13 +56,6 @@ class MappingError(KochError):
 
     def __init__(self, where: str, got: object, expected: str) -> None:
         super().__init__(f"Mapping {where}: got {got!r}, expected {expected}.")
-
-
-class OptionError(KochError):
-    """An option of a conversion has a value that means nothing."""
-
-    def __init__(self, option: str, got: object, expected: str) -> None:
-        super().__init__(f"{option}: got {got!r}, expected {expected}.")
 
 
 class EpisodeError(KochError):

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from koch_core.terminal import CommandLine, say
 from koch_episodes.replay.motion import load_motion
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
+from koch_rig.model import named_rig
 from koch_rig.units import Units
 
 _COUNTDOWN_S = 3
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if not 0.1 <= options.speed <= _FASTEST or not 5.0 <= options.rate_hz <= 500.0:
         parser.error(f"--speed must be 0.1 to {_FASTEST:g}, --rate-hz 5 to 500")
-    rig_path = options.rig or os.environ.get("KOCH_RIG")
+    rig_path = named_rig(options.rig)
     arm, motion = load_motion(
         options.path,
         arm=options.arm,

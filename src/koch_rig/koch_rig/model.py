@@ -47,14 +47,33 @@ class JointLimit:
     effort: float
 
 
-def default_rig(named: Path | None = None) -> Path:
+def named_rig(named: Path | None = None) -> Path | None:
+    """The rig file that a person named: on the command line, else in KOCH_RIG; None if nowhere."""
+    chosen = named or os.environ.get("KOCH_RIG")
+    return Path(chosen).expanduser().resolve() if chosen else None
+
+
+def default_rig(named: Path | None = None, *, sim: bool = False) -> Path:
     """The rig file that a subcommand uses: the named one, else KOCH_RIG, else the shipped one.
+
+    Args:
+        named: On the command line.
+        sim: The shipped one is the simulated rig, and KOCH_RIG is not asked.
 
     Raises:
         ModelError: None is named, and the suite's own files are not found.
     """
-    chosen = named or os.environ.get("KOCH_RIG")
-    return Path(chosen).expanduser() if chosen else share_folder() / "config" / "rig.yaml"
+    if named or not sim:
+        chosen = named_rig(named)
+        if chosen is not None:
+            return chosen
+    relative = "config/rig.sim.yaml" if sim else "config/rig.yaml"
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        # The checkout that a person stands in: an edited rig is used without another build.
+        if (folder / "src/koch_vla/package.xml").is_file() and (folder / relative).is_file():
+            return folder / relative
+    return (share_folder() / relative).resolve()
 
 
 def share_folder() -> Path:

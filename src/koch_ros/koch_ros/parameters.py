@@ -1,14 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Node parameters: one frozen dataclass per node, from which the ROS declarations follow."""
+"""Node parameters: a model of options per node, from which the ROS declarations follow."""
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import is_dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,9 +22,9 @@ from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 
 from koch_core.errors import KochError
+from koch_core.options import Declared, declared, did_you_mean, option
 
 P = TypeVar("P")
-_KEY = "parameter"
 _OF_EVERY_NODE = ("use_sim_time", "start_type_description_service")
 # Where this workspace's nodes keep their parameter dataclasses; names, because these packages are
 # above this one. Read only when a wildcard section names something that a node does not have.
@@ -51,11 +50,9 @@ class UnknownParameterError(KochError):
 
     def __init__(self, name: str, choices: Iterable[str]) -> None:
         known = list(choices)
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
         super().__init__(
             f"parameter {name}: this node has none of that name, expected one of "
-            f"{', '.join(known)}.{hint}"
+            f"{', '.join(known)}. {did_you_mean(name, known)}".rstrip()
         )
 
 
@@ -66,45 +63,13 @@ class ParameterRefusedError(KochError):
         super().__init__(f"parameter {name} ({text}): {why}")
 
 
-@dataclass(frozen=True)
-class ParameterSpec:
-    """What is known of a parameter besides its name, type and default.
-
-    Attributes:
-        text: Description, with the unit.
-        low: Lowest value of a number, None for no range.
-        high: Highest value, with `low`.
-        choices: Allowed texts, none for all.
-        required: The default stands for nothing and is refused.
-        live: May be set while the node runs; otherwise it is read-only.
-    """
-
-    text: str
-    low: float | None = None
-    high: float = 0.0
-    choices: tuple[str, ...] = ()
-    required: bool = False
-    live: bool = False
-
-
-def parameter(
-    default: Any,
-    text: str,
-    *,
-    low: float | None = None,
-    high: float = 0.0,
-    choices: tuple[str, ...] = (),
-    required: bool = False,
-    live: bool = False,
-) -> Any:
-    """A dataclass field with its description; see ParameterSpec."""
-    meta = ParameterSpec(text, low, high, choices, required, live)
-    return field(default=default, metadata={_KEY: meta})
+#: What a node calls an option of its model.
+parameter = option
 
 
 def live_parameters(kind: type[Any]) -> tuple[str, ...]:
     """Names of a dataclass's parameters that may be set while the node runs."""
-    return tuple(item.name for item in fields(kind) if item.metadata[_KEY].live)
+    return tuple(name for name, item in declared(kind).items() if item.option.live)
 
 
 def declare(node: Node, kind: type[P]) -> P:
@@ -124,7 +89,8 @@ def declare(node: Node, kind: type[P]) -> P:
             pass over it in silence, and a misspelt parameter keep its default. Only a wildcard
             section of a parameter file, such as /**, may hold parameters of other nodes.
     """
-    names = [item.name for item in fields(kind)]  # type: ignore[arg-type]  # as below
+    options = declared(kind)
+    names = list(options)
     given = getattr(node, "_parameter_overrides", ())  # rclpy has no public way to them
     strange = {
         name
@@ -135,25 +101,23 @@ def declare(node: Node, kind: type[P]) -> P:
     for name in sorted(strange - (shared & _of_other_nodes() if shared else set())):
         raise UnknownParameterError(name, names)
     values: dict[str, Any] = {}
-    for item in fields(kind):  # type: ignore[arg-type]  # a dataclass by contract
-        meta: ParameterSpec = item.metadata[_KEY]
-        default: Any = item.default
-        is_list = isinstance(default, tuple)
+    for name, item in options.items():
+        described, default = item.option, item.default
         # An empty list would have no type: one empty text stands for it.
-        start = (list(default) or [""]) if is_list else default
-        descriptor = _descriptor(meta, default)
+        start = (list(default) or [""]) if item.is_list else default
+        descriptor = _descriptor(item)
         try:
-            value = node.declare_parameter(item.name, start, descriptor).value
+            value = node.declare_parameter(name, start, descriptor).value
         except ParameterException as exc:
-            raise ParameterRefusedError(item.name, exc, meta.text) from exc
-        if is_list:
+            raise ParameterRefusedError(name, exc, described.text) from exc
+        if item.is_list:
             value = tuple(entry for entry in value or () if entry != "")
-        if meta.choices and value not in meta.choices:
-            known = ", ".join(choice or '""' for choice in meta.choices)
-            raise ParameterError(item.name, value, f"one of {known}")
-        if meta.required and value == default:
-            raise ParameterError(item.name, value, meta.text)
-        values[item.name] = value
+        if described.choices and value not in described.choices:
+            known = ", ".join(choice or '""' for choice in described.choices)
+            raise ParameterError(name, value, f"one of {known}")
+        if described.required and value == default:
+            raise ParameterError(name, value, described.text)
+        values[name] = value
     return kind(**values)
 
 
@@ -163,10 +127,10 @@ def _for_several_nodes(argv: Sequence[str]) -> set[str]:
 
     several: set[str] = set()
     by_name: set[str] = set()
-    for option, value in pairwise(argv):
-        if option in ("-p", "--param"):
+    for word, value in pairwise(argv):
+        if word in ("-p", "--param"):
             by_name.add(value.partition(":=")[0])
-        if option != "--params-file":
+        if word != "--params-file":
             continue
         for key, section in yaml.safe_load(Path(value).read_text(encoding="utf-8")).items():
             chosen = several if "*" in key.rpartition("/")[2] else by_name  # /**, /cameras/*
@@ -184,20 +148,23 @@ def _of_other_nodes() -> set[str]:
             continue
         for kind in kinds:
             if isinstance(kind, type) and is_dataclass(kind):
-                names.update(item.name for item in fields(kind) if _KEY in item.metadata)
+                names.update(declared(kind))
     return names
 
 
-def _descriptor(meta: ParameterSpec, default: Any) -> ParameterDescriptor:
-    descriptor = ParameterDescriptor(description=meta.text, read_only=not meta.live)
-    if default == ():
+def _descriptor(item: Declared) -> ParameterDescriptor:
+    described = item.option
+    descriptor = ParameterDescriptor(description=described.text, read_only=not described.live)
+    if item.default == ():
         descriptor.type = ParameterType.PARAMETER_STRING_ARRAY
-    if meta.low is None:
+    if described.low is None or described.high is None:
         return descriptor
-    if isinstance(default, int):
-        bounds = IntegerRange(from_value=int(meta.low), to_value=int(meta.high))
+    if item.element is int:
+        bounds = IntegerRange(from_value=int(described.low), to_value=int(described.high))
         descriptor.integer_range = [bounds]
     else:
-        bounds = FloatingPointRange(from_value=float(meta.low), to_value=float(meta.high))
+        bounds = FloatingPointRange(
+            from_value=float(described.low), to_value=float(described.high)
+        )
         descriptor.floating_point_range = [bounds]
     return descriptor

@@ -93,17 +93,6 @@ class ExecutableNotFoundError(KochError):
         )
 
 
-class RigFileNotFoundError(KochError):
-    """No rig file was given and none stands where one is looked for."""
-
-    def __init__(self, looked: Iterable[object]) -> None:
-        super().__init__(
-            "No rig file found. Looked for: "
-            + ", ".join(str(path) for path in looked)
-            + ". Give one with --rig FILE, or set KOCH_RIG."
-        )
-
-
 class VerbUnavailableError(KochError):
     """A verb belongs to a package or library that this installation lacks."""
 

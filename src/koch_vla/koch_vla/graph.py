@@ -11,13 +11,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from koch_core.options import OptionModel, option, same_as
 from koch_rig.rig import PhysicsKind, Role
-from koch_ros.shared_topics import SHARED_TOPICS
+from koch_ros.shared_options import (
+    CHECKPOINT,
+    EPISODE_ROOT,
+    EXPERT,
+    RIG,
+    SHADOW,
+    SPEED,
+    STRATEGY,
+    absolute,
+)
+from koch_ros.shared_topics import NAMESPACE_VARIABLE, SHARED_TOPICS
 from koch_vla.errors import GraphError, NotSimulatedError, UnknownNodeError
 from koch_vla.node_spec import LOG_LEVELS, NodeSpec, ParameterValue
-from koch_vla.settings import Setting, apply_settings
+from koch_vla.paths import find_shared, package_prefix
+from koch_vla.settings import Setting, apply_settings, parse_setting
 
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
@@ -29,58 +42,72 @@ _NAMESPACE = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 
 
 @dataclass(frozen=True)
-class GraphOptions:
-    """What of a rig is to run.
+class RigChoice(OptionModel):
+    """Which rig."""
+
+    rig: Path | None = same_as(
+        RIG, None, text="rig file (default: $KOCH_RIG, config/rig.yaml, or the simulated one)"
+    )
+
+
+@dataclass(frozen=True)
+class GraphOptions(OptionModel):
+    """What of a rig is to run: options of `koch up` and arguments of the launch file alike.
 
     Attributes:
-        sim: Start the emulated world of a simulated rig; None means: if the rig is simulated.
-        teleop: Start a teleoperation node for each leader that drives a follower.
-        record: Start the episode recorder.
-        record_root: Folder of the recorder's episodes; empty for the recorder's own default.
-        policy: Checkpoint folder for the policy node; empty for no policy node.
-        strategy: Chunk execution strategy of the policy node; empty for the checkpoint's.
-        shadow: The policy computes and publishes, but does not command.
-        expert: The simulated world's scripted hand moves the leader.
-        speed: Simulated seconds per second; other than 1 makes all nodes follow /clock.
-        rviz: Start RViz with config/rviz/koch.rviz.
-        rviz_config: The file for it.
+        rviz_config: The file for RViz.
         ros_state_publisher: The package robot_state_publisher is installed and is to be used.
-        settings: Parameters of nodes, besides those that the rig and these options decide.
-        only: Names of nodes, packages, namespaces or executables to keep; empty keeps all.
-        namespace: Where the whole rig lives, such as "left_table"; empty for the root.
-        ros2_control: Run a controller manager for each follower; wants ROS's packages.
-        params_file: ROS parameter file that every node reads last; empty for none.
-        log_level: Least severity that the nodes log, one of LOG_LEVELS; empty for ROS's default.
     """
 
-    sim: bool | None = None
-    teleop: bool = True
-    record: bool = False
-    record_root: str = ""
-    policy: str = ""
-    strategy: str = ""
-    shadow: bool = False
-    expert: bool = False
-    speed: float = 1.0
-    rviz: bool = False
+    sim: bool | None = option(
+        None, "use config/rig.sim.yaml; --no-sim: a simulated rig whose world runs elsewhere"
+    )
+    teleop: bool = option(True, "let each leader drive its follower")
+    record: bool = option(False, "run the episode recorder")
+    record_root: str = same_as(EPISODE_ROOT, "")
+    policy: str = same_as(CHECKPOINT, "", text="run the policy of a checkpoint or training output")
+    strategy: str = same_as(STRATEGY, "")
+    shadow: bool = same_as(SHADOW, False)
+    expert: bool = same_as(EXPERT, False)
+    speed: float = same_as(SPEED, 1.0)
+    rviz: bool = option(False, "start RViz")
+    settings: tuple[Setting, ...] = option(
+        (),
+        "a parameter of a node, such as follower/driver.on_exit=rest (repeatable)",
+        flags=("--set",),
+        metavar="NODE.PARAMETER=VALUE",
+        parse=parse_setting,
+    )
+    only: tuple[str, ...] = option(
+        (),
+        "run only these nodes, named by node, package, namespace or executable",
+        metavar="NAME[,NAME]",
+    )
+    namespace: str = option(
+        "",
+        f"namespace of the whole rig, so that two share a graph (default: ${NAMESPACE_VARIABLE}, "
+        "which the other subcommands read)",
+        metavar="NAME",
+    )
+    ros2_control: bool = option(False, "run ros2_control for each follower")
+    params_file: str = option(
+        "", "ROS parameters that every node reads last", metavar="FILE", parse=absolute
+    )
+    log_level: str = option("", "least severity that nodes log", choices=LOG_LEVELS)
     rviz_config: str = ""
     ros_state_publisher: bool = False
-    settings: tuple[Setting, ...] = ()
-    only: tuple[str, ...] = ()
-    namespace: str = ""
-    ros2_control: bool = False
-    params_file: str = ""
-    log_level: str = ""
 
     def __post_init__(self) -> None:
+        """Check what does not go together.
+
+        Raises:
+            GraphError: Options do not fit each other.
+        """
+        super().__post_init__()
         if self.namespace.strip("/") and not _NAMESPACE.fullmatch(self.namespace.strip("/")):
             raise GraphError(
                 f"namespace {self.namespace}: expected words of letters, digits and underscores, "
                 "none beginning with a digit, joined by slashes; such as left_table."
-            )
-        if self.log_level not in ("", *LOG_LEVELS):
-            raise GraphError(
-                f"log level {self.log_level}: expected one of {', '.join(LOG_LEVELS)}."
             )
         if self.ros2_control and not self.ros_state_publisher:
             raise GraphError(
@@ -88,8 +115,20 @@ class GraphOptions:
                 " ros-$ROS_DISTRO-{robot-state-publisher,ros2-control,ros2-controllers,"
                 "joint-state-topic-hardware-interface} and source ROS."
             )
-        if not 0.0 < self.speed <= 1000.0:
-            raise GraphError(f"--speed {self.speed}: expected a factor above 0, at most 1000.")
+
+    @classmethod
+    def refuse(cls, name: str, got: object, expected: str, hint: str = "") -> Exception:
+        """The error of a wrong value."""
+        return GraphError(str(super().refuse(name, got, expected, hint)))
+
+    @staticmethod
+    def surroundings() -> dict[str, Any]:
+        """The fields that no option sets: what is installed here."""
+        rviz_config = find_shared("config/rviz/koch.rviz")
+        return {
+            "rviz_config": str(rviz_config) if rviz_config else "",
+            "ros_state_publisher": package_prefix("robot_state_publisher") is not None,
+        }
 
 
 def build_graph(rig: Rig, options: GraphOptions | None = None) -> tuple[NodeSpec, ...]:
@@ -369,8 +408,8 @@ def _on_sim_time(node: NodeSpec) -> NodeSpec:
 
 
 def _select(nodes: list[NodeSpec], only: Iterable[str]) -> list[NodeSpec]:
-    """Keep the nodes that one of the names in `only` stands for."""
-    wanted = [name.strip("/") for name in only if name.strip("/")]
+    """Keep the nodes that one of the names in `only` stands for; commas may join names."""
+    wanted = [name.strip("/ ") for text in only for name in text.split(",") if name.strip("/ ")]
     if not wanted:
         return nodes
     for name in wanted:

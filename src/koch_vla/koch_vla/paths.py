@@ -7,8 +7,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from koch_vla.errors import RigFileNotFoundError
-
 
 def checkout() -> Path | None:
     """Return the top of the repository that this module runs from, None when installed."""
@@ -62,20 +60,9 @@ def find_shared(relative: str) -> Path | None:
     return None
 
 
-def default_rig(*, sim: bool = False) -> Path:
-    """Return the rig file to use when the user names none.
+def default_rig(named: Path | None = None, *, sim: bool = False) -> Path:
+    """See koch_rig.model.default_rig; it needs YAML, which koch doctor does without."""
+    from koch_rig.model import default_rig as find
 
-    Args:
-        sim: True for the simulated rig. False for KOCH_RIG or the real one.
-
-    Raises:
-        RigFileNotFoundError: There is none.
-    """
-    relative = "config/rig.sim.yaml" if sim else "config/rig.yaml"
-    chosen = os.environ.get("KOCH_RIG")
-    if chosen and not sim:
-        return Path(chosen).expanduser().resolve()
-    found = find_shared(relative)
-    if found is None:
-        raise RigFileNotFoundError([folder / relative for folder in share_folders()])
-    return found.resolve()
+    found: Path = find(named, sim=sim)
+    return found

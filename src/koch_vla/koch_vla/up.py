@@ -7,124 +7,59 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from koch_core.terminal import CommandLine, complain, say
+from koch_core.options import OptionModel, command_line, option
+from koch_core.terminal import complain, say
 from koch_ros.shared_topics import NAMESPACE_VARIABLE, chosen_namespace
-from koch_vla import paths
 from koch_vla.errors import OutputFileError
-from koch_vla.graph import GraphOptions, NodeSpec, build_graph
-from koch_vla.node_spec import LOG_LEVELS
+from koch_vla.graph import GraphOptions, NodeSpec, RigChoice, build_graph
 from koch_vla.output import PrefixedOutput
-from koch_vla.paths import package_prefix
+from koch_vla.paths import default_rig
 from koch_vla.preflight import check_files
-from koch_vla.settings import parse_setting
 from koch_vla.supervisor import Supervisor, stop_on_signals
 
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
 
 
-def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments that choose a rig and what of it runs."""
-    parser.add_argument(
-        "--rig", type=Path, metavar="FILE", help="rig file (default: config/rig.yaml)"
-    )
-    parser.add_argument(
-        "--sim",
-        action=argparse.BooleanOptionalAction,
-        help="use config/rig.sim.yaml; --no-sim: a simulated rig whose world runs elsewhere",
-    )
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="NAME[,NAME]",
-        help="run only these nodes, named by node, package, namespace or executable",
-    )
-    parser.add_argument("--record", action="store_true", help="run the episode recorder")
-    parser.add_argument("--record-root", default="", metavar="DIR", help="folder of its episodes")
-    parser.add_argument(
-        "--policy", default="", metavar="DIR", help="run the policy of a checkpoint"
-    )
-    parser.add_argument("--strategy", default="", help="chunk execution of the policy")
-    parser.add_argument("--shadow", action="store_true", help="policy computes, does not command")
-    parser.add_argument("--expert", action="store_true", help="simulated hand moves the leader")
-    parser.add_argument(
-        "--speed", type=float, default=1.0, metavar="X", help="simulated seconds per second"
-    )
-    parser.add_argument("--rviz", action="store_true", help="start RViz")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="settings",
-        metavar="NODE.PARAMETER=VALUE",
-        help="a parameter of a node, such as follower/driver.on_exit=rest (repeatable)",
-    )
-    parser.add_argument(
-        "--namespace",
-        default=chosen_namespace(),
-        metavar="NAME",
-        help=f"namespace of the whole rig, so that two share a graph (default: "
-        f"${NAMESPACE_VARIABLE}, which the other subcommands read)",
-    )
-    parser.add_argument(
-        "--ros2-control", action="store_true", help="run ros2_control for each follower"
-    )
-    parser.add_argument(
-        "--params-file", default="", metavar="FILE", help="ROS parameters that nodes read last"
-    )
-    parser.add_argument(
-        "--log-level", default="", choices=LOG_LEVELS, help="least severity that nodes log"
-    )
-    parser.add_argument("--log", type=Path, metavar="FILE", help="write the output there as well")
+@dataclass(frozen=True)
+class UpOptions(OptionModel):
+    """What is done with the graph."""
+
+    log: Path | None = option(None, "write the output there as well", metavar="FILE")
+    list: bool = option(False, "print the nodes and start nothing")
 
 
-def options_from(arguments: argparse.Namespace, *, teleop: bool) -> GraphOptions:
-    """Turn parsed arguments into graph options, absolute paths included."""
-    os.environ[NAMESPACE_VARIABLE] = arguments.namespace  # for what watches the graph from here
-    rviz_config = paths.find_shared("config/rviz/koch.rviz")
-    return GraphOptions(
-        sim=arguments.sim,
-        teleop=teleop,
-        record=arguments.record,
-        record_root=_absolute(arguments.record_root),
-        policy=_absolute(arguments.policy),
-        strategy=arguments.strategy,
-        shadow=arguments.shadow,
-        expert=arguments.expert,
-        speed=arguments.speed,
-        rviz=arguments.rviz,
-        rviz_config=str(rviz_config) if rviz_config else "",
-        ros_state_publisher=package_prefix("robot_state_publisher") is not None,
-        settings=tuple(parse_setting(text) for text in arguments.settings),
-        only=tuple(name for text in arguments.only for name in text.split(",")),
-        namespace=arguments.namespace,
-        ros2_control=arguments.ros2_control,
-        params_file=_absolute(arguments.params_file),
-        log_level=arguments.log_level,
-    )
+def chosen_graph(
+    parser: argparse.ArgumentParser, argv: Sequence[str], **given: Any
+) -> tuple[argparse.Namespace, Rig, GraphOptions]:
+    """Parse a command line of RigChoice and GraphOptions, and load the rig.
+
+    Raises:
+        KochError: No rig is found, or its file or an option is wrong.
+    """
+    parser.set_defaults(namespace=chosen_namespace())
+    words = parser.parse_args(argv, argparse.Namespace(**given))
+    os.environ[NAMESPACE_VARIABLE] = words.namespace  # for what watches the graph from here
+    rig = load_chosen_rig(words.rig, words.sim)
+    return words, rig, GraphOptions.of(words, **GraphOptions.surroundings())
 
 
 def load_chosen_rig(rig: Path | None, sim: bool | None) -> Rig:
-    """Load the rig that the arguments name, or the default one.
+    """Load the rig that was named, or the default one.
 
     Raises:
-        RigFileNotFoundError: None was named and none stands where it is looked for.
-        KochError: The file is wrong.
+        KochError: None was named and none is found, or the file is wrong.
     """
     from koch_rig.load import load_rig
 
-    loaded: Rig = load_rig(rig.resolve() if rig else paths.default_rig(sim=bool(sim)))
+    loaded: Rig = load_rig(default_rig(rig, sim=bool(sim)))
     return loaded
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().resolve()) if path else ""
 
 
 def run_graph(
@@ -197,21 +132,14 @@ def describe(specs: tuple[NodeSpec, ...]) -> str:
 
 def main(argv: list[str]) -> int:
     """Run the verb."""
-    parser = CommandLine(prog="koch up", description="Run the node graph of a rig.")
-    add_graph_arguments(parser)
-    parser.add_argument(
-        "--teleop",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="let each leader drive its follower",
+    parser = command_line(
+        "koch up", "Run the node graph of a rig.", RigChoice, GraphOptions, UpOptions
     )
-    parser.add_argument("--list", action="store_true", help="print the nodes and start nothing")
-    arguments = parser.parse_args(argv)
-    rig = load_chosen_rig(arguments.rig, arguments.sim)
-    options = options_from(arguments, teleop=arguments.teleop)
+    words, rig, options = chosen_graph(parser, argv)
+    own = UpOptions.of(words)
     specs = build_graph(rig, options)
-    if arguments.list:
+    if own.list:
         say(describe(specs))
         return 0
     check_files(rig, specs, options.params_file)
-    return run_graph(specs, arguments.log, hint=images_hint(rig, specs))
+    return run_graph(specs, own.log, hint=images_hint(rig, specs))

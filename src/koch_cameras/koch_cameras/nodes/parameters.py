@@ -6,14 +6,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from koch_core.options import same_as
 from koch_ros.parameters import parameter
+from koch_ros.shared_options import RIG
 
 
 @dataclass(frozen=True)
 class CameraParameters:
     """All parameters are read-only."""
 
-    rig: str = parameter("", "path of the rig file", required=True)
+    rig: str = same_as(RIG, "")
     camera: str = parameter("", "name of the camera in the rig", required=True)
     jpeg_quality: int = parameter(90, "JPEG quality where encoding is needed", low=1, high=100)
     timeout_s: float = parameter(

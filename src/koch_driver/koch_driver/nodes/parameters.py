@@ -7,10 +7,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from koch_core.options import same_as
 from koch_driver.follower_task import GRIP_CURRENT_A
 from koch_driver.leader_task import GENTLE_CURRENT_A
 from koch_rig.joints import HOME_POSE_RAD, JOINT_COUNT, JOINT_NAMES, REST_POSE_RAD
 from koch_ros.parameters import ParameterError, parameter
+from koch_ros.shared_options import RIG
 
 
 def joint_vector(name: str, values: Any) -> tuple[float, ...]:
@@ -30,7 +32,7 @@ def joint_vector(name: str, values: Any) -> tuple[float, ...]:
 class FollowerParameters:
     """Parameters of the follower node."""
 
-    rig: str = parameter("", "path of the rig file", required=True)
+    rig: str = same_as(RIG, "")
     arm: str = parameter("", "name of the arm in the rig", required=True)
     torque_on_start: bool = parameter(True, "switch the torque on when the arm connects")
     on_exit: str = parameter(
@@ -74,7 +76,7 @@ class FollowerParameters:
 class LeaderParameters:
     """Parameters of the leader node."""
 
-    rig: str = parameter("", "path of the rig file", required=True)
+    rig: str = same_as(RIG, "")
     arm: str = parameter("", "name of the arm in the rig", required=True)
     gripper_open: float = parameter(
         50.0, "rest position of the gripper trigger [0..100 of its range]", low=0.0, high=100.0
@@ -94,7 +96,7 @@ class LeaderParameters:
 class TeleopParameters:
     """Parameters of the teleop node."""
 
-    rig: str = parameter("", "path of the rig file", required=True)
+    rig: str = same_as(RIG, "")
     leader: str = parameter("", "name of the leader arm in the rig", required=True)
     engaged: bool = parameter(True, "the human drives from the start (soft start)")
     threshold: float = parameter(

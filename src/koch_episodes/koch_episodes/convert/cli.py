@@ -13,122 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from koch_core.errors import KochError
-from koch_core.terminal import CommandLine, complain, say
+from koch_core.options import command_line
+from koch_core.terminal import complain, say
 from koch_episodes.convert.advice import advice
-from koch_episodes.convert.options import ActionFrom, ConvertOptions, StampFrom
+from koch_episodes.convert.options import ConvertOptions, ConvertRun
 from koch_episodes.convert.report import episode_line
 from koch_episodes.convert.run import ConvertResult, convert
 from koch_episodes.convert.worker import JobResult
-from koch_episodes.dataset.layout import REPORT, Codec, Version
-from koch_episodes.errors import OptionError
-from koch_rig.units import Units
+from koch_episodes.dataset.layout import REPORT, Codec
 
 _GAPS_SHOWN = 3  # per bag
 
-#: A rest that is no longer than a policy's reaction teaches nothing wrong, [s].
-_REST_S = 0.2
-
 
 def _parser() -> argparse.ArgumentParser:
-    parser = CommandLine(
-        prog="koch convert", description="Convert rosbag2 bags to a LeRobot dataset."
-    )
-    parser.add_argument(
-        "inputs", nargs="+", type=Path, metavar="IN", help="bag, storage file, or folder of bags"
-    )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="dataset folder")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--rig", type=Path, help="rig file (default: the one in each bag)")
-    source.add_argument(
-        "--map", type=Path, metavar="YAML", help="feature mapping for bags of other robots"
-    )
-    parser.add_argument("--format", choices=[v.value for v in Version], default="v3.0")
-    parser.add_argument("--vcodec", choices=[c.value for c in Codec], default="h264")
-    parser.add_argument("--crf", type=int, help="constant rate factor of the encoder")
-    parser.add_argument("--gop", type=int, help="frames from key frame to key frame")
-    parser.add_argument("--preset", help="speed preset of the encoder")
-    parser.add_argument("--fps", type=int, help="frames per second (default: the rig's)")
-    parser.add_argument("--units", choices=[u.value for u in Units], default="lerobot")
-    parser.add_argument("--action-from", choices=[a.value for a in ActionFrom], default="command")
-    parser.add_argument(
-        "--include-tcp-pose",
-        action="store_true",
-        help="add observation.tcp_pose: xyz [m] and 6D rotation",
-    )
-    parser.add_argument(
-        "--delta-actions", action="store_true", help="store action minus observation.state"
-    )
-    parser.add_argument(
-        "--include-rewards",
-        action="store_true",
-        help="add next.reward, next.done and next.success, by the episodes' outcome",
-    )
-    parser.add_argument(
-        "--split-at-gaps",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="pieces between gaps become episodes (--no-...: left out)",
-    )
-    parser.add_argument(
-        "--min-seconds",
-        type=float,
-        default=1.0,
-        help="leave out pieces between gaps that are shorter (default 1; 0: all of two frames)",
-    )
-    parser.add_argument(
-        "--trim-idle",
-        type=float,
-        nargs="?",
-        const=_REST_S,
-        metavar="S",
-        help=f"shorten rests, during which no action moves, to this time (default {_REST_S} s)",
-    )
-    parser.add_argument(
-        "--stamps",
-        choices=[s.value for s in StampFrom],
-        default="auto",
-        help="clock that orders messages",
-    )
-    parser.add_argument("--task", help="task text for all episodes")
-    parser.add_argument(
-        "--outcome",
-        action="append",
-        default=[],
-        metavar="LABEL",
-        help="keep only episodes with this label (repeatable)",
-    )
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        help="worker processes (default: one per core, at most 4, for av1 2: 600 MB in all)",
-    )
-    parser.add_argument("--append", action="store_true", help="add to the dataset at --out")
-    parser.add_argument("--resume", action="store_true", help="go on where a run was interrupted")
-    return parser
-
-
-def _options(args: argparse.Namespace) -> ConvertOptions:
-    return ConvertOptions(
-        rig=args.rig,
-        map=args.map,
-        fps=args.fps,
-        units=Units(args.units),
-        action_from=ActionFrom(args.action_from),
-        tcp_pose=args.include_tcp_pose,
-        delta_actions=args.delta_actions,
-        rewards=args.include_rewards,
-        split_at_gaps=args.split_at_gaps,
-        min_seconds=args.min_seconds,
-        trim_idle_s=args.trim_idle,
-        stamps=StampFrom(args.stamps),
-        codec=Codec(args.vcodec),
-        crf=args.crf,
-        gop=args.gop,
-        preset=args.preset,
-        version=Version(args.format),
-        task=args.task,
-        outcomes=tuple(args.outcome),
-    )
+    about = "Convert rosbag2 bags to a LeRobot dataset."
+    return command_line("koch convert", about, ConvertRun, ConvertOptions)
 
 
 class _Progress:
@@ -187,17 +86,15 @@ def main(argv: list[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     begin = time.monotonic()
     try:
-        if args.jobs is None:
-            args.jobs = min(os.cpu_count() or 1, 2 if args.vcodec == "av1" else 4)
-        if args.jobs < 1:
-            raise OptionError("--jobs", args.jobs, "1 or more")
+        run, options = ConvertRun.of(args), ConvertOptions.of(args)
+        most = 2 if options.codec is Codec.AV1 else 4
         result = convert(
-            args.inputs,
-            args.out,
-            _options(args),
-            jobs=args.jobs,
-            append=args.append,
-            resume=args.resume,
+            run.inputs,
+            run.out,
+            options,
+            jobs=run.jobs or min(os.cpu_count() or 1, most),
+            append=run.append,
+            resume=run.resume,
             progress=_Progress(),
         )
     except KochError as exc:
@@ -209,9 +106,9 @@ def main(argv: list[str]) -> int:
     for line in result.passed_over:
         complain(f"koch convert: passed over: {line}")
     splits = (report.get("split", {}) for report in result.reports)
-    for line in advice(splits, args.min_seconds):
+    for line in advice(splits, options.min_seconds):
         complain(f"koch convert: warning: {line}")
-    say(_summary(result, args.out, time.monotonic() - begin))
+    say(_summary(result, run.out, time.monotonic() - begin))
     return 1 if result.failed else 0
 
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from koch_core.options import OptionError, OptionModel, option
 from koch_episodes.dataset.layout import Codec, Version
-from koch_episodes.errors import OptionError
 from koch_rig.units import Units
 
 _X264 = "ultrafast superfast veryfast faster fast medium slow slower veryslow placebo"
@@ -40,68 +39,88 @@ class StampFrom(enum.Enum):
     RECEIVE = "receive"
 
 
+#: A rest that is no longer than a policy's reaction teaches nothing wrong, [s].
+_REST_S = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertRun(OptionModel):
+    """What `koch convert` reads and writes, and how; no influence on the content."""
+
+    inputs: tuple[Path, ...] = option(
+        ..., "bag, storage file, or folder of bags", flags=("inputs",), metavar="IN"
+    )
+    out: Path = option(..., "dataset folder", metavar="DIR")
+    jobs: int | None = option(
+        None,
+        "worker processes (default: one per core, at most 4, for av1 2: 600 MB in all)",
+        low=1,
+    )
+    append: bool = option(False, "add to the dataset at --out")
+    resume: bool = option(False, "go on where a run was interrupted")
+
+
 @dataclass(frozen=True)
-class ConvertOptions:
+class ConvertOptions(OptionModel):
     """Everything that decides what a dataset will contain; travels to the worker processes.
 
-    Attributes:
-        rig: Rig file, or None: the one stored in each bag.
-        map: Mapping YAML for bags of other robots, or None.
-        fps: Frames per second; None: the rig's or map's.
-        units: Units of joint positions of a rig's arms.
-        action_from: Source of the action of a rig.
-        tcp_pose: Add ``observation.tcp_pose`` (xyz and 6D rotation in the arm's base frame).
-        delta_actions: Store action minus observation.state.
-        rewards: Add ``next.reward``, ``next.done`` and ``next.success``, by the outcome.
-        split_at_gaps: Make one episode of every piece between gaps; False: leave out episodes
-            that have a gap.
-        min_seconds: Leave out pieces between gaps that are shorter, [s]; episodes without gaps
-            are kept whatever their length.
-        trim_idle_s: Shorten rests to this time, [s]; None: leave them as they were.
-        stamps: Which clock to believe.
-        codec: Video codec.
-        crf: Constant rate factor; None: the codec's default.
-        gop: Key frame distance; None: the codec's default.
-        preset: Encoder preset; None: the codec's default.
-        version: Dataset layout.
-        task: Task text that overrides all others.
-        outcomes: Keep only episodes with these outcomes; empty: all but discarded ones.
-        encoder_threads: Threads per encoder; no influence on the content wanted.
+    Raises:
+        OptionError: A value is out of its range, or does not go with another.
     """
 
-    rig: Path | None = None
-    map: Path | None = None
-    fps: int | None = None
-    units: Units = Units.LEROBOT
-    action_from: ActionFrom = ActionFrom.COMMAND
-    tcp_pose: bool = False
-    delta_actions: bool = False
-    rewards: bool = False
-    split_at_gaps: bool = True
-    min_seconds: float = 1.0
-    trim_idle_s: float | None = None
-    stamps: StampFrom = StampFrom.AUTO
-    codec: Codec = Codec.H264
-    crf: int | None = None
-    gop: int | None = None
-    preset: str | None = None
-    version: Version = Version.V30
-    task: str | None = None
-    outcomes: tuple[str, ...] = ()
-    encoder_threads: int = field(default=1, compare=False)
+    rig: Path | None = option(None, "rig file (default: the one in each bag)")
+    map: Path | None = option(None, "feature mapping for bags of other robots", metavar="YAML")
+    fps: int | None = option(None, "frames per second (default: the rig's or map's)", low=1)
+    units: Units = option(Units.LEROBOT, "of the joint positions of a rig's arms")
+    action_from: ActionFrom = option(ActionFrom.COMMAND, "source of the action of a rig")
+    tcp_pose: bool = option(
+        False,
+        "add observation.tcp_pose: xyz [m] and 6D rotation in the arm's base frame",
+        flags=("--include-tcp-pose",),
+    )
+    delta_actions: bool = option(False, "store action minus observation.state")
+    rewards: bool = option(
+        False,
+        "add next.reward, next.done and next.success, by the episodes' outcome",
+        flags=("--include-rewards",),
+    )
+    split_at_gaps: bool = option(
+        True, "pieces between gaps become episodes (--no-...: episodes with a gap are left out)"
+    )
+    min_seconds: float = option(
+        1.0,
+        "leave out pieces between gaps that are shorter (default: 1; 0: all of two frames); "
+        "episodes without gaps are kept whatever their length",
+        low=0.0,
+    )
+    trim_idle_s: float | None = option(
+        None,
+        f"shorten rests, during which no action moves, to this time (default: {_REST_S} s)",
+        low=0.0,
+        flags=("--trim-idle",),
+        metavar="S",
+        bare=_REST_S,
+    )
+    stamps: StampFrom = option(StampFrom.AUTO, "clock that orders messages")
+    codec: Codec = option(Codec.H264, "video codec", flags=("--vcodec",))
+    crf: int | None = option(None, "constant rate factor (default: the codec's)")
+    gop: int | None = option(
+        None, "frames from key frame to key frame (default: the codec's)", low=1
+    )
+    preset: str | None = option(None, "speed preset of the encoder (default: the codec's)")
+    version: Version = option(Version.V30, "dataset layout", flags=("--format",))
+    task: str | None = option(None, "task text that overrides all others")
+    outcomes: tuple[str, ...] = option(
+        (),
+        "keep only episodes with this label (repeatable; default: all but discarded ones)",
+        flags=("--outcome",),
+        metavar="LABEL",
+    )
+    encoder_threads: int = field(default=1, compare=False)  # the content is the same
 
     def __post_init__(self) -> None:
-        """Check what an encoder or a file would choke on, or silently take for something else.
-
-        Raises:
-            OptionError: A value is out of its range.
-        """
-        if not 0.0 <= self.min_seconds < math.inf:
-            raise OptionError("--min-seconds", self.min_seconds, "seconds, 0 or more")
-        if self.trim_idle_s is not None and not 0.0 <= self.trim_idle_s < math.inf:
-            raise OptionError("--trim-idle", self.trim_idle_s, "seconds, 0 or more")
-        if self.fps is not None and self.fps < 1:
-            raise OptionError("--fps", self.fps, "1 or more")
+        """Check what an encoder or a file would choke on, or silently take for something else."""
+        super().__post_init__()
         try:
             (self.task or "").encode()
         except UnicodeEncodeError as exc:
@@ -129,8 +148,6 @@ class ConvertOptions:
         presets, worst = _ENCODERS[self.codec]
         if self.crf is not None and not 0 <= self.crf <= worst:
             raise OptionError("--crf", self.crf, f"0 to {worst} for {self.codec.value}")
-        if self.gop is not None and self.gop < 1:
-            raise OptionError("--gop", self.gop, "1 or more")
         if self.preset is not None and self.preset not in presets:
             raise OptionError("--preset", self.preset, "one of " + ", ".join(presets))
 

@@ -127,10 +127,11 @@ def _find_recorder(
 ) -> None:
     """Wait for the running recorder, or start one."""
     from koch_episodes.recorder.nodes.client import OwnRecorder, RecorderGoneError
+    from koch_rig.model import named_rig
 
     if client.wait(_FIND_S):
         return
-    rig = options.rig or (Path(os.environ["KOCH_RIG"]) if os.environ.get("KOCH_RIG") else None)
+    rig = named_rig(options.rig)
     if rig is None:
         raise RigNeededError
     work.now("koch record: starting a recorder")

@@ -6,8 +6,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from koch_core.options import same_as
 from koch_policy.chunks import StrategyKind
 from koch_ros.parameters import parameter
+from koch_ros.shared_options import (
+    ALLOW_MISMATCH,
+    CHECKPOINT,
+    RIG,
+    RUNTIME,
+    SHADOW,
+    STRATEGY,
+)
 
 _STRATEGIES = ("", *(kind.value for kind in StrategyKind))
 
@@ -16,16 +25,12 @@ _STRATEGIES = ("", *(kind.value for kind in StrategyKind))
 class PolicyParameters:
     """Parameters of the policy node; all are read once, at the start."""
 
-    rig: str = parameter("", "path of the rig file", required=True)
-    checkpoint: str = parameter("", "checkpoint folder, or a training output", required=True)
+    rig: str = same_as(RIG, "")
+    checkpoint: str = same_as(CHECKPOINT, "")
     arm: str = parameter("", "follower to drive; empty: the rig's only one")
-    strategy: str = parameter(
-        "", "chunk execution; empty: what suits the policy", choices=_STRATEGIES
-    )
-    shadow: bool = parameter(False, "predict and compare with the human, command nothing")
-    runtime: str = parameter(
-        "auto", "what computes", choices=("auto", "torch", "openvino", "lerobot")
-    )
+    strategy: str = same_as(STRATEGY, "", choices=_STRATEGIES)
+    shadow: bool = same_as(SHADOW, False)
+    runtime: str = same_as(RUNTIME, "auto")
     precision: str = parameter("f32", "number format", choices=("f32", "bf16", "int8"))
     calibration: str = parameter("", "dataset folder that int8 is calibrated with, once")
     device: str = parameter("auto", "auto, cpu or cuda")
@@ -46,7 +51,7 @@ class PolicyParameters:
         choices=("gradient", "pull"),
     )
     max_guidance: float = parameter(5.0, "bound on rtc's guidance weight", low=0.0, high=100.0)
-    allow_mismatch: bool = parameter(False, "run although the rig's fingerprint differs")
+    allow_mismatch: bool = same_as(ALLOW_MISMATCH, False)
     open_clutch: bool = parameter(
         True, "release the leader's enable switch (clutch) when a run begins"
     )

@@ -24,9 +24,11 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
+from koch_core.options import same_as
 from koch_rig.load import load_rig
 from koch_ros.node import run_node
 from koch_ros.parameters import declare, parameter
+from koch_ros.shared_options import EXPERT, RIG, SPEED
 from koch_sim.errors import SimulationError
 from koch_sim.expert import STYLES
 from koch_sim.randomisation import FULL, Randomisation
@@ -47,15 +49,10 @@ CLOCK_PERIOD_S = 0.01  # each tick wakes every node
 class WorldParameters:
     """Parameters of the node, all read-only."""
 
-    rig: str = parameter("", "path of the rig file", required=True)
+    rig: str = same_as(RIG, "")
     seed: int = parameter(0, "seed of the first set-up")
-    speed: float = parameter(
-        1.0,
-        "simulated seconds per second; other than 1 the node publishes /clock",
-        low=1e-3,
-        high=1000.0,
-    )
-    expert: bool = parameter(False, "the hand demonstrates again and again")
+    speed: float = same_as(SPEED, 1.0)
+    expert: bool = same_as(EXPERT, False)
     randomise: bool = parameter(False, "vary looks, friction and servos too, not only poses")
     task: str = parameter(
         BLOCK_IN_CUP.name, "what is on the table, and what to do", choices=tuple(TASKS)

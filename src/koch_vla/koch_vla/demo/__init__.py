@@ -147,7 +147,7 @@ def main(argv: list[str]) -> int:
 
     settings = DemoSettings(
         folder=arguments.folder.resolve(),
-        rig=arguments.rig.resolve() if arguments.rig else default_rig(sim=True),
+        rig=default_rig(arguments.rig, sim=True),
         episodes=arguments.episodes,
         rollouts=arguments.rollouts,
         policy=arguments.policy,

@@ -18,12 +18,14 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
+from koch_core.options import same_as
 from koch_rig.load import load_rig
 from koch_rig.model import published_urdf, world_camera_arm
 from koch_ros.node import run_node
 from koch_ros.parameters import declare, parameter
 from koch_ros.polled import PolledGroup, ignore, take_newest
 from koch_ros.qos import LATCHED, NEWEST
+from koch_ros.shared_options import RIG
 from koch_ros.stamps import STEADY_CLOCK
 from koch_vla.link_tree import LinkPose, LinkTree
 
@@ -35,7 +37,7 @@ TRANSFORMS = QoSProfile(depth=100)  # reliable, as tf2's broadcaster publishes
 class StatePublisherParameters:
     """Parameters of the node."""
 
-    rig: str = parameter("", "path of the rig file", required=True)
+    rig: str = same_as(RIG, "")
     publish_frequency: float = parameter(
         30.0, "highest rate of /tf for each arm [Hz]", low=1.0, high=1000.0
     )
