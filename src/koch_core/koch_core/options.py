@@ -27,7 +27,6 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -163,10 +162,22 @@ class Declared:
         return flags[0] if flags else f"--{self.name.replace('_', '-')}"
 
     @property
+    def word(self) -> str:
+        """Its name in a parsed command line and among launch arguments: the flag, as a name."""
+        return self.flag.lstrip("-").replace("-", "_")
+
+    @property
     def element(self) -> Any:
         """Type of one value: of a tuple's elements, or of what may be None."""
         kind = _without_none(self.kind)
         return typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else kind
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """The plain values that are allowed; empty for all."""
+        if isinstance(self.element, type) and issubclass(self.element, enum.Enum):
+            return tuple(member.value for member in self.element)
+        return self.option.choices
 
     @property
     def is_list(self) -> bool:
@@ -174,19 +185,24 @@ class Declared:
         return typing.get_args(_without_none(self.kind))[1:] == (...,)
 
 
-@cache
+_MODELS: dict[type[Any], Mapping[str, Declared]] = {}
+
+
 def declared(model: type[Any]) -> Mapping[str, Declared]:
     """The options of a model by field name, in order."""
-    hints = typing.get_type_hints(model)
-    found: dict[str, Declared] = {}
-    for item in dataclasses.fields(model):
-        if _KEY not in item.metadata:
-            continue
-        default = item.default
-        if item.default_factory is not MISSING:
-            default = item.default_factory()
-        found[item.name] = Declared(item.name, hints[item.name], default, item.metadata[_KEY])
-    return types.MappingProxyType(found)
+    if model not in _MODELS:
+        hints = typing.get_type_hints(model)
+        found: dict[str, Declared] = {}
+        for item in dataclasses.fields(model):
+            if _KEY not in item.metadata:
+                continue
+            default = item.default
+            if item.default_factory is not MISSING:
+                default = item.default_factory()
+            described = item.metadata[_KEY]
+            found[item.name] = Declared(item.name, hints[item.name], default, described)
+        _MODELS[model] = types.MappingProxyType(found)
+    return _MODELS[model]
 
 
 class OptionModel:
@@ -221,7 +237,7 @@ class OptionModel:
             OptionError: A value is out of its range, or does not go with another.
         """
         options = declared(cls).items()
-        found = {name: _from_words(item, getattr(words, name)) for name, item in options}
+        found = {name: _from_words(item, getattr(words, item.word)) for name, item in options}
         return cls(**found, **given)
 
 
@@ -410,7 +426,7 @@ def add_options(
         flags = described.flags or (item.flag,)
         words: dict[str, Any] = {"help": _help(item)}
         if flags[0].startswith("-"):
-            words |= {"dest": item.name, "default": item.default}
+            words |= {"dest": item.word, "default": item.default}
             if item.default is MISSING:
                 words |= {"default": None, "required": True}
         kind = _without_none(item.kind)
@@ -426,16 +442,12 @@ def _value_words(item: Declared, *, positional: bool) -> dict[str, Any]:
     """What argparse is told of an option that takes a value."""
     described, element = item.option, item.element
     words: dict[str, Any] = {}
-    choices = described.choices
-    if isinstance(element, type) and issubclass(element, enum.Enum):
-        choices = tuple(member.value for member in element)
-    elif element in (int, float, Path):
+    if element in (int, float, Path):
         words["type"] = element
-    if choices:
-        words["choices"] = [choice for choice in choices if choice != ""]
-    else:
-        name = item.flag.lstrip("-").replace("-", "_").upper()
-        words["metavar"] = described.metavar or name
+    if item.choices:
+        words["choices"] = [choice for choice in item.choices if choice != ""]
+    if described.metavar or not item.choices:
+        words["metavar"] = described.metavar or item.word.upper()
     if described.bare is not None:
         words |= {"nargs": "?", "const": described.bare}
     if item.is_list:
@@ -493,19 +505,14 @@ def launch_arguments(*models: type[Any]) -> tuple[LaunchArgument, ...]:
     return tuple(_launch_argument(item) for model in models for item in declared(model).values())
 
 
-def launch_name(item: Declared) -> str:
-    """An option's name among the launch arguments: its flag in ROS's spelling."""
-    return item.flag.lstrip("-").replace("-", "_")
-
-
 def _launch_argument(item: Declared) -> LaunchArgument:
-    text, default, choices = item.option.text, item.default, item.option.choices
+    text, default, choices = item.option.text, item.default, item.choices
     if _without_none(item.kind) is bool:
-        return LaunchArgument(launch_name(item), str(bool(default)).lower(), text, _BOOLEANS)
+        return LaunchArgument(item.word, str(bool(default)).lower(), text, _BOOLEANS)
     shown = "" if default is None or default == () else _plain(default)
     several = f" ({BETWEEN} between several)" if item.is_list else ""
     allowed = (*(() if shown in choices else (shown,)), *choices) if choices else None
-    return LaunchArgument(launch_name(item), shown, text + several, allowed)
+    return LaunchArgument(item.word, shown, text + several, allowed)
 
 
 _BOOLEANS = ("true", "false")
@@ -521,7 +528,7 @@ def from_launch(model: type[M], values: Mapping[str, str], **given: Any) -> M:
     """
     found: dict[str, Any] = {}
     for name, item in declared(model).items():
-        text = values[launch_name(item)]
+        text = values[item.word]
         if item.element is bool:
             found[name] = True if text == "true" else (item.default and False)
         elif item.is_list:
@@ -539,7 +546,7 @@ def _from_text(item: Declared, text: str) -> Any:
         return item.element(text)
     except ValueError as error:
         expected = f"{_WORDS[item.element]} such as {_plain(item.default)}"
-        raise OptionError(f"{launch_name(item)}:", text, expected) from error
+        raise OptionError(f"{item.word}:", text, expected) from error
 
 
 # -- documents --------------------------------------------------------------------------------
@@ -568,11 +575,7 @@ def markdown(*models: type[Any], parameters: bool = False) -> str:
 
 
 def _meaning(item: Declared) -> str:
-    choices = item.option.choices
-    element = item.element
-    if isinstance(element, type) and issubclass(element, enum.Enum):
-        choices = tuple(member.value for member in element)
-    listed = ", ".join(f"`{choice}`" for choice in choices if choice != "")
+    listed = ", ".join(f"`{choice}`" for choice in item.choices if choice != "")
     range_text = item.option.range_text()
     notes = [note for note in (item.option.text, listed, range_text) if note]
     return "; ".join(notes).replace("|", "\\|")

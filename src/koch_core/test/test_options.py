@@ -180,6 +180,7 @@ def test_two_models_share_a_declaration() -> None:
 
 def test_launch_arguments_make_the_model() -> None:
     found = {argument.name: argument for argument in launch_arguments(Wave)}
+    assert found["speed_kind"].choices == ("slow", "fast")
     assert found["times"] == LaunchArgument("times", "3", "how often")
     assert found["loud"] == LaunchArgument("loud", "false", "say so", ("true", "false"))
     assert found["split"].default == "true"

@@ -4,60 +4,42 @@
 
 from __future__ import annotations
 
-import argparse
+import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-from koch_core.terminal import CommandLine, say
+from koch_core.options import OptionModel, command_line, option, parsed, same_as
+from koch_core.terminal import say
 from koch_episodes.replay.motion import load_motion
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.model import named_rig
 from koch_rig.units import Units
+from koch_ros.shared_options import RIG
 
 _COUNTDOWN_S = 3
-_FASTEST = 2.0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = CommandLine(
-        prog="koch replay",
-        description="Play a recorded episode on the follower. The arm first goes slowly to the "
-        "episode's first pose; its guard limits all of it. Ctrl-C: the arm holds its pose.",
+@dataclass(frozen=True, kw_only=True)
+class ReplayOptions(OptionModel):
+    """What `koch replay` is asked for."""
+
+    path: Path = option(..., "bag, or dataset folder", flags=("path",), metavar="EPISODE")
+    episode: int = option(0, "of a dataset", low=0, metavar="N")
+    arm: str | None = option(None, "follower (default: the one that was recorded)")
+    rig: Path | None = same_as(
+        RIG, None, text="for datasets: whose calibration applies (default: $KOCH_RIG)"
     )
-    parser.add_argument("path", type=Path, metavar="EPISODE", help="bag, or dataset folder")
-    parser.add_argument("--episode", type=int, default=0, metavar="N", help="of a dataset")
-    parser.add_argument("--arm", help="follower (default: the one that was recorded)")
-    parser.add_argument(
-        "--rig",
-        type=Path,
-        metavar="FILE",
-        help="for datasets: whose calibration applies (default: $KOCH_RIG)",
+    units: Units | None = option(None, "of a dataset (default: what it says, else lerobot)")
+    speed: float = option(1.0, "0.1 to 2 times the recorded speed", low=0.1, high=2.0, metavar="X")
+    from_s: float = option(0.0, "begin here", metavar="S")
+    to_s: float = option(math.inf, "end here (default: at the end)", metavar="S")
+    rate_hz: float = option(
+        100.0, "commands per second; the guard interpolates", low=5.0, high=500.0, metavar="HZ"
     )
-    parser.add_argument(
-        "--units",
-        choices=[unit.value for unit in Units],
-        help="of a dataset (default: what it says, else lerobot)",
-    )
-    parser.add_argument(
-        "--speed",
-        type=float,
-        default=1.0,
-        metavar="X",
-        help=f"0.1 to {_FASTEST:g} times the recorded speed",
-    )
-    parser.add_argument("--from-s", type=float, default=0.0, metavar="S", help="begin here")
-    parser.add_argument("--to-s", type=float, default=float("inf"), metavar="S", help="end here")
-    parser.add_argument(
-        "--rate-hz",
-        type=float,
-        default=100.0,
-        metavar="HZ",
-        help="commands per second; the guard interpolates",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be played")
-    parser.add_argument("-y", "--yes", action="store_true", help="no countdown")
-    return parser
+    dry_run: bool = option(False, "say what would be played")
+    yes: bool = option(False, "no countdown", flags=("-y", "--yes"))
 
 
 def _say(line: str) -> None:
@@ -66,17 +48,20 @@ def _say(line: str) -> None:
 
 def main(argv: list[str]) -> int:
     """Run the verb; 0 when the motion was played to its end."""
-    parser = _parser()
-    options = parser.parse_args(argv)
-    if not 0.1 <= options.speed <= _FASTEST or not 5.0 <= options.rate_hz <= 500.0:
-        parser.error(f"--speed must be 0.1 to {_FASTEST:g}, --rate-hz 5 to 500")
+    parser = command_line(
+        "koch replay",
+        "Play a recorded episode on the follower. The arm first goes slowly to the episode's "
+        "first pose; its guard limits all of it. Ctrl-C: the arm holds its pose.",
+        ReplayOptions,
+    )
+    options: ReplayOptions = parsed(parser, argv, ReplayOptions)
     rig_path = named_rig(options.rig)
     arm, motion = load_motion(
         options.path,
         arm=options.arm,
         episode=options.episode,
         rig=load_rig(rig_path) if rig_path else None,
-        units=Units(options.units) if options.units else None,
+        units=options.units,
         from_s=options.from_s,
         to_s=options.to_s,
     )

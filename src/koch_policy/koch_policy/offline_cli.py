@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from koch_policy.execution.inference import plain_predict
 from koch_policy.offline import Tick, plot, replay
 from koch_policy.policy import Policy
 from koch_policy.recordings import bag_ticks, dataset_ticks
+from koch_policy.run_cli import RunOptions
 from koch_policy.runtime import load_policy
 from koch_rig.calibration import load_calibration
 from koch_rig.joints import JOINT_NAMES
@@ -73,7 +73,7 @@ class _Recording:
     unit: str
 
 
-def _bag(options: argparse.Namespace, policy: Policy, rig_path: Path) -> _Recording:
+def _bag(options: RunOptions, policy: Policy, rig_path: Path) -> _Recording:
     """A bag holds joint states in [rad]: the rig says what the policy sees of them."""
     rig = load_rig(rig_path)
     units = {
@@ -85,7 +85,7 @@ def _bag(options: argparse.Namespace, policy: Policy, rig_path: Path) -> _Record
     return _Recording(ticks, float(rig.fps), to_rad, JOINT_NAMES, "rad")
 
 
-def _dataset(options: argparse.Namespace, policy: Policy, rig_path: Path) -> _Recording:
+def _dataset(options: RunOptions, policy: Policy, rig_path: Path) -> _Recording:
     """A dataset needs no rig: what it holds is what the policy learnt from.
 
     Actions are compared in [rad] where that is known, which a person can judge better.
@@ -121,7 +121,7 @@ def _to_rad(
         return None  # the default rig is not the one of this dataset, or not calibrated
 
 
-def replay_command(options: argparse.Namespace, rig_path: Path) -> int:
+def replay_command(options: RunOptions, rig_path: Path) -> int:
     """`koch run --policy DIR --replay PATH`."""
     chosen = replay_settings(options.settings)
     execution_steps = int(chosen.pop("execution_steps", 0))

@@ -4,17 +4,29 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import signal
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from koch_core.terminal import CommandLine, LinePart, StatusLine, say
+from koch_core.options import OptionError, OptionModel, command_line, option, parsed, same_as
+from koch_core.terminal import LinePart, StatusLine, say
 from koch_episodes.recorder.keys import Keyboard, Lines
 from koch_episodes.recorder.plan import Key
+from koch_ros.shared_options import (
+    ALLOW_MISMATCH,
+    CHECKPOINT,
+    RIG,
+    RUNTIME,
+    SHADOW,
+    STRATEGY,
+    TASK,
+    absolute,
+    check_task,
+)
 
 if TYPE_CHECKING:
     from koch_policy.nodes.run_client import RunClient
@@ -27,65 +39,66 @@ LINES = "another task, or q end, s/f end with success/failure"
 KEYS = "space pause, q end, s/f end with success/failure"
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(OptionModel):
+    """What `koch run` is asked for."""
+
+    policy: str | None = same_as(CHECKPOINT, None, parse=None)
+    rig: Path | None = same_as(RIG, None, text="rig file (default: $KOCH_RIG, else the shipped)")
+    task: str | None = same_as(TASK, None)
+    interactive: bool = option(False, f"read lines while the policy runs: {LINES}")
+    strategy: str = same_as(STRATEGY, "")
+    shadow: bool = same_as(SHADOW, False)
+    max_duration: float = option(0.0, "end a run after this time; 0: never", low=0.0, metavar="S")
+    once: bool = option(False, "one run, then exit")
+    record: bool = option(False, "record each run as an episode")
+    label: str = option("", "outcome of recorded runs, where no key tells")
+    json: Path | None = option(None, "write the results here", metavar="FILE")
+    runtime: str = same_as(RUNTIME, "auto")
+    allow_mismatch: bool = same_as(ALLOW_MISMATCH, False)
+    settings: tuple[str, ...] = option(
+        (), "any other parameter of the policy node", flags=("--set",), metavar="NAME=VALUE"
+    )
+    replay: Path | None = option(None, "offline: over a bag or a dataset folder", metavar="PATH")
+    episode: int = option(0, "of the dataset to replay", low=0)
+    plot: Path | None = option(None, "image of the replay (default: replay.png)")
+
+    def __post_init__(self) -> None:
+        """Check what does not go together.
+
+        Raises:
+            OptionError: A value means nothing.
+        """
+        super().__post_init__()
+        check_task(self.task)
+        if self.replay is not None and self.policy is None:
+            raise OptionError("--replay", str(self.replay), "--policy DIR beside it")
+        if self.policy is not None and not Path(self.policy).expanduser().is_dir():
+            raise OptionError(
+                f"--policy {self.policy}",
+                "no such folder",
+                "a checkpoint, or a training output that has checkpoints/last",
+            )
+
+
+def parse(argv: Sequence[str]) -> RunOptions:
     """Parse the arguments."""
-    parser = CommandLine(
-        prog="koch run",
-        description="Run a policy on the arm of a running graph (koch up). Without --policy the "
-        "graph's own policy node is used.",
+    parser = command_line(
+        "koch run",
+        "Run a policy on the arm of a running graph (koch up). Without --policy the graph's own "
+        "policy node is used.",
+        RunOptions,
         epilog=f"Keys: {KEYS}.",
     )
-    parser.add_argument("--policy", metavar="DIR", help="checkpoint folder or training output")
-    parser.add_argument("--rig", type=Path, help="rig file (default: $KOCH_RIG, else the shipped)")
-    parser.add_argument("--task", help="task text (default: the rig's)")
-    parser.add_argument(
-        "--interactive", action="store_true", help=f"read lines while the policy runs: {LINES}"
-    )
-    parser.add_argument(
-        "--strategy", default="", help="queue, temporal_ensemble, blend or rtc (default: fitting)"
-    )
-    parser.add_argument("--shadow", action="store_true", help="predict, compare, command nothing")
-    parser.add_argument(
-        "--max-duration", type=float, default=0.0, metavar="S", help="end a run after this time"
-    )
-    parser.add_argument("--once", action="store_true", help="one run, then exit")
-    parser.add_argument("--record", action="store_true", help="record each run as an episode")
-    parser.add_argument("--label", default="", help="outcome of recorded runs, where no key tells")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here")
-    parser.add_argument("--runtime", default="auto", help="auto, torch, openvino or lerobot")
-    parser.add_argument(
-        "--allow-mismatch", action="store_true", help="run although the rig's fingerprint differs"
-    )
-    parser.add_argument(
-        "--set", dest="settings", action="append", default=[], metavar="NAME=VALUE",
-        help="any other parameter of the policy node",
-    )  # fmt: skip
-    parser.add_argument(
-        "--replay", type=Path, metavar="PATH", help="offline: over a bag or a dataset folder"
-    )
-    parser.add_argument("--episode", type=int, default=0, help="of the dataset to replay")
-    parser.add_argument("--plot", type=Path, help="image of the replay (default: replay.png)")
-    options = parser.parse_args(argv)
-    if options.replay is not None and options.policy is None:
-        parser.error("--replay needs --policy DIR")
-    if options.max_duration < 0.0:
-        parser.error("--max-duration is negative")
-    if options.task is not None and not options.task.strip():
-        parser.error("--task is empty; leave it out for the rig's task")
-    options.task = options.task or ""
-    if options.policy is not None and not Path(options.policy).expanduser().is_dir():
-        parser.error(
-            f"--policy {options.policy}: there is no such folder; expected a checkpoint, or a "
-            "training output that has checkpoints/last"
-        )
+    options: RunOptions = parsed(parser, argv, RunOptions)
     return options
 
 
 def chosen_rig(path: Path | None) -> Path:
-    """The rig that the user named, else KOCH_RIG, else the shipped one."""
+    """See koch_rig.model.default_rig, which is imported when it is needed."""
     from koch_rig.model import default_rig
 
-    return default_rig(path).resolve()
+    return default_rig(path)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -122,13 +135,13 @@ def main(argv: Sequence[str]) -> int:
     return 0 if results[-1]["code"] in (0, 1) else 1
 
 
-def node_parameters(options: argparse.Namespace) -> dict[str, Any]:
+def node_parameters(options: RunOptions) -> dict[str, Any]:
     """The policy node's parameters of a command line; values of --set are YAML."""
     import yaml
 
     parameters: dict[str, Any] = {
         "rig": str(chosen_rig(options.rig)),
-        "checkpoint": str(Path(options.policy).expanduser().resolve()),
+        "checkpoint": absolute(options.policy or ""),
         "strategy": options.strategy,
         "shadow": options.shadow,
         "runtime": options.runtime,
@@ -154,14 +167,12 @@ def _terminates() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _one_run(
-    client: RunClient, options: argparse.Namespace, keyboard: Keyboard | Lines
-) -> dict[str, Any]:
+def _one_run(client: RunClient, options: RunOptions, keyboard: Keyboard | Lines) -> dict[str, Any]:
     """One goal from start to result, with its episode."""
-    path = client.start_episode(options.task) if options.record else ""
+    path = client.start_episode(options.task or "") if options.record else ""
     if path:
         say(f"recording {path}")
-    client.start(options.task, options.max_duration, options.strategy)
+    client.start(options.task or "", options.max_duration, options.strategy)
     outcome = ""
     try:
         outcome = _watch(client, keyboard)

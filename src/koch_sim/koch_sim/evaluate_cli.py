@@ -4,24 +4,25 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from koch_core.terminal import CommandLine, say
+from koch_core.options import OptionModel, command_line, declared, option, parsed, same_as
+from koch_core.terminal import say
 from koch_core.working import Working
 from koch_episodes.clip import write_clip
 from koch_rig.load import load_rig
+from koch_ros.shared_options import CHECKPOINT, RUNTIME, SPEED, STRATEGY, TASK, check_task
 from koch_sim.errors import EvaluatedGraphEndedError, SimulationError
 from koch_sim.evaluation import Evaluation, Trial, write_contact_sheet
-from koch_sim.expert import STYLES
 from koch_sim.lockstep import LockstepSettings, over_processes
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ GRAPH_STOP_S = 20.0
 LONGEST_FILM = 1200  # images: two minutes
 _CAMERA = "left"  # sees arm, block and cup
 _LOCKSTEP_ONLY = (
-    "spread", "randomise", "jobs", "style", "execution_steps", "denoising_steps", "draws",
-    "delay_s", "runtime", "scene", "wording",
+    "spread", "randomise", "jobs", "style", "execution-steps", "denoising-steps", "draws",
+    "delay-s", "runtime", "scene", "wording",
 )  # fmt: skip
 
 
@@ -46,14 +47,14 @@ def main(argv: list[str]) -> int:
     Raises:
         KochError: The rig cannot be used, or the graph does not answer.
     """
-    options = _parse(argv)
-    rig = load_rig(options.rig)
+    settings, options = _parse(argv)
+    rig = load_rig(settings.rig)
     _refuse_unusable(rig, options)
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the graph must end
     if options.lockstep:
-        return _finish(_evaluate_lockstep(options), out)
+        return _finish(_evaluate_lockstep(settings, options), out)
     graph = contextlib.nullcontext(_nothing) if options.attach else _graph(rig, options)
     with graph as check:
         evaluation = _evaluate(rig, options, check)
@@ -67,56 +68,65 @@ def _finish(evaluation: Evaluation, out: Path) -> int:
     return 0
 
 
-def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = CommandLine(prog="koch eval", description=__doc__)
-    LockstepSettings.add_arguments(parser)
-    parser.add_argument("--policy", type=Path, help="checkpoint folder; without it the expert")
-    parser.add_argument("--strategy", default="", help="chunk execution of the policy")
-    parser.add_argument("--task", help="task text; the rig's if absent")
-    parser.add_argument("-n", "--rollouts", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=100_000, help="of the first rollout")
-    parser.add_argument("--timeout-s", type=float, default=30.0, help="longest rollout [s]")
-    parser.add_argument(
-        "--speed", type=float, default=1.0, metavar="X",
-        help="simulated seconds per second: below 1 for a busy machine, above 1 for a fast one",
-    )  # fmt: skip
-    parser.add_argument("--camera", help="whose image shows the end (default: left, or any)")
-    parser.add_argument("--out", type=Path, default=Path("outputs/eval"))
-    parser.add_argument(
-        "--lockstep",
-        action="store_true",
-        help="in one process and the world's own time, without graph: many seeds, same result "
-        "on every machine",
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(OptionModel):
+    """What `koch eval` is asked for, besides the simulation."""
+
+    jobs: int = option(1, "processes side by side", low=1)
+    policy: Path | None = same_as(
+        CHECKPOINT, None, text="checkpoint folder; without it the expert", parse=None
     )
-    parser.add_argument("--style", choices=sorted(STYLES), default="smooth", help="of the expert")
-    parser.add_argument("--execution-steps", type=int, default=0, help="steps between two chunks")
-    parser.add_argument("--denoising-steps", type=int, default=0, help="of iterative policies")
-    parser.add_argument(
-        "--draws", type=int, default=0, help="iterative policies execute the mean of so many"
+    strategy: str = same_as(STRATEGY, "")
+    task: str | None = same_as(TASK, None)
+    rollouts: int = option(10, "how many", low=1, flags=("-n", "--rollouts"), metavar="N")
+    seed: int = option(100_000, "of the first rollout")
+    timeout_s: float = option(30.0, "longest rollout [s]")
+    speed: float = same_as(
+        SPEED,
+        1.0,
+        text="simulated seconds per second: below 1 for a busy machine, above 1 for a fast one",
+        low=0.05,
+        high=20.0,
     )
-    parser.add_argument(
-        "--delay-s", type=float, default=0.05, help="time of an inference in lockstep [s]"
+    camera: str | None = option(None, "whose image shows the end (default: left, or any)")
+    out: Path = option(Path("outputs/eval"), "folder of the results")
+    lockstep: bool = option(
+        False,
+        "in one process and the world's own time, without graph: many seeds, same result on every "
+        "machine",
     )
-    parser.add_argument(
-        "--runtime", choices=("torch", "openvino", "auto"), default="torch", help="in lockstep"
+    execution_steps: int = option(0, "steps between two chunks")
+    denoising_steps: int = option(0, "of iterative policies")
+    draws: int = option(0, "iterative policies execute the mean of so many")
+    delay_s: float = option(0.05, "time of an inference in lockstep [s]")
+    runtime: str = same_as(
+        RUNTIME, "torch", text="in lockstep", choices=("torch", "openvino", "auto")
     )
-    parser.add_argument("--attach", action="store_true", help="use the graph that runs already")
-    options = parser.parse_args(argv)
-    if options.rollouts < 1:
-        parser.error(f"--rollouts {options.rollouts}: expected at least 1")
+    attach: bool = option(False, "use the graph that runs already")
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            OptionError: One means nothing.
+        """
+        super().__post_init__()
+        check_task(self.task)
+
+
+def _parse(argv: list[str]) -> tuple[LockstepSettings, EvaluateOptions]:
+    parser = command_line("koch eval", __doc__ or "", LockstepSettings, EvaluateOptions)
+    settings, options = parsed(parser, argv, LockstepSettings, EvaluateOptions)
     if not options.lockstep:
-        for name in _LOCKSTEP_ONLY:
-            if getattr(options, name) != parser.get_default(name):
-                parser.error(f"--{name.replace('_', '-')} needs --lockstep")
-    if options.task is not None and not options.task.strip():
-        parser.error("--task is empty; leave it out for the rig's task")
-    if not 0.05 <= options.speed <= 20.0:
-        parser.error(f"--speed {options.speed:g}: expected 0.05 to 20")
-    options.task = options.task or ""
-    return options
+        for model in (settings, options):
+            for name, item in declared(type(model)).items():
+                is_set = getattr(model, name) != item.default
+                if is_set and item.flag.removeprefix("--") in _LOCKSTEP_ONLY:
+                    parser.error(f"{item.flag} needs --lockstep")
+    return settings, options
 
 
-def _refuse_unusable(rig: Rig, options: argparse.Namespace) -> None:
+def _refuse_unusable(rig: Rig, options: EvaluateOptions) -> None:
     """Say what cannot work before anything is written or started.
 
     Raises:
@@ -139,12 +149,11 @@ def _refuse_unusable(rig: Rig, options: argparse.Namespace) -> None:
         )
 
 
-def _evaluate_lockstep(options: argparse.Namespace) -> Evaluation:
+def _evaluate_lockstep(settings: LockstepSettings, options: EvaluateOptions) -> Evaluation:
     """Run all rollouts in lockstep, in several processes."""
     with Working("koch eval: loading the simulation", at_once=True):
         from koch_sim.rollout import ExpertRollouts, PolicyRollouts, PolicySettings
 
-        settings = LockstepSettings.of(options)
         settings.check()
     evaluation = Evaluation(_subject(options))
     make: Callable[[], Callable[[int], Trial]]
@@ -153,7 +162,7 @@ def _evaluate_lockstep(options: argparse.Namespace) -> Evaluation:
     else:
         policy = PolicySettings(
             options.policy, options.runtime, options.strategy, options.execution_steps,
-            options.denoising_steps, options.draws, options.delay_s, options.task,
+            options.denoising_steps, options.draws, options.delay_s, options.task or "",
         )  # fmt: skip
         make = partial(PolicyRollouts, settings, policy, options.timeout_s)
     begin = time.monotonic()
@@ -166,7 +175,7 @@ def _evaluate_lockstep(options: argparse.Namespace) -> Evaluation:
     return evaluation
 
 
-def _subject(options: argparse.Namespace) -> str:
+def _subject(options: EvaluateOptions) -> str:
     return f"policy {options.policy}" if options.policy is not None else "expert"
 
 
@@ -188,7 +197,7 @@ def _nothing() -> None:
 
 
 @contextlib.contextmanager
-def _graph(rig: Rig, options: argparse.Namespace) -> Iterator[Callable[[], None]]:
+def _graph(rig: Rig, options: EvaluateOptions) -> Iterator[Callable[[], None]]:
     """Run `koch up` beside us, its output in a file; give what checks that it still runs."""
     command = [sys.executable, "-m", "koch_vla", "up", "--rig", str(rig.path)]
     command += ["--speed", f"{options.speed:g}"]
@@ -219,7 +228,7 @@ def _graph(rig: Rig, options: argparse.Namespace) -> Iterator[Callable[[], None]
                     process.wait()
 
 
-def _evaluate(rig: Rig, options: argparse.Namespace, check: Callable[[], None]) -> Evaluation:
+def _evaluate(rig: Rig, options: EvaluateOptions, check: Callable[[], None]) -> Evaluation:
     """Run all rollouts, printing one line each."""
     with Working("koch eval: loading ROS", at_once=True):
         from koch_sim.nodes.evaluator import evaluator_node
@@ -258,12 +267,12 @@ def _evaluate(rig: Rig, options: argparse.Namespace, check: Callable[[], None]) 
     return evaluation
 
 
-def _up_policy(options: argparse.Namespace) -> str:
+def _up_policy(options: EvaluateOptions) -> str:
     """What `koch up` needs besides the rig for these rollouts."""
     return f" --no-teleop --policy {options.policy}" if options.policy is not None else ""
 
 
-def _trial(evaluator: Evaluator, rig: Rig, options: argparse.Namespace, seed: int) -> Trial:
+def _trial(evaluator: Evaluator, rig: Rig, options: EvaluateOptions, seed: int) -> Trial:
     evaluator.film.clear()
     if options.policy is None:
         return evaluator.demonstrate(seed, options.timeout_s)

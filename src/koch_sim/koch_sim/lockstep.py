@@ -13,7 +13,6 @@ sleep, no clock but the world's. Processes share nothing, so N of them run N tim
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ import mujoco
 import numpy as np
 
 from koch_core.image import encode_jpeg
+from koch_core.options import OptionModel, option, same_as
 from koch_driver.control_table import VELOCITY_UNIT_RPM
 from koch_driver.emulator import build_chain
 from koch_driver.follower_task import GRIP_CURRENT_A
@@ -34,6 +34,7 @@ from koch_driver.teleop_map import PoseMap
 from koch_rig.joints import GRIPPER, JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.model import share_folder
+from koch_ros.shared_options import RIG
 from koch_sim.camera_renderer import JPEG_QUALITY, let_no_thread_starve
 from koch_sim.errors import SimulationError
 from koch_sim.expert import STYLES, ExpertPhase
@@ -363,65 +364,30 @@ def _limits(rig: Rig, body: ArmBody) -> GuardLimits:
 
 
 @dataclass(frozen=True)
-class LockstepSettings:
-    """Which simulation to open, as a command line tells it.
+class LockstepSettings(OptionModel):
+    """Which simulation to open."""
 
-    Attributes:
-        rig: The rig file.
-        spread: Part of the reachable area over which things lie, 0..1; None takes the rig's.
-        randomise: What varies besides poses: "all", or keys of SWITCHES, comma-separated.
-        style: How the expert's hand moves, a key of STYLES.
-        task: A key of TASKS.
-        wording: In which words the task is given; "first" is the rig's for the rig's task.
-    """
-
-    rig: Path
-    spread: float | None = None
-    randomise: str = ""
-    style: str = "smooth"
-    task: str = BLOCK_IN_CUP.name
-    wording: Wording = Wording.FIRST
-
-    @staticmethod
-    def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Declare the options of every command that opens a lockstep simulation."""
-        parser.add_argument("--rig", type=Path, default=share_folder() / "config/rig.sim.yaml")
-        parser.add_argument("--spread", type=float, help="part of the reachable area, 0 to 1")
-        parser.add_argument(
-            "--randomise",
-            nargs="?",
-            const="all",
-            default="",
-            metavar="SWITCHES",
-            help=f"vary more than poses: all, or some of {','.join(SWITCHES)}",
-        )
-        parser.add_argument(
-            "--scene",
-            choices=sorted(TASKS),
-            default=BLOCK_IN_CUP.name,
-            metavar="NAME",
-            help=f"task on the table: {', '.join(sorted(TASKS))}",
-        )
-        parser.add_argument(
-            "--wording",
-            choices=[wording.value for wording in Wording],
-            default=Wording.FIRST.value,
-            help="words of the task text",
-        )
-        parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
-
-    @classmethod
-    def of(cls, options: argparse.Namespace) -> LockstepSettings:
-        """Take the options of a command line."""
-        style = getattr(options, "style", "smooth")
-        return cls(
-            options.rig,
-            options.spread,
-            options.randomise,
-            style,
-            options.scene,
-            Wording(options.wording),
-        )
+    rig: Path = same_as(RIG, share_folder() / "config/rig.sim.yaml", text="rig file")
+    spread: float | None = option(
+        None, "part of the reachable area over which things lie, 0 to 1 (default: the rig's)"
+    )
+    randomise: str = option(
+        "",
+        f"vary more than poses: all, or some of {','.join(SWITCHES)}",
+        bare="all",
+        metavar="SWITCHES",
+    )
+    style: str = option("smooth", "how the expert's hand moves", choices=tuple(sorted(STYLES)))
+    task: str = option(
+        BLOCK_IN_CUP.name,
+        f"what is on the table, and what to do: {', '.join(sorted(TASKS))}",
+        choices=tuple(sorted(TASKS)),
+        flags=("--scene",),
+        metavar="NAME",
+    )
+    wording: Wording = option(
+        Wording.FIRST, "in which words the task is given; first: the rig's, for the rig's task"
+    )
 
     def check(self) -> Rig:
         """Load the rig.

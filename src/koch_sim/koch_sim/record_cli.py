@@ -4,19 +4,39 @@
 
 from __future__ import annotations
 
-import argparse
 import os
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from koch_core.terminal import CommandLine, say
+from koch_core.options import OptionModel, command_line, option, parsed, same_as
+from koch_core.terminal import say
 from koch_episodes.recorder.store import EpisodeStore
-from koch_sim.expert import STYLES
+from koch_ros.shared_options import EPISODE_ROOT, TASK
 from koch_sim.lockstep import LockstepSettings, over_processes
 from koch_sim.recording import Demonstrator
 
 #: Seeds without a success in a row after which the expert cannot do the task.
 _HOPELESS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockstepRecord(OptionModel):
+    """What `koch record --lockstep` is asked for, besides the simulation."""
+
+    num_episodes: int = option(
+        50, "successes to record", low=1, flags=("-n", "--num-episodes"), metavar="N"
+    )
+    seed: int = option(0, "of the first try")
+    task: str = same_as(TASK, "", text="task text (default: the goal's)")
+    root: Path = same_as(
+        EPISODE_ROOT,
+        Path(os.environ.get("KOCH_EPISODES", "episodes")),
+        text="folder of episodes",
+        parse=None,
+    )
+    jobs: int = option(1, "processes side by side", low=1)
+    lockstep: bool = option(False, "in one process and the world's own time")
 
 
 def main(argv: list[str]) -> int:
@@ -25,8 +45,10 @@ def main(argv: list[str]) -> int:
     Raises:
         KochError: The rig has no simulated table, or the folder cannot be used.
     """
-    options = _parser().parse_args(argv)
-    settings = LockstepSettings.of(options)
+    parser = command_line(
+        "koch record --lockstep", __doc__ or "", LockstepSettings, LockstepRecord
+    )
+    settings, options = parsed(parser, argv, LockstepSettings, LockstepRecord)
     settings.check()
     store = EpisodeStore(options.root)
     make = partial(Demonstrator, settings, options.task)
@@ -47,20 +69,3 @@ def main(argv: list[str]) -> int:
         store.close()
     say(f"{done} episodes in {options.root}")
     return 0 if done == options.num_episodes else 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = CommandLine(prog="koch record --lockstep", description=__doc__)
-    LockstepSettings.add_arguments(parser)
-    parser.add_argument("-n", "--num-episodes", type=int, default=50, help="successes to record")
-    parser.add_argument("--seed", type=int, default=0, help="of the first try")
-    parser.add_argument("--style", choices=sorted(STYLES), default="smooth", help="of the hand")
-    parser.add_argument("--task", default="", help="task text (default: the goal's)")
-    parser.add_argument(
-        "--root",
-        type=Path,
-        default=Path(os.environ.get("KOCH_EPISODES", "episodes")),
-        help="folder of episodes",
-    )
-    parser.add_argument("--lockstep", action="store_true", help=argparse.SUPPRESS)
-    return parser

@@ -4,17 +4,18 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koch_core.errors import KochError
-from koch_core.terminal import CommandLine, say
+from koch_core.options import OptionModel, command_line, option, parsed, same_as
+from koch_core.terminal import say
 from koch_core.working import Working
 from koch_episodes.recorder import screen as view
 from koch_episodes.recorder.keys import Keyboard
@@ -27,6 +28,14 @@ from koch_episodes.recorder.plan import (
     RecordStep,
 )
 from koch_episodes.recorder.session import RecorderPhase
+from koch_ros.shared_options import (
+    EPISODE_ROOT,
+    RESET_TIME,
+    RIG,
+    START_TIMEOUT,
+    TASK,
+    check_task,
+)
 
 if TYPE_CHECKING:
     from koch_episodes.recorder.nodes.client import RecorderClient
@@ -45,63 +54,46 @@ class RigNeededError(KochError):
         )
 
 
-def parser() -> argparse.ArgumentParser:
-    """Describe the arguments."""
-    result = CommandLine(
-        prog="koch record",
-        description="Record episodes with the arms and cameras that are running (koch up).",
-        epilog=f"Keys: {view.KEYS}. Without a terminal it runs by itself.",
+@dataclass(frozen=True, kw_only=True)
+class RecordOptions(OptionModel):
+    """What `koch record` is asked for."""
+
+    num_episodes: int = option(
+        0, "stop after so many saved episodes (default: until q)", low=0, metavar="N"
     )
-    result.add_argument(
-        "--num-episodes",
-        type=int,
-        default=0,
-        metavar="N",
-        help="stop after so many saved episodes (default: until q)",
+    episode_time_s: float = option(
+        0.0, "end each episode after this time (default: by key)", low=0.0, metavar="S"
     )
-    result.add_argument(
-        "--episode-time-s",
-        type=float,
-        default=0.0,
-        metavar="S",
-        help="end each episode after this time (default: by key)",
+    reset_time_s: float = same_as(RESET_TIME, 0.0)
+    task: str | None = same_as(TASK, None)
+    wait: bool = option(False, "wait for a key before each episode")
+    start_timeout_s: float = same_as(START_TIMEOUT, 10.0)
+    rig: Path | None = same_as(
+        RIG, None, text="start a recorder for this rig when none runs (default: $KOCH_RIG)"
     )
-    result.add_argument(
-        "--reset-time-s",
-        type=float,
-        default=0.0,
-        metavar="S",
-        help="pause behind each episode, to put things back",
-    )
-    result.add_argument("--task", help="task text (default: the rig's)")
-    result.add_argument("--wait", action="store_true", help="wait for a key before each episode")
-    result.add_argument(
-        "--start-timeout-s",
-        type=float,
-        default=10.0,
-        metavar="S",
-        help="how long a start waits for dead streams",
-    )
-    result.add_argument(
-        "--rig",
-        type=Path,
-        metavar="FILE",
-        help="start a recorder for this rig when none runs (default: $KOCH_RIG)",
-    )
-    result.add_argument("--root", type=Path, metavar="DIR", help="its folder of episodes")
-    result.add_argument("--plain", action="store_true", help="lines instead of a screen")
-    result.add_argument("--beep", action="store_true", help="beep when the phase changes")
-    return result
+    root: Path | None = same_as(EPISODE_ROOT, None, parse=None)
+    plain: bool = option(False, "lines instead of a screen")
+    beep: bool = option(False, "beep when the phase changes")
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            OptionError: One means nothing.
+        """
+        super().__post_init__()
+        check_task(self.task)
 
 
 def main(argv: list[str]) -> int:
-    """Run the verb; 0 when all episodes asked for are saved, 1 when it ended before."""
-    options = parser().parse_args(argv)
-    if options.num_episodes < 0 or options.episode_time_s < 0.0 or options.reset_time_s < 0.0:
-        parser().error("numbers must not be negative")
-    if options.task is not None and not options.task.strip():
-        parser().error("--task is empty; leave it out for the rig's task")
-    options.task = options.task or ""
+    """Run the subcommand; 0 when all episodes asked for are saved, 1 when it ended before."""
+    parser = command_line(
+        "koch record",
+        "Record episodes with the arms and cameras that are running (koch up).",
+        RecordOptions,
+        epilog=f"Keys: {view.KEYS}. Without a terminal it runs by itself.",
+    )
+    options: RecordOptions = parsed(parser, argv, RecordOptions)
     from koch_episodes.recorder.nodes.client import RecorderClient
 
     with contextlib.ExitStack() as stack:
@@ -112,16 +104,16 @@ def main(argv: list[str]) -> int:
         client.set_number("reset_time_s", options.reset_time_s)
         keyboard = stack.enter_context(Keyboard())
         if not keyboard.present and not options.num_episodes:
-            parser().error("without a terminal, say how many: --num-episodes N")
+            parser.error("without a terminal, say how many: --num-episodes N")
         if not keyboard.present and not options.episode_time_s:
-            parser().error("without a terminal, say how long: --episode-time-s S")
+            parser.error("without a terminal, say how long: --episode-time-s S")
         screen = keyboard.present and sys.stdout.isatty() and not options.plain
         return Recording(options, client, keyboard, on_screen=screen).run()
 
 
 def _find_recorder(
     client: RecorderClient,
-    options: argparse.Namespace,
+    options: RecordOptions,
     stack: contextlib.ExitStack,
     work: Working,
 ) -> None:
@@ -147,7 +139,7 @@ class Recording:
 
     def __init__(
         self,
-        options: argparse.Namespace,
+        options: RecordOptions,
         client: RecorderClient,
         keyboard: Keyboard,
         *,
@@ -203,7 +195,7 @@ class Recording:
         self._verb = step.verb
         self._client.ask(
             step,
-            task=options.task,
+            task=options.task or "",
             duration_s=options.episode_time_s,
             start_timeout_s=options.start_timeout_s,
         )
