@@ -54,8 +54,15 @@ class WrongValue(KochError):
         self.key, self.got, self.expected, self.hint = key, got, expected, hint
 
 
-class UnknownKey(str):
-    """What is "got" where a key is not known."""
+@dataclass(frozen=True)
+class UnknownKey:
+    """What is "got" where a key is not known.
+
+    Attributes:
+        known: The keys there are.
+    """
+
+    known: tuple[str, ...]
 
     def __repr__(self) -> str:
         return "an unknown key"
@@ -127,8 +134,8 @@ def option(default: Any, text: str, **more: Any) -> Any:
     described = Option(text, **more)
     if default is ...:
         return dataclasses.field(metadata={_KEY: described})
-    if isinstance(default, (dict, list)):
-        return dataclasses.field(default_factory=lambda: default, metadata={_KEY: described})
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=default.copy, metadata={_KEY: described})
     return dataclasses.field(default=default, metadata={_KEY: described})
 
 
@@ -292,7 +299,7 @@ def _fitted_fields(
     for name in values:
         if name not in options:
             expected, hint = f"one of {', '.join(options)}", did_you_mean(name, options)
-            raise WrongValue(f"{folder}{name}", UnknownKey(name), expected, hint)
+            raise WrongValue(f"{folder}{name}", UnknownKey(tuple(options)), expected, hint)
     return {
         key: fitted(options[key].kind, value, options[key].option, f"{folder}{key}")
         for key, value in values.items()
@@ -328,7 +335,9 @@ def fitted(kind: Any, value: Any, described: Option, key: str = "") -> Any:
     if kind is Any:
         fit = value
     elif origin is tuple:
-        fit = _fitted_tuple(parts, value, described, key)
+        fit = tuple(_fitted_items(parts, value, described, key))
+    elif origin is list:
+        fit = _fitted_items((*parts, ...), value, described, key)
     elif origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise WrongValue(key, value, described.expected or "a mapping (key: value)")
@@ -341,14 +350,22 @@ def fitted(kind: Any, value: Any, described: Option, key: str = "") -> Any:
     return fit
 
 
-def _fitted_tuple(parts: tuple[Any, ...], value: Any, described: Option, key: str) -> Any:
+def _fitted_items(parts: tuple[Any, ...], value: Any, described: Option, key: str) -> list[Any]:
     endless = parts[-1] is ...
     count = "" if endless else f"{len(parts)} "
     if not isinstance(value, (list, tuple)) or not (endless or len(value) == len(parts)):
-        raise WrongValue(key, value, described.expected or f"a list of {count}{_NOUNS[parts[0]]}")
+        got = tuple(value) if isinstance(value, list) else value
+        expected = described.expected or f"a list of {count}{_NOUNS[parts[0]]}"
+        raise WrongValue(key, got, expected)
     kinds = [parts[0]] * len(value) if endless else parts
     pairs = enumerate(zip(kinds, value, strict=True))
-    return tuple(fitted(part, item, described, f"{key}[{k}]") for k, (part, item) in pairs)
+    try:
+        return [fitted(part, item, described, f"{key}[{k}]") for k, (part, item) in pairs]
+    except WrongValue as wrong:
+        if not described.expected:
+            raise
+        # The text speaks of the value as a whole.
+        raise WrongValue(key, tuple(value), wrong.expected, wrong.hint) from wrong
 
 
 _NOUNS = {int: "whole numbers", float: "numbers", str: "texts", Path: "paths", Any: "values"}

@@ -151,7 +151,7 @@ def test_plain_values_become_what_the_model_says() -> None:
          "pace, home. Did you mean 'steps'?"),
         ({"steps": "5"}, "steps: got '5', expected a whole number, 1 or more."),
         ({"steps": 0}, "steps: got 0, expected 1 or more."),
-        ({"size": [2]}, "size: got [2], expected a list of 2 whole numbers."),
+        ({"size": [2]}, "size: got (2,), expected a list of 2 whole numbers."),
         ({"size": [2, 0]}, "size[1]: got 0, expected 1 or more."),
         ({"angles": {"yaw": 0}}, "angles.yaw: got 0, expected above 0."),
         ({"angles": 3}, "angles: got 3, expected a mapping (key: value)."),

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from koch_core.errors import KochError
+from koch_core.options import UnknownKey
 from koch_episodes.errors import DatasetError as DatasetError
 
 _SHOWN = 8
@@ -50,6 +51,17 @@ class UnknownKeysError(PolicyError):
             f"{where}: unknown key(s) {_listing(keys)}; known are {', '.join(sorted(known))}. "
             "Correct the spelling or remove them."
         )
+
+
+def config_refusal(where: str) -> Callable[[str, object, str, str], PolicyError]:
+    """What makes the error of a wrong value or key in a file of configuration."""
+
+    def refuse(key: str, got: object, expected: str, hint: str = "") -> PolicyError:
+        if isinstance(got, UnknownKey):
+            return UnknownKeysError(where, [key], got.known)
+        return ConfigError(where, key, got, expected, hint)
+
+    return refuse
 
 
 class CheckpointError(PolicyError):

@@ -15,48 +15,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from koch_core.options import OptionModel, option
 from koch_policy.configs import ACTION, ENVIRONMENT, STATE
-from koch_policy.errors import ConfigError
+from koch_policy.errors import config_refusal
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """Strength of each augmentation; zero switches it off.
+class AugmentConfig(OptionModel):
+    """Strength of each augmentation; zero switches it off."""
 
-    Attributes:
-        brightness, contrast, saturation: Factors are drawn from [1 - x, 1 + x].
-        hue: Rotation of the colours, drawn from [-x, x] turns.
-        blur_px: Standard deviation of a Gaussian blur, drawn from [0, x] pixels.
-        shift_fraction: Shift by up to this part of width and height; edges are repeated.
-        rotate_deg: Rotation about the centre, drawn from [-x, x] degrees.
-        action_noise: Standard deviation added to the actions, in normalised units.
-        state_noise: The same for the arm's own state. Large values make the policy look at the
-            scene instead of following the trajectories it has seen (causal confusion: de Haan et
-            al. 2019, arXiv 1905.11979).
-        environment_noise: The same for the environment state.
-    """
+    brightness: float = option(0.0, "factors of [1 - x, 1 + x]", low=0.0, below=1.0)
+    contrast: float = option(0.0, "factors of [1 - x, 1 + x]", low=0.0, below=1.0)
+    saturation: float = option(0.0, "factors of [1 - x, 1 + x]", low=0.0, below=1.0)
+    hue: float = option(0.0, "rotation of the colours, of [-x, x] turns", low=0.0, high=0.5)
+    blur_px: float = option(
+        0.0, "standard deviation of a Gaussian blur, of [0, x] pixels", low=0.0
+    )
+    shift_fraction: float = option(
+        0.0, "shift by up to this part of width and height; edges are repeated", low=0.0, below=1.0
+    )
+    rotate_deg: float = option(0.0, "rotation about the centre, of [-x, x] degrees", low=0.0)
+    action_noise: float = option(
+        0.0, "standard deviation added to the actions, in normalised units", low=0.0
+    )
+    # Large values make the policy look at the scene instead of following the trajectories it has
+    # seen (causal confusion: de Haan et al. 2019, arXiv 1905.11979).
+    state_noise: float = option(0.0, "the same for the arm's own state", low=0.0)
+    environment_noise: float = option(0.0, "the same for the environment state", low=0.0)
 
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    blur_px: float = 0.0
-    shift_fraction: float = 0.0
-    rotate_deg: float = 0.0
-    action_noise: float = 0.0
-    state_noise: float = 0.0
-    environment_noise: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        for name in ("brightness", "contrast", "saturation", "shift_fraction"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ConfigError("augment", name, getattr(self, name), "a fraction in [0, 1)")
-        if not 0.0 <= self.hue <= 0.5:
-            raise ConfigError("augment", "hue", self.hue, "turns in [0, 0.5]")
-        for name in ("blur_px", "rotate_deg", "action_noise", "state_noise", "environment_noise"):
-            if not 0.0 <= getattr(self, name) < math.inf:
-                raise ConfigError("augment", name, getattr(self, name), "zero or more, finite")
+    @classmethod
+    def refuse(cls, name: str, got: object, expected: str, hint: str = "") -> Exception:
+        """The error of a wrong value."""
+        return config_refusal("augment")(name, got, expected, hint)
 
     @property
     def has_colour(self) -> bool:

@@ -12,16 +12,16 @@ An override file holds up to four groups, each strict about its keys:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from koch_core.options import OptionModel, declared, option, read_some
 from koch_policy.chunks.strategies import StrategyKind
-from koch_policy.errors import CheckpointError, ConfigError, UnknownKeysError
+from koch_policy.errors import CheckpointError, ConfigError, UnknownKeysError, config_refusal
 from koch_policy.files import read_json
 from koch_policy.metadata import is_crop
 from koch_policy.train.augment import AugmentConfig
@@ -31,164 +31,152 @@ PRESETS = Path(__file__).parent / "presets"
 _GROUPS = {"about", "train", "augment", "policy"}
 
 
+_STRATEGIES = " or ".join(kind.value for kind in StrategyKind)
+
+
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How a policy is trained.
+class ExecutionDefaults(OptionModel):
+    """How a policy's chunks are executed where a run does not say."""
 
-    Attributes:
-        steps: Optimiser steps.
-        batch_size: Windows per step, over all processes.
-        seed: Of weights, split, order, noise and augmentation.
-        draws: Noises per window and step of flow and diffusion policies: an image is encoded once
-            for all of them, and that is most of the work.
-        learning_rate, weight_decay, backbone_learning_rate: None takes the policy's own.
-        warmup_steps: Steps of linear warm-up.
-        final_rate_fraction: End of the cosine decay, as part of the learning rate; 1 = constant.
-        clip_norm: Gradients are scaled down to this norm.
-        amp: Compute the network in bfloat16 where that is safe, on hardware that has it: a
-            processor without such instructions would take ten times as long.
-        ema_decay: Decay of the averaged weights (which are then the ones saved); 0 = off.
-        validation_fraction: Part of the episodes that is held out.
-        validation_windows: Windows used for the open-loop error.
-        log_every, validate_every, save_every: In steps.
-        evaluate_every: Steps between evaluations of a checkpoint in simulation; 0 = never.
-        evaluate_rollouts: Rollouts of one evaluation, on seeds that `koch eval` does not use.
-        wandb: Project in Weights & Biases that the figures go to, where that package is
-            installed; None: none.
-        inputs: Features the policy sees; empty = state, environment state, all cameras.
-        outcomes: Only episodes that ended so, such as [success]; empty = all.
-        parts: {feature: dataset keys}: join several vectors into one, e.g. two arms.
-        angles: {feature: {element: period}}: elements that fold, such as a yaw, which the policy
-            sees as sine and cosine; the period is in the element's unit.
-        image_size: (height, width) images are reduced to; None keeps the camera's.
-        image_sizes: {camera feature: [height, width]}, in place of `image_size`: most pixels for
-            the camera that must be precise, few for one that is near.
-        crops: {camera feature: [left, top, width, height]}: the box of its images that the policy
-            sees, as fractions of the image. Pixels then go where the work is.
-        imagenet_statistics: Scale images by ImageNet's statistics instead of the dataset's.
-        execution: How the policy's chunks are executed where a run does not say: `strategy`,
-            `execution_steps`, `draws` (an iterative policy executes the mean of so many).
-        zero_range: "refuse" or "constant": what to do with dimensions that never move.
-        pretrained_policy: Checkpoint (folder or training output) whose weights the policy starts
-            from, for fine-tuning; the statistics are those of the new data.
-        pretrained_backbone: safetensors file of torchvision weights to start the backbones from.
-        measure_norms: Without pretrained weights: measure the backbones' frozen batch norms on the
-            dataset's images before the first step.
-    """
+    strategy: StrategyKind = option(StrategyKind.QUEUE, "strategy", expected=_STRATEGIES)
+    execution_steps: int = option(1, "steps of a chunk before the next", low=1)
+    draws: int = option(1, "an iterative policy executes the mean of so many", low=1)
 
-    steps: int = 20_000
-    batch_size: int = 8
-    draws: int = 1
-    seed: int = 1000
-    learning_rate: float | None = None
-    backbone_learning_rate: float | None = None
-    weight_decay: float | None = None
-    warmup_steps: int = 500
-    final_rate_fraction: float = 0.0
-    clip_norm: float = 10.0
-    amp: bool = False
-    ema_decay: float = 0.0
-    validation_fraction: float = 0.1
-    validation_windows: int = 256
-    log_every: int = 50
-    validate_every: int = 1000
-    save_every: int = 2000
-    evaluate_every: int = 0
-    evaluate_rollouts: int = 20
-    wandb: str | None = None
-    inputs: tuple[str, ...] = ()
-    outcomes: tuple[str, ...] = ()
-    parts: Mapping[str, list[str]] = field(default_factory=dict)
-    angles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    image_size: tuple[int, int] | None = None
-    image_sizes: Mapping[str, list[int]] = field(default_factory=dict)
-    crops: Mapping[str, list[float]] = field(default_factory=dict)
-    execution: Mapping[str, Any] = field(default_factory=dict)
-    imagenet_statistics: bool = True
-    zero_range: str = "refuse"
-    pretrained_policy: str | None = None
-    pretrained_backbone: str | None = None
-    measure_norms: bool = False
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(OptionModel):
+    """How a policy is trained."""
+
+    steps: int = option(20_000, "optimiser steps", low=1)
+    batch_size: int = option(8, "windows per step, over all processes", low=1)
+    # An image is encoded once for all of them, and that is most of the work.
+    draws: int = option(1, "noises per window and step of flow and diffusion policies", low=1)
+    seed: int = option(
+        1000, "of weights, split, order, noise and augmentation", low=0, high=(1 << 31) - 1
+    )
+    learning_rate: float | None = option(None, "None: the policy's own", low=0.0)
+    backbone_learning_rate: float | None = option(None, "None: the policy's own", low=0.0)
+    weight_decay: float | None = option(None, "None: the policy's own", low=0.0)
+    warmup_steps: int = option(500, "steps of linear warm-up", low=0)
+    final_rate_fraction: float = option(
+        0.0, "end of the cosine decay, as part of the learning rate; 1: constant", low=0, high=1
+    )
+    clip_norm: float = option(10.0, "gradients are scaled down to this norm", above=0.0)
+    # A processor without such instructions would take ten times as long.
+    amp: bool = option(
+        False, "compute the network in bfloat16 where that is safe, on hardware that has it"
+    )
+    ema_decay: float = option(
+        0.0,
+        "decay of the averaged weights, which are then the ones saved; 0: off",
+        low=0.0,
+        below=1.0,
+    )
+    validation_fraction: float = option(
+        0.1, "part of the episodes that is held out", low=0.0, below=1.0
+    )
+    validation_windows: int = option(256, "windows used for the open-loop error", low=1)
+    log_every: int = option(50, "steps", low=1)
+    validate_every: int = option(1000, "steps", low=1)
+    save_every: int = option(2000, "steps", low=1)
+    evaluate_every: int = option(
+        0, "steps between evaluations of a checkpoint in simulation; 0: never", low=0
+    )
+    evaluate_rollouts: int = option(
+        20, "rollouts of one evaluation, on seeds that `koch eval` does not use", low=1
+    )
+    wandb: str | None = option(
+        None, "project in Weights & Biases that the figures go to, where that package is installed"
+    )
+    inputs: tuple[str, ...] = option(
+        (),
+        "features the policy sees; empty: state, environment state, all cameras",
+        expected="a list of feature names",
+    )
+    outcomes: tuple[str, ...] = option(
+        (), "only episodes that ended so; empty: all", expected="a list such as [success]"
+    )
+    parts: Mapping[str, list[str]] = option(
+        {},
+        "{feature: dataset keys}: join several vectors into one, as of two arms",
+        expected="a list of feature names",
+    )
+    angles: Mapping[str, Mapping[str, float]] = option(
+        {},
+        "{feature: {element: period}}: elements that fold, such as a yaw, which the policy sees "
+        "as sine and cosine; the period is in the element's unit",
+        above=0.0,
+        expected="{element: period above zero}",
+    )
+    image_size: tuple[int, int] | None = option(
+        None, "what images are reduced to", low=1, expected="[height, width] in pixels"
+    )
+    # Most pixels for the camera that must be precise, few for one that is near.
+    image_sizes: Mapping[str, list[int]] = option(
+        {}, "{camera feature: size}, in place of `image_size`", low=1,
+        expected="[height, width] in pixels",
+    )  # fmt: skip
+    # Pixels then go where the work is.
+    crops: Mapping[str, list[float]] = option(
+        {},
+        "{camera feature: the box of its images that the policy sees}",
+        expected="[left, top, width, height], fractions of 0 to 1",
+    )
+    execution: Mapping[str, Any] = option(
+        {}, "how chunks are executed where a run does not say: strategy, execution_steps, draws"
+    )
+    imagenet_statistics: bool = option(
+        True, "scale images by ImageNet's statistics instead of the dataset's"
+    )
+    zero_range: str = option(
+        "refuse", "what to do with dimensions that never move", choices=("refuse", "constant")
+    )
+    pretrained_policy: str | None = option(
+        None,
+        "checkpoint whose weights the policy starts from; statistics are those of the new data",
+    )
+    pretrained_backbone: str | None = option(
+        None, "safetensors file of torchvision weights to start the backbones from"
+    )
+    measure_norms: bool = option(
+        False,
+        "without pretrained weights: measure the backbones' frozen batch norms on the dataset's "
+        "images before the first step",
+    )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
-        for name in (
-            "steps", "batch_size", "draws", "log_every", "validate_every", "save_every",
-            "validation_windows", "evaluate_rollouts",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ConfigError("train", name, getattr(self, name), "one or more")
-        for name in ("learning_rate", "backbone_learning_rate", "weight_decay", "warmup_steps"):
+        """Check the values, and what does not go together."""
+        for name in ("inputs", "outcomes", "image_size"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise ConfigError("train", name, value, "a finite number, zero or more")
-        if self.evaluate_every < 0:
-            raise ConfigError("train", "evaluate_every", self.evaluate_every, "zero or more")
-        if not 0 <= self.seed < 1 << 31:
-            raise ConfigError("train", "seed", self.seed, "0 to 2147483647")
-        if not self.clip_norm > 0:
-            raise ConfigError("train", "clip_norm", self.clip_norm, "a norm above zero")
-        if not 0.0 <= self.final_rate_fraction <= 1.0:
-            raise ConfigError("train", "final_rate_fraction", self.final_rate_fraction, "[0, 1]")
-        self._check_inputs()
-        self._check_execution()
-        if not 0.0 <= self.validation_fraction < 1.0:
-            raise ConfigError("train", "validation_fraction", self.validation_fraction, "[0, 1)")
-        if not 0.0 <= self.ema_decay < 1.0:
-            raise ConfigError("train", "ema_decay", self.ema_decay, "[0, 1)")
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+        super().__post_init__()
+        for key, box in self.crops.items():
+            if not is_crop(box):
+                expected = declared(TrainConfig)["crops"].option.expected
+                raise self.refuse(f"crops.{key}", box, expected)
+        for key, size in self.image_sizes.items():
+            if len(size) != 2:
+                raise self.refuse(f"image_sizes.{key}", size, "[height, width] in pixels")
+        refuse = config_refusal("train")
+        read_some(
+            ExecutionDefaults, self.execution, lambda key, *why: refuse(f"execution.{key}", *why)
+        )
         if self.pretrained_policy is not None and self.pretrained_backbone is not None:
             raise ConfigError(
                 "train", "pretrained_backbone", self.pretrained_backbone, "nothing",
                 "train.pretrained_policy brings its backbones along.",
             )  # fmt: skip
-        if self.zero_range not in ("refuse", "constant"):
-            raise ConfigError("train", "zero_range", self.zero_range, "refuse or constant")
 
-    def _check_execution(self) -> None:
-        strategies = [kind.value for kind in StrategyKind]
-        for name, value in self.execution.items():
-            if name == "strategy" and value not in strategies:
-                raise ConfigError("train", "execution.strategy", value, " or ".join(strategies))
-            if name in ("execution_steps", "draws") and not (type(value) is int and value > 0):
-                raise ConfigError("train", f"execution.{name}", value, "one or more")
-        unknown = set(self.execution) - {"strategy", "execution_steps", "draws"}
-        if unknown:
-            known = ("strategy", "execution_steps", "draws")
-            raise UnknownKeysError("train.execution", unknown, known)
+    @classmethod
+    def refuse(cls, name: str, got: object, expected: str, hint: str = "") -> Exception:
+        """The error of a wrong value."""
+        return config_refusal("train")(name, got, expected, hint)
 
     @property
     def pretrained(self) -> str | None:
         """What weights come from; None where all of them are drawn at random."""
         return self.pretrained_policy or self.pretrained_backbone
-
-    def _check_inputs(self) -> None:
-        """Check the lists of features and the image size."""
-        for name in ("inputs", "outcomes", "image_size"):
-            value = getattr(self, name)
-            if isinstance(value, list):
-                object.__setattr__(self, name, tuple(value))
-        lists = {"inputs": self.inputs, **{f"parts.{k}": v for k, v in self.parts.items()}}
-        for name, value in lists.items():
-            if isinstance(value, str) or not all(isinstance(key, str) for key in value):
-                raise ConfigError("train", name, value, "a list of feature names")
-        if isinstance(self.outcomes, str) or not all(isinstance(o, str) for o in self.outcomes):
-            raise ConfigError("train", "outcomes", self.outcomes, "a list such as [success]")
-        for key, box in self.crops.items():
-            if not is_crop(box):
-                raise ConfigError(
-                    "train", f"crops.{key}", box, "[left, top, width, height], fractions of 0 to 1"
-                )
-        for key, angles in self.angles.items():
-            if not isinstance(angles, Mapping) or not all(
-                isinstance(period, int | float) and period > 0 for period in angles.values()
-            ):
-                raise ConfigError("train", f"angles.{key}", angles, "{element: period above zero}")
-        sizes = {f"image_sizes.{key}": size for key, size in self.image_sizes.items()}
-        for name, size in {"image_size": self.image_size, **sizes}.items():
-            if size is not None and (
-                len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size)
-            ):
-                raise ConfigError("train", name, size, "[height, width] in pixels")
 
 
 @dataclass(frozen=True)
@@ -219,8 +207,8 @@ class Recipe:
             if not isinstance(values, Mapping):
                 raise ConfigError(where, name, values, "a mapping")
         return Recipe(
-            train=_override(self.train, groups.get("train", {}), f"{where}: train"),
-            augment=_override(self.augment, groups.get("augment", {}), f"{where}: augment"),
+            train=replace(self.train, **_read("train", TrainConfig, groups, where)),
+            augment=replace(self.augment, **_read("augment", AugmentConfig, groups, where)),
             policy={**self.policy, **groups.get("policy", {})},
             about={**self.about, **groups.get("about", {})},
         )
@@ -235,31 +223,9 @@ class Recipe:
         }
 
 
-def _override(base: Any, values: Mapping[str, Any], where: str) -> Any:
-    known = {entry.name: str(entry.type) for entry in fields(base)}
-    unknown = set(values) - set(known)
-    if unknown:
-        raise UnknownKeysError(where, unknown, known)
-    for key, value in values.items():
-        _check_type(known[key], key, value, where)
-    return replace(base, **values)
-
-
-def _check_type(annotation: str, key: str, value: Any, where: str) -> None:
-    """Refuse values of another type than the field's (YAML turns `1e-4` into text)."""
-    if value is None and "None" in annotation:
-        return
-    kind = annotation.replace(" | None", "")
-    kinds: dict[str, tuple[type, ...]] = {
-        "int": (int,),
-        "float": (int, float),
-        "bool": (bool,),
-        "str": (str,),
-    }
-    expected = kinds.get(kind, (dict,) if kind.startswith("Mapping") else (list, tuple))
-    if not isinstance(value, expected) or (isinstance(value, bool) and kind != "bool"):
-        advice = "In YAML write 1.0e-4, not 1e-4." if kind == "float" else ""
-        raise ConfigError(where, key, value, annotation, advice)
+def _read(group: str, model: type[Any], groups: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The checked values of one group of an override file."""
+    return read_some(model, groups.get(group, {}), config_refusal(f"{where}: {group}"))
 
 
 def preset_names() -> list[str]:
