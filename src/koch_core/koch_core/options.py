@@ -278,7 +278,12 @@ def read(model: type[M], values: object, refuse: Refuse, **given: Any) -> M:
     """
     options = declared(model)
     try:
-        return model(**given, **_fitted_fields(options, values))
+        found = _fitted_fields(options, values)
+        for name, item in options.items():
+            if item.default is MISSING and name not in (*found, *given):
+                expected = item.option.expected or item.option.text
+                raise WrongValue(name, None, expected, "This key is required.")
+        return model(**given, **found)
     except WrongValue as wrong:
         raise refuse(wrong.key, wrong.got, wrong.expected, wrong.hint) from wrong
 
@@ -369,7 +374,7 @@ def _fitted_items(parts: tuple[Any, ...], value: Any, described: Option, key: st
 
 
 _NOUNS = {int: "whole numbers", float: "numbers", str: "texts", Path: "paths", Any: "values"}
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+_WORDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}
 
 
 def _fitted_scalar(kind: Any, value: Any, described: Option, key: str) -> Any:

@@ -75,7 +75,7 @@ def test_a_command_line_makes_the_model() -> None:
         ("--times 0", "--times: got 0, expected 1 to 9."),
         ("--times 10", "--times: got 10, expected 1 to 9."),
         ("--rate 1", "--rate: got 1.0, expected 0 or more, below 1."),
-        ("--rate nan", "--rate: got nan, expected a number, 0 or more, below 1."),
+        ("--rate nan", "--rate: got nan, expected a finite number, 0 or more, below 1."),
         ("--norm 0", "--norm: got 0.0, expected above 0."),
     ],
 )
@@ -155,8 +155,8 @@ def test_plain_values_become_what_the_model_says() -> None:
         ({"size": [2, 0]}, "size[1]: got 0, expected 1 or more."),
         ({"angles": {"yaw": 0}}, "angles.yaw: got 0, expected above 0."),
         ({"angles": 3}, "angles: got 3, expected a mapping (key: value)."),
-        ({"inner": {"gain": "1e-3"}}, "inner.gain: got '1e-3', expected a number, 0 or more. "
-         "In YAML write 1.0e-4, not 1e-4."),
+        ({"inner": {"gain": "1e-3"}}, "inner.gain: got '1e-3', expected a finite number, 0 or "
+         "more. In YAML write 1.0e-4, not 1e-4."),
         ({"pace": "fats"}, "pace: got 'fats', expected one of slow, fast. Did you mean 'fast'?"),
         ([1], ": got [1], expected a mapping (key: value)."),
     ],
@@ -165,6 +165,11 @@ def test_the_error_of_a_file_says_where_what_and_what_was_meant(values: Any, sai
     with pytest.raises(FileError) as caught:
         read(Recipe, values, refuse)
     assert str(caught.value).startswith(f"f.yaml:7: {said}")
+
+
+def test_a_key_that_must_be_there_is_asked_for() -> None:
+    with pytest.raises(FileError, match=r"inputs: got None, expected what\. This key is required"):
+        read(Wave, {"out": "o"}, refuse)
 
 
 def test_two_models_share_a_declaration() -> None:

@@ -9,12 +9,12 @@ are written only where their value is not the default.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+from koch_core.options import Option, WrongValue, fitted
 from koch_policy.configs import FeatureType, NormalizationMode, PolicyConfig, PolicyFeature
 from koch_policy.errors import CheckpointError, ConfigError, UnknownKeysError
 from koch_policy.models.registry import config_class
@@ -36,6 +36,9 @@ _AMBIGUOUS = {
     "horizon", "n_action_steps", "crop_shape", "use_group_norm",
     "use_separate_rgb_encoder_per_camera",
 }  # fmt: skip
+
+
+_ANY = Option("any value of its type: each configuration checks its own ranges")
 
 
 def read_config(path: Path) -> PolicyConfig:
@@ -70,6 +73,7 @@ def config_from_dict(content: Mapping[str, Any], where: str) -> PolicyConfig:
     if unknown:
         raise UnknownKeysError(where, unknown, set(known) | _IGNORED)
     _refuse_ambiguous(content, where)
+    kinds = get_type_hints(kind)
     values: dict[str, Any] = {}
     for name, field in known.items():
         if name not in content:
@@ -77,7 +81,7 @@ def config_from_dict(content: Mapping[str, Any], where: str) -> PolicyConfig:
         value = content[name]
         read = _MAPPINGS.get(name)
         if read is None:
-            values[name] = _scalar(value, field, where)
+            values[name] = _plain_value(value, kinds[name], field, where)
         elif isinstance(value, Mapping):
             values[name] = {k: read(k, v, f"{where}: {name}.{k}") for k, v in value.items()}
         else:
@@ -130,40 +134,17 @@ _MAPPINGS = {
 }
 
 
-def _scalar(value: Any, field: Field[Any], where: str) -> Any:
-    """Check a JSON value against a field's annotation, which is kept simple for this purpose."""
-    annotation = str(field.type)
-    optional = "None" in annotation
-    if value is None:
-        if not optional:
-            raise ConfigError(where, field.name, value, annotation)
-        return None
-    kind = annotation.replace(" | None", "")
-    if kind.startswith("tuple"):
-        inner = kind.removeprefix("tuple[").removesuffix("]").split(", ")
-        if not isinstance(value, list | tuple) or (
-            inner[-1] != "..." and len(value) != len(inner)
-        ):
-            raise ConfigError(where, field.name, value, f"a list ({kind})")
-        return tuple(_number(item, inner[0], field.name, where) for item in value)
-    return _number(value, kind, field.name, where)
-
-
-def _number(value: Any, kind: str, name: str, where: str) -> Any:
-    """Check one plain value against the name of its type."""
-    kinds: dict[str, tuple[type, ...]] = {
-        "bool": (bool,), "int": (int,), "float": (int, float), "str": (str,),
-    }  # fmt: skip
-    allowed = kinds[kind]
-    if kind == "bool" and value in (0, 1):
+def _plain_value(value: Any, kind: Any, field: Field[Any], where: str) -> Any:
+    """Check a JSON value against the type of a field."""
+    if kind is bool and value in (0, 1):
         # LeRobot calls ACT's replace_final_stride_with_dilation an int: what it has read and
         # written again (a resumed or fine-tuned policy) says 0.
         return bool(value)
-    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        raise ConfigError(where, name, value, kind)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(where, name, value, "a finite number")
-    return float(value) if isinstance(value, int) and float in allowed else value
+    try:
+        return fitted(kind, value, _ANY)
+    except WrongValue as wrong:
+        expected = wrong.expected if isinstance(value, float) else str(field.type)
+        raise ConfigError(where, field.name, value, expected) from wrong
 
 
 def config_to_dict(config: PolicyConfig) -> dict[str, Any]:

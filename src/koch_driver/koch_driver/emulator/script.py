@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from koch_core.options import OptionModel, option, read
 from koch_driver.emulator.faults import fault_actions
 from koch_driver.errors import EmulatorError
 
@@ -24,17 +25,17 @@ if TYPE_CHECKING:
 
     from koch_driver.emulator.faults import Faults
 
-_KEYS = {"at_s", "arm", "do", "with"}
+_FIELDS = {"do": "action", "with": "arguments"}  # the words of a script that are called otherwise
 
 
 @dataclass(frozen=True)
-class FaultEvent:
+class FaultEvent(OptionModel):
     """One line of a script."""
 
-    at_s: float
-    arm: str
-    action: str
-    arguments: tuple[object, ...]
+    at_s: float = option(..., "when", expected="at_s: seconds")
+    arm: str = option(..., "whose chain")
+    action: str = option(..., "do: what happens")
+    arguments: tuple[Any, ...] = option((), "of the action", expected="a list of arguments")
 
 
 def load_script(path: str | Path, arms: Mapping[str, Faults]) -> list[FaultEvent]:
@@ -59,19 +60,19 @@ def load_script(path: str | Path, arms: Mapping[str, Faults]) -> list[FaultEvent
 
 def _event(path: str | Path, k: int, line: object, arms: Mapping[str, Faults]) -> FaultEvent:
     where = f"fault script {path}, event {k}"
-    if not isinstance(line, dict) or not {"at_s", "arm", "do"} <= set(line) <= _KEYS:
-        raise EmulatorError(where, line, "at_s, arm, do and perhaps 'with'")
-    if line["arm"] not in arms:
-        raise EmulatorError(f"{where}, arm", line["arm"], "one of " + ", ".join(arms))
-    actions = fault_actions(arms[line["arm"]])
-    if line["do"] not in actions:
-        raise EmulatorError(f"{where}, do", line["do"], "one of " + ", ".join(actions))
-    if not isinstance(line["at_s"], (int, float)) or isinstance(line["at_s"], bool):
-        raise EmulatorError(f"{where}, at_s", line["at_s"], "seconds")
-    arguments = line.get("with", [])
-    if not isinstance(arguments, list):
-        raise EmulatorError(f"{where}, with", arguments, "a list of arguments")
-    return FaultEvent(float(line["at_s"]), line["arm"], line["do"], tuple(arguments))
+
+    def refuse(key: str, got: object, expected: str, hint: str) -> EmulatorError:
+        return EmulatorError(f"{where}, {key}", got, expected)
+
+    if isinstance(line, dict):
+        line = {_FIELDS.get(key, key): value for key, value in line.items()}
+    event = read(FaultEvent, line, refuse)
+    if event.arm not in arms:
+        raise EmulatorError(f"{where}, arm", event.arm, "one of " + ", ".join(arms))
+    actions = fault_actions(arms[event.arm])
+    if event.action not in actions:
+        raise EmulatorError(f"{where}, do", event.action, "one of " + ", ".join(actions))
+    return event
 
 
 def run_event(event: FaultEvent, arms: Mapping[str, Faults]) -> None:

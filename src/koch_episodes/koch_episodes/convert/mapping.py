@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from koch_core.frame import SampleRule
+from koch_core.options import Option, OptionModel, UnknownKey, option, read, same_as
 from koch_episodes.convert.options import ActionFrom, ConvertOptions, StampFrom
 from koch_episodes.dataset.layout import DEFAULT_FEATURES
 from koch_episodes.decode import IMAGE_TYPES, named_twice
@@ -30,7 +31,55 @@ _DEFAULT_AGE_S = 0.2
 _KEY = re.compile(r"[^./\s\x00-\x1f\x7f\ud800-\udfff][^/\x00-\x1f\x7f\ud800-\udfff]*")
 _RESERVED = {*DEFAULT_FEATURES, "task", TCP_POSE}
 _LARGEST = 1e9  # of a number in a --map file: a second in nanoseconds, and no infinity
-_SOURCE_KEYS = {"topic", "names", "field", "max_age_ms", "offset_ms", "stamp", "scale", "rule"}
+_A_NUMBER = f"a number of at most {_LARGEST:.0e}"
+_AGE = Option(
+    "age beyond which a sample is not used [ms]",
+    above=0.0,
+    high=_LARGEST,
+    expected=f"a number above 0, at most {_LARGEST:.0e}",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapFile(OptionModel):
+    """What a --map file says."""
+
+    fps: Any = option(None, "frames per second (or --fps)")
+    robot_type: str | None = option(None, "robot_type of the dataset")
+    task: str | None = option(None, "task text where the bag has none")
+    max_age_ms: float = same_as(_AGE, 200.0)
+    features: Mapping[Any, Any] = option(
+        {}, "{feature: topic, source or list of them}", expected="an object (key: value lines)"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapSource(OptionModel):
+    """One source of a feature in a --map file."""
+
+    topic: str = option(..., "ROS topic", expected="a topic name that begins with /")
+    names: tuple[str, ...] | None = option(
+        None,
+        "elements to take, in order (default: those of the first message)",
+        expected="a list of element names",
+    )
+    field: str = option(
+        "position",
+        "of a JointState",
+        choices=("position", "velocity", "effort"),
+        expected="position, velocity or effort",
+    )
+    max_age_ms: float | None = same_as(_AGE, None)
+    offset_ms: float = option(
+        0.0, "added to stamps [ms]", low=-_LARGEST, high=_LARGEST, expected=_A_NUMBER
+    )
+    scale: float = option(
+        1.0, "factor on the values", low=-_LARGEST, high=_LARGEST, expected=_A_NUMBER
+    )
+    stamp: StampFrom = option(StampFrom.AUTO, "which clock to believe")
+    rule: SampleRule | None = option(
+        None, "which sample belongs to a tick (default: next for actions, else newest)"
+    )
 
 
 @dataclass(frozen=True)
@@ -189,11 +238,10 @@ def map_from_yaml(path: Path, options: ConvertOptions) -> FeatureMap:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as exc:
         raise MappingError(str(path), f"unreadable file ({exc})", "a YAML file") from exc
-    top = _object(raw, str(path), {"fps", "robot_type", "task", "features", "max_age_ms"})
-    entries = _object(top.get("features"), f"{path}: features", None)
-    age_s = _number(top.get("max_age_ms", _DEFAULT_AGE_S * 1e3), f"{path}: max_age_ms") / 1e3
+    top = read(MapFile, _object(raw, str(path)), _refusal(f"{path}: "))
+    age_s = top.max_age_ms / 1e3
     features = []
-    for key, entry in entries.items():
+    for key, entry in top.features.items():
         where = f"{path}: features.{key}"
         if not isinstance(key, str) or not _KEY.fullmatch(key) or key in _RESERVED:
             raise MappingError(
@@ -208,81 +256,55 @@ def map_from_yaml(path: Path, options: ConvertOptions) -> FeatureMap:
             raise MappingError(where, entry, "a topic")
         features.append(MappedFeature(key, sources))
     every = [source for feature in features for source in feature.sources]
-    if "max_age_ms" in top and every and all(source.rule is SampleRule.HOLD for source in every):
+    if "max_age_ms" in raw and every and all(source.rule is SampleRule.HOLD for source in every):
         raise MappingError(
-            f"{path}: max_age_ms", top["max_age_ms"], "nothing: all sources hold, at any age"
+            f"{path}: max_age_ms", top.max_age_ms, "nothing: all sources hold, at any age"
         )
-    fps = options.fps or top.get("fps")
+    fps = options.fps or top.fps
     if isinstance(fps, bool) or not isinstance(fps, int) or fps < 1:
         raise MappingError(f"{path}: fps", fps, "a whole number above 0 (or --fps)")
     if not features:
         raise MappingError(f"{path}: features", "nothing", "at least one feature")
-    return FeatureMap(
-        _ordered(features),
-        fps,
-        _text(top.get("robot_type"), f"{path}: robot_type"),
-        _text(top.get("task"), f"{path}: task"),
-        str(path),
-    )
+    return FeatureMap(_ordered(features), fps, top.robot_type, top.task, str(path))
 
 
-def _object(raw: Any, where: str, known: set[str] | None) -> Mapping[str, Any]:
+def _object(raw: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(raw, Mapping):
         raise MappingError(where, raw, "an object (key: value lines)")
-    unknown = [key for key in raw if known is not None and key not in known]
-    if unknown:
-        raise MappingError(where, f"unknown key {unknown[0]}", ", ".join(sorted(known or ())))
     return raw
 
 
-def _number(raw: Any, where: str) -> float:
-    number = isinstance(raw, (int, float)) and not isinstance(raw, bool)
-    if not number or not abs(raw) <= _LARGEST:
-        raise MappingError(where, raw, f"a number of at most {_LARGEST:.0e}")
-    return float(raw)
+def _refusal(where: str) -> Callable[[str, object, str, str], MappingError]:
+    """What makes the error of a wrong value below a place in a --map file."""
 
+    def refuse(key: str, got: object, expected: str, hint: str) -> MappingError:
+        if isinstance(got, UnknownKey):
+            listed = ", ".join(sorted(got.known))
+            return MappingError(where.rstrip(": ."), f"unknown key {key}", f"{listed}. {hint}")
+        return MappingError(f"{where}{key}", got, expected)
 
-def _text(raw: Any, where: str) -> str | None:
-    if raw is not None and not isinstance(raw, str):
-        raise MappingError(where, raw, "text")
-    return raw
-
-
-def _choice(kind: Any, raw: Any, where: str) -> Any:
-    try:
-        return kind(raw)
-    except ValueError as exc:
-        raise MappingError(where, raw, "one of " + ", ".join(k.value for k in kind)) from exc
+    return refuse
 
 
 def _source(raw: Any, where: str, age_s: float, rule: SampleRule) -> FeatureSource:
-    entry = _object({"topic": raw} if isinstance(raw, str) else raw, where, _SOURCE_KEYS)
-    topic = entry.get("topic")
-    if not isinstance(topic, str) or not topic.startswith("/"):
-        raise MappingError(f"{where}.topic", topic, "a topic name that begins with /")
-    names = entry.get("names") or []
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise MappingError(f"{where}.names", names, "a list of element names")
-    part = entry.get("field", "position")
-    if part not in ("position", "velocity", "effort"):
-        raise MappingError(f"{where}.field", part, "position, velocity or effort")
-    rule = _choice(SampleRule, entry.get("rule", rule.value), f"{where}.rule")
-    if rule is SampleRule.HOLD and "max_age_ms" in entry:
-        got = entry["max_age_ms"]
+    said = _object({"topic": raw} if isinstance(raw, str) else raw, where)
+    entry = read(MapSource, said, _refusal(f"{where}."))
+    if not entry.topic.startswith("/"):
+        raise MappingError(f"{where}.topic", entry.topic, "a topic name that begins with /")
+    rule = entry.rule or rule
+    if rule is SampleRule.HOLD and entry.max_age_ms is not None:
+        got = entry.max_age_ms
         raise MappingError(f"{where}.max_age_ms", got, "nothing: a value that holds has any age")
-    age = _number(entry.get("max_age_ms", age_s * 1e3), f"{where}.max_age_ms") / 1e3
-    if not age > 0:
-        raise MappingError(f"{where}.max_age_ms", age * 1e3, "a number above 0")
     return FeatureSource(
-        topic,
-        age,
-        _number(entry.get("offset_ms", 0.0), f"{where}.offset_ms") / 1e3,
-        tuple(names),
-        part,
-        _number(entry.get("scale", 1.0), f"{where}.scale"),
-        _choice(StampFrom, entry.get("stamp", "auto"), f"{where}.stamp"),
+        entry.topic,
+        age_s if entry.max_age_ms is None else entry.max_age_ms / 1e3,
+        entry.offset_ms / 1e3,
+        entry.names or (),
+        entry.field,
+        entry.scale,
+        entry.stamp,
         rule,
-        given=frozenset(entry),
+        given=frozenset(said),
     )
 
 
