@@ -143,8 +143,14 @@ def _plain_value(value: Any, kind: Any, field: Field[Any], where: str) -> Any:
     try:
         return fitted(kind, value, _ANY)
     except WrongValue as wrong:
-        expected = wrong.expected if isinstance(value, float) else str(field.type)
-        raise ConfigError(where, field.name, value, expected) from wrong
+        expected = annotation = str(field.type).replace(" | None", "")
+        if isinstance(wrong.got, float):
+            expected = wrong.expected
+        elif wrong.key:  # an element of a list
+            expected = annotation.removeprefix("tuple[").partition(",")[0]
+        elif annotation.startswith("tuple"):
+            expected = f"a list ({annotation})"
+        raise ConfigError(where, field.name, wrong.got, expected) from wrong
 
 
 def config_to_dict(config: PolicyConfig) -> dict[str, Any]:

@@ -4,19 +4,20 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from koch_core.errors import KochError
-from koch_core.terminal import CommandLine, complain, say
+from koch_core.options import OptionModel, command_line, declared, option, parsed, same_as
+from koch_core.terminal import complain, say
 from koch_core.working import Working
 from koch_episodes.dataset.layout import load_info
 from koch_policy.errors import CheckpointError, ConfigError, DatasetError
@@ -26,6 +27,7 @@ from koch_policy.train import parallel
 from koch_policy.train.config import (
     RECIPE,
     Recipe,
+    TrainConfig,
     load_recipe,
     preset_names,
     recipe_from_json,
@@ -38,41 +40,54 @@ from koch_policy.train.resume import ResumeError, recipe_differences
 from koch_policy.train.setup import limit_threads, make_trainer
 from koch_policy.train.source import open_demonstrations
 from koch_policy.train.state import MODEL_FOLDER
+from koch_ros.shared_options import RIG
 
 _SECOND_SIGNAL_S = 3.0
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(OptionModel):
+    """What `koch train` is asked for."""
+
+    dataset: Path = option(..., "LeRobot dataset folder")
+    policy: str | None = option(
+        None, "what is trained (default: act)", choices=tuple(known_policies())
+    )
+    out: Path = option(..., "output folder")
+    preset: str | None = option(None, "shipped override file, e.g. tiny")
+    config: tuple[Path, ...] = option((), "override file (repeatable)")
+    settings: tuple[str, ...] = option(
+        (), "a value of the recipe (repeatable)", flags=("--set",), metavar="GROUP.KEY=VALUE"
+    )
+    resume: bool = option(False, "go on from OUT/checkpoints/last")
+    rig: Path | None = same_as(RIG, None, text="rig file: names the data and gives degrees")
+    units: str | None = option(
+        None, "of the joints (default: the dataset's)", choices=("lerobot", "degrees", "radians")
+    )
+    zero_range: str | None = same_as(declared(TrainConfig)["zero_range"].option, None)
+    cache: Path | None = option(None, "folder for decoded images")
+    device: str = option("auto", "auto, cpu or cuda")
+    threads: int = option(0, "CPU threads; 0: one without images, else all cores", low=0)
+
+    @classmethod
+    def refuse(cls, name: str, got: object, expected: str, hint: str = "") -> Exception:
+        """The error of a wrong value."""
+        return ConfigError(declared(cls)[name].flag, name, got, expected, hint)
+
+
+def parse(argv: Sequence[str]) -> TrainOptions:
     """Parse the arguments."""
-    parser = CommandLine(
-        prog="koch train",
-        description="Train a policy on demonstrations. Ctrl-C saves; --resume goes on.",
+    parser = command_line(
+        "koch train",
+        "Train a policy on demonstrations. Ctrl-C saves; --resume goes on.",
+        TrainOptions,
         epilog=f"Presets: {', '.join(preset_names())} (POLICY-PRESET).",
     )
-    parser.add_argument("--dataset", type=Path, required=True, help="LeRobot dataset folder")
-    parser.add_argument("--policy", choices=known_policies(), help="default: act")
-    parser.add_argument("--out", type=Path, required=True, help="output folder")
-    parser.add_argument("--preset", help="shipped override file, e.g. tiny")
-    parser.add_argument("--config", type=Path, action="append", default=[], help="override file")
-    parser.add_argument(
-        "--set", dest="settings", action="append", default=[], metavar="GROUP.KEY=VALUE"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoints/last")
-    parser.add_argument("--rig", type=Path, help="rig file: names the data and gives degrees")
-    parser.add_argument("--units", choices=("lerobot", "degrees", "radians"))
-    parser.add_argument("--zero-range", choices=("refuse", "constant"), default=None)
-    parser.add_argument("--cache", type=Path, help="folder for decoded images")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument(
-        "--threads",
-        type=int,
-        default=0,
-        help="CPU threads; 0 = one without images, else all cores",
-    )
-    return parser.parse_args(argv)
+    options: TrainOptions = parsed(parser, argv, TrainOptions)
+    return options
 
 
-def _recipe(options: argparse.Namespace) -> Recipe:
+def _recipe(options: TrainOptions) -> Recipe:
     """Return the recipe of the arguments, or, to resume, the one the run was started with."""
     if options.resume:
         return _resumed(options)
@@ -84,13 +99,13 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     return honoured(_zero_range(recipe, options))
 
 
-def _zero_range(recipe: Recipe, options: argparse.Namespace) -> Recipe:
+def _zero_range(recipe: Recipe, options: TrainOptions) -> Recipe:
     if options.zero_range is None:
         return recipe
     return recipe.with_overrides({"train": {"zero_range": options.zero_range}}, "--zero-range")
 
 
-def _resumed(options: argparse.Namespace) -> Recipe:
+def _resumed(options: TrainOptions) -> Recipe:
     """Return the recipe of the run in OUT with what may change; all else must be as it was."""
     path = options.out / "checkpoints" / "last" / MODEL_FOLDER / RECIPE
     if not path.is_file():
@@ -136,15 +151,13 @@ def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, previous)
 
 
-def train(options: argparse.Namespace) -> None:
+def train(options: TrainOptions) -> None:
     """Train, with progress on stderr.
 
     Raises:
         KochError: Data, recipe or folder do not allow it.
     """
     recipe = _recipe(options)
-    if options.threads < 0:
-        raise ConfigError("--threads", "threads", options.threads, "a number, 0 for the default")
     if options.threads:
         torch.set_num_threads(options.threads)
     with Working(f"reading {options.dataset}") as work:
@@ -165,7 +178,7 @@ def _device(option: str, recipe: Recipe) -> str:
     return str(recipe.policy.get("device") or option) if option == "auto" else option
 
 
-def _prepared(options: argparse.Namespace, recipe: Recipe, work: Working) -> Trainer:
+def _prepared(options: TrainOptions, recipe: Recipe, work: Working) -> Trainer:
     """Open the data, build the trainer and say what it is going to do."""
     try:
         data = open_demonstrations(options.dataset, recipe.train, cache=options.cache)
@@ -195,7 +208,7 @@ def _prepared(options: argparse.Namespace, recipe: Recipe, work: Working) -> Tra
     return trainer
 
 
-def _with_hints(error: DatasetError, options: argparse.Namespace) -> DatasetError:
+def _with_hints(error: DatasetError, options: TrainOptions) -> DatasetError:
     """Name the presets that these data have the features for, where one was asked for."""
     if options.preset is None or "has no" not in str(error):
         return error
