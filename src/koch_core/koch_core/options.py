@@ -179,6 +179,14 @@ class Declared:
         kind = _without_none(self.kind)
         return typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else kind
 
+    def from_word(self, word: Any) -> Any:
+        """The value, or an element of it, from a word of the command line."""
+        if self.option.parse is not None:
+            return self.option.parse(word)
+        element = self.element
+        is_enum = isinstance(element, type) and issubclass(element, enum.Enum)
+        return element(word) if is_enum else word
+
     @property
     def choices(self) -> tuple[Any, ...]:
         """The plain values that are allowed; empty for all."""
@@ -253,15 +261,8 @@ def _from_words(item: Declared, value: Any) -> Any:
     if value is None or value is item.default:
         return item.default if item.is_list else value
     if isinstance(value, list):
-        return tuple(_from_word(item, word) for word in value)
-    return _from_word(item, value)
-
-
-def _from_word(item: Declared, word: Any) -> Any:
-    if item.option.parse is not None:
-        return item.option.parse(word)
-    element = item.element
-    return element(word) if isinstance(element, type) and issubclass(element, enum.Enum) else word
+        return tuple(item.from_word(word) for word in value)
+    return item.from_word(value)
 
 
 # -- values -----------------------------------------------------------------------------------
@@ -484,17 +485,17 @@ def _help(item: Declared) -> str:
     text, default = item.option.text, item.default
     nothing = default is MISSING or default is None or isinstance(default, bool) or not default
     if not nothing and "default" not in text:
-        text = f"{text} (default: {_plain(default)})"
+        text = f"{text} (default: {plain(default)})"
     return text.replace("%", "%%")
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
     """A default as a person would type it."""
     if isinstance(value, (bool, enum.Enum)):
         return str(value.value if isinstance(value, enum.Enum) else value).lower()
     if isinstance(value, float):
         return f"{value:g}"
-    return " ".join(map(_plain, value)) if isinstance(value, tuple) else str(value)
+    return " ".join(map(plain, value)) if isinstance(value, tuple) else str(value)
 
 
 def parsed(parser: argparse.ArgumentParser, argv: Sequence[str], *models: type[Any]) -> Any:
@@ -505,70 +506,6 @@ def parsed(parser: argparse.ArgumentParser, argv: Sequence[str], *models: type[A
     except OptionError as error:
         parser.error(str(error))
     return made[0] if len(made) == 1 else made
-
-
-# -- launch arguments -------------------------------------------------------------------------
-
-BETWEEN = ";"  # the values of one launch argument
-
-
-@dataclass(frozen=True)
-class LaunchArgument:
-    """A launch argument: name, default and description; `choices` are checked by launch."""
-
-    name: str
-    default: str
-    description: str
-    choices: tuple[str, ...] | None = None
-
-
-def launch_arguments(*models: type[Any]) -> tuple[LaunchArgument, ...]:
-    """The launch arguments of some models: their options, called as on the command line."""
-    return tuple(_launch_argument(item) for model in models for item in declared(model).values())
-
-
-def _launch_argument(item: Declared) -> LaunchArgument:
-    text, default, choices = item.option.text, item.default, item.choices
-    if _without_none(item.kind) is bool:
-        return LaunchArgument(item.word, str(bool(default)).lower(), text, _BOOLEANS)
-    shown = "" if default is None or default == () else _plain(default)
-    several = f" ({BETWEEN} between several)" if item.is_list else ""
-    allowed = (*(() if shown in choices else (shown,)), *choices) if choices else None
-    return LaunchArgument(item.word, shown, text + several, allowed)
-
-
-_BOOLEANS = ("true", "false")
-
-
-def from_launch(model: type[M], values: Mapping[str, str], **given: Any) -> M:
-    """Make a model from the texts of launch arguments.
-
-    A switch that may be neither on nor off has no third text: false leaves it at its default.
-
-    Raises:
-        OptionError: A text is no number, or a value is out of its range; or the model's own error.
-    """
-    found: dict[str, Any] = {}
-    for name, item in declared(model).items():
-        text = values[item.word]
-        if item.element is bool:
-            found[name] = True if text == "true" else (item.default and False)
-        elif item.is_list:
-            parts = (part.strip() for part in text.split(BETWEEN))
-            found[name] = tuple(_from_text(item, part) for part in parts if part)
-        else:
-            found[name] = _from_text(item, text) if text else item.default
-    return model(**found, **given)
-
-
-def _from_text(item: Declared, text: str) -> Any:
-    if item.element not in (int, float, Path):
-        return _from_word(item, text)
-    try:
-        return item.element(text)
-    except ValueError as error:
-        expected = f"{_WORDS[item.element]} such as {_plain(item.default)}"
-        raise OptionError(f"{item.word}:", text, expected) from error
 
 
 # -- documents --------------------------------------------------------------------------------
@@ -591,7 +528,7 @@ def markdown(*models: type[Any], parameters: bool = False) -> str:
             name = item.name if parameters else ", ".join(words)
             shown = item.default
             empty = shown is MISSING or shown is False or shown in (None, "", ())
-            default = "" if empty else f"`{_plain(shown)}`"
+            default = "" if empty else f"`{plain(shown)}`"
             lines.append(f"| `{name}` | {default} | {_meaning(item)} |")
     return "\n".join(lines) + "\n"
 

@@ -14,14 +14,11 @@ from typing import Any
 import pytest
 
 from koch_core.options import (
-    LaunchArgument,
     OptionError,
     OptionModel,
     UnknownKey,
     command_line,
     declared,
-    from_launch,
-    launch_arguments,
     markdown,
     option,
     read,
@@ -181,24 +178,6 @@ def test_two_models_share_a_declaration() -> None:
     assert (item.default, item.option.text, item.option.low) == (20, "steps", 1)
     with pytest.raises(OptionError, match="--fast: got 0"):
         Node(0)
-
-
-def test_launch_arguments_make_the_model() -> None:
-    found = {argument.name: argument for argument in launch_arguments(Wave)}
-    assert found["speed_kind"].choices == ("slow", "fast")
-    assert found["times"] == LaunchArgument("times", "3", "how often")
-    assert found["loud"] == LaunchArgument("loud", "false", "say so", ("true", "false"))
-    assert found["split"].default == "true"
-    assert found["engine"].choices == ("auto", "gpu")
-    texts = {name: argument.default for name, argument in found.items()}
-    texts |= {"inputs": "a; b", "out": "o", "times": "4", "label": "x", "sim": "true"}
-    given = {"inputs": (Path("a"), Path("b")), "out": Path("o")}
-    assert from_launch(Wave, texts) == Wave(**given, times=4, labels=("x",), sim=True)
-    assert from_launch(Wave, {**texts, "sim": "false", "split": "false"}) == Wave(
-        **given, times=4, labels=("x",), sim=None, split=False
-    )
-    with pytest.raises(OptionError, match="times:: got 'x', expected a whole number such as 3"):
-        from_launch(Wave, {**texts, "times": "x"})
 
 
 def test_a_table_lists_each_option_with_default_and_range() -> None:

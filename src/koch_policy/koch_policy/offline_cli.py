@@ -73,7 +73,7 @@ class _Recording:
     unit: str
 
 
-def _bag(options: RunOptions, policy: Policy, rig_path: Path) -> _Recording:
+def _bag(path: Path, options: RunOptions, policy: Policy, rig_path: Path) -> _Recording:
     """A bag holds joint states in [rad]: the rig says what the policy sees of them."""
     rig = load_rig(rig_path)
     units = {
@@ -81,11 +81,11 @@ def _bag(options: RunOptions, policy: Policy, rig_path: Path) -> _Recording:
         for name, arm in rig.arms.items()
     }
     to_rad = partial(units[rig.follower.name].to_rad, policy_units(policy))
-    ticks = bag_ticks(options.replay, rig, policy, units)
+    ticks = bag_ticks(path, rig, policy, units)
     return _Recording(ticks, float(rig.fps), to_rad, JOINT_NAMES, "rad")
 
 
-def _dataset(options: RunOptions, policy: Policy, rig_path: Path) -> _Recording:
+def _dataset(path: Path, options: RunOptions, policy: Policy, rig_path: Path) -> _Recording:
     """A dataset needs no rig: what it holds is what the policy learnt from.
 
     Actions are compared in [rad] where that is known, which a person can judge better.
@@ -96,8 +96,8 @@ def _dataset(options: RunOptions, policy: Policy, rig_path: Path) -> _Recording:
     to_rad = _to_rad(policy, names, rig_path, is_asked=options.rig is not None)
     unit = "rad" if to_rad is not None else "dataset units"
     convert = to_rad or (lambda values: np.asarray(values, np.float64))
-    ticks = dataset_ticks(options.replay, options.episode, policy, convert)
-    fps = float(load_info(options.replay).fps)
+    ticks = dataset_ticks(path, options.episode, policy, convert)
+    fps = float(load_info(path).fps)
     return _Recording(ticks, fps, convert, names, unit)
 
 
@@ -123,11 +123,14 @@ def _to_rad(
 
 def replay_command(options: RunOptions, rig_path: Path) -> int:
     """`koch run --policy DIR --replay PATH`."""
+    path, checkpoint = options.replay, options.policy
+    assert path is not None  # both hold: RunOptions
+    assert checkpoint is not None
     chosen = replay_settings(options.settings)
     execution_steps = int(chosen.pop("execution_steps", 0))
-    policy = load_policy(options.policy, options.runtime, full_horizon=True, **chosen)
+    policy = load_policy(checkpoint, options.runtime, full_horizon=True, **chosen)
     kind, _ = chosen_execution(options.strategy, 0, policy.config, policy.extras)
-    recording = (_bag if is_bag(options.replay) else _dataset)(options, policy, rig_path)
+    recording = (_bag if is_bag(path) else _dataset)(path, options, policy, rig_path)
     predict = predict_continuing if kind is StrategyKind.RTC else plain_predict
     result = replay(
         policy, recording.ticks, fps=recording.fps, to_rad=recording.convert, kind=kind,

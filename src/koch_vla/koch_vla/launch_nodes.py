@@ -8,13 +8,76 @@ The launch arguments are those of `koch up`, so that the launch file itself only
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
-from koch_core.options import from_launch, launch_arguments
+from koch_core.options import Declared, OptionError, declared, plain
 from koch_vla.child import STAYS_DOWN
 from koch_vla.graph import GraphOptions, NodeSpec, RigChoice, build_graph
 from koch_vla.paths import default_rig
 from koch_vla.preflight import check_files
+
+M = TypeVar("M")
+_BOOLEANS = ("true", "false")
+BETWEEN = ";"  # the values of one launch argument
+
+
+@dataclass(frozen=True)
+class LaunchArgument:
+    """A launch argument: name, default and description; `choices` are checked by launch."""
+
+    name: str
+    default: str
+    description: str
+    choices: tuple[str, ...] | None = None
+
+
+def launch_arguments(*models: type[Any]) -> tuple[LaunchArgument, ...]:
+    """The launch arguments of some models: their options, called as on the command line."""
+    return tuple(_launch_argument(item) for model in models for item in declared(model).values())
+
+
+def _launch_argument(item: Declared) -> LaunchArgument:
+    text, default, choices = item.option.text, item.default, item.choices
+    if item.element is bool:
+        return LaunchArgument(item.word, str(bool(default)).lower(), text, _BOOLEANS)
+    shown = "" if default is None or default == () else plain(default)
+    several = f" ({BETWEEN} between several)" if item.is_list else ""
+    allowed = (*(() if shown in choices else (shown,)), *choices) if choices else None
+    return LaunchArgument(item.word, shown, text + several, allowed)
+
+
+def from_launch(model: type[M], values: Mapping[str, str], **given: Any) -> M:
+    """Make a model from the texts of launch arguments.
+
+    A switch that may be neither on nor off has no third text: false leaves it at its default.
+
+    Raises:
+        OptionError: A text is no number, or a value is out of its range; or the model's own error.
+    """
+    found: dict[str, Any] = {}
+    for name, item in declared(model).items():
+        text = values[item.word]
+        if item.element is bool:
+            found[name] = True if text == "true" else (item.default and False)
+        elif item.is_list:
+            parts = (part.strip() for part in text.split(BETWEEN))
+            found[name] = tuple(_from_text(item, part) for part in parts if part)
+        else:
+            found[name] = _from_text(item, text) if text else item.default
+    return model(**found, **given)
+
+
+def _from_text(item: Declared, text: str) -> Any:
+    if item.element not in (int, float, Path):
+        return item.from_word(text)
+    try:
+        return item.element(text)
+    except ValueError as error:
+        expected = f"a number such as {plain(item.default)}"
+        raise OptionError(f"{item.word}:", text, expected) from error
+
 
 #: Declared by the models of `koch up`.
 LAUNCH_ARGUMENTS = launch_arguments(RigChoice, GraphOptions)
