@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from koch_core.options import Option, WrongValue, did_you_mean, fitted
 from koch_rig.errors import RigError
 from koch_rig.rig import Vector3
 from koch_rig.yaml_source import YamlSource
@@ -116,16 +117,19 @@ class Section:
         value = self._take(name, expected, default, unit)
         if value is default:
             return value  # type: ignore[no-any-return]
-        return self._check_number(self.path_of(name), value, expected, low, high, hint)
+        described = Option("", low=low, high=high, expected=expected, hint=hint)
+        number: float = self._fitted(self.path_of(name), float, value, described)
+        return number
 
-    def _check_number(
-        self, key: str, value: object, expected: str, low: float, high: float, hint: str
-    ) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.error(key, value, expected, "Write the bare number, without a unit.")
-        if not math.isfinite(value) or not low <= value <= high:
-            raise self.error(key, value, expected, hint)
-        return float(value)
+    def _fitted(self, key: str, kind: Any, value: object, described: Option) -> Any:
+        """The value as the type, by the checker of all options; its error gets file and line."""
+        try:
+            return fitted(kind, value, described, key)
+        except WrongValue as wrong:
+            hint = wrong.hint
+            if kind is float and (isinstance(value, bool) or not isinstance(value, (int, float))):
+                hint = "Write the bare number, without a unit."
+            raise self.error(wrong.key, wrong.got, wrong.expected, hint) from wrong
 
     def whole(self, name: str, *, low: int, high: int, unit: str, default: Any = _MISSING) -> int:
         """A whole number within [low, high]."""
@@ -133,9 +137,9 @@ class Section:
         value = self._take(name, expected, default, unit)
         if value is default:
             return value  # type: ignore[no-any-return]
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise self.error(self.path_of(name), value, expected)
-        return value
+        described = Option("", low=low, high=high, expected=expected)
+        number: int = self._fitted(self.path_of(name), int, value, described)
+        return number
 
     def vector(
         self,
@@ -156,24 +160,19 @@ class Section:
         if not isinstance(value, list) or len(value) != length:
             raise self.error(key, value, expected)
         each = f"a number {_range_text(-limit, limit)}[{unit}]"
+        described = Option("", low=-limit, high=limit, expected=each, hint=hint)
         return tuple(
-            self._check_number(f"{key}[{i}]", item, each, -limit, limit, hint)
-            for i, item in enumerate(value)
+            self._fitted(f"{key}[{i}]", float, item, described) for i, item in enumerate(value)
         )
 
     def choice(self, name: str, kind: type[E], *, default: Any = _MISSING) -> E:
         """One of an enumeration's values."""
-        choices = [str(member.value) for member in kind]
-        expected = f"one of {', '.join(choices)}"
+        expected = f"one of {', '.join(str(member.value) for member in kind)}"
         value = self._take(name, expected, default)
         if value is default:
             return value  # type: ignore[no-any-return]
-        try:
-            return kind(value)
-        except ValueError as exc:
-            near = closest(str(value), choices)
-            hint = f"Did you mean {near!r}?" if near else ""
-            raise self.error(self.path_of(name), value, expected, hint) from exc
+        member: E = self._fitted(self.path_of(name), kind, value, Option("", expected=expected))
+        return member
 
     def any_of(self, name: str, *, default: Any = _MISSING) -> Any:
         """A value that the caller checks itself."""
@@ -224,8 +223,7 @@ class Section:
         for known, unit in self._units.items():
             if known != name and _UNIT_SUFFIX.sub("", known) == stem and unit:
                 return f"Wrong unit? {known!r} is given in {unit}{_conversion(name, unit)}."
-        near = closest(name, self._units)
-        return f"Did you mean {near!r}?" if near else ""
+        return did_you_mean(name, self._units)
 
 
 class ShownValue(str):
