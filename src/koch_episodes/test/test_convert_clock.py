@@ -238,6 +238,39 @@ def test_odd_stamps_are_refused_samples_and_nothing_else(
     assert shift_of(reader) <= len(numbers)
 
 
+def test_stamps_that_stand_still_are_refused(tmp_path: Path) -> None:
+    """A camera's clock stops while images go on: the last one is none of the moment it stopped."""
+    rows = by_log(a_run(0, 5.0, START_NS, START_NS))
+    for _, topic, _, message in rows:
+        if topic == CAMERA and message.header.stamp.sec - START_NS // NS >= 2:
+            message.header.stamp.sec, message.header.stamp.nanosec = divmod(START_NS + 2 * NS, NS)
+    reader, report = converted(write(tmp_path / "bag", rows), tmp_path)
+    assert report["refused"] == {CAMERA: {"stamp far off those of its neighbours": 86}}
+    assert [e.length for e in reader.episodes] == [67]  # 2 s, and the last image's maximum age
+    assert shift_of(reader) <= 7  # that age; before, 59
+
+
+def test_stamps_that_are_few_or_stand_still_together_are_kept() -> None:
+    k = np.arange(600)
+    paused = np.minimum(k, 300) / 100 + 5 + np.maximum(k - 450, 0) / 100
+    pairs = (k - k % 2) / 100 + 5  # each stamp twice
+    streams = [times(s, 2 * k + n, k / 100) for n, s in enumerate((paused, paused))]
+    assert not np.any(Runs(streams).of_streams)
+    streams = [times(s, 2 * k + n, k / 100) for n, s in enumerate((pairs, k / 100 + 5))]
+    assert not np.any(Runs(streams).of_streams)
+
+
+def test_event_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """A start event that is lost leaves the bag in one piece."""
+    rows = a_run(0, 3.0, START_NS, START_NS)
+    rows.append(event(START_NS + NS, START_NS + NS, 0, 0, "XXXX"))
+    bag = write(tmp_path / "bag", by_log(rows))
+    (file,) = bag.glob("*.mcap")
+    file.write_bytes(file.read_bytes().replace(b"XXXX", b"\xff\xfe\xc3("))
+    _, report = converted(bag, tmp_path)
+    assert any(EVENTS in line and "utf-8" in line for line in report["damage"])
+
+
 @pytest.mark.parametrize("off_s", [-86400, -1.51, -0.7, 0.55, 1.51, 86400])
 @pytest.mark.parametrize("numbers", [(90,), (0,), (149,), (40, 41), (30, 60, 61)])
 def test_odd_stamps_of_any_size_are_found_wherever_they_are(

@@ -6,7 +6,8 @@ A simulation that is reset, a bag that is played in a loop and a corrected clock
 So a sample is named by its place in the bag, and its stamp belongs to the run that it lies in. All
 streams together decide where a run ends: one stream that goes back alone has a clock of its own.
 
-A stamp that leaves the line of its stream and comes back to it is no new clock. It is refused.
+A stamp that leaves the line of its stream and comes back to it is no new clock. It is refused, and
+so is one that stands still while the others go on.
 """
 
 from __future__ import annotations
@@ -82,6 +83,8 @@ class Runs:
         self._begins = np.array(self._settings(judges), dtype=np.int64)
         self._ref = min(judges, key=lambda line: line.period_ns, default=None)
         self._refuse_lone_steps(judges)
+        for line in self._dense:
+            self._refuse_standing(line)
         self.of_streams = [self._of_line(line) for line in self._lines]
 
     @property
@@ -138,6 +141,24 @@ class Runs:
                 mine = run == np.searchsorted(self._begins, step.behind, "right")
                 before, behind = mine & (places <= step.before), mine & (places >= step.behind)
                 line.good &= ~(before if before.sum() < behind.sum() else behind)
+
+    def _refuse_standing(self, line: _Line) -> None:
+        """Refuse what comes with the stamp of a sample long before it, if the others went on.
+
+        Of equal stamps the last sample counts: it would be seen before it was taken.
+        """
+        stamps, logs, places = line.times.stamps, line.times.logs, line.times.places
+        is_new = np.diff(stamps, prepend=stamps[0] - 1) != 0
+        first = np.maximum.accumulate(np.where(is_new, np.arange(len(stamps)), 0))
+        off = max(_OFF_NS, 3 * line.period_ns)
+        standing = np.flatnonzero(line.good & (logs - logs[first] > off))
+        for other in self._dense if len(standing) else ():
+            if other is not line and other.good.any():
+                there, now = other.times.places[other.good], other.times.stamps[other.good]
+                went_on = _at(there, now, places[standing]) - _at(
+                    there, now, places[first[standing]]
+                )
+                line.good[standing[went_on > off]] = False
 
     def _of_line(self, line: _Line) -> npt.NDArray[np.int64]:
         """Run of each sample, REFUSED where its stamp is odd."""
@@ -203,6 +224,11 @@ def _line(times: Times) -> _Line:
         kept = np.flatnonzero(good)
         back = np.flatnonzero(np.diff(stamps[kept]) < -DISORDER_NS) + 1
     return _Line(times, period, good, _steps(times.places[kept], back))
+
+
+def _at(places: Numbers, stamps: Numbers, wanted: Numbers) -> Numbers:
+    """The newest stamps at some places in the bag."""
+    return stamps[np.maximum(np.searchsorted(places, wanted, "right") - 1, 0)]
 
 
 def _steps(places: Numbers, back: Numbers) -> list[_Step]:

@@ -152,7 +152,7 @@ def survey_bag(bag: Bag, sources: Iterable[FeatureSource], *, events: bool = Tru
             try:
                 read.append(read_event(types, message, place))
             except DecodeError as exc:
-                bag.note(f"{message.topic}: {exc}")
+                bag.note(f"{message.topic}: {exc.why}")
         elif message.topic in stating:
             try:
                 folder = message.topic.rpartition("/")[0] + "/"

@@ -249,6 +249,8 @@ class _BagConversion:
         self.bag = bag
         self.job = job
         self.survey = survey
+        for line in survey.damage:  # of events too, which are not read again
+            bag.note(line)
         self.options = job.options
         self.rig = rig_of(bag, job.options)
         if self.rig is not None and fingerprint(self.rig) != job.schema.fingerprint:
