@@ -11,6 +11,7 @@ from enum import IntEnum
 from math import isfinite
 
 from koch_core.errors import KochError
+from koch_core.wording import fixed, listed
 
 
 class ResultCode(IntEnum):
@@ -222,11 +223,11 @@ def _check_joints(joints: Sequence[str], own_joints: Sequence[str]) -> None:
     if unknown:
         raise TrajectoryError(
             ResultCode.INVALID_JOINTS,
-            f"unknown joint {', '.join(unknown)}; this controller moves {own}",
+            f"unknown joint {listed(unknown)}; this controller moves {own}",
         )
     if len(set(joints)) != len(joints):
         raise TrajectoryError(
-            ResultCode.INVALID_JOINTS, f"a joint is named twice in {', '.join(joints)}"
+            ResultCode.INVALID_JOINTS, f"a joint is named twice in {listed(joints)}"
         )
 
 
@@ -256,5 +257,6 @@ def _check_point(
         if not low - 0.01 <= value <= high + 0.01:
             raise TrajectoryError(
                 ResultCode.INVALID_GOAL,
-                f"point {index}: {joint} at {value:.4f} rad, expected {low:.4f} to {high:.4f} rad",
+                f"point {index}: {joint} at {fixed(value, 4)} rad, expected {low:.4f} to "
+                f"{high:.4f} rad",
             )

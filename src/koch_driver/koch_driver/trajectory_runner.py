@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from koch_core.clock import step_in_words
+from koch_core.wording import listed
 from koch_driver.trajectory import ResultCode, Trajectory, TrajectoryError, TrajectoryPoint
 
 # Marks in a goal's tolerances, as in control_msgs: keep the default; switch the check off.
@@ -63,7 +64,8 @@ def _merged(
         if joint not in own:
             raise TrajectoryError(
                 ResultCode.INVALID_JOINTS,
-                f"{what} names the unknown joint {joint}; this controller moves {', '.join(own)}",
+                f"{what} names the unknown joint {listed([joint])}; this controller moves "
+                f"{', '.join(own)}",
             )
         result[joint] = _chosen(defaults.get(joint, 0.0), value, f"{what} of {joint}")
     return result

@@ -341,6 +341,16 @@ def test_refusals_say_who_why_and_how_often() -> None:
     assert "no stamp" in age.text
 
 
+def test_a_refusal_of_fifty_thousand_names_stays_a_sentence() -> None:
+    bench = Bench()
+    names = [f"x\x1b{k}" for k in range(50_000)]
+    bench.guard.submit("policy", names, [0.0] * len(names), age_s=0.0, now_s=1.0)
+    (refusal,) = bench.guard.refusals.all()
+    assert "and 49994 more, unknown to this arm" in refusal.text
+    assert len(refusal.text) < 300
+    assert refusal.text.isprintable()
+
+
 @pytest.mark.parametrize("source", ["teleop", "policy"])
 def test_rival_senders_are_refused_and_the_source_loses_the_arm_at_once(source: str) -> None:
     bench = Bench()

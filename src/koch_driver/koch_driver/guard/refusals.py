@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
+from koch_core.wording import listed
 from koch_driver.guard.rules import Intervention, Rule
 from koch_rig.joints import JOINT_NAMES
 
@@ -77,8 +78,8 @@ def _in_words(refusals: Sequence[Intervention]) -> str:
     if rule is Rule.NAMES:
         absent = [name for name in subjects if name in JOINT_NAMES]
         strange = [name for name in subjects if name not in JOINT_NAMES]
-        parts = [f"does not give one position for {', '.join(absent)}"] if absent else []
-        parts += [f"names {', '.join(strange)}, unknown to this arm"] if strange else []
+        parts = [f"does not give one position for {listed(absent)}"] if absent else []
+        parts += [f"names {listed(strange)}, unknown to this arm"] if strange else []
         return f"{' and '.join(parts)}; expected all of {', '.join(JOINT_NAMES)}"
     if rule is Rule.FINITE:
         return ", ".join(f"{item.joint} is {item.requested}" for item in refusals)

@@ -13,6 +13,7 @@ from builtin_interfaces.msg import Time
 from koch_interfaces.msg import GuardChange, GuardRefusal, GuardStatus, GuardStop
 from rclpy.node import Node
 
+from koch_core.wording import fixed
 from koch_driver.control_loop import LoopPhase
 from koch_driver.guard import GuardResult, GuardState, Refusal, Rule
 from koch_rig.joints import JOINT_NAMES
@@ -138,7 +139,7 @@ class GuardReport:
             if self._due((source, joint), now_s):
                 index = JOINT_NAMES.index(joint)
                 self._node.get_logger().warning(
-                    f"{source} asks {joint} for {asked:.3f} rad, outside {lower[index]:.3f} to "
+                    f"{source} asks {joint} for {fixed(asked)} rad, outside {lower[index]:.3f} to "
                     f"{upper[index]:.3f} rad: it goes to {granted:.3f} rad"
                 )
         return new
