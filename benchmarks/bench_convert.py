@@ -43,7 +43,7 @@ from koch_episodes.bag import open_bag  # noqa: E402
 from koch_episodes.convert import ConvertOptions, convert  # noqa: E402
 from koch_episodes.dataset.layout import Codec  # noqa: E402
 from koch_episodes.dataset.video import VideoSettings, VideoWriter  # noqa: E402
-from koch_rig.joints import JOINT_NAMES  # noqa: E402
+from koch_rig.arm_model import KOCH_V1_1  # noqa: E402
 
 HEIGHT, WIDTH, FPS, NS = 480, 640, 30, 1_000_000_000
 CAMERAS = ("above", "front")
@@ -171,7 +171,7 @@ def make_bag(path: Path, seconds: float, seed: int, distinct: int = 0) -> int:
                 kind = "sensor_msgs/msg/JointState"
                 message = new[kind](
                     header(stamp),
-                    list(JOINT_NAMES),
+                    list(KOCH_V1_1.joints),
                     np.sin(k / 50 + np.arange(6)),
                     np.zeros(6),
                     np.zeros(6),
@@ -279,7 +279,7 @@ def measure_lerobot(python: str, work: Path, frames: int) -> dict[str, Any]:
             json.dumps(paths),
             str(frames),
             str(work / "lerobot"),
-            ",".join(JOINT_NAMES),
+            ",".join(KOCH_V1_1.joints),
         ],
         capture_output=True,
         text=True,

@@ -175,7 +175,7 @@ def measure_nodes(node: Any, rate_hz: int, n_busy: int, seconds: float) -> dict[
 def measure_guard(cycles: int = 5000) -> dict[str, dict[str, float]]:
     """Cost of one guard cycle in us: free motion, and pressed into the table."""
     from koch_driver.guard import Guard, GuardLimits, workspace_from_rig
-    from koch_rig.joints import JOINT_NAMES
+    from koch_rig.arm_model import KOCH_V1_1
     from koch_rig.load import load_rig
 
     rig = load_rig(RIG)
@@ -190,7 +190,7 @@ def measure_guard(cycles: int = 5000) -> dict[str, dict[str, float]]:
             swing = math.sin(1.5 * now)
             command = [swing, lift + 0.2 * swing, 0.3 * swing, 0.3 * swing, swing, -0.5]
             if cycle % 3 == 0:
-                guard.submit("teleop", JOINT_NAMES, command, age_s=0.0, now_s=now)
+                guard.submit("teleop", KOCH_V1_1.joints, command, age_s=0.0, now_s=now)
             begin = time.perf_counter()
             goal = guard.step(now, pose).goal
             times.append(1e6 * (time.perf_counter() - begin))

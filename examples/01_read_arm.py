@@ -24,7 +24,7 @@ import numpy as np
 
 from koch_driver import connect_arm
 from koch_driver.emulator import build_chain
-from koch_rig import JOINT_NAMES, JointUnits, load_calibration, load_rig
+from koch_rig import JointUnits, load_calibration, load_rig
 
 ROOT = Path(__file__).resolve().parents[1]
 POSE_DEG = [0, -30, 45, 20, 0, 10]
@@ -45,7 +45,8 @@ def main() -> None:
             print(f"{len(bus.ids)} motors answer on {port}")
             # A real arm answers in 3 ms; an emulator on a busy computer may need longer.
             state = bus.sync_read_state(budget_s=0.5)
-    for name, angle in zip(JOINT_NAMES, units.ticks_to_rad(state.position_ticks), strict=True):
+    angles = units.ticks_to_rad(state.position_ticks)
+    for name, angle in zip(arm.model.joints, angles, strict=True):
         print(f"{name:14} {np.degrees(angle) + 0.0:5.1f} deg")
     print(f"one read of all motors took {state.duration_s * 1e3:.1f} ms")
 

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 
 from koch_driver import TrajectoryPoint, check_trajectory
-from koch_rig import JOINT_NAMES
 from koch_sim import LockstepSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,13 +30,14 @@ def main() -> None:
     arm = LockstepSettings(ROOT / "config" / "rig.sim.yaml").open()
     here = tuple(arm.joints().tolist())  # rad, as the servos measure
     aside = (np.radians(30.0), *here[1:])
-    still = (0.0,) * len(JOINT_NAMES)  # rad/s
+    joints = arm.rig.follower.model.joints
+    still = (0.0,) * len(joints)  # rad/s
     points = [
         TrajectoryPoint(0.0, here, still),
         TrajectoryPoint(1.0, aside, still),
         TrajectoryPoint(2.0, here, still),
     ]
-    trajectory = check_trajectory(JOINT_NAMES, points, own_joints=JOINT_NAMES)
+    trajectory = check_trajectory(joints, points, own_joints=joints)
     print(f"{trajectory.duration_s} s, {len(points)} waypoints")
     for step in range(1, round(trajectory.duration_s / PERIOD_S) + 1):
         wanted = trajectory.sample(step * PERIOD_S, points[0]).positions

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from koch_driver.guard import workspace_from_rig
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.rig import Rig
 
 _EPS = 1e-6  # of what doubles lose on their way
@@ -90,7 +90,7 @@ def _sequence_violations(
     found += _beyond("speed", np.abs(speeds), rig.limits.max_speed)
     if len(accelerations):
         found += _beyond("acceleration", np.abs(accelerations), rig.limits.max_acceleration)
-    lower, upper = np.array([rig.limits.joints[joint] for joint in JOINT_NAMES]).T
+    lower, upper = np.array([rig.limits.joints[joint] for joint in KOCH_V1_1.joints]).T
     found += _beyond("goal", positions, np.maximum(upper, positions[0]))
     found += _beyond("goal below", -positions, np.maximum(-lower, -positions[0]))
     workspace = workspace_from_rig(rig.limits, rig.follower)
@@ -106,7 +106,7 @@ def _beyond(what: str, values: np.ndarray, bound: float | np.ndarray) -> list[st
     worst = np.unravel_index(int(excess.argmax()), excess.shape)
     if excess[worst] <= 1e-4 * max(1.0, float(np.max(np.abs(bound)))):
         return []
-    joint = JOINT_NAMES[int(worst[1])]
+    joint = KOCH_V1_1.joints[int(worst[1])]
     around = values[max(0, worst[0] - 3) : worst[0] + 4, worst[1]].round(4).tolist()
     return [
         f"{what} of {joint} is {values[worst]:.4f} at {worst[0]}, {excess[worst]:.4f} beyond its "

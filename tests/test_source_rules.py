@@ -154,3 +154,14 @@ def test_root_has_what_a_reader_expects() -> None:
     ]
     missing = [name for name in names if not (ROOT / name).is_file()]
     assert not missing, missing
+
+
+def test_joints_are_asked_of_the_arm() -> None:
+    """One constant of joint names, for users' scripts alone: arms have models, which know."""
+    home = {"src/koch_rig/koch_rig/joints.py", "src/koch_rig/koch_rig/__init__.py"}
+    found = [
+        where(path)
+        for path in python_files(tests=False)
+        if "JOINT_NAMES" in path.read_text(encoding="utf-8") and where(path) not in home
+    ]
+    assert not found, f"say arm.model.joints in {', '.join(found)}"

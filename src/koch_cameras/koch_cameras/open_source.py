@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -30,29 +29,22 @@ from koch_cameras.errors import UnsupportedSourceError
 from koch_cameras.mjpeg_http import MjpegHttpSource, NotMultipartError
 from koch_cameras.source import FrameSource, SourceConfig
 from koch_cameras.v4l2.v4l2_source import V4l2Source
+from koch_core.registry import Registry
 
-#: Entry points of other packages; each name is a scheme, each module registers it.
-GROUP = "koch_vla.cameras"
 OpenSource = Callable[[SourceConfig], FrameSource]
 K = TypeVar("K", bound=OpenSource)
 
-_KINDS: dict[str, OpenSource] = {}
+#: What opens sources, by scheme.
+CAMERAS: Registry[OpenSource] = Registry("camera scheme", "koch_vla.cameras")
 
 
 def register_camera(*schemes: str) -> Callable[[K], K]:
     """Register what opens sources with these schemes; a class or function of a SourceConfig.
 
     Raises:
-        ValueError: A scheme is taken. Two packages would otherwise fight for it in silence.
+        ValueError: A scheme is taken.
     """
-
-    def register(kind: K) -> K:
-        for scheme in schemes:
-            if _KINDS.setdefault(scheme, kind) is not kind:
-                raise ValueError(f"camera scheme {scheme!r} is registered already")
-        return kind
-
-    return register
+    return CAMERAS.register(*schemes)
 
 
 def open_source(config: SourceConfig) -> FrameSource:
@@ -68,13 +60,10 @@ def open_source(config: SourceConfig) -> FrameSource:
     if isinstance(place, int):
         return V4l2Source(config)
     scheme = urlsplit(place).scheme
-    if scheme not in _KINDS:
-        for found in entry_points(group=GROUP, name=scheme):
-            found.load()
-    if scheme not in _KINDS or not place:
-        others = {found.name for found in entry_points(group=GROUP)}
-        raise UnsupportedSourceError(place, sorted({*_KINDS, *others} - {"", "file"}))
-    return _KINDS[scheme](config)
+    kind = CAMERAS.find(scheme) if place else None
+    if kind is None:
+        raise UnsupportedSourceError(place, sorted(set(CAMERAS.names()) - {"", "file"}))
+    return kind(config)
 
 
 register_camera("rtsp", "rtsps", "rtmp", "udp", "tcp", "srt")(AvSource)

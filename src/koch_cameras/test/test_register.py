@@ -11,6 +11,7 @@ import pytest
 
 from koch_cameras import SourceConfig, open_source, register_camera
 from koch_cameras.errors import UnsupportedSourceError
+from koch_cameras.open_source import CAMERAS
 
 PLUGINS = Path(__file__).resolve().parents[3] / "examples" / "plugins"
 
@@ -30,9 +31,7 @@ def installed(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(PLUGINS))
     yield
     sys.modules.pop("koch_example_plugins.folder_camera", None)
-    from koch_cameras import open_source as module  # the function; its module has the registry
-
-    sys.modules[module.__module__]._KINDS.pop("folder", None)
+    CAMERAS._known.pop("folder", None)
 
 
 def test_a_registered_camera_shows_its_images_at_the_rate_of_the_rig(installed, tmp_path, jpeg):

@@ -5,8 +5,7 @@
 from koch_driver.arm import (
     DriftReport,
     check_drift,
-    configure_follower,
-    configure_leader,
+    configure,
     connect_arm,
 )
 from koch_driver.bus import BusConfig, DynamixelBus, MotorState, PingReply
@@ -30,8 +29,7 @@ __all__ = [
     "TrajectoryPoint",
     "check_drift",
     "check_trajectory",
-    "configure_follower",
-    "configure_leader",
+    "configure",
     "connect_arm",
     "motors_for",
 ]

@@ -27,7 +27,6 @@ from koch_driver.health import HealthReader
 from koch_driver.motor_setup import SCAN_ORDER, TARGET_BAUD, conclude, scan
 from koch_driver.motors import motors_for
 from koch_driver.register_profile import RegisterProfile
-from koch_rig.joints import JOINT_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,9 +70,11 @@ class DriftReport:
         return self.registers + self.unmendable
 
 
-def range_center_ticks(calibration: Mapping[str, MotorCalibration]) -> NDArray[np.int64]:
-    """Middle of each joint's calibrated range, int64, shape (6,)."""
-    motors = [calibration[name] for name in JOINT_NAMES]
+def range_center_ticks(
+    bus: DynamixelBus, calibration: Mapping[str, MotorCalibration]
+) -> NDArray[np.int64]:
+    """Middle of each joint's calibrated range, int64, shape (J,)."""
+    motors = [calibration[spec.joint] for spec in bus.motors]
     return np.array([(m.range_min + m.range_max) // 2 for m in motors], dtype=np.int64)
 
 
@@ -102,7 +103,7 @@ def align_turns(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration]) 
         BusTimeout: A motor does not answer.
     """
     position = _positions(bus)
-    bus.set_turn_offsets(turn_offsets(position, range_center_ticks(calibration)))
+    bus.set_turn_offsets(turn_offsets(position, range_center_ticks(bus, calibration)))
 
 
 def _positions(bus: DynamixelBus) -> NDArray[np.int64]:
@@ -131,7 +132,7 @@ def check_drift(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration]) 
 def _implausible_pose(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration]) -> list[str]:
     """Joints that stand outside their recorded range, whole turns aside."""
     raw = _positions(bus)
-    aligned = raw + turn_offsets(raw, range_center_ticks(calibration))
+    aligned = raw + turn_offsets(raw, range_center_ticks(bus, calibration))
     lines = []
     for spec, ticks in zip(bus.motors, aligned.tolist(), strict=True):
         motor = calibration[spec.joint]
@@ -165,7 +166,7 @@ def open_bus(
         SharedIds: Several motors answer to one id.
         BusError: As DynamixelBus.open.
     """
-    bus = DynamixelBus(arm.port, motors_for(arm.role), config)
+    bus = DynamixelBus(arm.port, motors_for(arm.role, arm.model), config)
     try:
         bus.open()
     except WrongModel as exc:
@@ -196,7 +197,7 @@ def _check_shared(arm: Arm, error: BusError) -> None:
     Raises:
         SharedIds: They do.
     """
-    names = {spec.id: spec.joint for spec in motors_for(arm.role)}
+    names = {spec.id: spec.joint for spec in motors_for(arm.role, arm.model)}
     found = [motor.reply.id for motor in scan(arm.port, (TARGET_BAUD,)) if motor.shared]
     if found:
         shared = {i: names.get(i, "not of this arm") for i in found}
@@ -270,29 +271,18 @@ def mend_registers(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration
     align_turns(bus, calibration)
 
 
-def configure_follower(
+def configure(
     bus: DynamixelBus, calibration: Mapping[str, MotorCalibration] | None = None
 ) -> None:
-    """Set a follower's registers as LeRobot does; torque is off afterwards.
+    """Set an arm's registers as its model has them (LeRobot's for a Koch); torque goes off.
+
+    Writes only what differs.
 
     Args:
         bus: The open bus.
         calibration: To find the turn offsets again where an operating mode had to change.
     """
-    _configure(bus, calibration, RegisterProfile.follower(bus.motors))
-
-
-def configure_leader(
-    bus: DynamixelBus, calibration: Mapping[str, MotorCalibration] | None = None
-) -> None:
-    """Set a leader's registers as LeRobot does; torque is off afterwards, gripper included."""
-    _configure(bus, calibration, RegisterProfile.leader(bus.motors))
-
-
-def _configure(
-    bus: DynamixelBus, calibration: Mapping[str, MotorCalibration] | None, profile: RegisterProfile
-) -> None:
-    """Torque off, then the profile; writes only what differs."""
+    profile = RegisterProfile.of(bus.motors)
     bus.write_all("Torque_Enable", 0)
     written: list[str] = []
     for look in HealthReader(bus).survey().values():

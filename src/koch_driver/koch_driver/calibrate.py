@@ -18,8 +18,6 @@ import numpy as np
 from koch_driver.control_table import TICKS_PER_TURN, OperatingMode
 from koch_driver.errors import CalibrationAborted
 from koch_rig.calibration import MIDDLE_TICKS, Calibration, MotorCalibration
-from koch_rig.joints import FULL_TURN_JOINTS, JOINT_NAMES
-from koch_rig.rig import Role
 from koch_rig.units import RAD_PER_TICK
 
 if TYPE_CHECKING:
@@ -29,16 +27,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from koch_driver.bus import DynamixelBus
+    from koch_rig.arm_model import ArmModel
     from koch_rig.rig import JointOffset
 
 _TOP = TICKS_PER_TURN - 1
 _LEAST_MOTION_TICKS = 50  # less than that is a joint that nobody moved
-_MIRRORED = {Role.LEADER: ("elbow_flex",), Role.FOLLOWER: ()}
-
-
-def drive_modes(role: Role) -> dict[str, int]:
-    """Drive_Mode of each joint that LeRobot's calibration wants."""
-    return {joint: int(joint in _MIRRORED[role]) for joint in JOINT_NAMES}
 
 
 @dataclass(frozen=True)
@@ -60,9 +53,9 @@ class JointRange:
 class CalibrationRoutine:
     """The steps in order: prepare, set_middle, observe (repeatedly), finish."""
 
-    def __init__(self, bus: DynamixelBus, role: Role) -> None:
+    def __init__(self, bus: DynamixelBus, model: ArmModel) -> None:
         self._bus = bus
-        self._modes = drive_modes(role)
+        self._model = model
         self._homing: list[int] = []
         self._low: NDArray[np.int64] | None = None
         self._high: NDArray[np.int64] | None = None
@@ -81,7 +74,7 @@ class CalibrationRoutine:
         """
         bus = self._bus
         bus.write_all("Operating_Mode", int(OperatingMode.EXTENDED_POSITION))
-        bus.write_all("Drive_Mode", [self._modes[m.joint] for m in bus.motors])
+        bus.write_all("Drive_Mode", [m.drive_mode for m in bus.motors])
         bus.write_all("Homing_Offset", 0)
         bus.write_all("Min_Position_Limit", 0)
         bus.write_all("Max_Position_Limit", _TOP)
@@ -104,7 +97,7 @@ class CalibrationRoutine:
             raise CalibrationAborted("no position was read in the range step")
         rows = []
         for k, spec in enumerate(self._bus.motors):
-            full = spec.joint in FULL_TURN_JOINTS
+            full = spec.joint in self._model.full_turn
             low = 0 if full else int(self._low[k])
             high = _TOP if full else int(self._high[k])
             rows.append(JointRange(spec.joint, low, high, int(self._position[k]), not full))
@@ -133,11 +126,12 @@ class CalibrationRoutine:
             )
         motors = {}
         for spec, homing, row in zip(self._bus.motors, self._homing, ranges, strict=True):
-            mode = self._modes[spec.joint]
-            motors[spec.joint] = MotorCalibration(spec.id, mode, homing, row.low, row.high)
+            motors[spec.joint] = MotorCalibration(
+                spec.id, spec.drive_mode, homing, row.low, row.high
+            )
         self._bus.write_all("Min_Position_Limit", [r.low for r in ranges])
         self._bus.write_all("Max_Position_Limit", [r.high for r in ranges])
-        return Calibration(motors, path)
+        return Calibration(motors, path, self._model.joints)
 
 
 def zero_offsets(
@@ -147,7 +141,7 @@ def zero_offsets(
 
     Args:
         ticks: Positions in the pose, turn offsets added, in joint order.
-        mounts: Signs of the joints (their offsets are not used).
+        mounts: Signs of the joints, in their order (their offsets are not used).
         pose_rad: The joint angles that the pose stands for.
 
     Returns:
@@ -155,7 +149,7 @@ def zero_offsets(
         wrapped into +- pi.
     """
     offsets = {}
-    for joint, tick, angle in zip(JOINT_NAMES, ticks, pose_rad, strict=True):
-        offset = angle - mounts[joint].sign * (tick - MIDDLE_TICKS) * RAD_PER_TICK
+    for (joint, mount), tick, angle in zip(mounts.items(), ticks, pose_rad, strict=True):
+        offset = angle - mount.sign * (tick - MIDDLE_TICKS) * RAD_PER_TICK
         offsets[joint] = float((offset + np.pi) % (2.0 * np.pi) - np.pi)
     return offsets

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from koch_rig.rig import Arm, Rig
 
 _PERIOD_S = 0.04
-_ZERO_RAD = (0.0,) * 6
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
         rig = load_rig(default_rig(options.rig))
         arm = rig.arm(options.arm)
         with Console() as console, open_bus(arm, rig) as bus:
-            console.say(f"{arm.name} on {arm.port}: six motors, models as expected.")
+            console.say(f"{arm.name} on {arm.port}: {len(bus.motors)} motors, models as expected.")
             if not options.zero_only:
                 calibrate(bus, arm, console, new=options.new, rig=rig)
             if not options.no_zero:
@@ -105,7 +104,7 @@ def _use_existing(bus: DynamixelBus, arm: Arm, console: Console, existing: Calib
 
 def _existing(arm: Arm, console: Console, *, quiet: bool) -> Calibration | None:
     try:
-        return load_calibration(arm.calibration_path)
+        return load_calibration(arm.calibration_path, arm.model.joints)
     except CalibrationError as exc:
         if arm.calibration_path.exists() and not quiet:
             console.say(f"{exc}\nA new calibration will replace it.")
@@ -114,7 +113,7 @@ def _existing(arm: Arm, console: Console, *, quiet: bool) -> Calibration | None:
 
 def _routine(bus: DynamixelBus, arm: Arm, console: Console) -> Calibration:
     """The two steps with the person."""
-    routine = CalibrationRoutine(bus, arm.role)
+    routine = CalibrationRoutine(bus, arm.model)
     routine.prepare()
     console.choose(view.MIDDLE_POSE, "w", enter=False)
     routine.set_middle()
@@ -131,7 +130,7 @@ def _routine(bus: DynamixelBus, arm: Arm, console: Console) -> Calibration:
 
 def zero(bus: DynamixelBus, rig: Rig, arm: Arm, console: Console, *, write: bool) -> None:
     """Measure the URDF zero offsets in the drawn pose."""
-    calibration = load_calibration(arm.calibration_path)
+    calibration = load_calibration(arm.calibration_path, arm.model.joints)
     if console.choose(view.ZERO_POSE, "es") == "s":
         console.say("Zero step skipped.")
         return
@@ -141,7 +140,7 @@ def zero(bus: DynamixelBus, rig: Rig, arm: Arm, console: Console, *, write: bool
     if not state.ok:
         console.say(f"Motors {state.missing} did not answer; try the zero step again.")
         return
-    offsets = zero_offsets(state.position_ticks.tolist(), arm.joints, _ZERO_RAD)
+    offsets = zero_offsets(state.position_ticks.tolist(), arm.joints, (0.0,) * len(arm.joints))
     if write and write_offsets(rig.path, arm.name, offsets):
         console.say(f"Zero offsets written to {rig.path}.")
         return

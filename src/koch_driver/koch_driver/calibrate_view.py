@@ -28,7 +28,7 @@ Step 2, the ranges. Move shoulder_lift, elbow_flex, wrist_flex and gripper one a
 from one end to the other. shoulder_pan and wrist_roll are full-turn joints and need nothing.
 Press w when every bar has stopped growing: that writes the limits into the servos."""
 
-# The URDF's zero pose; all six angles are 0 in it.
+# The URDF's zero pose; all angles are 0 in it.
 ZERO_POSE = r"""
 Step 3, the zero pose. Bring the arm into this pose, seen from its left side:
 

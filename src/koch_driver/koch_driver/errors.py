@@ -157,7 +157,7 @@ class WrongModel(BusError):
     def __init__(self, port: str, wrong: Mapping[str, tuple[str, str]]) -> None:
         lines = ", ".join(f"{j}: found {got}, expected {want}" for j, (got, want) in wrong.items())
         super().__init__(
-            f"wrong servo models on {port}: {lines}. If all six are wrong, the ports of leader "
+            f"wrong servo models on {port}: {lines}. If all are wrong, the ports of leader "
             "and follower are probably swapped in the rig file."
         )
         self.found = [got for got, _ in wrong.values()]
@@ -247,7 +247,7 @@ class SwappedPorts(DriverError):
 
     def __init__(self, arm: str, other: str, port: str, evidence: str) -> None:
         super().__init__(
-            f"the ports of '{arm}' and '{other}' are swapped: all six servos on {port} have "
+            f"the ports of '{arm}' and '{other}' are swapped: all servos on {port} have "
             f"{evidence}, the arm '{other}'. Nothing was moved and nothing was written. Exchange "
             f"the two arms' 'port' in the rig file, or their USB plugs; paths of "
             "/dev/serial/by-id do not change with the order of plugging."
@@ -298,6 +298,23 @@ class MotorSetupError(DriverError):
         super().__init__(
             f"motor set-up on {port}: found {got}, expected {expected}. Connect exactly one motor "
             "to the board, check its power, and try again."
+        )
+
+
+class UnknownJoint(DriverError):
+    """An arm was asked for a joint that its model does not have."""
+
+    def __init__(self, arm: str, joint: str, joints: Sequence[str]) -> None:
+        super().__init__(f"got joint {joint!r}, expected one of {arm}: {', '.join(joints)}")
+
+
+class UnknownServo(DriverError):
+    """An arm model names a servo that has no control table."""
+
+    def __init__(self, model: str, joint: str, servo: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"arm model {model}: got servo {servo!r} of {joint}, expected one of "
+            f"{', '.join(known)} (koch_driver/control_table.py holds their registers)"
         )
 
 

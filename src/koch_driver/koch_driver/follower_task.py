@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from koch_driver.arm import align_turns, configure_follower, torque_off_quietly
+from koch_driver.arm import align_turns, configure, torque_off_quietly
 from koch_driver.command_latency import CommandLatency
 from koch_driver.errors import DriverError, ImplausibleReading
 from koch_driver.grip import Grip
 from koch_driver.guard import Guard, GuardResult, GuardState, Rule
 from koch_driver.handshake import make_talkative
 from koch_driver.latch import SafetyLatch, StopCause
-from koch_driver.motors import FOLLOWER_MOTORS
+from koch_driver.motors import motors_for
 from koch_driver.moves import EXIT_SOURCE, move_to
 from koch_driver.reading import Reading, ReadingConverter
 from koch_driver.register_profile import RegisterProfile
@@ -30,7 +30,7 @@ from koch_driver.servo_watch import (
     by_words,
 )
 from koch_driver.trajectory_source import TrajectorySource
-from koch_rig.joints import GRIPPER, JOINT_NAMES
+from koch_rig.arm_model import Role
 
 if TYPE_CHECKING:
     from koch_driver.bus import DynamixelBus, MotorState
@@ -93,8 +93,8 @@ class FollowerConfig:
     Attributes:
         torque_on_start: Switch the torque on when the arm connects.
         on_exit: How to leave the arm.
-        home: Pose of the home service, angles in [rad] in JOINT_NAMES order.
-        rest: Pose in which the arm may lose its torque.
+        home: Pose of the home service, one angle per joint in [rad]; empty: all zero.
+        rest: Pose in which the arm may lose its torque; empty: all zero.
         move_speed: Mean speed of these motions in [rad/s].
         gripper_current_a: Greatest current with which the gripper presses, 0 = the servo's own
             limit, with which a gripper on an object soon has to back off from overload.
@@ -103,8 +103,8 @@ class FollowerConfig:
 
     torque_on_start: bool = True
     on_exit: OnExit = OnExit.HOLD
-    home: tuple[float, ...] = (0.0,) * len(JOINT_NAMES)
-    rest: tuple[float, ...] = (0.0,) * len(JOINT_NAMES)
+    home: tuple[float, ...] = ()
+    rest: tuple[float, ...] = ()
     move_speed: float = 0.8
     gripper_current_a: float = GRIP_CURRENT_A
     back_off_lead_rad: float = 0.06
@@ -159,16 +159,18 @@ class FollowerController:
         self.guard = guard
         self.latch = latch or SafetyLatch()
         self.config = config
-        self.trajectories = TrajectorySource()
+        self.model = units.model
+        motors = motors_for(Role.FOLLOWER, self.model)
+        self.trajectories = TrajectorySource(self.model)
         self.servos = ServoWatch(
-            RegisterProfile.follower(FOLLOWER_MOTORS),
+            RegisterProfile.of(motors),
             every_s=_HEALTH_PERIOD_S,
             period_s=guard.period_s,
             say=say,
         )
         self.monitor = self.servos.monitor
         self.latency = CommandLatency()
-        self.grip = Grip(config.gripper_current_a)
+        self.grip = Grip(config.gripper_current_a, self.model.gripper)
         self.torque_on = False
         self.reading: Reading | None = None
         self._wants_torque = config.torque_on_start and not self.latch.state.released
@@ -176,9 +178,7 @@ class FollowerController:
             guard.stop()
         self._units = units
         self._calibration = calibration
-        self._converter = ReadingConverter(
-            units, FOLLOWER_MOTORS, fastest_rad_s=guard.limits.fastest_rad_s
-        )
+        self._converter = ReadingConverter(units, motors, fastest_rad_s=guard.limits.fastest_rad_s)
         self._publish = publish
         self.ros_now_s = ros_now_s
         self._clock_step_s = clock_step_s
@@ -223,13 +223,13 @@ class FollowerController:
         if self.faults:
             self._stop_for_faults()
             self.torque_on = bool(held)
-            if not self._known and GRIPPER in held:
+            if not self._known and self.model.gripper in held:
                 self.grip.apply(bus)
         elif held:
             self._restore(bus, looks)
             self._torque_on(bus)
         elif not self._known:
-            configure_follower(bus, self._calibration)
+            configure(bus, self._calibration)
             self.grip.apply(bus)
             self._configured = True
             if self._wants_torque:
@@ -248,7 +248,7 @@ class FollowerController:
                 words = UNPOWERED
             elif not self._known and held:
                 words = LIMP
-        limp = [j for j in JOINT_NAMES if j not in held and j not in self.servos.errors]
+        limp = [j for j in self.model.joints if j not in held and j not in self.servos.errors]
         return dict.fromkeys(limp if words else (), words)
 
     def cycle(self, bus: DynamixelBus, state: MotorState) -> None:
@@ -275,7 +275,7 @@ class FollowerController:
             if self.grip.lowered and result.source not in (None, "trajectory", EXIT_SOURCE):
                 self.grip.restore(bus)
         self._publish(FollowerSnapshot(reading, result, written_ns))
-        torque = JOINT_NAMES if self.torque_on else ()
+        torque = self.model.joints if self.torque_on else ()
         self.servos.look(state, torque, self.grip.possible_ma)
         self._explain()
 
@@ -382,9 +382,10 @@ class FollowerController:
         assert self.reading is not None
         start = self._goal or self.reading.positions
         limits = self.guard.limits
+        zero = (0.0,) * len(start)
         target = tuple(
             min(high, max(low, value))
-            for value, low, high in zip(pose, limits.lower, limits.upper, strict=True)
+            for value, low, high in zip(pose or zero, limits.lower, limits.upper, strict=True)
         )
         return move_to(
             self.trajectories.arm, start, target, self.config.move_speed, self.ros_now_s()
@@ -409,7 +410,7 @@ class FollowerController:
             return
         if self.torque_on and not guard.stopped:
             self._offered = True
-            guard.submit(source, JOINT_NAMES, target, age_s=0.0, now_s=now_s)
+            guard.submit(source, self.model.joints, target, age_s=0.0, now_s=now_s)
 
     def _settle_trajectory(self, result: GuardResult) -> None:
         """Abort a trajectory that a stop or somebody else pushed aside, and say why."""
@@ -476,7 +477,7 @@ class FollowerController:
             return reading.positions
         return tuple(
             goal[k] if joint in faults else reading.positions[k]
-            for k, joint in enumerate(JOINT_NAMES)
+            for k, joint in enumerate(self.model.joints)
         )
 
     # -- servos -----------------------------------------------------------------------------------
@@ -486,7 +487,7 @@ class FollowerController:
         lost = self.servos.lost
         for joint, words in self.errors.items():
             self.stop(StopCause.HARDWARE_ERROR, f"{joint} has shut down: {words}", joint)
-        if len(lost) == len(JOINT_NAMES):
+        if len(lost) == len(self.model.joints):
             self.stop(StopCause.POWER, f"the arm was without power: {by_words(lost)}")
         else:
             for joint, words in lost.items():
@@ -526,8 +527,9 @@ class FollowerController:
         self.servos.restored()
         self.servos.compare()
         self.guard.restart()
-        parts = {j: written.get(j, []) + ["turns", "torque"] * (j in limp) for j in JOINT_NAMES}
-        told = [j for j in JOINT_NAMES if j in faults or j in written]
+        joints = self.model.joints
+        parts = {j: written.get(j, []) + ["turns", "torque"] * (j in limp) for j in joints}
+        told = [j for j in joints if j in faults or j in written]
         return ", ".join(f"{j} ({', '.join(parts[j]) or 'as it was'})" for j in told)
 
     def _restore(

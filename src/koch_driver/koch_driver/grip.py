@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from koch_driver.control_table import XL330_M288
 from koch_driver.errors import BusTimeout
-from koch_rig.joints import GRIPPER
+from koch_rig.arm_model import KOCH_V1_1
 
 if TYPE_CHECKING:
     from koch_driver.bus import DynamixelBus
@@ -26,13 +26,15 @@ class Grip:
     which writes neither, finds the arm as it left it once the motor had no power.
     """
 
-    def __init__(self, current_a: float) -> None:
+    def __init__(self, current_a: float, joint: str = KOCH_V1_1.gripper) -> None:
         """Prepare.
 
         Args:
             current_a: The lasting limit in [A]; 0 leaves the servo's own.
+            joint: The gripper.
         """
         self._current_a = current_a
+        self._joint = joint
         self._lasting_ma = 0
         self._lowered_ma = 0
         self.lowered = False
@@ -53,9 +55,9 @@ class Grip:
         Raises:
             BusError: The motor did not answer, or refused.
         """
-        self._lasting_ma = _bounded_ma(bus, self._current_a)
-        if bus.read("Goal_Current", GRIPPER) != self._lasting_ma:
-            bus.write("Goal_Current", GRIPPER, self._lasting_ma)
+        self._lasting_ma = self._bounded_ma(bus, self._current_a)
+        if bus.read("Goal_Current", self._joint) != self._lasting_ma:
+            bus.write("Goal_Current", self._joint, self._lasting_ma)
         self.lowered = False
         return self._lasting_ma
 
@@ -73,24 +75,23 @@ class Grip:
             BusError: The motor did not answer, or refused.
         """
         lasting_ma = self.apply(bus)
-        wanted_ma = min(lasting_ma, _bounded_ma(bus, current_a))
+        wanted_ma = min(lasting_ma, self._bounded_ma(bus, current_a))
         if wanted_ma != lasting_ma:
             self._lowered_ma, self.lowered = wanted_ma, True
-            bus.write("Goal_Current", GRIPPER, wanted_ma)
+            bus.write("Goal_Current", self._joint, wanted_ma)
         return wanted_ma
 
     def restore(self, bus: DynamixelBus) -> None:
         """Go back to the lasting limit, inside a control cycle; tried again while `lowered`."""
         try:
-            bus.write("Goal_Current", GRIPPER, self._lasting_ma, budget_s=_CYCLE_BUDGET_S)
+            bus.write("Goal_Current", self._joint, self._lasting_ma, budget_s=_CYCLE_BUDGET_S)
         except BusTimeout:
             return
         self.lowered = False
 
-
-def _bounded_ma(bus: DynamixelBus, current_a: float) -> int:
-    """A current in [mA] that the servo accepts; its own limit for 0."""
-    limit_ma = bus.read("Current_Limit", GRIPPER)
-    if current_a <= 0.0:
-        return limit_ma
-    return max(min(limit_ma, 1), round(min(1e3 * current_a, limit_ma)))
+    def _bounded_ma(self, bus: DynamixelBus, current_a: float) -> int:
+        """A current in [mA] that the servo accepts; its own limit for 0."""
+        limit_ma = bus.read("Current_Limit", self._joint)
+        if current_a <= 0.0:
+            return limit_ma
+        return max(min(limit_ma, 1), round(min(1e3 * current_a, limit_ma)))

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 from koch_driver.grip import NM_PER_A
 from koch_driver.trajectory import ResultCode, Trajectory, TrajectoryError, TrajectoryPoint
 from koch_driver.trajectory_runner import Execution, Tolerances, TrajectoryResult
-from koch_rig.joints import GRIPPER, JOINT_NAMES
 
 if TYPE_CHECKING:
     from koch_driver.bus import DynamixelBus
     from koch_driver.follower_task import FollowerController
 
-_INDEX = JOINT_NAMES.index(GRIPPER)
 _SPEED = 1.2  # rad/s, mean
 _SHORTEST_S = 0.2
 _REACHED_RAD = 0.04
@@ -34,6 +32,8 @@ class GripperMotion:
 
     def __init__(self, task: FollowerController, limits: tuple[float, float]) -> None:
         self._task = task
+        self._joint = task.model.gripper
+        self._index = task.model.joints.index(self._joint)
         self._limits = limits
         self._goal = 0.0
         self._still = 0
@@ -44,13 +44,13 @@ class GripperMotion:
     def position(self) -> float:
         """Measured angle in [rad]."""
         reading = self._task.reading
-        return float("nan") if reading is None else reading.positions[_INDEX]
+        return float("nan") if reading is None else reading.positions[self._index]
 
     @property
     def effort_nm(self) -> float:
         """Torque estimated from the current in [N m]."""
         reading = self._task.reading
-        return float("nan") if reading is None else reading.currents[_INDEX] * NM_PER_A
+        return float("nan") if reading is None else reading.currents[self._index] * NM_PER_A
 
     @property
     def reached(self) -> bool:
@@ -80,11 +80,11 @@ class GripperMotion:
         duration = max(_SHORTEST_S, abs(goal - begin) / speed)
         end = TrajectoryPoint(duration, (goal,), (0.0,), (0.0,))
         self._execution = self._task.trajectories.gripper.start(
-            Trajectory((GRIPPER,), (end,)),
-            Tolerances(goal={GRIPPER: _REACHED_RAD}, goal_time_s=5.0),
+            Trajectory((self._joint,), (end,)),
+            Tolerances(goal={self._joint: _REACHED_RAD}, goal_time_s=5.0),
             stamp_s=0.0,
             now_s=now_s,
-            pose={GRIPPER: begin},
+            pose={self._joint: begin},
         )
         return self._execution
 
@@ -98,7 +98,7 @@ class GripperMotion:
         if reading is None or execution is None or execution.progress is None:
             return
         arrived = execution.progress.desired.time_s >= execution.trajectory.duration_s
-        still = abs(reading.velocities[_INDEX]) < _STILL
+        still = abs(reading.velocities[self._index]) < _STILL
         self._still = self._still + 1 if arrived and still and not self.reached else 0
         if self._still >= _STALL_WATCHES:
             self.stalled = True

@@ -18,12 +18,12 @@ from koch_driver.errors import IdentityError, OtherMotors, SwappedPorts, WrongMo
 from koch_driver.motors import motors_for
 from koch_rig.calibration import Calibration, load_calibration
 from koch_rig.errors import CalibrationError
-from koch_rig.joints import JOINT_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from koch_rig.arm_model import ArmModel, Role
     from koch_rig.calibration import MotorCalibration
     from koch_rig.rig import Arm, Rig
 
@@ -76,16 +76,16 @@ def keep_identity(bus: DynamixelBus, calibration_path: Path) -> Path:
     return path
 
 
-def load_identity(calibration_path: Path) -> dict[str, MotorIdentity] | None:
-    """What was kept; None where nothing was.
+def load_identity(arm: Arm) -> dict[str, MotorIdentity] | None:
+    """What was kept of an arm; None where nothing was.
 
     Raises:
         IdentityError: The file is not one of ours.
     """
-    path = identity_path(calibration_path)
+    path = identity_path(arm.calibration_path)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        motors = {joint: MotorIdentity(**data[joint]) for joint in JOINT_NAMES}
+        motors = {joint: MotorIdentity(**data[joint]) for joint in arm.model.joints}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as exc:
@@ -95,8 +95,13 @@ def load_identity(calibration_path: Path) -> dict[str, MotorIdentity] | None:
 
 def others_of(rig: Rig, arm: Arm) -> dict[str, Calibration]:
     """Calibrations of the rig's other arms of this kind, as far as they can be read."""
-    alike = [other for other in rig.arms.values() if other.role is arm.role]
+    alike = [other for other in rig.arms.values() if _kind(other) == _kind(arm)]
     return _calibrations([other for other in alike if other.name != arm.name])
+
+
+def _kind(arm: Arm) -> tuple[Role, ArmModel]:
+    """What arms have in common that may be mistaken for each other."""
+    return arm.role, arm.model
 
 
 def _calibrations(arms: Iterable[Arm]) -> dict[str, Calibration]:
@@ -104,7 +109,7 @@ def _calibrations(arms: Iterable[Arm]) -> dict[str, Calibration]:
     found = {}
     for arm in arms:
         try:
-            found[arm.name] = load_calibration(arm.calibration_path)
+            found[arm.name] = load_calibration(arm.calibration_path, arm.model.joints)
         except CalibrationError:
             continue  # it cannot tell whose servos these are; its own driver names it
     return found
@@ -120,7 +125,7 @@ def check_swapped(
 
     Raises:
         SwappedPorts: Every joint differs from the arm's own calibration (or it has none), and all
-            six fit another arm of the rig.
+            fit another arm of the rig.
     """
     owner = _owner(bus, own, others)
     if owner is not None:
@@ -143,7 +148,7 @@ def _owner(
     def fitting(calibration: Mapping[str, MotorCalibration]) -> list[bool]:
         return [
             present[joint] == tuple(getattr(calibration[joint], field) for field in registers)
-            for joint in JOINT_NAMES
+            for joint in present
         ]
 
     if own is not None and any(fitting(own)):
@@ -160,14 +165,14 @@ def check_models(error: WrongModel, arm: Arm, rig: Rig) -> None:
     arms = [
         other
         for other in rig.arms.values()
-        if other.role is not arm.role
-        and error.found == [spec.model.name for spec in motors_for(other.role)]
+        if _kind(other) != _kind(arm)
+        and error.found == [spec.model.name for spec in motors_for(other.role, other.model)]
     ]
     if not arms:
         return
     name = " or ".join(other.name for other in arms)
     if len(arms) > 1:  # their models are alike: the calibration tells
-        with DynamixelBus(arm.port, motors_for(arms[0].role)) as bus:
+        with DynamixelBus(arm.port, motors_for(arms[0].role, arms[0].model)) as bus:
             name = _owner(bus, None, _calibrations(arms)) or name
     raise SwappedPorts(
         arm.name, name, arm.port, f"the models of a {arms[0].role.value}"
@@ -181,7 +186,7 @@ def check_identity(bus: DynamixelBus, arm: Arm) -> None:
         OtherMotors: Some are others.
         IdentityError: What was written down cannot be read.
     """
-    kept = load_identity(arm.calibration_path)
+    kept = load_identity(arm)
     if kept is None:
         return
     present = read_identity(bus)

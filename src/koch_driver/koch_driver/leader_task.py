@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from koch_driver.arm import configure_leader, torque_off_quietly
+from koch_driver.arm import configure, torque_off_quietly
 from koch_driver.grip import Grip
 from koch_driver.guard import CommandSource, Guard
-from koch_driver.motors import LEADER_MOTORS
+from koch_driver.motors import motors_for
 from koch_driver.reading import Reading, ReadingConverter
 from koch_driver.register_profile import RegisterProfile
 from koch_driver.servo_watch import ServoWatch, by_words
 from koch_driver.teleop_map import LEADER_LOST_S
-from koch_rig.joints import GRIPPER, JOINT_NAMES
+from koch_rig.arm_model import Role
 from koch_rig.units import Units
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 BACK_DRIVE = "back_drive"
 LEADER_SOURCES = (CommandSource(BACK_DRIVE, 1),)
-_GRIPPER = JOINT_NAMES.index(GRIPPER)
-_ARM_JOINTS = tuple(joint for joint in JOINT_NAMES if joint != GRIPPER)
 _HEALTH_PERIOD_S = 0.1
 # A leader that was lost is silent for longer than teleop waits for it: a hand may have moved it
 # meanwhile, and whoever teleoperates must engage anew.
@@ -86,8 +84,11 @@ class LeaderController:
             hear: Hands the follower's pose to the guard; called in every cycle.
         """
         self.guard = guard
+        self._model = model = units.model
+        self._trigger = len(model.arm_joints)
+        motors = motors_for(Role.LEADER, model)
         self.servos = ServoWatch(
-            RegisterProfile.leader(LEADER_MOTORS),
+            RegisterProfile.of(motors),
             every_s=_HEALTH_PERIOD_S,
             period_s=guard.period_s,
             say=say,
@@ -98,18 +99,16 @@ class LeaderController:
         self._say = say
         self._recover_s = 0.0
         self._lost_s = float("-inf")
-        self._spring = Grip(config.gripper_current_a)
+        self._spring = Grip(config.gripper_current_a, model.gripper)
         self._units = units
         self._calibration = calibration
-        self._converter = ReadingConverter(
-            units, LEADER_MOTORS, fastest_rad_s=guard.limits.fastest_rad_s
-        )
+        self._converter = ReadingConverter(units, motors, fastest_rad_s=guard.limits.fastest_rad_s)
         self._publish = publish
         self._hear = hear
-        numbers = np.zeros(len(JOINT_NAMES))
-        numbers[_GRIPPER] = config.gripper_open
+        numbers = np.zeros(len(model.joints))
+        numbers[self._trigger] = config.gripper_open
         open_rad = units.to_rad(Units.LEROBOT, numbers)
-        self._open_ticks = int(units.rad_to_ticks(open_rad)[_GRIPPER])
+        self._open_ticks = int(units.rad_to_ticks(open_rad)[self._trigger])
 
     @property
     def errors(self) -> dict[str, str]:
@@ -125,15 +124,15 @@ class LeaderController:
             self.servos.reboot(bus, tuple(self.errors), self._calibration)
             self.servos.survey(bus)  # an error that persists is tried again later
             self._recover_s = time.monotonic() + _RECOVERY_PAUSE_S
-        configure_leader(bus, self._calibration)
+        configure(bus, self._calibration)
         self._spring.apply(bus)
-        if GRIPPER not in self.errors:
-            bus.write("Torque_Enable", GRIPPER, 1)
-        goals = np.zeros(len(JOINT_NAMES), dtype=np.int64)
+        if self._model.gripper not in self.errors:
+            bus.write("Torque_Enable", self._model.gripper, 1)
+        goals = np.zeros(len(self._model.joints), dtype=np.int64)
         state = bus.sync_read_state()
         # Goals of joints without torque have no effect; their present position is a safe one.
         goals[:] = state.position_ticks
-        goals[_GRIPPER] = self._open_ticks
+        goals[self._trigger] = self._open_ticks
         bus.sync_write_goal(goals)
         self._note_lost()
         self.servos.compare()
@@ -166,9 +165,9 @@ class LeaderController:
             result = self.guard.step(now_s, None if reading is None else reading.positions)
             if result.goal is not None:
                 goals = self._units.rad_to_ticks(result.goal)
-                goals[_GRIPPER] = self._open_ticks
+                goals[self._trigger] = self._open_ticks
                 bus.sync_write_goal(goals)
-        torque = JOINT_NAMES if self.driven_back else (GRIPPER,)
+        torque = self._model.joints if self.driven_back else (self._model.gripper,)
         self.servos.look(state, torque, self._spring.possible_ma)
 
     def disconnected(self, reason: str) -> None:
@@ -188,7 +187,7 @@ class LeaderController:
         Raises:
             BusError: A motor did not confirm.
         """
-        for joint in _ARM_JOINTS:
+        for joint in self._model.arm_joints:
             bus.write("Torque_Enable", joint, int(on))
         self.guard.restart()
         self.driven_back = on

@@ -12,7 +12,7 @@ from koch_driver.bus import BusConfig, DynamixelBus, PingReply
 from koch_driver.control_table import BAUD_RATES, MODELS_BY_NUMBER, model_name
 from koch_driver.errors import BusTimeout, MotorSetupError, RegisterError
 from koch_driver.motors import MotorSpec, motors_for
-from koch_rig.rig import Role
+from koch_rig.arm_model import ARM_MODELS, ArmModel, Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,19 +88,29 @@ def conclude(found: Sequence[FoundMotor]) -> str:
     """
     if not found:
         return "nobody answers"
-    role = max(Role, key=lambda role: _score(found, motors_for(role)))
-    specs = motors_for(role)
+    role, model = max(_kinds(), key=lambda kind: _share(found, motors_for(*kind)))
+    specs = motors_for(role, model)
     if _score(found, specs) < len(specs) // 2:
         return f"{len(found)} motor{'s' if len(found) > 1 else ''}"
     problems = _problems(found, specs)
     if not problems:
-        return f"a Koch {role.value}, complete"
-    return f"a Koch {role.value}, but not as it must be:\n    " + "\n    ".join(problems)
+        return f"a {model.title} {role.value}, complete"
+    return f"a {model.title} {role.value}, but not as it must be:\n    " + "\n    ".join(problems)
 
 
 def is_whole(found: Sequence[FoundMotor]) -> bool:
     """Whether this is an arm to which nothing is missing."""
-    return any(_score(found, motors_for(role)) == len(motors_for(role)) for role in Role)
+    return any(_share(found, motors_for(*kind)) == 1.0 for kind in _kinds())
+
+
+def _kinds() -> list[tuple[Role, ArmModel]]:
+    """What a chain may be, as far as arm models are loaded."""
+    return [(role, model) for model in ARM_MODELS.loaded() for role in model.motors]
+
+
+def _share(found: Sequence[FoundMotor], specs: Sequence[MotorSpec]) -> float:
+    """Which part of a chain is there."""
+    return _score(found, specs) / len(specs)
 
 
 def _score(found: Sequence[FoundMotor], specs: Sequence[MotorSpec]) -> int:

@@ -13,7 +13,7 @@ from koch_core.errors import KochError
 from koch_core.terminal import CommandLine, complain, say
 from koch_driver.console import Console
 from koch_driver.control_table import HardwareError
-from koch_driver.errors import BusError, DialogueEnded, MotorSetupError
+from koch_driver.errors import BusError, DialogueEnded, MotorSetupError, UnknownJoint
 from koch_driver.motor_setup import (
     SCAN_ORDER,
     FoundMotor,
@@ -26,7 +26,6 @@ from koch_driver.motor_setup import (
 )
 from koch_driver.motors import MotorSpec, motors_for
 from koch_driver.serial_port import list_ports
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.model import default_rig
 
@@ -62,7 +61,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     setup.add_argument("arm", help="name of the arm in the rig file")
     setup.add_argument("--rig", type=Path, default=None, help="rig file")
     setup.add_argument("--port", help="port, if not the rig's")
-    setup.add_argument("--only", choices=JOINT_NAMES, metavar="JOINT", help="only this joint")
+    setup.add_argument("--only", metavar="JOINT", help="only this joint")
     reading = verbs.add_parser("read", help="all registers of the motors on a port")
     reading.add_argument("port")
     reading.add_argument("--id", type=int, help="only this motor")
@@ -110,9 +109,10 @@ def set_up(options: argparse.Namespace) -> int:
     rig = load_rig(default_rig(options.rig))
     arm = rig.arm(options.arm)
     port = options.port or arm.port
-    specs: list[MotorSpec] = list(reversed(motors_for(arm.role)))
-    if options.only:
-        specs = [s for s in specs if s.joint == options.only]
+    chain: list[MotorSpec] = list(reversed(motors_for(arm.role, arm.model)))
+    specs = [spec for spec in chain if options.only in (None, spec.joint)]
+    if not specs:
+        raise UnknownJoint(arm.name, options.only, arm.model.joints)
     check_port(port)
     with Console() as console:
         for spec in specs:
@@ -121,7 +121,7 @@ def set_up(options: argparse.Namespace) -> int:
                 f"{spec.joint}: was id {found.reply.id} at {found.baud} baud, "
                 f"is id {spec.id} at 1000000 baud."
             )
-    say("Done. Connect the whole chain; 'koch motors list' should show six motors.")
+    say(f"Done. Connect the whole chain; 'koch motors list' should show {len(chain)} motors.")
     return 0
 
 

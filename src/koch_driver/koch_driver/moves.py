@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from koch_driver.guard import DEFAULT_SOURCES, CommandSource
 from koch_driver.trajectory import Trajectory, TrajectoryPoint
 from koch_driver.trajectory_runner import Execution, Tolerances, TrajectoryRunner
-from koch_rig.joints import JOINT_NAMES
 
 EXIT_SOURCE = "exit"
 # While the driver ends nobody may interfere with the motion to the rest pose.
@@ -29,19 +28,20 @@ def move_to(
     """Begin one smooth motion of all joints, at rest at both ends.
 
     Args:
-        runner: Executes it.
+        runner: Executes it; the gripper, its last joint, may be held up by an object.
         start: Angles in [rad] now.
         target: Angles in [rad] at the end.
         speed: Mean speed of the joint with the longest way in [rad/s].
         now_s: ROS time.
     """
     way = max(abs(b - a) for a, b in zip(start, target, strict=True))
-    rest = (0.0,) * len(JOINT_NAMES)
+    joints = runner.joints
+    rest = (0.0,) * len(joints)
     end = TrajectoryPoint(max(_SHORTEST_S, way / speed), tuple(target), rest, rest)
     return runner.start(
-        Trajectory(JOINT_NAMES, (end,)),
-        Tolerances(goal=dict.fromkeys(JOINT_NAMES[:-1], _REACHED_RAD), goal_time_s=_LAG_S),
+        Trajectory(joints, (end,)),
+        Tolerances(goal=dict.fromkeys(joints[:-1], _REACHED_RAD), goal_time_s=_LAG_S),
         stamp_s=0.0,
         now_s=now_s,
-        pose=dict(zip(JOINT_NAMES, start, strict=True)),
+        pose=dict(zip(joints, start, strict=True)),
     )

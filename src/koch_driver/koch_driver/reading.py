@@ -25,7 +25,7 @@ _RAD_S_PER_TICK = 0.229 * 2.0 * math.pi / 60.0
 
 @dataclass(frozen=True)
 class Reading:
-    """State of an arm's joints at one instant, in JOINT_NAMES order.
+    """State of an arm's joints at one instant, in the order of its motors.
 
     Attributes:
         monotonic_ns: Middle of the bus transaction, `time.monotonic_ns`.

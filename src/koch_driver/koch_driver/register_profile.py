@@ -12,15 +12,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from koch_driver.control_table import Area, OperatingMode
-from koch_rig.joints import GRIPPER, JOINT_NAMES
+from koch_driver.control_table import Area
 
 if TYPE_CHECKING:
     from koch_driver.bus import DynamixelBus
     from koch_driver.health import MotorHealth
     from koch_driver.motors import MotorSpec
 
-ELBOW_GAINS = {"Position_P_Gain": 1500, "Position_I_Gain": 0, "Position_D_Gain": 600}
 ANSWER_ALL = 2  # Status_Return_Level
 # Registers that the servo's own default is right for, but that must hold it.
 _DEFAULTS = (
@@ -35,14 +33,6 @@ _DEFAULTS = (
 )
 # EEPROM of the calibration: watched, but written by 'koch calibrate' only.
 _CALIBRATED = ("Drive_Mode", "Homing_Offset")
-
-
-def operating_modes() -> list[int]:
-    """LeRobot's modes, in joint order: extended position, current-based for the gripper."""
-    return [
-        int(OperatingMode.CURRENT_POSITION if j == GRIPPER else OperatingMode.EXTENDED_POSITION)
-        for j in JOINT_NAMES
-    ]
 
 
 @dataclass(frozen=True)
@@ -61,27 +51,17 @@ class RegisterProfile:
     watched: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @classmethod
-    def follower(cls, motors: Sequence[MotorSpec]) -> RegisterProfile:
-        """A follower's, as LeRobot configures it."""
-        return cls._of(motors, {"elbow_flex": ELBOW_GAINS})
-
-    @classmethod
-    def leader(cls, motors: Sequence[MotorSpec]) -> RegisterProfile:
-        """A leader's, as LeRobot configures it."""
-        return cls._of(motors, {})
-
-    @classmethod
-    def _of(
-        cls, motors: Sequence[MotorSpec], own: Mapping[str, Mapping[str, int]]
-    ) -> RegisterProfile:
+    def of(cls, motors: Sequence[MotorSpec]) -> RegisterProfile:
+        """A chain's, as its arm model has it: LeRobot's for a Koch."""
         values = {}
-        for spec, mode in zip(motors, operating_modes(), strict=True):
+        for spec in motors:
             values[spec.joint] = {
                 "Status_Return_Level": ANSWER_ALL,
                 "Return_Delay_Time": 0,
-                "Operating_Mode": mode,  # a change resets the gains and the profile below
+                # A change of the mode resets the gains and the profile, which come after it.
+                "Operating_Mode": spec.registers["Operating_Mode"],
                 **{name: spec.model.register(name).default or 0 for name in _DEFAULTS},
-                **own.get(spec.joint, {}),
+                **spec.registers,
             }
         return cls(tuple(motors), values)
 

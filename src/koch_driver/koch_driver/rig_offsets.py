@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import yaml
 
 from koch_core.files import write_atomically
-from koch_rig.joints import JOINT_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,9 +20,8 @@ if TYPE_CHECKING:
 def joints_block(offsets: Mapping[str, float], mounts: Mapping[str, JointOffset]) -> str:
     """The 'joints' part of an arm, to paste into a rig file."""
     lines = ["joints:"]
-    for joint in JOINT_NAMES:
-        sign = mounts[joint].sign
-        lines.append(f"  {joint}: {{sign: {sign}, offset_rad: {offsets[joint]:.4f}}}")
+    for joint, mount in mounts.items():
+        lines.append(f"  {joint}: {{sign: {mount.sign}, offset_rad: {offsets[joint]:.4f}}}")
     return "\n".join(lines)
 
 

@@ -20,7 +20,6 @@ from koch_driver.control_table import HardwareError
 from koch_driver.errors import ServoLost
 from koch_driver.health import HealthWatch, MotorHealth
 from koch_driver.health_monitor import HealthMonitor
-from koch_rig.joints import GRIPPER, JOINT_NAMES
 
 if TYPE_CHECKING:
     from koch_driver.bus import DynamixelBus, MotorState
@@ -104,7 +103,7 @@ class ServoWatch:
             period_s: Cycle time of the control loop.
             say: Receives what a person must know, as sentences, once each.
         """
-        self.monitor = HealthMonitor(JOINT_NAMES)
+        self.monitor = HealthMonitor([spec.joint for spec in profile.motors])
         self.errors: dict[str, str] = {}
         self.lost: dict[str, str] = {}
         self.profile = profile
@@ -244,7 +243,8 @@ class ServoWatch:
             return RESTARTED
         if not self._compare:
             return ""
-        names = self.profile.differences(look, currents_ma if look.joint == GRIPPER else ())
+        presses = look.joint == self.profile.motors[-1].joint  # the gripper
+        names = self.profile.differences(look, currents_ma if presses else ())
         return f"does not hold {self.profile.in_words(look, names)}" if names else ""
 
     def _set_error(self, look: MotorHealth) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from koch_rig.joints import GRIPPER, JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1, ArmModel
 from koch_rig.units import Units
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class PoseMap:
         self._target = target
 
     def map(self, positions: Sequence[float]) -> tuple[float, ...]:
-        """Angles in [rad] in JOINT_NAMES order, clipped to the calibrated ranges."""
+        """Angles in [rad] in the order of the joints, clipped to the calibrated ranges."""
         numbers = self._source.rad_to(Units.LEROBOT, positions)
         return tuple(self._target.to_rad(Units.LEROBOT, numbers).tolist())
 
@@ -57,6 +57,7 @@ def engage(
     *,
     threshold_rad: float,
     refuse: bool,
+    model: ArmModel = KOCH_V1_1,
 ) -> Engagement:
     """Decide whether the human may take over.
 
@@ -65,14 +66,15 @@ def engage(
         follower: Measured pose of the follower in [rad]; None when unknown.
         threshold_rad: Distance in any joint but the gripper above which the arms are apart.
         refuse: Refuse when apart, instead of letting the guard blend.
+        model: Of both arms.
     """
     if leader is None or follower is None:
         silent = "leader" if leader is None else "follower"
         return Engagement(False, f"no joint states of the {silent} yet")
     apart = [
         f"{joint} by {abs(a - b):.2f} rad"
-        for joint, a, b in zip(JOINT_NAMES, leader, follower, strict=True)
-        if abs(a - b) > threshold_rad and joint != GRIPPER
+        for joint, a, b in zip(model.joints, leader, follower, strict=True)
+        if abs(a - b) > threshold_rad and joint != model.gripper
     ]
     if not apart:
         return Engagement(True, "the human drives")

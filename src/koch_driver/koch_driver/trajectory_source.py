@@ -8,24 +8,25 @@ from collections.abc import Sequence
 
 from koch_driver.trajectory import ResultCode
 from koch_driver.trajectory_runner import Execution, TrajectoryRunner
-from koch_rig.joints import GRIPPER, JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1, ArmModel
 
 
 class TrajectorySource:
-    """Two runners, one for any joints and one for the gripper, merged into six joint angles.
+    """Two runners, one for any joints and one for the gripper, merged into angles of all joints.
 
     Joints that no trajectory moves hold the goal they had. After a trajectory has ended well its
     last point is held, as JTC does, until `release`; after a cancelled or aborted one the guard
     brakes and holds.
 
     Attributes:
-        arm: Runner of the arm controller; it accepts any of the six joints.
+        arm: Runner of the arm controller; it accepts any joints of the arm.
         gripper: Runner of the gripper controller.
     """
 
-    def __init__(self) -> None:
-        self.arm = TrajectoryRunner(JOINT_NAMES)
-        self.gripper = TrajectoryRunner((GRIPPER,))
+    def __init__(self, model: ArmModel = KOCH_V1_1) -> None:
+        self.arm = TrajectoryRunner(model.joints)
+        self.gripper = TrajectoryRunner((model.gripper,))
+        self._joints = model.joints
         self._hold: list[float] | None = None
         self._seen: dict[TrajectoryRunner, Execution] = {}
 
@@ -73,17 +74,17 @@ class TrajectorySource:
 
         Args:
             now_s: ROS time.
-            measured: Measured angles in [rad] in JOINT_NAMES order.
+            measured: Measured angles in [rad], one per joint.
             goal: The goals of the last cycle in [rad], None when there were none.
             velocities: Measured velocities in [rad/s], to see when a goal is really reached.
 
         Returns:
-            Six angles in [rad]; None when this source wants nothing.
+            One angle per joint in [rad]; None when this source wants nothing.
         """
-        pose = dict(zip(JOINT_NAMES, measured, strict=True))
+        pose = dict(zip(self._joints, measured, strict=True))
         speeds = None
         if velocities is not None:
-            speeds = dict(zip(JOINT_NAMES, velocities, strict=True))
+            speeds = dict(zip(self._joints, velocities, strict=True))
         arm = self._advance(self.arm, now_s, pose, speeds)
         gripper = self._advance(self.gripper, now_s, pose, speeds)
         if arm is None and gripper is None:
@@ -91,7 +92,7 @@ class TrajectorySource:
         hold = self._hold or list(measured if goal is None else goal)
         moved = {**(gripper or {}), **(arm or {})}
         for joint, value in moved.items():
-            hold[JOINT_NAMES.index(joint)] = value
+            hold[self._joints.index(joint)] = value
         self._hold = hold
         return tuple(hold)
 

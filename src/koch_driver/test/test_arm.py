@@ -12,8 +12,7 @@ import pytest
 
 from koch_driver.arm import (
     check_drift,
-    configure_follower,
-    configure_leader,
+    configure,
     connect_arm,
     mend_registers,
     torque_off_quietly,
@@ -127,7 +126,7 @@ def test_configure_follower_is_lerobots(bus: DynamixelBus, calibration: Calibrat
     bus.write_all("Operating_Mode", 3)
     bus.write_all("Return_Delay_Time", 250)
     bus.write_all("Torque_Enable", 1)
-    configure_follower(bus, calibration)
+    configure(bus, calibration)
     assert bus.read_all("Operating_Mode").tolist() == [4, 4, 4, 4, 4, 5]
     assert bus.read_all("Return_Delay_Time").tolist() == [0] * 6
     assert bus.read_all("Torque_Enable").tolist() == [0] * 6
@@ -139,7 +138,7 @@ def test_configure_follower_is_lerobots(bus: DynamixelBus, calibration: Calibrat
 def test_configuring_again_writes_no_eeprom(
     bus: DynamixelBus, calibration: Calibration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    configure_follower(bus, calibration)
+    configure(bus, calibration)
     written: list[str] = []
     real = DynamixelBus.write
 
@@ -148,15 +147,15 @@ def test_configuring_again_writes_no_eeprom(
         real(self, register, motor, value)
 
     monkeypatch.setattr(DynamixelBus, "write", spy)
-    configure_follower(bus, calibration)
+    configure(bus, calibration)
     assert set(written) == {"Torque_Enable"}
 
 
-def test_configure_leader(leader_chain: EmulatedChain, rig: Rig) -> None:
+def test_configure(leader_chain: EmulatedChain, rig: Rig) -> None:
     arm = rig.arms["leader"]
     calibration = load_calibration(arm.calibration_path)
     with connect_arm(arm, calibration) as bus:
-        configure_leader(bus, calibration)
+        configure(bus, calibration)
         assert bus.read_all("Operating_Mode").tolist() == [4, 4, 4, 4, 4, 5]
         assert [m.model.name for m in bus.motors] == ["xl330-m077"] * len(LEADER_MOTORS)
 

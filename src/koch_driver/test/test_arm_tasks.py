@@ -103,7 +103,7 @@ def test_a_follower_that_is_still_held_is_not_dropped_at_connect(
     loop.close()
     configured: list[object] = []
     monkeypatch.setattr(
-        "koch_driver.follower_task.configure_follower", lambda *args: configured.append(args)
+        "koch_driver.follower_task.configure", lambda *args: configured.append(args)
     )
     count = len(snapshots)
     again = start(rig, "follower", make)

@@ -68,7 +68,7 @@ def move(chain: EmulatedChain, *offsets_rad: float) -> None:
 def test_routine_gives_lerobots_numbers(fresh: tuple[EmulatedChain, Arm], tmp_path: Path) -> None:
     chain, arm = fresh
     with DynamixelBus(arm.port, motors_for(arm.role)) as bus:
-        routine = CalibrationRoutine(bus, arm.role)
+        routine = CalibrationRoutine(bus, arm.model)
         routine.prepare()
         homing = routine.set_middle()
         assert bus.read_all("Present_Position").tolist() == [2047] * 6
@@ -95,7 +95,7 @@ def test_routine_gives_lerobots_numbers(fresh: tuple[EmulatedChain, Arm], tmp_pa
 def test_an_unmoved_joint_is_named(fresh: tuple[EmulatedChain, Arm], tmp_path: Path) -> None:
     _, arm = fresh
     with DynamixelBus(arm.port, motors_for(arm.role)) as bus:
-        routine = CalibrationRoutine(bus, arm.role)
+        routine = CalibrationRoutine(bus, arm.model)
         routine.prepare()
         routine.set_middle()
         with pytest.raises(CalibrationAborted, match="no position"):
@@ -110,7 +110,7 @@ def test_a_range_beyond_one_turn_is_refused(
 ) -> None:
     chain, arm = fresh
     with DynamixelBus(arm.port, motors_for(arm.role)) as bus:
-        routine = CalibrationRoutine(bus, arm.role)
+        routine = CalibrationRoutine(bus, arm.model)
         routine.prepare()
         routine.set_middle()
         routine.observe()

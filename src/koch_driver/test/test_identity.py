@@ -180,7 +180,7 @@ def test_calibrate_keeps_the_motors_beside_the_file_and_leaves_lerobots_alone(
     with DynamixelBus(arm.port, motors_for(arm.role)) as bus:
         calibrate(bus, arm, dialogue(b"u")[0], new=False, rig=pair)
     assert arm.calibration_path.read_bytes() == file
-    kept = load_identity(arm.calibration_path)
+    kept = load_identity(arm)
     assert kept is not None
     assert [motor.id for motor in kept.values()] == [1, 2, 3, 4, 5, 6]
     connect_arm(arm, load_calibration(arm.calibration_path), rig=pair).close()

@@ -444,7 +444,7 @@ def test_errors_are_said_with_what_is_measured_and_allowed() -> None:
 @pytest.mark.parametrize("joint", JOINT_NAMES)
 def test_a_shutdown_says_at_once_that_its_cause_is_being_read(joint: str) -> None:
     """A state answer carries one bit; which error it is takes a read more."""
-    profile = RegisterProfile.follower(FOLLOWER_MOTORS)
+    profile = RegisterProfile.of(FOLLOWER_MOTORS)
     servos = ServoWatch(profile, every_s=0.1, period_s=0.01, say=lambda text: None)
     motor_id = JOINT_NAMES.index(joint) + 1
     assert servos.note_alerts([motor_id]) == [joint]

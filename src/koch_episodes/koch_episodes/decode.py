@@ -11,23 +11,25 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_core.errors import DecodeError
-from koch_rig.joints import JOINT_NAMES, plain_joints
+from koch_rig.arm_model import KOCH_V1_1
+from koch_rig.joints import model_of, plain_joints
 
 Vector = npt.NDArray[np.float64]
 
 
 def joint_vector(
-    names: Sequence[str], values: Sequence[float], wanted: Sequence[str] = JOINT_NAMES
+    names: Sequence[str], values: Sequence[float], wanted: Sequence[str] | None = None
 ) -> Vector:
     """Pick joint values by name.
 
     Args:
         names: Joint names of the message, any order; an arm's with or without a prefix.
         values: Values in the order of `names` (position, velocity or effort), SI units.
-        wanted: Names in the order of the result.
+        wanted: Names in the order of the result; None: the joints of the arm model that the
+            message's are, a Koch's where they are of none.
 
     Returns:
-        float64, shape (len(wanted),).
+        float64, shape (wanted,).
 
     Raises:
         DecodeError: A wanted joint is missing or there twice, the lengths differ, or a value is
@@ -35,8 +37,9 @@ def joint_vector(
     """
     if len(names) != len(values):
         raise DecodeError("joint state", f"{len(names)} names but {len(values)} values")
-    if wanted is JOINT_NAMES:
-        names = plain_joints(names)
+    if wanted is None:
+        wanted = (model_of(names) or KOCH_V1_1).joints
+    names = plain_joints(names, joints=wanted)
     if tuple(names) == tuple(wanted):
         vector = np.asarray(values, dtype=np.float64)
     else:

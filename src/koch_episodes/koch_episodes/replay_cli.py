@@ -12,7 +12,6 @@ from pathlib import Path
 from koch_core.options import OptionModel, command_line, option, parsed, same_as
 from koch_core.terminal import say
 from koch_episodes.replay.motion import load_motion
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.model import named_rig
 from koch_rig.units import Units
@@ -72,7 +71,7 @@ def main(argv: list[str]) -> int:
         return 0
     from koch_episodes.replay.nodes.player import Player
 
-    player = Player(arm, options.rate_hz, _say)
+    player = Player(arm, motion.joints, options.rate_hz, _say)
     try:
         player.wait_for_arm()
         if sys.stdin.isatty() and not options.yes:
@@ -86,7 +85,7 @@ def main(argv: list[str]) -> int:
         tracking = player.play(motion, options.speed)
     finally:
         player.close()
-    for index, joint in enumerate(JOINT_NAMES):
+    for index, joint in enumerate(motion.joints):
         rms, most = tracking.rms_rad[index], tracking.max_rad[index]
         _say(f"  {joint:<14} error rms {rms:.3f} rad, max {most:.3f} rad")
     return 0

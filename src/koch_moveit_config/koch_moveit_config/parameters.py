@@ -10,7 +10,8 @@ from typing import Any
 import xacro
 import yaml
 
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
+from koch_rig.errors import ModelError
 from koch_rig.load import load_rig
 from koch_rig.model import published_urdf, share_folder
 
@@ -43,13 +44,17 @@ def semantic_description(arm: str, joint_prefix: str = "") -> str:
     return text
 
 
+#: The joints that this package's files name.
+_JOINTS = KOCH_V1_1.joints
+
+
 def _joints_prefixed(content: Any, prefix: str) -> Any:
     """Parameters with the prefix before each joint's name, be it key or item of a list."""
     if isinstance(content, dict):
-        named = ((f"{prefix}{k}" if k in JOINT_NAMES else k, v) for k, v in content.items())
+        named = ((f"{prefix}{k}" if k in _JOINTS else k, v) for k, v in content.items())
         return {key: _joints_prefixed(value, prefix) for key, value in named}
     if isinstance(content, list):
-        return [f"{prefix}{item}" if item in JOINT_NAMES else item for item in content]
+        return [f"{prefix}{item}" if item in _JOINTS else item for item in content]
     return content
 
 
@@ -61,10 +66,18 @@ def move_group_parameters(rig_path: str = "", arm: str = "") -> tuple[str, dict[
         arm: A follower of the rig; empty for its only one.
 
     Raises:
-        KochError: The rig is wrong or has no such arm.
+        KochError: The rig is wrong, has no such arm, or one whose joints are not a Koch's.
     """
     rig = load_rig(rig_path or share_folder() / "config" / "rig.yaml")
     name = rig.arm(arm).name if arm else rig.follower.name
+    joints = rig.arm(name).model.joints
+    if joints != _JOINTS:
+        raise ModelError(
+            f"MoveIt for {name}",
+            got=f"an arm with the joints {', '.join(joints)}",
+            expected=f"a Koch's: {', '.join(_JOINTS)}",
+            hint="koch_moveit_config/config describes groups, limits and controllers of a Koch.",
+        )
     prefix = rig.arm(name).joint_prefix
     pipelines = {pipeline: read_yaml(f"{pipeline}_planning.yaml") for pipeline in PIPELINES}
     capabilities = pipelines["pilz_industrial_motion_planner"].pop("capabilities")

@@ -15,7 +15,7 @@ from koch_moveit_config.parameters import (
     read_yaml,
     semantic_description,
 )
-from koch_rig.joints import ARM_JOINT_NAMES, GRIPPER, HOME_POSE_RAD, JOINT_NAMES, REST_POSE_RAD
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.load import load_rig
 from koch_rig.model import JOINT_LIMITS, robot_urdf
 
@@ -49,13 +49,13 @@ def test_named_poses_are_complete_within_limits_and_the_shared_ones(srdf):
     poses = {}
     for state in srdf.iter("group_state"):
         values = {j.get("name"): float(j.get("value")) for j in state.iter("joint")}
-        joints = ARM_JOINT_NAMES if state.get("group") == "arm" else (GRIPPER,)
+        joints = KOCH_V1_1.arm_joints if state.get("group") == "arm" else (KOCH_V1_1.gripper,)
         assert tuple(values) == tuple(joints)
         for name, value in values.items():
             assert JOINT_LIMITS[name].lower <= value <= JOINT_LIMITS[name].upper
         poses[state.get("name")] = tuple(values.values())
-    assert poses["home"] == HOME_POSE_RAD[:-1]
-    assert poses["rest"] == REST_POSE_RAD[:-1]
+    assert poses["home"] == KOCH_V1_1.home_rad[:-1]
+    assert poses["rest"] == KOCH_V1_1.rest_rad[:-1]
 
 
 def test_collision_matrix_is_what_sampling_gives(urdf, srdf):
@@ -74,7 +74,7 @@ def test_sampling_would_notice_a_pair_that_can_touch(urdf):
 def test_limits_are_the_guards(path):
     limits = load_rig(path).limits
     written = read_yaml("joint_limits.yaml")["joint_limits"]
-    assert tuple(written) == JOINT_NAMES
+    assert tuple(written) == KOCH_V1_1.joints
     for limit in written.values():
         assert limit["max_velocity"] == limits.max_speed
         assert limit["max_acceleration"] == limits.max_acceleration
@@ -83,7 +83,7 @@ def test_limits_are_the_guards(path):
 def test_controllers_cover_every_joint_once():
     manager = read_yaml("moveit_controllers.yaml")["moveit_simple_controller_manager"]
     joints = [j for name in manager["controller_names"] for j in manager[name]["joints"]]
-    assert tuple(joints) == JOINT_NAMES
+    assert tuple(joints) == KOCH_V1_1.joints
 
 
 def test_a_joint_prefix_stands_wherever_a_joint_is_named(tmp_path):
@@ -94,7 +94,7 @@ def test_a_joint_prefix_stands_wherever_a_joint_is_named(tmp_path):
     path = tmp_path / "rig.yaml"
     path.write_text(text, encoding="utf-8")
     _, parameters = move_group_parameters(str(path))
-    named = {f"follower_{joint}" for joint in JOINT_NAMES}
+    named = {f"follower_{joint}" for joint in KOCH_V1_1.joints}
     urdf = ElementTree.fromstring(parameters["robot_description"])
     moving = {joint.get("name") for joint in urdf.iter("joint") if joint.get("type") != "fixed"}
     srdf = ElementTree.fromstring(parameters["robot_description_semantic"])

@@ -21,7 +21,7 @@ from koch_policy.chunks import ChunkScheduler, DelayQuantile, Grid, StrategyKind
 from koch_policy.execution.inference import Predict, plain_predict
 from koch_policy.policy import Policy
 from koch_policy.shadow import ErrorSummary, shown_unit, summarize
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 _NS = 1_000_000_000
 _SETTLE_NS = _NS // 5  # a tick is looked at when the bag is this much further
@@ -63,7 +63,7 @@ class Replay:
     delays_s: list[float]
     refusals: int
     fps: float
-    names: tuple[str, ...] = JOINT_NAMES
+    names: tuple[str, ...] = KOCH_V1_1.joints
     unit: str = "rad"
 
     def errors(self) -> ErrorSummary:
@@ -82,7 +82,7 @@ def replay(
     predict: Predict = plain_predict,
     delay_s: float | None = None,
     execution_steps: int = 0,
-    names: tuple[str, ...] = JOINT_NAMES,
+    names: tuple[str, ...] = KOCH_V1_1.joints,
     unit: str = "rad",
 ) -> Replay:
     """Run a policy over a recording.

@@ -32,8 +32,7 @@ from koch_policy.policy import Policy
 from koch_policy.recordings import bag_ticks, dataset_ticks
 from koch_policy.run_cli import RunOptions
 from koch_policy.runtime import load_policy
-from koch_rig.calibration import load_calibration
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.joints import model_of
 from koch_rig.load import load_rig
 from koch_rig.units import JointUnits, Units
 
@@ -76,13 +75,10 @@ class _Recording:
 def _bag(path: Path, options: RunOptions, policy: Policy, rig_path: Path) -> _Recording:
     """A bag holds joint states in [rad]: the rig says what the policy sees of them."""
     rig = load_rig(rig_path)
-    units = {
-        name: JointUnits(arm, load_calibration(arm.calibration_path))
-        for name, arm in rig.arms.items()
-    }
+    units = {name: JointUnits.for_arm(arm) for name, arm in rig.arms.items()}
     to_rad = partial(units[rig.follower.name].to_rad, policy_units(policy))
     ticks = bag_ticks(path, rig, policy, units)
-    return _Recording(ticks, float(rig.fps), to_rad, JOINT_NAMES, "rad")
+    return _Recording(ticks, float(rig.fps), to_rad, rig.follower.model.joints, "rad")
 
 
 def _dataset(path: Path, options: RunOptions, policy: Policy, rig_path: Path) -> _Recording:
@@ -106,15 +102,13 @@ def _to_rad(
 ) -> Callable[[NDArray[Any]], NDArray[np.float64]] | None:
     """How a policy's actions become [rad]; None where they are no joints of a rig at hand."""
     units = policy_units(policy)
-    if names != JOINT_NAMES:
+    if model_of(names) is None:
         return None
     if units is Units.RADIANS:
         return lambda values: np.asarray(values, np.float64)
     try:
         follower = load_rig(rig_path).follower
-        return partial(
-            JointUnits(follower, load_calibration(follower.calibration_path)).to_rad, units
-        )
+        return partial(JointUnits.for_arm(follower).to_rad, units)
     except KochError:
         if is_asked:
             raise

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from koch_core.errors import DecodeError
 from koch_core.stream import StreamBuffer
-from koch_rig.joints import JOINT_NAMES
 
 _KEPT = 20_000
 
@@ -35,7 +34,7 @@ class ErrorSummary:
     mean: NDArray[np.float64]
     p95: NDArray[np.float64]
     largest: NDArray[np.float64]
-    names: tuple[str, ...] = JOINT_NAMES
+    names: tuple[str, ...]
     unit: str = "rad"
 
     def __str__(self) -> str:
@@ -66,7 +65,7 @@ def shown_unit(unit: str) -> tuple[float, str]:
 
 
 def summarize(
-    errors: NDArray[np.float64], names: tuple[str, ...] = JOINT_NAMES, unit: str = "rad"
+    errors: NDArray[np.float64], names: tuple[str, ...], unit: str = "rad"
 ) -> ErrorSummary:
     """Summarise absolute errors (N, A)."""
     if not len(errors):
@@ -85,13 +84,18 @@ class ShadowMeter:
 
     Args:
         actions: Stream of what was really commanded.
-        decode: Its samples to joint angles [rad], (6,).
+        decode: Its samples to joint angles [rad], (J,).
+        joints: Their names.
     """
 
     def __init__(
-        self, actions: StreamBuffer, decode: Callable[[Any], NDArray[np.float64]]
+        self,
+        actions: StreamBuffer,
+        decode: Callable[[Any], NDArray[np.float64]],
+        joints: tuple[str, ...],
     ) -> None:
         self._actions = actions
+        self._joints = joints
         self._decode = decode
         self._pending: deque[tuple[int, NDArray[np.float64]]] = deque()
         self._errors: deque[NDArray[np.float64]] = deque(maxlen=_KEPT)
@@ -121,4 +125,4 @@ class ShadowMeter:
         """Errors so far, or of the newest ticks only."""
         with self._lock:
             errors = list(self._errors)
-        return summarize(np.array(errors[-newest:] if newest else errors))
+        return summarize(np.array(errors[-newest:] if newest else errors), self._joints)

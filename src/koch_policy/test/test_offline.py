@@ -103,7 +103,7 @@ def test_the_plot_is_a_image(tmp_path: Path) -> None:
 
 def test_shadow_errors_are_per_joint_at_the_same_tick() -> None:
     actions = StreamBuffer("follower/joint_command", 64, 0.1)
-    meter = ShadowMeter(actions, lambda value: np.array(value.values))
+    meter = ShadowMeter(actions, lambda value: np.array(value.values), JOINT_NAMES)
     for tick in range(30):
         at = T0 + tick * 33_333_333
         meter.predicted(at, np.full(6, 0.1))
@@ -121,14 +121,16 @@ def test_shadow_errors_are_per_joint_at_the_same_tick() -> None:
 
 
 def test_shadow_skips_ticks_without_a_human_action() -> None:
-    meter = ShadowMeter(StreamBuffer("a", 8, 0.1), lambda value: np.array(value.values))
+    meter = ShadowMeter(
+        StreamBuffer("a", 8, 0.1), lambda value: np.array(value.values), JOINT_NAMES
+    )
     meter.predicted(T0, np.zeros(6))
     meter.settle(T0 + 10**9)
     assert (meter.summary().count, meter.unmatched) == (0, 1)
 
 
 def test_summary_by_hand() -> None:
-    summary = summarize(np.array([[0.1] * 6, [-0.3] * 6]))
+    summary = summarize(np.array([[0.1] * 6, [-0.3] * 6]), JOINT_NAMES)
     np.testing.assert_allclose(summary.mean, 0.2)
     np.testing.assert_allclose(summary.largest, 0.3)
 

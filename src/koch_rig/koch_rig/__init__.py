@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from koch_rig.arm_model import KOCH_V1_1, ArmModel, Motor, register_arm_model
     from koch_rig.calibration import (
         Calibration,
         MotorCalibration,
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
         save_calibration,
     )
     from koch_rig.fingerprint import difference
-    from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
+    from koch_rig.joints import JOINT_NAMES
     from koch_rig.kinematics import IkResult, Kinematics, Orientation
     from koch_rig.load import load_rig
     from koch_rig.model import default_rig, share_folder
@@ -27,14 +28,16 @@ if TYPE_CHECKING:
     from koch_rig.units import JointUnits, Units
 
 __all__ = [
-    "JOINT_COUNT",
     "JOINT_NAMES",
+    "KOCH_V1_1",
     "Arm",
+    "ArmModel",
     "Calibration",
     "Camera",
     "IkResult",
     "JointUnits",
     "Kinematics",
+    "Motor",
     "MotorCalibration",
     "Orientation",
     "Rig",
@@ -45,11 +48,13 @@ __all__ = [
     "lerobot_calibration_path",
     "load_calibration",
     "load_rig",
+    "register_arm_model",
     "save_calibration",
     "share_folder",
 ]
 
 _MODULES = {
+    "arm_model": ("KOCH_V1_1", "ArmModel", "Motor", "register_arm_model"),
     "calibration": (
         "Calibration",
         "MotorCalibration",
@@ -58,7 +63,7 @@ _MODULES = {
         "save_calibration",
     ),
     "fingerprint": ("difference",),
-    "joints": ("JOINT_COUNT", "JOINT_NAMES"),
+    "joints": ("JOINT_NAMES",),
     "kinematics": ("IkResult", "Kinematics", "Orientation"),
     "load": ("load_rig",),
     "model": ("default_rig", "share_folder"),

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from koch_core.files import write_atomically
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.errors import CalibrationError
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import Role
 
 TICKS_PER_TURN = 4096
@@ -45,7 +45,12 @@ class MotorCalibration:
 
 @dataclass(frozen=True, eq=False)  # Mapping's comparison: by content, whatever the path
 class Calibration(Mapping[str, MotorCalibration]):
-    """A calibration of the six joints, by joint name.
+    """A calibration of an arm's joints, by joint name.
+
+    Attributes:
+        motors: The joints' motors.
+        path: Where it comes from, for messages.
+        joints: The joints that the arm's model has.
 
     Raises:
         CalibrationError: A joint is missing or unknown, an id is used twice, or a range is empty.
@@ -53,21 +58,24 @@ class Calibration(Mapping[str, MotorCalibration]):
 
     motors: Mapping[str, MotorCalibration]
     path: Path = Path("<calibration>")
+    joints: tuple[str, ...] = KOCH_V1_1.joints
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "motors", dict(self.motors))
-        missing = [name for name in JOINT_NAMES if name not in self.motors]
-        unknown = [name for name in self.motors if name not in JOINT_NAMES]
+        missing = [name for name in self.joints if name not in self.motors]
+        unknown = [name for name in self.motors if name not in self.joints]
         if missing or unknown:
             raise CalibrationError(
                 self.path,
                 got=f"the motors {', '.join(self.motors) or 'none'}",
-                expected=f"exactly {', '.join(JOINT_NAMES)}",
-                hint="Is this the calibration of a Koch arm? `koch calibrate ARM` makes one.",
+                expected=f"exactly {', '.join(self.joints)}",
+                hint="Is this the calibration of such an arm? `koch calibrate ARM` makes one.",
             )
         ids = [motor.id for motor in self.motors.values()]
         if len(set(ids)) != len(ids):
-            raise CalibrationError(self.path, key="id", got=str(ids), expected="six different ids")
+            raise CalibrationError(
+                self.path, key="id", got=str(ids), expected=f"{len(ids)} different ids"
+            )
         for name, motor in self.motors.items():
             if motor.range_min >= motor.range_max:
                 raise CalibrationError(
@@ -88,11 +96,15 @@ class Calibration(Mapping[str, MotorCalibration]):
         return len(self.motors)
 
 
-def load_calibration(path: Path | str) -> Calibration:
+def load_calibration(path: Path | str, joints: Sequence[str] = KOCH_V1_1.joints) -> Calibration:
     """Read a LeRobot calibration file.
 
+    Args:
+        path: The file.
+        joints: The joints of the arm's model.
+
     Raises:
-        CalibrationError: The file is missing, not JSON, or not a calibration of a Koch arm.
+        CalibrationError: The file is missing, not JSON, or not a calibration of these joints.
     """
     path = Path(path)
     try:
@@ -117,7 +129,8 @@ def load_calibration(path: Path | str) -> Calibration:
         ) from exc
     if not isinstance(data, dict):
         raise CalibrationError(path, got=type(data).__name__, expected="an object, motor by motor")
-    return Calibration({name: _motor(path, name, entry) for name, entry in data.items()}, path)
+    motors = {name: _motor(path, name, entry) for name, entry in data.items()}
+    return Calibration(motors, path, tuple(joints))
 
 
 def _motor(path: Path, name: str, entry: object) -> MotorCalibration:

@@ -12,13 +12,13 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.rig import Arm, Camera, Rig, SimulationSettings, Stream
 
 _LEFT_OUT: Mapping[type, frozenset[str]] = {
     # Names, texts, and where things are found: they do not change what is recorded.
     Rig: frozenset({"name", "task", "path", "text"}),
-    Arm: frozenset({"port", "calibration_path", "joint_prefix"}),
+    Arm: frozenset({"port", "calibration_path", "joint_prefix", "model"}),
     Camera: frozenset({"source", "intrinsics_path"}),
     SimulationSettings: frozenset({"seed", "spread_fraction"}),
 }
@@ -28,7 +28,7 @@ _DIGITS = 9  # decimals kept of a number; hides the rounding of degrees to radia
 
 
 def canonical(rig: Rig) -> dict[str, Any]:
-    """All that changes the data of a rig, as plain JSON values, joints in JOINT_NAMES order.
+    """All that changes the data of a rig, as plain JSON values, joints in their arm's order.
 
     Ports, URLs, paths, the calibration's content, names and the default task are left out; the
     calibration is stored beside the data instead.
@@ -39,7 +39,11 @@ def canonical(rig: Rig) -> dict[str, Any]:
         # One stream is a text, as it was before a feature could join several.
         streams = feature.pop("streams")
         feature["stream"] = streams[0] if len(streams) == 1 else streams
-    return {"joint_names": list(JOINT_NAMES), **content}
+    for arm in rig.arms.values():
+        if arm.model is not KOCH_V1_1:  # as above: said only where it is not as usual
+            content["arms"][arm.name]["model"] = arm.model.name
+    joints = dict.fromkeys(joint for arm in rig.arms.values() for joint in arm.model.joints)
+    return {"joint_names": list(joints), **content}
 
 
 def fingerprint(rig: Rig) -> str:

@@ -13,9 +13,9 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from koch_rig.arm_model import KOCH_V1_1, ArmModel
 from koch_rig.errors import ModelError
 from koch_rig.geometry import rpy_to_matrix
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.model import arm_urdf
 from koch_rig.rig import Arm, Mount, Role
 
@@ -30,7 +30,7 @@ TOOL_FRAMES = ("tcp", "finger_tip", "jaw_tip", "gripper_link", "wrist_link")
 class _Step:
     """One joint of a chain: child point -> rotation about an axis -> origin in the parent."""
 
-    joint: int  # index in JOINT_NAMES, -1 for a fixed joint
+    joint: int  # index among the arm's joints, -1 for a fixed joint
     axis: int  # 0, 1, 2 for x, y, z
     sign: float
     origin: Point
@@ -43,7 +43,9 @@ class FingertipKinematics:
     Immutable, so that threads may share it.
     """
 
-    def __init__(self, urdf: str, base: Mount, prefix: str = "") -> None:
+    def __init__(
+        self, urdf: str, base: Mount, prefix: str = "", model: ArmModel = KOCH_V1_1
+    ) -> None:
         """Read the chains from a URDF whose base_link stands in "world"; `base` replaces it.
 
         Raises:
@@ -54,6 +56,7 @@ class FingertipKinematics:
             for joint in ElementTree.fromstring(urdf).iter("joint")
         }
         self._base = _fixed_step(base.xyz, base.rpy_rad)
+        self._joints = model.joints
         self._chains = tuple(
             self._chain(joints, f"{prefix}{name}", prefix) for name in TOOL_FRAMES
         )
@@ -61,12 +64,12 @@ class FingertipKinematics:
     @classmethod
     def for_arm(cls, arm: Arm) -> FingertipKinematics:
         """The model of an arm of a rig, where the rig says its base stands."""
-        return cls(arm_urdf(arm.role), arm.base)
+        return cls(arm_urdf(arm.role, model=arm.model), arm.base, model=arm.model)
 
     @classmethod
-    def for_role(cls, role: Role) -> FingertipKinematics:
+    def for_role(cls, role: Role, model: ArmModel = KOCH_V1_1) -> FingertipKinematics:
         """The model in base_link's own frame."""
-        return cls(arm_urdf(role), Mount())
+        return cls(arm_urdf(role, model=model), Mount(), model=model)
 
     def _chain(
         self, joints: dict[str, ElementTree.Element], frame: str, prefix: str
@@ -78,20 +81,20 @@ class FingertipKinematics:
             if link not in joints:
                 raise ModelError("URDF", got=f"no joint above {link}", expected="one")
             element = joints[link]
-            steps.append(_step(element))
+            steps.append(_step(element, self._joints))
             link = element.find("parent").attrib["link"]  # type: ignore[union-attr]
         return (*steps, self._base)
 
     def tcp(self, q: Sequence[float]) -> Point:
-        """Position of the TCP [m] for six joint angles [rad] in JOINT_NAMES order."""
+        """Position of the TCP [m] for the arm's joint angles [rad]."""
         return _evaluate(self._chains[0], q)
 
     def lever_arms(self) -> tuple[float, ...]:
-        """Upper bounds in every pose on the distance from each joint's axis to the TCP [m], (6,).
+        """Upper bounds in every pose on the distance from each joint's axis to the TCP [m], (J,).
 
         The way along the links bounds the distance; a joint that does not move the TCP has 0.
         """
-        arms = [0.0] * len(JOINT_NAMES)
+        arms = [0.0] * len(self._joints)
         way = 0.0
         for step in self._chains[0]:
             if step.joint >= 0:
@@ -100,12 +103,12 @@ class FingertipKinematics:
         return tuple(arms)
 
     def positions(self, q: Sequence[float]) -> tuple[Point, ...]:
-        """Positions [m] of TOOL_FRAMES, in that order, for six joint angles [rad]."""
+        """Positions [m] of TOOL_FRAMES, in that order, for the arm's joint angles [rad]."""
         return tuple(_evaluate(chain, q) for chain in self._chains)
 
     def opening(self, q_gripper: float) -> float:
         """Gap between the two finger tips [m] at a gripper angle [rad]; below 0 they cross."""
-        q = (0.0, 0.0, 0.0, 0.0, 0.0, q_gripper)
+        q = (*(0.0,) * (len(self._joints) - 1), q_gripper)
         fixed, moving = self._across(self._chains[1], q), self._across(self._chains[2], q)
         return moving - fixed
 
@@ -154,7 +157,7 @@ def _fixed_step(xyz: Point, rpy: Point) -> _Step:
     return _Step(joint=-1, axis=0, sign=1.0, origin=xyz, rotation=matrix)
 
 
-def _step(element: ElementTree.Element) -> _Step:
+def _step(element: ElementTree.Element, joints: Sequence[str]) -> _Step:
     """A step from a URDF joint."""
     origin = element.find("origin")
     attributes = {} if origin is None else origin.attrib
@@ -165,8 +168,8 @@ def _step(element: ElementTree.Element) -> _Step:
     axis_element = element.find("axis")
     axis = (1.0, 0.0, 0.0) if axis_element is None else _numbers(axis_element.get("xyz"))
     ones = [i for i, value in enumerate(axis) if abs(value) == 1.0]
-    if name not in JOINT_NAMES or len(ones) != 1 or sum(map(abs, axis)) != 1.0:
+    if name not in joints or len(ones) != 1 or sum(map(abs, axis)) != 1.0:
         raise ModelError(
-            f"URDF joint {name}", got=f"axis {axis}", expected="a Koch joint along x, y or z"
+            f"URDF joint {name}", got=f"axis {axis}", expected="a joint of the arm along x, y or z"
         )
-    return _Step(JOINT_NAMES.index(name), ones[0], axis[ones[0]], fixed.origin, fixed.rotation)
+    return _Step(joints.index(name), ones[0], axis[ones[0]], fixed.origin, fixed.rotation)

@@ -25,12 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koch_rig.geometry import rotation_vector
-from koch_rig.joints import ARM_JOINT_NAMES
 
 Array = NDArray[np.float64]
 PoseAndJacobian = Callable[[Array], tuple[Array, Array]]
 
-_ARM = len(ARM_JOINT_NAMES)
+_ARM = slice(None, -1)  # the joints that move the hand; the gripper is the last one
 _WEIGHTS_M_PER_RAD = (0.1, 0.01, 0.001)  # of the rotation error, one after the other
 _MAX_STEP_RAD = 0.5
 _LEAST_DAMPING, _FIRST_DAMPING, _MOST_DAMPING = 1e-9, 1e-4, 1e3
@@ -76,7 +75,7 @@ class IkResult:
     """What the search found.
 
     Attributes:
-        q: Joint angles [rad], float64 (6,), within the limits; the best found, converged or not.
+        q: Joint angles [rad], float64 (J,), within the limits; the best found, converged or not.
         converged: Both tolerances are met.
         position_error_m: Distance that is left [m].
         rotation_error_rad: Angle that is left of the part that counts [rad].
@@ -144,18 +143,22 @@ def _starts(
     settings: IkSettings,
 ) -> Iterator[Array]:
     """Joint vectors to start at; all keep the seed's gripper."""
-    low, high = lower[:_ARM], upper[:_ARM]
+    low, high = lower[_ARM], upper[_ARM]
     # shoulder_pan turns about -z, and the arm reaches along +x at zero.
     pan = -math.atan2(target[1, 3], target[0, 3])
     postures = ((-0.4, -0.3, 0.0), (-0.4, 0.2, 1.3), (0.2, -0.8, 1.3), (-1.0, 0.6, 1.2))
-    arms = [q_seed[:_ARM], *(np.array([pan, *posture, q_seed[4]]) for posture in postures)]
+    arms = [q_seed[_ARM]]
+    for posture in postures:  # of the first joints; what follows them stays as it is
+        start = q_seed[_ARM].copy()
+        start[:4] = (pan, *posture)[: start.size]
+        arms.append(start)
     for arm in arms[: settings.starts]:
-        yield np.append(np.clip(arm, low, high), q_seed[_ARM:])
+        yield np.append(np.clip(arm, low, high), q_seed[-1])
     rest = settings.starts - len(arms)
     if rest <= 0:
         return
     rng = np.random.default_rng(settings.random_seed)
-    samples = [np.append(q, q_seed[_ARM:]) for q in rng.uniform(low, high, (_SAMPLES, _ARM))]
+    samples = [np.append(q, q_seed[-1]) for q in rng.uniform(low, high, (_SAMPLES, low.size))]
 
     def distance(q: Array) -> float:
         pose = pose_and_jacobian(q)[0]
@@ -186,7 +189,7 @@ class _Residual:
     """Errors at a joint vector, and the Jacobian that lowers them."""
 
     error: Array  # (6,) position error [m], weighted rotation error
-    jacobian: Array  # (6, 5)
+    jacobian: Array  # (6, J - 1)
     position_m: float
     rotation_rad: float
 
@@ -206,7 +209,7 @@ def _residual(
     pose, jacobian = pose_and_jacobian(q)
     position = target[:3, 3] - pose[:3, 3]
     rotation = _rotation_error(target, pose, orientation)
-    linear, angular = jacobian[:3, :_ARM], jacobian[3:, :_ARM]
+    linear, angular = jacobian[:3, _ARM], jacobian[3:, _ARM]
     if orientation is Orientation.NONE:
         angular = np.zeros_like(angular)
     elif orientation is Orientation.APPROACH:
@@ -240,8 +243,8 @@ def _descend(
                 break
             steps += 1
             trial = q.copy()
-            trial[:_ARM] = np.clip(
-                q[:_ARM] + _step(now, q, lower, upper, damping), lower[:_ARM], upper[:_ARM]
+            trial[_ARM] = np.clip(
+                q[_ARM] + _step(now, q, lower, upper, damping), lower[_ARM], upper[_ARM]
             )
             then = _residual(pose_and_jacobian, target, trial, orientation, weight)
             if then.cost < now.cost:
@@ -265,11 +268,11 @@ def _is_near(residual: _Residual, settings: IkSettings) -> bool:
 
 
 def _step(residual: _Residual, q: Array, lower: Array, upper: Array, damping: float) -> Array:
-    """One joint step, (5,); joints at a limit that the gradient presses outwards are held."""
+    """One joint step, (J - 1,); joints at a limit that the gradient presses outwards are held."""
     jacobian = residual.jacobian
     downhill = jacobian.T @ residual.error  # the direction that lowers the cost
-    at_low = q[:_ARM] <= lower[:_ARM] + _AT_LIMIT_RAD
-    at_high = q[:_ARM] >= upper[:_ARM] - _AT_LIMIT_RAD
+    at_low = q[_ARM] <= lower[_ARM] + _AT_LIMIT_RAD
+    at_high = q[_ARM] >= upper[_ARM] - _AT_LIMIT_RAD
     free = ~((at_low & (downhill < 0.0)) | (at_high & (downhill > 0.0)))
     jacobian = jacobian * free
     gram = jacobian.T @ jacobian

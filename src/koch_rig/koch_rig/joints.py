@@ -1,62 +1,54 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The joint order of a Koch arm: the one constant that everything else refers to."""
+"""Joint names of messages, which may carry an arm's prefix, and the names that we use."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
 
-JOINT_NAMES: tuple[str, ...] = (
-    "shoulder_pan",
-    "shoulder_lift",
-    "elbow_flex",
-    "wrist_flex",
-    "wrist_roll",
-    "gripper",
-)
-"""LeRobot's names, base to tip; the motor ids of an arm are 1 to 6 in this order."""
+from koch_rig.arm_model import ARM_MODELS, KOCH_V1_1, ArmModel
 
-JOINT_COUNT = len(JOINT_NAMES)
-
-ARM_JOINT_NAMES = JOINT_NAMES[:-1]
-"""The five joints that move the hand; the gripper is not among them."""
-
-GRIPPER = JOINT_NAMES[-1]
-
-FULL_TURN_JOINTS = ("shoulder_pan", "wrist_roll")
-"""Joints whose range LeRobot's calibration fixes at 0..4095 instead of recording it."""
-
-HOME_POSE_RAD: tuple[float, ...] = (0.0, -0.3, -0.9, -1.3, 0.0, -0.9)
-"""Where the arm waits between tasks [rad]: folded, hand over the table, gripper open."""
-
-REST_POSE_RAD: tuple[float, ...] = (0.0, 0.5, 1.2, 0.0, 0.0, 0.0)
-"""Where the torque may go [rad]: the arm lies near the table and falls nowhere."""
+JOINT_NAMES = KOCH_V1_1.joints  # scripts of users import it; here an arm's model knows its joints
 
 
-def prefixed_joints(prefix: str) -> tuple[str, ...]:
-    """The six joints as topics and description name them, `prefix` being the arm's."""
-    return tuple(f"{prefix}{joint}" for joint in JOINT_NAMES)
-
-
-def plain_joints(names: Sequence[str], prefix: str | None = None) -> tuple[str, ...]:
+def plain_joints(
+    names: Sequence[str], prefix: str | None = None, joints: Sequence[str] | None = None
+) -> tuple[str, ...]:
     """Joints of a message without the prefix that stands before all of them.
 
     Args:
         names: As the message has them, in any order; some joints may be absent.
         prefix: The arm's `joint_prefix`; None takes whatever prefix the message has.
+        joints: The arm's joints; None takes those of the first arm model that fits.
 
     Returns:
         The names in the same order. They stay as they are where not every one is the prefix and a
-        joint of JOINT_NAMES.
+        joint of the arm.
     """
-    return _plain_joints(tuple(names), prefix)
+    given = tuple(names)
+    arms = [model.joints for model in ARM_MODELS.loaded()] if joints is None else [tuple(joints)]
+    for each in arms:
+        plain = _plain_joints(given, prefix, each)
+        if plain is not None:
+            return plain
+    return given
 
 
 @functools.lru_cache(maxsize=64)  # every message of an arm has the same names
-def _plain_joints(names: tuple[str, ...], prefix: str | None) -> tuple[str, ...]:
+def _plain_joints(
+    names: tuple[str, ...], prefix: str | None, joints: tuple[str, ...]
+) -> tuple[str, ...] | None:
     if prefix is None:
-        joint = next((joint for joint in JOINT_NAMES if names and names[0].endswith(joint)), "")
+        joint = next((joint for joint in joints if names and names[0].endswith(joint)), "")
         prefix = names[0].removesuffix(joint) if joint else ""
-    known = set(prefixed_joints(prefix))
-    return tuple(name.removeprefix(prefix) for name in names) if known >= set(names) else names
+    known = {f"{prefix}{joint}" for joint in joints}
+    return tuple(name.removeprefix(prefix) for name in names) if known >= set(names) else None
+
+
+def model_of(names: Sequence[str]) -> ArmModel | None:
+    """The arm model whose joints a message names, with or without a prefix; None: no one's."""
+    for model in ARM_MODELS.loaded():
+        if set(plain_joints(names, joints=model.joints)) == set(model.joints):
+            return model
+    return None

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Forward and inverse kinematics and the Jacobian of a Koch arm, through Pinocchio."""
+"""Forward and inverse kinematics and the Jacobian of an arm, through Pinocchio."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from koch_core.errors import ShapeError
+from koch_rig.arm_model import KOCH_V1_1, ArmModel
 from koch_rig.errors import ModelError
 from koch_rig.fingertips import FingertipKinematics, Point
 from koch_rig.inverse_kinematics import IkResult, IkSettings, Orientation, solve
-from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
 from koch_rig.model import arm_urdf, urdf_limits
 from koch_rig.rig import Role
 
@@ -24,44 +24,50 @@ __all__ = ["IkResult", "IkSettings", "Kinematics", "Orientation"]
 
 
 class Kinematics:
-    """Kinematics of one arm in the frame of its base_link; joints in JOINT_NAMES order.
+    """Kinematics of one arm in the frame of its base_link; joints in the order of its model.
 
     Pinocchio is imported and the model built on first use; `tcp_position` and `opening`
     need neither. An instance keeps Pinocchio's work space: use one per thread.
     """
 
-    def __init__(self, role: Role = Role.FOLLOWER, prefix: str = "") -> None:
+    def __init__(
+        self, role: Role = Role.FOLLOWER, prefix: str = "", model: ArmModel = KOCH_V1_1
+    ) -> None:
         """Take the arm's URDF; frames of `forward` carry the prefix, as in TF."""
         self.prefix = prefix
         self._role = role
-        self._tips = FingertipKinematics.for_role(role)
+        self._arm_model = model
+        self._tips = FingertipKinematics.for_role(role, model)
         self._pinocchio: _PinocchioModel | None = None
-        limits = urdf_limits(role)
-        self.lower = _constant([limits[name].lower for name in JOINT_NAMES])
-        self.upper = _constant([limits[name].upper for name in JOINT_NAMES])
+        limits = urdf_limits(role, model).values()
+        self.lower = _constant([limit.lower for limit in limits])
+        self.upper = _constant([limit.upper for limit in limits])
 
     @classmethod
-    def for_arm(cls, prefix: str = "", *, role: Role = Role.FOLLOWER) -> Kinematics:
+    def for_arm(
+        cls, prefix: str = "", *, role: Role = Role.FOLLOWER, model: ArmModel = KOCH_V1_1
+    ) -> Kinematics:
         """The kinematics of an arm whose link names carry this prefix, such as "follower/"."""
-        return cls(role, prefix)
+        return cls(role, prefix, model)
 
     @property
     def _model(self) -> _PinocchioModel:
         if self._pinocchio is None:
-            self._pinocchio = _PinocchioModel(arm_urdf(self._role, self.prefix), self.prefix)
+            urdf = arm_urdf(self._role, self.prefix, self._arm_model)
+            self._pinocchio = _PinocchioModel(urdf, self.prefix, self._arm_model.joints)
         return self._pinocchio
 
     def forward(self, q: ArrayLike) -> dict[str, Array]:
-        """Poses T_base_frame, (4, 4), of all links and frames for joint angles [rad], (6,)."""
-        return self._model.forward(_joint_vector(q))
+        """Poses T_base_frame, (4, 4), of all links and frames for joint angles [rad], (J,)."""
+        return self._model.forward(self._vector(q))
 
     def tcp(self, q: ArrayLike) -> Array:
-        """Pose T_base_tcp, float64 (4, 4), for joint angles [rad], (6,)."""
-        return self._model.tcp(_joint_vector(q))
+        """Pose T_base_tcp, float64 (4, 4), for joint angles [rad], (J,)."""
+        return self._model.tcp(self._vector(q))
 
     def jacobian(self, q: ArrayLike) -> Array:
-        """Jacobian of the TCP, float64 (6, 6): linear over angular velocity, base axes."""
-        return self._model.tcp_and_jacobian(_joint_vector(q))[1]
+        """Jacobian of the TCP, float64 (6, J): linear over angular velocity, base axes."""
+        return self._model.tcp_and_jacobian(self._vector(q))[1]
 
     def inverse(
         self,
@@ -73,13 +79,13 @@ class Kinematics:
     ) -> IkResult:
         """Joint angles that bring the TCP to a pose.
 
-        The five joints cannot reach every pose. Position comes first: it is met exactly where it
-        is in reach, and the orientation as nearly as the position leaves room. The gripper keeps
-        its angle of `q_seed`.
+        Joints fewer than six cannot reach every pose. Position comes first: it is met exactly
+        where it is in reach, and the orientation as nearly as the position leaves room. The
+        gripper keeps its angle of `q_seed`.
 
         Args:
             T_base_tcp: Wanted pose, (4, 4). Of its rotation, `orientation` says what counts.
-            q_seed: Joint angles to start at, (6,) [rad]; the result is near where it can be.
+            q_seed: Joint angles to start at, (J,) [rad]; the result is near where it can be.
             orientation: NONE, APPROACH (direction of the TCP's z axis only) or FULL.
             settings: Tolerances and effort; the defaults where None.
         """
@@ -89,12 +95,19 @@ class Kinematics:
         return solve(
             self._model.tcp_and_jacobian,
             target,
-            _joint_vector(q_seed),
+            self._vector(q_seed),
             self.lower,
             self.upper,
             orientation=orientation,
             settings=settings or IkSettings(),
         )
+
+    def _vector(self, q: ArrayLike) -> Array:
+        """Check joint angles: one per joint."""
+        array = np.asarray(q, dtype=np.float64)
+        if array.shape != self.lower.shape:
+            raise ShapeError("joint angles", got=array.shape, expected=f"({self.lower.size},)")
+        return array
 
     def tcp_position(self, q: Sequence[float]) -> Point:
         """Position of the TCP in base_link [m], in plain floats: some 5 us."""
@@ -106,9 +119,9 @@ class Kinematics:
 
 
 class _PinocchioModel:
-    """Pinocchio's model with its joints sorted into JOINT_NAMES order."""
+    """Pinocchio's model with its joints sorted into the order of the arm's."""
 
-    def __init__(self, urdf: str, prefix: str) -> None:
+    def __init__(self, urdf: str, prefix: str, joints: Sequence[str]) -> None:
         try:
             import pinocchio
         except ImportError as exc:
@@ -121,7 +134,7 @@ class _PinocchioModel:
         self._pin: Any = pinocchio
         self._model: Any = pinocchio.buildModelFromXML(urdf)
         self._data: Any = self._model.createData()
-        ids = [self._model.getJointId(name) for name in JOINT_NAMES]
+        ids = [self._model.getJointId(name) for name in joints]
         self._order = np.array([self._model.joints[i].idx_q for i in ids])
         bodies = [
             (str(frame.name), i)
@@ -133,7 +146,7 @@ class _PinocchioModel:
 
     def _native(self, q: Array) -> Array:
         """Joint angles in Pinocchio's order."""
-        native = np.empty(JOINT_COUNT)
+        native = np.empty(self._order.shape)
         native[self._order] = q
         return native
 
@@ -159,12 +172,4 @@ def _constant(values: ArrayLike) -> Array:
     """A float64 copy that nobody can change."""
     array = np.array(values, dtype=np.float64)
     array.setflags(write=False)
-    return array
-
-
-def _joint_vector(q: ArrayLike) -> Array:
-    """Check six joint angles."""
-    array = np.asarray(q, dtype=np.float64)
-    if array.shape != (JOINT_COUNT,):
-        raise ShapeError("joint angles", got=array.shape, expected=f"({JOINT_COUNT},)")
     return array

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import ARM_MODELS, KOCH_V1_1, ArmModel
 from koch_rig.load_limits import read_limits
 from koch_rig.load_streams import read_features, read_streams
 from koch_rig.model import frame_names
@@ -59,13 +59,14 @@ def load_rig(path: Path | str, environment: Mapping[str, str] | None = None) -> 
     }
     if not arms:
         raise root.error("arms", {}, "at least one arm")
+    _check_simulation(root, simulation, arms)
     _check_ports(root, arms, simulated=simulation is not None)
     _check_drives(root, arms)
     cameras = {
         camera: _camera(section, camera, folder, arms)
         for camera, section in root.sections("cameras", what="a camera", optional=True).items()
     }
-    limits = read_limits(root.section("limits", optional=True))
+    limits = read_limits(root.section("limits", optional=True), arms)
     features = read_features(root, arms, cameras)
     streams = read_streams(root, arms, cameras, features, simulated=simulation is not None)
     task = root.text("task", default=DEFAULT_TASK)
@@ -108,9 +109,26 @@ def _simulation(root: Section) -> SimulationSettings | None:
     return simulation
 
 
+def _check_simulation(
+    root: Section, simulation: SimulationSettings | None, arms: Mapping[str, Arm]
+) -> None:
+    """The simulated table has arms of the models that it knows."""
+    if simulation is None or simulation.physics is not PhysicsKind.MUJOCO:
+        return
+    for arm in arms.values():
+        if not arm.model.has_simulation:
+            raise root.error(
+                f"arms.{arm.name}.model",
+                arm.model.name,
+                f"a model that the simulated table knows, such as {KOCH_V1_1.name}",
+                "`simulation: {physics: first_order}` emulates the servos of any model.",
+            )
+
+
 def _arm(section: Section, name: str, folder: Path) -> Arm:
     """One arm."""
     role = section.choice("role", Role)
+    model = _model(section, role)
     arm = Arm(
         name=name,
         role=role,
@@ -118,12 +136,28 @@ def _arm(section: Section, name: str, folder: Path) -> Arm:
         calibration_path=folder / Path(section.text("calibration")).expanduser(),
         base=_mount(section, "base", optional=True),
         rate_hz=section.number("rate_hz", unit="Hz", low=1, high=400, default=100.0),
-        joints=_joint_mounts(section.section("joints", optional=True)),
+        joints=_joint_mounts(section.section("joints", optional=True), model),
         drives=section.text("drives", default=None),
         joint_prefix=_joint_prefix(section),
+        model=model,
     )
     section.refuse_unknown()
     return arm
+
+
+def _model(section: Section, role: Role) -> ArmModel:
+    """The arm model, which another package may have brought."""
+    name = section.text("model", default=KOCH_V1_1.name)
+    model = ARM_MODELS.find(name)
+    if model is None:
+        known = ARM_MODELS.names()
+        near = closest(name, known)
+        hint = f"Did you mean {near!r}?" if near else "Is the package installed that brings it?"
+        raise section.error(section.path_of("model"), name, f"one of {', '.join(known)}", hint)
+    if role not in model.motors:
+        has = " or ".join(each.value for each in model.motors)
+        raise section.error(section.path_of("role"), role.value, f"{has}, as {name} is built")
+    return model
 
 
 def _joint_prefix(section: Section) -> str:
@@ -135,10 +169,10 @@ def _joint_prefix(section: Section) -> str:
     return prefix
 
 
-def _joint_mounts(section: Section) -> Mapping[str, JointOffset]:
-    """Sign and offset of all six joints."""
+def _joint_mounts(section: Section, model: ArmModel) -> Mapping[str, JointOffset]:
+    """Sign and offset of all joints."""
     mounts = {}
-    for joint in JOINT_NAMES:
+    for joint in model.joints:
         entry = section.section(joint, optional=True)
         sign = entry.whole("sign", low=-1, high=1, unit="+1 or -1", default=1)
         if sign == 0:
@@ -211,6 +245,10 @@ def _check_drives(root: Section, arms: Mapping[str, Arm]) -> None:
             near = closest(arm.drives, followers)
             hint = f"Did you mean {near!r}?" if near else ""
             raise root.error(key, arm.drives, expected, hint)
+        joints, theirs = arm.model.joints, arms[arm.drives].model.joints
+        if joints != theirs:
+            expected = f"a follower with the leader's joints: {', '.join(joints)}"
+            raise root.error(key, f"{arm.drives}, which has {', '.join(theirs)}", expected)
         if arm.drives in driven:
             other = driven[arm.drives]
             raise root.error(key, arm.drives, f"one leader per follower; {other} drives it too")
@@ -260,7 +298,7 @@ def _check_parent(section: Section, parent: str, arms: Mapping[str, Arm]) -> Non
     """A camera hangs on the world or on a link of an arm."""
     frames = [WORLD]
     for arm in arms.values():
-        frames += [f"{arm.name}/{frame}" for frame in frame_names(arm.role)]
+        frames += [f"{arm.name}/{frame}" for frame in frame_names(arm.role, arm.model)]
     if parent not in frames:
         near = closest(parent, frames)
         hint = f"Did you mean {near!r}?" if near else ""

@@ -8,16 +8,15 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.model import urdf_limits
-from koch_rig.rig import Limits, Role, WorkspaceBox
+from koch_rig.rig import Arm, Limits, Role, WorkspaceBox
 from koch_rig.section import IN_METRES, Section, vector3
 
 _MAX_SPEED = 12.0  # rad/s; the fastest follower servo turns 10.8 rad/s without load
 _MAX_ACCELERATION = 200.0  # rad/s^2
 
 
-def read_limits(section: Section) -> Limits:
+def read_limits(section: Section, arms: Mapping[str, Arm]) -> Limits:
     """What the guard lets through."""
     limits = Limits(
         max_speed=section.number(
@@ -38,7 +37,7 @@ def read_limits(section: Section) -> Limits:
         ),
         table_z=section.number("table_z", unit="m", low=-2, high=2, default=None, hint=IN_METRES),
         workspace=_workspace(section),
-        joints=_joint_limits(section.section("joints", optional=True)),
+        joints=_joint_limits(section.section("joints", optional=True), _urdf_ranges(arms)),
         command_timeout_s=section.number(
             "command_timeout_s",
             unit="s",
@@ -75,12 +74,27 @@ def _workspace(section: Section) -> WorkspaceBox | None:
     return WorkspaceBox(min=vector3(low), max=vector3(high))
 
 
-def _joint_limits(section: Section) -> Mapping[str, tuple[float, float]]:
+def _urdf_ranges(arms: Mapping[str, Arm]) -> Mapping[str, tuple[float, float]]:
+    """Ranges of the followers' joints; where two models share a name, what both can reach.
+
+    A rig of leaders alone takes its arms' models as followers: nobody moves, whatever they are.
+    """
+    followers = [arm for arm in arms.values() if arm.role is Role.FOLLOWER] or arms.values()
+    ranges: dict[str, tuple[float, float]] = {}
+    for model in dict.fromkeys(arm.model for arm in followers):
+        role = Role.FOLLOWER if Role.FOLLOWER in model.motors else Role.LEADER
+        for joint, limit in urdf_limits(role, model).items():
+            low, high = ranges.get(joint, (-math.inf, math.inf))
+            ranges[joint] = (max(low, limit.lower), min(high, limit.upper))
+    return ranges
+
+
+def _joint_limits(
+    section: Section, ranges: Mapping[str, tuple[float, float]]
+) -> Mapping[str, tuple[float, float]]:
     """The URDF's limits, narrowed where the file says so."""
-    model = urdf_limits(Role.FOLLOWER)
     result: dict[str, tuple[float, float]] = {}
-    for joint in JOINT_NAMES:
-        low, high = model[joint].lower, model[joint].upper
+    for joint, (low, high) in ranges.items():
         if section.has(joint):
             key = section.path_of(joint)
             pair = section.vector(

@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from koch_rig.arm_model import KOCH_V1_1, ArmModel
 from koch_rig.errors import ModelError
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import Role
 
 if TYPE_CHECKING:
@@ -123,10 +123,28 @@ def process_xacro(path: Path, arguments: Mapping[str, str]) -> str:
 
 
 @functools.lru_cache(maxsize=16)
-def arm_urdf(role: Role, prefix: str = "") -> str:
+def arm_urdf(role: Role, prefix: str = "", model: ArmModel = KOCH_V1_1) -> str:
     """URDF of one arm alone, base_link in "world"; link names carry the prefix, joints do not."""
-    path = share_folder() / "urdf" / f"koch_{role.value}.urdf.xacro"
-    return process_xacro(path, {"prefix": prefix})
+    path = share_folder() / "urdf" / model.urdf[role]
+    return _without_other_joints(process_xacro(path, {"prefix": prefix}), model.joints)
+
+
+def _without_other_joints(urdf: str, joints: Sequence[str]) -> str:
+    """Fix at zero what the description can move and the arm cannot; usually there is nothing."""
+    root = ElementTree.fromstring(urdf)
+    others = [
+        joint
+        for joint in root.iter("joint")
+        if joint.get("type") not in (None, "fixed") and joint.get("name") not in joints
+    ]
+    if not others:
+        return urdf
+    for joint in others:
+        joint.set("type", "fixed")
+        for name in ("axis", "limit", "dynamics", "mimic"):
+            for element in joint.findall(name):
+                joint.remove(element)
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def published_urdf(rig: Rig, arm: str) -> str:
@@ -144,12 +162,16 @@ def robot_urdf(rig: Rig, arm: str | None = None, *, joint_prefix: str = "") -> s
     Args:
         rig: The rig.
         arm: Name of the arm; the one that carries the world's cameras where None.
-        joint_prefix: Stands before the name of each of the six joints.
+        joint_prefix: Stands before the name of each of the arm's joints.
     """
     name = world_camera_arm(rig) if arm is None else rig.arm(arm).name
     content = {
         "arms": {
-            item.name: {"role": item.role.value, "base": _mount_yaml(item.base)}
+            item.name: {
+                "role": item.role.value,
+                "base": _mount_yaml(item.base),
+                "urdf": str(item.model.urdf[item.role]),
+            }
             for item in rig.arms.values()
         },
         "cameras": {
@@ -165,7 +187,9 @@ def robot_urdf(rig: Rig, arm: str | None = None, *, joint_prefix: str = "") -> s
             "joint_prefix": joint_prefix,
             "world_cameras": "true" if name == world_camera_arm(rig) else "false",
         }
-        return process_xacro(share_folder() / "urdf" / "koch_rig.urdf.xacro", arguments)
+        urdf = process_xacro(share_folder() / "urdf" / "koch_rig.urdf.xacro", arguments)
+    joints = [f"{joint_prefix}{joint}" for joint in rig.arms[name].model.joints]
+    return _without_other_joints(urdf, joints)
 
 
 def world_camera_arm(rig: Rig) -> str:
@@ -185,16 +209,16 @@ def _mount_yaml(mount: Mount) -> dict[str, Any]:
     }
 
 
-@functools.lru_cache(maxsize=4)
-def urdf_limits(role: Role) -> Mapping[str, JointLimit]:
-    """Limits of the six joints, in JOINT_NAMES order, as the URDF has them."""
-    root = ElementTree.fromstring(arm_urdf(role))
+@functools.lru_cache(maxsize=16)
+def urdf_limits(role: Role, model: ArmModel = KOCH_V1_1) -> Mapping[str, JointLimit]:
+    """Limits of an arm's joints, in their order, as the URDF has them."""
+    root = ElementTree.fromstring(arm_urdf(role, model=model))
     limits = {}
-    for name in JOINT_NAMES:
+    for name in model.joints:
         element = root.find(f"joint[@name='{name}']/limit")
         if element is None:
             raise ModelError(
-                f"URDF of the {role.value}", got=f"no limit of {name}", expected="one"
+                f"URDF of {model.name} as {role.value}", got=f"no limit of {name}", expected="one"
             )
         limits[name] = JointLimit(
             **{key: float(element.attrib[key]) for key in ("lower", "upper", "velocity", "effort")}
@@ -202,10 +226,10 @@ def urdf_limits(role: Role) -> Mapping[str, JointLimit]:
     return MappingProxyType(limits)
 
 
-@functools.lru_cache(maxsize=4)
-def frame_names(role: Role) -> tuple[str, ...]:
+@functools.lru_cache(maxsize=16)
+def frame_names(role: Role, model: ArmModel = KOCH_V1_1) -> tuple[str, ...]:
     """Names of an arm's links without prefix, base to tip."""
-    root = ElementTree.fromstring(arm_urdf(role))
+    root = ElementTree.fromstring(arm_urdf(role, model=model))
     return tuple(link.attrib["name"] for link in root.iter("link") if link.get("name") != "world")
 
 

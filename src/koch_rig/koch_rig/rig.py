@@ -10,15 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from koch_core.errors import KochError
+from koch_rig.arm_model import KOCH_V1_1, ArmModel
+from koch_rig.arm_model import Role as Role  # a rig's reader looks for it here
 
 Vector3 = tuple[float, float, float]
-
-
-class Role(enum.Enum):
-    """What an arm does."""
-
-    FOLLOWER = "follower"
-    LEADER = "leader"
 
 
 class PhysicsKind(enum.Enum):
@@ -82,10 +77,11 @@ class Arm:
         calibration_path: LeRobot calibration JSON.
         base: Pose of base_link; the arm reaches along +x of base_link, z is up.
         rate_hz: Bus cycles per second [Hz].
-        joints: Sign and zero offset of all six joints.
+        joints: Sign and zero offset of all joints.
         drives: Name of the follower that a leader drives, else None.
         joint_prefix: Stands before each joint's name on topics and in the robot description, such
             as "follower_"; datasets, calibrations and all code have the plain names.
+        model: What kind of arm it is.
     """
 
     name: str
@@ -97,6 +93,12 @@ class Arm:
     joints: Mapping[str, JointOffset]
     drives: str | None = None
     joint_prefix: str = ""
+    model: ArmModel = KOCH_V1_1
+
+    @property
+    def topic_joints(self) -> tuple[str, ...]:
+        """The joints as topics and description name them."""
+        return tuple(f"{self.joint_prefix}{joint}" for joint in self.model.joints)
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,8 @@ class Limits:
         max_acceleration: Per joint [rad/s^2].
         table_z: Lowest z of the TCP in the world frame [m], or None for no table.
         workspace: Box for the TCP, or None.
-        joints: Lower and upper angle of all six joints [rad]: the URDF's, narrowed by the rig.
+        joints: Lower and upper angle of all joints of the followers [rad]: the URDF's, narrowed
+            by the rig.
         command_timeout_s: Without a command for so long the arm holds its pose [s].
         max_command_age_s: A command older than this is refused [s].
     """

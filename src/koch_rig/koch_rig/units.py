@@ -17,8 +17,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from koch_core.errors import ShapeError
-from koch_rig.calibration import MIDDLE_TICKS, TICKS_PER_TURN, MotorCalibration
-from koch_rig.joints import GRIPPER, JOINT_COUNT, JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1, ArmModel
+from koch_rig.calibration import (
+    MIDDLE_TICKS,
+    TICKS_PER_TURN,
+    MotorCalibration,
+    load_calibration,
+)
 from koch_rig.rig import Arm, JointOffset
 
 Array = NDArray[np.float64]
@@ -45,9 +50,9 @@ class MotorNorm(enum.Enum):
     DEGREES = "degrees"
 
 
-def norm_of(joint: str, units: Units) -> MotorNorm:
-    """LeRobot's mapping for a joint of a Koch arm; `units` may not be RADIANS."""
-    if joint == GRIPPER:
+def norm_of(joint: str, units: Units, model: ArmModel = KOCH_V1_1) -> MotorNorm:
+    """LeRobot's mapping for a joint of an arm; `units` may not be RADIANS."""
+    if joint in model.percent:
         return MotorNorm.RANGE_0_100
     return {Units.LEROBOT: MotorNorm.RANGE_M100_100, Units.DEGREES: MotorNorm.DEGREES}[units]
 
@@ -120,23 +125,34 @@ def unit_to_rad(
 
 
 class JointUnits:
-    """Converts whole vectors of one arm; arrays are (..., 6) in JOINT_NAMES order."""
+    """Converts whole vectors of one arm; arrays are (..., J) in the order of its joints."""
+
+    @classmethod
+    def for_arm(cls, arm: Arm) -> JointUnits:
+        """Of an arm of a rig, with its calibration file.
+
+        Raises:
+            CalibrationError: It cannot be used.
+        """
+        return cls(arm, load_calibration(arm.calibration_path, arm.model.joints))
 
     def __init__(self, arm: Arm, calibration: Mapping[str, MotorCalibration]) -> None:
         """Take over signs, offsets and ranges; neither argument is kept."""
-        mounts = [arm.joints[name] for name in JOINT_NAMES]
-        motors = [calibration[name] for name in JOINT_NAMES]
+        self.model = arm.model
+        joints = arm.model.joints
+        mounts = [arm.joints[name] for name in joints]
+        motors = [calibration[name] for name in joints]
         self.sign = self._constant([mount.sign for mount in mounts])
         self.offset_rad = self._constant([mount.offset_rad for mount in mounts])
         self.range_min_ticks = self._constant([motor.range_min for motor in motors])
         self.range_max_ticks = self._constant([motor.range_max for motor in motors])
         self._span = self._constant(self.range_max_ticks - self.range_min_ticks)
         self._middle = self._constant((self.range_max_ticks + self.range_min_ticks) / 2)
-        is_gripper = [name == GRIPPER for name in JOINT_NAMES]
+        is_percent = [name in arm.model.percent for name in joints]
         # LeRobot's number = fraction of the range * scale + shift.
-        self._scale = self._constant(np.where(is_gripper, 100.0, 200.0))
-        self._shift = self._constant(np.where(is_gripper, 0.0, -100.0))
-        self._is_gripper = np.array(is_gripper)
+        self._scale = self._constant(np.where(is_percent, 100.0, 200.0))
+        self._shift = self._constant(np.where(is_percent, 0.0, -100.0))
+        self._is_percent = np.array(is_percent)
 
     @staticmethod
     def _constant(values: ArrayLike) -> Array:
@@ -145,12 +161,11 @@ class JointUnits:
         array.setflags(write=False)
         return array
 
-    @staticmethod
-    def _vectors(values: ArrayLike, what: str) -> Array:
-        """Check the trailing length of six."""
+    def _vectors(self, values: ArrayLike, what: str) -> Array:
+        """Check the trailing length: one value per joint."""
         array = np.asarray(values, dtype=np.float64)
-        if array.shape[-1:] != (JOINT_COUNT,):
-            raise ShapeError(what, got=array.shape, expected=f"(..., {JOINT_COUNT})")
+        if array.shape[-1:] != self.sign.shape:
+            raise ShapeError(what, got=array.shape, expected=f"(..., {self.sign.size})")
         return array
 
     def ticks_to_rad(self, ticks: ArrayLike) -> Array:
@@ -164,7 +179,7 @@ class JointUnits:
         return rad_to_ticks(values, sign=self.sign, offset_rad=self.offset_rad)
 
     def range_rad(self) -> tuple[Array, Array]:
-        """Lower and upper ends of the calibrated ranges as joint angles [rad], each (6,)."""
+        """Lower and upper ends of the calibrated ranges as joint angles [rad], each (J,)."""
         ends = np.stack(
             [self.ticks_to_rad(self.range_min_ticks), self.ticks_to_rad(self.range_max_ticks)]
         )
@@ -183,7 +198,7 @@ class JointUnits:
         result: Array = (clipped - self.range_min_ticks) / self._span * self._scale + self._shift
         if units is Units.DEGREES:
             degrees = (ticks - self._middle) * 360 / _LEROBOT_RESOLUTION
-            result = np.where(self._is_gripper, result, degrees)
+            result = np.where(self._is_percent, result, degrees)
         return result
 
     def to_rad(self, units: Units, values: ArrayLike) -> Array:
@@ -195,5 +210,5 @@ class JointUnits:
         ticks = (bounded - self._shift) / self._scale * self._span + self.range_min_ticks
         if units is Units.DEGREES:
             degrees = numbers * _LEROBOT_RESOLUTION / 360 + self._middle
-            ticks = np.where(self._is_gripper, ticks, degrees)
+            ticks = np.where(self._is_percent, ticks, degrees)
         return ticks_to_rad(ticks, sign=self.sign, offset_rad=self.offset_rad)

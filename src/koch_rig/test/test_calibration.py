@@ -119,7 +119,7 @@ def test_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
             r"elbow_flex.homing_offset: got 1.5, expected a whole",
         ),
         ("elbow_flex", "drive_mode", True, "elbow_flex.drive_mode: got True"),
-        ("wrist_flex", "id", 1, "six different ids"),
+        ("wrist_flex", "id", 1, "6 different ids"),
         ("wrist_flex", "extra", 1, "wrist_flex: got .*extra, expected id, drive_mode"),
     ],
 )

@@ -5,14 +5,15 @@
 from __future__ import annotations
 
 import koch_rig
-from koch_rig.joints import HOME_POSE_RAD, JOINT_NAMES, REST_POSE_RAD, plain_joints
+from koch_rig.arm_model import KOCH_V1_1
+from koch_rig.joints import JOINT_NAMES, plain_joints
 from koch_rig.model import urdf_limits
 from koch_rig.rig import Role
 
 
 def test_home_and_rest_lie_within_the_limits() -> None:
     limits = urdf_limits(Role.FOLLOWER)
-    for pose in (HOME_POSE_RAD, REST_POSE_RAD):
+    for pose in (KOCH_V1_1.home_rad, KOCH_V1_1.rest_rad):
         for name, angle in zip(JOINT_NAMES, pose, strict=True):
             assert limits[name].lower <= angle <= limits[name].upper, name
 

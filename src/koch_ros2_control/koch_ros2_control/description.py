@@ -12,6 +12,8 @@ from xml.etree import ElementTree
 
 import yaml
 
+from koch_rig.arm_model import KOCH_V1_1
+from koch_rig.errors import ModelError
 from koch_rig.model import process_xacro, published_urdf
 
 if TYPE_CHECKING:
@@ -67,7 +69,18 @@ def robot_description(rig: Rig, arm: str, namespace: str = "/") -> str:
         rig: The rig.
         arm: Name of a follower.
         namespace: In which the rig's nodes run, absolute; the arm's topics are below it.
+
+    Raises:
+        ModelError: The arm's joints are not a Koch's.
     """
+    model = rig.arm(arm).model
+    if model.joints != KOCH_V1_1.joints:
+        raise ModelError(
+            f"ros2_control for {arm}",
+            got=f"an arm with the joints {', '.join(model.joints)}",
+            expected=f"a Koch's: {', '.join(KOCH_V1_1.joints)}",
+            hint="koch_ros2_control/config describes the joints and controllers of a Koch.",
+        )
     tag = process_xacro(
         config_folder() / "koch.ros2_control.xacro",
         {

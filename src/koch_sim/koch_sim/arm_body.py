@@ -12,7 +12,7 @@ import numpy as np
 
 from koch_driver.emulator import ExternalPhysics, PhysicsState, ServoDrive, ShaftFrame
 from koch_driver.motors import motors_for
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.calibration import load_calibration
 from koch_rig.rig import Role
 from koch_rig.units import JointUnits
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from koch_rig.calibration import Calibration
     from koch_rig.rig import Arm
 
 #: Rotor and gear train at the output shaft, [kg m^2]: gear ratio squared times a rotor of about
@@ -66,30 +65,29 @@ class InProcessLink(ExternalPhysics):
 
 
 class ArmBody:
-    """Six joints of the model that answer to one chain of emulated servos."""
+    """The joints of an arm in the world, which answer to one chain of emulated servos."""
 
-    def __init__(
-        self, model: mujoco.MjModel, data: mujoco.MjData, arm: Arm, calibration: Calibration
-    ) -> None:
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, arm: Arm) -> None:
         """Find the arm's joints and give them their servos' friction and inertia."""
         self.arm = arm
+        calibration = load_calibration(arm.calibration_path, arm.model.joints)
         self.units = JointUnits(arm, calibration)
         frame = ShaftFrame(arm, calibration)
         self._model = model
-        joints = [model.joint(f"{arm.name}/{name}") for name in JOINT_NAMES]
+        joints = [model.joint(f"{arm.name}/{name}") for name in arm.model.joints]
         self._qpos = np.array([joint.qposadr[0] for joint in joints])
         self._dof = np.array([joint.dofadr[0] for joint in joints])
-        self._actuator = np.array([model.actuator(f"{arm.name}/{n}").id for n in JOINT_NAMES])
-        servos = [motor.model for motor in motors_for(arm.role)]
+        self._actuator = np.array([model.actuator(f"{arm.name}/{n}").id for n in arm.model.joints])
+        servos = [motor.model for motor in motors_for(arm.role, arm.model)]
         self._stall_nm = [servo.stall_torque_nm for servo in servos]
         self._damping = [servo.stall_torque_nm / servo.no_load_speed for servo in servos]
         for dof, stall in zip(self._dof, self._stall_nm, strict=True):
             model.dof_armature[dof] = next(a for low, a in ARMATURE_BY_STALL_NM if stall >= low)
             model.dof_frictionloss[dof] = FRICTION_FRACTION * stall
         self._direction, self._shift = frame.direction, frame.shift_rad
-        self._duty_nm = np.zeros(len(JOINT_NAMES))
-        self._torque_nm = [0.0] * len(JOINT_NAMES)
-        self._powered = [True] * len(JOINT_NAMES)
+        self._duty_nm = np.zeros(len(joints))
+        self._torque_nm = [0.0] * len(joints)
+        self._powered = [True] * len(joints)
         self._late: deque[Sequence[ServoDrive]] = deque(maxlen=1)
         self.in_process = InProcessLink(self._shift.tolist(), lambda: self._state(data))
         self.link: ServoLink = self.in_process
@@ -101,7 +99,7 @@ class ArmBody:
         return self.arm.role is Role.LEADER
 
     def joints(self, data: mujoco.MjData) -> NDArray[np.float64]:
-        """Return joint angles in JOINT_NAMES order, float64 (6,), [rad]."""
+        """Return joint angles in their order, float64 (J,), [rad]."""
         return np.array(data.qpos[self._qpos])
 
     def place(self, data: mujoco.MjData, q_rad: NDArray[np.float64]) -> None:
@@ -115,8 +113,8 @@ class ArmBody:
         self.in_process.advance(0.0, ())
         self._late.clear()
         self._duty_nm[:] = 0.0
-        self._torque_nm = [0.0] * len(JOINT_NAMES)
-        for index in range(len(JOINT_NAMES)):
+        self._torque_nm = [0.0] * len(self._powered)
+        for index in range(len(self._powered)):
             self._set_powered(index, powered=False)
 
     def delay(self, steps: int) -> None:

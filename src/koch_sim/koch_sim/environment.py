@@ -22,7 +22,6 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from koch_episodes.dataset.frames import Crop, crop_rgb, resize_rgb
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.model import share_folder
 from koch_rig.units import Units
 from koch_sim.errors import SimulationError
@@ -90,15 +89,17 @@ class KochTable(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self.task = self.task_description = self.lockstep.world.setup.goal.sentence
         self._cameras, self._size, self._crops = tuple(cameras), image_size, dict(crops or {})
         self._units = self.lockstep.world.arms[self.lockstep.rig.follower.name].units
-        joints = len(JOINT_NAMES)
-        self.action_space = spaces.Box(-_JOINT_RANGE, _JOINT_RANGE, (joints,), np.float32)
+        self._joints = self._units.model.joints
+        self.action_space = spaces.Box(
+            -_JOINT_RANGE, _JOINT_RANGE, (len(self._joints),), np.float32
+        )
         pixels: dict[str, spaces.Space[Any]] = {
             name: spaces.Box(0, 255, self._image(name).shape, np.uint8) for name in self._cameras
         }
         poses = (len(ENVIRONMENT_NAMES),)
         self.observation_space = spaces.Dict(
             {
-                "agent_pos": spaces.Box(-np.inf, np.inf, (joints,), np.float32),
+                "agent_pos": spaces.Box(-np.inf, np.inf, (len(self._joints),), np.float32),
                 "environment_state": spaces.Box(-np.inf, np.inf, poses, np.float32),
                 **({"pixels": spaces.Dict(pixels)} if pixels else {}),
             }
@@ -127,10 +128,10 @@ class KochTable(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             ValueError: The action is not finite or has not one number per joint.
         """
         values = np.asarray(action, dtype=np.float64).reshape(-1)
-        if values.shape != (len(JOINT_NAMES),) or not np.isfinite(values).all():
+        if values.shape != (len(self._joints),) or not np.isfinite(values).all():
             raise ValueError(
-                f"action is {action}, expected {len(JOINT_NAMES)} finite numbers for "
-                f"{', '.join(JOINT_NAMES)}"
+                f"action is {action}, expected {len(self._joints)} finite numbers for "
+                f"{', '.join(self._joints)}"
             )
         lockstep = self.lockstep
         goal = self._units.to_rad(Units.LEROBOT, values)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 from koch_sim.grasp import HOME_RAD, Waypoint
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ FOLLOW_GAIN = 1.5
 FOLLOW_LIMIT_RAD = 0.15
 #: A joint that moves faster than this lags rather than sags, [rad/s].
 FOLLOW_SPEED = 0.15
-_SAGS = np.array([name in ("shoulder_lift", "elbow_flex", "wrist_flex") for name in JOINT_NAMES])
+_JOINTS = KOCH_V1_1.joints  # the simulated table has no other arms
+_SAGS = np.array([name in ("shoulder_lift", "elbow_flex", "wrist_flex") for name in _JOINTS])
 MAX_ATTEMPTS = 3
 Replan = Callable[["TableTruth"], "list[Waypoint] | None"]
 """Looks at the table behind a lift: a new plan where the block was lost, else None."""
@@ -94,7 +95,7 @@ class _Motion:
 class Expert:
     """Follows a plan and gives the reference pose of the hand at each instant.
 
-    All poses are follower joints in JOINT_NAMES order, [rad]; the world maps them to the leader.
+    All poses are follower joints in a Koch's order, [rad]; the world maps them to the leader.
     """
 
     def __init__(self, style: Style | None = None) -> None:
@@ -106,11 +107,11 @@ class Expert:
         self._rng = np.random.default_rng(0)
         self._motions: list[_Motion] = []
         self._start = HOME_RAD.copy()
-        self._lean = np.zeros(JOINT_COUNT)
+        self._lean = np.zeros(len(_JOINTS))
         self._planned = HOME_RAD.copy()
         self._clock_s = 0.0
-        self._tremor_phase = np.zeros((2, JOINT_COUNT))
-        self._tremor_hz = np.zeros((2, JOINT_COUNT))
+        self._tremor_phase = np.zeros((2, len(_JOINTS)))
+        self._tremor_hz = np.zeros((2, len(_JOINTS)))
 
     @property
     def step(self) -> str:
@@ -133,10 +134,10 @@ class Expert:
         self.attempts = 1
         self._start = np.array(q_now)
         self._planned = self._start
-        self._lean = np.zeros(JOINT_COUNT)
+        self._lean = np.zeros(len(_JOINTS))
         self._clock_s = 0.0
-        self._tremor_phase = self._rng.uniform(0.0, 2.0 * np.pi, (2, JOINT_COUNT))
-        self._tremor_hz = self._rng.uniform(0.2, 0.9, (2, JOINT_COUNT))
+        self._tremor_phase = self._rng.uniform(0.0, 2.0 * np.pi, (2, len(_JOINTS)))
+        self._tremor_hz = self._rng.uniform(0.2, 0.9, (2, len(_JOINTS)))
         self._motions = []
         self._append(self._styled(path))
         self.phase, self.reason = ExpertPhase.MOVING, ""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.geometry import compose, inverse, rpy_to_matrix, transform_from, transform_points
 from koch_rig.inverse_kinematics import IkSettings, Orientation
-from koch_rig.joints import HOME_POSE_RAD, JOINT_COUNT
 from koch_sim.errors import UnreachableError
 from koch_sim.scene import BLOCK_HALF_M, CUP_HEIGHT_M
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 #: Gripper angles [rad]: 5 cm, 2.5 times the block; squeezing the block with some 6 N.
-GRIPPER_OPEN_RAD = HOME_POSE_RAD[-1]
+GRIPPER_OPEN_RAD = KOCH_V1_1.home_rad[-1]
 GRIPPER_CLOSED_RAD = -0.15
 #: The fixed finger passes the block's side with this much room, [m].
 FINGER_CLEARANCE_M = 0.011
@@ -43,7 +43,7 @@ PUSH_REACH_M = 0.018
 PUSH_GAP_M = 0.018
 #: Poses on the way of a push.
 PUSH_STEPS = 5
-HOME_RAD = np.array(HOME_POSE_RAD)
+HOME_RAD = np.array(KOCH_V1_1.home_rad)
 #: A planned pose may miss its place by this much, [m].
 REACH_TOLERANCE_M = 0.002
 TURN_TOLERANCE_RAD = 0.05
@@ -60,7 +60,7 @@ class Waypoint:
 
     Attributes:
         name: What the hand does on the way to it.
-        q_rad: Follower joints in JOINT_NAMES order, shape (6,).
+        q_rad: Follower joints in a Koch's order, shape (6,).
         duration_s: Time to get there at the hand's normal pace.
         settle_s: Time to rest there, for a hand that rests.
         blend_s: The next motion begins this long before this one ends, for a hand that does not.
@@ -88,7 +88,7 @@ class GraspPlanner:
     def __init__(self, kinematics: Kinematics, base: Mount) -> None:
         self._kinematics = kinematics
         self._T_base_world = inverse(transform_from(rpy_to_matrix(*base.rpy_rad), base.xyz))
-        frames = kinematics.forward(np.zeros(JOINT_COUNT))
+        frames = kinematics.forward(np.zeros(HOME_RAD.shape))
         finger = compose(inverse(frames["tcp"]), frames["finger_tip"])
         # How far the fixed finger's inner face lies from the TCP, against the opening.
         self._finger_to_tcp = -float(finger[0, 3])

@@ -25,13 +25,12 @@ import numpy as np
 
 from koch_core.image import encode_jpeg
 from koch_core.options import OptionModel, option, same_as
-from koch_driver.control_table import VELOCITY_UNIT_RPM
+from koch_driver.control_table import VELOCITY_UNIT_RPM, Area
 from koch_driver.emulator import build_chain
 from koch_driver.follower_task import GRIP_CURRENT_A
 from koch_driver.guard import Guard, GuardLimits, GuardResult, workspace_from_rig
-from koch_driver.register_profile import ELBOW_GAINS
+from koch_driver.motors import motors_for
 from koch_driver.teleop_map import PoseMap
-from koch_rig.joints import GRIPPER, JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.model import share_folder
 from koch_ros.shared_options import RIG
@@ -178,6 +177,7 @@ class Lockstep:
             self.world.arms[leader.name],
         )
         self._names = follower.name, leader.name
+        self._joints = follower.model.joints
         self._map = PoseMap(self._leader_body.units, self._body.units)
         self._limits = _limits(rig, self._body)
         self._workspace = workspace_from_rig(rig.limits, follower)
@@ -198,11 +198,13 @@ class Lockstep:
             name: build_chain(self.rig, name, physics=body.in_process, clock=self._clock)
             for name, body in self.world.arms.items()
         }
-        for joint in JOINT_NAMES:
+        for joint in self._joints:
             self._write(joint, "Torque_Enable", 1)
-        for register, value in ELBOW_GAINS.items():
-            self._write("elbow_flex", register, value)
-        self._write(GRIPPER, "Goal_Current", round(GRIP_CURRENT_A * 1e3))
+        for spec in motors_for(self._body.arm.role, self._body.arm.model):
+            for register, value in spec.registers.items():
+                if spec.model.register(register).area is Area.RAM:  # EEPROM holds them already
+                    self._write(spec.joint, register, value)
+        self._write(self._joints[-1], "Goal_Current", round(GRIP_CURRENT_A * 1e3))
         self._cycle_s = self._truth_s = 0.0
         self._next_frame_s = dict.fromkeys(self._frame_s, 0.0)
         self.teleop = False
@@ -278,12 +280,12 @@ class Lockstep:
     # -- the arms -----------------------------------------------------------------------------
 
     def command(self, source: str, positions: Sequence[float], stamp_ns: int) -> None:
-        """Hand a command to the guard, joint angles in JOINT_NAMES order, [rad]."""
+        """Hand a command to the guard, one joint angle per joint, [rad]."""
         age_s = (self.time_ns - stamp_ns) / _NS
-        self.guard.submit(source, JOINT_NAMES, positions, age_s=age_s, now_s=self.world.time_s)
+        self.guard.submit(source, self._joints, positions, age_s=age_s, now_s=self.world.time_s)
 
     def joints(self) -> NDArray[np.float64]:
-        """Return the follower's angles as its servos measure them, (6,), [rad]."""
+        """Return the follower's angles as its servos measure them, (J,), [rad]."""
         ticks = self._chains[self._names[0]].positions_ticks()
         return np.asarray(self._body.units.ticks_to_rad(ticks))
 
@@ -301,20 +303,20 @@ class Lockstep:
         goal = self.result.goal
         if goal is None:
             return
-        for joint, ticks in zip(JOINT_NAMES, self._body.units.rad_to_ticks(goal), strict=True):
+        for joint, ticks in zip(self._joints, self._body.units.rad_to_ticks(goal), strict=True):
             self._write(joint, "Goal_Position", int(ticks))
         # At once, as the chain does behind a packet that changes goals.
         self._body.in_process.advance(0.0, [s.drive(0.0) for s in self._chains[follower].servos])
-        self._tell(f"{follower}/joint_command", NamedValues(JOINT_NAMES, goal))
+        self._tell(f"{follower}/joint_command", NamedValues(self._joints, goal))
 
     def _measured(self, arm: str, body: ArmBody) -> NamedValues:
         chain = self._chains[arm]
         positions = body.units.ticks_to_rad(chain.positions_ticks())
         if f"{arm}/joint_states" not in self._listeners:
-            return NamedValues(JOINT_NAMES, positions.tolist())
+            return NamedValues(self._joints, positions.tolist())
         units = np.array([servo.get("Present_Velocity") for servo in chain.servos])
         speeds = body.units.sign * units * _SPEED_PER_UNIT
-        return NamedValues(JOINT_NAMES, positions.tolist(), speeds.tolist())
+        return NamedValues(self._joints, positions.tolist(), speeds.tolist())
 
     def _write(self, joint: str, register: str, value: int) -> None:
         """Write a register of the follower as a packet would, with all its effects."""
@@ -358,9 +360,10 @@ class Lockstep:
 def _limits(rig: Rig, body: ArmBody) -> GuardLimits:
     """The rig's limits, narrowed by the calibrated ranges, as the driver's."""
     lower, upper = body.units.range_rad()
-    ranges = zip(JOINT_NAMES, lower.tolist(), upper.tolist(), strict=True)
+    model = body.arm.model
+    ranges = zip(model.joints, lower.tolist(), upper.tolist(), strict=True)
     calibrated = {joint: (low, high) for joint, low, high in ranges}
-    return GuardLimits.from_rig(rig.limits, calibrated=calibrated)
+    return GuardLimits.from_rig(rig.limits, calibrated=calibrated, model=model)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,6 @@ from koch_policy.execution.compatibility import policy_units
 from koch_policy.execution.inference import Predict
 from koch_policy.execution.observation import Vector
 from koch_policy.runtime import load_policy, seed_draws
-from koch_rig.joints import JOINT_NAMES
 from koch_sim.errors import UnreachableError
 from koch_sim.evaluation import Trial
 from koch_sim.lockstep import CameraImage, Lockstep, LockstepSettings
@@ -51,7 +50,6 @@ _ASK_EVERY = 3
 #: After success or the end the world gets this long to come to rest, [s].
 REST_S = 0.5
 #: The gripper is not averaged over chunks: half open drops things.
-_GRIPPER = JOINT_NAMES.index("gripper")
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,7 @@ class PolicyRollouts:
                 self._kind,
                 self._policy.config,
                 execution_steps=self._steps,
-                gripper=_GRIPPER,
+                gripper=len(lockstep.rig.follower.model.arm_joints),
             ),
             delay=DelayQuantile(initial_s=settings.delay_s),
             clock=lambda: lockstep.time_ns,

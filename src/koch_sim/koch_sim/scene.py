@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import mujoco
 import numpy as np
 
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.model import robot_urdf
 from koch_rig.rig import Role
 
@@ -149,7 +148,7 @@ def _add_arm(spec: mujoco.MjSpec, rig: Rig, arm: Arm) -> None:
     spec.attach(child, frame=frame)
     for element in (*spec.bodies, *spec.joints):
         element.name = element.name.removeprefix("/")  # attach insists on a prefix of its own
-    for name in JOINT_NAMES:
+    for name in arm.model.joints:
         actuator = spec.add_actuator(
             name=prefix + name, target=prefix + name, trntype=mujoco.mjtTrn.mjTRN_JOINT
         )

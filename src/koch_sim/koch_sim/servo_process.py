@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     if scheduling.refused:
         sys.stderr.write(f"servos of {options.arm}: no real-time scheduling: {scheduling.text}\n")
     rig = load_rig(options.rig)
-    physics = SharedArm(options.memory, rig.arms[options.arm].role, create=False)
+    physics = SharedArm(options.memory, rig.arms[options.arm], create=False)
     clock = physics.time_s if options.simulated_time else time.monotonic
     with build_chain(rig, options.arm, physics=physics, clock=clock) as chain:
         sys.stdout.write(f"{READY}\n")

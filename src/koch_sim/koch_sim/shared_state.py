@@ -18,14 +18,13 @@ import numpy as np
 from koch_driver.control_table import OperatingMode
 from koch_driver.emulator import PhysicsState, ServoDrive
 from koch_driver.motors import motors_for
-from koch_rig.joints import JOINT_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from koch_rig.rig import Role
+    from koch_rig.rig import Arm
 
 #: Fields of a servo's drive in the shared block, in order.
 _DRIVE_FIELDS = (
@@ -33,9 +32,6 @@ _DRIVE_FIELDS = (
     "current_limit_a", "duty_limit_fraction", "stiffness", "damping", "velocity_gain",
 )  # fmt: skip
 _DRIVE_WIDTH = 2 + len(_DRIVE_FIELDS)
-_STATE_SIZE = 2 + 3 * JOINT_COUNT  # sequence, simulated time, position, velocity, torque
-_DRIVES_SIZE = 1 + _DRIVE_WIDTH * JOINT_COUNT  # sequence, drives
-_BYTES = 8 * (_STATE_SIZE + _DRIVES_SIZE)
 
 
 class SharedBlock:
@@ -67,23 +63,26 @@ class SharedBlock:
 class SharedArm:
     """The shared memory of one arm: states from physics, drives from the servos."""
 
-    def __init__(self, path: Path, role: Role, *, create: bool) -> None:
+    def __init__(self, path: Path, arm: Arm, *, create: bool) -> None:
         """Map the file.
 
         Args:
             path: The file; physics creates it, the servo process opens it.
-            role: Says which servo models the arm has.
+            arm: Says which servos it has.
             create: Make it anew.
         """
+        self._models = [motor.model for motor in motors_for(arm.role, arm.model)]
+        joints = len(self._models)
+        state = 2 + 3 * joints  # sequence, simulated time, position, velocity, torque
+        size = np.dtype(np.float64).itemsize * (state + 1 + _DRIVE_WIDTH * joints)
         if create:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(bytes(_BYTES))
+            path.write_bytes(bytes(size))
         with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), _BYTES)
+            self._map = mmap.mmap(file.fileno(), size)
         values = np.frombuffer(self._map, dtype=np.float64)
-        self._state = SharedBlock(values[:_STATE_SIZE])
-        self._drives = SharedBlock(values[_STATE_SIZE:])
-        self._models = [motor.model for motor in motors_for(role)]
+        self._state = SharedBlock(values[:state])
+        self._drives = SharedBlock(values[state:])  # sequence, drives
         self._known: tuple[ServoDrive, ...] = ()
         self._known_sequence = 0.0
 
@@ -99,7 +98,7 @@ class SharedArm:
         """Return what the servos want; empty before their process runs."""
         sequence = self._drives.sequence
         if sequence != self._known_sequence:
-            rows = self._drives.read().reshape(JOINT_COUNT, _DRIVE_WIDTH).tolist()
+            rows = self._drives.read().reshape(-1, _DRIVE_WIDTH).tolist()
             self._known = tuple(
                 ServoDrive(model, row[0] != 0.0, OperatingMode(int(row[1])), *row[2:])
                 for model, row in zip(self._models, rows, strict=True)
@@ -124,7 +123,7 @@ class SharedArm:
     def state(self) -> PhysicsState:
         """Return where the shafts are."""
         values = self._state.read()[1:].tolist()
-        n = JOINT_COUNT
+        n = len(self._models)
         return PhysicsState(values[:n], values[n : 2 * n], values[2 * n :])
 
     def time_s(self) -> float:

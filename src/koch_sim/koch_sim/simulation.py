@@ -68,7 +68,7 @@ class Simulation:
         self.servos: dict[str, ServoProcess] = {}
         for name, body in self.world.arms.items():
             memory = self._memory / name
-            body.link = SharedArm(memory, body.arm.role, create=True)
+            body.link = SharedArm(memory, body.arm, create=True)
             body.sense(self.world.data)
             self.servos[name] = ServoProcess(
                 rig, body.arm, memory, simulated_time=self.clock.is_simulated

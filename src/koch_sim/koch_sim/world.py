@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import mujoco
 import numpy as np
 
-from koch_rig.calibration import load_calibration
 from koch_rig.kinematics import Kinematics
 from koch_rig.rig import Role
 from koch_rig.units import Units
@@ -72,10 +71,7 @@ class World:
         spread = 1.0 if rig.simulation is None else rig.simulation.spread_fraction
         self.randomisation = (randomisation or Randomisation()).narrowed(spread)
         self._variation = Variation(self.model, task.things)
-        self.arms = {
-            arm.name: ArmBody(self.model, self.data, arm, load_calibration(arm.calibration_path))
-            for arm in rig.arms.values()
-        }
+        self.arms = {arm.name: ArmBody(self.model, self.data, arm) for arm in rig.arms.values()}
         self._follower = self._only(Role.FOLLOWER)
         self._leader = self._only(Role.LEADER)
         kinematics = Kinematics.for_arm()

@@ -33,7 +33,7 @@ def check_files(rig: Rig, specs: Collection[NodeSpec], params_file: str = "") ->
     for spec in specs:
         arm = rig.arms.get(str(spec.parameters.get("arm")))
         if spec.package == "koch_driver" and arm is not None:
-            load_calibration(arm.calibration_path)
+            load_calibration(arm.calibration_path, arm.model.joints)
         checkpoint = spec.parameters.get("checkpoint")
         if checkpoint and not Path(str(checkpoint)).is_dir():
             raise PolicyFolderError(checkpoint)

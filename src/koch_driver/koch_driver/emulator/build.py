@@ -14,9 +14,7 @@ from koch_driver.emulator.physics import FirstOrderPhysics, Physics
 from koch_driver.emulator.servo import EmulatedServo
 from koch_driver.emulator.shaft import ShaftFrame
 from koch_driver.motors import motors_for
-from koch_driver.register_profile import operating_modes
 from koch_rig.calibration import load_calibration
-from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,18 +27,15 @@ if TYPE_CHECKING:
     from koch_rig.rig import Arm, Rig
 
 
-_ZERO_POSE = (0.0,) * JOINT_COUNT
-
-
 def build_servos(arm: Arm, calibration: Mapping[str, MotorCalibration]) -> list[EmulatedServo]:
-    """The six servos of an arm with what LeRobot's calibration leaves in their EEPROM."""
+    """The servos of an arm with what LeRobot's calibration leaves in their EEPROM."""
     servos = []
-    for spec, mode in zip(motors_for(arm.role), operating_modes(), strict=True):
+    for spec in motors_for(arm.role, arm.model):
         motor = calibration[spec.joint]
         eeprom = {
             "Return_Delay_Time": 0,
             "Drive_Mode": motor.drive_mode,
-            "Operating_Mode": mode,
+            "Operating_Mode": spec.registers["Operating_Mode"],
             "Homing_Offset": motor.homing_offset,
             "Min_Position_Limit": motor.range_min,
             "Max_Position_Limit": motor.range_max,
@@ -57,7 +52,7 @@ def build_chain(
     port: str | Path | None = None,
     wire: WireTiming | None = None,
     faults: Faults | None = None,
-    initial_rad: ArrayLike = _ZERO_POSE,
+    initial_rad: ArrayLike = 0.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> EmulatedChain:
     """Emulate one arm of a rig.
@@ -69,18 +64,18 @@ def build_chain(
         port: Path of the link to the pty; the arm's port where absent.
         wire: Timing of the wire; off where absent.
         faults: Fault switches.
-        initial_rad: Joint angles at power-up for first-order physics, shape (6,).
+        initial_rad: Joint angles at power-up for first-order physics, one for all or shape (J,).
         clock: Seconds, for the servos' controllers; a world with its own clock passes that.
     """
     arm = rig.arms[arm_name]
-    calibration = load_calibration(arm.calibration_path)
+    calibration = load_calibration(arm.calibration_path, arm.model.joints)
     frame = ShaftFrame(arm, calibration)
     if physics is None:
-        models = [spec.model for spec in motors_for(arm.role)]
+        models = [spec.model for spec in motors_for(arm.role, arm.model)]
         physics = FirstOrderPhysics(models, frame.to_shaft(initial_rad).tolist())
 
     def to_shaft(index: int, joint_rad: float) -> float:
-        angles = np.zeros(JOINT_COUNT)
+        angles = np.zeros(len(arm.model.joints))
         angles[index] = joint_rad
         return float(frame.to_shaft(angles)[index])
 
@@ -90,7 +85,7 @@ def build_chain(
         faults=faults,
         wire=wire,
         link_path=arm.port if port is None else port,
-        joints=JOINT_NAMES,
+        joints=arm.model.joints,
         to_shaft=to_shaft,
         clock=clock,
     )

@@ -10,7 +10,6 @@ import numpy as np
 
 from koch_driver.control_table import DriveMode
 from koch_rig.calibration import MIDDLE_TICKS
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.units import RAD_PER_TICK, JointUnits
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ class ShaftFrame:
 
     def __init__(self, arm: Arm, calibration: Mapping[str, MotorCalibration]) -> None:
         units = JointUnits(arm, calibration)
-        motors = [calibration[name] for name in JOINT_NAMES]
+        motors = [calibration[name] for name in arm.model.joints]
         reverse = np.array([-1.0 if m.drive_mode & DriveMode.REVERSE else 1.0 for m in motors])
         homing = np.array([m.homing_offset for m in motors], dtype=np.float64)
         self.direction: NDArray[np.float64] = reverse * units.sign
@@ -40,5 +39,5 @@ class ShaftFrame:
         )
 
     def to_shaft(self, joint_rad: ArrayLike) -> NDArray[np.float64]:
-        """Joint angles [rad], shape (..., 6), to shaft angles [rad]."""
+        """Joint angles [rad], shape (..., J), to shaft angles [rad]."""
         return np.asarray(joint_rad, dtype=np.float64) * self.direction + self.shift_rad

@@ -12,7 +12,6 @@ from koch_driver.guard.motion import JointMotion, brake, reach, stopping_distanc
 from koch_driver.guard.rules import Intervention, Rule
 from koch_driver.guard.slide import Face, nearest_inside
 from koch_driver.guard.workspace import Workspace
-from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
 
 # Targets outside the room are moved this far inside, which leaves the joints' own (not straight)
 # way there some air.
@@ -82,7 +81,7 @@ class GoalProfile:
             low if low - reach <= value < low else high if high < value <= high + reach else value
             for value, low, high in zip(measured, limits.lower, limits.upper, strict=True)
         ]
-        self.velocity = [0.0] * JOINT_COUNT
+        self.velocity = [0.0] * len(limits.joints)
         self.lower = [min(a, b) for a, b in zip(limits.lower, self.pose, strict=True)]
         self.upper = [max(a, b) for a, b in zip(limits.upper, self.pose, strict=True)]
         self._last_target = None
@@ -108,7 +107,7 @@ class GoalProfile:
         """
         workspace = self._workspace
         if workspace is not None and (commanded or self._depth_m == 0.0):
-            rules.limit_workspace(target, workspace, _SPARE_M, report)
+            rules.limit_workspace(target, workspace, _SPARE_M, self._limits.joints, report)
         speeds = self._target_velocity(target)
         velocity = self._towards(target, speeds, report)
         pose = self._advance(velocity)
@@ -120,7 +119,7 @@ class GoalProfile:
         """Velocity of a moving target in [rad/s]; zero for one that jumped."""
         last, self._last_target = self._last_target, list(target)
         if last is None:
-            return [_RESTING] * JOINT_COUNT
+            return [_RESTING] * len(self._limits.joints)
         rate, bound = 1.0 / self._period_s, self._limits.max_speed
         speeds = [(a - b) * rate for a, b in zip(target, last, strict=True)]
         return [value if -bound <= value <= bound else _RESTING for value in speeds]
@@ -147,7 +146,7 @@ class GoalProfile:
             if fast or hasty:
                 rule = Rule.SPEED if fast else Rule.ACCELERATION
                 goal = position + velocity * self._period_s
-                report.append(Intervention(rule, JOINT_NAMES[index], target[index], goal))
+                report.append(Intervention(rule, self._limits.joints[index], target[index], goal))
         return result
 
     def _advance(self, velocity: Sequence[float]) -> list[float]:
@@ -187,7 +186,7 @@ class GoalProfile:
         else:
             velocity = self._brake_towards(workspace, wanted, faces)
         pose = self._advance(velocity)
-        for index, joint in enumerate(JOINT_NAMES):
+        for index, joint in enumerate(self._limits.joints):
             if abs(velocity[index] - wanted[index]) > 1e-6:
                 report.append(Intervention(Rule.WORKSPACE, joint, target[index], pose[index]))
         return pose, velocity
@@ -227,7 +226,7 @@ class GoalProfile:
         braking = [brake(value, self._step) for value in self.velocity]
         moves = [
             any(abs(face.slope[index]) > _UNMOVED_M for face in faces.values())
-            for index in range(JOINT_COUNT)
+            for index in range(len(self.pose))
         ]
         some = [a if moved else b for a, b, moved in zip(braking, wanted, moves, strict=True)]
         if self._stops_inside(workspace, self._advance(some), some):

@@ -25,7 +25,6 @@ from koch_driver.guard.sources import (
 )
 from koch_driver.guard.workspace import Workspace
 from koch_driver.plausibility import Plausibility
-from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
 
 
 class GuardState(Enum):
@@ -42,7 +41,7 @@ class GuardResult(NamedTuple):
     """The outcome of one cycle.
 
     Attributes:
-        goal: Goals in [rad] in JOINT_NAMES order; None: write nothing.
+        goal: Goals in [rad], one per joint; None: write nothing.
         velocity: Change of the goals in this cycle in [rad/s]; zeros without a goal.
         state: What the goal follows.
         source: The source that drives, None while holding.
@@ -60,7 +59,6 @@ class GuardResult(NamedTuple):
     restarted: bool
 
 
-_REST = (0.0,) * JOINT_COUNT
 # The arm has come to rest when it stayed within so much for so long, or after the longest time.
 _SETTLED_RAD = 0.005
 _SETTLED_S = 0.05
@@ -117,6 +115,7 @@ class Guard:
         sources: Sequence[CommandSource] = DEFAULT_SOURCES,
     ) -> None:
         self.limits = limits
+        self._joints = limits.joints
         self.period_s = period_s
         ranked = sorted(sources, key=lambda source: -source.priority)
         self._streams = tuple(CommandStream(source, period_s) for source in ranked)
@@ -126,7 +125,7 @@ class Guard:
         self._lock = threading.Lock()
         self._counts: Counter[tuple[Rule, str]] = Counter()
         #: Who was refused and why, per source.
-        self.refusals = RefusalLog()
+        self.refusals = RefusalLog(limits.joints)
         self._measured: list[float] | None = None
         self._plausibility = Plausibility(limits.lower, limits.upper, limits.fastest_rad_s)
         self._stopped = False
@@ -187,7 +186,7 @@ class Guard:
         refusals = self._check(source, names, positions, age_s)
         if not refusals:
             values = dict(zip(names, positions, strict=True))
-            ordered = tuple(float(values[joint]) for joint in JOINT_NAMES)
+            ordered = tuple(float(values[joint]) for joint in self._joints)
             stream = self._by_name[source]
             stream.put(ordered, now_s - age_s, now_s)
             ruling = choose(self._streams, now_s, self.limits.lease_s)
@@ -245,7 +244,7 @@ class Guard:
             joint: Joint name.
             lead_rad: Greatest distance in [rad]; None restores the configured one.
         """
-        index = JOINT_NAMES.index(joint)
+        index = self._joints.index(joint)
         self._lead[index] = self.limits.lead_rad[index] if lead_rad is None else lead_rad
 
     def others_live(self, source: str, now_s: float) -> bool:
@@ -266,7 +265,7 @@ class Guard:
 
         Args:
             now_s: Monotonic time of the cycle.
-            measured: Joint angles in [rad] in JOINT_NAMES order; None, or any value not finite,
+            measured: Joint angles in [rad], one per joint; None, or any value not finite,
                 when the reading of this cycle failed. The last good reading then counts, as it
                 does for one that cannot be.
 
@@ -280,7 +279,8 @@ class Guard:
             if not report:
                 report.append(Intervention(Rule.MEASURED, "arm", NAN, None))
             self._count(report)
-            return GuardResult(None, _REST, GuardState.WAITING, None, None, tuple(report), False)
+            rest = (0.0,) * len(self._joints)
+            return GuardResult(None, rest, GuardState.WAITING, None, None, tuple(report), False)
         stream, command = self._select(now_s, report)
         if stream is None or command is None:
             state = GuardState.STOPPED if self._stopped else GuardState.HOLDING
@@ -304,7 +304,7 @@ class Guard:
         """The rules every command passes first, each refusing on its own."""
         if source not in self._by_name:
             return [Intervention(Rule.SOURCE, str(source), NAN, None)]
-        refusals = rules.check_names(names, len(positions), JOINT_NAMES)
+        refusals = rules.check_names(names, len(positions), self._joints)
         if not refusals:
             refusals = rules.check_finite(dict(zip(names, positions, strict=True)))
         if not refusals:
@@ -317,7 +317,7 @@ class Guard:
     def _take_measurement(
         self, now_s: float, measured: Sequence[float] | None, report: list[Intervention]
     ) -> bool:
-        if measured is None or len(measured) != JOINT_COUNT:
+        if measured is None or len(measured) != len(self._joints):
             return False
         values = [float(value) for value in measured]
         if not all(map(isfinite, values)):
@@ -325,7 +325,7 @@ class Guard:
         doubt = self._plausibility.doubt(values, now_s)
         if doubt is not None:
             angles = doubt.angles.items()
-            report += [Intervention(Rule.MEASURED, JOINT_NAMES[k], v, None) for k, v in angles]
+            report += [Intervention(Rule.MEASURED, self._joints[k], v, None) for k, v in angles]
             return False
         self._measured = values
         return True
@@ -335,7 +335,7 @@ class Guard:
         assert self._measured is not None
         far = self._path.begin(self._measured)
         for joint, value in far:
-            report.append(Intervention(Rule.MEASURED, JOINT_NAMES[joint], value, None))
+            report.append(Intervention(Rule.MEASURED, self._joints[joint], value, None))
         if far:
             return False
         self._restart = False
@@ -395,8 +395,8 @@ class Guard:
             self._hold = self._anchor()
         target = list(self._hold)
         assert self._measured is not None
-        rules.limit_lead(target, self._measured, self._lead, report)
-        rules.limit_positions(target, self._path.lower, self._path.upper, report)
+        rules.limit_lead(target, self._measured, self._lead, self._joints, report)
+        rules.limit_positions(target, self._path.lower, self._path.upper, self._joints, report)
         self._path.follow(target, report, commanded=False)
 
     def _settled(self) -> bool:
@@ -414,15 +414,15 @@ class Guard:
     ) -> GuardState:
         """Follow a source through the rules for targets."""
         target = list(command)
-        rules.limit_positions(target, self.limits.lower, self.limits.upper, report)
+        rules.limit_positions(target, self.limits.lower, self.limits.upper, self._joints, report)
         if self._blending:
             fraction = rules.blend_fraction(now_s - self._blend_begin_s, self._blend_duration_s)
             self._blending = fraction < 1.0
-            rules.blend(self._blend_from, target, fraction, report)
+            rules.blend(self._blend_from, target, fraction, self._joints, report)
         assert self._measured is not None
-        rules.limit_lead(target, self._measured, self._lead, report)
+        rules.limit_lead(target, self._measured, self._lead, self._joints, report)
         # Blending begins, and the lead may lead, where the arm is: that may be outside.
-        rules.limit_positions(target, self._path.lower, self._path.upper, report)
+        rules.limit_positions(target, self._path.lower, self._path.upper, self._joints, report)
         self._path.follow(target, report, commanded=True)
         return GuardState.BLENDING if self._blending else GuardState.DRIVING
 

@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING
 from koch_driver.guard.errors import GuardConfigError
 from koch_driver.guard.workspace import Workspace
 from koch_driver.plausibility import FASTEST_RAD_S
+from koch_rig.arm_model import KOCH_V1_1, ArmModel
 from koch_rig.fingertips import FingertipKinematics
-from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
 
 if TYPE_CHECKING:
     from koch_rig.rig import Arm, Limits
 
-_GRIPPER = JOINT_NAMES.index("gripper")
+
+def _lead(model: ArmModel) -> tuple[float, ...]:
+    """How far a target may be ahead of the pose [rad]; the gripper must press."""
+    return (0.5,) * len(model.arm_joints) + (inf,)
 
 
 @dataclass(frozen=True)
 class GuardLimits:
-    """Bounds and times of one arm's guard; vectors in JOINT_NAMES order.
+    """Bounds and times of one arm's guard; vectors in the order of `joints`.
 
     Attributes:
         lower: Smallest goals in [rad].
@@ -41,6 +44,7 @@ class GuardLimits:
         fastest_rad_s: Speed that no joint exceeds; a measurement that says so is not believed.
         grip_joints: Joints that press on what they hold: while holding and in a soft start they
             keep their goal instead of the measured position, which would drop the object.
+        joints: The arm's joints.
     """
 
     lower: tuple[float, ...]
@@ -53,18 +57,20 @@ class GuardLimits:
     lease_s: float = 0.5
     blend_speed: float = 0.8
     blend_min_s: float = 0.25
-    lead_rad: tuple[float, ...] = (0.5,) * (JOINT_COUNT - 1) + (inf,)
+    lead_rad: tuple[float, ...] = _lead(KOCH_V1_1)
     recover_rad: float = 1.0
     fastest_rad_s: float = FASTEST_RAD_S
-    grip_joints: tuple[int, ...] = (_GRIPPER,)
+    grip_joints: tuple[int, ...] = (len(KOCH_V1_1.arm_joints),)
+    joints: tuple[str, ...] = KOCH_V1_1.joints
 
     def __post_init__(self) -> None:
         for name in ("lower", "upper", "lead_rad"):
             values = tuple(float(value) for value in getattr(self, name))
-            if len(values) != JOINT_COUNT:
-                raise GuardConfigError(name, f"{len(values)} values", f"{JOINT_COUNT} values")
+            if len(values) != len(self.joints):
+                expected = f"{len(self.joints)} values"
+                raise GuardConfigError(name, f"{len(values)} values", expected)
             object.__setattr__(self, name, values)
-        for joint, low, high in zip(JOINT_NAMES, self.lower, self.upper, strict=True):
+        for joint, low, high in zip(self.joints, self.lower, self.upper, strict=True):
             if not (isfinite(low) and isfinite(high) and low < high):
                 raise GuardConfigError(f"limits of {joint}", f"[{low}, {high}]", "lower < upper")
         if not all(lead > 0.0 for lead in self.lead_rad):
@@ -93,6 +99,7 @@ class GuardLimits:
         limits: Limits,
         *,
         calibrated: Mapping[str, tuple[float, float]] | None = None,
+        model: ArmModel = KOCH_V1_1,
     ) -> GuardLimits:
         """Take the rig's limits, narrowed by the arm's calibrated ranges.
 
@@ -100,12 +107,13 @@ class GuardLimits:
             limits: `Rig.limits`.
             calibrated: Mechanical range per joint in [rad] as the calibration recorded it; joints
                 without an entry keep the rig's range.
+            model: The arm's.
 
         Raises:
             GuardConfigError: Rig and calibration leave a joint no range.
         """
         lower, upper = [], []
-        for joint in JOINT_NAMES:
+        for joint in model.joints:
             low, high = limits.joints[joint]
             real = (calibrated or {}).get(joint, (-inf, inf))
             narrow = (max(low, real[0]), min(high, real[1]))
@@ -125,6 +133,9 @@ class GuardLimits:
             max_acceleration=limits.max_acceleration,
             command_timeout_s=limits.command_timeout_s,
             max_command_age_s=limits.max_command_age_s,
+            lead_rad=_lead(model),
+            grip_joints=(len(model.arm_joints),),
+            joints=model.joints,
         )
 
 

@@ -11,7 +11,6 @@ from math import isfinite
 
 from koch_core.wording import listed
 from koch_driver.guard.rules import Intervention, Rule
-from koch_rig.joints import JOINT_NAMES
 
 # So old a stamp is none at all: 0, or of another clock.
 _NO_STAMP_S = 1e8
@@ -47,7 +46,8 @@ class Refusal:
 class RefusalLog:
     """Refusals since the start by source and reason; any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, joints: Sequence[str]) -> None:
+        self._joints = tuple(joints)
         self._lock = threading.Lock()
         self._known: dict[tuple[str, Rule], Refusal] = {}
 
@@ -64,7 +64,7 @@ class RefusalLog:
             old = self._known.get((source, rule))
             count = 1 if old is None else old.count + 1
             self._known[source, rule] = Refusal(
-                source, rule, count, _in_words(refusals), frozenset(senders), now_s
+                source, rule, count, _in_words(refusals, self._joints), frozenset(senders), now_s
             )
 
     def all(self) -> tuple[Refusal, ...]:
@@ -73,14 +73,14 @@ class RefusalLog:
             return tuple(self._known.values())
 
 
-def _in_words(refusals: Sequence[Intervention]) -> str:
+def _in_words(refusals: Sequence[Intervention], joints: Sequence[str]) -> str:
     rule, subjects = refusals[0].rule, [item.joint for item in refusals]
     if rule is Rule.NAMES:
-        absent = [name for name in subjects if name in JOINT_NAMES]
-        strange = [name for name in subjects if name not in JOINT_NAMES]
+        absent = [name for name in subjects if name in joints]
+        strange = [name for name in subjects if name not in joints]
         parts = [f"does not give one position for {listed(absent)}"] if absent else []
         parts += [f"names {listed(strange)}, unknown to this arm"] if strange else []
-        return f"{' and '.join(parts)}; expected all of {', '.join(JOINT_NAMES)}"
+        return f"{' and '.join(parts)}; expected all of {', '.join(joints)}"
     if rule is Rule.FINITE:
         return ", ".join(f"{item.joint} is {item.requested}" for item in refusals)
     if rule is Rule.AGE:

@@ -10,7 +10,6 @@ from math import isfinite
 from typing import NamedTuple
 
 from koch_driver.guard.workspace import Workspace
-from koch_rig.joints import JOINT_NAMES
 
 _CHANGED_RAD = 1e-9
 
@@ -98,6 +97,7 @@ def limit_positions(
     target: list[float],
     lower: Sequence[float],
     upper: Sequence[float],
+    joints: Sequence[str],
     report: list[Intervention],
 ) -> None:
     """Clip a target into the joint limits, in place."""
@@ -108,13 +108,14 @@ def limit_positions(
             target[index] = upper[index]
         else:
             continue
-        report.append(Intervention(Rule.POSITION, JOINT_NAMES[index], value, target[index]))
+        report.append(Intervention(Rule.POSITION, joints[index], value, target[index]))
 
 
 def limit_lead(
     target: list[float],
     measured: Sequence[float],
     lead: Sequence[float],
+    joints: Sequence[str],
     report: list[Intervention],
 ) -> None:
     """Keep a target near the measured pose, in place, so that a blocked arm does not wind up.
@@ -123,6 +124,7 @@ def limit_lead(
         target: Angles in [rad], length J.
         measured: Measured angles in [rad], length J.
         lead: Greatest distance in [rad] per joint; inf exempts a joint (the gripper must press).
+        joints: Names of the joints.
         report: Receives what was changed.
     """
     for index, value in enumerate(target):
@@ -134,17 +136,21 @@ def limit_lead(
             target[index] = measured[index] - bound
         else:
             continue
-        report.append(Intervention(Rule.LEAD, JOINT_NAMES[index], value, target[index]))
+        report.append(Intervention(Rule.LEAD, joints[index], value, target[index]))
 
 
 def limit_workspace(
-    target: list[float], workspace: Workspace, spare_m: float, report: list[Intervention]
+    target: list[float],
+    workspace: Workspace,
+    spare_m: float,
+    joints: Sequence[str],
+    report: list[Intervention],
 ) -> None:
     """Move a target whose TCP is outside the room to the nearest pose inside, in place."""
     granted = workspace.project(target, spare_m)
     for index, value in enumerate(granted):
         if abs(value - target[index]) > _CHANGED_RAD:
-            report.append(Intervention(Rule.WORKSPACE, JOINT_NAMES[index], target[index], value))
+            report.append(Intervention(Rule.WORKSPACE, joints[index], target[index], value))
             target[index] = value
 
 
@@ -165,6 +171,7 @@ def blend(
     start: Sequence[float],
     target: list[float],
     fraction: float,
+    joints: Sequence[str],
     report: list[Intervention],
 ) -> None:
     """Mix a target with the pose at which the soft start began, in place."""
@@ -173,5 +180,5 @@ def blend(
     for index, value in enumerate(target):
         granted = start[index] + fraction * (value - start[index])
         if abs(granted - value) > _CHANGED_RAD:
-            report.append(Intervention(Rule.SOFT_START, JOINT_NAMES[index], value, granted))
+            report.append(Intervention(Rule.SOFT_START, joints[index], value, granted))
         target[index] = granted

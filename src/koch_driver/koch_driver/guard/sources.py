@@ -41,7 +41,7 @@ class Command(NamedTuple):
     """An accepted command.
 
     Attributes:
-        positions: Joint angles in [rad] in JOINT_NAMES order.
+        positions: Joint angles in [rad] in the order of the joints.
         stamp_s: When the sender meant it, on the guard's monotonic clock.
         arrival_s: When it was accepted, on the same clock.
         sequence: Count of the source's commands, to see how many fell between two cycles.

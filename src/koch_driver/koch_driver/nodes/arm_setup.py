@@ -11,7 +11,6 @@ from koch_core.errors import KochError
 from koch_driver.errors import in_words
 from koch_driver.guard import GuardLimits
 from koch_rig.calibration import Calibration, load_calibration
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.rig import Arm, Rig, Role
 from koch_rig.units import JointUnits
@@ -41,7 +40,7 @@ class ArmSetup:
             raise ParameterError(
                 "arm", arm_name, f"a {role.value} of {rig_path}; it is a {arm.role.value}"
             )
-        calibration = load_calibration(arm.calibration_path)
+        calibration = load_calibration(arm.calibration_path, arm.model.joints)
         return cls(rig, arm, calibration, JointUnits(arm, calibration))
 
     def words(self, error: KochError) -> str:
@@ -55,8 +54,11 @@ class ArmSetup:
             simulated_time: The arm moves in the time of /clock, which may run faster than ours.
         """
         lower, upper = self.units.range_rad()
-        ranges = zip(JOINT_NAMES, lower.tolist(), upper.tolist(), strict=True)
+        model = self.arm.model
+        ranges = zip(model.joints, lower.tolist(), upper.tolist(), strict=True)
         limits = GuardLimits.from_rig(
-            self.rig.limits, calibrated={joint: (low, high) for joint, low, high in ranges}
+            self.rig.limits,
+            calibrated={joint: (low, high) for joint, low, high in ranges},
+            model=model,
         )
         return replace(limits, fastest_rad_s=inf) if simulated_time else limits

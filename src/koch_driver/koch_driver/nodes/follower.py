@@ -27,10 +27,10 @@ from koch_driver.nodes.command_topics import ControlTopic, Senders
 from koch_driver.nodes.diagnostics import guard_status, loop_status, motor_statuses
 from koch_driver.nodes.guard_report import LOOK_S, GuardReport
 from koch_driver.nodes.messages import joint_state
-from koch_driver.nodes.parameters import FollowerParameters, joint_vector
+from koch_driver.nodes.parameters import FollowerParameters
 from koch_driver.nodes.phase_log import PhaseLog
 from koch_driver.nodes.trajectory_server import TOPIC, TrajectoryServer
-from koch_rig.joints import JOINT_NAMES, plain_joints
+from koch_rig.joints import plain_joints
 from koch_rig.rig import Role
 from koch_ros.node import run_node
 from koch_ros.parameters import declare
@@ -55,6 +55,7 @@ class FollowerNode(Node):
         super().__init__("driver")
         self._settings = declare(self, FollowerParameters)
         self._setup = ArmSetup.load(self._settings.rig, self._settings.arm, Role.FOLLOWER)
+        self._names = self._setup.arm.topic_joints
         self._stamper = RosStamper(self.get_clock())
         self._clock_watch = ClockWatch()
         self._phase_log = PhaseLog(self.get_logger(), self._setup)
@@ -114,8 +115,8 @@ class FollowerNode(Node):
         config = FollowerConfig(
             torque_on_start=parameters.torque_on_start,
             on_exit=OnExit(parameters.on_exit),
-            home=joint_vector("home_pose", parameters.home_pose),
-            rest=joint_vector("rest_pose", parameters.rest_pose),
+            home=parameters.home_of(setup.arm.model),
+            rest=parameters.rest_of(setup.arm.model),
             move_speed=parameters.move_speed,
             gripper_current_a=parameters.gripper_current,
         )
@@ -176,10 +177,10 @@ class FollowerNode(Node):
             if not heard.obeyed:
                 self.task.guard.refuse_senders(source, topic.rivals, now_s)
                 continue
-            message = heard.message
+            message, arm = heard.message, self._setup.arm
             self.task.guard.submit(
                 source,
-                plain_joints(message.name, self._setup.arm.joint_prefix),
+                plain_joints(message.name, arm.joint_prefix, arm.model.joints),
                 message.position,
                 age_s=self._stamper.age_s(message.header.stamp),
                 now_s=now_s,
@@ -192,19 +193,19 @@ class FollowerNode(Node):
             self._states.publish(
                 joint_state(
                     self._stamper.stamp(reading.monotonic_ns),
+                    self._names,
                     reading.positions,
                     reading.velocities,
                     reading.currents,
-                    self._setup.arm.joint_prefix,
                 )
             )
         if result is not None and result.goal is not None:
             self._commands.publish(
                 joint_state(
                     self._stamper.stamp(snapshot.written_ns),
+                    self._names,
                     result.goal,
                     result.velocity,
-                    prefix=self._setup.arm.joint_prefix,
                 )
             )
         self._guard_report.cycle(result)
@@ -259,7 +260,9 @@ class FollowerNode(Node):
             self.get_logger().warning(f"{self._setup.arm.name}: {self._clock_watch.words()}")
         name, port = self._setup.arm.name, self._setup.arm.port
         task, reading, bus = self.task, self.task.reading, self._bus
-        currents = {} if reading is None else dict(zip(JOINT_NAMES, reading.currents, strict=True))
+        currents = (
+            {} if reading is None else dict(zip(task.model.joints, reading.currents, strict=True))
+        )
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         statistics = None if bus is None else bus.statistics.snapshot()

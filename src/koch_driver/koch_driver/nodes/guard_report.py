@@ -16,7 +16,6 @@ from rclpy.node import Node
 from koch_core.wording import fixed
 from koch_driver.control_loop import LoopPhase
 from koch_driver.guard import GuardResult, GuardState, Refusal, Rule
-from koch_rig.joints import JOINT_NAMES
 from koch_ros.qos import LATCHED
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ class GuardReport:
         lower, upper = self._task.guard.limits.lower, self._task.guard.limits.upper
         for (source, joint), (asked, granted) in clipped.items():
             if self._due((source, joint), now_s):
-                index = JOINT_NAMES.index(joint)
+                index = self._task.model.joints.index(joint)
                 self._node.get_logger().warning(
                     f"{source} asks {joint} for {fixed(asked)} rad, outside {lower[index]:.3f} to "
                     f"{upper[index]:.3f} rad: it goes to {granted:.3f} rad"

@@ -29,7 +29,7 @@ from koch_driver.nodes.parameters import LeaderParameters
 from koch_driver.nodes.phase_log import PhaseLog
 from koch_driver.reading import Reading
 from koch_driver.teleop_map import PoseMap
-from koch_rig.joints import JOINT_NAMES, plain_joints
+from koch_rig.joints import plain_joints
 from koch_rig.rig import Role
 from koch_ros.node import run_node
 from koch_ros.parameters import declare
@@ -62,6 +62,7 @@ class LeaderNode(Node):
         super().__init__("driver")
         parameters = declare(self, LeaderParameters)
         self._setup = setup = ArmSetup.load(parameters.rig, parameters.arm, Role.LEADER)
+        self._names = setup.arm.topic_joints
         self._stamper = RosStamper(self.get_clock())
         self._clock_watch = ClockWatch()
         self._phase_log = PhaseLog(self.get_logger(), setup)
@@ -134,10 +135,10 @@ class LeaderNode(Node):
         self._states.publish(
             joint_state(
                 self._stamper.stamp(reading.monotonic_ns),
+                self._names,
                 reading.positions,
                 reading.velocities,
                 reading.currents,
-                self._setup.arm.joint_prefix,
             )
         )
 
@@ -158,13 +159,15 @@ class LeaderNode(Node):
             self.task.guard.release(BACK_DRIVE)
             return
         message = heard.message
-        known = dict(zip(plain_joints(message.name), message.position, strict=False))
-        if not all(joint in known for joint in JOINT_NAMES):
+        joints = self._setup.arm.model.joints  # the follower has the same
+        names = plain_joints(message.name, joints=joints)
+        known = dict(zip(names, message.position, strict=False))
+        if not all(joint in known for joint in joints):
             return
-        positions = self._follower_map.map([known[joint] for joint in JOINT_NAMES])
+        positions = self._follower_map.map([known[joint] for joint in joints])
         self.task.guard.submit(
             BACK_DRIVE,
-            JOINT_NAMES,
+            joints,
             positions,
             age_s=self._stamper.age_s(message.header.stamp),
             now_s=time.monotonic(),
@@ -234,7 +237,8 @@ class LeaderNode(Node):
             self.get_logger().warning(f"{self._setup.arm.name}: {self._clock_watch.words()}")
         name, port = self._setup.arm.name, self._setup.arm.port
         reading, bus = self.task.reading, self._bus
-        currents = {} if reading is None else dict(zip(JOINT_NAMES, reading.currents, strict=True))
+        joints = self._setup.arm.model.joints
+        currents = {} if reading is None else dict(zip(joints, reading.currents, strict=True))
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         statistics = None if bus is None else bus.statistics.snapshot()

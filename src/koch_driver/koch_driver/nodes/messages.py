@@ -10,20 +10,18 @@ from collections.abc import Sequence
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import JointState
 
-from koch_rig.joints import prefixed_joints
-
 
 def joint_state(
     stamp: Time,
+    names: Sequence[str],
     positions: Sequence[float],
     velocities: Sequence[float] = (),
     efforts: Sequence[float] = (),
-    prefix: str = "",
 ) -> JointState:
-    """A message of all six joints: [rad], [rad/s] and, in `effort`, [A]; `prefix`: the arm's."""
+    """A message of an arm's joints: [rad], [rad/s] and, in `effort`, [A]."""
     message = JointState()
     message.header.stamp = stamp
-    message.name = list(prefixed_joints(prefix))
+    message.name = list(names)
     # array('d') spares rclpy the check of each element.
     message.position = array("d", positions)
     message.velocity = array("d", velocities)

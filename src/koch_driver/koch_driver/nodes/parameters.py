@@ -5,26 +5,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from koch_core.options import same_as
 from koch_driver.follower_task import GRIP_CURRENT_A
 from koch_driver.leader_task import GENTLE_CURRENT_A
-from koch_rig.joints import HOME_POSE_RAD, JOINT_COUNT, JOINT_NAMES, REST_POSE_RAD
+from koch_rig.arm_model import KOCH_V1_1, ArmModel
 from koch_ros.parameters import ParameterError, parameter
 from koch_ros.shared_options import RIG
 
 
-def joint_vector(name: str, values: Any) -> tuple[float, ...]:
-    """Check a pose parameter.
+def _pose(name: str, values: tuple[float, ...], model: ArmModel) -> tuple[float, ...]:
+    """Check that a pose has one angle per joint.
 
     Raises:
-        ParameterError: It has not one angle per joint.
+        ParameterError: It has not.
     """
-    if len(values) != JOINT_COUNT:
-        raise ParameterError(
-            name, list(values), f"{JOINT_COUNT} angles in rad: {', '.join(JOINT_NAMES)}"
-        )
+    if len(values) != len(model.joints):
+        expected = f"{len(model.joints)} angles in rad: {', '.join(model.joints)}"
+        raise ParameterError(name, list(values), expected)
     return tuple(float(value) for value in values)
 
 
@@ -41,10 +39,10 @@ class FollowerParameters:
         choices=("hold", "rest", "release"),
     )
     home_pose: tuple[float, ...] = parameter(
-        HOME_POSE_RAD, "pose of the home service [rad], in the order of the joints"
+        KOCH_V1_1.home_rad, "pose of the home service [rad], in the order of the joints"
     )
     rest_pose: tuple[float, ...] = parameter(
-        REST_POSE_RAD, "pose in which the torque may go [rad]"
+        KOCH_V1_1.rest_rad, "pose in which the torque may go [rad]"
     )
     move_speed: float = parameter(
         0.8, "mean speed of motions to home and rest [rad/s]", low=0.05, high=3.0
@@ -70,6 +68,19 @@ class FollowerParameters:
         low=0.0,
         high=60.0,
     )
+
+    # Parameters are declared before the arm is known, so their defaults are a Koch's poses:
+    # unchanged they stand for those of whatever model the arm is.
+
+    def home_of(self, model: ArmModel) -> tuple[float, ...]:
+        """The pose of the home service for an arm of this model."""
+        is_default = tuple(self.home_pose) == KOCH_V1_1.home_rad
+        return model.home_rad if is_default else _pose("home_pose", self.home_pose, model)
+
+    def rest_of(self, model: ArmModel) -> tuple[float, ...]:
+        """The pose in which the torque may go for an arm of this model."""
+        is_default = tuple(self.rest_pose) == KOCH_V1_1.rest_rad
+        return model.rest_rad if is_default else _pose("rest_pose", self.rest_pose, model)
 
 
 @dataclass(frozen=True)

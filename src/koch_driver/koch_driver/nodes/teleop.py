@@ -23,7 +23,7 @@ from koch_driver.nodes.names import sibling
 from koch_driver.nodes.parameters import TeleopParameters
 from koch_driver.schedule import quantile
 from koch_driver.teleop_map import LEADER_LOST_S, Engagement, PoseMap, engage
-from koch_rig.joints import JOINT_NAMES, plain_joints
+from koch_rig.joints import plain_joints
 from koch_rig.load import load_rig
 from koch_rig.rig import Role
 from koch_ros.diagnostics import diagnostic_status
@@ -58,7 +58,7 @@ class TeleopNode(Node):
             ArmSetup.load(parameters.rig, leader.drives, Role.FOLLOWER),
         )
         self._name = f"{leader.name} to {leader.drives}"
-        self._prefix = ends[1].arm.joint_prefix
+        self._follower_arm = ends[1].arm
         self._map = PoseMap(ends[0].units, ends[1].units)
         self._stamper = RosStamper(self.get_clock())
         self._ends = ends[0].arm.name, ends[1].arm.name
@@ -89,7 +89,7 @@ class TeleopNode(Node):
         self.create_timer(_LOOK_S, self._look, clock=STEADY_CLOCK)
 
     def _on_leader(self, message: JointState, info: Mapping[str, Any]) -> None:
-        positions = _by_name(message)
+        positions = self._by_name(message)
         obeyed = self._leader_senders.hears(info)
         if positions is None or not obeyed:
             return
@@ -106,14 +106,23 @@ class TeleopNode(Node):
         if not self._engaged:
             return
         stamp = message.header.stamp
-        self._commands.publish(joint_state(stamp, self._leader, prefix=self._prefix))
+        self._commands.publish(joint_state(stamp, self._follower_arm.topic_joints, self._leader))
         self._sent += 1
         self._delays.append(self._stamper.age_s(message.header.stamp))
+
+    def _by_name(self, message: JointState) -> tuple[float, ...] | None:
+        """Positions of either arm, whose joints are the same; None when one is missing."""
+        joints = self._follower_arm.model.joints
+        names = plain_joints(message.name, joints=joints)
+        known = dict(zip(names, message.position, strict=False))
+        if not all(joint in known for joint in joints):
+            return None
+        return tuple(known[joint] for joint in joints)
 
     def _look_at_follower(self) -> None:
         heard = self._follower_states.take()
         if heard is not None and heard.obeyed:
-            self._follower = _by_name(heard.message)
+            self._follower = self._by_name(heard.message)
             self._heard_s[self._ends[1]] = time.monotonic()
 
     def _look(self) -> None:
@@ -174,6 +183,7 @@ class TeleopNode(Node):
                 self._follower,
                 threshold_rad=self._settings.threshold,
                 refuse=self._settings.on_mismatch == "refuse",
+                model=self._follower_arm.model,
             )
         self._wanted = False
         self._engaged, self._message = answer.engaged, answer.message
@@ -220,14 +230,6 @@ def silent_arms(arms: Iterable[str], heard_s: Mapping[str, float], now_s: float)
         elif now_s - heard_s[arm] > _SILENT_S:
             silent.append(f"no joint states of {arm} for {now_s - heard_s[arm]:.1f} s")
     return "; ".join(silent)
-
-
-def _by_name(message: JointState) -> tuple[float, ...] | None:
-    """Positions in JOINT_NAMES order; None when a joint is missing."""
-    known = dict(zip(plain_joints(message.name), message.position, strict=False))
-    if not all(joint in known for joint in JOINT_NAMES):
-        return None
-    return tuple(known[joint] for joint in JOINT_NAMES)
 
 
 def main() -> int:

@@ -30,7 +30,7 @@ from koch_driver.gripper_motion import GripperMotion
 from koch_driver.nodes.command_topics import Senders
 from koch_driver.trajectory import ResultCode, TrajectoryError, TrajectoryPoint, check_trajectory
 from koch_driver.trajectory_runner import Execution, Tolerances, TrajectoryResult
-from koch_rig.joints import GRIPPER, JOINT_NAMES, plain_joints
+from koch_rig.joints import plain_joints
 from koch_ros.qos import COMMAND
 from koch_ros.senders import sender_of
 
@@ -71,15 +71,15 @@ class TrajectoryServer:
         self._loop = loop
         self._stamper = stamper
         self._prefix = joint_prefix
-        arm_joints = [joint for joint in JOINT_NAMES if joint != GRIPPER]
+        self._joints, self._gripper = task.model.joints, task.model.gripper
         self._defaults = Tolerances(
-            path=dict.fromkeys(arm_joints, parameters.path_tolerance),
-            goal=dict.fromkeys(arm_joints, parameters.goal_tolerance),
+            path=dict.fromkeys(task.model.arm_joints, parameters.path_tolerance),
+            goal=dict.fromkeys(task.model.arm_joints, parameters.goal_tolerance),
             goal_time_s=parameters.goal_time,
         )
         limits = task.guard.limits
         pairs = zip(limits.lower, limits.upper, strict=True)
-        self._limits = dict(zip(JOINT_NAMES, pairs, strict=True))
+        self._limits = dict(zip(self._joints, pairs, strict=True))
         # A `__node:=` for the process means the driver; local arguments win over global ones.
         names = ["-r", f"__node:={_NODE}", "-r", f"__ns:={namespace}"]
         self.node = Node(
@@ -152,25 +152,25 @@ class TrajectoryServer:
             path=self._by_joint(goal.path_tolerance),
             goal=self._by_joint(goal.goal_tolerance),
             goal_time_s=_seconds(goal.goal_time_tolerance),
-            own_joints=JOINT_NAMES,
+            own_joints=self._joints,
         )
         return self._begin(goal.trajectory, tolerances)
 
     def _by_joint(self, tolerances: Sequence[Any]) -> dict[str, float]:
         """Position tolerances by plain joint names."""
-        names = plain_joints([item.name for item in tolerances], self._prefix)
+        names = plain_joints([item.name for item in tolerances], self._prefix, self._joints)
         return dict(zip(names, (item.position for item in tolerances), strict=True))
 
     def _begin(self, message: JointTrajectory, tolerances: Tolerances) -> Execution:
         """Check a trajectory and hand it to the bus loop. Raises TrajectoryError."""
         trajectory = check_trajectory(
-            list(plain_joints(message.joint_names, self._prefix)),
+            list(plain_joints(message.joint_names, self._prefix, self._joints)),
             [_waypoint(point) for point in message.points],
-            own_joints=JOINT_NAMES,
+            own_joints=self._joints,
             limits=self._limits,
         )
         pose = self._ready_pose()
-        if GRIPPER in trajectory.joints:
+        if self._gripper in trajectory.joints:
             self._task.trajectories.gripper.abort("preempted: a trajectory moves the gripper")
         return self._task.trajectories.arm.start(
             trajectory,
@@ -192,7 +192,7 @@ class TrajectoryServer:
             reason = f"the arm is {task.why_still}; call the resume service"
         if reason or task.reading is None:
             raise TrajectoryError(ResultCode.INVALID_GOAL, reason)
-        return dict(zip(JOINT_NAMES, task.reading.positions, strict=True))
+        return dict(zip(self._joints, task.reading.positions, strict=True))
 
     def _follow_feedback(self, handle: ServerGoalHandle, execution: Execution) -> None:
         progress = execution.progress
@@ -247,12 +247,12 @@ class TrajectoryServer:
 
     def _grip_parallel(self, handle: ServerGoalHandle) -> ParallelGripperCommand.Result:
         command = handle.request.command
-        joints = plain_joints(command.name, self._prefix)
-        if joints not in ((), (GRIPPER,)) or len(command.position) != 1:
+        joints = plain_joints(command.name, self._prefix, self._joints)
+        if joints not in ((), (self._gripper,)) or len(command.position) != 1:
             self.node.get_logger().error(
                 f"parallel gripper_cmd: got joints {list(command.name)} with "
                 f"{len(command.position)} positions, expected one position of "
-                f"{self._prefix}{GRIPPER}"
+                f"{self._prefix}{self._gripper}"
             )
             handle.abort()
             return ParallelGripperCommand.Result()
@@ -270,7 +270,7 @@ class TrajectoryServer:
         )
 
     def _gripper_state(self, motion: GripperMotion) -> JointState:
-        state = JointState(name=[f"{self._prefix}{GRIPPER}"])
+        state = JointState(name=[f"{self._prefix}{self._gripper}"])
         state.position, state.effort = [motion.position], [motion.effort_nm]
         state.header.stamp = self._stamper.stamp(time.monotonic_ns())
         return state
@@ -284,7 +284,7 @@ class TrajectoryServer:
         feedback: Callable[[GripperMotion], Any],
     ) -> GripperMotion | None:
         """Move the gripper until it arrives or holds something; None when it cannot begin."""
-        motion = GripperMotion(self._task, self._limits[GRIPPER])
+        motion = GripperMotion(self._task, self._limits[self._gripper])
         try:
             self._ready_pose()
             execution = motion.start(position, self._task.ros_now_s(), max_speed)

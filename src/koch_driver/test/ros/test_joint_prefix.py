@@ -12,11 +12,11 @@ from control_msgs.action import FollowJointTrajectory
 from control_msgs.msg import JointTolerance
 from trajectory_msgs.msg import JointTrajectoryPoint
 
-from koch_rig.joints import ARM_JOINT_NAMES, JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 pytestmark = [pytest.mark.ros, pytest.mark.timing]
 CONFIG = Path(__file__).resolve().parents[4] / "config"
-NAMED = [f"follower_{joint}" for joint in JOINT_NAMES]
+NAMED = [f"follower_{joint}" for joint in KOCH_V1_1.joints]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_states_and_commands_carry_it(probe) -> None:
     assert list(probe.states[-1].name) == list(probe.commands[-1].name) == NAMED
 
 
-@pytest.mark.parametrize("names", [NAMED, list(JOINT_NAMES), NAMED[::-1]])
+@pytest.mark.parametrize("names", [NAMED, list(KOCH_V1_1.joints), NAMED[::-1]])
 def test_a_command_is_matched_by_either_name(probe, names) -> None:
     target = list(probe.pose)
     target[0] += 0.2 if target[0] < 0.0 else -0.2
@@ -52,7 +52,7 @@ def test_a_command_is_matched_by_either_name(probe, names) -> None:
 def test_joints_of_another_arm_are_refused(probe) -> None:
     pose = probe.pose
     for _ in range(30):
-        probe.send([0.5, *pose[1:]], names=[f"leader_{joint}" for joint in JOINT_NAMES])
+        probe.send([0.5, *pose[1:]], names=[f"leader_{joint}" for joint in KOCH_V1_1.joints])
         probe.wait(lambda: False, 0.033)
     assert probe.pose == pytest.approx(pose, abs=0.03)
     said = " ".join(message for _, message, _ in probe.diagnostics.values())
@@ -60,7 +60,7 @@ def test_joints_of_another_arm_are_refused(probe) -> None:
 
 
 def test_a_trajectory_is_matched_by_its_names(probe) -> None:
-    names = [f"follower_{joint}" for joint in ARM_JOINT_NAMES]
+    names = [f"follower_{joint}" for joint in KOCH_V1_1.arm_joints]
     goal, seen = FollowJointTrajectory.Goal(), []
     goal.trajectory.joint_names = names
     target = [probe.pose[0] / 2, *probe.pose[1:5]]

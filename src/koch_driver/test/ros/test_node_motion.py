@@ -15,13 +15,13 @@ from rclpy.action import ActionClient
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from koch_driver.emulator import EmulatedChain
-from koch_rig.joints import HOME_POSE_RAD, JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 pytestmark = pytest.mark.ros
-ARM = JOINT_NAMES[:5]
+ARM = KOCH_V1_1.joints[:5]
 Result = FollowJointTrajectory.Result
 
 
@@ -198,7 +198,7 @@ def test_the_topic_moves_the_arm_as_an_action_does(probe, bounds, joints, positi
     writer = probe.create_publisher(JointTrajectory, "arm_controller/joint_trajectory", 1)
 
     def there() -> bool:
-        now = dict(zip(JOINT_NAMES, probe.pose, strict=True))
+        now = dict(zip(KOCH_V1_1.joints, probe.pose, strict=True))
         return all(abs(now[j] - p) < 0.04 for j, p in zip(joints, positions, strict=True))
 
     for _ in range(8):  # the first ones may come before the two have found each other
@@ -265,7 +265,7 @@ def test_stop_holds_until_resume(probe, bounds) -> None:
 
 def test_home_moves_to_the_home_pose(probe, bounds) -> None:
     assert probe.ask("home").success
-    assert probe.wait(lambda: probe.pose == pytest.approx(HOME_POSE_RAD, abs=0.06), 6.0)
+    assert probe.wait(lambda: probe.pose == pytest.approx(KOCH_V1_1.home_rad, abs=0.06), 6.0)
     bounds.check(probe.commands)
 
 

@@ -26,6 +26,7 @@ from koch_episodes.convert.mapping import (
 from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.plan import Segment
 from koch_episodes.turns import continuous, quaternions
+from koch_rig.arm_model import KOCH_V1_1, ArmModel
 from koch_rig.calibration import Calibration, load_calibration
 from koch_rig.geometry import sixd_from_matrix
 from koch_rig.rig import Rig
@@ -40,13 +41,14 @@ def calibration_of(bag: Bag, rig: Rig, arm: str) -> Calibration:
     Raises:
         CalibrationError: Neither can be read.
     """
+    joints = rig.arms[arm].model.joints
     text = bag.custom.get(f"koch.calibration.{arm}")
     if text is None:
-        return load_calibration(rig.arms[arm].calibration_path)
+        return load_calibration(rig.arms[arm].calibration_path, joints)
     with tempfile.TemporaryDirectory(prefix="koch_calibration_") as folder:
         path = Path(folder) / f"{arm}.json"
         path.write_text(text, encoding="utf-8")
-        return load_calibration(path)
+        return load_calibration(path, joints)
 
 
 def joint_units(
@@ -88,7 +90,11 @@ def dataset_columns(
         columns[ACTION] = _difference(columns[ACTION], columns[STATE], _turns(action))
     if options.tcp_pose:
         assert rig is not None
-        columns[TCP_POSE] = tool_poses(segment.columns[STATE][:, :6])
+        state = next(feature for feature in feature_map.features if feature.key == STATE)
+        arm = state.sources[0].arm
+        model = KOCH_V1_1 if arm is None else rig.arms[arm].model
+        joints = segment.columns[STATE][:, : len(model.joints)]
+        columns[TCP_POSE] = tool_poses(joints, model)
     with np.errstate(over="ignore"):  # the caller refuses infinity
         return {key: table.astype(np.float32) for key, table in columns.items()}
 
@@ -128,18 +134,19 @@ def reward_columns(length: int, *, succeeds: bool) -> dict[str, npt.NDArray[Any]
     return {DONE: last, SUCCESS: success, REWARD: success.astype(np.float32)}
 
 
-def tool_poses(joints_rad: Table) -> Table:
+def tool_poses(joints_rad: Table, model: ArmModel = KOCH_V1_1) -> Table:
     """Return tool positions and 6D rotations in the arm's base frame.
 
     Args:
-        joints_rad: Joint angles in [rad], shape (T, 6).
+        joints_rad: Joint angles in [rad], shape (T, J).
+        model: The arm's.
 
     Returns:
         x, y, z in [m] and the first two columns of the rotation matrix, shape (T, 9).
     """
     from koch_rig.kinematics import Kinematics
 
-    arm = Kinematics.for_arm()
+    arm = Kinematics.for_arm(model=model)
     rows = []
     for joints in joints_rad:
         T_base_tcp = arm.tcp(joints)

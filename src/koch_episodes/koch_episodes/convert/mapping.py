@@ -18,7 +18,6 @@ from koch_episodes.convert.options import ActionFrom, ConvertOptions, StampFrom
 from koch_episodes.dataset.layout import DEFAULT_FEATURES
 from koch_episodes.decode import IMAGE_TYPES, named_twice
 from koch_episodes.errors import MappingError
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import Rig
 
 ACTION = "action"
@@ -207,7 +206,7 @@ def _rig_source(rig: Rig, stream: str, rule: SampleRule) -> FeatureSource:
     folder, _, name = stream.partition("/")
     arm = folder if folder in rig.arms and name.startswith("joint_") else None
     declared = rig.streams.get(stream)
-    names = JOINT_NAMES if arm else ()
+    names = rig.arms[arm].model.joints if arm else ()
     if declared is None:  # a leader's joint states need no entry of their own
         return FeatureSource(
             f"/{stream}",

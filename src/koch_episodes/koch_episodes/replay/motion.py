@@ -16,8 +16,8 @@ from koch_episodes.bag import is_bag, open_bag
 from koch_episodes.bag.stamped import StampedBag
 from koch_episodes.decode import joint_vector
 from koch_episodes.errors import EpisodeError
-from koch_rig.calibration import load_calibration
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
+from koch_rig.joints import model_of
 from koch_rig.rig import Rig
 from koch_rig.units import JointUnits, Units
 
@@ -34,13 +34,15 @@ class Motion:
     Attributes:
         name: Where it comes from, for messages.
         times_s: Strictly increasing, first one 0, shape (N,), [s].
-        positions_rad: In JOINT_NAMES order, shape (N, 6), [rad].
+        positions_rad: In the order of `joints`, shape (N, J), [rad].
+        joints: Their plain names.
         notes: What was passed over in the recording, for the user.
     """
 
     name: str
     times_s: Array
     positions_rad: Array
+    joints: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -70,19 +72,26 @@ class Motion:
         return float(self.times_s[-1])
 
     def at(self, time_s: float) -> Array:
-        """The pose at a time, linear between samples, the ends' poses outside; shape (6,)."""
+        """The pose at a time, linear between samples, the ends' poses outside; shape (J,)."""
         columns = range(self.positions_rad.shape[1])
         return np.array(
             [np.interp(time_s, self.times_s, self.positions_rad[:, c]) for c in columns]
         )
 
 
-def _motion(name: str, times: Array, positions: Array, from_s: float, to_s: float) -> Motion:
+def _motion(
+    name: str,
+    times: Array,
+    positions: Array,
+    joints: tuple[str, ...],
+    from_s: float,
+    to_s: float,
+) -> Motion:
     """Cut a part out and let it begin at zero."""
     times = times - times[0] if len(times) else times
     inside = (times >= from_s) & (times <= to_s)
     times, positions = times[inside], positions[inside]
-    return Motion(name, times - times[0] if len(times) else times, positions)
+    return Motion(name, times - times[0] if len(times) else times, positions, joints)
 
 
 def load_motion(
@@ -142,9 +151,12 @@ def _from_bag(path: Path, arm: str | None, from_s: float, to_s: float) -> tuple[
         stamped = StampedBag(bag, [topic])
         times: list[int] = []
         poses: list[Array] = []
+        joints = KOCH_V1_1.joints
         for message in stamped.messages():
             try:
-                pose = joint_vector(message.value.name, message.value.position)
+                if not poses:
+                    joints = (model_of(message.value.name) or KOCH_V1_1).joints
+                pose = joint_vector(message.value.name, message.value.position, joints)
             except DecodeError as exc:
                 raise EpisodeError(bag.name, f"{topic}: {exc}") from exc
             if not times or message.stamp_ns > times[-1]:
@@ -152,8 +164,8 @@ def _from_bag(path: Path, arm: str | None, from_s: float, to_s: float) -> tuple[
                 poses.append(pose)
     # Differences first: nanoseconds since 1970 do not fit into a double.
     seconds = np.array([(stamp - times[0]) / NS_PER_S for stamp in times], dtype=np.float64)
-    positions = np.array(poses, dtype=np.float64).reshape(len(poses), len(JOINT_NAMES))
-    motion = _motion(path.name, seconds, positions, from_s, to_s)
+    positions = np.array(poses, dtype=np.float64).reshape(len(poses), len(joints))
+    motion = _motion(path.name, seconds, positions, joints, from_s, to_s)
     return topic.split("/")[-2], replace(motion, notes=tuple(stamped.notes))
 
 
@@ -169,12 +181,13 @@ def _from_dataset(
     if is_unnamed(names):
         raise EpisodeError(name, "does not name its actions", "Name them in meta/info.json.")
     # A dataset of two arms carries the arm in front of its joints' names, as LeRobot's do.
-    of_arm = [f"{arm}_{joint}" for joint in JOINT_NAMES]
+    known = rig.arm(arm)
+    joints = known.model.joints
+    of_arm = [f"{arm}_{joint}" for joint in joints]
     has_arms = {plain_name(each) for each in names} >= set(of_arm)
-    actions = data.ordered([ACTION], of_arm if has_arms else JOINT_NAMES)
+    actions = data.ordered([ACTION], of_arm if has_arms else joints)
     values = actions[row.from_index : row.to_index].astype(np.float64)
     chosen = Units(data.units(None if units is None else units.value) or Units.LEROBOT.value)
-    known = rig.arm(arm)
-    converter = JointUnits(known, load_calibration(known.calibration_path))
+    converter = JointUnits.for_arm(known)
     times = np.arange(len(values), dtype=np.float64) / data.fps
-    return _motion(name, times, converter.to_rad(chosen, values), from_s, to_s)
+    return _motion(name, times, converter.to_rad(chosen, values), joints, from_s, to_s)

@@ -11,7 +11,6 @@ from koch_policy.configs import ACTION, ENVIRONMENT, STATE, FeatureType
 from koch_policy.errors import PolicyError
 from koch_policy.policy import Policy
 from koch_rig.fingerprint import canonical, fingerprint, plain_difference
-from koch_rig.joints import JOINT_COUNT, JOINT_NAMES
 from koch_rig.rig import Rig
 from koch_rig.units import Units
 
@@ -53,7 +52,7 @@ def differences(policy: Policy, rig: Rig) -> tuple[list[str], list[str]]:
     Returns:
         What forbids running, and what is merely worth a warning; readable lines.
     """
-    wrong = [*_action(policy), *_inputs(policy, rig)]
+    wrong = [*_action(policy, rig.follower.model.joints), *_inputs(policy, rig)]
     notes = []
     units, fps = policy.extras.units, policy.extras.fps
     if units and units not in [each.value for each in Units]:
@@ -97,14 +96,14 @@ def check_policy(policy: Policy, rig: Rig, where: str, *, allow: bool = False) -
     return notes
 
 
-def _action(policy: Policy) -> list[str]:
+def _action(policy: Policy, joints: tuple[str, ...]) -> list[str]:
     width = policy.config.action_dim
     lines = []
-    if width != JOINT_COUNT:
+    if width != len(joints):
         lines.append(
-            f"action: {width} values, the arm has {JOINT_COUNT} joints ({', '.join(JOINT_NAMES)})"
+            f"action: {width} values, the arm has {len(joints)} joints ({', '.join(joints)})"
         )
-    return lines + _names(policy, ACTION, JOINT_NAMES)
+    return lines + _names(policy, ACTION, joints)
 
 
 def _names(policy: Policy, key: str, expected: tuple[str, ...]) -> list[str]:
@@ -130,10 +129,11 @@ def _inputs(policy: Policy, rig: Rig) -> list[str]:
         elif feature.type is FeatureType.VISUAL:
             lines += _camera(policy, key, feature.shape, rig.features[sources[key][0]].stream, rig)
         elif sources[key] == [STATE] and _is_joint_stream(rig, STATE):
-            width = JOINT_COUNT + len(policy.extras.angles.get(key, {}))
+            joints = rig.follower.model.joints
+            width = len(joints) + len(policy.extras.angles.get(key, {}))
             if feature.shape != (width,):
-                lines.append(f"{key}: {feature.shape[0]} values, the arm has {JOINT_COUNT} joints")
-            lines += _names(policy, key, JOINT_NAMES)
+                lines.append(f"{key}: {feature.shape[0]} values, the arm has {len(joints)} joints")
+            lines += _names(policy, key, joints)
     return lines
 
 

@@ -180,7 +180,8 @@ def _image(value: Any) -> NDArray[np.uint8]:
 
 
 def _joints(units: JointUnits, kind: Units, value: Vector) -> NDArray[np.float32]:
-    return units.rad_to(kind, joint_vector(value.names, value.values)).astype(np.float32)
+    vector = joint_vector(value.names, value.values, units.model.joints)
+    return units.rad_to(kind, vector).astype(np.float32)
 
 
 class _NamedVector:

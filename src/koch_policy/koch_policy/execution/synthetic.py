@@ -22,13 +22,13 @@ from koch_policy.configs import (
 )
 from koch_policy.metadata import CheckpointMetadata
 from koch_policy.policy import Observation
-from koch_rig.joints import JOINT_COUNT
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.units import Units
 
 Function = Callable[[int, Observation], NDArray[np.float32]]
 """(number of the call from 0, observation) -> chunk (T, A) in the policy's units."""
 
-_STATE_ONLY = {STATE: PolicyFeature(FeatureType.STATE, (JOINT_COUNT,))}
+_STATE_ONLY = {STATE: PolicyFeature(FeatureType.STATE, (len(KOCH_V1_1.joints),))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class FunctionPolicy:
         self.calls = 0
         self._config = FunctionConfig(
             input_features=dict(inputs or _STATE_ONLY),
-            output_features={ACTION: PolicyFeature(FeatureType.ACTION, (JOINT_COUNT,))},
+            output_features={ACTION: PolicyFeature(FeatureType.ACTION, (len(KOCH_V1_1.joints),))},
             normalization_mapping={kind.value: NormalizationMode.IDENTITY for kind in FeatureType},
             chunk_size=chunk_size,
             n_action_steps=n_action_steps,

@@ -20,7 +20,6 @@ from koch_policy.chunks.chunk import Rows
 from koch_policy.execution.takeover import HUMAN
 from koch_policy.shadow import ShadowMeter
 from koch_rig.fingertips import FingertipKinematics
-from koch_rig.joints import JOINT_NAMES, prefixed_joints
 from koch_rig.rig import Arm
 from koch_ros.qos import COMMAND, EVENTS, STATE
 
@@ -58,7 +57,8 @@ class CommandPublisher:
         self._clock = clock
         self._logger = node.get_logger()
         self._tips = FingertipKinematics.for_arm(arm)
-        self._names = prefixed_joints(arm.joint_prefix)
+        self._names = arm.topic_joints
+        self._joints = arm.model.joints
         self._commands = node.create_publisher(JointState, f"{arm.name}/command/policy", COMMAND)
         self.command_topic = self._commands.topic_name
         self._chunks = node.create_publisher(ActionChunk, "policy/action_chunk", STATE)
@@ -85,7 +85,7 @@ class CommandPublisher:
         self.chunk_ns = observed_ns
         message = ActionChunk()
         message.header.stamp = stamp(observed_ns)
-        message.names = list(JOINT_NAMES)
+        message.names = list(self._joints)
         message.steps = len(rows)
         message.step_s = 1.0 / self._fps
         message.positions = array("d", rows.reshape(-1).tolist())

@@ -56,8 +56,6 @@ from koch_policy.nodes.status import PolicyStatusPublisher
 from koch_policy.nodes.subscriptions import Subscriptions, stream_topic
 from koch_policy.policy import Policy
 from koch_policy.shadow import ShadowMeter
-from koch_rig.calibration import load_calibration
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.rig import Rig
 from koch_rig.units import JointUnits
@@ -141,10 +139,7 @@ class PolicyNode(Node):
         self._load_and_listen()
         self.takeover = Takeover()
         self._fps = float(rig.fps)
-        units = {
-            name: JointUnits(arm, load_calibration(arm.calibration_path))
-            for name, arm in rig.arms.items()
-        }
+        units = {name: JointUnits.for_arm(arm) for name, arm in rig.arms.items()}
         self._to_rad = partial(units[self._arm.name].to_rad, policy_units(self._policy))
         self._builder = ObservationBuilder(self._policy, rig, units)
         self._meter = self._make_meter(rig) if settings.shadow else None
@@ -215,7 +210,10 @@ class PolicyNode(Node):
         stream = rig.streams[name]
         self._actions = StreamBuffer(name, 256, stream.max_age_s, stream.offset_s)
         self.get_logger().info(f"shadow mode: compared with /{stream_topic(rig, name)}")
-        return ShadowMeter(self._actions, lambda value: joint_vector(value.names, value.values))
+        joints = self._arm.model.joints
+        return ShadowMeter(
+            self._actions, lambda value: joint_vector(value.names, value.values, joints), joints
+        )
 
     def now_ns(self) -> int:
         """ROS time [ns]."""
@@ -254,7 +252,7 @@ class PolicyNode(Node):
                 execution_steps=execution_steps,
                 fade_steps=settings.fade_steps,
                 coefficient=settings.ensemble_coefficient,
-                gripper=JOINT_NAMES.index("gripper"),
+                gripper=len(self._arm.model.arm_joints),
             ),
             delay=self.delay,
             clock=self.now_ns,

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from koch_policy.configs import ACTION
 from koch_policy.errors import DatasetError
 from koch_policy.train.data import Demonstrations
-from koch_rig.calibration import load_calibration
 from koch_rig.fingerprint import canonical, fingerprint
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.rig import Rig
 from koch_rig.units import JointUnits, Units
@@ -67,7 +65,7 @@ def degrees_per_unit(
 def _slopes_deg(rig: Rig, units: Units) -> dict[str, float]:
     """Return degrees per dataset unit of each joint of the follower."""
     arm = rig.follower
-    converter = JointUnits(arm, load_calibration(arm.calibration_path))
+    converter, joints = JointUnits.for_arm(arm), arm.model.joints
     # the maps are linear per joint; two values inside every range give the slope
-    low, high = (converter.to_rad(units, np.full(len(JOINT_NAMES), v)) for v in (0.0, 1.0))
-    return dict(zip(JOINT_NAMES, np.abs(np.degrees(high - low)).tolist(), strict=True))
+    low, high = (converter.to_rad(units, np.full(len(joints), v)) for v in (0.0, 1.0))
+    return dict(zip(joints, np.abs(np.degrees(high - low)).tolist(), strict=True))

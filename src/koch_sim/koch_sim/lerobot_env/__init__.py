@@ -14,7 +14,7 @@ from typing import Any
 from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
 
-from koch_rig.joints import JOINT_COUNT
+from koch_rig.arm_model import KOCH_V1_1
 from koch_sim.environment import ENVIRONMENT_ID, MAX_STEPS
 
 __all__ = ["KochTableConfig"]
@@ -48,8 +48,8 @@ class KochTableConfig(EnvConfig):  # type: ignore[misc]  # LeRobot is not instal
         """Describe the observation by LeRobot's names."""
         images = (self.height, self.width, 3)
         self.features = {
-            "action": PolicyFeature(FeatureType.ACTION, (JOINT_COUNT,)),
-            "agent_pos": PolicyFeature(FeatureType.STATE, (JOINT_COUNT,)),
+            "action": PolicyFeature(FeatureType.ACTION, (len(KOCH_V1_1.joints),)),
+            "agent_pos": PolicyFeature(FeatureType.STATE, (len(KOCH_V1_1.joints),)),
             **{f"pixels/{name}": PolicyFeature(FeatureType.VISUAL, images) for name in self.names},
         }
         self.features_map = {

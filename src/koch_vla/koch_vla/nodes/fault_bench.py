@@ -30,7 +30,7 @@ from std_srvs.srv import SetBool
 from koch_core.image import encode_jpeg
 from koch_core.realtime import request_realtime
 from koch_driver.emulator import build_chain
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.load import load_rig
 from koch_ros.qos import LATCHED
 from koch_ros.shared_topics import chosen_namespace, namespace_arguments
@@ -364,7 +364,7 @@ class FaultBench(BenchOfFaults):
 
     def hold(self, joint: str) -> None:
         """Somebody holds a joint where it is."""
-        angle = by_name(self.graph.watcher.states[-1])[JOINT_NAMES.index(joint)]
+        angle = by_name(self.graph.watcher.states[-1])[KOCH_V1_1.joints.index(joint)]
         self.arm("hold", joint, float(angle))
 
     def restart(self, joint: str) -> None:
@@ -416,7 +416,7 @@ class FaultBench(BenchOfFaults):
     # -- the sender -----------------------------------------------------------------------------
 
     def _message(self, positions: list[float], stamp_ns: int) -> JointState:
-        message = JointState(name=list(JOINT_NAMES), position=positions)
+        message = JointState(name=list(KOCH_V1_1.joints), position=positions)
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
         return message
 
@@ -434,13 +434,13 @@ class FaultBench(BenchOfFaults):
             swing = math.sin(1.5 * (time.monotonic() - begin))
             pose = [a + 0.25 * swing for a in self._home]
             if self._by == "leader":
-                for joint, angle in zip(JOINT_NAMES[:-1], pose, strict=False):
+                for joint, angle in zip(KOCH_V1_1.arm_joints, pose, strict=False):
                     leader.hold(joint, angle)
                 continue
             stamp_ns = time.time_ns() + {"old": -(10**9), "future": 10**9}.get(self._mode, 0)
             message = self._message(self._spoilt(pose), stamp_ns)
             if self._mode == "names":
-                message.name = list(JOINT_NAMES[:-1])
+                message.name = list(KOCH_V1_1.arm_joints)
             if self._mode != "silent":
                 self._publisher.publish(message)
 

@@ -29,7 +29,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, JointState
 from std_srvs.srv import SetBool, Trigger
 
-from koch_rig.joints import JOINT_NAMES, plain_joints
+from koch_episodes.decode import joint_vector
 from koch_rig.load import load_rig
 from koch_rig.rig import Rig
 from koch_ros.qos import LATCHED
@@ -369,6 +369,5 @@ class RunningGraph:
 
 
 def by_name(message: JointState) -> np.ndarray:
-    """Angles of a message in the order of JOINT_NAMES, [rad]."""
-    values = dict(zip(plain_joints(message.name), message.position, strict=True))
-    return np.array([values[joint] for joint in JOINT_NAMES])
+    """Angles of a message in the order of its arm's joints, [rad]."""
+    return joint_vector(message.name, message.position)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,6 @@ from std_srvs.srv import SetBool
 from koch_core.errors import DecodeError, KochError
 from koch_episodes.decode import joint_vector
 from koch_episodes.replay.motion import Array, Motion
-from koch_rig.joints import JOINT_NAMES
 from koch_ros.errors import NoAnswerError
 from koch_ros.qos import COMMAND, LATCHED, NEWEST
 from koch_ros.session import GraphSession
@@ -60,8 +59,11 @@ class Player:
         say: Takes lines for the user.
     """
 
-    def __init__(self, arm: str, rate_hz: float, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, arm: str, joints: Sequence[str], rate_hz: float, say: Callable[[str], None]
+    ) -> None:
         self._arm = arm
+        self._joints = tuple(joints)
         self._period_s = 1.0 / rate_hz
         self._say = say
         self._session = GraphSession("replay")
@@ -78,7 +80,7 @@ class Player:
 
     def _on_state(self, message: JointState) -> None:
         try:
-            self._measured = joint_vector(message.name, message.position)
+            self._measured = joint_vector(message.name, message.position, self._joints)
         except DecodeError:
             return  # the driver's states are always complete; anybody else's do not count
         self._heard_s = time.monotonic()
@@ -138,7 +140,7 @@ class Player:
         raise ReplayError(self._arm, "its driver takes no replay commands", "Is it a follower?")
 
     def _send(self, pose: Array) -> None:
-        message = JointState(name=list(JOINT_NAMES))
+        message = JointState(name=list(self._joints))
         message.header.stamp = self._session.node.get_clock().now().to_msg()
         message.position = array("d", pose)
         self._publisher.publish(message)
@@ -184,7 +186,7 @@ class Player:
             if share >= 1.0 and missing.max() < _REACHED_RAD:
                 return
             if passed > duration + _SETTLE_S:
-                joint = JOINT_NAMES[int(missing.argmax())]
+                joint = self._joints[int(missing.argmax())]
                 raise ReplayError(
                     self._arm,
                     f"{joint} stays {missing.max():.2f} rad from the first pose",
