@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from repository import ROOT
 
+from koch_core.realtime import request_realtime
 from koch_driver import connect_arm
 from koch_driver.arm import check_drift
 from koch_driver.bus import DynamixelBus
@@ -63,7 +64,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
     patch.undo()
     sys.modules.pop(MODULE, None)
-    ARM_MODELS._known.pop(NAME, None)
+    ARM_MODELS._kinds.pop(NAME, None)
 
 
 @pytest.fixture
@@ -89,6 +90,14 @@ def write_rig(installed: None, tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def prompt() -> Iterator[None]:
+    """Priority of the emulator's own process: real servos answer whatever the computer does."""
+    request_realtime()
+    yield
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 @pytest.fixture
@@ -123,7 +132,7 @@ def test_the_fingerprint_says_the_model_and_a_koch_s_stays_what_it_was(rig: Rig)
 def test_the_hand_is_where_a_koch_s_is_whose_wrist_does_not_roll(rig: Rig) -> None:
     five, six = Kinematics(model=rig.follower.model), Kinematics()
     np.testing.assert_allclose(five.tcp(FIVE), six.tcp(SIX), atol=1e-12)
-    np.testing.assert_allclose(five.tcp_position(FIVE), six.tcp_position(SIX), atol=1e-12)
+    assert five.tcp_position(FIVE.tolist()) == pytest.approx(six.tcp_position(SIX.tolist()))
     assert five.opening(-0.5) == pytest.approx(six.opening(-0.5), abs=1e-12)
     assert five.jacobian(FIVE).shape == (6, 5)
     found = five.inverse(five.tcp(FIVE), np.zeros(5), orientation=Orientation.NONE)
@@ -250,7 +259,7 @@ def test_a_koch_s_calibration_is_refused(rig: Rig) -> None:
 @pytest.mark.alone
 @pytest.mark.timeout(240)
 def test_it_teleoperates_records_and_converts(
-    write_rig: Callable[..., Path], tmp_path: Path
+    write_rig: Callable[..., Path], tmp_path: Path, prompt: None
 ) -> None:
     from koch_episodes.convert.cli import main as convert
     from koch_vla.nodes.running_graph import RunningGraph
@@ -265,14 +274,17 @@ def test_it_teleoperates_records_and_converts(
         with RunningGraph(tmp_path, rig.path) as graph:
             graph.wait_healthy(120.0)
             assert list(graph.watcher.states[-1].name) == list(JOINTS)
-            graph.take_up()
             started = graph.start_episode(30.0)
             assert started.success, started.message
-            end_s = time.monotonic() + 20.0
-            while abs(graph.pose()[0] - 0.4) > 0.05:
-                chains["leader"].hold("shoulder_pan", 0.4)
-                assert time.monotonic() < end_s, graph.told()
-                time.sleep(0.1)
+            chains["leader"].hold("shoulder_pan", 0.4)
+            for _ in range(5):  # on a slow machine teleop may let go of a late leader
+                graph.take_up()
+                end_s = time.monotonic() + 5.0
+                while abs(graph.pose()[0] - 0.4) > 0.05 and time.monotonic() < end_s:
+                    time.sleep(0.1)
+                if time.monotonic() < end_s:
+                    break
+            assert graph.pose()[0] == pytest.approx(0.4, abs=0.05), graph.told()
             assert graph.stop_episode().success
     finally:
         for chain in chains.values():

@@ -21,7 +21,6 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import urlsplit
 
 from koch_cameras.av_source import AvSource, FileSource
@@ -32,19 +31,10 @@ from koch_cameras.v4l2.v4l2_source import V4l2Source
 from koch_core.registry import Registry
 
 OpenSource = Callable[[SourceConfig], FrameSource]
-K = TypeVar("K", bound=OpenSource)
 
-#: What opens sources, by scheme.
+#: What opens sources, by scheme: classes or functions of a SourceConfig.
 CAMERAS: Registry[OpenSource] = Registry("camera scheme", "koch_vla.cameras")
-
-
-def register_camera(*schemes: str) -> Callable[[K], K]:
-    """Register what opens sources with these schemes; a class or function of a SourceConfig.
-
-    Raises:
-        ValueError: A scheme is taken.
-    """
-    return CAMERAS.register(*schemes)
+register_camera = CAMERAS.register
 
 
 def open_source(config: SourceConfig) -> FrameSource:
@@ -59,11 +49,10 @@ def open_source(config: SourceConfig) -> FrameSource:
     place = config.index_or_path
     if isinstance(place, int):
         return V4l2Source(config)
-    scheme = urlsplit(place).scheme
-    kind = CAMERAS.find(scheme) if place else None
-    if kind is None:
-        raise UnsupportedSourceError(place, sorted(set(CAMERAS.names()) - {"", "file"}))
-    return kind(config)
+    opener = CAMERAS.find(urlsplit(place).scheme)
+    if opener is None or not place:
+        raise UnsupportedSourceError(place, sorted({*CAMERAS.names()} - {"", "file"}))
+    return opener(config)
 
 
 register_camera("rtsp", "rtsps", "rtmp", "udp", "tcp", "srt")(AvSource)

@@ -11,7 +11,6 @@ import pytest
 
 from koch_cameras import SourceConfig, open_source, register_camera
 from koch_cameras.errors import UnsupportedSourceError
-from koch_cameras.open_source import CAMERAS
 
 PLUGINS = Path(__file__).resolve().parents[3] / "examples" / "plugins"
 
@@ -31,7 +30,8 @@ def installed(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(PLUGINS))
     yield
     sys.modules.pop("koch_example_plugins.folder_camera", None)
-    CAMERAS._known.pop("folder", None)
+    # the name `open_source` in the package is the function; its module has the registry
+    sys.modules[open_source.__module__].CAMERAS._kinds.pop("folder", None)
 
 
 def test_a_registered_camera_shows_its_images_at_the_rate_of_the_rig(installed, tmp_path, jpeg):

@@ -1,60 +1,89 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Things of one kind by name, which other packages add to through entry points."""
+"""Kinds by name: registered by a decorator, found in other packages by their entry points.
+
+A registry belongs to the package that uses the kinds:
+
+    CAMERAS: Registry[OpenSource] = Registry("camera scheme", "koch_vla.cameras")
+
+    @CAMERAS.register("folder")
+    class FolderCamera: ...
+
+A package outside this tree names the module that registers a kind in its own metadata, so that
+nothing of it is imported before somebody asks for that kind:
+
+    [project.entry-points."koch_vla.cameras"]
+    folder = "my_package.folder_camera"
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
 K = TypeVar("K")
+Decorated = TypeVar("Decorated")
 
 
-class Registry(Generic[T]):
-    """What is registered for one kind: here at import, elsewhere when its name is asked for.
+class Registry(Generic[K]):
+    """The kinds of one sort.
 
     Args:
-        what: The kind, for messages: "camera scheme".
-        group: Entry points of other packages. Each name is one that its module registers.
+        what: What a name stands for, for the error of a name that is taken.
+        group: Group of entry points; each entry's name is the name of the kind in its module.
+        modules: Modules of the registry's own package that register kinds, imported at the first
+            question. They import the registry, so it cannot import them.
     """
 
-    def __init__(self, what: str, group: str) -> None:
-        self._what = what
-        self._group = group
-        self._known: dict[str, T] = {}
+    def __init__(self, what: str, group: str, modules: Sequence[str] = ()) -> None:
+        self.what = what
+        self.group = group
+        self._modules = list(modules)
+        self._kinds: dict[str, K] = {}
 
-    def add(self, name: str, thing: T) -> None:
-        """Register a thing.
+    def add(self, kind: K, *names: str) -> None:
+        """Register a kind under some names.
 
         Raises:
-            ValueError: The name is taken. Two packages would otherwise fight for it in silence.
+            ValueError: A name is taken. Two packages would otherwise fight for it in silence.
         """
-        if self._known.setdefault(name, thing) is not thing:
-            raise ValueError(f"{self._what} {name!r} is registered already")
+        for name in names:
+            if self._kinds.setdefault(name, kind) is not kind:
+                raise ValueError(f"{self.what} {name!r} is registered already")
 
-    def register(self, *names: str) -> Callable[[K], K]:
-        """Decorator: register a class or function under these names."""
+    def register(self, *names: str) -> Callable[[Decorated], Decorated]:
+        """Register what is decorated under some names; see `add`."""
 
-        def take(thing: K) -> K:
-            for name in names:
-                self.add(name, thing)  # type: ignore[arg-type]  # a K that is no T shows at its use
-            return thing
+        def decorate(kind: Decorated) -> Decorated:
+            self.add(kind, *names)  # type: ignore[arg-type]  # a class is its own factory
+            return kind
 
-        return take
+        return decorate
 
-    def find(self, name: str) -> T | None:
-        """What is registered under a name; loads the package that offers it. None: nobody does."""
-        if name not in self._known:
-            for offered in entry_points(group=self._group, name=name):
-                offered.load()
-        return self._known.get(name)
+    def find(self, name: str) -> K | None:
+        """Return the kind of a name, None where nothing registers it.
+
+        The package that promises a kind is imported here; what it raises is not caught.
+        """
+        self._import_own()
+        if name not in self._kinds:
+            for promised in entry_points(group=self.group, name=name):
+                promised.load()
+        return self._kinds.get(name)
 
     def names(self) -> list[str]:
-        """All names, sorted, those of packages that are not loaded included."""
-        return sorted({*self._known, *(found.name for found in entry_points(group=self._group))})
+        """Return the names of all kinds, promised ones too; imports nothing of other packages."""
+        self._import_own()
+        promised = {entry.name for entry in entry_points(group=self.group)}
+        return sorted({*self._kinds, *promised})
 
-    def loaded(self) -> tuple[T, ...]:
-        """What is registered by now, in order of registration."""
-        return tuple(self._known.values())
+    def loaded(self) -> list[K]:
+        """Return the kinds that are registered by now, in order of registration."""
+        self._import_own()
+        return list(dict.fromkeys(self._kinds.values()))
+
+    def _import_own(self) -> None:
+        while self._modules:
+            import_module(self._modules.pop())

@@ -1,52 +1,70 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""One registry for each kind: own things at import, those of other packages by entry point."""
+"""Kinds are found by name, also those that another package promises in its metadata."""
+
+from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
 from koch_core.registry import Registry
 
+GROUP = "koch_test.kinds"
+
 
 @pytest.fixture
-def tools(tmp_path, monkeypatch):
-    """A registry, and an installed package that offers `hammer` to it."""
-    info = tmp_path / "toolbox-1.0.dist-info"
+def promising(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package that promises the kinds `blue`, which its module registers, and `grey`."""
+    info = tmp_path / "colours-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toolbox\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[tools.of.test]\nhammer = toolbox_hammer\n")
-    (tmp_path / "toolbox_hammer.py").write_text(
-        "from toolbox_registry import TOOLS\nTOOLS.add('hammer', 'nails')\n"
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: colours\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{GROUP}]\nblue = colours\ngrey = colours\n")
+    (tmp_path / "colours.py").write_text("import paints\npaints.KINDS.register('blue')('BLUE')\n")
+    (tmp_path / "paints.py").write_text(
+        f"from koch_core.registry import Registry\n"
+        f"KINDS = Registry('colour', {GROUP!r}, ['own_paints'])\n"
     )
-    registry: Registry[str] = Registry("tool", "tools.of.test")
-    home = type(sys)("toolbox_registry")
-    home.TOOLS = registry
-    monkeypatch.setitem(sys.modules, "toolbox_registry", home)
+    (tmp_path / "own_paints.py").write_text("import paints\npaints.KINDS.add('RED', 'red')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield registry
-    sys.modules.pop("toolbox_hammer", None)
+    for name in ("colours", "paints", "own_paints"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return tmp_path
 
 
-def test_another_package_is_loaded_only_when_its_name_is_asked_for(tools):
-    tools.add("saw", "boards")
-    assert tools.names() == ["hammer", "saw"]
-    assert tools.loaded() == ("boards",)
-    assert tools.find("hammer") == "nails"
-    assert tools.loaded() == ("boards", "nails")
-    assert tools.find("axe") is None
+def test_a_kind_is_found_under_each_of_its_names() -> None:
+    kinds: Registry[type] = Registry("animal", GROUP)
+
+    @kinds.register("dog", "hound")
+    class Dog: ...
+
+    assert kinds.find("dog") is kinds.find("hound") is Dog
+    assert kinds.find("cat") is None
+    assert kinds.names() == ["dog", "hound"]
 
 
-def test_a_name_that_is_taken_is_refused_but_the_same_thing_may_come_twice(tools):
-    tools.add("saw", "boards")
-    tools.add("saw", "boards")
-    with pytest.raises(ValueError, match="tool 'saw' is registered already"):
-        tools.add("saw", "branches")
+def test_a_name_that_is_taken_is_refused_and_the_same_kind_is_not() -> None:
+    kinds: Registry[str] = Registry("animal", GROUP)
+    kinds.add("Dog", "dog")
+    kinds.add("Dog", "dog")
+    with pytest.raises(ValueError, match="animal 'dog' is registered already"):
+        kinds.add("Cat", "dog")
 
 
-def test_a_decorator_registers_under_several_names(tools):
-    @tools.register("plane", "rasp")
-    def smooth():
-        return "wood"
+def test_promised_kinds_are_listed_unimported_and_imported_when_asked_for(promising: Path) -> None:
+    import paints  # type: ignore[import-not-found]
 
-    assert tools.find("plane") is tools.find("rasp") is smooth
+    assert paints.KINDS.names() == ["blue", "grey", "red"]
+    assert "colours" not in sys.modules
+    assert paints.KINDS.find("red") == "RED"
+    assert paints.KINDS.find("blue") == "BLUE"
+    assert paints.KINDS.find("grey") is None  # promised, not kept
+
+
+def test_what_a_broken_package_raises_is_not_hidden(promising: Path) -> None:
+    import paints
+
+    (promising / "colours.py").write_text("raise ImportError('no paint')\n")
+    with pytest.raises(ImportError, match="no paint"):
+        paints.KINDS.find("blue")

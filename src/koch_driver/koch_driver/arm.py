@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from koch_driver import identity
-from koch_driver.bus import BusConfig, DynamixelBus
+from koch_driver.bus import DynamixelBus
 from koch_driver.control_table import TICKS_PER_TURN
 from koch_driver.errors import (
     BusTimeout,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from koch_driver.bus_types import BusConfig, MotorBus
     from koch_driver.errors import BusError
     from koch_rig.calibration import MotorCalibration
     from koch_rig.rig import Arm, Rig
@@ -71,7 +72,7 @@ class DriftReport:
 
 
 def range_center_ticks(
-    bus: DynamixelBus, calibration: Mapping[str, MotorCalibration]
+    bus: MotorBus, calibration: Mapping[str, MotorCalibration]
 ) -> NDArray[np.int64]:
     """Middle of each joint's calibrated range, int64, shape (J,)."""
     motors = [calibration[spec.joint] for spec in bus.motors]
@@ -96,7 +97,7 @@ def turn_offsets(
     return offsets
 
 
-def align_turns(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration]) -> None:
+def align_turns(bus: MotorBus, calibration: Mapping[str, MotorCalibration]) -> None:
     """Set the bus's turn offsets from where the joints are now.
 
     Raises:
@@ -106,12 +107,12 @@ def align_turns(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration]) 
     bus.set_turn_offsets(turn_offsets(position, range_center_ticks(bus, calibration)))
 
 
-def _positions(bus: DynamixelBus) -> NDArray[np.int64]:
+def _positions(bus: MotorBus) -> NDArray[np.int64]:
     """Present positions without turn offsets."""
     return bus.read_all("Present_Position")
 
 
-def check_drift(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration]) -> DriftReport:
+def check_drift(bus: MotorBus, calibration: Mapping[str, MotorCalibration]) -> DriftReport:
     """Compare the servos' registers and the pose with the calibration file. Writes nothing."""
     mendable: list[str] = []
     rest: list[str] = []
@@ -129,7 +130,7 @@ def check_drift(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration]) 
     return DriftReport(tuple(mendable), tuple(rest))
 
 
-def _implausible_pose(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration]) -> list[str]:
+def _implausible_pose(bus: MotorBus, calibration: Mapping[str, MotorCalibration]) -> list[str]:
     """Joints that stand outside their recorded range, whole turns aside."""
     raw = _positions(bus)
     aligned = raw + turn_offsets(raw, range_center_ticks(bus, calibration))
@@ -152,7 +153,7 @@ def open_bus(
     config: BusConfig | None = None,
     *,
     thorough: bool = False,
-) -> DynamixelBus:
+) -> MotorBus:
     """Open an arm's bus and see that its motors are there.
 
     Args:
@@ -212,7 +213,7 @@ def connect_arm(
     allow_drift: bool = False,
     rig: Rig | None = None,
     thorough: bool = False,
-) -> DynamixelBus:
+) -> MotorBus:
     """Open an arm's bus and make sure that it is the calibrated arm.
 
     Moves nothing and writes nothing, but for motors that were told not to acknowledge writes.
@@ -256,7 +257,7 @@ def connect_arm(
     return bus
 
 
-def mend_registers(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration]) -> None:
+def mend_registers(bus: MotorBus, calibration: Mapping[str, MotorCalibration]) -> None:
     """Write a calibration file into the servos' EEPROM; torque goes off.
 
     Unlike LeRobot this also writes Drive_Mode, so that a replaced leader elbow is mended too.
@@ -271,9 +272,7 @@ def mend_registers(bus: DynamixelBus, calibration: Mapping[str, MotorCalibration
     align_turns(bus, calibration)
 
 
-def configure(
-    bus: DynamixelBus, calibration: Mapping[str, MotorCalibration] | None = None
-) -> None:
+def configure(bus: MotorBus, calibration: Mapping[str, MotorCalibration] | None = None) -> None:
     """Set an arm's registers as its model has them (LeRobot's for a Koch); torque goes off.
 
     Writes only what differs.
@@ -291,7 +290,7 @@ def configure(
         align_turns(bus, calibration)
 
 
-def torque_off_quietly(bus: DynamixelBus, attempts: int = 3) -> bool:
+def torque_off_quietly(bus: MotorBus, attempts: int = 3) -> bool:
     """Take the torque away as well as the bus allows; whether all motors confirmed.
 
     One that does not answer keeps no other from going limp.

@@ -35,7 +35,7 @@ _POWER_ON_S = 0.5  # a servo is deaf for about this long after a reboot
 
 
 class DynamixelBus(BusLink):
-    """A chain of motors on one port. Owned by one thread; nothing here is thread safe."""
+    """The `MotorBus` on our own packets. Owned by one thread; nothing here is thread safe."""
 
     def __init__(
         self, port: str, motors: Sequence[MotorSpec], config: BusConfig | None = None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from koch_driver.bus import DynamixelBus
+    from koch_driver.bus_types import MotorBus
     from koch_rig.arm_model import ArmModel
     from koch_rig.rig import JointOffset
 
@@ -53,7 +53,7 @@ class JointRange:
 class CalibrationRoutine:
     """The steps in order: prepare, set_middle, observe (repeatedly), finish."""
 
-    def __init__(self, bus: DynamixelBus, model: ArmModel) -> None:
+    def __init__(self, bus: MotorBus, model: ArmModel) -> None:
         self._bus = bus
         self._model = model
         self._homing: list[int] = []

@@ -26,7 +26,7 @@ from koch_rig.model import default_rig
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from koch_driver.bus import DynamixelBus
+    from koch_driver.bus_types import MotorBus
     from koch_rig.calibration import Calibration
     from koch_rig.rig import Arm, Rig
 
@@ -68,7 +68,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def calibrate(
-    bus: DynamixelBus, arm: Arm, console: Console, *, new: bool, rig: Rig | None = None
+    bus: MotorBus, arm: Arm, console: Console, *, new: bool, rig: Rig | None = None
 ) -> None:
     """Use the existing file, or make a new one, and keep which motors it belongs to.
 
@@ -87,7 +87,7 @@ def calibrate(
     console.say(f"Its motors are kept in {keep_identity(bus, arm.calibration_path)}.")
 
 
-def _use_existing(bus: DynamixelBus, arm: Arm, console: Console, existing: Calibration) -> bool:
+def _use_existing(bus: MotorBus, arm: Arm, console: Console, existing: Calibration) -> bool:
     """Whether the person wants the file's values in the servos; then they are there."""
     report = check_drift(bus, existing)
     if report.clean:
@@ -111,7 +111,7 @@ def _existing(arm: Arm, console: Console, *, quiet: bool) -> Calibration | None:
         return None
 
 
-def _routine(bus: DynamixelBus, arm: Arm, console: Console) -> Calibration:
+def _routine(bus: MotorBus, arm: Arm, console: Console) -> Calibration:
     """The two steps with the person."""
     routine = CalibrationRoutine(bus, arm.model)
     routine.prepare()
@@ -128,7 +128,7 @@ def _routine(bus: DynamixelBus, arm: Arm, console: Console) -> Calibration:
             console.say(f"Not moved yet: {', '.join(still)}. Go on, then press w again.")
 
 
-def zero(bus: DynamixelBus, rig: Rig, arm: Arm, console: Console, *, write: bool) -> None:
+def zero(bus: MotorBus, rig: Rig, arm: Arm, console: Console, *, write: bool) -> None:
     """Measure the URDF zero offsets in the drawn pose."""
     calibration = load_calibration(arm.calibration_path, arm.model.joints)
     if console.choose(view.ZERO_POSE, "es") == "s":

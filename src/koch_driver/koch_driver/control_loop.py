@@ -26,7 +26,7 @@ from koch_driver.errors import BusError, DriverError
 from koch_driver.schedule import Schedule, ScheduleStatus
 
 if TYPE_CHECKING:
-    from koch_driver.bus import DynamixelBus, MotorState
+    from koch_driver.bus_types import MotorBus, MotorState
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class RequestTimeout(DriverError):
 class CommunicationFault(BusError):
     """Too many bad cycles in a row."""
 
-    def __init__(self, bus: DynamixelBus, run: BadRun) -> None:
+    def __init__(self, bus: MotorBus, run: BadRun) -> None:
         motors = ", ".join(map(str, run.missing)) or "unknown"
         cause = (
             f"{bus.port}: {run.cycles} cycles in a row without a whole answer (motors {motors});"
@@ -110,20 +110,20 @@ class BadRun:
 class ArmController(Protocol):
     """What one kind of arm does on its bus. Called from the loop's thread only."""
 
-    def connected(self, bus: DynamixelBus) -> None:
+    def connected(self, bus: MotorBus) -> None:
         """The bus is open and its drift is checked: configure the motors.
 
         Raises:
             BusError: The loop closes the bus and tries again.
         """
 
-    def cycle(self, bus: DynamixelBus, state: MotorState) -> None:
+    def cycle(self, bus: MotorBus, state: MotorState) -> None:
         """One cycle, after the state was read; `state.ok` may be False."""
 
     def disconnected(self, reason: str) -> None:
         """The bus is gone: whatever was under way has failed."""
 
-    def leave(self, bus: DynamixelBus) -> bool:
+    def leave(self, bus: MotorBus) -> bool:
         """The loop is closing: called once per cycle until it returns True (done)."""
 
 
@@ -196,7 +196,7 @@ class ControlLoop:
     def __init__(
         self,
         name: str,
-        connect: Callable[[], DynamixelBus],
+        connect: Callable[[], MotorBus],
         task: ArmController,
         config: LoopConfig,
         *,
@@ -226,7 +226,7 @@ class ControlLoop:
         self._missing: tuple[int, ...] = ()
         self._bad_s = float("-inf")
         self._realtime = OFF
-        self._calls: deque[tuple[Callable[[DynamixelBus], object], Future[object]]] = deque()
+        self._calls: deque[tuple[Callable[[MotorBus], object], Future[object]]] = deque()
         self._closing = threading.Event()
         self._leave_deadline_s = float("inf")
         self._thread = threading.Thread(target=self._run, name=f"bus-{name}", daemon=True)
@@ -261,7 +261,7 @@ class ControlLoop:
             self._schedule.status(),
         )
 
-    def call(self, function: Callable[[DynamixelBus], T], timeout_s: float = 2.0) -> T:
+    def call(self, function: Callable[[MotorBus], T], timeout_s: float = 2.0) -> T:
         """Run a function with the bus in the loop's thread, between two cycles, and wait for it.
 
         Raises:
@@ -321,7 +321,7 @@ class ControlLoop:
             bus.close()
             self._fail_calls()
 
-    def _serve(self, bus: DynamixelBus) -> None:
+    def _serve(self, bus: MotorBus) -> None:
         """Cycle until the task has left. Raises BusError when the arm is lost."""
         run = BadRun()
         budget_s = 0.6 * self._schedule.period_s
@@ -345,7 +345,7 @@ class ControlLoop:
             ):
                 return
 
-    def _run_calls(self, bus: DynamixelBus) -> None:
+    def _run_calls(self, bus: MotorBus) -> None:
         while self._calls:
             function, future = self._calls.popleft()
             try:

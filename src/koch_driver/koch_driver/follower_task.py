@@ -33,7 +33,7 @@ from koch_driver.trajectory_source import TrajectorySource
 from koch_rig.arm_model import Role
 
 if TYPE_CHECKING:
-    from koch_driver.bus import DynamixelBus, MotorState
+    from koch_driver.bus_types import MotorBus, MotorState
     from koch_driver.health import MotorHealth
     from koch_driver.trajectory_runner import Execution
     from koch_rig.calibration import MotorCalibration
@@ -206,7 +206,7 @@ class FollowerController:
 
     # -- ArmTask ------------------------------------------------------------------------------
 
-    def connected(self, bus: DynamixelBus) -> None:
+    def connected(self, bus: MotorBus) -> None:
         """Begin at the measured pose, without dropping an arm that is held, or moving a limp one.
 
         Torque is switched on by itself at the first connection only, and only where no servo has
@@ -251,7 +251,7 @@ class FollowerController:
         limp = [j for j in self.model.joints if j not in held and j not in self.servos.errors]
         return dict.fromkeys(limp if words else (), words)
 
-    def cycle(self, bus: DynamixelBus, state: MotorState) -> None:
+    def cycle(self, bus: MotorBus, state: MotorState) -> None:
         """One cycle."""
         now_s = time.monotonic()
         self._offered = False
@@ -285,7 +285,7 @@ class FollowerController:
         self.trajectories.abort(f"the arm was lost: {reason}")
         self.guard.restart()
 
-    def leave(self, bus: DynamixelBus) -> bool:
+    def leave(self, bus: MotorBus) -> bool:
         """Leave the arm as configured; True when done."""
         self.latch.leave()
         if not self.torque_on or self.config.on_exit is OnExit.HOLD:
@@ -304,7 +304,7 @@ class FollowerController:
 
     # -- requests, run in the loop's thread through ControlLoop.call ----------------------------
 
-    def set_torque(self, bus: DynamixelBus, on: bool) -> str:
+    def set_torque(self, bus: MotorBus, on: bool) -> str:
         """Switch the torque; on also restores servos that have shut down or lost something.
 
         Returns:
@@ -362,7 +362,7 @@ class FollowerController:
         self.latch.resume()
         self.guard.resume()
 
-    def home(self, _bus: DynamixelBus) -> None:
+    def home(self, _bus: MotorBus) -> None:
         """Begin to move to the home pose, as a trajectory.
 
         Raises:
@@ -498,7 +498,7 @@ class FollowerController:
                 "with true, and then resume"
             )
 
-    def _bring_back(self, bus: DynamixelBus) -> str:
+    def _bring_back(self, bus: MotorBus) -> str:
         """Everything as it must be, torque included; what was restored, empty for nothing.
 
         Raises:
@@ -532,9 +532,7 @@ class FollowerController:
         told = [j for j in joints if j in faults or j in written]
         return ", ".join(f"{j} ({', '.join(parts[j]) or 'as it was'})" for j in told)
 
-    def _restore(
-        self, bus: DynamixelBus, looks: Mapping[str, MotorHealth]
-    ) -> dict[str, list[str]]:
+    def _restore(self, bus: MotorBus, looks: Mapping[str, MotorHealth]) -> dict[str, list[str]]:
         """Write what differs from the profile; the names of the registers, by joint.
 
         Torque stays on, but in a motor whose EEPROM must be written.
@@ -565,7 +563,7 @@ class FollowerController:
             self.servos.add_lost({j: w for j, w in wrong.items() if j not in self.servos.errors})
             raise NotRestored(wrong)
 
-    def _torque_on(self, bus: DynamixelBus) -> None:
+    def _torque_on(self, bus: MotorBus) -> None:
         """Torque for those that have none, each where it stands."""
         self.torque_on = True
         present = bus.read_all("Present_Position").tolist()

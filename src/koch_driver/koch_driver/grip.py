@@ -11,7 +11,7 @@ from koch_driver.errors import BusTimeout
 from koch_rig.arm_model import KOCH_V1_1
 
 if TYPE_CHECKING:
-    from koch_driver.bus import DynamixelBus
+    from koch_driver.bus_types import MotorBus
 
 #: Of a follower's gripper servo: estimates effort from current and back.
 NM_PER_A = XL330_M288.stall_torque_nm / XL330_M288.stall_current_a
@@ -49,7 +49,7 @@ class Grip:
             return ()
         return (self._lasting_ma, self._lowered_ma) if self.lowered else (self._lasting_ma,)
 
-    def apply(self, bus: DynamixelBus) -> int:
+    def apply(self, bus: MotorBus) -> int:
         """Write the lasting limit where the servo has another one; the limit in [mA].
 
         Raises:
@@ -61,7 +61,7 @@ class Grip:
         self.lowered = False
         return self._lasting_ma
 
-    def lower(self, bus: DynamixelBus, current_a: float) -> int:
+    def lower(self, bus: MotorBus, current_a: float) -> int:
         """Press more gently until `restore`; nothing exceeds the lasting limit.
 
         Args:
@@ -81,7 +81,7 @@ class Grip:
             bus.write("Goal_Current", self._joint, wanted_ma)
         return wanted_ma
 
-    def restore(self, bus: DynamixelBus) -> None:
+    def restore(self, bus: MotorBus) -> None:
         """Go back to the lasting limit, inside a control cycle; tried again while `lowered`."""
         try:
             bus.write("Goal_Current", self._joint, self._lasting_ma, budget_s=_CYCLE_BUDGET_S)
@@ -89,7 +89,7 @@ class Grip:
             return
         self.lowered = False
 
-    def _bounded_ma(self, bus: DynamixelBus, current_a: float) -> int:
+    def _bounded_ma(self, bus: MotorBus, current_a: float) -> int:
         """A current in [mA] that the servo accepts; its own limit for 0."""
         limit_ma = bus.read("Current_Limit", self._joint)
         if current_a <= 0.0:

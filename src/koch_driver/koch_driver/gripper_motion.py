@@ -12,7 +12,7 @@ from koch_driver.trajectory import ResultCode, Trajectory, TrajectoryError, Traj
 from koch_driver.trajectory_runner import Execution, Tolerances, TrajectoryResult
 
 if TYPE_CHECKING:
-    from koch_driver.bus import DynamixelBus
+    from koch_driver.bus_types import MotorBus
     from koch_driver.follower_task import FollowerController
 
 _SPEED = 1.2  # rad/s, mean
@@ -88,7 +88,7 @@ class GripperMotion:
         )
         return self._execution
 
-    def limit_effort(self, bus: DynamixelBus, max_effort_nm: float) -> None:
+    def limit_effort(self, bus: MotorBus, max_effort_nm: float) -> None:
         """Limit the torque in [N m] of this motion; 0: the follower's limit, which bounds all."""
         self._task.grip.lower(bus, max(0.0, max_effort_nm) / NM_PER_A)
 

@@ -16,7 +16,8 @@ from koch_driver.errors import (
 )
 
 if TYPE_CHECKING:
-    from koch_driver.bus import DynamixelBus, PingReply
+    from koch_driver.bus import DynamixelBus
+    from koch_driver.bus_types import MotorBus, PingReply
 
 _PROBES = 2
 _LAST_PROBES = 10  # of 30 ms at most: as patient as a register read
@@ -65,7 +66,7 @@ def _strangers(bus: DynamixelBus) -> str:
     return f"none of ids {', '.join(map(str, bus.ids))} answers, only {named}"
 
 
-def make_talkative(bus: DynamixelBus) -> None:
+def make_talkative(bus: MotorBus) -> None:
     """Have every motor acknowledge writes, should one have been told not to (RAM, until reboot).
 
     Silent writes are indistinguishable from a broken cable.

@@ -16,7 +16,7 @@ from koch_driver.control_table import HardwareError
 from koch_driver.errors import BusTimeout, StatusError
 
 if TYPE_CHECKING:
-    from koch_driver.bus import DynamixelBus, MotorState
+    from koch_driver.bus_types import MotorBus, MotorState
     from koch_driver.health_monitor import HealthMonitor
     from koch_driver.motors import MotorSpec
 
@@ -112,7 +112,7 @@ class MotorHealth:
 class HealthReader:
     """Reads one motor per call, round robin. A motor that does not answer is passed over."""
 
-    def __init__(self, bus: DynamixelBus) -> None:
+    def __init__(self, bus: MotorBus) -> None:
         self._bus = bus
         self._next = 0
         self._eeprom: dict[int, dict[str, int]] = {}
@@ -212,7 +212,7 @@ class HealthWatch:
     """
 
     def __init__(
-        self, bus: DynamixelBus, monitor: HealthMonitor, *, every_s: float, period_s: float
+        self, bus: MotorBus, monitor: HealthMonitor, *, every_s: float, period_s: float
     ) -> None:
         """Prepare.
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from koch_driver.bus_types import MotorBus
     from koch_rig.arm_model import ArmModel, Role
     from koch_rig.calibration import MotorCalibration
     from koch_rig.rig import Arm, Rig
@@ -59,7 +60,7 @@ def identity_path(calibration_path: Path) -> Path:
     return calibration_path.with_suffix(".identity.json")
 
 
-def read_identity(bus: DynamixelBus) -> dict[str, MotorIdentity]:
+def read_identity(bus: MotorBus) -> dict[str, MotorIdentity]:
     """Ask an open bus, joint by joint."""
     homing = bus.read_all("Homing_Offset").tolist()
     return {
@@ -68,7 +69,7 @@ def read_identity(bus: DynamixelBus) -> dict[str, MotorIdentity]:
     }
 
 
-def keep_identity(bus: DynamixelBus, calibration_path: Path) -> Path:
+def keep_identity(bus: MotorBus, calibration_path: Path) -> Path:
     """Write down which motors the calibration belongs to; where."""
     path = identity_path(calibration_path)
     motors = {joint: asdict(motor) for joint, motor in read_identity(bus).items()}
@@ -116,7 +117,7 @@ def _calibrations(arms: Iterable[Arm]) -> dict[str, Calibration]:
 
 
 def check_swapped(
-    bus: DynamixelBus,
+    bus: MotorBus,
     arm: Arm,
     own: Mapping[str, MotorCalibration] | None,
     others: Mapping[str, Calibration],
@@ -134,7 +135,7 @@ def check_swapped(
 
 
 def _owner(
-    bus: DynamixelBus,
+    bus: MotorBus,
     own: Mapping[str, MotorCalibration] | None,
     others: Mapping[str, Calibration],
 ) -> str | None:
@@ -179,7 +180,7 @@ def check_models(error: WrongModel, arm: Arm, rig: Rig) -> None:
     ) from error
 
 
-def check_identity(bus: DynamixelBus, arm: Arm) -> None:
+def check_identity(bus: MotorBus, arm: Arm) -> None:
     """Compare the motors with those that were calibrated, where that was written down.
 
     Raises:

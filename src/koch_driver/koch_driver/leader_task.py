@@ -23,7 +23,7 @@ from koch_rig.arm_model import Role
 from koch_rig.units import Units
 
 if TYPE_CHECKING:
-    from koch_driver.bus import DynamixelBus, MotorState
+    from koch_driver.bus_types import MotorBus, MotorState
     from koch_rig.calibration import MotorCalibration
     from koch_rig.units import JointUnits
 
@@ -115,7 +115,7 @@ class LeaderController:
         """Hardware errors by joint, in words."""
         return self.servos.errors
 
-    def connected(self, bus: DynamixelBus) -> None:
+    def connected(self, bus: MotorBus) -> None:
         """Free the arm and load the trigger's spring."""
         self.driven_back = False
         self._converter.forget()
@@ -146,7 +146,7 @@ class LeaderController:
             self._say(f"the leader is set up again, teleop must be engaged anew: {by_words(lost)}")
         self.servos.restored()
 
-    def cycle(self, bus: DynamixelBus, state: MotorState) -> None:
+    def cycle(self, bus: MotorBus, state: MotorState) -> None:
         """One cycle."""
         now_s = time.monotonic()
         reading = None
@@ -176,12 +176,12 @@ class LeaderController:
         self._lost_s = time.monotonic()
         self.guard.restart()
 
-    def leave(self, bus: DynamixelBus) -> bool:
+    def leave(self, bus: MotorBus) -> bool:
         """Free the whole arm, trigger included, as LeRobot does."""
         torque_off_quietly(bus)
         return True
 
-    def drive_back(self, bus: DynamixelBus, on: bool) -> None:
+    def drive_back(self, bus: MotorBus, on: bool) -> None:
         """Switch the torque of the arm's joints; run in the loop's thread.
 
         Raises:

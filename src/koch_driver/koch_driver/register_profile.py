@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from koch_driver.control_table import Area
 
 if TYPE_CHECKING:
-    from koch_driver.bus import DynamixelBus
+    from koch_driver.bus_types import MotorBus
     from koch_driver.health import MotorHealth
     from koch_driver.motors import MotorSpec
 
@@ -100,7 +100,7 @@ class RegisterProfile:
             parts.append(f"{name} {look.registers[name]}{was}")
         return "; ".join(parts)
 
-    def restore(self, bus: DynamixelBus, look: MotorHealth) -> list[str]:
+    def restore(self, bus: MotorBus, look: MotorHealth) -> list[str]:
         """Write what differs in one motor; its torque goes off where EEPROM must be written.
 
         Returns:

@@ -22,7 +22,7 @@ from koch_driver.health import HealthWatch, MotorHealth
 from koch_driver.health_monitor import HealthMonitor
 
 if TYPE_CHECKING:
-    from koch_driver.bus import DynamixelBus, MotorState
+    from koch_driver.bus_types import MotorBus, MotorState
     from koch_driver.register_profile import RegisterProfile
     from koch_rig.calibration import MotorCalibration
 
@@ -117,7 +117,7 @@ class ServoWatch:
         self._absent: set[int] = set()
         self._compare = False
 
-    def connect(self, bus: DynamixelBus) -> dict[str, MotorHealth]:
+    def connect(self, bus: MotorBus) -> dict[str, MotorHealth]:
         """Look at all motors of a new connection; `errors` and `lost` say what was found.
 
         Raises:
@@ -204,7 +204,7 @@ class ServoWatch:
 
     def reboot(
         self,
-        bus: DynamixelBus,
+        bus: MotorBus,
         joints: Collection[str],
         calibration: Mapping[str, MotorCalibration],
     ) -> None:
@@ -219,7 +219,7 @@ class ServoWatch:
         time.sleep(_REBOOT_S)
         align_turns(bus, calibration)
 
-    def survey(self, bus: DynamixelBus) -> dict[str, MotorHealth]:
+    def survey(self, bus: MotorBus) -> dict[str, MotorHealth]:
         """Look at all motors; `errors` is what they report now.
 
         Raises:

@@ -129,7 +129,7 @@ def register_arm_model(model: ArmModel) -> ArmModel:
     Raises:
         ValueError: Another model has this name.
     """
-    ARM_MODELS.add(model.name, model)
+    ARM_MODELS.add(model, model.name)
     return model
 
 

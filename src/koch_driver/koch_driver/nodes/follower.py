@@ -15,7 +15,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from koch_core.errors import KochError
 from koch_driver.arm import connect_arm
-from koch_driver.bus import DynamixelBus
+from koch_driver.bus_types import MotorBus
 from koch_driver.control_loop import ControlLoop, LoopConfig, LoopPhase
 from koch_driver.errors import MissingMotors, WrongPort
 from koch_driver.follower_task import FollowerConfig, FollowerController, FollowerSnapshot, OnExit
@@ -59,7 +59,7 @@ class FollowerNode(Node):
         self._stamper = RosStamper(self.get_clock())
         self._clock_watch = ClockWatch()
         self._phase_log = PhaseLog(self.get_logger(), self._setup)
-        self._bus: DynamixelBus | None = None
+        self._bus: MotorBus | None = None
         self._dark_s = math.inf  # since when the port is there and the motors are silent
         self._states = self.create_publisher(JointState, "joint_states", STATE)
         self._commands = self.create_publisher(JointState, "joint_command", STATE)
@@ -141,7 +141,7 @@ class FollowerNode(Node):
     def _make_loop(self) -> ControlLoop:
         setup = self._setup
 
-        def connect() -> DynamixelBus:
+        def connect() -> MotorBus:
             try:
                 self._bus = connect_arm(
                     setup.arm,

@@ -16,7 +16,7 @@ from std_srvs.srv import SetBool
 
 from koch_core.errors import KochError
 from koch_driver.arm import connect_arm
-from koch_driver.bus import DynamixelBus
+from koch_driver.bus_types import MotorBus
 from koch_driver.control_loop import ControlLoop, LoopConfig, LoopPhase
 from koch_driver.guard import Guard
 from koch_driver.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, LeaderController
@@ -66,7 +66,7 @@ class LeaderNode(Node):
         self._stamper = RosStamper(self.get_clock())
         self._clock_watch = ClockWatch()
         self._phase_log = PhaseLog(self.get_logger(), setup)
-        self._bus: DynamixelBus | None = None
+        self._bus: MotorBus | None = None
         self._states = self.create_publisher(JointState, "joint_states", STATE)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         guard = Guard(
@@ -85,7 +85,7 @@ class LeaderNode(Node):
             say=self._warn,
         )
 
-        def connect() -> DynamixelBus:
+        def connect() -> MotorBus:
             self._bus = connect_arm(
                 setup.arm,
                 setup.calibration,

@@ -91,8 +91,8 @@ def dataset_columns(
     if options.tcp_pose:
         assert rig is not None
         state = next(feature for feature in feature_map.features if feature.key == STATE)
-        arm = state.sources[0].arm
-        model = KOCH_V1_1 if arm is None else rig.arms[arm].model
+        name = state.sources[0].arm
+        model = KOCH_V1_1 if name is None else rig.arms[name].model
         joints = segment.columns[STATE][:, : len(model.joints)]
         columns[TCP_POSE] = tool_poses(joints, model)
     with np.errstate(over="ignore"):  # the caller refuses infinity

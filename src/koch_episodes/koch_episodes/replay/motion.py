@@ -133,19 +133,19 @@ def load_motion(
 
 def _from_bag(path: Path, arm: str | None, from_s: float, to_s: float) -> tuple[str, Motion]:
     with open_bag(path) as bag:
-        joints = {t.name for t in bag.topics.values() if t.type == _JOINT_STATE}
-        commanded = sorted(name for name in joints if name.endswith("/joint_command"))
+        states = {t.name for t in bag.topics.values() if t.type == _JOINT_STATE}
+        commanded = sorted(name for name in states if name.endswith("/joint_command"))
         topic = f"/{arm}/joint_command" if arm else (commanded or [""])[0]
         if not arm and len(commanded) > 1:
             raise EpisodeError(
                 bag.name, f"moves several arms ({', '.join(commanded)})", "Choose one with --arm."
             )
-        if arm and topic not in joints:
+        if arm and topic not in states:
             topic = f"/{arm}/joint_states"  # recorded without commands: the measured path
-        if topic not in joints:
+        if topic not in states:
             raise EpisodeError(
                 bag.name,
-                f"holds no joint commands; it has {sorted(joints)}",
+                f"holds no joint commands; it has {sorted(states)}",
                 "Choose an arm with --arm.",
             )
         stamped = StampedBag(bag, [topic])

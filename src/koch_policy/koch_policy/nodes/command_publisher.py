@@ -58,7 +58,7 @@ class CommandPublisher:
         self._logger = node.get_logger()
         self._tips = FingertipKinematics.for_arm(arm)
         self._names = arm.topic_joints
-        self._joints = arm.model.joints
+        self._plain_names = arm.model.joints
         self._commands = node.create_publisher(JointState, f"{arm.name}/command/policy", COMMAND)
         self.command_topic = self._commands.topic_name
         self._chunks = node.create_publisher(ActionChunk, "policy/action_chunk", STATE)
@@ -85,7 +85,7 @@ class CommandPublisher:
         self.chunk_ns = observed_ns
         message = ActionChunk()
         message.header.stamp = stamp(observed_ns)
-        message.names = list(self._joints)
+        message.names = list(self._plain_names)
         message.steps = len(rows)
         message.step_s = 1.0 / self._fps
         message.positions = array("d", rows.reshape(-1).tolist())
