@@ -38,7 +38,7 @@ class ReplayOptions(OptionModel):
         100.0, "commands per second; the guard interpolates", low=5.0, high=500.0, metavar="HZ"
     )
     dry_run: bool = option(False, "say what would be played")
-    yes: bool = option(False, "no countdown", flags=("-y", "--yes"))
+    yes: bool = option(False, "no countdown", flags=("--yes", "-y"))
 
 
 def _say(line: str) -> None:

@@ -78,7 +78,7 @@ class EvaluateOptions(OptionModel):
     )
     strategy: str = same_as(STRATEGY, "")
     task: str | None = same_as(TASK, None)
-    rollouts: int = option(10, "how many", low=1, flags=("-n", "--rollouts"), metavar="N")
+    rollouts: int = option(10, "how many", low=1, flags=("--rollouts", "-n"), metavar="N")
     seed: int = option(100_000, "of the first rollout")
     timeout_s: float = option(30.0, "longest rollout [s]")
     speed: float = same_as(

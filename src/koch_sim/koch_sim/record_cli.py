@@ -25,7 +25,7 @@ class LockstepRecord(OptionModel):
     """What `koch record --lockstep` is asked for, besides the simulation."""
 
     num_episodes: int = option(
-        50, "successes to record", low=1, flags=("-n", "--num-episodes"), metavar="N"
+        50, "successes to record", low=1, flags=("--num-episodes", "-n"), metavar="N"
     )
     seed: int = option(0, "of the first try")
     task: str = same_as(TASK, "", text="task text (default: the goal's)")
