@@ -30,6 +30,18 @@ def test_what_cannot_work_is_refused_and_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("words", [["--draws", "2"], ["--scene", "stack"], ["--jobs", "2"]])
+def test_what_only_lockstep_knows_is_refused_without_it(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        evaluate_cli._parse(words)
+    assert f"{words[0]} needs --lockstep" in capsys.readouterr().err
+    settings, options = evaluate_cli._parse(["--lockstep", *words, "--task", "x"])
+    assert options.task == "x"  # not the scene, which LockstepSettings calls task
+    assert (settings.task == "stack") is (words[1] == "stack")
+
+
 def test_the_process_that_failed_is_quoted_not_those_that_stopped_with_it(tmp_path: Path) -> None:
     log = tmp_path / "graph.log"
     others = [f"12:00:00 follower/driver line {k}" for k in range(20)]
