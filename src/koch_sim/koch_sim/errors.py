@@ -30,9 +30,9 @@ class EvaluatedGraphEndedError(SimulationError):
 class UnreachableError(SimulationError):
     """A pose that the expert needs lies outside the arm's reach."""
 
-    def __init__(self, what: str, xyz: tuple[float, float, float], error_m: float) -> None:
+    def __init__(self, what: str, xyz: tuple[float, float, float], nearest: str) -> None:
         super().__init__(
-            f"{what} at x={xyz[0]:.3f} y={xyz[1]:.3f} z={xyz[2]:.3f} m is out of reach: the best "
-            f"pose stays {error_m * 1000:.1f} mm away (allowed 2 mm). "
-            f"Put block and cup nearer to the arm, or narrow the randomisation's ranges."
+            f"{what} at x={xyz[0]:.3f} y={xyz[1]:.3f} z={xyz[2]:.3f} m is out of reach: "
+            f"{nearest}. Put block and cup nearer to the arm, or narrow the randomisation's "
+            "ranges."
         )

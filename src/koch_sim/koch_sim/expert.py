@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from koch_rig.arm_model import KOCH_V1_1
+from koch_sim.errors import UnreachableError
 from koch_sim.grasp import HOME_RAD, Waypoint
 
 if TYPE_CHECKING:
@@ -177,7 +178,11 @@ class Expert:
         arrived = self._motions.pop(0)
         self._start = self._start + arrived.change_rad
         if arrived.waypoint.name == "lift":
-            path = self._replan(truth())
+            try:
+                path = self._replan(truth())
+            except UnreachableError:  # it slipped to where nobody would have put it
+                self.phase, self.reason = ExpertPhase.FAILED, "the block slipped out of reach"
+                return
             if path is not None:
                 self._retry(path)
                 return

@@ -252,7 +252,7 @@ class GraspPlanner:
         xyz = np.array([*xy, height_m])
         xyz_base = transform_points(self._T_base_world, xyz)
         bearing = float(np.arctan2(xyz_base[1], xyz_base[0]))
-        best = np.inf
+        nearest, best = "", np.inf
         for tilt in TILTS_RAD:
             target = np.eye(4)
             target[:3, :3] = _hand_down(bearing, tilt, opening, self._T_base_world)
@@ -261,13 +261,18 @@ class GraspPlanner:
             result = self._kinematics.inverse(
                 target, seed, orientation=orientation, settings=IK_SETTINGS
             )
-            best = min(best, result.position_error_m)
-            if (
-                result.position_error_m < REACH_TOLERANCE_M
-                and result.rotation_error_rad < TURN_TOLERANCE_RAD
-            ):
+            away_m, turned_rad = result.position_error_m, result.rotation_error_rad
+            if away_m < REACH_TOLERANCE_M and turned_rad < TURN_TOLERANCE_RAD:
                 return np.array(result.q)
-        raise UnreachableError(what, (float(xy[0]), float(xy[1]), height_m), best)
+            missed = max(away_m / REACH_TOLERANCE_M, turned_rad / TURN_TOLERANCE_RAD)
+            if missed < best:
+                best = missed
+                nearest = (
+                    f"the best pose is {1e3 * away_m:.1f} mm away (allowed "
+                    f"{1e3 * REACH_TOLERANCE_M:.0f} mm) and {np.rad2deg(turned_rad):.0f} deg "
+                    f"turned (allowed {np.rad2deg(TURN_TOLERANCE_RAD):.0f} deg)"
+                )
+        raise UnreachableError(what, (float(xy[0]), float(xy[1]), height_m), nearest)
 
 
 def _hand_down(bearing: float, tilt: float, opening: Array | None, T_base_world: Array) -> Array:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scripted hand shows the task, from any seed."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -86,6 +88,26 @@ def test_a_block_that_slips_every_time_is_given_up(planner):
     expert, _ = _played(planner, SMOOTH, lost=(1, 2, 3))
     assert expert.phase is ExpertPhase.FAILED
     assert "slipped three times" in expert.reason
+
+
+def test_a_block_that_slips_out_of_reach_ends_the_demonstration(planner):
+    def replan(truth):
+        return _plan(planner, (0.4, 0.0), (0.1, 0.14))
+
+    expert = Expert()
+    expert.start(_plan(planner, (0.15, 0.03), (0.1, 0.14)), HOME_RAD, 0, replan)
+    for _ in range(4000):
+        if expert.update(0.01, lambda: None, HOME_RAD) is None:
+            break
+    assert (expert.phase, expert.reason) == (ExpertPhase.FAILED, "the block slipped out of reach")
+
+
+@pytest.mark.parametrize(("xy", "yaw"), [((0.4, 0.0), 0.0), ((0.287, 0.107), 1.2)])
+def test_out_of_reach_says_what_is_missing(planner, xy, yaw):
+    with pytest.raises(UnreachableError, match=r"\d mm away .*\d deg turned") as caught:
+        [_plan(planner, xy, (0.1, 0.14), yaw + turn) for turn in np.linspace(0.0, np.pi, 12)]
+    away, turned = re.findall(r"is ([\d.]+) mm|and (\d+) deg", str(caught.value))
+    assert float(away[0]) >= 2.0 or float(turned[1]) >= 3.0
 
 
 def test_smooth_demonstrations_are_shorter_and_alike(planner):
