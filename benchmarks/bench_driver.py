@@ -48,8 +48,8 @@ def koch(port: str, *, fast: bool) -> Callable[[int], None]:
     """Our bus."""
     import numpy as np
 
-    from koch_driver.bus import BusConfig, DynamixelBus
-    from koch_driver.motors import FOLLOWER_MOTORS
+    from koch_driver.bus.dynamixel import BusConfig, DynamixelBus
+    from koch_driver.bus.motors import FOLLOWER_MOTORS
 
     bus = DynamixelBus(port, FOLLOWER_MOTORS, BusConfig(fast_read=fast))
     bus.open()

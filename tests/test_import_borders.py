@@ -36,14 +36,14 @@ ONLY_IN = {"torch": "koch_policy", "openvino": "koch_policy", "mujoco": "koch_si
 # Register addresses and motor constants stand once, in the driver. The simulated rig must not
 # reach for its bus or nodes, which it is there to test; lockstep takes what decides.
 SIMULATION_MAY_USE = (
-    "koch_driver.arm",
-    "koch_driver.follower_task",
+    "koch_driver.arm.connect",
+    "koch_driver.arm.follower_task",
     "koch_driver.guard",
-    "koch_driver.teleop_map",
-    "koch_driver.control_table",
+    "koch_driver.arm.teleop_map",
+    "koch_driver.bus.control_table",
     "koch_driver.emulator",
-    "koch_driver.motors",
-    "koch_driver.register_profile",
+    "koch_driver.bus.motors",
+    "koch_driver.arm.register_profile",
     "koch_ros.node",  # the life of a node process, nothing of the arm
     "koch_core.realtime",
 )

@@ -19,13 +19,13 @@ from repository import ROOT
 
 from koch_core.realtime import request_realtime
 from koch_driver import connect_arm
-from koch_driver.arm import check_drift
-from koch_driver.bus import DynamixelBus
-from koch_driver.calibrate import CalibrationRoutine
+from koch_driver.arm.connect import check_drift
+from koch_driver.bus.dynamixel import DynamixelBus
+from koch_driver.bus.motors import motors_for
+from koch_driver.bus.scan import FoundMotor, conclude, is_whole
 from koch_driver.emulator import EmulatedChain, build_chain
 from koch_driver.guard import Guard, GuardLimits, GuardState, workspace_from_rig
-from koch_driver.motor_setup import FoundMotor, conclude, is_whole
-from koch_driver.motors import motors_for
+from koch_driver.setup.calibrate import CalibrationRoutine
 from koch_rig.arm_model import ARM_MODELS, KOCH_V1_1, Role
 from koch_rig.calibration import load_calibration
 from koch_rig.errors import CalibrationError, ModelError, RigError
@@ -202,7 +202,7 @@ def test_it_is_calibrated(rig: Rig, chain: EmulatedChain, tmp_path: Path) -> Non
 
 
 def test_motors_of_a_bus_are_named_as_this_arm(rig: Rig) -> None:
-    from koch_driver.bus import PingReply
+    from koch_driver.bus.dynamixel import PingReply
 
     found = [
         FoundMotor(1_000_000, PingReply(spec.id, spec.model.number, 52))

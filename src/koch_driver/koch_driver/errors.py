@@ -314,7 +314,7 @@ class UnknownServo(DriverError):
     def __init__(self, model: str, joint: str, servo: str, known: Sequence[str]) -> None:
         super().__init__(
             f"arm model {model}: got servo {servo!r} of {joint}, expected one of "
-            f"{', '.join(known)} (koch_driver/control_table.py holds their registers)"
+            f"{', '.join(known)} (koch_driver/bus/control_table.py holds their registers)"
         )
 
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from koch_core.realtime import request_realtime
-from koch_driver.bus import DynamixelBus
+from koch_driver.bus.dynamixel import DynamixelBus
+from koch_driver.bus.motors import motors_for
 from koch_driver.emulator import EmulatedChain, build_chain
-from koch_driver.motors import motors_for
 from koch_rig.calibration import Calibration, load_calibration
 from koch_rig.load import load_rig
 

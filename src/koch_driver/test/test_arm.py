@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from koch_driver.arm import (
+from koch_driver.arm.connect import (
     check_drift,
     configure,
     connect_arm,
@@ -18,10 +18,10 @@ from koch_driver.arm import (
     torque_off_quietly,
     turn_offsets,
 )
-from koch_driver.bus import DynamixelBus
+from koch_driver.bus.dynamixel import DynamixelBus
+from koch_driver.bus.motors import LEADER_MOTORS
 from koch_driver.emulator import build_chain
 from koch_driver.errors import CalibrationDrift
-from koch_driver.motors import LEADER_MOTORS
 from koch_rig.calibration import Calibration, load_calibration, save_calibration
 from koch_rig.units import JointUnits
 

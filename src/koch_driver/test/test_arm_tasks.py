@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from koch_driver.arm import connect_arm
-from koch_driver.control_loop import ControlLoop, LoopConfig, LoopPhase
+from koch_driver.arm.connect import connect_arm
+from koch_driver.arm.control_loop import ControlLoop, LoopConfig, LoopPhase
+from koch_driver.arm.follower_task import (
+    FollowerConfig,
+    FollowerController,
+    FollowerSnapshot,
+    OnExit,
+)
+from koch_driver.arm.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, LeaderController
 from koch_driver.emulator import EmulatedChain, build_chain
-from koch_driver.follower_task import FollowerConfig, FollowerController, FollowerSnapshot, OnExit
 from koch_driver.guard import Guard, GuardLimits
-from koch_driver.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, LeaderController
-from koch_driver.moves import DRIVER_SOURCES
+from koch_driver.trajectory.moves import DRIVER_SOURCES
 from koch_rig.calibration import load_calibration
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.units import JointUnits, Units
@@ -103,7 +108,7 @@ def test_a_follower_that_is_still_held_is_not_dropped_at_connect(
     loop.close()
     configured: list[object] = []
     monkeypatch.setattr(
-        "koch_driver.follower_task.configure", lambda *args: configured.append(args)
+        "koch_driver.arm.follower_task.configure", lambda *args: configured.append(args)
     )
     count = len(snapshots)
     again = start(rig, "follower", make)
@@ -189,7 +194,7 @@ def test_a_leader_reboots_a_trigger_that_has_shut_down(
     wait_until: Callable[..., bool],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("koch_driver.leader_task._RECOVERY_PAUSE_S", 0.5)
+    monkeypatch.setattr("koch_driver.arm.leader_task._RECOVERY_PAUSE_S", 0.5)
     made: list[LeaderController] = []
     said: list[str] = []
     loop = start(rig, "leader", leader_task(made, [], said))

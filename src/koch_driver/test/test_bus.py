@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from koch_driver.bus import BusConfig, DynamixelBus
-from koch_driver.control_table import XL330_M288
+from koch_driver.bus.control_table import XL330_M288
+from koch_driver.bus.dynamixel import BusConfig, DynamixelBus
+from koch_driver.bus.motors import FOLLOWER_MOTORS, LEADER_MOTORS, MotorSpec
 from koch_driver.errors import (
     MissingMotors,
     PortInUse,
@@ -27,7 +28,6 @@ from koch_driver.errors import (
     WrongModel,
     WrongPort,
 )
-from koch_driver.motors import FOLLOWER_MOTORS, LEADER_MOTORS, MotorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,8 +114,8 @@ def test_closed_bus_says_so(chain: EmulatedChain) -> None:
 
 def test_the_lock_dies_with_its_process(chain: EmulatedChain) -> None:
     code = (
-        "import sys; from koch_driver.bus import DynamixelBus\n"
-        "from koch_driver.motors import FOLLOWER_MOTORS\n"
+        "import sys; from koch_driver.bus.dynamixel import DynamixelBus\n"
+        "from koch_driver.bus.motors import FOLLOWER_MOTORS\n"
         "DynamixelBus(sys.argv[1], FOLLOWER_MOTORS).open(); print('open', flush=True)\n"
         "sys.stdin.read()"
     )

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from koch_driver.bus import BusConfig, DynamixelBus
+from koch_driver.bus.dynamixel import BusConfig, DynamixelBus
+from koch_driver.bus.motors import FOLLOWER_MOTORS
 from koch_driver.errors import BusTimeout
-from koch_driver.motors import FOLLOWER_MOTORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,16 +22,16 @@ import pytest
 import yaml
 from narrow_terminal import NarrowTerminal
 
-from koch_driver import calibrate_view as view
-from koch_driver.arm import check_drift, connect_arm
-from koch_driver.bus import DynamixelBus
-from koch_driver.calibrate import CalibrationRoutine, JointRange, zero_offsets
-from koch_driver.calibrate_cli import calibrate
-from koch_driver.console import Console
+from koch_driver.arm.connect import check_drift, connect_arm
+from koch_driver.bus.dynamixel import DynamixelBus
+from koch_driver.bus.motors import motors_for
 from koch_driver.emulator import EmulatedChain, EmulatedServo, FirstOrderPhysics
 from koch_driver.errors import CalibrationAborted, DialogueEnded
-from koch_driver.motors import motors_for
-from koch_driver.rig_offsets import joints_block, replace_offsets
+from koch_driver.setup import calibrate_view as view
+from koch_driver.setup.calibrate import CalibrationRoutine, JointRange, zero_offsets
+from koch_driver.setup.calibrate_cli import calibrate
+from koch_driver.setup.console import Console
+from koch_driver.setup.rig_offsets import joints_block, replace_offsets
 from koch_rig.calibration import load_calibration
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import JointOffset, Role
@@ -246,7 +246,10 @@ def test_bars_fit_the_terminal(columns: int) -> None:
 
 def koch_calibrate(*arguments: str) -> NarrowTerminal:
     """'koch calibrate' on a terminal of its own."""
-    code = "import sys; from koch_driver.calibrate_cli import main; sys.exit(main(sys.argv[1:]))"
+    code = (
+        "import sys; from koch_driver.setup.calibrate_cli import main; "
+        "sys.exit(main(sys.argv[1:]))"
+    )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return NarrowTerminal([sys.executable, "-c", code, *arguments], environment)
 
@@ -327,7 +330,7 @@ def test_enter_typed_before_the_question_is_no_answer() -> None:
 def test_problems_end_with_a_message_and_code_two(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from koch_driver.calibrate_cli import main
+    from koch_driver.setup.calibrate_cli import main
 
     assert main(["follower", "--rig", str(tmp_path / "none.yaml")]) == 2
     assert main(["thumb", "--rig", str(REPO / "config" / "rig.emulated.yaml")]) == 2

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from koch_driver.arm import connect_arm
-from koch_driver.control_loop import (
+from koch_driver.arm.connect import connect_arm
+from koch_driver.arm.control_loop import (
     BadRun,
     CommunicationFault,
     ControlLoop,
@@ -19,13 +19,13 @@ from koch_driver.control_loop import (
     LoopPhase,
     NotConnected,
 )
+from koch_driver.arm.schedule import Schedule, quantile
 from koch_driver.errors import BusTimeout
-from koch_driver.schedule import Schedule, quantile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from koch_driver.bus import DynamixelBus, MotorState
+    from koch_driver.bus.dynamixel import DynamixelBus, MotorState
     from koch_driver.emulator import EmulatedChain
     from koch_rig.calibration import Calibration
     from koch_rig.rig import Arm

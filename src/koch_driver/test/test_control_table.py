@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from koch_driver.control_table import (
+from koch_driver.bus.control_table import (
     MODELS,
     MODELS_BY_NUMBER,
     XL330_M288,

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from koch_driver.bus import DynamixelBus
+from koch_driver.bus.dynamixel import DynamixelBus
+from koch_driver.bus.motors import FOLLOWER_MOTORS, LEADER_MOTORS
 from koch_driver.emulator import (
     EmulatedChain,
     ExternalPhysics,
@@ -27,7 +28,6 @@ from koch_driver.emulator import (
 from koch_driver.emulator.__main__ import main, parse
 from koch_driver.emulator.script import load_script, run_event
 from koch_driver.errors import EmulatorError
-from koch_driver.motors import FOLLOWER_MOTORS, LEADER_MOTORS
 from koch_rig.calibration import Calibration, load_calibration
 from koch_rig.units import JointUnits
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dynamixel_sdk as dxl
 import pytest
 
-from koch_driver.packet import ErrorCode, Instruction, build
+from koch_driver.bus.packet import ErrorCode, Instruction, build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

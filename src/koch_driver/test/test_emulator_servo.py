@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from koch_driver.control_table import (
+from koch_driver.bus.control_table import (
     MODELS,
     TICKS_PER_TURN,
     XL330_M288,
@@ -19,8 +19,8 @@ from koch_driver.control_table import (
     OperatingMode,
     ServoModel,
 )
+from koch_driver.bus.packet import ErrorCode
 from koch_driver.emulator import EmulatedServo, FirstOrderPhysics
-from koch_driver.packet import ErrorCode
 
 STEP_S = 0.005
 RAD = 2.0 * math.pi / TICKS_PER_TURN

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from koch_core.realtime import request_realtime
-from koch_driver.bus import BusConfig, DynamixelBus
-from koch_driver.control_loop import ControlLoop, LoopConfig, LoopPhase
+from koch_driver.arm.control_loop import ControlLoop, LoopConfig, LoopPhase
+from koch_driver.arm.schedule import Schedule
+from koch_driver.bus.dynamixel import BusConfig, DynamixelBus
+from koch_driver.bus.motors import FOLLOWER_MOTORS
 from koch_driver.errors import NoStateRead, WrongModel
-from koch_driver.motors import FOLLOWER_MOTORS
-from koch_driver.schedule import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from koch_driver.arm import connect_arm
-from koch_driver.control_loop import ControlLoop, LoopConfig, LoopPhase
+from koch_driver.arm.connect import connect_arm
+from koch_driver.arm.control_loop import ControlLoop, LoopConfig, LoopPhase
+from koch_driver.arm.follower_task import GRIP_CURRENT_A, FollowerConfig, FollowerController
+from koch_driver.arm.grip import NM_PER_A
+from koch_driver.arm.gripper_motion import GripperMotion
 from koch_driver.emulator import EmulatedChain, FirstOrderPhysics, build_chain
-from koch_driver.follower_task import GRIP_CURRENT_A, FollowerConfig, FollowerController
-from koch_driver.grip import NM_PER_A
-from koch_driver.gripper_motion import GripperMotion
 from koch_driver.guard import Guard, GuardLimits
-from koch_driver.moves import DRIVER_SOURCES
+from koch_driver.trajectory.moves import DRIVER_SOURCES
 from koch_rig.calibration import load_calibration
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.units import JointUnits

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from koch_driver.arm import connect_arm
-from koch_driver.control_loop import ControlLoop, LoopConfig, LoopPhase
-from koch_driver.control_table import HardwareError
+from koch_driver.arm.connect import connect_arm
+from koch_driver.arm.control_loop import ControlLoop, LoopConfig, LoopPhase
+from koch_driver.arm.health import HealthReader, HealthWatch, MotorHealth
+from koch_driver.arm.health_monitor import HealthMonitor
+from koch_driver.bus.control_table import HardwareError
+from koch_driver.bus.packet import Instruction
 from koch_driver.emulator.protocol import BusProtocol
 from koch_driver.errors import BusTimeout
-from koch_driver.health import HealthReader, HealthWatch, MotorHealth
-from koch_driver.health_monitor import HealthMonitor
-from koch_driver.packet import Instruction
 from koch_rig.joints import JOINT_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from koch_driver.bus import DynamixelBus, MotorState
+    from koch_driver.bus.dynamixel import DynamixelBus, MotorState
     from koch_driver.emulator import EmulatedChain, EmulatedServo
     from koch_rig.calibration import Calibration
     from koch_rig.rig import Arm

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from koch_driver.control_table import HardwareError
-from koch_driver.health import MotorHealth
-from koch_driver.health_monitor import HealthMonitor
+from koch_driver.arm.health import MotorHealth
+from koch_driver.arm.health_monitor import HealthMonitor
+from koch_driver.bus.control_table import HardwareError
 from koch_rig.joints import JOINT_NAMES
 
 

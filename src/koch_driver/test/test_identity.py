@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from koch_driver.arm import connect_arm
-from koch_driver.bus import DynamixelBus
-from koch_driver.calibrate_cli import calibrate
-from koch_driver.console import Console
-from koch_driver.control_table import Area
+from koch_driver.arm.connect import connect_arm
+from koch_driver.arm.identity import identity_path, keep_identity, load_identity
+from koch_driver.bus.control_table import Area
+from koch_driver.bus.dynamixel import DynamixelBus
+from koch_driver.bus.motors import motors_for
 from koch_driver.emulator import EmulatedChain, build_chain
 from koch_driver.errors import (
     CalibrationDrift,
@@ -27,8 +27,8 @@ from koch_driver.errors import (
     OtherMotors,
     SwappedPorts,
 )
-from koch_driver.identity import identity_path, keep_identity, load_identity
-from koch_driver.motors import motors_for
+from koch_driver.setup.calibrate_cli import calibrate
+from koch_driver.setup.console import Console
 from koch_rig.calibration import Calibration, load_calibration, save_calibration
 from koch_rig.joints import JOINT_NAMES
 

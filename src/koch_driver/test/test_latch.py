@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from koch_driver.latch import LatchState, SafetyLatch, StopCause, latch_path
+from koch_driver.arm.latch import LatchState, SafetyLatch, StopCause, latch_path
 
 
 @pytest.mark.parametrize("joint", ["", "elbow_flex", "gripper"])

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from koch_driver.arm import check_drift, connect_arm
-from koch_driver.bus import DynamixelBus
+from koch_driver.arm.connect import check_drift, connect_arm
+from koch_driver.bus.dynamixel import DynamixelBus
+from koch_driver.bus.motors import FOLLOWER_MOTORS, LEADER_MOTORS, motors_for
 from koch_driver.emulator import EmulatedChain, EmulatedServo, FirstOrderPhysics
-from koch_driver.motors import FOLLOWER_MOTORS, LEADER_MOTORS, motors_for
 from koch_rig.calibration import load_calibration
 from koch_rig.joints import JOINT_NAMES
 

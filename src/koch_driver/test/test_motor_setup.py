@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import pytest
 from narrow_terminal import NarrowTerminal
 
-from koch_driver.arm import open_bus
-from koch_driver.bus import DynamixelBus
-from koch_driver.control_table import XL330_M077, XL330_M288
+from koch_driver.arm.connect import open_bus
+from koch_driver.bus.control_table import XL330_M077, XL330_M288
+from koch_driver.bus.dynamixel import DynamixelBus
+from koch_driver.bus.motors import FOLLOWER_MOTORS, LEADER_MOTORS
+from koch_driver.bus.scan import scan
 from koch_driver.emulator import EmulatedChain, EmulatedServo, FirstOrderPhysics
 from koch_driver.errors import BusError, MotorSetupError
-from koch_driver.motor_setup import read_registers, scan, set_up_motor
-from koch_driver.motors import FOLLOWER_MOTORS, LEADER_MOTORS
-from koch_driver.motors_cli import main
+from koch_driver.setup.motor_setup import read_registers, set_up_motor
+from koch_driver.setup.motors_cli import main
 
 if TYPE_CHECKING:
     from koch_rig.rig import Arm
@@ -165,7 +166,9 @@ def test_setup_looks_for_the_port_before_it_asks_for_motors(
 
 
 def test_a_slip_of_the_hand_is_said_and_the_same_motor_asked_for_again(tmp_path: Path) -> None:
-    code = "import sys; from koch_driver.motors_cli import main; sys.exit(main(sys.argv[1:]))"
+    code = (
+        "import sys; from koch_driver.setup.motors_cli import main; sys.exit(main(sys.argv[1:]))"
+    )
     command = [sys.executable, "-c", code, "setup", "follower", "--rig", RIG]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with single(tmp_path, EmulatedServo(XL330_M077, 1)) as wrong:

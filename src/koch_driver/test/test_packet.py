@@ -11,7 +11,7 @@ from dynamixel_sdk import Protocol2PacketHandler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from koch_driver.packet import (
+from koch_driver.bus.packet import (
     HEADER,
     Instruction,
     Packet,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from koch_driver.control_loop import LoopPhase
+from koch_driver.arm.control_loop import LoopPhase
 from koch_driver.nodes.arm_setup import ArmSetup
 from koch_driver.nodes.phase_log import PhaseLog
 from koch_rig.rig import Role

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from koch_driver.bus import MotorState
+from koch_driver.arm.reading import ReadingConverter
+from koch_driver.bus.dynamixel import MotorState
+from koch_driver.bus.motors import FOLLOWER_MOTORS
 from koch_driver.errors import ImplausibleReading
-from koch_driver.motors import FOLLOWER_MOTORS
-from koch_driver.reading import ReadingConverter
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.units import JointUnits
 

@@ -14,29 +14,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from koch_driver.arm import connect_arm
-from koch_driver.control_loop import ControlLoop, LoopConfig, LoopPhase
-from koch_driver.control_table import HardwareError
-from koch_driver.emulator import EmulatedChain, build_chain
-from koch_driver.emulator.build import build_servos
-from koch_driver.emulator.physics import FirstOrderPhysics
-from koch_driver.emulator.servo import EmulatedServo
-from koch_driver.emulator.shaft import ShaftFrame
-from koch_driver.follower_task import (
+from koch_driver.arm.connect import connect_arm
+from koch_driver.arm.control_loop import ControlLoop, LoopConfig, LoopPhase
+from koch_driver.arm.follower_task import (
     FollowerConfig,
     FollowerController,
     FollowerSnapshot,
     HardwareErrorPending,
 )
+from koch_driver.arm.health import MotorHealth
+from koch_driver.arm.latch import SafetyLatch, StopCause
+from koch_driver.arm.leader_task import LEADER_SOURCES, LeaderConfig, LeaderController
+from koch_driver.arm.register_profile import RegisterProfile
+from koch_driver.arm.servo_watch import RestartWatch, ServoWatch, by_words, error_in_words
+from koch_driver.arm.teleop_map import LEADER_LOST_S
+from koch_driver.bus.control_table import HardwareError
+from koch_driver.bus.motors import FOLLOWER_MOTORS
+from koch_driver.emulator import EmulatedChain, build_chain
+from koch_driver.emulator.build import build_servos
+from koch_driver.emulator.physics import FirstOrderPhysics
+from koch_driver.emulator.servo import EmulatedServo
+from koch_driver.emulator.shaft import ShaftFrame
 from koch_driver.guard import Guard, GuardLimits
-from koch_driver.health import MotorHealth
-from koch_driver.latch import SafetyLatch, StopCause
-from koch_driver.leader_task import LEADER_SOURCES, LeaderConfig, LeaderController
-from koch_driver.motors import FOLLOWER_MOTORS
-from koch_driver.moves import DRIVER_SOURCES
-from koch_driver.register_profile import RegisterProfile
-from koch_driver.servo_watch import RestartWatch, ServoWatch, by_words, error_in_words
-from koch_driver.teleop_map import LEADER_LOST_S
+from koch_driver.trajectory.moves import DRIVER_SOURCES
 from koch_rig.calibration import Calibration, load_calibration, save_calibration
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.units import JointUnits
@@ -279,7 +279,7 @@ def test_a_turn_lost_in_a_restart_is_never_published_and_moves_nothing(
     arms = {**rig.arms, arm: dataclasses.replace(rig.arms[arm], calibration_path=path)}
     rig = dataclasses.replace(rig, arms=arms)
     k = JOINT_NAMES.index(joint)
-    monkeypatch.setattr("koch_driver.leader_task._SILENT_S", 0.3)  # another test's question
+    monkeypatch.setattr("koch_driver.arm.leader_task._SILENT_S", 0.3)  # another test's question
 
     def stands(target: float) -> bool:
         reading = bench.task.reading

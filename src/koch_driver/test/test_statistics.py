@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from koch_driver.statistics import BusStatistics, LatencyHistogram
+from koch_driver.bus.statistics import BusStatistics, LatencyHistogram
 
 
 def test_quantiles_of_a_known_sample() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from koch_driver.teleop_map import PoseMap, engage
+from koch_driver.arm.teleop_map import PoseMap, engage
 from koch_rig.calibration import load_calibration
 from koch_rig.units import JointUnits, Units
 

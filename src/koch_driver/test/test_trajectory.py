@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from koch_driver.trajectory import (
+from koch_driver.trajectory.trajectory import (
     ResultCode,
     Trajectory,
     TrajectoryError,

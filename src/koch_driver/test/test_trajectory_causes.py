@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from koch_driver.arm import connect_arm
-from koch_driver.control_loop import ControlLoop, LoopConfig
+from koch_driver.arm.connect import connect_arm
+from koch_driver.arm.control_loop import ControlLoop, LoopConfig
+from koch_driver.arm.follower_task import FollowerConfig, FollowerController
+from koch_driver.arm.latch import StopCause
 from koch_driver.emulator import EmulatedChain, build_chain
-from koch_driver.follower_task import FollowerConfig, FollowerController
 from koch_driver.guard import Guard, GuardLimits
-from koch_driver.latch import StopCause
-from koch_driver.moves import DRIVER_SOURCES
-from koch_driver.trajectory import ResultCode, Trajectory, TrajectoryPoint
-from koch_driver.trajectory_runner import Execution, Tolerances
+from koch_driver.trajectory.moves import DRIVER_SOURCES
+from koch_driver.trajectory.runner import Execution, Tolerances
+from koch_driver.trajectory.trajectory import ResultCode, Trajectory, TrajectoryPoint
 from koch_rig.calibration import load_calibration
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.units import JointUnits

@@ -6,9 +6,14 @@ from __future__ import annotations
 
 import pytest
 
-from koch_driver.trajectory import ResultCode, Trajectory, TrajectoryError, TrajectoryPoint
-from koch_driver.trajectory_runner import Execution, Tolerances, TrajectoryResult, TrajectoryRunner
-from koch_driver.trajectory_source import TrajectorySource
+from koch_driver.trajectory.runner import Execution, Tolerances, TrajectoryResult, TrajectoryRunner
+from koch_driver.trajectory.source import TrajectorySource
+from koch_driver.trajectory.trajectory import (
+    ResultCode,
+    Trajectory,
+    TrajectoryError,
+    TrajectoryPoint,
+)
 from koch_rig.joints import JOINT_NAMES
 
 POSE = dict.fromkeys(JOINT_NAMES, 0.0)

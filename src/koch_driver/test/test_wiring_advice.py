@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from koch_driver import errors
-from koch_driver.control_loop import BadRun, CommunicationFault
+from koch_driver.arm.control_loop import BadRun, CommunicationFault
 from koch_rig.rig import PhysicsKind, SimulationSettings
 
 if TYPE_CHECKING:

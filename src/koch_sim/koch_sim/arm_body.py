@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 import mujoco
 import numpy as np
 
+from koch_driver.bus.motors import motors_for
 from koch_driver.emulator import ExternalPhysics, PhysicsState, ServoDrive, ShaftFrame
-from koch_driver.motors import motors_for
 from koch_rig.calibration import load_calibration
 from koch_rig.rig import Role
 from koch_rig.units import JointUnits

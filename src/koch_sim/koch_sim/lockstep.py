@@ -25,12 +25,12 @@ import numpy as np
 
 from koch_core.image import encode_jpeg
 from koch_core.options import OptionModel, option, same_as
-from koch_driver.control_table import VELOCITY_UNIT_RPM, Area
+from koch_driver.arm.follower_task import GRIP_CURRENT_A
+from koch_driver.arm.teleop_map import PoseMap
+from koch_driver.bus.control_table import VELOCITY_UNIT_RPM, Area
+from koch_driver.bus.motors import motors_for
 from koch_driver.emulator import build_chain
-from koch_driver.follower_task import GRIP_CURRENT_A
 from koch_driver.guard import Guard, GuardLimits, GuardResult, workspace_from_rig
-from koch_driver.motors import motors_for
-from koch_driver.teleop_map import PoseMap
 from koch_rig.load import load_rig
 from koch_rig.model import share_folder
 from koch_ros.shared_options import RIG

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from koch_driver.control_table import OperatingMode
+from koch_driver.bus.control_table import OperatingMode
+from koch_driver.bus.motors import motors_for
 from koch_driver.emulator import PhysicsState, ServoDrive
-from koch_driver.motors import motors_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import simplejpeg
 
-from koch_driver.bus import DynamixelBus
-from koch_driver.motors import motors_for
+from koch_driver.bus.dynamixel import DynamixelBus
+from koch_driver.bus.motors import motors_for
 from koch_rig.rig import Role
 from koch_sim.camera_server import CameraServer, EncodedFrame
 from koch_sim.errors import SimulationError

@@ -48,9 +48,11 @@ VERBS = (
         "demo", "koch_vla.demo", "the whole loop without hardware: record, train, run, report"
     ),
     Subcommand("bench", "koch_vla.bench", "run all benchmarks into one JSON and one table"),
-    Subcommand("calibrate", "koch_driver.calibrate_cli", "calibrate an arm, or a camera"),
+    Subcommand("calibrate", "koch_driver.setup.calibrate_cli", "calibrate an arm, or a camera"),
     Subcommand(
-        "motors", "koch_driver.motors_cli", "find motors, give them ids, read their registers"
+        "motors",
+        "koch_driver.setup.motors_cli",
+        "find motors, give them ids, read their registers",
     ),
     Subcommand(
         "cameras", "koch_cameras.cli", "show an image of every camera, list them, grab one"

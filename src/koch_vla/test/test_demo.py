@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from koch_driver.latch import SafetyLatch, StopCause, latch_path
+from koch_driver.arm.latch import SafetyLatch, StopCause, latch_path
 from koch_ros.errors import NoAnswerError
 from koch_vla import cli, demo
 from koch_vla.demo import drive, learn, record, rollouts

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from koch_driver.bus.motors import motors_for
 from koch_driver.emulator.chain import EmulatedChain, WireTiming
 from koch_driver.emulator.physics import FirstOrderPhysics, Physics
 from koch_driver.emulator.servo import EmulatedServo
 from koch_driver.emulator.shaft import ShaftFrame
-from koch_driver.motors import motors_for
 from koch_rig.calibration import load_calibration
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from koch_driver.bus.packet import PacketParser
 from koch_driver.emulator.faults import Faults
 from koch_driver.emulator.physics import FirstOrderPhysics, Physics
 from koch_driver.emulator.protocol import BusProtocol
 from koch_driver.emulator.pty_port import PtyPort
 from koch_driver.errors import EmulatorError
-from koch_driver.packet import PacketParser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from koch_driver.control_table import HardwareError
+    from koch_driver.bus.control_table import HardwareError
     from koch_driver.emulator.protocol import StatusReply
     from koch_driver.emulator.servo import EmulatedServo
 

@@ -8,7 +8,7 @@ import random
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from koch_driver.control_table import HardwareError
+from koch_driver.bus.control_table import HardwareError
 from koch_driver.errors import EmulatorError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from koch_driver.control_table import OperatingMode, ServoModel
+from koch_driver.bus.control_table import OperatingMode, ServoModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from koch_driver.emulator.servo import EmulatedServo
-from koch_driver.packet import (
+from koch_driver.bus.packet import (
     BROADCAST_ID,
     HEADER,
     ErrorCode,
@@ -17,6 +16,7 @@ from koch_driver.packet import (
     build_status,
     crc16,
 )
+from koch_driver.emulator.servo import EmulatedServo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

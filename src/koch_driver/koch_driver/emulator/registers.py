@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from koch_driver.control_table import Area, Register, ServoModel
+from koch_driver.bus.control_table import Area, Register, ServoModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,7 +10,7 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
-from koch_driver.control_table import (
+from koch_driver.bus.control_table import (
     ACCELERATION_UNIT_RPM2,
     PWM_FULL,
     TICKS_PER_TURN,
@@ -22,11 +22,11 @@ from koch_driver.control_table import (
     Register,
     ServoModel,
 )
+from koch_driver.bus.packet import ALERT_BIT, ErrorCode
 from koch_driver.emulator.physics import ServoDrive
 from koch_driver.emulator.profile import Profile
 from koch_driver.emulator.registers import RegisterMemory
 from koch_driver.emulator.write_rules import check_write, shut_down
-from koch_driver.packet import ALERT_BIT, ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

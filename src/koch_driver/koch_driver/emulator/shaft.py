@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from koch_driver.control_table import DriveMode
+from koch_driver.bus.control_table import DriveMode
 from koch_rig.calibration import MIDDLE_TICKS
 from koch_rig.units import RAD_PER_TICK, JointUnits
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from koch_driver.control_table import Area, OperatingMode, Register
-from koch_driver.packet import ErrorCode
+from koch_driver.bus.control_table import Area, OperatingMode, Register
+from koch_driver.bus.packet import ErrorCode
 
 if TYPE_CHECKING:
     from koch_driver.emulator.registers import RegisterMemory

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from koch_driver.guard import rules
 from koch_driver.guard.goal_profile import GoalProfile
 from koch_driver.guard.limits import GuardLimits
+from koch_driver.guard.plausibility import Plausibility
 from koch_driver.guard.refusals import RefusalLog
 from koch_driver.guard.rules import NAN, Intervention, Rule
 from koch_driver.guard.sources import (
@@ -24,7 +25,6 @@ from koch_driver.guard.sources import (
     choose,
 )
 from koch_driver.guard.workspace import Workspace
-from koch_driver.plausibility import Plausibility
 
 
 class GuardState(Enum):

@@ -10,8 +10,8 @@ from math import inf, isfinite
 from typing import TYPE_CHECKING
 
 from koch_driver.guard.errors import GuardConfigError
+from koch_driver.guard.plausibility import FASTEST_RAD_S
 from koch_driver.guard.workspace import Workspace
-from koch_driver.plausibility import FASTEST_RAD_S
 from koch_rig.arm_model import KOCH_V1_1, ArmModel
 from koch_rig.fingertips import FingertipKinematics
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from koch_driver.control_loop import LoopPhase, LoopStatus
-from koch_driver.follower_task import FollowerController
+from koch_driver.arm.control_loop import LoopPhase, LoopStatus
+from koch_driver.arm.follower_task import FollowerController
+from koch_driver.arm.health_monitor import HealthMonitor
+from koch_driver.arm.servo_watch import by_words
+from koch_driver.bus.statistics import BusStatistics
 from koch_driver.guard import Guard, Refusal, Rule
-from koch_driver.health_monitor import HealthMonitor
-from koch_driver.servo_watch import by_words
-from koch_driver.statistics import BusStatistics
 from koch_ros.diagnostics import diagnostic_status
 
 _RECENT_S = 2.0  # what happened since the last report or two

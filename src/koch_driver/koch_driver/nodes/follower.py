@@ -14,14 +14,18 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
 from koch_core.errors import KochError
-from koch_driver.arm import connect_arm
-from koch_driver.bus_types import MotorBus
-from koch_driver.control_loop import ControlLoop, LoopConfig, LoopPhase
+from koch_driver.arm.connect import connect_arm
+from koch_driver.arm.control_loop import ControlLoop, LoopConfig, LoopPhase
+from koch_driver.arm.follower_task import (
+    FollowerConfig,
+    FollowerController,
+    FollowerSnapshot,
+    OnExit,
+)
+from koch_driver.arm.latch import LatchState, SafetyLatch, StopCause, latch_path
+from koch_driver.bus.motor_bus import MotorBus
 from koch_driver.errors import MissingMotors, WrongPort
-from koch_driver.follower_task import FollowerConfig, FollowerController, FollowerSnapshot, OnExit
 from koch_driver.guard import Guard, workspace_from_rig
-from koch_driver.latch import LatchState, SafetyLatch, StopCause, latch_path
-from koch_driver.moves import DRIVER_SOURCES
 from koch_driver.nodes.arm_setup import ArmSetup
 from koch_driver.nodes.command_topics import ControlTopic, Senders
 from koch_driver.nodes.diagnostics import guard_status, loop_status, motor_statuses
@@ -30,6 +34,7 @@ from koch_driver.nodes.messages import joint_state
 from koch_driver.nodes.parameters import FollowerParameters
 from koch_driver.nodes.phase_log import PhaseLog
 from koch_driver.nodes.trajectory_server import TOPIC, TrajectoryServer
+from koch_driver.trajectory.moves import DRIVER_SOURCES
 from koch_rig.joints import plain_joints
 from koch_rig.rig import Role
 from koch_ros.node import run_node

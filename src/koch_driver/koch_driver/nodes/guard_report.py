@@ -14,13 +14,13 @@ from koch_interfaces.msg import GuardChange, GuardRefusal, GuardStatus, GuardSto
 from rclpy.node import Node
 
 from koch_core.wording import fixed
-from koch_driver.control_loop import LoopPhase
+from koch_driver.arm.control_loop import LoopPhase
 from koch_driver.guard import GuardResult, GuardState, Refusal, Rule
 from koch_ros.qos import LATCHED
 
 if TYPE_CHECKING:
-    from koch_driver.control_loop import ControlLoop
-    from koch_driver.follower_task import FollowerController
+    from koch_driver.arm.control_loop import ControlLoop
+    from koch_driver.arm.follower_task import FollowerController
     from koch_driver.nodes.command_topics import Senders
 
 LOOK_S = 0.2

@@ -15,11 +15,13 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 
 from koch_core.errors import KochError
-from koch_driver.arm import connect_arm
-from koch_driver.bus_types import MotorBus
-from koch_driver.control_loop import ControlLoop, LoopConfig, LoopPhase
+from koch_driver.arm.connect import connect_arm
+from koch_driver.arm.control_loop import ControlLoop, LoopConfig, LoopPhase
+from koch_driver.arm.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, LeaderController
+from koch_driver.arm.reading import Reading
+from koch_driver.arm.teleop_map import PoseMap
+from koch_driver.bus.motor_bus import MotorBus
 from koch_driver.guard import Guard
-from koch_driver.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, LeaderController
 from koch_driver.nodes.arm_setup import ArmSetup
 from koch_driver.nodes.command_topics import ControlTopic
 from koch_driver.nodes.diagnostics import loop_status, motor_statuses
@@ -27,8 +29,6 @@ from koch_driver.nodes.messages import joint_state
 from koch_driver.nodes.names import sibling
 from koch_driver.nodes.parameters import LeaderParameters
 from koch_driver.nodes.phase_log import PhaseLog
-from koch_driver.reading import Reading
-from koch_driver.teleop_map import PoseMap
 from koch_rig.joints import plain_joints
 from koch_rig.rig import Role
 from koch_ros.node import run_node

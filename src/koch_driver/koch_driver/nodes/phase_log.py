@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from koch_driver.control_loop import LoopPhase
+from koch_driver.arm.control_loop import LoopPhase
 from koch_driver.nodes.arm_setup import ArmSetup
 
 # A simulated world on a busy computer starts within so long; what keeps an arm away for longer is

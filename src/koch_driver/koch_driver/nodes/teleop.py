@@ -16,13 +16,13 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 
+from koch_driver.arm.schedule import quantile
+from koch_driver.arm.teleop_map import LEADER_LOST_S, Engagement, PoseMap, engage
 from koch_driver.nodes.arm_setup import ArmSetup
 from koch_driver.nodes.command_topics import ControlTopic, Senders
 from koch_driver.nodes.messages import joint_state
 from koch_driver.nodes.names import sibling
 from koch_driver.nodes.parameters import TeleopParameters
-from koch_driver.schedule import quantile
-from koch_driver.teleop_map import LEADER_LOST_S, Engagement, PoseMap, engage
 from koch_rig.joints import plain_joints
 from koch_rig.load import load_rig
 from koch_rig.rig import Role

@@ -25,11 +25,16 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from koch_core.errors import KochError
-from koch_driver.control_loop import ControlLoop, LoopPhase
-from koch_driver.gripper_motion import GripperMotion
+from koch_driver.arm.control_loop import ControlLoop, LoopPhase
+from koch_driver.arm.gripper_motion import GripperMotion
 from koch_driver.nodes.command_topics import Senders
-from koch_driver.trajectory import ResultCode, TrajectoryError, TrajectoryPoint, check_trajectory
-from koch_driver.trajectory_runner import Execution, Tolerances, TrajectoryResult
+from koch_driver.trajectory.runner import Execution, Tolerances, TrajectoryResult
+from koch_driver.trajectory.trajectory import (
+    ResultCode,
+    TrajectoryError,
+    TrajectoryPoint,
+    check_trajectory,
+)
 from koch_rig.joints import plain_joints
 from koch_ros.qos import COMMAND
 from koch_ros.senders import sender_of
@@ -37,7 +42,7 @@ from koch_ros.senders import sender_of
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Duration, Time
 
-    from koch_driver.follower_task import FollowerController
+    from koch_driver.arm.follower_task import FollowerController
     from koch_driver.nodes.parameters import FollowerParameters
     from koch_ros.stamps import RosStamper
 
