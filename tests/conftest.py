@@ -1,14 +1,19 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""One running graph for all tests that need the whole of it: it takes long to start."""
+"""What several tests need and what takes long: one running graph, the installed plugins."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from repository import ROOT
 from small_images import with_small_images
 
 if TYPE_CHECKING:
@@ -28,3 +33,20 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGraph]:
     with RunningGraph(tmp_path_factory.mktemp("graph"), rig_file) as running:
         running.wait_healthy(seconds=120.0)  # imports take long on a busy machine
         yield running
+
+
+@pytest.fixture(scope="session")
+def plugins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables for a Python that has examples/plugins, installed by pip from a copy elsewhere."""
+    pytest.importorskip("koch_policy.models.registry")
+    folder = tmp_path_factory.mktemp("elsewhere")
+    copy = shutil.copytree(ROOT / "examples" / "plugins", folder / "my_plugins")
+    site = folder / "site"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run(
+        [*pip, "--no-build-isolation", "--target", str(site), str(copy)],
+        check=True,
+        timeout=300,
+    )
+    paths = [str(site), *filter(None, sys.path)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

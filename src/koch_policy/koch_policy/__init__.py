@@ -18,6 +18,7 @@ _HOMES = {
     "load_checkpoint": "koch_policy.checkpoint",
     "load_policy": "koch_policy.runtime",
     "load_recipe": "koch_policy.train.config",
+    "register_policy": "koch_policy.models.registry",
     "save_checkpoint": "koch_policy.checkpoint",
     "train_policy": "koch_policy.train.setup",
 }
@@ -32,6 +33,7 @@ __all__ = [
     "load_checkpoint",
     "load_policy",
     "load_recipe",
+    "register_policy",
     "save_checkpoint",
     "train_policy",
 ]

@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 from koch_core.options import Option, WrongValue, fitted
 from koch_policy.configs import FeatureType, NormalizationMode, PolicyConfig, PolicyFeature
 from koch_policy.errors import CheckpointError, ConfigError, UnknownKeysError
-from koch_policy.models.registry import config_class
+from koch_policy.models.registry import policy_kind
 
 # Fields of LeRobot's base class and hardware hints: read past, they change no output.
 _IGNORED = {
@@ -31,11 +31,6 @@ _BASE = {
 }  # fmt: skip
 # Added by LeRobot 0.4.4, or defaulted differently there than in 0.4.0 (crop_shape is written).
 _NEW_KEYS = {"resize_shape", "crop_ratio"}
-# Defaults that LeRobot changed in 0.6.0: a file without them means different networks.
-_AMBIGUOUS = {
-    "horizon", "n_action_steps", "crop_shape", "use_group_norm",
-    "use_separate_rgb_encoder_per_camera",
-}  # fmt: skip
 
 
 _ANY = Option("any value of its type: each configuration checks its own ranges")
@@ -67,12 +62,12 @@ def read_config(path: Path) -> PolicyConfig:
 
 def config_from_dict(content: Mapping[str, Any], where: str) -> PolicyConfig:
     """Build the configuration from the content of config.json; `where` names it in errors."""
-    kind = config_class(str(content.get("type")), where)
+    kind = policy_kind(str(content.get("type")), where).config
     known: dict[str, Field[Any]] = {field.name: field for field in fields(kind)}
     unknown = set(content) - set(known) - _IGNORED
     if unknown:
         raise UnknownKeysError(where, unknown, set(known) | _IGNORED)
-    _refuse_ambiguous(content, where)
+    _refuse_ambiguous(kind, content, where)
     kinds = get_type_hints(kind)
     values: dict[str, Any] = {}
     for name, field in known.items():
@@ -92,17 +87,15 @@ def config_from_dict(content: Mapping[str, Any], where: str) -> PolicyConfig:
     return kind(**values)
 
 
-def _refuse_ambiguous(content: Mapping[str, Any], where: str) -> None:
-    if content.get("type") != "diffusion":
-        return
-    absent = sorted(_AMBIGUOUS - set(content))
+def _refuse_ambiguous(kind: type[PolicyConfig], content: Mapping[str, Any], where: str) -> None:
+    absent = sorted(set(kind.lerobot_ambiguous) - set(content))
     if absent:
         raise ConfigError(
             where,
             absent[0],
             None,
             "a value",
-            "LeRobot 0.6 changed its default, so a file without it has two meanings; add the "
+            "LeRobot changed its default, so a file without it has two meanings; add the "
             "value the checkpoint was trained with.",
         )
 

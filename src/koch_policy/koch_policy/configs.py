@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from koch_policy.errors import ConfigError
 
@@ -55,14 +55,29 @@ class PolicyFeature:
     shape: tuple[int, ...]
 
 
+class LanguageInput(NamedTuple):
+    """How a policy reads the task's text: a name of TASK_ENCODERS, and the vector's length."""
+
+    encoder: str
+    dim: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """What every policy has: features, normalisation and its time axis.
+    """What every policy has: features, normalisation, its time axis, and what it can do.
 
     The order of `input_features` is the order of the cameras inside the network.
+
+    Attributes:
+        type: Name of the policy.
+        is_single_shot: It predicts in one evaluation, without a sampling that could be guided.
+        lerobot_ambiguous: Fields whose default changed between LeRobot's releases: a config.json
+            without them has two meanings.
     """
 
     type: ClassVar[str] = ""
+    is_single_shot: ClassVar[bool] = False
+    lerobot_ambiguous: ClassVar[tuple[str, ...]] = ()
     input_features: Mapping[str, PolicyFeature]
     output_features: Mapping[str, PolicyFeature]
     normalization_mapping: Mapping[str, NormalizationMode]
@@ -143,6 +158,21 @@ class PolicyConfig:
     def horizon_steps(self) -> int:
         """Steps of the action sequence that the network models."""
         raise NotImplementedError  # pragma: no cover - every policy below answers
+
+    @property
+    def kept_steps(self) -> int:
+        """Steps from the observation on that make a chunk; the horizon's rest is not executed."""
+        return self.horizon_steps
+
+    @property
+    def strategy(self) -> str:
+        """Name of the chunk execution that suits this policy."""
+        return "blend"
+
+    @property
+    def language(self) -> LanguageInput | None:
+        """How the task's text goes in, None for a policy that does not read it."""
+        return None
 
     @property
     def first_action_offset(self) -> int:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar
 
-from koch_policy.configs import NormalizationMode, PolicyConfig
+from koch_policy.configs import LanguageInput, NormalizationMode, PolicyConfig
+from koch_policy.models.text import TASK_ENCODERS
 
 
 def _modes(state_and_action: NormalizationMode) -> Mapping[str, NormalizationMode]:
@@ -34,6 +35,7 @@ class ActConfig(PolicyConfig):
     """Action Chunking Transformer (LeRobot type `act`)."""
 
     type: ClassVar[str] = "act"
+    is_single_shot: ClassVar[bool] = True
     normalization_mapping: Mapping[str, NormalizationMode] = field(
         default_factory=lambda: _modes(NormalizationMode.MEAN_STD)
     )
@@ -82,6 +84,11 @@ class ActConfig(PolicyConfig):
             )
         if self.cameras and self.dim_model % 4:
             raise self.error("dim_model", self.dim_model, "a multiple of 4, as there are cameras")
+
+    @property
+    def strategy(self) -> str:
+        """Ensembling where LeRobot's field says so."""
+        return "blend" if self.temporal_ensemble_coeff is None else "temporal_ensemble"
 
     @property
     def horizon_steps(self) -> int:
@@ -179,6 +186,11 @@ class DenoisingConfig(PolicyConfig):
         return self.horizon
 
     @property
+    def kept_steps(self) -> int:
+        """The executed part alone, as LeRobot cuts it."""
+        return self.n_action_steps
+
+    @property
     def first_action_offset(self) -> int:
         """The horizon starts at the oldest observation."""
         return 1 - self.n_obs_steps
@@ -204,6 +216,11 @@ class DiffusionConfig(DenoisingConfig):
     """Diffusion Policy with the 1-D U-Net (LeRobot type `diffusion`)."""
 
     type: ClassVar[str] = "diffusion"
+    # LeRobot 0.6 changed these defaults.
+    lerobot_ambiguous: ClassVar[tuple[str, ...]] = (
+        "horizon", "n_action_steps", "crop_shape", "use_group_norm",
+        "use_separate_rgb_encoder_per_camera",
+    )  # fmt: skip
     down_dims: tuple[int, ...] = (512, 1024, 2048)
     kernel_size: int = 5
     n_groups: int = 8
@@ -305,7 +322,7 @@ class FlowConfig(PolicyConfig):
         super().__post_init__()
         self.require_choice("solver", ("euler", "midpoint", "heun", "rk4"))
         self.require_choice("backbone_norm", ("group", "frozen", "batch"))
-        self.require_choice("task_encoder", ("none", "learned", "minilm"))
+        self.require_choice("task_encoder", ("none", *TASK_ENCODERS.names()))
         self.require_positive(
             "chunk_size", "n_layers", "n_heads", "num_inference_steps", "dim_model", "dim_expert",
             "dim_head", "time_alpha", "time_beta", "time_scale", "min_period", "max_period",
@@ -325,6 +342,16 @@ class FlowConfig(PolicyConfig):
             raise self.error("guidance_scale", self.guidance_scale, "1 without a task_encoder")
         if self.dim_model % 4 or self.dim_expert % 2:
             raise self.error("dim_model", self.dim_model, "a multiple of 4 (dim_expert of 2)")
+
+    @property
+    def strategy(self) -> str:
+        """Real-time chunking: the velocity field can be guided."""
+        return "rtc"
+
+    @property
+    def language(self) -> LanguageInput | None:
+        """The task's vector, where there is one."""
+        return LanguageInput(self.task_encoder, self.task_dim) if self.task_dim else None
 
     @property
     def horizon_steps(self) -> int:

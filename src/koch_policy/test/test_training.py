@@ -24,9 +24,9 @@ from koch_policy.errors import (
     StatisticsError,
     UnknownKeysError,
 )
-from koch_policy.models.registry import known_policies, policy_model
+from koch_policy.models.registry import known_policies, policy_model, preset_files
 from koch_policy.runtime import load_policy
-from koch_policy.train.config import PRESETS, load_recipe, preset_names
+from koch_policy.train.config import load_recipe, preset_names
 from koch_policy.train.data import (
     Windows,
     shuffled_batches,
@@ -353,7 +353,7 @@ def test_preset_states_what_to_expect_and_fits_its_policy(
 
 
 def test_wrong_overrides_name_the_key(tmp_path: Path) -> None:
-    assert PRESETS.is_dir()
+    assert preset_files()
     with pytest.raises(UnknownKeysError, match="stepz"):
         load_recipe("act", None, [], ["train.stepz=3"])
     with pytest.raises(UnknownKeysError, match="trian"):

@@ -11,7 +11,6 @@ from koch_policy.chunks.strategies import (
     Strategy,
     StrategyKind,
     chosen_execution,
-    default_strategy,
     make_strategy,
 )
 
@@ -27,6 +26,5 @@ __all__ = [
     "Strategy",
     "StrategyKind",
     "chosen_execution",
-    "default_strategy",
     "make_strategy",
 ]

@@ -4,25 +4,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from koch_policy.chunks.chunk import RawRows, Request
-from koch_policy.chunks.rtc import BETA, Guidance, guided, inpainted
-from koch_policy.configs import ACTION
-from koch_policy.models.denoiser import make_schedule
-from koch_policy.models.ode import integrate
+from koch_policy.chunks.rtc import BETA, Guidance
+from koch_policy.configs import ACTION, PolicyConfig
 from koch_policy.policy import Observation, Policy
-from koch_policy.policy_configs import DenoisingConfig, FlowConfig
 from koch_policy.runtime.base import EnginePolicy
 
 
 def can_guide(policy: Policy) -> bool:
-    """True for flow and diffusion policies on one of our engines."""
+    """True for iterative policies (flow, diffusion) on one of our engines."""
     return isinstance(policy, EnginePolicy) and policy.is_iterative
 
 
@@ -54,7 +49,6 @@ def predict_continuing(
     """
     if request.leftover is None or not isinstance(policy, EnginePolicy) or not can_guide(policy):
         return policy.predict(observation, noise=noise)
-    config = policy.config
     old = torch.from_numpy(np.array(request.leftover, dtype=np.float32))
     guidance = Guidance(
         target=policy.normalizer.normalize(ACTION, old),
@@ -68,36 +62,14 @@ def predict_continuing(
     def evaluate(x: Tensor, time: Tensor) -> Tensor:
         return policy.engine.evaluate(x, time, condition)
 
-    start = _start(config, noise)
     with torch.no_grad():
-        if isinstance(config, FlowConfig):
-            count = steps or config.num_inference_steps
-            velocity = guided(evaluate, guidance, config.horizon_steps)
-            horizon = integrate(velocity, start, count, config.solver)
-        else:
-            horizon = _denoised(config, evaluate, guidance, start, steps)
+        start = _start(policy.config, noise)
+        horizon = policy.network.continue_chunk(evaluate, guidance, start, steps)
     return policy.restore(horizon)
 
 
-def _start(config: Any, noise: NDArray[np.float32] | None) -> Tensor:
+def _start(config: PolicyConfig, noise: NDArray[np.float32] | None) -> Tensor:
     shape = (1, config.horizon_steps, config.action_dim)
     if noise is None:
         return torch.randn(shape)
     return torch.from_numpy(np.array(noise, dtype=np.float32)).view(shape)
-
-
-def _denoised(
-    config: Any, evaluate: Any, guidance: Guidance, start: Tensor, steps: int | None
-) -> Tensor:
-    """Run a diffusion policy's reverse process with the frozen steps inpainted."""
-    assert isinstance(config, DenoisingConfig)  # flow and diffusion are all that is iterative
-    schedule = make_schedule(config)
-    first = -config.first_action_offset
-    output = inpainted(evaluate, guidance, schedule, first)
-    count = steps or config.num_inference_steps or config.num_train_timesteps
-
-    def denoiser(x: Tensor, step: int) -> Tensor:
-        return output(x, torch.full((len(x),), step, device=x.device))
-
-    stochastic = config.noise_scheduler_type == "DDPM"
-    return schedule.sample(denoiser, start, count, stochastic=stochastic)

@@ -27,8 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from koch_policy.models.denoiser import Evaluate
-from koch_policy.models.schedule import NoiseSchedule
+from koch_policy.models.schedule import Evaluate, NoiseSchedule
 
 BETA = 5.0
 """Bound on the guidance weight (the paper's value for few denoising steps)."""

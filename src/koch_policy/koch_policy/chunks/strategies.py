@@ -231,15 +231,6 @@ class Ensemble:
         self._chunks, self._is_old = [], False
 
 
-def default_strategy(config: PolicyConfig) -> StrategyKind:
-    """What suits a policy: rtc for flow, ensembling where the checkpoint says so, else blend."""
-    if config.type == "flow":
-        return StrategyKind.RTC
-    if getattr(config, "temporal_ensemble_coeff", None) is not None:
-        return StrategyKind.TEMPORAL_ENSEMBLE
-    return StrategyKind.BLEND
-
-
 def strategy_kind(name: str, config: PolicyConfig) -> StrategyKind:
     """Parse a strategy's name; empty means the default for this policy.
 
@@ -247,17 +238,17 @@ def strategy_kind(name: str, config: PolicyConfig) -> StrategyKind:
         StrategyError: There is no such strategy, or the policy cannot be guided.
     """
     if not name:
-        return default_strategy(config)
+        return StrategyKind(config.strategy)
     try:
         kind = StrategyKind(name)
     except ValueError as exc:
         known = ", ".join(each.value for each in StrategyKind)
         raise StrategyError(name, "no such strategy", f"one of {known}") from exc
-    if kind is StrategyKind.RTC and config.type == "act":
+    if kind is StrategyKind.RTC and config.is_single_shot:
         raise StrategyError(
             name,
-            "an act policy, which predicts in one shot and has no sampling to guide",
-            "blend, temporal_ensemble or queue for act; rtc for flow and diffusion",
+            f"policy {config.type}, which predicts in one shot and has no sampling to guide",
+            f"blend, temporal_ensemble or queue for {config.type}; rtc for flow and diffusion",
         )
     return kind
 
@@ -286,7 +277,7 @@ def make_strategy(
     execution_steps: int = 0,
     fade_steps: int = 5,
     coefficient: float = 0.01,
-    gripper: int | None = None,
+    grippers: Sequence[int] = (),
 ) -> Strategy:
     """Build a strategy for a policy.
 
@@ -297,12 +288,11 @@ def make_strategy(
             the chunk for rtc (which needs an overlap), every tick for the ensemble.
         fade_steps: Length of blend's cross-fade.
         coefficient: The ensemble's, where the checkpoint has none.
-        gripper: The gripper's column.
+        grippers: The grippers' columns.
     """
     if kind is StrategyKind.TEMPORAL_ENSEMBLE:
         own = getattr(config, "temporal_ensemble_coeff", None)
-        apart = () if gripper is None else (gripper,)
-        return Ensemble(coefficient if own is None else own, execution_steps or 1, apart)
+        return Ensemble(coefficient if own is None else own, execution_steps or 1, grippers)
     length = config.horizon_steps + config.first_action_offset
     steps = execution_steps or config.n_action_steps
     if kind is StrategyKind.RTC and not execution_steps:

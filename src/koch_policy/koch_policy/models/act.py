@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE
 from koch_policy.models.keypoints import KEYPOINTS, KeypointEncoder
 from koch_policy.models.positions import sinusoid_1d, sinusoid_2d
+from koch_policy.models.registry import register_policy
 from koch_policy.models.resnet import Norm, ResNet
 from koch_policy.policy_configs import ActConfig
 
@@ -183,10 +184,12 @@ class Decoder(nn.Module):
         return out
 
 
+@register_policy(ActConfig)
 class Act(nn.Module):
     """The network; all values in and out are normalised."""
 
     state_dict_prefix = "model."
+    backbones = ("backbone.",)
 
     def __init__(self, config: ActConfig) -> None:
         super().__init__()
@@ -228,6 +231,14 @@ class Act(nn.Module):
         self._position_cache: dict[tuple[int, int], Tensor] = {}
 
     vae_encoder_pos_enc: Tensor
+
+    def camera_encoders(self) -> list[nn.Module]:
+        """Return what encodes each camera: one ResNet for all, or key points of its own."""
+        count = len(self.config.cameras)
+        if not count:
+            return []
+        shared = self.backbone
+        return list(shared) if isinstance(shared, nn.ModuleList) else [shared] * count
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the objective of a normalised batch and its parts, each a scalar.

@@ -12,20 +12,16 @@ Shapes: B batch, O observation steps, T horizon, A action, S state, K keypoints.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from koch_policy.chunks.rtc import Guidance, inpainted
 from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE
 from koch_policy.models.keypoints import KEYPOINTS, KeypointRgbEncoder
 from koch_policy.models.resnet import Norm, ResNet, feature_size
-from koch_policy.models.schedule import NoiseSchedule, betas
+from koch_policy.models.schedule import Evaluate, NoiseSchedule, betas
 from koch_policy.policy_configs import DenoisingConfig
-
-Evaluate = Callable[[Tensor, Tensor], Tensor]
-"""(x (B, T, A), step or time (B,)) -> network output (B, T, A)."""
 
 
 def make_schedule(config: DenoisingConfig) -> NoiseSchedule:
@@ -127,6 +123,7 @@ class Denoiser(nn.Module):
     """
 
     state_dict_prefix = "diffusion."
+    backbones = ("rgb_encoder.",)
 
     def __init__(self, config: DenoisingConfig) -> None:
         super().__init__()
@@ -157,11 +154,17 @@ class Denoiser(nn.Module):
         """Return the network's output (B, T, A) for noisy actions and steps (B,)."""
         raise NotImplementedError
 
+    def camera_encoders(self) -> list[nn.Module]:
+        """Return what encodes each camera; the same object where cameras share it."""
+        count = len(self.config.cameras)
+        if not count:
+            return []
+        encoder = self.rgb_encoder
+        return list(encoder) if isinstance(encoder, nn.ModuleList) else [encoder] * count
+
     def camera_features(self, index: int, images: Tensor) -> Tensor:
         """Encode images (B, 3, H, W) of one camera to (B, 2 K)."""
-        encoder = self.rgb_encoder
-        module = encoder[index] if isinstance(encoder, nn.ModuleList) else encoder
-        features: Tensor = module(images)
+        features: Tensor = self.camera_encoders()[index](images)
         return features
 
     def observe(self, batch: dict[str, Tensor], features: list[Tensor]) -> Tensor:
@@ -207,6 +210,13 @@ class Denoiser(nn.Module):
             valid = valid.repeat_interleave(self.draws, dim=0)
             mse = (error * valid).sum() / (valid.sum() * error.shape[-1]).clamp_min(1)
         return mse, {"mse": mse.detach()}
+
+    def continue_chunk(
+        self, evaluate: Evaluate, guidance: Guidance, noise: Tensor, steps: int | None = None
+    ) -> Tensor:
+        """Denoise like `integrate`, with the old chunk's frozen steps inpainted."""
+        first = -self.config.first_action_offset
+        return self.integrate(inpainted(evaluate, guidance, self.schedule, first), noise, steps)
 
     def integrate(
         self,

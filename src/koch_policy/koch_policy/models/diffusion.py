@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from koch_policy.models.denoiser import Denoiser
 from koch_policy.models.positions import diffusion_step_embedding
+from koch_policy.models.registry import register_policy
 from koch_policy.policy_configs import DiffusionConfig
 
 
@@ -154,6 +155,7 @@ class Unet(nn.Module):
         return self.denoise(noisy, self.films(step, condition))
 
 
+@register_policy(DiffusionConfig)
 class Diffusion(Denoiser):
     """The network; all values in and out are normalised."""
 
@@ -169,3 +171,9 @@ class Diffusion(Denoiser):
         """Return the U-Net's output (B, T, A) for noisy actions and steps (B,)."""
         out: Tensor = self.unet(noisy, step, condition)
         return out
+
+
+def modulated_unet(model: nn.Module) -> Unet | None:
+    """Return the U-Net whose blocks' scale and shift are sums of step and condition, or None."""
+    found = getattr(model, "unet", None)
+    return found if isinstance(found, Unet) else None

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from koch_policy.models.denoiser import Denoiser
 from koch_policy.models.positions import diffusion_step_embedding
+from koch_policy.models.registry import register_policy
 from koch_policy.policy_configs import DiffusionTransformerConfig
 
 
@@ -63,6 +64,7 @@ class CrossLayer(nn.Module):
         return out
 
 
+@register_policy(DiffusionTransformerConfig)
 class DiffusionTransformer(Denoiser):
     """The network; all values in and out are normalised."""
 

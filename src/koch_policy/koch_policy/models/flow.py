@@ -26,12 +26,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from koch_policy.chunks.rtc import Guidance, guided
 from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE, TASK_EMBEDDING
-from koch_policy.models.denoiser import Evaluate, hold_padding
+from koch_policy.models.denoiser import hold_padding
 from koch_policy.models.keypoints import KEYPOINTS, KeypointEncoder
 from koch_policy.models.ode import integrate
 from koch_policy.models.positions import flow_time_embedding, sinusoid_2d
+from koch_policy.models.registry import register_policy
 from koch_policy.models.resnet import Norm, ResNet
+from koch_policy.models.schedule import Evaluate
 from koch_policy.policy_configs import FlowConfig
 
 
@@ -72,10 +75,12 @@ def block_mask(blocks: Tensor) -> Tensor:
     return blocks[:, None] >= blocks[None, :]
 
 
+@register_policy(FlowConfig)
 class Flow(nn.Module):
     """The network; all values in and out are normalised."""
 
     state_dict_prefix = "model."
+    backbones = ("backbone.",)
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
@@ -234,6 +239,14 @@ class Flow(nn.Module):
         fraction = gamma_a / (gamma_a + gamma_b)  # Beta(alpha, beta)
         return (fraction * config.time_scale + config.time_offset).to(device)
 
+    def camera_encoders(self) -> list[nn.Module]:
+        """Return what encodes each camera: one ResNet for all, or key points of its own."""
+        count = len(self.config.cameras)
+        if not count:
+            return []
+        shared = self.backbone
+        return list(shared) if isinstance(shared, nn.ModuleList) else [shared] * count
+
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the objective of a normalised batch and its parts, each a scalar.
 
@@ -255,6 +268,13 @@ class Flow(nn.Module):
         valid = valid.repeat_interleave(self.draws, dim=0)
         mse = (error * valid).sum() / (valid.sum() * error.shape[-1]).clamp_min(1)
         return mse, {"mse": mse.detach()}
+
+    def continue_chunk(
+        self, evaluate: Evaluate, guidance: Guidance, noise: Tensor, steps: int | None = None
+    ) -> Tensor:
+        """Follow the field, guided so that the chunk continues the old one."""
+        velocity = guided(evaluate, guidance, self.config.chunk_size)
+        return self.integrate(velocity, noise, steps)
 
     def integrate(
         self,

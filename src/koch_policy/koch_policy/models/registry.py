@@ -1,32 +1,56 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Policy types by name: the one place that a new policy is entered."""
+"""The policies by name, what is asked of a network, and how one of your own is registered.
+
+A policy is a configuration and a network, in one file of any package:
+
+    @dataclass(frozen=True, kw_only=True)
+    class MineConfig(PolicyConfig):  # fields, defaults, and what the policy can do
+        type: ClassVar[str] = "mine"
+
+    @register_policy(MineConfig)
+    class Mine(nn.Module):  # a PolicyModel
+        def __init__(self, config: MineConfig) -> None: ...
+
+and in that package's metadata:
+
+    [project.entry-points."koch_vla.policies"]
+    mine = "my_package.mine"
+
+Then `koch train --policy mine` trains it, and its checkpoints run wherever others do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol, cast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from koch_core.registry import Registry
+from koch_policy.chunks.rtc import Guidance
 from koch_policy.configs import PolicyConfig
 from koch_policy.errors import UnknownPolicyError
-from koch_policy.models.act import Act
-from koch_policy.models.denoiser import Evaluate
-from koch_policy.models.diffusion import Diffusion
-from koch_policy.models.diffusion_transformer import DiffusionTransformer
-from koch_policy.models.flow import Flow
-from koch_policy.policy_configs import (
-    ActConfig,
-    DiffusionConfig,
-    DiffusionTransformerConfig,
-    FlowConfig,
-)
+from koch_policy.models.schedule import Evaluate
+
+_PRESETS = Path(__file__).parents[1] / "train" / "presets"
+_OWN = ("act", "diffusion", "diffusion_transformer", "flow")
+N = TypeVar("N", bound=nn.Module)
 
 
 class PolicyModel(Protocol):
-    """What training and runtimes ask of a network; tensors are normalised."""
+    """What training and runtimes ask of a network; tensors are normalised.
+
+    Attributes:
+        state_dict_prefix: Put before the weights' names in a checkpoint: "model.".
+        backbones: Optional. Beginnings of the names of its image backbones' parameters, which
+            `optimizer_lr_backbone` of the configuration is for.
+        camera_encoders: Optional method: each camera's encoder, for accelerators of ResNets; a
+            network without it, or with other encoders, computes its images itself.
+    """
 
     state_dict_prefix: str
 
@@ -70,38 +94,92 @@ class IterativeModel(PolicyModel, Protocol):
         """Turn noise (B, T, A) into actions by calling `evaluate` repeatedly."""
         ...
 
+    def continue_chunk(
+        self, evaluate: Evaluate, guidance: Guidance, noise: Tensor, steps: int | None = None
+    ) -> Tensor:
+        """The same, so that the actions continue the chunk under execution."""
+        ...
 
-_CONFIGS: Mapping[str, type[PolicyConfig]] = {
-    kind.type: kind
-    for kind in (ActConfig, DiffusionConfig, DiffusionTransformerConfig, FlowConfig)
-}
-_MODELS: Mapping[str, type[nn.Module]] = {
-    "act": Act,
-    "diffusion": Diffusion,
-    "diffusion_transformer": DiffusionTransformer,
-    "flow": Flow,
-}
+
+@dataclass(frozen=True)
+class PolicyKind:
+    """A registered policy.
+
+    Attributes:
+        config: Its configuration; what it can do stands there.
+        network: Built from a configuration.
+        presets: Folder of its presets, files TYPE-PRESET.yaml.
+        runtimes: The engines that can compute it.
+    """
+
+    config: type[PolicyConfig]
+    network: Callable[..., nn.Module]
+    presets: Path
+    runtimes: tuple[str, ...]
+
+
+POLICIES: Registry[PolicyKind] = Registry(
+    "policy", "koch_vla.policies", [f"koch_policy.models.{name}" for name in _OWN]
+)
+
+
+def register_policy(
+    config: type[PolicyConfig],
+    *,
+    presets: Path = _PRESETS,
+    runtimes: Sequence[str] = ("torch", "openvino"),
+) -> Callable[[type[N]], type[N]]:
+    """Register a network as the policy that its configuration's `type` names.
+
+    Args:
+        config: The configuration.
+        presets: Folder with its presets.
+        runtimes: Leave "openvino" out where OpenVINO cannot convert the network.
+
+    Raises:
+        ValueError: The name is taken.
+    """
+
+    def register(network: type[N]) -> type[N]:
+        POLICIES.add(PolicyKind(config, network, presets, tuple(runtimes)), config.type)
+        return network
+
+    return register
 
 
 def known_policies() -> list[str]:
     """Return the names of the policy types."""
-    return sorted(_CONFIGS)
+    return POLICIES.names()
 
 
-def config_class(name: str, where: str) -> type[PolicyConfig]:
-    """Return the configuration class of a policy type.
+def policy_kind(name: str, where: str) -> PolicyKind:
+    """Return what is registered for a policy type.
 
     Raises:
-        UnknownPolicyError: There is no such type.
+        UnknownPolicyError: There is no such type; `where` says who asked for it.
     """
-    if name not in _CONFIGS:
-        raise UnknownPolicyError(name, where, _CONFIGS)
-    return _CONFIGS[name]
+    kind = POLICIES.find(name)
+    if kind is None:
+        raise UnknownPolicyError(name, where, known_policies())
+    return kind
+
+
+def preset_files(policy: str | None = None) -> dict[str, Path]:
+    """Return the presets, {TYPE-PRESET: file}, of one policy or of all in this tree.
+
+    Raises:
+        UnknownPolicyError: There is no such policy.
+    """
+    if policy is None:
+        folders, pattern = [_PRESETS], "*.yaml"
+    else:
+        folders, pattern = [policy_kind(policy, "--policy").presets], f"{policy}-*.yaml"
+    return {path.stem: path for folder in folders for path in sorted(folder.glob(pattern))}
 
 
 def build_model(config: PolicyConfig) -> nn.Module:
     """Build the network of a configuration with fresh weights, in training mode."""
-    return _MODELS[config.type](config)
+    return policy_kind(config.type, "configuration").network(config)
 
 
 def policy_model(module: nn.Module) -> PolicyModel:

@@ -23,6 +23,9 @@ from torch import Tensor
 Output = Callable[[Tensor, int], Tensor]
 """(noisy actions (B, T, A), step) -> network output (B, T, A)."""
 
+Evaluate = Callable[[Tensor, Tensor], Tensor]
+"""(x (B, T, A), step or time (B,)) -> network output (B, T, A)."""
+
 
 def betas(schedule: str, count: int, start: float, end: float) -> Tensor:
     """Return the noise variances, float32 (count,).

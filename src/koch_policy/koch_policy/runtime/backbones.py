@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from koch_policy.checkpoint import Checkpoint
-from koch_policy.models.denoiser import Denoiser, RgbEncoder
+from koch_policy.models.denoiser import RgbEncoder
 from koch_policy.models.resnet import BasicBlock, ResNet, fold_batch_norm
 from koch_policy.normalize import Affine
 from koch_policy.runtime import accelerator
@@ -94,7 +94,7 @@ def fast_backbones(
     config = checkpoint.config
     cameras = list(config.cameras)
     sizes = {config.input_features[key].shape[1:] for key in cameras}
-    encoders = _encoders(checkpoint.model, len(cameras))
+    encoders = _resnets(checkpoint.model)
     if fast is None or not encoders or len(sizes) != 1:
         return None
     windows = _windows(encoders, *sizes.pop())
@@ -174,25 +174,18 @@ class _ChannelsFirst(nn.Module):
 
 def leave_out_backbones(model: nn.Module) -> None:
     """Let a network take features (B, h, w, C) for images, in place."""
-    if isinstance(model, Denoiser):
-        encoder = model.rgb_encoder
-        for each in encoder if isinstance(encoder, nn.ModuleList) else [encoder]:
-            assert isinstance(each, RgbEncoder)
-            each.backbone, each.crop_shape = nn.Sequential(_ChannelsFirst()), None
-    else:
-        assert isinstance(model.backbone, ResNet)
-        model.backbone = nn.Sequential(_ChannelsFirst())
+    for encoder in _resnets(model):
+        if isinstance(encoder, RgbEncoder):
+            encoder.backbone, encoder.crop_shape = nn.Sequential(_ChannelsFirst()), None
+    for name, child in list(model.named_children()):
+        if isinstance(child, ResNet):
+            setattr(model, name, nn.Sequential(_ChannelsFirst()))
 
 
-def _encoders(model: nn.Module, count: int) -> list[ResNet | RgbEncoder]:
-    """Return what encodes each camera; the same object where cameras share it."""
-    found: list[Any]
-    if isinstance(model, Denoiser) and count:
-        encoder = model.rgb_encoder
-        found = list(encoder) if isinstance(encoder, nn.ModuleList) else [encoder] * count
-    else:
-        found = [getattr(model, "backbone", None)] * count
-    return found if all(isinstance(each, ResNet | RgbEncoder) for each in found) else []
+def _resnets(model: nn.Module) -> list[ResNet | RgbEncoder]:
+    """Return each camera's encoder where all are ResNets; the same object where it is shared."""
+    encoders = getattr(model, "camera_encoders", list)()
+    return encoders if all(isinstance(each, ResNet | RgbEncoder) for each in encoders) else []
 
 
 def _folded(encoder: ResNet | RgbEncoder) -> nn.Sequential:

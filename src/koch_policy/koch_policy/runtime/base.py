@@ -26,7 +26,6 @@ from koch_policy.metadata import CheckpointMetadata
 from koch_policy.models.registry import IterativeModel, iterative_model
 from koch_policy.normalize import Normalizer
 from koch_policy.policy import Observation
-from koch_policy.policy_configs import DenoisingConfig
 from koch_policy.runtime.observation import ObservationReader
 
 
@@ -101,6 +100,12 @@ class EnginePolicy:
         """True when the policy refines noise and can be guided while it does."""
         return self._model is not None
 
+    @property
+    def network(self) -> IterativeModel:
+        """What an iterative policy computes around the engine's evaluations; without weights."""
+        assert self._model is not None  # asked of iterative policies only
+        return self._model
+
     def require_names(self, names: Mapping[str, Sequence[str]]) -> None:
         """Raise LayoutError if the caller's element names differ from the checkpoint's."""
         self.reader.require_names(names)
@@ -164,7 +169,7 @@ class EnginePolicy:
             NotFiniteError: It holds NaN or infinity.
         """
         start = -self.config.first_action_offset
-        stop = None if self._full_horizon else start + self._kept_steps()
+        stop = None if self._full_horizon else start + self.config.kept_steps
         chunk = self._normalizer.restore(ACTION, horizon[0, start:stop]).float().cpu()
         bad = int((~chunk.isfinite()).sum())
         if bad:
@@ -175,12 +180,6 @@ class EnginePolicy:
             )
         result: NDArray[np.float32] = chunk.numpy()
         return result
-
-    def _kept_steps(self) -> int:
-        """A diffusion horizon is cut to its executed part, as LeRobot does; others are not."""
-        if isinstance(self.config, DenoisingConfig):
-            return self.config.n_action_steps
-        return self.config.horizon_steps
 
     def _vectors(self, read: dict[str, Tensor]) -> dict[str, Tensor]:
         cameras = self.config.cameras
@@ -193,7 +192,7 @@ class EnginePolicy:
     def _condition(self, read: dict[str, Tensor]) -> Tensor:
         vectors = self._vectors(read)
         cameras = list(enumerate(self.config.cameras))
-        if not isinstance(self.config, DenoisingConfig):  # sees one step, without an axis for it
+        if not self.config.has_step_axis:
             vectors = {key: value[-1:] for key, value in vectors.items()}  # (1, D)
             encoded = self._encoded([(index, read[key][-1]) for index, key in cameras])
             return self.engine.condition(vectors, encoded)

@@ -12,6 +12,7 @@ import torch
 
 from koch_policy.checkpoint import Checkpoint, load_checkpoint, resolve_checkpoint
 from koch_policy.errors import RuntimeChoiceError
+from koch_policy.models.registry import policy_kind
 from koch_policy.normalize import ZeroRange
 from koch_policy.policy import Policy
 from koch_policy.runtime.base import Engine, EnginePolicy, example_observation
@@ -69,6 +70,11 @@ def load_policy(
     chosen = torch.device(_device(device))
     if runtime == "auto":
         runtime = _fastest(checkpoint, chosen, precision)
+    if runtime not in _able(checkpoint):
+        able = ", ".join(_able(checkpoint))
+        raise RuntimeChoiceError(
+            runtime, f"cannot compute a {checkpoint.config.type} policy", f"Known for it: {able}."
+        )
     engine: Engine
     if runtime == "openvino":
         from koch_policy.runtime.openvino_runtime import OpenVinoEngine
@@ -98,6 +104,10 @@ def _device(device: str) -> str:
     return device
 
 
+def _able(checkpoint: Checkpoint) -> tuple[str, ...]:
+    return policy_kind(checkpoint.config.type, str(checkpoint.path)).runtimes
+
+
 def _require_torch_precision(precision: str) -> None:
     if precision == "int8":
         raise RuntimeChoiceError("torch", "has no int8", 'Use runtime="openvino" for int8.')
@@ -107,7 +117,7 @@ def _fastest(checkpoint: Checkpoint, device: torch.device, precision: str) -> st
     """Return the faster runtime on this machine; the answer is kept next to the checkpoint."""
     if device.type == "cuda":
         return "torch"
-    if find_spec("openvino") is None:
+    if find_spec("openvino") is None or "openvino" not in _able(checkpoint):
         _require_torch_precision(precision)
         return "torch"
     if precision == "int8":

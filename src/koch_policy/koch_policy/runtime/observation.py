@@ -19,7 +19,6 @@ from koch_policy.checkpoint import Checkpoint
 from koch_policy.configs import ENVIRONMENT, STATE, TASK, TASK_EMBEDDING, FeatureType
 from koch_policy.errors import LayoutError, ObservationError
 from koch_policy.models.text import TaskEncoder, make_task_encoder
-from koch_policy.policy_configs import FlowConfig
 
 
 class ObservationReader:
@@ -38,8 +37,8 @@ class ObservationReader:
         self._angles = checkpoint.extras.angles
         self._past: deque[dict[str, Tensor]] = deque(maxlen=self.config.n_obs_steps)
         self._tasks: TaskEncoder | None = None
-        if isinstance(self.config, FlowConfig) and self.config.task_dim:
-            self._tasks = make_task_encoder(self.config, checkpoint.extras.tasks)
+        if self.config.language is not None:
+            self._tasks = make_task_encoder(self.config.language, checkpoint.extras.tasks)
         used = {STATE, ENVIRONMENT}
         self._inputs = {
             key: feature

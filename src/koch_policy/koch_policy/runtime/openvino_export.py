@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from koch_policy.checkpoint import Checkpoint
-from koch_policy.models.diffusion import Diffusion, Unet
+from koch_policy.models.diffusion import Unet, modulated_unet
 from koch_policy.models.positions import diffusion_step_embedding
 from koch_policy.models.registry import iterative_model, policy_model
 from koch_policy.models.resnet import fold_batch_norm
@@ -222,12 +222,13 @@ def _parts(
         for name in [f"camera_{index}"]
     }
     condition = _Condition(model, recorder.vector_keys)
-    if not isinstance(model, Diffusion):
+    unet = modulated_unet(model)
+    if unet is None:
         return parts | {
             "condition": _Part(condition, calls["condition"]),
             "evaluate": _Part(_Evaluate(model), calls["evaluate"]),
         }
-    films = _Films(model.unet)
+    films = _Films(unet)
     evaluations = []
     for noisy, time, known in calls["evaluate"]:
         both = films.of_step(torch.from_numpy(time)) + films.of_condition(torch.from_numpy(known))

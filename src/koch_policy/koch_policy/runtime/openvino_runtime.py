@@ -19,7 +19,7 @@ from torch import Tensor
 from koch_policy.checkpoint import Checkpoint
 from koch_policy.errors import RuntimeChoiceError
 from koch_policy.files import write_folder
-from koch_policy.models.diffusion import Diffusion
+from koch_policy.models.diffusion import modulated_unet
 from koch_policy.policy import Observation
 from koch_policy.runtime.backbones import Backbones, fast_backbones
 from koch_policy.runtime.cache import cache_root, export_key
@@ -82,7 +82,7 @@ class OpenVinoEngine:
         self._precision = precision
         self._core = ov.Core()
         self._backbones = self._accelerated() if accelerates else None
-        self._has_steps = isinstance(checkpoint.model, Diffusion)
+        self._has_steps = modulated_unet(checkpoint.model) is not None
         self._steps: dict[int, Tensor] = {}  # each denoising step's share of the modulation
         self._graphs: dict[str, Any] = {}
         self._folder = self._exported(calibration)

@@ -24,10 +24,10 @@ from koch_policy.chunks.strategies import StrategyKind
 from koch_policy.errors import CheckpointError, ConfigError, UnknownKeysError, config_refusal
 from koch_policy.files import read_json
 from koch_policy.metadata import is_crop
+from koch_policy.models.registry import preset_files
 from koch_policy.train.augment import AugmentConfig
 
 RECIPE = "koch_train_config.json"  # beside the checkpoint's config.json
-PRESETS = Path(__file__).parent / "presets"
 _GROUPS = {"about", "train", "augment", "policy"}
 
 
@@ -230,7 +230,7 @@ def _read(group: str, model: type[Any], groups: Mapping[str, Any], where: str) -
 
 def preset_names() -> list[str]:
     """Return the names of the shipped presets, e.g. `act-tiny`."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    return sorted(preset_files())
 
 
 def load_recipe(
@@ -247,10 +247,11 @@ def load_recipe(
     """
     recipe = Recipe(policy={"type": policy}) if base is None else base
     if preset is not None:
-        name = f"{policy}-{preset}"
-        if name not in preset_names():
-            raise ConfigError("--preset", "preset", preset, f"one of {', '.join(preset_names())}")
-        files = [PRESETS / f"{name}.yaml", *files]
+        name, presets = f"{policy}-{preset}", preset_files(policy)
+        if name not in presets:
+            known = ", ".join(sorted({*presets, *preset_names()}))
+            raise ConfigError("--preset", "preset", preset, f"one of {known}")
+        files = [presets[name], *files]
     for path in files:
         recipe = recipe.with_overrides(_read_yaml(path), str(path))
     for setting in settings:

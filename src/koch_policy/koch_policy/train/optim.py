@@ -14,8 +14,6 @@ from koch_policy.models.registry import policy_model
 from koch_policy.train import parallel
 from koch_policy.train.config import TrainConfig
 
-_BACKBONES = ("backbone.", "rgb_encoder.")
-
 
 def make_optimizer(
     model: nn.Module, policy: PolicyConfig, train: TrainConfig
@@ -33,9 +31,10 @@ def make_optimizer(
         decay = policy.optimizer_weight_decay
     backbone: list[Tensor] = []
     rest: list[Tensor] = []
+    slower = getattr(model, "backbones", ())
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            (backbone if name.startswith(_BACKBONES) else rest).append(parameter)
+            (backbone if name.startswith(slower) else rest).append(parameter)
     groups = [{"params": rest, "lr": rate}]
     if backbone:
         groups.append({"params": backbone, "lr": slow})

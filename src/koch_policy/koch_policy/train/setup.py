@@ -15,9 +15,9 @@ from koch_policy.config_json import config_from_dict
 from koch_policy.configs import ACTION, ENVIRONMENT, STATE, PolicyConfig
 from koch_policy.errors import ConfigError, DatasetError
 from koch_policy.metadata import CheckpointMetadata
-from koch_policy.models.text import MINILM_DIM, make_task_encoder
+from koch_policy.models.registry import policy_kind
+from koch_policy.models.text import TASK_ENCODERS, make_task_encoder
 from koch_policy.normalize import IMAGENET, Statistics, ZeroRange, normalizer_for
-from koch_policy.policy_configs import DiffusionConfig, FlowConfig
 from koch_policy.train.config import Recipe
 from koch_policy.train.data import Demonstrations, Windows, split_episodes, vector_statistics
 from koch_policy.train.degrees import degrees_per_unit
@@ -50,15 +50,11 @@ def policy_config(data: Demonstrations, recipe: Recipe) -> PolicyConfig:
         inputs[key] = {"type": "VISUAL", "shape": [channels, height, width]}
     action = {"type": "ACTION", "shape": [data.vectors[ACTION].shape[1]]}
     policy = {key: value for key, value in honoured(recipe).policy.items() if key != "device"}
-    if policy.get("type") == "diffusion":
-        policy = {
-            name: getattr(DiffusionConfig, name)
-            for name in ("horizon", "n_action_steps", "crop_shape", "use_group_norm",
-                         "use_separate_rgb_encoder_per_camera")
-        } | policy  # fmt: skip
-    encoder = policy.get("task_encoder", "none")
-    if encoder != "none":
-        width = MINILM_DIM if encoder == "minilm" else len(data.tasks)
+    kind = policy_kind(recipe.policy_type, WHERE).config
+    policy = {name: getattr(kind, name) for name in kind.lerobot_ambiguous} | policy
+    encoder = TASK_ENCODERS.find(str(policy.get("task_encoder")))
+    if encoder is not None:
+        width = encoder.width(data.tasks)
         if policy.setdefault("task_dim", width) != width:
             raise ConfigError(WHERE, "task_dim", policy["task_dim"], f"{width}, or left out")
     content = {"input_features": inputs, "output_features": {ACTION: action}, **policy}
@@ -89,15 +85,14 @@ def task_vectors(config: PolicyConfig, data: Demonstrations) -> NDArray[np.float
     Raises:
         DatasetError: A task has no text, so that the policy could not be told to do it.
     """
-    if not isinstance(config, FlowConfig) or not config.task_dim:
+    if config.language is None:
         return None
     empty = [index for index, text in enumerate(data.tasks) if not text.strip()]
     if empty or not data.tasks:
         raise DatasetError(
             data.name, f"task(s) {empty} have no text", "Write them into the dataset's tasks."
         )
-    encoder = make_task_encoder(config, data.tasks)
-    assert encoder is not None  # task_dim says so
+    encoder = make_task_encoder(config.language, data.tasks)
     return np.stack([encoder.encode(text) for text in data.tasks])
 
 
