@@ -23,5 +23,8 @@ setup(
     maintainer_email="maintainers@koch-vla.org",
     description="Camera sources, the camera node, image conversions and intrinsic calibration.",
     license="Apache-2.0",
-    entry_points={"console_scripts": ["camera = koch_cameras.nodes.camera:main"]},
+    entry_points={
+        "console_scripts": ["camera = koch_cameras.nodes.camera:main"],
+        "koch_vla.parameters": ["cameras = koch_cameras.nodes.parameters"],
+    },
 )

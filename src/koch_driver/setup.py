@@ -28,6 +28,7 @@ setup(
         "console_scripts": [
             *(f"{node} = koch_driver.nodes.{node}:main" for node in NODES),
             "emulator = koch_driver.emulator.__main__:main",
-        ]
+        ],
+        "koch_vla.parameters": ["driver = koch_driver.nodes.parameters"],
     },
 )

@@ -40,6 +40,7 @@ setup(
             "recorder = koch_episodes.recorder.node:main",
             "convert = koch_episodes.convert.cli:run",
             "inspect = koch_episodes.inspect_cli:run",
-        ]
+        ],
+        "koch_vla.parameters": ["recorder = koch_episodes.recorder.nodes.parameters"],
     },
 )

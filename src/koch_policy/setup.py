@@ -26,6 +26,7 @@ setup(
         "console_scripts": [
             "policy = koch_policy.nodes.policy:main",
             "train = koch_policy.train.cli:run",
-        ]
+        ],
+        "koch_vla.parameters": ["policy = koch_policy.nodes.parameters"],
     },
 )

@@ -25,6 +25,7 @@ setup(
     extras_require={"gym": ["gymnasium"]},
     entry_points={
         "console_scripts": ["world = koch_sim.nodes.world:main"],
+        "koch_vla.parameters": ["world = koch_sim.nodes.world"],
         # Read by those versions of Gymnasium that look for plug-ins.
         "gymnasium.envs": ["__root__ = koch_sim.environment:register"],
     },

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import is_dataclass
+from importlib.metadata import entry_points
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,16 +26,9 @@ from koch_core.options import Declared, declared, did_you_mean, option
 
 P = TypeVar("P")
 _OF_EVERY_NODE = ("use_sim_time", "start_type_description_service")
-# Where this workspace's nodes keep their parameter dataclasses; names, because these packages are
-# above this one. Read only when a wildcard section names something that a node does not have.
-PARAMETER_MODULES = (
-    "koch_cameras.nodes.parameters",
-    "koch_driver.nodes.parameters",
-    "koch_episodes.recorder.nodes.parameters",
-    "koch_policy.nodes.parameters",
-    "koch_sim.nodes.world",
-    "koch_vla.nodes.state_publisher",
-)
+# Entry points: the modules of all packages that hold parameter dataclasses of nodes. Loaded only
+# when a wildcard section of a parameter file names something that a node does not have.
+PARAMETERS_GROUP = "koch_vla.parameters"
 
 
 class ParameterError(KochError):
@@ -139,11 +132,11 @@ def _for_several_nodes(argv: Sequence[str]) -> set[str]:
 
 
 def _of_other_nodes() -> set[str]:
-    """Names of the parameters of all nodes of this workspace that are installed here."""
+    """Names of the parameters of all nodes that are installed here."""
     names: set[str] = set()
-    for module in PARAMETER_MODULES:
+    for entry in entry_points(group=PARAMETERS_GROUP):
         try:
-            kinds = vars(importlib.import_module(module)).values()
+            kinds = vars(entry.load()).values()
         except ImportError:  # a part that was left out
             continue
         for kind in kinds:
