@@ -64,7 +64,7 @@ VERBS = (
     Subcommand("train", "koch_policy.train.cli", "train a policy on a dataset"),
     Subcommand("runs", "koch_policy.runs_cli", "list training runs with their losses and success"),
     Subcommand("run", "koch_policy.run_cli", "let a trained policy drive the follower"),
-    Subcommand("eval", "koch_sim.evaluate_cli", "measure the success of a policy in simulation"),
+    Subcommand("eval", "koch_vla.evaluate_cli", "measure the success of a policy in simulation"),
     Subcommand("completion", "koch_vla.completion", "let bash, zsh or fish complete koch's words"),
 )
 _LONG = ("train", "eval", "record", "run")  # say also in a log what they are doing

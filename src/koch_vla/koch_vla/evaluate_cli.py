@@ -5,9 +5,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -21,9 +19,12 @@ from koch_core.working import Working
 from koch_episodes.clip import write_clip
 from koch_rig.load import load_rig
 from koch_ros.shared_options import CHECKPOINT, RUNTIME, SPEED, STRATEGY, TASK, check_task
-from koch_sim.errors import EvaluatedGraphEndedError, SimulationError
+from koch_sim.errors import SimulationError
 from koch_sim.evaluation import Evaluation, Trial, write_contact_sheet
 from koch_sim.lockstep import LockstepSettings, over_processes
+from koch_vla.background import BackgroundGraph
+from koch_vla.graph import GraphOptions, build_graph
+from koch_vla.preflight import check_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from koch_sim.nodes.evaluator import Evaluator
 
 READY_TIMEOUT_S = 90.0
-GRAPH_STOP_S = 20.0
 LONGEST_FILM = 1200  # images: two minutes
 _CAMERA = "left"  # sees arm, block and cup
 _LOCKSTEP_ONLY = (
@@ -42,7 +42,7 @@ _LOCKSTEP_ONLY = (
 
 
 def main(argv: list[str]) -> int:
-    """Run the verb.
+    """Run the subcommand.
 
     Raises:
         KochError: The rig cannot be used, or the graph does not answer.
@@ -198,34 +198,22 @@ def _nothing() -> None:
 
 @contextlib.contextmanager
 def _graph(rig: Rig, options: EvaluateOptions) -> Iterator[Callable[[], None]]:
-    """Run `koch up` beside us, its output in a file; give what checks that it still runs."""
-    command = [sys.executable, "-m", "koch_vla", "up", "--rig", str(rig.path)]
-    command += ["--speed", f"{options.speed:g}"]
-    if options.policy is not None:
-        command += ["--policy", str(options.policy), "--no-teleop"]
+    """Run the rig's graph beside us, its output in a file; give what checks that it still runs."""
+    from koch_vla.nodes.namesakes import refuse_namesakes
+
+    policy = "" if options.policy is None else str(options.policy.resolve())
+    specs = build_graph(rig, GraphOptions(speed=options.speed, policy=policy, teleop=not policy))
+    check_files(rig, specs)
+    refuse_namesakes(specs)
     log = options.out / "graph.log"
-    with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
-
-        def check() -> None:
-            code = process.poll()
-            if code is not None:
-                raise EvaluatedGraphEndedError(code, log)
-
+    log.unlink(missing_ok=True)
+    with contextlib.ExitStack() as stack:
+        graph = stack.enter_context(BackgroundGraph(specs, log))
         try:
-            yield check
+            yield graph.check
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGINT)
             with Working("koch eval: ending the graph"):
-                try:
-                    process.wait(GRAPH_STOP_S)
-                except subprocess.TimeoutExpired:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
+                stack.close()
 
 
 def _evaluate(rig: Rig, options: EvaluateOptions, check: Callable[[], None]) -> Evaluation:
