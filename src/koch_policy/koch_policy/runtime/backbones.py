@@ -184,7 +184,7 @@ def leave_out_backbones(model: nn.Module) -> None:
 
 def _resnets(model: nn.Module) -> list[ResNet | RgbEncoder]:
     """Return each camera's encoder where all are ResNets; the same object where it is shared."""
-    encoders = getattr(model, "camera_encoders", list)()
+    encoders: list[Any] = getattr(model, "camera_encoders", list)()
     return encoders if all(isinstance(each, ResNet | RgbEncoder) for each in encoders) else []
 
 
