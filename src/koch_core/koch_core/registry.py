@@ -18,17 +18,17 @@ nothing of it is imported before somebody asks for that kind:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 K = TypeVar("K")
 Decorated = TypeVar("Decorated")
 
 
-class Registry(Generic[K]):
-    """The kinds of one sort.
+class Registry(Mapping[str, K]):
+    """The kinds of one sort, a mapping of names to kinds.
 
     Args:
         what: What a name stands for, for the error of a name that is taken.
@@ -83,6 +83,24 @@ class Registry(Generic[K]):
         """Return the kinds that are registered by now, in order of registration."""
         self._import_own()
         return list(dict.fromkeys(self._kinds.values()))
+    def __getitem__(self, name: str) -> K:
+        """Return the kind of a name.
+
+        Raises:
+            KeyError: Nothing registers it.
+        """
+        kind = self.find(name)
+        if kind is None:
+            raise KeyError(name)
+        return kind
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names."""
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        """Count the names."""
+        return len(self.names())
 
     def _import_own(self) -> None:
         while self._modules:

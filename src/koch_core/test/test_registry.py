@@ -41,7 +41,8 @@ def test_a_kind_is_found_under_each_of_its_names() -> None:
 
     assert kinds.find("dog") is kinds.find("hound") is Dog
     assert kinds.find("cat") is None
-    assert kinds.names() == ["dog", "hound"]
+    assert kinds.names() == list(kinds) == ["dog", "hound"]
+    assert ("dog" in kinds, "cat" in kinds, len(kinds)) == (True, False, 2)
 
 
 def test_a_name_that_is_taken_is_refused_and_the_same_kind_is_not() -> None:

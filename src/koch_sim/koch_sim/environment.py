@@ -68,7 +68,7 @@ class KochTable(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             crops: Box per camera that is cut out first, as fractions of its image.
             spread: Part of the reachable area, 0..1; None takes the rig's.
             randomise: What varies besides poses: "all", or some of SWITCHES, comma-separated.
-            task: A key of `koch_sim.tasks.TASKS`.
+            task: A name of `koch_sim.tasks.TASKS`.
             wording: In which words the task is given: "first", "train" or "held-out".
             render_mode: "rgb_array" or None.
 

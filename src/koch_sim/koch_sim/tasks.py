@@ -5,7 +5,7 @@
 A task is: which things lie where, which goals it can set, in which words, how the expert reaches
 a goal, and when it is reached. To add one, write a `Task` and give it to `register_task`.
 
-    task = TASKS["colour_in_cup"]
+    task = find_task("colour_in_cup")
     goal = task.goal(seed)             # the red block, into the cup, in these words
     places = task.lay(rng, goal, ranges)
     waypoints = task.plan(planner, truth, goal)
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from koch_core.registry import Registry
 from koch_sim.errors import SimulationError
 from koch_sim.scene import BLOCK_HALF_M, CUP_FLOOR_M, CUP_HEIGHT_M, CUP_RADIUS_M, Kind, Thing
 
@@ -141,7 +142,8 @@ class Task:
         return int(goal.thing in truth.touched)
 
 
-TASKS: dict[str, Task] = {}
+#: Tasks by name; packages outside this tree promise theirs as entry points of this group.
+TASKS: Registry[Task] = Registry("task", "koch_vla.tasks")
 
 
 def register_task(task: Task) -> Task:
@@ -152,7 +154,7 @@ def register_task(task: Task) -> Task:
     """
     if task.name in TASKS:
         raise SimulationError(f"a task named {task.name!r} is registered already")
-    TASKS[task.name] = task
+    TASKS.add(task, task.name)
     return task
 
 
