@@ -83,6 +83,7 @@ class Registry(Mapping[str, K]):
         """Return the kinds that are registered by now, in order of registration."""
         self._import_own()
         return list(dict.fromkeys(self._kinds.values()))
+
     def __getitem__(self, name: str) -> K:
         """Return the kind of a name.
 
