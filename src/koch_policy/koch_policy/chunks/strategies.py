@@ -277,7 +277,7 @@ def make_strategy(
     execution_steps: int = 0,
     fade_steps: int = 5,
     coefficient: float = 0.01,
-    grippers: Sequence[int] = (),
+    gripper: int | None = None,
 ) -> Strategy:
     """Build a strategy for a policy.
 
@@ -288,11 +288,12 @@ def make_strategy(
             the chunk for rtc (which needs an overlap), every tick for the ensemble.
         fade_steps: Length of blend's cross-fade.
         coefficient: The ensemble's, where the checkpoint has none.
-        grippers: The grippers' columns.
+        gripper: The gripper's column.
     """
     if kind is StrategyKind.TEMPORAL_ENSEMBLE:
         own = getattr(config, "temporal_ensemble_coeff", None)
-        return Ensemble(coefficient if own is None else own, execution_steps or 1, grippers)
+        apart = () if gripper is None else (gripper,)
+        return Ensemble(coefficient if own is None else own, execution_steps or 1, apart)
     length = config.horizon_steps + config.first_action_offset
     steps = execution_steps or config.n_action_steps
     if kind is StrategyKind.RTC and not execution_steps:
