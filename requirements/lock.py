@@ -132,8 +132,8 @@ def main(pythons: list[str]) -> int:
     for version, python in found:
         for item in resolve(python, [FOLDER / f"{DATA}.in"], "--no-deps"):
             metadata = item["metadata"]
-            pins = locked[DATA].setdefault(canonical(metadata["name"]), {})
-            pins[version] = metadata["version"]
+            found_pins = locked[DATA].setdefault(canonical(metadata["name"]), {})
+            found_pins[version] = metadata["version"]
         for ros in ROS_PARTS:
             parts = [part for part in PARTS if part not in ROS_PARTS or part == ros]
             installs = resolve(python, [FOLDER / f"{part}.in" for part in parts])
