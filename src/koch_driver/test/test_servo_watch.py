@@ -107,7 +107,7 @@ class Bench:
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each motor is looked at every eighth of a second."""
     for task in ("follower", "leader"):
-        monkeypatch.setattr(f"koch_driver.{task}_task._HEALTH_PERIOD_S", BRISK_S)
+        monkeypatch.setattr(f"koch_driver.arm.{task}_task._HEALTH_PERIOD_S", BRISK_S)
 
 
 @contextmanager
