@@ -95,7 +95,7 @@ def _refuse_ambiguous(kind: type[PolicyConfig], content: Mapping[str, Any], wher
             absent[0],
             None,
             "a value",
-            "LeRobot changed its default, so a file without it has two meanings; add the "
+            "LeRobot 0.6 changed its default, so a file without it has two meanings; add the "
             "value the checkpoint was trained with.",
         )
 

@@ -76,8 +76,10 @@ LOCKSTEP_RECORD = Subcommand(
     "record --lockstep", "koch_sim.record_cli", "record the scripted expert"
 )
 
-# Libraries that a set-up may have left out, and what to call to get them.
+# What a set-up may have left out, and what to call to get it.
 OPTIONAL = {
+    "koch_policy": "policy",
+    "koch_sim": "sim",
     "torch": "policy",
     "safetensors": "policy",
     "openvino": "policy",

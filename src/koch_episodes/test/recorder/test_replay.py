@@ -252,7 +252,7 @@ def make_player() -> Iterator[Callable[..., Any]]:
     players: list[Any] = []
 
     def make(arm: str) -> Any:
-        players.append(Player(arm, 50.0, lambda line: None))
+        players.append(Player(arm, JOINT_NAMES, 50.0, lambda line: None))
         return players[-1]
 
     yield make
@@ -262,7 +262,7 @@ def make_player() -> Iterator[Callable[..., Any]]:
 
 def _motion() -> Motion:
     times = np.linspace(0.0, 0.5, 16)
-    return Motion("test", times, np.outer(np.linspace(0.2, 0.4, 16), np.ones(6)))
+    return Motion("test", times, np.outer(np.linspace(0.2, 0.4, 16), np.ones(6)), JOINT_NAMES)
 
 
 @pytest.mark.ros
