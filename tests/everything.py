@@ -12,6 +12,7 @@ passes then; both results are printed.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -71,6 +72,8 @@ class Run:
 
 def main() -> int:
     """Run everything; 0 when all is well, else the exit code of the first run that is not."""
+    # A shell lets what it starts in the background ignore Ctrl-C, and so would all nodes.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     timing = Run("timing", "1-30", "-m", "timing and not alone")
     others = Run(
         "others", "31-90", "-m", "not timing and not alone",

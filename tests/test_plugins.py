@@ -264,8 +264,15 @@ def test_it_teleoperates_records_and_converts(
     from koch_episodes.convert.cli import main as convert
     from koch_vla.nodes.running_graph import RunningGraph
 
-    # Not simulated for the graph: the servos are here, so that a hand can move the leader.
-    rig = load_rig(write_rig(("simulation: {physics: first_order, seed: 0}\n", "")))
+    # Not simulated for the graph: the servos are here, so that a hand can move the leader. They
+    # share a process with the watcher of the graph, so their states may come late.
+    rig = load_rig(
+        write_rig(
+            ("simulation: {physics: first_order, seed: 0}\n", ""),
+            ("joint_states: {max_age_ms: 50}", "joint_states: {max_age_ms: 150}"),
+            ("joint_command: {max_age_ms: 100}", "joint_command: {max_age_ms: 150}"),
+        )
+    )
     Path(rig.follower.port).parent.mkdir()
     chains = {name: build_chain(rig, name) for name in rig.arms}
     for chain in chains.values():
@@ -285,6 +292,7 @@ def test_it_teleoperates_records_and_converts(
                 if time.monotonic() < end_s:
                     break
             assert graph.pose()[0] == pytest.approx(0.4, abs=0.05), graph.told()
+            time.sleep(2.0)  # an episode of a piece shorter than a second is none
             assert graph.stop_episode().success
     finally:
         for chain in chains.values():

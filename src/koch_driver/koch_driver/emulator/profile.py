@@ -53,12 +53,14 @@ class Profile:
         self.acceleration = acceleration if acceleration > 0.0 else math.inf
 
     def step(self, dt_s: float) -> None:
-        """Move the set point on by `dt_s`."""
+        """Move the set point on by `dt_s` [s]; 0 leaves it where limits hold it back."""
         error = self.goal - self.position
         if error == 0.0 and self.velocity == 0.0:
             return
         if math.isinf(self.speed_limit) and math.isinf(self.acceleration):
             self.rest_at(self.goal)
+            return
+        if dt_s <= 0.0:
             return
         top = self.speed_limit
         if not math.isinf(self.acceleration):
