@@ -47,7 +47,7 @@ class OptionError(KochError):
 
 
 class WrongValue(KochError):
-    """A value does not fit its declaration; whoever knows its origin makes the message."""
+    """A value does not fit its declaration. Its reader knows the origin and makes the message."""
 
     def __init__(self, key: str, got: object, expected: str, hint: str = "") -> None:
         super().__init__(f"{key}: got {got!r}, expected {expected}")

@@ -263,10 +263,10 @@ def test_stamps_that_are_few_or_stand_still_together_are_kept() -> None:
 def test_event_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     """A start event that is lost leaves the bag in one piece."""
     rows = a_run(0, 3.0, START_NS, START_NS)
-    rows.append(event(START_NS + NS, START_NS + NS, 0, 0, "XXXX"))
+    rows.append(event(START_NS + NS, START_NS + NS, 0, 0, "WORD"))
     bag = write(tmp_path / "bag", by_log(rows))
     (file,) = bag.glob("*.mcap")
-    file.write_bytes(file.read_bytes().replace(b"XXXX", b"\xff\xfe\xc3("))
+    file.write_bytes(file.read_bytes().replace(b"WORD", b"\xff\xfe\xc3("))
     _, report = converted(bag, tmp_path)
     assert any(EVENTS in line and "utf-8" in line for line in report["damage"])
 

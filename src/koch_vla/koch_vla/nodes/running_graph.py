@@ -291,8 +291,8 @@ class RunningGraph:
     def demonstrate(self, seed: int) -> None:
         """Let the hand begin, and wait until the follower follows it.
 
-        On a slow machine teleop may let go of a late leader; then a person takes the arm up again
-        and begins anew.
+        On a slow machine teleop may let go of a late leader. Then a person takes the arm up and
+        starts the demonstration again.
         """
         for last in (False, False, True):
             self.take_up()
