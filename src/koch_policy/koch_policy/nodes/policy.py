@@ -338,6 +338,8 @@ class PolicyNode(Node):
 
         def step(tick: int) -> bool:
             run.step(tick)
+            if run.end is None:  # the end is reported once it is concluded
+                self.status.publish_change()
             if self._meter is not None:
                 self._meter.settle(self.now_ns())
             return run.end is None

@@ -25,6 +25,7 @@ class PolicyStatusPublisher:
         self._node = node
         self._publisher = node.create_publisher(PolicyStatus, "policy/status", STATE)
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
+        self._published: tuple[int, str] | None = None
         self._shown: tuple[int, str] | None = None
         self._count = 0
         node.create_timer(_PERIOD_S, self._on_timer)
@@ -56,8 +57,15 @@ class PolicyStatusPublisher:
     def publish(self) -> PolicyStatus:
         """Publish the state now."""
         message = self.message()
+        self._published = (message.state, message.reason)
         self._publisher.publish(message)
         return message
+
+    def publish_change(self) -> None:
+        """Publish the state if it is another than was last published."""
+        message = self.message()
+        if (message.state, message.reason) != self._published:
+            self.publish()
 
     def _on_timer(self) -> None:
         message = self.publish()

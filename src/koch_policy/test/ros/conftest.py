@@ -30,6 +30,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from koch_policy.configs import FeatureType, PolicyFeature
+from koch_policy.execution import StopReason
 from koch_policy.execution.synthetic import FunctionPolicy
 from koch_policy.nodes.policy import PolicyNode
 from koch_rig.joints import JOINT_NAMES
@@ -162,6 +163,11 @@ class Probe(Node):
                 image.header.stamp = joints.header.stamp
                 self._images.publish(image)
 
+    @property
+    def state(self) -> int | None:
+        """The node's state as last heard; None before."""
+        return self.statuses[-1].state if self.statuses else None
+
     def close(self) -> None:
         self._closing.set()
         self._thread.join(2.0)
@@ -263,8 +269,14 @@ def node(_probe: Probe, _brain: Brain, rig: Path) -> Iterator[PolicyNode]:
 
 @pytest.fixture
 def probe(_probe: Probe, node: PolicyNode) -> Probe:
-    """The world as seen from outside, fresh, with the arm free."""
+    """The world as seen from outside, fresh, with the arm free and no run under way.
+
+    A test that failed leaves its run; the next test shall not fail for that.
+    """
     _probe.forget()
+    if node.run is not None:
+        node.run.request_end(StopReason.CANCELLED, "the test is over")
+        assert wait_for(lambda: node.run.end is not None)
     assert wait_for(lambda: node.takeover.driver() is None)
     return _probe
 
