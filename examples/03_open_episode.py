@@ -8,12 +8,14 @@ to read it here.
 Output:
     task: Pick up the rectangular block and put it into the cup.
     /episodes/events  koch_interfaces/msg/EpisodeEvent
-    /follower/joint_states  sensor_msgs/msg/JointState
-    /follower/joint_command  sensor_msgs/msg/JointState
+    ...
     /cameras/above/image_raw/compressed  sensor_msgs/msg/CompressedImage
     ...
-    1236 joint states in 12.4 s, shoulder_pan from -54 to 20 deg
-    187 images of (240, 320, 3)
+    /follower/joint_states  sensor_msgs/msg/JointState
+    /follower/joint_command  sensor_msgs/msg/JointState
+    ...
+    1306 joint states in 13.0 s, shoulder_pan from -48 to 17 deg
+    196 images of (240, 320, 3)
 """
 
 from pathlib import Path

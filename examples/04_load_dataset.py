@@ -5,12 +5,12 @@
 LeRobot's own `LeRobotDataset` opens the same folder. This reader needs neither LeRobot nor torch.
 
 Output:
-    1 episode(s), 186 frames at 15 per second
+    1 episode(s), 195 frames at 15 per second
     action                            (6,)
     observation.environment_state     (6,)
     observation.images.above          (240, 320, 3)
     observation.state                 (6,)
-    frame 100: shoulder_pan 3.3, "Pick up the rectangular block and put it into the cup."
+    frame 100: shoulder_pan -26.8, "Pick up the rectangular block and put it into the cup."
     the next ten actions: (10, 6), 0 of them beyond the end
 """
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Records docs/sample anew: one demonstration of the scripted hand, and the dataset it makes.
+"""Records docs/sample again: one demonstration of the scripted expert, and the dataset it makes.
 
 Run it on an idle machine: an episode with gaps is refused, and the next seed tried.
 `python tests/record_sample.py [SEED]`
@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from koch_episodes.convert import cli
@@ -21,8 +22,7 @@ from koch_vla.nodes.running_graph import RunningGraph, wait_for
 SAMPLE = Path(__file__).resolve().parents[1] / "docs" / "sample"
 LARGEST_BYTES = 5_000_000
 DEMONSTRATION_S = 90.0
-
-
+LOOK_S = 3.0  # at the result, before the recording ends
 ATTEMPTS = 6
 
 
@@ -34,6 +34,7 @@ def record(graph: RunningGraph, seed: int) -> Path:
     started = graph.start_episode()
     assert started.success, started.message
     wait_for(lambda: graph.hand() in ("done", "failed"), "the hand's end", DEMONSTRATION_S)
+    time.sleep(LOOK_S)
     stopped = graph.stop_episode()
     assert stopped.success, stopped.message
     assert graph.watcher.task is not None
@@ -58,7 +59,7 @@ def main() -> int:
     first = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with RunningGraph(folder, SAMPLE / "rig.yaml") as graph:
+        with RunningGraph(folder, SAMPLE / "rig.yaml", ["world.style=human"]) as graph:
             graph.wait_healthy(seconds=120.0)
             for seed in range(first, first + ATTEMPTS):
                 dataset = folder / f"dataset_{seed}"

@@ -41,8 +41,8 @@ def test_latest_wins_and_the_rest_is_counted(mjpeg_server):
     collect(loop, 1)
     time.sleep(0.3)
     newest = collect(loop, 1)[0]
-    loop.close()
     age_s = (time.monotonic_ns() - newest.arrival_ns) / 1e9
+    loop.close()
     assert newest.frame.sequence > 10
     assert age_s < 0.2
     assert loop.state().overwritten >= 10

@@ -129,15 +129,19 @@ class RunningGraph:
     Args:
         folder: For ptys, log and episodes.
         rig_file: The rig.
+        settings: Parameters of its nodes, as `koch up --set` takes them.
 
     Use as a context manager.
     """
 
-    def __init__(self, folder: Path, rig_file: Path = RIG_FILE) -> None:
+    def __init__(
+        self, folder: Path, rig_file: Path = RIG_FILE, settings: Iterable[str] = ()
+    ) -> None:
         self.rig: Rig = load_rig(rig_file)
         self.episodes = folder / "episodes"
         self.log = folder / "up.log"
         self.rig_file = rig_file
+        self._settings = tuple(settings)
         self._environment = {
             **os.environ,
             "KOCH_RUN_DIR": str(folder / "run"),
@@ -155,6 +159,7 @@ class RunningGraph:
         self.episodes.mkdir(parents=True)
         command = [sys.executable, "-m", "koch_vla", "up", "--rig", str(self.rig_file)]
         command += ["--record", "--record-root", str(self.episodes), "--log", str(self.log)]
+        command += [word for setting in self._settings for word in ("--set", setting)]
         self._up = subprocess.Popen(
             command, env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
         )
