@@ -12,6 +12,7 @@ from koch_cameras.v4l2.v4l2_source import device_path
 from koch_cameras.watch import Expectation
 from koch_core.errors import KochError
 from koch_rig.rig import Camera, Rig
+from koch_rig.stream import camera_stream
 
 _DEFAULT_MAX_AGE_S = 0.5
 
@@ -66,7 +67,7 @@ def intrinsics_of(camera: Camera) -> Intrinsics | None:
 
 def expectation_of(rig: Rig, camera: Camera, settings: WatchSettings) -> Expectation:
     """What a healthy stream of this camera looks like."""
-    stream = rig.streams.get(f"cameras/{camera.name}")
+    stream = rig.streams.get(camera_stream(camera.name))
     return Expectation(
         fps=camera.fps,
         max_age_s=_DEFAULT_MAX_AGE_S if stream is None else stream.max_age_s,

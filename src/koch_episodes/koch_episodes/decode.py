@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,23 @@ import numpy.typing as npt
 from koch_core.errors import DecodeError
 from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.joints import model_of, plain_joints
+from koch_rig.stream import COMPRESSED_IMAGE, JOINT_STATE, NAMED_VECTOR
 
 Vector = npt.NDArray[np.float64]
+
+
+class NamedValues(NamedTuple):
+    """A vector as a message has it: joint positions [rad], or another named vector.
+
+    Attributes:
+        names: Of the elements.
+        values: The elements.
+        speeds: Joint speeds [rad/s], where they are wanted and measured.
+    """
+
+    names: Sequence[str]
+    values: Sequence[float]
+    speeds: Sequence[float] = ()
 
 
 def joint_vector(
@@ -103,8 +118,8 @@ _VECTORS: dict[str, tuple[tuple[str, ...], Callable[[Any], Sequence[float]]]] = 
     "std_msgs/msg/Float64": (("value",), lambda m: [m.data]),
     "std_msgs/msg/Float32": (("value",), lambda m: [m.data]),
 }
-NAMED_TYPES = ("sensor_msgs/msg/JointState", "koch_interfaces/msg/NamedVector")
-IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+NAMED_TYPES = (JOINT_STATE, NAMED_VECTOR)
+IMAGE_TYPES = ("sensor_msgs/msg/Image", COMPRESSED_IMAGE)
 VECTOR_TYPES = (*NAMED_TYPES, *_VECTORS)
 
 
@@ -128,3 +143,27 @@ def message_elements(
         return tuple(map(str, message.name)), np.asarray(values, dtype=np.float64)
     names, read = _VECTORS[message_type]
     return names, np.asarray(read(message), dtype=np.float64)
+
+
+def _joint_state(message: Any) -> NamedValues:
+    return NamedValues(message.name, message.position)
+
+
+def _named_vector(message: Any) -> NamedValues:
+    return NamedValues(message.name, message.value)
+
+
+_SAMPLES: dict[str, Callable[[Any], Any]] = {
+    COMPRESSED_IMAGE: lambda message: message.data,
+    JOINT_STATE: _joint_state,
+    NAMED_VECTOR: _named_vector,
+}
+
+
+def sample_reader(message_type: str) -> Callable[[Any], Any]:
+    """Return what takes a stream's sample out of its messages, from rclpy or rosbags.
+
+    Images stay compressed: they are decoded where a frame needs them. Types are those of
+    `koch_rig.stream.content_of`.
+    """
+    return _SAMPLES[message_type]

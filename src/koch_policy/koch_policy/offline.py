@@ -22,6 +22,7 @@ from koch_policy.execution.inference import Predict, plain_predict
 from koch_policy.policy import Policy
 from koch_policy.shadow import ErrorSummary, shown_unit, summarize
 from koch_rig.arm_model import KOCH_V1_1
+from koch_rig.joints import joint_of
 
 _NS = 1_000_000_000
 _SETTLE_NS = _NS // 5  # a tick is looked at when the bag is this much further
@@ -102,9 +103,10 @@ def replay(
     """
     now = [0]
     steps = 0 if kind is StrategyKind.TEMPORAL_ENSEMBLE else execution_steps
-    gripper = names.index("gripper") if "gripper" in names else None
+    joints = enumerate(map(joint_of, names))
+    grippers = [index for index, found in joints if found and found[1] == found[0].gripper]
     scheduler = ChunkScheduler(
-        make_strategy(kind, policy.config, execution_steps=steps, gripper=gripper),
+        make_strategy(kind, policy.config, execution_steps=steps, grippers=grippers),
         DelayQuantile(),
         Grid(0, fps),
         lambda: now[0],

@@ -25,16 +25,16 @@ from koch_policy.chunks.guided import predict_continuing
 from koch_policy.chunks.strategies import chosen_execution
 from koch_policy.configs import ACTION
 from koch_policy.errors import UnknownKeysError
-from koch_policy.execution.compatibility import policy_units
+from koch_policy.execution.compatibility import MismatchError, action_layout, policy_units
 from koch_policy.execution.inference import plain_predict
 from koch_policy.offline import Tick, plot, replay
 from koch_policy.policy import Policy
 from koch_policy.recordings import bag_ticks, dataset_ticks
 from koch_policy.run_cli import RunOptions
 from koch_policy.runtime import load_policy
-from koch_rig.joints import model_of
+from koch_rig.joints import joint_of
 from koch_rig.load import load_rig
-from koch_rig.units import JointUnits, Units
+from koch_rig.units import Units, joint_units
 
 _SETTINGS = ("precision", "device", "calibration", "execution_steps")
 
@@ -75,10 +75,11 @@ class _Recording:
 def _bag(path: Path, options: RunOptions, policy: Policy, rig_path: Path) -> _Recording:
     """A bag holds joint states in [rad]: the rig says what the policy sees of them."""
     rig = load_rig(rig_path)
-    units = {name: JointUnits.for_arm(arm) for name, arm in rig.arms.items()}
-    to_rad = partial(units[rig.follower.name].to_rad, policy_units(policy))
+    units = joint_units(rig)
+    layout = action_layout(policy, rig)
+    to_rad = partial(layout.to_rad, units, policy_units(policy))
     ticks = bag_ticks(path, rig, policy, units)
-    return _Recording(ticks, float(rig.fps), to_rad, rig.follower.model.joints, "rad")
+    return _Recording(ticks, float(rig.fps), to_rad, layout.names, "rad")
 
 
 def _dataset(path: Path, options: RunOptions, policy: Policy, rig_path: Path) -> _Recording:
@@ -102,13 +103,17 @@ def _to_rad(
 ) -> Callable[[NDArray[Any]], NDArray[np.float64]] | None:
     """How a policy's actions become [rad]; None where they are no joints of a rig at hand."""
     units = policy_units(policy)
-    if model_of(names) is None:
+    if not all(map(joint_of, names)):
         return None
     if units is Units.RADIANS:
         return lambda values: np.asarray(values, np.float64)
     try:
-        follower = load_rig(rig_path).follower
-        return partial(JointUnits.for_arm(follower).to_rad, units)
+        rig = load_rig(rig_path)
+        layout = action_layout(policy, rig)
+        if names != layout.names:
+            line = f"action: names are {', '.join(names)}; the rig's are {', '.join(layout.names)}"
+            raise MismatchError(policy.config.type, rig, [line])
+        return partial(layout.to_rad, joint_units(rig, layout.arms), units)
     except KochError:
         if is_asked:
             raise

@@ -16,17 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koch_core.frame import Missing
-from koch_core.stream import StreamBuffer
-from koch_episodes.decode import joint_vector
+from koch_episodes.decode import sample_reader
 from koch_policy.chunks import Grid
 from koch_policy.chunks.seams import SeamStatistics, seams_of_messages
-from koch_policy.configs import ACTION
 from koch_policy.dataset_view import DatasetView
 from koch_policy.errors import DatasetError
-from koch_policy.execution.compatibility import check_policy
-from koch_policy.execution.observation import CAMERAS, ObservationBuilder, Vector
+from koch_policy.execution.compatibility import action_layout, check_policy
+from koch_policy.execution.observation import ObservationBuilder
 from koch_policy.offline import Tick
 from koch_policy.policy import Policy
+from koch_policy.shadow import CommandedActions
 from koch_rig.rig import Rig
 from koch_rig.units import JointUnits
 
@@ -78,11 +77,11 @@ def bag_ticks(
 
     check_policy(policy, rig, str(path), allow=True)
     builder = ObservationBuilder(policy, rig, units)
-    feature = rig.features.get(ACTION)
-    action_stream = f"{rig.follower.name}/joint_command" if feature is None else feature.stream
-    stream = rig.streams[action_stream]
-    actions = StreamBuffer(action_stream, 256, stream.max_age_s, stream.offset_s)
-    topics = {rig.streams[name].topic: name for name in {*builder.streams, action_stream}}
+    actions = CommandedActions.of_rig(rig, action_layout(policy, rig))
+    buffers = {buffer.name: buffer for buffer in actions.buffers.values()}
+    topics = {rig.streams[name].topic: name for name in {*builder.streams, *buffers}}
+    types = {name: rig.streams[name].content.message_type for name in topics.values()}
+    read = {name: sample_reader(kind) for name, kind in types.items()}
     with open_bag(path) as bag:
         missing = sorted(set(topics) - set(bag.topics))
         if missing:
@@ -96,10 +95,11 @@ def bag_ticks(
         for message in stamped.messages():
             stamp, value = message.stamp_ns, message.value
             name = topics[message.topic]
-            if name == action_stream:
-                actions.push(stamp, Vector(list(value.name), list(value.position)))
+            sample = read[name](value)
+            if name in buffers:
+                buffers[name].push(stamp, sample)
             if name in builder.streams:
-                builder.push(name, stamp, _content(name, value))
+                builder.push(name, stamp, sample)
             grid = grid or Grid(stamp, float(rig.fps))
             while grid.time_ns(tick) + _SETTLE_NS <= stamp:
                 yield _bag_tick(tick, grid.time_ns(tick), builder, actions, task)
@@ -165,23 +165,13 @@ def _ns(stamp: Any) -> int:
     return int(stamp.sec) * _NS + int(stamp.nanosec)
 
 
-def _content(name: str, message: Any) -> Any:
-    if name.startswith(CAMERAS):
-        return bytes(message.data)
-    values = message.value if hasattr(message, "value") else message.position
-    return Vector(list(message.name), list(values))
-
-
 def _bag_tick(
-    tick: int, time_ns: int, builder: ObservationBuilder, actions: StreamBuffer, task: str
+    tick: int, time_ns: int, builder: ObservationBuilder, actions: CommandedActions, task: str
 ) -> Tick:
     gone: Missing | None = (
         builder.observe(tick, time_ns) if builder.has_history else builder.missing(time_ns)
     )
-    sample = actions.first_from(time_ns)
-    action = None
-    if sample is not None and sample.stamp_ns - time_ns <= actions.max_age_ns:
-        action = joint_vector(sample.value.names, sample.value.values)
+    action = actions.at(time_ns)
 
     def observe() -> dict[str, Any]:
         builder.observe(tick, time_ns)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 
 from koch_core.errors import DecodeError
 from koch_core.stream import StreamBuffer
+from koch_episodes.decode import joint_vector
+from koch_policy.configs import ACTION
+from koch_rig.action_layout import ActionLayout, commanded_arm
+from koch_rig.rig import Rig
 
 _KEPT = 20_000
 
@@ -76,27 +80,65 @@ def summarize(
     return ErrorSummary(len(sizes), sizes.mean(axis=0), p95, sizes.max(axis=0), names, unit)
 
 
-class ShadowMeter:
-    """Compares each predicted action with the human's at the same tick.
+class CommandedActions:
+    """What was really commanded: one stream of `NamedValues` per arm.
 
-    The human's action of a tick is the first command at or after it, as in the converter, so it
-    is known a little later. Safe between threads.
+    The action of a tick is each arm's first command at or after it, as in the converter.
 
     Args:
-        actions: Stream of what was really commanded.
-        decode: Its samples to joint angles [rad], (J,).
-        joints: Their names.
+        layout: Which arms, in which order.
+        buffers: Arm to what its stream brings.
     """
 
-    def __init__(
-        self,
-        actions: StreamBuffer,
-        decode: Callable[[Any], NDArray[np.float64]],
-        joints: tuple[str, ...],
-    ) -> None:
+    def __init__(self, layout: ActionLayout, buffers: Mapping[str, StreamBuffer]) -> None:
+        self.layout = layout
+        self.buffers = dict(buffers)
+        self.max_age_ns = max(buffer.max_age_ns for buffer in buffers.values())
+
+    @classmethod
+    def of_rig(cls, rig: Rig, layout: ActionLayout) -> CommandedActions:
+        """The streams that the dataset calls `action`; an arm without one has its commands."""
+        streams = {arm: f"{arm}/joint_command" for arm in layout.arms}
+        for feature in rig.features.values():
+            if feature.key.split(".")[0] == ACTION:
+                own = {commanded_arm(rig, name): name for name in feature.streams}
+                streams |= {arm: name for arm, name in own.items() if arm in streams}
+        found = {arm: rig.streams[name] for arm, name in streams.items()}
+        return cls(
+            layout,
+            {
+                arm: StreamBuffer(stream.name, 256, stream.max_age_s, stream.offset_s)
+                for arm, stream in found.items()
+            },
+        )
+
+    def at(self, tick_ns: int) -> NDArray[np.float64] | None:
+        """The action of a tick [rad], (A,); None where an arm has none.
+
+        Raises:
+            DecodeError: A command does not name the arm's joints.
+        """
+        found = {}
+        for part in self.layout.parts:
+            buffer = self.buffers[part.arm]
+            sample = buffer.first_from(tick_ns)
+            if sample is None or sample.stamp_ns - tick_ns > buffer.max_age_ns:
+                return None
+            found[part.arm] = joint_vector(sample.value.names, sample.value.values, part.names)
+        return self.layout.join(found)
+
+
+class ShadowMeter:
+    """Compares each predicted action with the human's at the same tick, known a little later.
+
+    Safe between threads.
+
+    Args:
+        actions: What was really commanded.
+    """
+
+    def __init__(self, actions: CommandedActions) -> None:
         self._actions = actions
-        self._joints = joints
-        self._decode = decode
         self._pending: deque[tuple[int, NDArray[np.float64]]] = deque()
         self._errors: deque[NDArray[np.float64]] = deque(maxlen=_KEPT)
         self._lock = threading.Lock()
@@ -112,17 +154,18 @@ class ShadowMeter:
         with self._lock:
             while self._pending and self._pending[0][0] + self._actions.max_age_ns <= now_ns:
                 tick_ns, action = self._pending.popleft()
-                sample = self._actions.first_from(tick_ns)
-                if sample is None or sample.stamp_ns - tick_ns > self._actions.max_age_ns:
-                    self.unmatched += 1
-                    continue
                 try:
-                    self._errors.append(action - self._decode(sample.value))
+                    human = self._actions.at(tick_ns)
                 except DecodeError:
+                    human = None
+                if human is None:
                     self.unmatched += 1
+                else:
+                    self._errors.append(action - human)
 
     def summary(self, newest: int | None = None) -> ErrorSummary:
         """Errors so far, or of the newest ticks only."""
         with self._lock:
             errors = list(self._errors)
-        return summarize(np.array(errors[-newest:] if newest else errors), self._joints)
+        names = self._actions.layout.names
+        return summarize(np.array(errors[-newest:] if newest else errors), names)

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import simplejpeg
 
+from koch_episodes.decode import NamedValues
 from koch_episodes.turns import continuous
 from koch_policy.configs import FeatureType, PolicyFeature
 from koch_policy.execution import ObservationBuilder, check_policy, differences
 from koch_policy.execution.compatibility import MismatchError
-from koch_policy.execution.observation import Vector
 from koch_policy.execution.synthetic import FunctionPolicy
 from koch_policy.metadata import CheckpointMetadata
 from koch_rig.calibration import load_calibration
 from koch_rig.fingerprint import fingerprint
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
-from koch_rig.units import JointUnits, Units
+from koch_rig.units import JointUnits, Units, joint_units
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
 RIG = load_rig(CONFIG / "rig.sim.yaml")
@@ -57,9 +57,9 @@ def jpeg(level: int) -> bytes:
 
 def fed(builder: ObservationBuilder, at: int, value: float = 0.1) -> None:
     shuffled = JOINT_NAMES[::-1]
-    builder.push("follower/joint_states", at, Vector(shuffled, [value] * 5 + [value + 0.1]))
+    builder.push("follower/joint_states", at, NamedValues(shuffled, [value] * 5 + [value + 0.1]))
     names = ["block_x", "block_y", "block_z", "block_yaw", "cup_x", "cup_y"]
-    builder.push("sim/environment_state", at, Vector(names, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
+    builder.push("sim/environment_state", at, NamedValues(names, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
     if "cameras/above" in builder.streams:
         builder.push("cameras/above", at, jpeg(100))
 
@@ -104,12 +104,12 @@ def test_a_stream_that_holds_counts_at_any_age_from_when_it_was_sent(age_s: floa
     builder = ObservationBuilder(policy(), rig, UNITS)
     later = T0 + round(age_s * 1e9)
     fed(builder, T0)
-    builder.push("follower/joint_states", later, Vector(JOINT_NAMES, [0.1] * 6))
+    builder.push("follower/joint_states", later, NamedValues(JOINT_NAMES, [0.1] * 6))
     builder.push("cameras/above", later, jpeg(100))
     assert builder.observe(0, later) is None
     assert builder.observation(0, "")["observation.environment_state"][0] == 1.0
     names = ["block_x", "block_y", "block_z", "block_yaw", "cup_x", "cup_y"]
-    builder.push(key, later + 40_000_000, Vector(names, [9.0] * 6))
+    builder.push(key, later + 40_000_000, NamedValues(names, [9.0] * 6))
     for tick, wanted in ((1, 1.0), (2, 9.0)):
         assert builder.observe(tick, later + tick * 20_000_000) is None
         assert builder.observation(tick, "")["observation.environment_state"][0] == wanted
@@ -134,7 +134,7 @@ def test_quaternions_have_the_signs_that_the_converter_gives_them(
         for tick, row in enumerate(sent):
             at = T0 + tick * 20_000_000
             fed(builder, at)
-            builder.push("sim/environment_state", at, Vector(names, row))
+            builder.push("sim/environment_state", at, NamedValues(names, row))
             assert builder.observe(tick, at) is None
             seen = builder.observation(tick, "")["observation.environment_state"]
             wanted = continuous(sent[: tick + 1], [2, 3, 4, 5])[-1]
@@ -155,8 +155,8 @@ def test_vectors_are_joined_as_in_training() -> None:
 def test_a_stale_stream_is_named_without_decoding() -> None:
     builder = ObservationBuilder(policy(), RIG, UNITS)
     fed(builder, T0)
-    builder.push("follower/joint_states", T0 + 80_000_000, Vector(JOINT_NAMES, [0.0] * 6))
-    builder.push("sim/environment_state", T0 + 80_000_000, Vector(["a"], [0.0]))
+    builder.push("follower/joint_states", T0 + 80_000_000, NamedValues(JOINT_NAMES, [0.0] * 6))
+    builder.push("sim/environment_state", T0 + 80_000_000, NamedValues(["a"], [0.0]))
     gone = builder.missing(T0 + 120_000_000)
     assert gone is not None
     assert [reason.stream for reason in gone.reasons] == ["cameras/above"]
@@ -180,7 +180,7 @@ def test_history_stands_oldest_first_and_the_first_is_repeated() -> None:
     assert builder.has_history
     for tick, value in ((0, 0.1), (1, 0.2), (2, 0.3), (4, 0.5)):
         at = T0 + tick * 33_333_333
-        builder.push("follower/joint_states", at, Vector(JOINT_NAMES, [value] * 6))
+        builder.push("follower/joint_states", at, NamedValues(JOINT_NAMES, [value] * 6))
         assert builder.observe(tick, at) is None
         if tick == 0:
             first = builder.observation(0, "")["observation.state"]
@@ -263,3 +263,28 @@ def test_images_their_camera_calls_unusable_are_missing_until_it_recovers() -> N
     builder.mark("cameras/above", T0 + 1, "")
     fed(builder, T0 + 1)
     assert builder.observe(2, T0 + 1) is None
+
+
+def test_a_state_of_two_arms_is_joined_and_each_arm_has_its_units() -> None:
+    rig = load_rig(CONFIG / "rig.two_arms.yaml")
+    units = joint_units(rig)
+    wide = {"observation.state": PolicyFeature(FeatureType.STATE, (12,))}
+    builder = ObservationBuilder(policy(wide), rig, units)
+    assert set(builder.streams) == {"left/joint_states", "right/joint_states"}
+    builder.push("left/joint_states", T0, NamedValues(JOINT_NAMES, [0.1] * 6))
+    assert str(builder.missing(T0)) == "right/joint_states: no sample at or before the tick"
+    builder.push("right/joint_states", T0, NamedValues(JOINT_NAMES[::-1], [0.2] * 6))
+    assert builder.observe(1, T0) is None
+    state = builder.observation(1, "")["observation.state"]
+    for arm, angle, part in (("left", 0.1, state[:6]), ("right", 0.2, state[6:])):
+        wanted = units[arm].rad_to(Units.LEROBOT, np.full(6, angle))
+        np.testing.assert_allclose(part, wanted, rtol=1e-5)
+
+
+def test_a_policy_of_one_arm_is_refused_by_two_and_told_whose_joints_there_are() -> None:
+    rig = load_rig(CONFIG / "rig.two_arms.yaml")
+    wrong, _ = differences(policy({"observation.state": STATE}), rig)
+    assert wrong[0].startswith(
+        "action: 6 values, the arms left and right have 12 joints (left_shoulder_pan, "
+    )
+    assert "observation.state: 6 values, the arms left and right have 12 joints" in wrong

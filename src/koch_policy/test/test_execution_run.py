@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from koch_episodes.decode import NamedValues
 from koch_policy.chunks import DelayQuantile, Ensemble, Fading, Grid, Request, StrategyKind
 from koch_policy.execution import (
     Answer,
@@ -24,7 +25,6 @@ from koch_policy.execution import (
     Takeover,
 )
 from koch_policy.execution.inference import checked
-from koch_policy.execution.observation import Vector
 from koch_policy.execution.synthetic import FunctionPolicy
 from koch_rig.calibration import load_calibration
 from koch_rig.joints import JOINT_NAMES
@@ -137,7 +137,7 @@ class Stage:
                     self.builder.push(
                         "follower/joint_states",
                         self.now - self.state_age_ns,
-                        Vector(JOINT_NAMES, [0.1] * 6),
+                        NamedValues(JOINT_NAMES, [0.1] * 6),
                     )
             each()
             self.run.step(self.tick)

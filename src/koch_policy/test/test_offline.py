@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 
 from koch_core.stream import StreamBuffer
+from koch_episodes.decode import NamedValues
 from koch_policy.chunks import StrategyKind
 from koch_policy.errors import UnknownKeysError
-from koch_policy.execution.observation import Vector
 from koch_policy.execution.synthetic import FunctionPolicy
 from koch_policy.offline import Tick, plot, replay
 from koch_policy.offline_cli import replay_settings
 from koch_policy.run_cli import chosen_rig, node_parameters, parse
-from koch_policy.shadow import ShadowMeter, summarize
+from koch_policy.shadow import CommandedActions, ShadowMeter, summarize
+from koch_rig.action_layout import ActionLayout
 from koch_rig.joints import JOINT_NAMES
 
+ONE_ARM = ActionLayout.of([("follower", JOINT_NAMES)])
 T0 = 1_700_000_000_000_000_000
 
 
@@ -103,11 +105,11 @@ def test_the_plot_is_a_image(tmp_path: Path) -> None:
 
 def test_shadow_errors_are_per_joint_at_the_same_tick() -> None:
     actions = StreamBuffer("follower/joint_command", 64, 0.1)
-    meter = ShadowMeter(actions, lambda value: np.array(value.values), JOINT_NAMES)
+    meter = ShadowMeter(CommandedActions(ONE_ARM, {"follower": actions}))
     for tick in range(30):
         at = T0 + tick * 33_333_333
         meter.predicted(at, np.full(6, 0.1))
-        actions.push(at + 5_000_000, Vector(JOINT_NAMES, [0.1, 0.2, 0.1, 0.1, 0.1, 0.1]))
+        actions.push(at + 5_000_000, NamedValues(JOINT_NAMES, [0.1, 0.2, 0.1, 0.1, 0.1, 0.1]))
     meter.settle(T0)
     assert meter.summary().count == 0  # the human's action may still come
     assert "no action" in str(meter.summary())
@@ -121,9 +123,7 @@ def test_shadow_errors_are_per_joint_at_the_same_tick() -> None:
 
 
 def test_shadow_skips_ticks_without_a_human_action() -> None:
-    meter = ShadowMeter(
-        StreamBuffer("a", 8, 0.1), lambda value: np.array(value.values), JOINT_NAMES
-    )
+    meter = ShadowMeter(CommandedActions(ONE_ARM, {"follower": StreamBuffer("a", 8, 0.1)}))
     meter.predicted(T0, np.zeros(6))
     meter.settle(T0 + 10**9)
     assert (meter.summary().count, meter.unmatched) == (0, 1)

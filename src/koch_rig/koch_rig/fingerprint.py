@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from koch_rig.arm_model import KOCH_V1_1
-from koch_rig.rig import Arm, Camera, Rig, SimulationSettings, Stream
+from koch_rig.rig import Arm, Camera, Rig, SimulationSettings
+from koch_rig.stream import Stream
 
 _LEFT_OUT: Mapping[type, frozenset[str]] = {
     # Names, texts, and where things are found: they do not change what is recorded.
@@ -21,6 +22,7 @@ _LEFT_OUT: Mapping[type, frozenset[str]] = {
     Arm: frozenset({"port", "calibration_path", "joint_prefix", "model"}),
     Camera: frozenset({"source", "intrinsics_path"}),
     SimulationSettings: frozenset({"seed", "spread_fraction"}),
+    Stream: frozenset({"content"}),  # follows from names that are said already
 }
 # Said only where it is not as usual, so that the fingerprints of older rigs stay what they were.
 _LEFT_OUT_IF_UNSET: Mapping[type, frozenset[str]] = {Stream: frozenset({"holds"})}

@@ -46,6 +46,24 @@ def _plain_joints(
     return tuple(name.removeprefix(prefix) for name in names) if known >= set(names) else None
 
 
+def joint_of(element: str) -> tuple[ArmModel, str] | None:
+    """The joint that an element of a vector is named after, with or without an arm's name.
+
+    Args:
+        element: Such as "gripper", or "left_gripper" where two arms are joined.
+
+    Returns:
+        An arm model that has such a joint, and the joint; None: it is no one's.
+    """
+    found = [
+        (model, joint)
+        for model in ARM_MODELS.loaded()
+        for joint in model.joints
+        if element == joint or element.endswith(f"_{joint}")
+    ]
+    return max(found, key=lambda each: len(each[1]), default=None)
+
+
 def model_of(names: Sequence[str]) -> ArmModel | None:
     """The arm model whose joints a message names, with or without a prefix; None: no one's."""
     for model in ARM_MODELS.loaded():

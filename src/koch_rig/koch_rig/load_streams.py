@@ -7,10 +7,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from koch_rig.rig import Arm, Camera, Feature, Stream
+from koch_rig.rig import Arm, Camera, Feature
 from koch_rig.section import Section, ShownValue, closest
+from koch_rig.stream import (
+    JOINT_STREAMS,
+    Stream,
+    StreamKind,
+    camera_stream,
+    content_of,
+    names_camera,
+    topic_of,
+)
 
-_ARM_STREAMS = ("joint_states", "joint_command")
 _STREAM_NAME = re.compile(r"^[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)+$")
 _FEATURE_KEY = re.compile(r"^(observation|action)(\.[a-z][a-z0-9_]*)*$")
 _IMAGE_PREFIX = "observation.images."
@@ -18,13 +26,6 @@ _IMAGE_PREFIX = "observation.images."
 DEFAULT_JOINT_AGE_S = 0.05
 DEFAULT_OTHER_AGE_S = 0.1
 _DEFAULT_CAMERA_PERIODS = 2.5  # a value lives for two missed images
-
-
-def topic_of(stream: str) -> str:
-    """The ROS topic of a stream: cameras/<cam> is its compressed image, others are the name."""
-    if stream.startswith("cameras/"):
-        return f"/{stream}/image_raw/compressed"
-    return f"/{stream}"
 
 
 def read_streams(
@@ -41,6 +42,7 @@ def read_streams(
     for name in holder.names():
         entry = holder.section(name)
         _check_stream(root, holder.path_of(name), name, arms, cameras, simulated=simulated)
+        content = content_of(name, arms, cameras)
         default = _default_age_s(name, cameras)
         holds = _read_hold(entry, name)
         streams[name] = Stream(
@@ -58,6 +60,7 @@ def read_streams(
             offset_s=entry.number("offset_ms", unit="ms", low=-1000, high=1000, default=0.0)
             / 1000,
             holds=holds,
+            content=content,
         )
         entry.refuse_unknown()
     for feature in features.values():
@@ -65,7 +68,12 @@ def read_streams(
             if name not in streams:
                 key = f"features.{feature.key}.stream"
                 _check_stream(root, key, name, arms, cameras, simulated=simulated)
-                streams[name] = Stream(name, topic_of(name), _default_age_s(name, cameras))
+                streams[name] = Stream(
+                    name,
+                    topic_of(name),
+                    _default_age_s(name, cameras),
+                    content=content_of(name, arms, cameras),
+                )
     return streams
 
 
@@ -75,7 +83,7 @@ def _read_hold(entry: Section, name: str) -> bool:
     where = entry.path_of("hold")
     if not isinstance(holds, bool):
         raise entry.error(where, holds, "true or false")
-    if holds and name.startswith("cameras/"):
+    if holds and names_camera(name):
         raise entry.error(where, holds, "false", "A camera that sends nothing shows nothing new.")
     if holds and entry.has("max_age_ms"):
         got = entry.any_of("max_age_ms")
@@ -86,10 +94,10 @@ def _read_hold(entry: Section, name: str) -> bool:
 
 def _default_age_s(name: str, cameras: Mapping[str, Camera]) -> float:
     """How long a value of a stream lives where the file does not say."""
-    folder, _, rest = name.partition("/")
-    if folder == "cameras" and rest in cameras:
-        return _DEFAULT_CAMERA_PERIODS / cameras[rest].fps
-    if rest in _ARM_STREAMS:
+    content = content_of(name, (), cameras)
+    if content.kind is StreamKind.IMAGE and content.source:
+        return _DEFAULT_CAMERA_PERIODS / cameras[content.source].fps
+    if name.partition("/")[2] in JOINT_STREAMS:
         return DEFAULT_JOINT_AGE_S
     return DEFAULT_OTHER_AGE_S
 
@@ -104,8 +112,8 @@ def _check_stream(
     simulated: bool,
 ) -> None:
     """Refuse names that no node of this rig publishes, as far as the rig can know."""
-    known = [f"{arm}/{stream}" for arm in arms for stream in _ARM_STREAMS]
-    known += [f"cameras/{camera}" for camera in cameras]
+    known = [f"{arm}/{stream}" for arm in arms for stream in JOINT_STREAMS]
+    known += [camera_stream(camera) for camera in cameras]
     if simulated:
         known.append("sim/environment_state")
     if name in known:
@@ -163,6 +171,6 @@ def _check_kind(root: Section, path: str, feature: Feature) -> None:
     if is_image_key and len(feature.streams) > 1:
         raise root.error(f"{path}.stream", list(feature.streams), "one stream cameras/<camera>")
     for stream in feature.streams:
-        if is_image_key != stream.startswith("cameras/"):
+        if is_image_key != names_camera(stream):
             expected = "a stream cameras/<camera>" if is_image_key else "a stream of numbers"
             raise root.error(f"{path}.stream", stream, expected)

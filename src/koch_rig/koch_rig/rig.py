@@ -12,6 +12,7 @@ from pathlib import Path
 from koch_core.errors import KochError
 from koch_rig.arm_model import KOCH_V1_1, ArmModel
 from koch_rig.arm_model import Role as Role  # a rig's reader looks for it here
+from koch_rig.stream import Stream, StreamContent, content_of
 
 Vector3 = tuple[float, float, float]
 
@@ -165,36 +166,6 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Stream:
-    """One stream of stamped messages.
-
-    Attributes:
-        name: Name in the rig, such as "follower/joint_states" or "cameras/above".
-        topic: Absolute ROS topic.
-        max_age_s: An older value does not exist [s].
-        offset_s: Added to a header stamp to get the acquisition time [s]; a camera that stamps
-            40 ms late has -0.04.
-        holds: It is sent only when its value changes, which holds whatever its age.
-    """
-
-    name: str
-    topic: str
-    max_age_s: float
-    offset_s: float = 0.0
-    holds: bool = False
-
-
-class SeveralStreamsError(KochError):
-    """What follows one stream was given a feature that joins several."""
-
-    def __init__(self, feature: Feature) -> None:
-        super().__init__(
-            f"features.{feature.key} joins the streams {', '.join(feature.streams)}. Datasets "
-            "hold such a feature; one arm is run by a rig whose features have one stream each."
-        )
-
-
-@dataclass(frozen=True)
 class Feature:
     """One key of a dataset frame and what fills it.
 
@@ -205,17 +176,6 @@ class Feature:
 
     key: str
     streams: tuple[str, ...]
-
-    @property
-    def stream(self) -> str:
-        """The only stream.
-
-        Raises:
-            SeveralStreamsError: The feature joins several.
-        """
-        if len(self.streams) != 1:
-            raise SeveralStreamsError(self)
-        return self.streams[0]
 
 
 @dataclass(frozen=True)
@@ -276,6 +236,10 @@ class Rig:
         if name not in self.arms:
             raise ArmChoiceError(f"there is no arm named {name!r}", self)
         return self.arms[name]
+
+    def content_of(self, stream: str) -> StreamContent:
+        """What a stream carries, also one that the file does not name."""
+        return content_of(stream, self.arms, self.cameras)
 
     def leader_of(self, follower: str) -> Arm | None:
         """The leader that drives this follower, or None."""

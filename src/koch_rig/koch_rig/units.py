@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +24,7 @@ from koch_rig.calibration import (
     MotorCalibration,
     load_calibration,
 )
-from koch_rig.rig import Arm, JointOffset
+from koch_rig.rig import Arm, JointOffset, Rig
 
 Array = NDArray[np.float64]
 RAD_PER_TICK = 2.0 * math.pi / TICKS_PER_TURN
@@ -212,3 +212,12 @@ class JointUnits:
             degrees = numbers * _LEROBOT_RESOLUTION / 360 + self._middle
             ticks = np.where(self._is_percent, ticks, degrees)
         return ticks_to_rad(ticks, sign=self.sign, offset_rad=self.offset_rad)
+
+
+def joint_units(rig: Rig, arms: Iterable[str] | None = None) -> dict[str, JointUnits]:
+    """The converters of some arms of a rig, of all where absent, from their calibration files.
+
+    Raises:
+        CalibrationError: A file cannot be used.
+    """
+    return {name: JointUnits.for_arm(rig.arms[name]) for name in arms or rig.arms}

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import koch_rig
 from koch_rig.arm_model import KOCH_V1_1
-from koch_rig.joints import JOINT_NAMES, plain_joints
+from koch_rig.joints import JOINT_NAMES, joint_of, plain_joints
 from koch_rig.model import urdf_limits
 from koch_rig.rig import Role
 
@@ -30,6 +30,15 @@ def test_a_prefix_is_taken_away_where_all_names_have_it() -> None:
     ):
         assert plain_joints(other) == tuple(other)
     assert plain_joints(["right_gripper"], "left_") == ("right_gripper",)
+
+
+def test_an_element_is_named_after_a_joint_with_or_without_an_arm() -> None:
+    for element in ("gripper", "left_gripper", "far_left_gripper"):
+        found = joint_of(element)
+        assert found is not None
+        assert found[1] == found[0].gripper == "gripper"
+    for other in ("wheel", "notgripper", "gripper_left", ""):
+        assert joint_of(other) is None
 
 
 def test_every_public_name_exists() -> None:

@@ -18,7 +18,7 @@ import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import mujoco
 import numpy as np
@@ -31,8 +31,10 @@ from koch_driver.bus.control_table import VELOCITY_UNIT_RPM, Area
 from koch_driver.bus.motors import motors_for
 from koch_driver.emulator import build_chain
 from koch_driver.guard import Guard, GuardLimits, GuardResult, workspace_from_rig
+from koch_episodes.decode import NamedValues
 from koch_rig.load import load_rig
 from koch_rig.model import share_folder
+from koch_rig.stream import camera_stream
 from koch_ros.shared_options import RIG
 from koch_sim.camera_renderer import JPEG_QUALITY, let_no_thread_starve
 from koch_sim.errors import SimulationError
@@ -67,14 +69,6 @@ _SLACK_S = 1e-6  # sums of control periods are not exact
 TRUTH = "sim/environment_state"
 Listener = Callable[[str, int, Any], None]
 """Takes stream name, stamp [ns] and value: a `NamedValues` or a `CameraImage`."""
-
-
-class NamedValues(NamedTuple):
-    """Joint positions [rad] with speeds [rad/s] where measured, or another named vector."""
-
-    names: Sequence[str]
-    values: Sequence[float]
-    speeds: Sequence[float] = ()
 
 
 class Cameras:
@@ -218,7 +212,7 @@ class Lockstep:
     def streams(self) -> tuple[str, ...]:
         """Names of everything that can be heard."""
         arms = [f"{arm}/joint_states" for arm in self._names]
-        cameras = [f"cameras/{name}" for name in self.rig.cameras]
+        cameras = [camera_stream(name) for name in self.rig.cameras]
         return (*arms, f"{self._names[0]}/joint_command", *cameras, TRUTH)
 
     def listen(self, listener: Listener, streams: Iterable[str] | None = None) -> None:
@@ -269,8 +263,8 @@ class Lockstep:
             for name, due_s in self._next_frame_s.items():
                 if now_s >= due_s:
                     self._next_frame_s[name] = due_s + self._frame_s[name]
-                    if f"cameras/{name}" in self._listeners:
-                        self._tell(f"cameras/{name}", self.image(name))
+                    if camera_stream(name) in self._listeners:
+                        self._tell(camera_stream(name), self.image(name))
             if now_s >= self._truth_s:
                 self._truth_s += TRUTH_PERIOD_S
                 if TRUTH in self._listeners:

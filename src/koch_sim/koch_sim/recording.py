@@ -19,18 +19,16 @@ from koch_episodes.bag.definitions import Definitions
 from koch_episodes.bag.qos import OfferedQos
 from koch_episodes.bag.writer import BagWriter
 from koch_episodes.recorder.provenance import Provenance
+from koch_rig.stream import COMPRESSED_IMAGE, JOINT_STATE, NAMED_VECTOR
 from koch_sim.errors import UnreachableError
-from koch_sim.lockstep import CameraImage, LockstepSettings
+from koch_sim.lockstep import LockstepSettings
 
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
 
 _NS = 1_000_000_000
-_JOINTS = "sensor_msgs/msg/JointState"
-_IMAGE = "sensor_msgs/msg/CompressedImage"
-_VECTOR = "koch_interfaces/msg/NamedVector"
 #: What people record as well would take this long to arrive, [ns]: later than the stamp.
-_TRANSPORT_NS = {_JOINTS: 1_000_000, _VECTOR: 1_000_000, _IMAGE: 30_000_000}
+_TRANSPORT_NS = {JOINT_STATE: 1_000_000, NAMED_VECTOR: 1_000_000, COMPRESSED_IMAGE: 30_000_000}
 
 
 class EpisodeWriter:
@@ -44,11 +42,12 @@ class EpisodeWriter:
 
     def __init__(self, rig: Rig) -> None:
         self._topics = {name: stream.topic for name, stream in rig.streams.items()}
+        self._kinds = {name: stream.content.message_type for name, stream in rig.streams.items()}
         self._provenance = Provenance(rig)
         self._definitions = Definitions()
         self._types = get_typestore(Stores.ROS2_JAZZY)
-        text = self._definitions.topic("", _VECTOR)[0].definition
-        self._types.register(get_types_from_msg(text, _VECTOR))
+        text = self._definitions.topic("", NAMED_VECTOR)[0].definition
+        self._types.register(get_types_from_msg(text, NAMED_VECTOR))
         self._heard: list[tuple[str, int, Any]] = []
 
     def hear(self, stream: str, stamp_ns: int, value: Any) -> None:
@@ -82,23 +81,19 @@ class EpisodeWriter:
                 writer.flush()
         return writer.finish(self._provenance.end(outcome, "", ()))
 
-    @staticmethod
-    def _message(heard: tuple[str, int, Any]) -> tuple[int, str, str, int, Any]:
+    def _message(self, heard: tuple[str, int, Any]) -> tuple[int, str, str, int, Any]:
         stream, stamp_ns, value = heard
-        if isinstance(value, CameraImage):
-            kind = _IMAGE
-        else:
-            kind = _JOINTS if "/joint_" in stream else _VECTOR
+        kind = self._kinds[stream]
         return stamp_ns + _TRANSPORT_NS[kind], stream, kind, stamp_ns, value
 
     def _filled(self, kind: str, stamp_ns: int, value: Any) -> Any:
         types = self._types.types
         stamp = types["builtin_interfaces/msg/Time"](stamp_ns // _NS, stamp_ns % _NS)
         header = types["std_msgs/msg/Header"](stamp, "")
-        if kind == _IMAGE:
+        if kind == COMPRESSED_IMAGE:
             return types[kind](header, "jpeg", np.frombuffer(bytes(value), np.uint8))
         names, values = list(value.names), np.asarray(value.values, np.float64)
-        if kind == _VECTOR:
+        if kind == NAMED_VECTOR:
             return types[kind](header, names, values)
         return types[kind](header, names, values, np.asarray(value.speeds), np.zeros(0))
 

@@ -32,13 +32,12 @@ from koch_policy.execution import (
     Takeover,
     check_policy,
 )
-from koch_policy.execution.compatibility import policy_units
+from koch_policy.execution.compatibility import action_layout, policy_units
 from koch_policy.execution.inference import Predict
-from koch_policy.execution.observation import Vector
 from koch_policy.runtime import load_policy, seed_draws
 from koch_sim.errors import UnreachableError
 from koch_sim.evaluation import Trial
-from koch_sim.lockstep import CameraImage, Lockstep, LockstepSettings
+from koch_sim.lockstep import Lockstep, LockstepSettings
 from koch_sim.tasks import MILESTONES
 
 if TYPE_CHECKING:
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
 _ASK_EVERY = 3
 #: After success or the end the world gets this long to come to rest, [s].
 REST_S = 0.5
-#: The gripper is not averaged over chunks: half open drops things.
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,8 @@ class PolicyRollouts:
         check_policy(self._policy, rig, str(self.settings.checkpoint))
         units = {name: body.units for name, body in self.lockstep.world.arms.items()}
         self._builder = ObservationBuilder(self._policy, rig, units)
-        self._to_rad = partial(units[rig.follower.name].to_rad, policy_units(self._policy))
+        self._layout = action_layout(self._policy, rig)
+        self._to_rad = partial(self._layout.to_rad, units, policy_units(self._policy))
         self._kind, self._steps = chosen_execution(
             self.settings.strategy,
             self.settings.execution_steps,
@@ -176,7 +175,7 @@ class PolicyRollouts:
                 self._kind,
                 self._policy.config,
                 execution_steps=self._steps,
-                gripper=len(lockstep.rig.follower.model.arm_joints),
+                grippers=self._layout.grippers,
             ),
             delay=DelayQuantile(initial_s=settings.delay_s),
             clock=lambda: lockstep.time_ns,
@@ -204,9 +203,7 @@ class PolicyRollouts:
         return predict
 
     def _hear(self, stream: str, stamp_ns: int, value: Any) -> None:
-        is_image = isinstance(value, CameraImage)
-        sample = value if is_image else Vector(value.names, value.values)
-        self._builder.push(stream, stamp_ns, sample)
+        self._builder.push(stream, stamp_ns, value)
 
 
 class _Commands:

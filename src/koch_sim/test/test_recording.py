@@ -10,10 +10,11 @@ import pytest
 from koch_episodes.bag import open_bag
 from koch_episodes.convert import cli as convert_cli
 from koch_episodes.dataset.reader import LeRobotDatasetReader
+from koch_episodes.decode import NamedValues
 from koch_rig.fingerprint import fingerprint
 from koch_rig.load import load_rig
 from koch_sim import record_cli
-from koch_sim.lockstep import Lockstep, NamedValues
+from koch_sim.lockstep import Lockstep
 from koch_sim.recording import EpisodeWriter
 
 

@@ -11,7 +11,6 @@ from koch_policy.chunks import Grid, Request
 from koch_policy.configs import FeatureType, PolicyFeature
 from koch_policy.execution import InferenceWorker, LockstepWorker, ObservationBuilder
 from koch_policy.execution.inference import plain_predict
-from koch_policy.execution.observation import Vector
 from koch_policy.execution.synthetic import FunctionPolicy
 from koch_policy.metadata import CheckpointMetadata
 from koch_policy.recordings import bag_ticks
@@ -22,7 +21,7 @@ from koch_policy.train.setup import make_trainer
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.units import Units
 from koch_sim import rollout
-from koch_sim.lockstep import CameraImage, Lockstep, LockstepSettings
+from koch_sim.lockstep import Lockstep, LockstepSettings
 from koch_sim.recording import EpisodeWriter
 from koch_sim.rollout import PolicyRollouts, PolicySettings
 
@@ -157,8 +156,7 @@ def test_the_node_and_lockstep_decide_alike_on_a_stored_observation(rig, tmp_pat
     def hear(stream, stamp_ns, value):
         stamps.append(stamp_ns)
         if stream in live.streams:
-            is_image = isinstance(value, CameraImage)
-            live.push(stream, stamp_ns, value if is_image else Vector(value.names, value.values))
+            live.push(stream, stamp_ns, value)
 
     lockstep.listen(hear)
     lockstep.listen(writer.hear)

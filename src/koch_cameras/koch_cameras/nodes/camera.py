@@ -38,6 +38,7 @@ from koch_cameras.watch import ImageFault, StreamWatch
 from koch_core.errors import KochError
 from koch_core.stop_signal import on_stop
 from koch_rig.load import load_rig
+from koch_rig.stream import camera_stream
 from koch_ros.parameters import declare
 from koch_ros.qos import DIAGNOSTICS, LATCHED
 
@@ -90,7 +91,7 @@ class CameraNode(Node):
         self._told = False
         self._said: ImageFault | None = None
         self._state = self.create_publisher(StreamState, f"{camera.name}/state", LATCHED)
-        self._stream = f"cameras/{camera.name}"
+        self._stream = camera_stream(camera.name)
         self._sharers = usb_neighbours(self._config.index_or_path)
         self.finished: Future[int] = Future() if finished is None else finished
         self._capture = CaptureLoop(

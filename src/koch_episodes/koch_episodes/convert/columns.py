@@ -26,6 +26,7 @@ from koch_episodes.convert.mapping import (
 from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.plan import Segment
 from koch_episodes.turns import continuous, quaternions
+from koch_rig.action_layout import ActionLayout
 from koch_rig.arm_model import KOCH_V1_1, ArmModel
 from koch_rig.calibration import Calibration, load_calibration
 from koch_rig.geometry import sixd_from_matrix
@@ -76,15 +77,11 @@ def dataset_columns(
     for feature in feature_map.features:
         if feature.key not in segment.columns:
             continue
-        table, place, parts = segment.columns[feature.key], 0, []
+        table = segment.columns[feature.key]
         for turn in _turns(feature):
             table = continuous(table, turn)
-        for source in feature.sources:
-            part = table[:, place : place + len(source.names)]
-            place += len(source.names)
-            arm = units.get(source.arm) if source.arm else None
-            parts.append(part if arm is None else arm.rad_to(options.units, part))
-        columns[feature.key] = np.concatenate(parts, axis=1)
+        layout = ActionLayout.of((s.arm or "", s.names) for s in feature.sources)
+        columns[feature.key] = layout.rad_to(units, options.units, table)
     if options.delta_actions:
         action = next(feature for feature in feature_map.features if feature.key == ACTION)
         columns[ACTION] = _difference(columns[ACTION], columns[STATE], _turns(action))

@@ -18,7 +18,10 @@ from koch_episodes.convert.options import ActionFrom, ConvertOptions, StampFrom
 from koch_episodes.dataset.layout import DEFAULT_FEATURES
 from koch_episodes.decode import IMAGE_TYPES, named_twice
 from koch_episodes.errors import MappingError
+from koch_rig.action_layout import ActionLayout, commanded_arm
+from koch_rig.load_streams import DEFAULT_JOINT_AGE_S
 from koch_rig.rig import Rig
+from koch_rig.stream import StreamKind, topic_of
 
 ACTION = "action"
 STATE = "observation.state"
@@ -169,13 +172,15 @@ def map_from_rig(rig: Rig, options: ConvertOptions) -> FeatureMap:
     features = []
     for key, feature in rig.features.items():
         streams = feature.streams
-        if key.split(".")[0] == ACTION and options.action_from is ActionFrom.LEADER:
+        if _is_action(key) and options.action_from is ActionFrom.LEADER:
             streams = tuple(_leader_stream(rig, stream) for stream in streams)
         sources = tuple(_rig_source(rig, stream, _rule(key)) for stream in streams)
-        if len(sources) > 1:  # as LeRobot's robots of two arms: left_shoulder_pan.pos
-            arms = [stream.partition("/")[0] for stream in feature.streams]
-            pairs = zip(sources, arms, strict=True)
-            sources = tuple(replace(s, prefix=f"{arm}_" if s.arm else "") for s, arm in pairs)
+        named = ActionLayout.of(
+            (_named_after(rig, key, stream), source.names)
+            for stream, source in zip(feature.streams, sources, strict=True)
+        )
+        pairs = zip(sources, named.prefixes, strict=True)
+        sources = tuple(replace(source, prefix=prefix) for source, prefix in pairs)
         features.append(MappedFeature(key, sources))
     return FeatureMap(
         _ordered(features), options.fps or rig.fps, rig.robot_type, rig.task, str(rig.path)
@@ -183,11 +188,23 @@ def map_from_rig(rig: Rig, options: ConvertOptions) -> FeatureMap:
 
 
 def _rule(key: str) -> SampleRule:
-    return SampleRule.NEXT if key.split(".")[0] == ACTION else SampleRule.NEWEST
+    return SampleRule.NEXT if _is_action(key) else SampleRule.NEWEST
+
+
+def _is_action(key: str) -> bool:
+    return key.split(".")[0] == ACTION
 
 
 def _ordered(features: list[MappedFeature]) -> tuple[MappedFeature, ...]:
     return tuple(sorted(features, key=lambda feature: _rule(feature.key) is not SampleRule.NEXT))
+
+
+def _named_after(rig: Rig, key: str, stream: str) -> str:
+    """The arm in the names of a stream's elements: of actions the one that is to follow them."""
+    content = rig.content_of(stream)
+    if content.kind is not StreamKind.JOINTS:
+        return ""
+    return (_is_action(key) and commanded_arm(rig, stream)) or content.source
 
 
 def _leader_stream(rig: Rig, stream: str) -> str:
@@ -203,19 +220,13 @@ def _leader_stream(rig: Rig, stream: str) -> str:
 
 
 def _rig_source(rig: Rig, stream: str, rule: SampleRule) -> FeatureSource:
-    folder, _, name = stream.partition("/")
-    arm = folder if folder in rig.arms and name.startswith("joint_") else None
+    content = rig.content_of(stream)
+    arm = content.source if content.kind is StreamKind.JOINTS else None
     declared = rig.streams.get(stream)
     names = rig.arms[arm].model.joints if arm else ()
     if declared is None:  # a leader's joint states need no entry of their own
         return FeatureSource(
-            f"/{stream}",
-            rig.streams[f"{folder}/joint_states"].max_age_s
-            if f"{folder}/joint_states" in rig.streams
-            else 0.05,
-            names=names,
-            rule=rule,
-            arm=arm,
+            topic_of(stream), DEFAULT_JOINT_AGE_S, names=names, rule=rule, arm=arm
         )
     return FeatureSource(
         declared.topic,

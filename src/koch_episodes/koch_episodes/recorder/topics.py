@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from koch_rig.rig import Rig, Stream
+from koch_rig.rig import Rig
+from koch_rig.stream import Stream, StreamKind, camera_stream
 
 _STATE_DEPTH = 1000  # ten seconds of an arm
 _IMAGE_DEPTH = 150  # five seconds of a camera
@@ -44,10 +45,9 @@ def topics_to_record(rig: Rig, extra: Sequence[str] = ()) -> list[RecordedTopic]
     """
     found = [_stream(rig, stream) for stream in rig.streams.values()]
     for name in rig.cameras:
-        found.append(RecordedTopic(f"cameras/{name}/camera_info", _IMAGE_DEPTH))
-        found.append(
-            RecordedTopic(f"cameras/{name}/state", _SMALL_DEPTH, state_of=f"cameras/{name}")
-        )
+        stream = camera_stream(name)
+        found.append(RecordedTopic(f"{stream}/camera_info", _IMAGE_DEPTH))
+        found.append(RecordedTopic(f"{stream}/state", _SMALL_DEPTH, state_of=stream))
     names = ["robot_description", *(f"{arm}/robot_description" for arm in rig.arms), *_SHARED]
     if rig.simulation is not None:
         names += _SIMULATION
@@ -61,10 +61,9 @@ def topics_to_record(rig: Rig, extra: Sequence[str] = ()) -> list[RecordedTopic]
 
 
 def _stream(rig: Rig, stream: Stream) -> RecordedTopic:
-    head, _, rest = stream.name.partition("/")
-    name = stream.topic.lstrip("/")
-    if head == "cameras" and rest in rig.cameras:
-        return RecordedTopic(name, _IMAGE_DEPTH, stream, float(rig.cameras[rest].fps))
-    if head in rig.arms:
-        return RecordedTopic(name, _STATE_DEPTH, stream, float(rig.arms[head].rate_hz))
+    name, source = stream.topic.lstrip("/"), stream.content.source
+    if source in rig.cameras and stream.kind is StreamKind.IMAGE:
+        return RecordedTopic(name, _IMAGE_DEPTH, stream, float(rig.cameras[source].fps))
+    if source in rig.arms:
+        return RecordedTopic(name, _STATE_DEPTH, stream, float(rig.arms[source].rate_hz))
     return RecordedTopic(name, _STATE_DEPTH, stream)

@@ -277,7 +277,7 @@ def make_strategy(
     execution_steps: int = 0,
     fade_steps: int = 5,
     coefficient: float = 0.01,
-    gripper: int | None = None,
+    grippers: Sequence[int] = (),
 ) -> Strategy:
     """Build a strategy for a policy.
 
@@ -288,12 +288,11 @@ def make_strategy(
             the chunk for rtc (which needs an overlap), every tick for the ensemble.
         fade_steps: Length of blend's cross-fade.
         coefficient: The ensemble's, where the checkpoint has none.
-        gripper: The gripper's column.
+        grippers: Their columns, which the ensemble does not average: half open drops things.
     """
     if kind is StrategyKind.TEMPORAL_ENSEMBLE:
         own = getattr(config, "temporal_ensemble_coeff", None)
-        apart = () if gripper is None else (gripper,)
-        return Ensemble(coefficient if own is None else own, execution_steps or 1, apart)
+        return Ensemble(coefficient if own is None else own, execution_steps or 1, grippers)
     length = config.horizon_steps + config.first_action_offset
     steps = execution_steps or config.n_action_steps
     if kind is StrategyKind.RTC and not execution_steps:

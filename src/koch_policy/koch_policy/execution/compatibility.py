@@ -10,8 +10,10 @@ from typing import Any
 from koch_policy.configs import ACTION, ENVIRONMENT, STATE, FeatureType
 from koch_policy.errors import PolicyError
 from koch_policy.policy import Policy
+from koch_rig.action_layout import ActionLayout
 from koch_rig.fingerprint import canonical, fingerprint, plain_difference
 from koch_rig.rig import Rig
+from koch_rig.stream import StreamKind
 from koch_rig.units import Units
 
 # Keys of the rig's canonical form that may change between recording and running.
@@ -41,18 +43,35 @@ def dataset_keys(policy: Policy) -> dict[str, list[str]]:
     }
 
 
+def action_layout(policy: Policy, rig: Rig) -> ActionLayout:
+    """Whose joints a policy's actions move on this rig.
+
+    Raises:
+        ArmChoiceError: The rig does not say it.
+    """
+    return ActionLayout.of_rig(rig, policy.extras.parts.get(ACTION, [ACTION]))
+
+
 def policy_units(policy: Policy) -> Units:
     """Units of states and actions; LeRobot's where the checkpoint does not say."""
     return Units(policy.extras.units or Units.LEROBOT.value)
 
 
-def differences(policy: Policy, rig: Rig) -> tuple[list[str], list[str]]:
+def differences(
+    policy: Policy, rig: Rig, layout: ActionLayout | None = None
+) -> tuple[list[str], list[str]]:
     """Compare what a policy needs with what a rig gives.
+
+    Args:
+        policy: The loaded policy.
+        rig: The rig.
+        layout: Whose joints it is to move; None: those of the rig's feature `action`.
 
     Returns:
         What forbids running, and what is merely worth a warning; readable lines.
     """
-    wrong = [*_action(policy, rig.follower.model.joints), *_inputs(policy, rig)]
+    layout = layout or action_layout(policy, rig)
+    wrong = [*_action(policy, layout), *_inputs(policy, rig)]
     notes = []
     units, fps = policy.extras.units, policy.extras.fps
     if units and units not in [each.value for each in Units]:
@@ -71,7 +90,14 @@ def differences(policy: Policy, rig: Rig) -> tuple[list[str], list[str]]:
     return wrong, notes
 
 
-def check_policy(policy: Policy, rig: Rig, where: str, *, allow: bool = False) -> list[str]:
+def check_policy(
+    policy: Policy,
+    rig: Rig,
+    where: str,
+    *,
+    allow: bool = False,
+    layout: ActionLayout | None = None,
+) -> list[str]:
     """Refuse a policy that does not fit.
 
     Args:
@@ -79,6 +105,7 @@ def check_policy(policy: Policy, rig: Rig, where: str, *, allow: bool = False) -
         rig: The rig.
         where: Checkpoint path for the message.
         allow: Run although the fingerprints differ; what cannot work is refused all the same.
+        layout: Whose joints it is to move; None: those of the rig's feature `action`.
 
     Returns:
         Notes for the log.
@@ -86,7 +113,7 @@ def check_policy(policy: Policy, rig: Rig, where: str, *, allow: bool = False) -
     Raises:
         MismatchError: It does not fit.
     """
-    wrong, notes = differences(policy, rig)
+    wrong, notes = differences(policy, rig, layout)
     if allow:
         tolerated = [line for line in wrong if line.startswith("rig: ")]
         notes += tolerated
@@ -96,14 +123,19 @@ def check_policy(policy: Policy, rig: Rig, where: str, *, allow: bool = False) -
     return notes
 
 
-def _action(policy: Policy, joints: tuple[str, ...]) -> list[str]:
+def _action(policy: Policy, layout: ActionLayout) -> list[str]:
     width = policy.config.action_dim
     lines = []
-    if width != len(joints):
-        lines.append(
-            f"action: {width} values, the arm has {len(joints)} joints ({', '.join(joints)})"
-        )
-    return lines + _names(policy, ACTION, joints)
+    if width != layout.width:
+        lines.append(f"action: {width} values, {_owners(layout)} ({', '.join(layout.names)})")
+    return lines + _names(policy, ACTION, layout.names)
+
+
+def _owners(layout: ActionLayout) -> str:
+    """Say how many joints there are."""
+    if len(layout.arms) == 1:
+        return f"the arm has {layout.width} joints"
+    return f"the arms {' and '.join(layout.arms)} have {layout.width} joints"
 
 
 def _names(policy: Policy, key: str, expected: tuple[str, ...]) -> list[str]:
@@ -127,24 +159,26 @@ def _inputs(policy: Policy, rig: Rig) -> list[str]:
             have = ", ".join(name for name in rig.features if name != ACTION) or "none"
             lines.append(f"{', '.join(missing)}: not among the rig's features ({have})")
         elif feature.type is FeatureType.VISUAL:
-            lines += _camera(policy, key, feature.shape, rig.features[sources[key][0]].stream, rig)
-        elif sources[key] == [STATE] and _is_joint_stream(rig, STATE):
-            joints = rig.follower.model.joints
-            width = len(joints) + len(policy.extras.angles.get(key, {}))
+            (stream,) = rig.features[sources[key][0]].streams  # an image has one: load_rig
+            lines += _camera(policy, key, feature.shape, stream, rig)
+        elif sources[key] == [STATE] and _has_joints_alone(rig, STATE):
+            layout = ActionLayout.of_streams(rig, rig.features[STATE].streams)
+            width = layout.width + len(policy.extras.angles.get(key, {}))
             if feature.shape != (width,):
-                lines.append(f"{key}: {feature.shape[0]} values, the arm has {len(joints)} joints")
-            lines += _names(policy, key, joints)
+                lines.append(f"{key}: {feature.shape[0]} values, {_owners(layout)}")
+            lines += _names(policy, key, layout.names)
     return lines
 
 
-def _is_joint_stream(rig: Rig, key: str) -> bool:
-    arm, _, name = rig.features[key].stream.partition("/")
-    return arm in rig.arms and name.startswith("joint_")
+def _has_joints_alone(rig: Rig, key: str) -> bool:
+    kinds = {rig.streams[stream].kind for stream in rig.features[key].streams}
+    return kinds == {StreamKind.JOINTS}
 
 
 def _camera(policy: Policy, key: str, shape: tuple[int, ...], stream: str, rig: Rig) -> list[str]:
-    folder, _, name = stream.partition("/")
-    if folder != "cameras" or name not in rig.cameras:
+    content = rig.content_of(stream)
+    name = content.source
+    if content.kind is not StreamKind.IMAGE or not name:
         return [f"{key}: its stream {stream} is not a camera of the rig"]
     camera = rig.cameras[name]
     wanted = (shape[2], shape[1])

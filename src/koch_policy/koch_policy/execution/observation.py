@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,27 +21,23 @@ from koch_core.frame import (
 )
 from koch_core.image import decode_image
 from koch_core.stream import StreamBuffer
-from koch_episodes.decode import joint_vector
+from koch_episodes.decode import NamedValues, joint_vector
 from koch_episodes.turns import continuous, quaternions
 from koch_policy.configs import TASK
 from koch_policy.execution.compatibility import dataset_keys, policy_units
 from koch_policy.policy import Policy
-from koch_rig.rig import Rig
+from koch_rig.rig import Feature, Rig
+from koch_rig.stream import StreamKind
 from koch_rig.units import JointUnits, Units
 
-CAMERAS = "cameras/"
-_CAPACITY = {True: 16, False: 128}  # images, vectors
-
-
-class Vector(NamedTuple):
-    """A named vector as it came: JointState positions [rad] or a NamedVector."""
-
-    names: Sequence[str]
-    values: Sequence[float]
+_IMAGES, _VECTORS = 16, 128  # samples that a buffer keeps
 
 
 class ObservationBuilder:
     """Feeds one policy. `push` may be called from another thread than the rest.
+
+    A policy's input may join several features of the rig, and a feature several streams: frames
+    are assembled from streams, and joined in `observation`.
 
     Args:
         policy: Tells which features, in which units and with how many observation steps.
@@ -52,18 +48,31 @@ class ObservationBuilder:
     def __init__(self, policy: Policy, rig: Rig, units: Mapping[str, JointUnits]) -> None:
         self._config = policy.config
         self._units = policy_units(policy)
-        self._joined = dataset_keys(policy)
+        keys = dataset_keys(policy)
+        self._named = {key: parts[0] if len(parts) == 1 else key for key, parts in keys.items()}
+        streams = {
+            _part(rig.features[key], stream): stream
+            for parts in keys.values()
+            for key in parts
+            for stream in rig.features[key].streams
+        }
+        self._joined = {
+            key: [
+                _part(rig.features[each], stream)
+                for each in parts
+                for stream in rig.features[each].streams
+            ]
+            for key, parts in keys.items()
+        }
         self._names = {
             key: [name.rpartition("/")[2] for name in policy.extras.names.get(key, [])]
             for key in self._joined
             if len(self._joined[key]) == 1
         }
-        keys = list(dict.fromkeys(key for parts in self._joined.values() for key in parts))
-        streams = {key: rig.features[key].stream for key in keys}
         self.buffers = {
             name: StreamBuffer(
                 name,
-                _CAPACITY[name.startswith(CAMERAS)],
+                _IMAGES if rig.streams[name].kind is StreamKind.IMAGE else _VECTORS,
                 rig.streams[name].max_age_s,
                 rig.streams[name].offset_s,
             )
@@ -98,7 +107,7 @@ class ObservationBuilder:
         return self._config.n_obs_steps > 1
 
     def push(self, stream: str, stamp_ns: int, value: Any) -> None:
-        """Take in a sample: a `Vector`, or the bytes of a compressed image."""
+        """Take in a sample: `NamedValues`, or the bytes of a compressed image."""
         self.buffers[stream].push(stamp_ns, value)
 
     def mark(self, stream: str, since_ns: int, reason: str) -> None:
@@ -134,9 +143,7 @@ class ObservationBuilder:
         result: dict[str, Any] = {TASK: task}
         for key, parts in self._joined.items():
             values = [_joined([frame.values[part] for part in parts]) for frame in frames]
-            result[parts[0] if len(parts) == 1 else key] = (
-                values[0] if steps == 1 else np.stack(values)
-            )
+            result[self._named[key]] = values[0] if steps == 1 else np.stack(values)
         return result
 
     def stamp_ns(self, tick: int) -> int:
@@ -162,13 +169,18 @@ class ObservationBuilder:
     def _decoder(
         self, key: str, stream: str, rig: Rig, units: Mapping[str, JointUnits]
     ) -> Callable[[Any], Any]:
-        if stream.startswith(CAMERAS):
+        content = rig.content_of(stream)
+        if content.kind is StreamKind.IMAGE:
             return _image
-        arm, _, name = stream.partition("/")
-        if arm in rig.arms and name.startswith("joint_"):
-            return partial(_joints, units[arm], self._units)
+        if content.kind is StreamKind.JOINTS:
+            return partial(_joints, units[content.source], self._units)
         self._vectors.append(_NamedVector(self._names.get(key, [])))
         return self._vectors[-1]
+
+
+def _part(feature: Feature, stream: str) -> str:
+    """Name what a stream gives to a feature: the feature itself where it is the only one."""
+    return feature.key if len(feature.streams) == 1 else f"{feature.key} of {stream}"
 
 
 def _joined(values: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -179,7 +191,7 @@ def _image(value: Any) -> NDArray[np.uint8]:
     return decode_image(bytes(value))
 
 
-def _joints(units: JointUnits, kind: Units, value: Vector) -> NDArray[np.float32]:
+def _joints(units: JointUnits, kind: Units, value: NamedValues) -> NDArray[np.float32]:
     vector = joint_vector(value.names, value.values, units.model.joints)
     return units.rad_to(kind, vector).astype(np.float32)
 
@@ -200,7 +212,7 @@ class _NamedVector:
         """Forget the signs: an episode begins."""
         self._last: NDArray[np.float64] | None = None
 
-    def __call__(self, value: Vector) -> NDArray[np.float32]:
+    def __call__(self, value: NamedValues) -> NDArray[np.float32]:
         names = list(value.names)
         order = self._wanted if self._wanted and set(self._wanted) <= set(names) else names
         row = joint_vector(names, value.values, order)

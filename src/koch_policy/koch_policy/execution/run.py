@@ -23,7 +23,7 @@ from koch_policy.chunks.chunk import RawRows, Rows
 from koch_policy.execution.inference import Answer, Predict, Worker
 from koch_policy.execution.observation import ObservationBuilder
 from koch_policy.execution.result import RunResult, StopReason
-from koch_policy.execution.takeover import HUMAN, Takeover
+from koch_policy.execution.takeover import HUMAN, Driven
 
 _NS = 1_000_000_000
 
@@ -32,7 +32,7 @@ class Sink(Protocol):
     """Where a run's results go."""
 
     def command(self, time_ns: int, action: Rows) -> None:
-        """Command the arm: [rad], for this moment."""
+        """Command the arms: [rad], for this moment."""
         ...
 
     def chunk(self, request: Request, rows: Rows, entry: int, observed_ns: int) -> None:
@@ -82,7 +82,7 @@ class PolicyRun:
         clock: Time now [ns], in the clock of the grid.
         worker: The loaded policy.
         builder: Its observations.
-        to_rad: Policy units to [rad], (T, A) -> (T, 6).
+        to_rad: Policy units to [rad], (T, A) -> (T, A).
         predict: How to call the policy.
         takeover: Who else commands.
         sink: Where results go.
@@ -100,7 +100,7 @@ class PolicyRun:
         builder: ObservationBuilder,
         to_rad: Callable[[RawRows], Rows],
         predict: Predict,
-        takeover: Takeover,
+        takeover: Driven,
         sink: Sink,
     ) -> None:
         self.settings = settings

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 POLICY = "policy"
 HUMAN = "teleop"
@@ -15,6 +16,14 @@ SOURCE_TIMEOUT_S = 0.5
 """The guard's source timeout: so long after its last command a source keeps the arm."""
 # A guard says its state once a second; one that is silent for longer has died.
 _GUARD_SILENT_S = 3.0
+
+
+class Driven(Protocol):
+    """Tells who drives what a policy is to move."""
+
+    def driver(self) -> tuple[str, int] | None:
+        """The source that drives now and its newest stamp [ns]; None: the policy may."""
+        ...
 
 
 class Takeover:
@@ -59,3 +68,19 @@ class Takeover:
                 if now - at <= self._timeout_s:
                     return source, stamp_ns
         return None
+
+
+class Takeovers:
+    """Who drives any of several arms: a policy of two arms pauses when a human takes one.
+
+    Args:
+        arms: Their names.
+    """
+
+    def __init__(self, arms: Iterable[str]) -> None:
+        self.of = {arm: Takeover() for arm in arms}
+
+    def driver(self) -> tuple[str, int] | None:
+        """The first source found that drives one of them; None: all are free."""
+        found = (takeover.driver() for takeover in self.of.values())
+        return next((driver for driver in found if driver is not None), None)

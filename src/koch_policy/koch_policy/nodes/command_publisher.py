@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point
@@ -19,8 +19,9 @@ from koch_policy.chunks import Grid, Request
 from koch_policy.chunks.chunk import Rows
 from koch_policy.execution.takeover import HUMAN
 from koch_policy.shadow import ShadowMeter
+from koch_rig.action_layout import ActionLayout
 from koch_rig.fingertips import FingertipKinematics
-from koch_rig.rig import Arm
+from koch_rig.rig import Rig
 from koch_ros.qos import COMMAND, EVENTS, STATE
 
 _NS = 1_000_000_000
@@ -43,24 +44,33 @@ class CommandPublisher:
 
     Args:
         node: Where the publishers live.
-        arm: The follower.
-        fps: Rate of the actions.
+        rig: Has the arms, and the rate of the actions.
+        layout: Which part of an action is whose.
         ghost_ahead_s: How far ahead the ghost is.
         clock: Time now [ns].
     """
 
     def __init__(
-        self, node: Node, arm: Arm, fps: float, ghost_ahead_s: float, clock: Callable[[], int]
+        self,
+        node: Node,
+        rig: Rig,
+        layout: ActionLayout,
+        ghost_ahead_s: float,
+        clock: Callable[[], int],
     ) -> None:
-        self._fps = fps
+        self._layout = layout
+        self._fps = fps = float(rig.fps)
         self._ahead = round(ghost_ahead_s * fps)
         self._clock = clock
         self._logger = node.get_logger()
-        self._tips = FingertipKinematics.for_arm(arm)
-        self._names = arm.topic_joints
-        self._plain_names = arm.model.joints
-        self._commands = node.create_publisher(JointState, f"{arm.name}/command/policy", COMMAND)
-        self.command_topic = self._commands.topic_name
+        arms = [rig.arm(name) for name in layout.arms]
+        self._tips = {arm.name: FingertipKinematics.for_arm(arm) for arm in arms}
+        self._names = {arm.name: arm.topic_joints for arm in arms}
+        self._commands = {
+            arm.name: node.create_publisher(JointState, f"{arm.name}/command/policy", COMMAND)
+            for arm in arms
+        }
+        self.command_topics = [each.topic_name for each in self._commands.values()]
         self._chunks = node.create_publisher(ActionChunk, "policy/action_chunk", STATE)
         self._ghost = node.create_publisher(JointState, "policy/ghost/joint_states", STATE)
         self._path = node.create_publisher(Marker, "policy/ghost/path", STATE)
@@ -76,8 +86,9 @@ class CommandPublisher:
         self._episode = int(message.episode_index)
 
     def command(self, time_ns: int, action: Rows) -> None:
-        """Command the arm."""
-        self._commands.publish(self._joints(time_ns, action))
+        """Command the arms."""
+        for arm, positions in self._layout.split(action).items():
+            self._commands[arm].publish(_joints(self._names[arm], time_ns, positions))
 
     def chunk(self, request: Request, rows: Rows, entry: int, observed_ns: int) -> None:
         """Publish a chunk with the stamp of its observation's oldest sample."""
@@ -85,7 +96,7 @@ class CommandPublisher:
         self.chunk_ns = observed_ns
         message = ActionChunk()
         message.header.stamp = stamp(observed_ns)
-        message.names = list(self._plain_names)
+        message.names = list(self._layout.names)
         message.steps = len(rows)
         message.step_s = 1.0 / self._fps
         message.positions = array("d", rows.reshape(-1).tolist())
@@ -102,9 +113,12 @@ class CommandPublisher:
         if preview is None:
             return
         ahead = preview[min(self._ahead, len(preview) - 1)]
-        self._ghost.publish(self._joints(time_ns, ahead))
+        alone = len(self._names) == 1
+        names = next(iter(self._names.values())) if alone else self._layout.names
+        self._ghost.publish(_joints(names, time_ns, ahead))
         if tick % _MARKER_EVERY == 0 and self._path.get_subscription_count():
-            self._path.publish(self._marker(time_ns, preview))
+            for number, (arm, rows) in enumerate(self._layout.split(preview).items()):
+                self._path.publish(self._marker(number, self._tips[arm], time_ns, rows))
 
     def intervention(self, stamp_ns: int, source: str, *, begins: bool) -> None:
         """Flag a human's intervention in the episode; other sources are only logged."""
@@ -120,26 +134,29 @@ class CommandPublisher:
         event.detail = text
         self._events.publish(event)
 
-    def _marker(self, time_ns: int, preview: Rows) -> Marker:
-        """The tool's path to come: green when the observation is fresh, red when it is old."""
+    def _marker(
+        self, number: int, tips: FingertipKinematics, time_ns: int, preview: Rows
+    ) -> Marker:
+        """A tool's path to come: green when the observation is fresh, red when it is old."""
         age = min(1.0, max(0.0, (self._clock() - self.chunk_ns) / _NS / _OLD_S))
         marker = Marker()
         marker.header.stamp = stamp(time_ns)
         marker.header.frame_id = "world"
-        marker.ns, marker.id = "policy_path", 0
+        marker.ns, marker.id = "policy_path", number
         marker.type, marker.action = Marker.LINE_STRIP, Marker.ADD
         marker.pose.orientation.w = 1.0
         marker.scale.x = 0.004
         marker.lifetime.sec = 1
         for step, row in enumerate(preview):
-            x, y, z = self._tips.tcp(row.tolist())
+            x, y, z = tips.tcp(row.tolist())
             marker.points.append(Point(x=float(x), y=float(y), z=float(z)))
             alpha = 1.0 - 0.8 * step / max(1, len(preview) - 1)
             marker.colors.append(ColorRGBA(r=age, g=1.0 - age, b=0.2, a=alpha))
         return marker
 
-    def _joints(self, time_ns: int, positions: Rows) -> JointState:
-        message = JointState(name=list(self._names))
-        message.header.stamp = stamp(time_ns)
-        message.position = array("d", positions.tolist())
-        return message
+
+def _joints(names: Sequence[str], time_ns: int, positions: Rows) -> JointState:
+    message = JointState(name=list(names))
+    message.header.stamp = stamp(time_ns)
+    message.position = array("d", positions.tolist())
+    return message

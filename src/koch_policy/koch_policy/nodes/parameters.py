@@ -27,7 +27,7 @@ class PolicyParameters:
 
     rig: str = same_as(RIG, "")
     checkpoint: str = same_as(CHECKPOINT, "")
-    arm: str = parameter("", "follower to drive; empty: the rig's only one")
+    arm: str = parameter("", "follower to drive; empty: those of the rig's feature `action`")
     strategy: str = same_as(STRATEGY, "", choices=_STRATEGIES)
     shadow: bool = same_as(SHADOW, False)
     runtime: str = same_as(RUNTIME, "auto")

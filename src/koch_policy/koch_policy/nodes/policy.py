@@ -21,8 +21,6 @@ from koch_interfaces.msg import PolicyStatus
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from koch_core.stream import StreamBuffer
-from koch_episodes.decode import joint_vector
 from koch_policy.checkpoint import CONFIG, resolve_checkpoint
 from koch_policy.chunks import (
     DelayQuantile,
@@ -33,7 +31,6 @@ from koch_policy.chunks import (
 )
 from koch_policy.chunks.guided import can_back_propagate, can_guide, predict_continuing
 from koch_policy.config_json import read_config
-from koch_policy.configs import ACTION
 from koch_policy.errors import PolicyError
 from koch_policy.execution import (
     InferenceWorker,
@@ -41,11 +38,11 @@ from koch_policy.execution import (
     PolicyRun,
     RunSettings,
     StopReason,
-    Takeover,
     check_policy,
 )
-from koch_policy.execution.compatibility import policy_units
+from koch_policy.execution.compatibility import action_layout, policy_units
 from koch_policy.execution.inference import Predict, plain_predict
+from koch_policy.execution.takeover import Takeovers
 from koch_policy.execution.ticker import Ticker
 from koch_policy.memory import keep_freed_memory
 from koch_policy.metadata import read_metadata
@@ -55,10 +52,11 @@ from koch_policy.nodes.run_server import RunServer
 from koch_policy.nodes.status import PolicyStatusPublisher
 from koch_policy.nodes.subscriptions import Subscriptions, stream_topic
 from koch_policy.policy import Policy
-from koch_policy.shadow import ShadowMeter
+from koch_policy.shadow import CommandedActions, ShadowMeter
+from koch_rig.action_layout import ActionLayout
 from koch_rig.load import load_rig
 from koch_rig.rig import Rig
-from koch_rig.units import JointUnits
+from koch_rig.units import joint_units
 from koch_ros.node import run_node
 from koch_ros.parameters import declare
 from koch_ros.qos import STATE
@@ -123,7 +121,6 @@ class PolicyNode(Node):
         super().__init__("policy", **options)
         self.settings = settings = declare(self, PolicyParameters)
         rig = load_rig(settings.rig)
-        self._arm = rig.arm(settings.arm) if settings.arm else rig.follower
         self.task = rig.task
         self.run: PolicyRun | None = None
         self.reason = ""
@@ -137,26 +134,24 @@ class PolicyNode(Node):
             partial(load, settings), self.now_ns, rig.task, self._predict_as_set
         )
         self._load_and_listen()
-        self.takeover = Takeover()
+        self.takeover = Takeovers(self._layout.arms)
         self._fps = float(rig.fps)
-        units = {name: JointUnits.for_arm(arm) for name, arm in rig.arms.items()}
-        self._to_rad = partial(units[self._arm.name].to_rad, policy_units(self._policy))
+        units = joint_units(rig)
+        self._to_rad = partial(self._layout.to_rad, units, policy_units(self._policy))
         self._builder = ObservationBuilder(self._policy, rig, units)
-        self._meter = self._make_meter(rig) if settings.shadow else None
-        actions = None if self._meter is None else self._actions
+        actions = self._commanded(rig) if settings.shadow else None
+        self._meter = None if actions is None else ShadowMeter(actions)
         self._inputs = Subscriptions(
-            self, rig, self._arm.name, self._builder, self.takeover, actions, self._on_guard
+            self, rig, self._builder, self.takeover, actions, self._on_guard
         )
         self.delay = DelayQuantile(initial_s=self._worker.warm_up_s)
-        self.outputs = CommandPublisher(
-            self, self._arm, self._fps, settings.ghost_ahead, self.now_ns
-        )
+        self.outputs = CommandPublisher(self, rig, self._layout, settings.ghost_ahead, self.now_ns)
         self.outputs.meter = self._meter
         self.state = PolicyStatus.IDLE
         self.status = PolicyStatusPublisher(self)
         self._thread = threading.Thread(target=self._work, name="run", daemon=True)
         self._thread.start()
-        self.server = RunServer(self, f"{self._arm.name}/teleop/clutch")
+        self.server = RunServer(self, [f"{arm}/teleop/clutch" for arm in self._layout.arms])
         self.get_logger().info(
             f"{self.runtime} ready: {self._policy.config.type} of {settings.checkpoint}, warm-up "
             f"{self._worker.warm_up_s:.2f} s, strategy {self.strategy}"
@@ -191,9 +186,15 @@ class PolicyNode(Node):
             raise SecondNodeError(name)
         if failed:
             raise failed[0]
-        settings = self.settings
+        settings, rig = self.settings, self._rig
+        named = ActionLayout.of_arms(rig, [settings.arm]) if settings.arm else None
+        self._layout = named or action_layout(self._policy, rig)
         notes = check_policy(
-            self._policy, self._rig, settings.checkpoint, allow=settings.allow_mismatch
+            self._policy,
+            rig,
+            settings.checkpoint,
+            allow=settings.allow_mismatch,
+            layout=self._layout,
         )
         for note in notes:
             self.get_logger().warning(note)
@@ -203,17 +204,12 @@ class PolicyNode(Node):
         self.runtime = self._policy.runtime
         self.strategy = self._chosen(self._policy, "")[0].value
 
-    def _make_meter(self, rig: Rig) -> ShadowMeter:
-        """Compare with the stream that the dataset calls `action`."""
-        feature = rig.features.get(ACTION)
-        name = f"{self._arm.name}/joint_command" if feature is None else feature.stream
-        stream = rig.streams[name]
-        self._actions = StreamBuffer(name, 256, stream.max_age_s, stream.offset_s)
-        self.get_logger().info(f"shadow mode: compared with /{stream_topic(rig, name)}")
-        joints = self._arm.model.joints
-        return ShadowMeter(
-            self._actions, lambda value: joint_vector(value.names, value.values, joints), joints
-        )
+    def _commanded(self, rig: Rig) -> CommandedActions:
+        """What shadow mode compares with."""
+        actions = CommandedActions.of_rig(rig, self._layout)
+        topics = [stream_topic(rig, buffer.name) for buffer in actions.buffers.values()]
+        self.get_logger().info(f"shadow mode: compared with /{', /'.join(topics)}")
+        return actions
 
     def now_ns(self) -> int:
         """ROS time [ns]."""
@@ -252,7 +248,7 @@ class PolicyNode(Node):
                 execution_steps=execution_steps,
                 fade_steps=settings.fade_steps,
                 coefficient=settings.ensemble_coefficient,
-                gripper=len(self._arm.model.arm_joints),
+                grippers=self._layout.grippers,
             ),
             delay=self.delay,
             clock=self.now_ns,
@@ -306,7 +302,7 @@ class PolicyNode(Node):
     @property
     def blocked(self) -> str:
         """Why no run may begin now; empty when one may, and in shadow mode."""
-        return "" if self.settings.shadow else self._inputs.rivals or self._inputs.guard.blocked
+        return "" if self.settings.shadow else self._inputs.rivals or self._inputs.blocked
 
     def shadow_summary(self) -> str:
         """Errors against the human, for people; empty outside shadow mode."""

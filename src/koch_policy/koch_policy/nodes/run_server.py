@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from koch_interfaces.action import RunPolicy
@@ -40,10 +41,10 @@ class RunServer:
 
     Args:
         policy: The node that runs policies.
-        enable_switch: Service of the leader's enable switch.
+        enable_switches: Services of the leaders' enable switches.
     """
 
-    def __init__(self, policy: PolicyNode, enable_switch: str) -> None:
+    def __init__(self, policy: PolicyNode, enable_switches: Iterable[str]) -> None:
         self._policy = policy
         self._busy = threading.Lock()
         # A `__node:=` for the process means the policy's node; local arguments win over it.
@@ -64,7 +65,10 @@ class RunServer:
         self.node.create_subscription(
             String, "policy/task", self._on_task, COMMAND, callback_group=group
         )
-        self._enable_switch = self.node.create_client(SetBool, enable_switch, callback_group=group)
+        self._enable_switches = [
+            self.node.create_client(SetBool, name, callback_group=group)
+            for name in enable_switches
+        ]
         self._executor = MultiThreadedExecutor(num_threads=3)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._executor.spin, name="actions", daemon=True)
@@ -91,12 +95,11 @@ class RunServer:
 
     def _run(self, handle: ServerGoalHandle) -> RunPolicy.Result:
         goal, policy = handle.request, self._policy
-        topic = policy.outputs.command_topic
-        if policy.count_publishers(topic) > 1:
-            handle.abort()
-            return _result(
-                None, RunResult(StopReason.REFUSED, f"two policy nodes command {topic}; stop one")
-            )
+        for topic in policy.outputs.command_topics:
+            if policy.count_publishers(topic) > 1:
+                handle.abort()
+                why = f"two policy nodes command {topic}; stop one"
+                return _result(None, RunResult(StopReason.REFUSED, why))
         if goal.max_duration_s < 0.0:
             handle.abort()
             return _result(None, RunResult(StopReason.REFUSED, "max_duration_s is negative"))
@@ -139,13 +142,16 @@ class RunServer:
         return not self._policy.blocked
 
     def _release_enable_switch(self) -> None:
-        """Take the arm from the leader, where there is one; a failure shows as a pause."""
-        if self._policy.takeover.driver() is None or not self._enable_switch.service_is_ready():
+        """Take the arms from their leaders, where there are any; a failure shows as a pause."""
+        ready = [switch for switch in self._enable_switches if switch.service_is_ready()]
+        if self._policy.takeover.driver() is None or not ready:
             return
-        future = self._enable_switch.call_async(SetBool.Request(data=False))
-        done = threading.Event()
-        future.add_done_callback(lambda _: done.set())
-        if not done.wait(_SWITCH_S):
+        waiting = []
+        for switch in ready:
+            waiting.append(threading.Event())
+            future = switch.call_async(SetBool.Request(data=False))
+            future.add_done_callback(lambda _, done=waiting[-1]: done.set())
+        if not all(done.wait(_SWITCH_S) for done in waiting):
             self.node.get_logger().warning("the leader's enable switch does not answer")
             return
         end = time.monotonic() + 2.0 * SOURCE_TIMEOUT_S

@@ -5,27 +5,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from koch_interfaces.msg import GuardRefusal, GuardStatus, NamedVector, StreamState
+from koch_interfaces.msg import GuardRefusal, GuardStatus, StreamState
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from sensor_msgs.msg import CompressedImage, JointState
+from sensor_msgs.msg import JointState
 
-from koch_core.stream import StreamBuffer
+from koch_episodes.decode import sample_reader
 from koch_policy.execution.guard_watch import GuardWatch, GuardWord
-from koch_policy.execution.observation import CAMERAS, ObservationBuilder, Vector
-from koch_policy.execution.takeover import HUMAN, OTHERS, POLICY, Takeover
+from koch_policy.execution.observation import ObservationBuilder
+from koch_policy.execution.takeover import HUMAN, OTHERS, POLICY, Takeover, Takeovers
 from koch_policy.nodes.command_publisher import stamp_ns
+from koch_policy.shadow import CommandedActions
 from koch_rig.rig import Rig
+from koch_rig.stream import StreamKind
+from koch_ros.message_types import message_class
 from koch_ros.qos import COMMAND, LATCHED, NEWEST
 from koch_ros.senders import SoleSender, publishers, sender_of
 
 # Refusals that are a fault of the sender; the others say who drives, or that the arm is stopped.
 _FAULTS = (GuardRefusal.NAMES, GuardRefusal.FINITE, GuardRefusal.AGE, GuardRefusal.SENDER)
 _LOOK_S = 0.2
+Push = Callable[[int, Any], None]  # takes stamp [ns] and sample
 
 
 def stream_topic(rig: Rig, stream: str) -> str:
@@ -39,9 +43,8 @@ class Subscriptions:
     Args:
         node: Where they live.
         rig: Gives topics.
-        arm: The follower's name.
         builder: Takes the observations.
-        takeover: Takes other commanders.
+        takeovers: Takes other commanders, for each arm that the policy moves.
         actions: Takes what is really commanded, for shadow mode; None otherwise.
         on_guard: Called with the reason when the guard ends a run.
     """
@@ -50,47 +53,52 @@ class Subscriptions:
         self,
         node: Node,
         rig: Rig,
-        arm: str,
         builder: ObservationBuilder,
-        takeover: Takeover,
-        actions: StreamBuffer | None,
+        takeovers: Takeovers,
+        actions: CommandedActions | None,
         on_guard: Callable[[str], None],
     ) -> None:
         self._node = node
-        self._takeover = takeover
         self._on_end = on_guard
         self._senders: dict[str, SoleSender] = {}
         #: Which streams have two publishers; empty when none has.
         self.rivals = ""
-        self.guard = GuardWatch(arm, on_guard)
-        for stream in builder.streams:
-            push = partial(builder.push, stream)
-            self._subscribe(node, rig, stream, push)
-            if stream.startswith(CAMERAS):
+        self._guards = {arm: GuardWatch(arm, on_guard) for arm in takeovers.of}
+        pushes: dict[str, list[Push]] = {
+            stream: [partial(builder.push, stream)] for stream in builder.streams
+        }
+        for buffer in () if actions is None else actions.buffers.values():
+            pushes.setdefault(buffer.name, []).append(buffer.push)
+        for stream, takers in pushes.items():
+            self._subscribe(rig, stream, takers)
+            if rig.streams[stream].kind is StreamKind.IMAGE:
                 node.create_subscription(
                     StreamState, f"{stream}/state", _told(builder, stream), LATCHED
                 )
-        if actions is not None and actions.name not in builder.streams:
-            self._subscribe(node, rig, actions.name, actions.push)
-        for source in (HUMAN, *OTHERS):
-            node.create_subscription(
-                JointState, f"{arm}/command/{source}", _heard(takeover, source), COMMAND
-            )
-        node.create_subscription(GuardStatus, f"{arm}/guard_status", self._on_guard, LATCHED)
+        for arm, takeover in takeovers.of.items():
+            for source in (HUMAN, *OTHERS):
+                node.create_subscription(
+                    JointState, f"{arm}/command/{source}", _heard(takeover, source), COMMAND
+                )
+            on_status = partial(self._on_guard, takeover, self._guards[arm])
+            node.create_subscription(GuardStatus, f"{arm}/guard_status", on_status, LATCHED)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # a simulated clock may stand still
         node.create_timer(_LOOK_S, self._look, clock=steady)
 
-    def _subscribe(
-        self, node: Node, rig: Rig, stream: str, push: Callable[[int, Any], None]
-    ) -> None:
-        kind, value = _kind_of(rig, stream)
+    def _subscribe(self, rig: Rig, stream: str, takers: Sequence[Push]) -> None:
+        message_type = rig.streams[stream].content.message_type
+        read = sample_reader(message_type)
         sole = SoleSender()
 
         def receive(message: Any, info: Mapping[str, Any]) -> None:
             if sole.hears(sender_of(info), time.monotonic()):
-                push(stamp_ns(message.header.stamp), value(message))
+                value = read(message)
+                for take in takers:
+                    take(stamp_ns(message.header.stamp), value)
 
-        subscription = node.create_subscription(kind, stream_topic(rig, stream), receive, NEWEST)
+        subscription = self._node.create_subscription(
+            message_class(message_type), stream_topic(rig, stream), receive, NEWEST
+        )
         self._senders[subscription.topic_name] = sole
 
     def _look(self) -> None:
@@ -107,9 +115,15 @@ class Subscriptions:
         if found:
             self._on_end(self.rivals)
 
-    def _on_guard(self, message: GuardStatus) -> None:
+    @property
+    def blocked(self) -> str:
+        """Why a guard obeys no one; empty when all do."""
+        return "; ".join(guard.blocked for guard in self._guards.values() if guard.blocked)
+
+    @staticmethod
+    def _on_guard(takeover: Takeover, guard: GuardWatch, message: GuardStatus) -> None:
         drives = message.mode in (GuardStatus.BLENDING, GuardStatus.DRIVING)
-        self._takeover.guard_says(message.source if drives else "", stamp_ns(message.header.stamp))
+        takeover.guard_says(message.source if drives else "", stamp_ns(message.header.stamp))
         refused = tuple(
             (f"{item.text} (from {', '.join(item.senders) or 'unknown sender'})", item.count)
             for item in message.refusals
@@ -117,16 +131,7 @@ class Subscriptions:
         )
         still = message.mode in (GuardStatus.OFF, GuardStatus.STOPPED)
         word = GuardWord(message.reason if still else "", int(message.stop_count), refused)
-        self.guard.take(word)
-
-
-def _kind_of(rig: Rig, stream: str) -> tuple[type[Any], Callable[[Any], Any]]:
-    """Message type of a stream, and how its value is taken out."""
-    if stream.startswith(CAMERAS):
-        return CompressedImage, lambda message: message.data
-    if stream.partition("/")[0] in rig.arms:
-        return JointState, lambda message: Vector(message.name, message.position)
-    return NamedVector, lambda message: Vector(message.name, message.value)
+        guard.take(word)
 
 
 def _heard(takeover: Takeover, source: str) -> Callable[[JointState], None]:

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from koch_policy.configs import ACTION
 from koch_policy.errors import DatasetError
 from koch_policy.train.data import Demonstrations
+from koch_rig.action_layout import ActionLayout
 from koch_rig.fingerprint import canonical, fingerprint
+from koch_rig.joints import joint_of
 from koch_rig.load import load_rig
 from koch_rig.rig import Rig
-from koch_rig.units import JointUnits, Units
+from koch_rig.units import Units, joint_units
 
 
 def degrees_per_unit(
@@ -44,7 +46,8 @@ def degrees_per_unit(
     plain = {"degrees": 1.0, "radians": float(np.degrees(1.0))}.get(data.units)
     if plain is not None:
         for index, name in enumerate(names):
-            if data.units == "radians" or name != "gripper":
+            found = joint_of(name)
+            if data.units == "radians" or found is None or found[1] not in found[0].percent:
                 factors[index] = plain
     if rig_path is None:
         return data, factors
@@ -62,10 +65,10 @@ def degrees_per_unit(
     return replace(data, fingerprint=own, rig=canonical(rig)), factors
 
 
-def _slopes_deg(rig: Rig, units: Units) -> dict[str, float]:
-    """Return degrees per dataset unit of each joint of the follower."""
-    arm = rig.follower
-    converter, joints = JointUnits.for_arm(arm), arm.model.joints
+def _slopes_deg(rig: Rig, kind: Units) -> dict[str, float]:
+    """Return degrees per dataset unit of each joint of the followers."""
+    layout = ActionLayout.of_rig(rig)
+    units = joint_units(rig, layout.arms)
     # the maps are linear per joint; two values inside every range give the slope
-    low, high = (converter.to_rad(units, np.full(len(joints), v)) for v in (0.0, 1.0))
-    return dict(zip(joints, np.abs(np.degrees(high - low)).tolist(), strict=True))
+    low, high = (layout.to_rad(units, kind, np.full(layout.width, v)) for v in (0.0, 1.0))
+    return dict(zip(layout.names, np.abs(np.degrees(high - low)).tolist(), strict=True))

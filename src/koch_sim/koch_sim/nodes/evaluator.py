@@ -20,6 +20,7 @@ from sensor_msgs.msg import CompressedImage, JointState
 from std_srvs.srv import Trigger
 
 from koch_episodes.clip import FPS
+from koch_rig.stream import image_topic
 from koch_sim.errors import SimulationError
 from koch_sim.evaluation import Trial
 
@@ -87,7 +88,7 @@ class Evaluator(Node):
         self.create_subscription(GuardStatus, f"{self._arm}/guard_status", self._on_guard, LATCHED)
         self.create_subscription(PolicyStatus, "policy/status", self._on_policy, 10)
         if camera is not None:
-            topic = f"cameras/{camera}/image_raw/compressed"
+            topic = image_topic(camera)
             self.create_subscription(CompressedImage, topic, self._on_image, RELAXED)
         self._reset = self.create_client(ResetWorld, "sim/reset")
         self._demonstrate = self.create_client(Trigger, "sim/demonstrate")

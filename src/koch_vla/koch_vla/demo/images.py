@@ -15,6 +15,7 @@ from koch_episodes.bag import open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.clip import FPS, write_clip
 from koch_rig.load import load_rig
+from koch_rig.stream import camera_stream, topic_of
 from koch_vla.demo.record import finished_episodes
 from koch_vla.demo.step import DemoContext, Results
 from koch_vla.demo.verb import run_verb
@@ -49,7 +50,7 @@ def images_of(episode: Path, rig: Path) -> Iterator[bytes]:
     """JPEG images of one camera of an episode, FPS of them for each second."""
     cameras = load_rig(rig).cameras
     camera = CAMERA if CAMERA in cameras else next(iter(cameras), "")
-    topic = f"/cameras/{camera}/image_raw/compressed"
+    topic = topic_of(camera_stream(camera))
     next_ns = 0
     with open_bag(episode) as bag:
         if topic not in bag.topics:

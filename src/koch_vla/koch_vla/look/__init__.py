@@ -8,6 +8,7 @@ from pathlib import Path
 
 from koch_core.terminal import CommandLine, complain, say
 from koch_core.working import Working
+from koch_rig.stream import camera_stream
 from koch_vla.errors import NothingHeardError, OutputFileError
 
 __all__ = ["main"]
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> int:
         missing = [f"{arm}/joint_states" for arm in rig.arms if arm not in snapshot.joints]
         if arguments.bag is not None:  # a recorder keeps no arm that is no stream of the rig
             missing = [stream for stream in missing if stream in rig.streams]
-        missing += [f"cameras/{name}" for name in rig.cameras if name not in snapshot.images]
+        missing += [camera_stream(name) for name in rig.cameras if name not in snapshot.images]
         if not snapshot.joints and not snapshot.images:
             raise NothingHeardError(missing)
         work.now("koch look: drawing")

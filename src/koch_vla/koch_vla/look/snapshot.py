@@ -15,6 +15,7 @@ from koch_core.image import decode_image
 from koch_rig.geometry import matrix_from_quaternion
 from koch_rig.joints import plain_joints
 from koch_rig.rig import Rig
+from koch_rig.stream import camera_stream, topic_of
 
 GHOST_TOPIC = "/policy/ghost/joint_states"
 OBJECT_TOPICS = {"/sim/block_pose": "block", "/sim/cup_pose": "cup"}
@@ -58,7 +59,7 @@ class SnapshotBuilder:
     def __init__(self, rig: Rig, title: str) -> None:
         self._snapshot = GraphSnapshot(title)
         self._arms = {f"/{arm}/joint_states": arm for arm in rig.arms}
-        self._cameras = {f"/cameras/{name}/image_raw/compressed": name for name in rig.cameras}
+        self._cameras = {topic_of(camera_stream(name)): name for name in rig.cameras}
         self._packets: dict[str, bytes] = {}
 
     @property

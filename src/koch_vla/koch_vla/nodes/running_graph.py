@@ -32,6 +32,7 @@ from std_srvs.srv import SetBool, Trigger
 from koch_episodes.decode import joint_vector
 from koch_rig.load import load_rig
 from koch_rig.rig import Rig
+from koch_rig.stream import image_topic
 from koch_ros.qos import LATCHED
 from koch_ros.shared_topics import chosen_namespace, namespace_arguments
 from koch_vla.paths import find_shared
@@ -104,8 +105,7 @@ class Watcher(Node):
         def count(_: bytes) -> None:
             self.images[name] += 1
 
-        topic = f"cameras/{name}/image_raw/compressed"
-        self.create_subscription(CompressedImage, topic, count, 1, raw=True)
+        self.create_subscription(CompressedImage, image_topic(name), count, 1, raw=True)
 
     def _on_goal(self, message: JointState, info: dict[str, Any]) -> None:
         self.goals.append((int(info["publication_sequence_number"]), message))

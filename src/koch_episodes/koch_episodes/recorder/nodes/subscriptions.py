@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from koch_episodes.recorder.bag_thread import BagWriterThread, TopicSource
 from koch_episodes.recorder.joint_watch import JointWatch
 from koch_episodes.recorder.quality import StreamMonitor
 from koch_episodes.recorder.topics import RecordedTopic
+from koch_ros.message_types import has_header, message_class
 from koch_ros.polled import PolledGroup, ignore, take_all
 
 if TYPE_CHECKING:
@@ -153,22 +153,6 @@ class Subscriptions:
         wanted = self._wanted[name].state_of
         found = (monitor for monitor in self._monitors.values() if monitor.name == wanted)
         return next(found, None)
-
-
-def message_class(message_type: str) -> type | None:
-    """Import a message class; None where its package is not installed."""
-    package, _, name = message_type.partition("/msg/")
-    try:
-        found = getattr(importlib.import_module(f"{package}.msg"), name, None)
-    except ImportError:
-        return None
-    return found if isinstance(found, type) else None
-
-
-def has_header(kind: Any) -> bool:
-    """Tell whether a message type begins with std_msgs/Header."""
-    fields = list(kind.get_fields_and_field_types().values())
-    return bool(fields) and fields[0] == "std_msgs/Header"
 
 
 def _offered(profile: Any) -> OfferedQos:
