@@ -5,7 +5,8 @@
 All code that looks into an image's bytes is here, for cameras, recorder, converter, policy and
 simulation alike. JPEG goes through libjpeg-turbo (simplejpeg): strict, so that damage is an error
 and not a grey patch. What it does not know (PNG, MJPEG without Huffman tables, planes for an
-encoder) goes through FFmpeg (PyAV).
+encoder) goes through FFmpeg (PyAV). Both are imported where they are used: a policy that runs in
+LeRobot's Python gets arrays, and needs neither.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
 
 from koch_core.errors import DecodeError, KochError
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import av
 
 Image = npt.NDArray[np.uint8]
+Crop = tuple[float, float, float, float]
+"""A box in an image: left, top, width, height as fractions of the whole, whatever its size."""
 
 _RAW_CHANNELS = {
     "rgb8": 3,
@@ -134,6 +136,8 @@ def decode_image(data: bytes, *, bgr: bool = False) -> Image:
     Raises:
         DecodeError: The image is cut off or damaged anywhere.
     """
+    import simplejpeg
+
     image_size(data)
     if not is_png(data):
         try:
@@ -158,6 +162,8 @@ def grey_eighth(data: bytes) -> Image:
     Raises:
         DecodeError: The decoder found damage.
     """
+    import simplejpeg
+
     try:
         grey = simplejpeg.decode_jpeg(data, colorspace="GRAY", min_factor=8, strict=True)
     except ValueError as exc:
@@ -174,6 +180,8 @@ def encode_jpeg(image: Image, quality: int, *, bgr: bool = False, fast: bool = F
         bgr: Blue first.
         fast: A quicker and slightly less exact cosine transform, for rendered images.
     """
+    import simplejpeg
+
     order, subsampling = ("BGR" if bgr else "RGB"), "420"
     if image.ndim == 2:
         image, order, subsampling = image[:, :, None], "GRAY", "Gray"
@@ -185,6 +193,42 @@ def encode_jpeg(image: Image, quality: int, *, bgr: bool = False, fast: bool = F
         fastdct=fast,
     )
     return cast(bytes, data)
+
+
+def crop_rgb(image: Image, crop: Crop) -> Image:
+    """Cut a box out of an RGB image (..., H, W, 3), the same way live and in training."""
+    rows, columns = crop_slices(image.shape[-3], image.shape[-2], crop)
+    return image[..., rows, columns, :]
+
+
+def crop_slices(height: int, width: int, crop: Crop) -> tuple[slice, slice]:
+    """Return the rows and columns of a box; at least one pixel each."""
+    left, top, wide, high = crop
+    first_row = min(round(top * height), height - 1)
+    first_column = min(round(left * width), width - 1)
+    last_row = max(first_row + 1, round((top + high) * height))
+    last_column = max(first_column + 1, round((left + wide) * width))
+    return slice(first_row, last_row), slice(first_column, last_column)
+
+
+def resize_rgb(image: Image, height: int, width: int) -> Image:
+    """Resize an RGB image (area average), the same way live and in training.
+
+    Args:
+        image: uint8, shape (H, W, 3).
+        height: New height in [px].
+        width: New width in [px].
+    """
+    if image.shape[:2] == (height, width):
+        return image
+    import av
+    from av.video.reformatter import Interpolation, VideoReformatter
+
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+    scaled = VideoReformatter().reformat(
+        frame, width=width, height=height, format="rgb24", interpolation=Interpolation.AREA
+    )
+    return np.asarray(scaled.to_ndarray(), dtype=np.uint8)
 
 
 def save_image(path: Path, image: Image) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from koch_core.image import resize_rgb
 from koch_episodes.dataset import (
     Codec,
     DatasetWriter,
@@ -22,7 +23,6 @@ from koch_episodes.dataset import (
     VideoSettings,
     validate_dataset,
 )
-from koch_episodes.dataset.frames import resize_rgb
 from koch_episodes.errors import DatasetFormatError, DatasetWriteError, OutputExistsError
 
 CAMERA = "observation.images.front"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from koch_episodes.dataset.frames import crop_rgb, resize_rgb
+from koch_core.image import crop_rgb, resize_rgb
 from koch_episodes.dataset.reader import LeRobotDatasetReader
 from koch_policy.checkpoint import load_checkpoint
 from koch_policy.configs import FeatureType, PolicyFeature

@@ -314,7 +314,7 @@ def test_task_text_chooses_what_a_language_policy_does(make: Any, tmp_path: Path
 def test_renamed_and_resized_images_are_accepted(make: Any, tmp_path: Path) -> None:
     import json
 
-    from koch_episodes.dataset.frames import resize_rgb
+    from koch_core.image import resize_rgb
 
     path = make.checkpoint("act", tmp_path, images=True)
     steps = json.loads((path / "policy_preprocessor.json").read_text())

@@ -21,7 +21,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from koch_episodes.dataset.frames import Crop, crop_rgb, resize_rgb
+from koch_core.image import Crop, crop_rgb, resize_rgb
 from koch_rig.model import share_folder
 from koch_rig.units import Units
 from koch_sim.errors import SimulationError

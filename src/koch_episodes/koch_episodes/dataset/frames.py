@@ -19,49 +19,12 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import Interpolation, VideoReformatter
 
 from koch_core.yuv import rgb_of_frame
 from koch_episodes.errors import VideoError
 
 Rgb = npt.NDArray[np.uint8]
-Crop = tuple[float, float, float, float]
-"""A box in an image: left, top, width, height as fractions of the whole, whatever its size."""
-
 _OPEN_FILES = 8
-
-
-def crop_rgb(image: Rgb, crop: Crop) -> Rgb:
-    """Cut a box out of an RGB image (..., H, W, 3), the same way live and in training."""
-    rows, columns = crop_slices(image.shape[-3], image.shape[-2], crop)
-    return image[..., rows, columns, :]
-
-
-def crop_slices(height: int, width: int, crop: Crop) -> tuple[slice, slice]:
-    """Return the rows and columns of a box; at least one pixel each."""
-    left, top, wide, high = crop
-    first_row = min(round(top * height), height - 1)
-    first_column = min(round(left * width), width - 1)
-    last_row = max(first_row + 1, round((top + high) * height))
-    last_column = max(first_column + 1, round((left + wide) * width))
-    return slice(first_row, last_row), slice(first_column, last_column)
-
-
-def resize_rgb(image: Rgb, height: int, width: int) -> Rgb:
-    """Resize an RGB image (area average), the same way live and in training.
-
-    Args:
-        image: uint8, shape (H, W, 3).
-        height: New height in [px].
-        width: New width in [px].
-    """
-    if image.shape[:2] == (height, width):
-        return image
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-    scaled = VideoReformatter().reformat(
-        frame, width=width, height=height, format="rgb24", interpolation=Interpolation.AREA
-    )
-    return np.asarray(scaled.to_ndarray(), dtype=np.uint8)
 
 
 class _OpenVideo:

@@ -21,16 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from koch_core.files import write_atomically
-from koch_core.image import decode_image
-from koch_episodes.dataset.frames import (
-    Crop,
-    FrameCache,
-    Rgb,
-    VideoFrames,
-    crop_rgb,
-    crop_slices,
-    resize_rgb,
-)
+from koch_core.image import Crop, crop_rgb, crop_slices, decode_image, resize_rgb
+from koch_episodes.dataset.frames import FrameCache, Rgb, VideoFrames
 from koch_episodes.dataset.layout import FeatureSpec, load_info
 from koch_episodes.dataset.load import (
     MALFORMED,

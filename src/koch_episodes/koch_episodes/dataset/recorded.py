@@ -23,7 +23,7 @@ from koch_episodes.errors import DatasetError
 from koch_rig.units import Units
 
 if TYPE_CHECKING:
-    from koch_episodes.dataset.frames import Crop
+    from koch_core.image import Crop
 
 MADE = "meta/koch.json"
 Vectors = npt.NDArray[np.float32]

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from koch_episodes.dataset.frames import crop_rgb, resize_rgb
+from koch_core.image import crop_rgb, resize_rgb
 from koch_policy.angles import expand
 from koch_policy.checkpoint import Checkpoint
 from koch_policy.configs import ENVIRONMENT, STATE, TASK, TASK_EMBEDDING, FeatureType

@@ -19,7 +19,7 @@ from koch_policy.train.config import TrainConfig
 from koch_policy.train.data import Demonstrations, Frames, IntArray
 
 if TYPE_CHECKING:
-    from koch_episodes.dataset.frames import Crop
+    from koch_core.image import Crop
     from koch_episodes.dataset.reader import LeRobotDatasetReader
 
 
