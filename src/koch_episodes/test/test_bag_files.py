@@ -100,6 +100,23 @@ def test_links_to_bags_are_followed_once_and_what_is_left_out_is_named(
         assert words in told
 
 
+def test_loose_files_hide_no_bag_beside_them(write_bag: WriteBag, tmp_path: Path) -> None:
+    """A recording that was put beside others made all of them its own, unread."""
+    bags = [write_bag(f"all/ep_{k}", seconds=0.1) for k in range(2)]
+    loose = write_bag("loose", seconds=0.1)
+    shutil.copy(loose / "loose.mcap", tmp_path / "all" / "loose.mcap")
+    assert sorted(find_bags([tmp_path / "all"])) == [tmp_path / "all", *bags]
+    assert count(tmp_path / "all") == count(loose)
+
+
+def test_bags_inside_a_bag_are_named_and_not_read(write_bag: WriteBag) -> None:
+    whole = write_bag("ep", seconds=0.1)
+    write_bag("ep/backup", seconds=0.1)
+    left_out: list[str] = []
+    assert find_bags([whole], left_out) == [whole]
+    assert left_out == [f"{whole / 'backup'}: inside the bag {whole}"]
+
+
 def in_ns(seconds: object) -> np.ndarray:
     return np.round(np.asarray(seconds) * 1e9).astype(np.int64)
 

@@ -292,8 +292,9 @@ def is_bag(path: Path) -> bool:
 def find_bags(paths: Iterable[Path], passed_over: list[str] | None = None) -> list[Path]:
     """List the bags at or below some paths, in natural order; each once, links followed.
 
-    A path that is a bag itself is taken as it is. Below other folders hidden ones, ``trash`` and
-    ``*.partial`` (episodes that were never finished) are left out.
+    Below a folder hidden ones, ``trash`` and ``*.partial`` (episodes that were never finished) are
+    left out, and so is all that lies inside a bag with metadata. Storage files that lie loose in a
+    folder are one bag, whatever other bags it holds.
 
     Args:
         paths: Bags, or folders of bags.
@@ -305,7 +306,8 @@ def find_bags(paths: Iterable[Path], passed_over: list[str] | None = None) -> li
     found: dict[Path, Path] = {}  # where it really is, to how it was found
     left_out = [] if passed_over is None else passed_over
     for path in paths:
-        below = [path] if is_bag(path) else list(_below(path, frozenset(), left_out))
+        is_file = path.is_file() and is_bag(path)
+        below = [path] if is_file else list(_below(path, frozenset(), left_out))
         if not below:
             why = "holds no bag" if path.exists() else "does not exist"
             raise BagError(path, why, "Give rosbag2 folders, files, or a folder of them.")
@@ -322,7 +324,14 @@ def _below(folder: Path, above: frozenset[Path], left_out: list[str]) -> Iterato
     if not folder.is_dir() or folder.resolve() in above:
         return
     above |= {folder.resolve()}
+    if is_bag(folder):
+        yield folder
+    is_whole = (folder / "metadata.yaml").is_file()
     for path in sorted(folder.iterdir(), key=_natural):
+        if is_whole:
+            inside = _below(path, above, []) if path.is_dir() else ()
+            left_out += [f"{bag}: inside the bag {folder}" for bag in inside]
+            continue
         if path.is_symlink() and not path.exists():
             left_out.append(f"{path}: a link that leads nowhere")
         elif path.name.endswith(".partial"):
@@ -332,7 +341,5 @@ def _below(folder: Path, above: frozenset[Path], left_out: list[str]) -> Iterato
             left_out += [f"{path}: {thrown} discarded bag(s)"] * bool(thrown)
         elif path.name.startswith("."):
             continue
-        elif is_bag(path):
-            yield path
         elif path.is_dir():
             yield from _below(path, above, left_out)

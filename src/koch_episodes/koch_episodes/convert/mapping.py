@@ -290,7 +290,8 @@ def _refusal(where: str) -> Callable[[str, object, str, str], MappingError]:
     def refuse(key: str, got: object, expected: str, hint: str) -> MappingError:
         if isinstance(got, UnknownKey):
             listed = ", ".join(sorted(got.known))
-            return MappingError(where.rstrip(": ."), f"unknown key {key}", f"{listed}. {hint}")
+            told = f"{listed}. {hint}" if hint else listed
+            return MappingError(where.rstrip(": ."), f"unknown key {key}", told)
         return MappingError(f"{where}{key}", got, expected)
 
     return refuse
