@@ -46,7 +46,8 @@ def run_node(
         try:
             node = build()
         except KochError as exc:
-            sys.stderr.write(f"{exc}\n")
+            # Indented under its first line, so that who reads the output sees one message.
+            sys.stderr.write(f"{exc}".replace("\n", "\n  ") + "\n")
             rclpy.try_shutdown()
             return EXIT_CONFIGURATION
         if scheduling.refused:

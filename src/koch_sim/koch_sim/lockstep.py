@@ -33,7 +33,7 @@ from koch_driver.emulator import build_chain
 from koch_driver.guard import Guard, GuardLimits, GuardResult, workspace_from_rig
 from koch_episodes.decode import NamedValues
 from koch_rig.load import load_rig
-from koch_rig.model import share_folder
+from koch_rig.model import default_rig
 from koch_rig.stream import camera_stream
 from koch_ros.shared_options import RIG
 from koch_sim.camera_renderer import JPEG_QUALITY, let_no_thread_starve
@@ -364,7 +364,7 @@ def _limits(rig: Rig, body: ArmBody) -> GuardLimits:
 class LockstepSettings(OptionModel):
     """Which simulation to open."""
 
-    rig: Path = same_as(RIG, share_folder() / "config/rig.sim.yaml", text="rig file")
+    rig: Path = same_as(RIG, default_rig(sim=True), text="rig file")
     spread: float | None = option(
         None, "part of the reachable area over which things lie, 0 to 1 (default: the rig's)"
     )
