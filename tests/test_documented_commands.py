@@ -67,7 +67,7 @@ ELSEWHERE = {
 }  # fmt: skip
 # Documented length -> length in a test.
 SHORTER = {
-    "--num-episodes": "1", "--episode-time-s": "10", "--reset-time-s": "0", "--max-duration": "2",
+    "--num-episodes": "1", "--reset-time-s": "0", "--max-duration": "2",
     "-n": "1", "--at": "2",
 }  # fmt: skip
 # What a test says besides: how little to train, what a person would press.

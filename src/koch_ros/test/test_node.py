@@ -24,4 +24,6 @@ def test_an_error_of_several_lines_is_one_message(capfd) -> None:
     first, *more = capfd.readouterr().err.splitlines()
     assert first == "the policy does not fit:"
     assert [line.strip() for line in more] == ["fps: 15, expected 30", "Train again."]
-    assert all(line.startswith("  ") for line in more), "a reader would take it for another message"
+    assert all(line.startswith("  ") for line in more), (
+        "a reader would take it for another message"
+    )
