@@ -22,6 +22,7 @@ from koch_core.terminal import (
     say,
     table,
 )
+from koch_core.working import Working
 from koch_episodes.bag import is_bag
 from koch_episodes.dataset import LeRobotDatasetReader, validate_dataset
 from koch_episodes.dataset.load import Episode
@@ -99,12 +100,18 @@ def _print_bag(facts: BagFacts) -> None:
     say(f"verdict: {facts.verdict.value}" + "".join(f"\n  {r}" for r in facts.reasons))
 
 
+def _working(what: str) -> Working:
+    return Working(f"koch inspect: {what}", in_logs=False, at_once=what == "drawing")
+
+
 def _inspect_bag(args: argparse.Namespace) -> int:
-    facts = inspect_bag(args.path)
+    with _working("reading"):
+        facts = inspect_bag(args.path)
     _print_bag(facts)
     if not args.no_png:
         out = args.png or Path(f"{args.path.name}.inspect.png")
-        _draw_bag(facts, out)
+        with _working("drawing"):
+            _draw_bag(facts, out)
         say(f"drawn: {out}")
     return 1 if facts.verdict is Verdict.BAD else 0
 
@@ -255,13 +262,15 @@ def _print_report(report: Report) -> None:
 
 
 def _inspect_dataset(args: argparse.Namespace) -> int:
-    report = validate_dataset(args.path, decode=True) if args.validate else None
+    with _working("reading"):
+        report = validate_dataset(args.path, decode=True) if args.validate else None
     try:
         reader = LeRobotDatasetReader(args.path)
         _print_dataset(reader)
         if not args.no_png:
             out = args.png or Path(f"{args.path.resolve().name}.inspect.png")
-            _draw_dataset(reader, args.episode, out)
+            with _working("drawing"):
+                _draw_dataset(reader, args.episode, out)
             say(f"drawn: {out}")
     except KochError:
         if report is None:

@@ -28,9 +28,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--timeout", type=float, default=5.0, help="wait longer for missing ones")
     parser.add_argument("-o", "--output", type=Path, default=Path("look.png"), metavar="PNG")
     arguments = parser.parse_args(argv)
-    check_output(arguments.output)
 
-    with Working("koch look: loading", in_logs=False) as work:
+    with Working("koch look: loading", in_logs=False, at_once=True) as work:
+        check_output(arguments.output)
         from koch_vla.look.image import draw
         from koch_vla.up import load_chosen_rig
 
