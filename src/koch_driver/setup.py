@@ -29,6 +29,10 @@ setup(
             *(f"{node} = koch_driver.nodes.{node}:main" for node in NODES),
             "emulator = koch_driver.emulator.__main__:main",
         ],
+        "koch_vla.motor_buses": [
+            "dynamixel = koch_driver.bus.dynamixel",
+            "sdk = koch_driver.bus.sdk",
+        ],
         "koch_vla.parameters": ["driver = koch_driver.nodes.parameters"],
     },
 )

@@ -109,9 +109,17 @@ def leader_chain(rig: Rig) -> Iterator[EmulatedChain]:
 
 
 @pytest.fixture
-def bus(chain: EmulatedChain, follower: Arm) -> Iterator[DynamixelBus]:
+def bus_kind() -> type[DynamixelBus]:
+    """The class of `bus`; test modules of the bus go through all of them."""
+    return DynamixelBus
+
+
+@pytest.fixture
+def bus(
+    chain: EmulatedChain, follower: Arm, bus_kind: type[DynamixelBus]
+) -> Iterator[DynamixelBus]:
     """An open bus on the emulated follower."""
-    with DynamixelBus(follower.port, motors_for(follower.role)) as opened:
+    with bus_kind(follower.port, motors_for(follower.role)) as opened:
         yield opened
 
 

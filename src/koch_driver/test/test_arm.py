@@ -20,6 +20,7 @@ from koch_driver.arm.connect import (
 )
 from koch_driver.bus.dynamixel import DynamixelBus
 from koch_driver.bus.motors import LEADER_MOTORS
+from koch_driver.bus.sdk import SdkBus
 from koch_driver.emulator import build_chain
 from koch_driver.errors import CalibrationDrift
 from koch_rig.calibration import Calibration, load_calibration, save_calibration
@@ -52,6 +53,13 @@ def with_joint(calibration: Calibration, joint: str, **changes: int) -> Calibrat
     """The calibration with one joint changed."""
     motors = {**calibration, joint: dataclasses.replace(calibration[joint], **changes)}
     return Calibration(motors, calibration.path)
+
+
+def test_the_rig_chooses_the_bus(chain: EmulatedChain, rig: Rig, calibration: Calibration) -> None:
+    arm = dataclasses.replace(rig.arms["follower"], bus="sdk")
+    with connect_arm(arm, calibration, rig=rig) as bus:
+        assert type(bus) is SdkBus
+        assert bus.sync_read_state(PATIENT_S).ok
 
 
 def test_wrapped_joint_is_read_right_after_power_up(rig: Rig, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from koch_driver.bus.control_table import XL330_M288
 from koch_driver.bus.dynamixel import BusConfig, DynamixelBus
 from koch_driver.bus.motors import FOLLOWER_MOTORS, LEADER_MOTORS, MotorSpec
+from koch_driver.bus.sdk import SdkBus
 from koch_driver.errors import (
     MissingMotors,
     PortInUse,
@@ -38,71 +39,79 @@ PATIENT_S = 0.3  # where an answer must come, however busy the machine is
 QUICK = BusConfig(handshake_budget_s=0.02)
 
 
+@pytest.fixture(params=["dynamixel", "sdk"])
+def bus_kind(request: pytest.FixtureRequest) -> type[DynamixelBus]:
+    """Every bus that a rig can choose."""
+    return {"dynamixel": DynamixelBus, "sdk": SdkBus}[request.param]
+
+
 # -- opening -----------------------------------------------------------------------------------
 
 
-def test_no_port(tmp_path: Path) -> None:
+def test_no_port(bus_kind: type[DynamixelBus], tmp_path: Path) -> None:
     with pytest.raises(PortNotFound, match="does not exist"):
-        DynamixelBus(str(tmp_path / "absent"), FOLLOWER_MOTORS).open()
+        bus_kind(str(tmp_path / "absent"), FOLLOWER_MOTORS).open()
 
 
-def test_a_file_is_no_port(tmp_path: Path) -> None:
+def test_a_file_is_no_port(bus_kind: type[DynamixelBus], tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("x")
     with pytest.raises(WrongPort, match="not a serial port"):
-        DynamixelBus(str(path), FOLLOWER_MOTORS).open()
+        bus_kind(str(path), FOLLOWER_MOTORS).open()
     with pytest.raises(WrongPort, match="directory"):
-        DynamixelBus(str(tmp_path), FOLLOWER_MOTORS).open()
+        bus_kind(str(tmp_path), FOLLOWER_MOTORS).open()
 
 
-def test_port_without_an_arm() -> None:
+def test_port_without_an_arm(bus_kind: type[DynamixelBus]) -> None:
     master, slave = os.openpty()
     try:
         with pytest.raises(WrongPort, match="no Dynamixel answers"):
-            DynamixelBus(os.ttyname(slave), FOLLOWER_MOTORS, QUICK).open()
+            bus_kind(os.ttyname(slave), FOLLOWER_MOTORS, QUICK).open()
     finally:
         os.close(master)
         os.close(slave)
 
 
-def test_port_in_use_names_the_holder(chain: EmulatedChain) -> None:
+def test_port_in_use_names_the_holder(bus_kind: type[DynamixelBus], chain: EmulatedChain) -> None:
     with (
-        DynamixelBus(chain.path, FOLLOWER_MOTORS),
+        bus_kind(chain.path, FOLLOWER_MOTORS),
         pytest.raises(PortInUse, match=f"process {os.getpid()}"),
     ):
-        DynamixelBus(chain.path, FOLLOWER_MOTORS).open()
-    DynamixelBus(chain.path, FOLLOWER_MOTORS).open()  # free again
+        bus_kind(chain.path, FOLLOWER_MOTORS).open()
+    bus_kind(chain.path, FOLLOWER_MOTORS).open()  # free again
 
 
-def test_five_motors_of_six(chain: EmulatedChain) -> None:
+def test_five_motors_of_six(bus_kind: type[DynamixelBus], chain: EmulatedChain) -> None:
     chain.faults.silence(4)
     with pytest.raises(MissingMotors, match=r"1 of 6 .* id 4 \(wrist_flex\)") as caught:
-        DynamixelBus(chain.path, FOLLOWER_MOTORS, QUICK).open()
+        bus_kind(chain.path, FOLLOWER_MOTORS, QUICK).open()
     assert caught.value.missing == (4,)
 
 
-def test_ports_swapped(leader_chain: EmulatedChain) -> None:
+def test_ports_swapped(bus_kind: type[DynamixelBus], leader_chain: EmulatedChain) -> None:
     with pytest.raises(WrongModel, match="swapped") as caught:
-        DynamixelBus(leader_chain.path, FOLLOWER_MOTORS).open()
+        bus_kind(leader_chain.path, FOLLOWER_MOTORS).open()
     assert "found xl330-m077, expected xl430-w250" in str(caught.value)
 
 
-def test_strange_ids_are_named(chain: EmulatedChain) -> None:
+def test_strange_ids_are_named(bus_kind: type[DynamixelBus], chain: EmulatedChain) -> None:
     with pytest.raises(WrongPort, match=r"only 1 \(xl430-w250\), 2"):
-        DynamixelBus(chain.path, [MotorSpec(40, "elbow_flex", XL330_M288)], QUICK).open()
+        bus_kind(chain.path, [MotorSpec(40, "elbow_flex", XL330_M288)], QUICK).open()
 
 
-def test_a_failed_open_leaves_the_port_free(chain: EmulatedChain) -> None:
-    bus = DynamixelBus(chain.path, LEADER_MOTORS)
+def test_a_failed_open_leaves_the_port_free(
+    bus_kind: type[DynamixelBus], chain: EmulatedChain
+) -> None:
+    bus = bus_kind(chain.path, LEADER_MOTORS)
     with pytest.raises(WrongModel):
         bus.open()
     assert not bus.is_open
-    with DynamixelBus(chain.path, FOLLOWER_MOTORS) as good:
+    with bus_kind(chain.path, FOLLOWER_MOTORS) as good:
         assert good.sync_read_state(PATIENT_S).ok
 
 
-def test_closed_bus_says_so(chain: EmulatedChain) -> None:
-    bus = DynamixelBus(chain.path, FOLLOWER_MOTORS)
+def test_closed_bus_says_so(bus_kind: type[DynamixelBus], chain: EmulatedChain) -> None:
+    bus = bus_kind(chain.path, FOLLOWER_MOTORS)
     with pytest.raises(PortNotOpen):
         bus.sync_read_state(PATIENT_S)
     bus.open()
@@ -138,26 +147,28 @@ def test_ping_and_firmware(bus: DynamixelBus) -> None:
     reply = bus.ping(3)
     assert (reply.id, reply.model_number, reply.firmware) == (3, 1200, 52)
     assert bus.firmware == (52,) * 6
-    assert bus.fast_read
+    assert bus.fast_read is not isinstance(bus, SdkBus)
 
 
-def test_old_firmware_falls_back_to_the_classic_read(chain: EmulatedChain) -> None:
+def test_old_firmware_falls_back_to_the_classic_read(
+    bus_kind: type[DynamixelBus], chain: EmulatedChain
+) -> None:
     chain.servo("gripper").set("Firmware_Version", 45)
-    with DynamixelBus(chain.path, FOLLOWER_MOTORS) as bus:
+    with bus_kind(chain.path, FOLLOWER_MOTORS) as bus:
         assert not bus.fast_read
         assert bus.sync_read_state(PATIENT_S).ok
 
 
 def test_fast_read_that_does_not_work_is_not_used(
-    chain: EmulatedChain, monkeypatch: pytest.MonkeyPatch
+    bus_kind: type[DynamixelBus], chain: EmulatedChain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("koch_driver.emulator.protocol._fast_status", lambda *_: b"")
-    with DynamixelBus(chain.path, FOLLOWER_MOTORS) as bus:
+    with bus_kind(chain.path, FOLLOWER_MOTORS) as bus:
         assert not bus.fast_read
         assert bus.sync_read_state(PATIENT_S).ok
 
 
-@pytest.mark.parametrize("value", [-1_044_479, -1, 0, 1, 1_044_479])
+@pytest.mark.parametrize("value", [-1_044_479, -131_073, -1, 0, 1, 1_044_479])
 def test_signed_register_round_trip(bus: DynamixelBus, value: int) -> None:
     bus.write("Homing_Offset", "wrist_flex", value)
     assert bus.read("Homing_Offset", 4) == value
@@ -209,9 +220,11 @@ def test_reboot_clears_torque_and_error(bus: DynamixelBus, chain: EmulatedChain)
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_state_is_what_the_servos_hold(chain: EmulatedChain, fast: bool) -> None:
-    with DynamixelBus(chain.path, FOLLOWER_MOTORS, BusConfig(fast_read=fast)) as bus:
-        assert bus.fast_read is fast
+def test_state_is_what_the_servos_hold(
+    bus_kind: type[DynamixelBus], chain: EmulatedChain, fast: bool
+) -> None:
+    with bus_kind(chain.path, FOLLOWER_MOTORS, BusConfig(fast_read=fast)) as bus:
+        assert bus.fast_read is (fast and bus_kind is DynamixelBus)
         before = time.time_ns()
         state = bus.sync_read_state(PATIENT_S)
         assert state.ok
@@ -224,10 +237,10 @@ def test_state_is_what_the_servos_hold(chain: EmulatedChain, fast: bool) -> None
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_values_that_need_stuffing(
-    chain: EmulatedChain, fast: bool, wait_until: Callable[..., bool]
+    bus_kind: type[DynamixelBus], chain: EmulatedChain, fast: bool, wait_until: Callable[..., bool]
 ) -> None:
     # position -3 is FD FF FF FF, velocity -1 before it FF FF FF FF: the classic answer is stuffed
-    with DynamixelBus(chain.path, FOLLOWER_MOTORS, BusConfig(fast_read=fast)) as bus:
+    with bus_kind(chain.path, FOLLOWER_MOTORS, BusConfig(fast_read=fast)) as bus:
         servo = chain.servo("wrist_roll")
         servo.set("Homing_Offset", servo.get("Homing_Offset") - servo.get("Present_Position") - 3)
         assert wait_until(lambda: bus.sync_read_state(PATIENT_S).position_ticks[4] == -3)

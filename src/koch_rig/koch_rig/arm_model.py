@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from koch_core.registry import Registry
 
@@ -118,6 +119,11 @@ class ArmModel:
         """The joint that opens the hand."""
         return self.joints[-1]
 
+
+#: What `bus:` of an arm may say: how its servos are spoken to. The kinds are classes of
+#: `koch_driver` and of other packages that fulfil `koch_driver.bus.MotorBus`.
+MOTOR_BUSES: Registry[Any] = Registry("motor bus", "koch_vla.motor_buses")
+DEFAULT_BUS = "dynamixel"
 
 #: All arm models, by name.
 ARM_MODELS: Registry[ArmModel] = Registry("arm model", "koch_vla.arm_models")

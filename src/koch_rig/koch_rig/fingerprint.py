@@ -19,7 +19,7 @@ from koch_rig.stream import Stream
 _LEFT_OUT: Mapping[type, frozenset[str]] = {
     # Names, texts, and where things are found: they do not change what is recorded.
     Rig: frozenset({"name", "task", "path", "text"}),
-    Arm: frozenset({"port", "calibration_path", "joint_prefix", "model"}),
+    Arm: frozenset({"port", "calibration_path", "joint_prefix", "model", "bus"}),
     Camera: frozenset({"source", "intrinsics_path"}),
     SimulationSettings: frozenset({"seed", "spread_fraction"}),
     Stream: frozenset({"content"}),  # follows from names that are said already

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from koch_rig.arm_model import ARM_MODELS, KOCH_V1_1, ArmModel
+from koch_rig.arm_model import ARM_MODELS, DEFAULT_BUS, KOCH_V1_1, MOTOR_BUSES, ArmModel
+from koch_rig.errors import RigError
 from koch_rig.load_limits import read_limits
 from koch_rig.load_streams import read_features, read_streams
 from koch_rig.model import frame_names
@@ -140,6 +141,7 @@ def _arm(section: Section, name: str, folder: Path) -> Arm:
         drives=section.text("drives", default=None),
         joint_prefix=_joint_prefix(section),
         model=model,
+        bus=_bus(section),
     )
     section.refuse_unknown()
     return arm
@@ -150,14 +152,28 @@ def _model(section: Section, role: Role) -> ArmModel:
     name = section.text("model", default=KOCH_V1_1.name)
     model = ARM_MODELS.find(name)
     if model is None:
-        known = ARM_MODELS.names()
-        near = closest(name, known)
-        hint = f"Did you mean {near!r}?" if near else "Is the package installed that brings it?"
-        raise section.error(section.path_of("model"), name, f"one of {', '.join(known)}", hint)
+        raise _unknown(section, "model", name, ARM_MODELS.names())
     if role not in model.motors:
         has = " or ".join(each.value for each in model.motors)
         raise section.error(section.path_of("role"), role.value, f"{has}, as {name} is built")
     return model
+
+
+def _bus(section: Section) -> str:
+    """The name of a motor bus, checked where a driver is installed that could use it."""
+    name = section.text("bus", default=DEFAULT_BUS)
+    if name != DEFAULT_BUS:
+        known = MOTOR_BUSES.names()
+        if known and name not in known:
+            raise _unknown(section, "bus", name, known)
+    return name
+
+
+def _unknown(section: Section, key: str, name: str, known: list[str]) -> RigError:
+    """The error for a kind that no installed package registers."""
+    near = closest(name, known)
+    hint = f"Did you mean {near!r}?" if near else "Is the package installed that brings it?"
+    return section.error(section.path_of(key), name, f"one of {', '.join(known)}", hint)
 
 
 def _joint_prefix(section: Section) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from koch_core.errors import KochError
-from koch_rig.arm_model import KOCH_V1_1, ArmModel
+from koch_rig.arm_model import DEFAULT_BUS, KOCH_V1_1, ArmModel
 from koch_rig.arm_model import Role as Role  # a rig's reader looks for it here
 from koch_rig.stream import Stream, StreamContent, content_of
 
@@ -83,6 +83,7 @@ class Arm:
         joint_prefix: Stands before each joint's name on topics and in the robot description, such
             as "follower_"; datasets, calibrations and all code have the plain names.
         model: What kind of arm it is.
+        bus: How the driver speaks to its servos, a name in `arm_model.MOTOR_BUSES`.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Arm:
     drives: str | None = None
     joint_prefix: str = ""
     model: ArmModel = KOCH_V1_1
+    bus: str = DEFAULT_BUS
 
     @property
     def topic_joints(self) -> tuple[str, ...]:

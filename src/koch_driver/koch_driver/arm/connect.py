@@ -14,7 +14,6 @@ from koch_driver.arm import identity
 from koch_driver.arm.health import HealthReader
 from koch_driver.arm.register_profile import RegisterProfile
 from koch_driver.bus.control_table import TICKS_PER_TURN
-from koch_driver.bus.dynamixel import DynamixelBus
 from koch_driver.bus.motors import motors_for
 from koch_driver.bus.scan import SCAN_ORDER, TARGET_BAUD, conclude, scan
 from koch_driver.errors import (
@@ -27,6 +26,7 @@ from koch_driver.errors import (
     WrongModel,
     WrongPort,
 )
+from koch_rig.arm_model import MOTOR_BUSES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -165,9 +165,9 @@ def open_bus(
     Raises:
         SwappedPorts: They are those of another arm of the rig.
         SharedIds: Several motors answer to one id.
-        BusError: As DynamixelBus.open.
+        BusError: As the bus's open().
     """
-    bus = DynamixelBus(arm.port, motors_for(arm.role, arm.model), config)
+    bus: MotorBus = MOTOR_BUSES[arm.bus](arm.port, motors_for(arm.role, arm.model), config)
     try:
         bus.open()
     except WrongModel as exc:
@@ -234,7 +234,7 @@ def connect_arm(
         SwappedPorts: They are those of another arm of the rig.
         OtherMotors: They are not the motors that were calibrated.
         SharedIds: Several motors answer to one id.
-        BusError: As DynamixelBus.open.
+        BusError: As the bus's open().
     """
     bus = open_bus(arm, rig, config, thorough=thorough)
     try:

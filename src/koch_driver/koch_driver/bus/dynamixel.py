@@ -16,12 +16,13 @@ from koch_driver.bus.control_table import MULTI_TURN_TICKS, Register
 from koch_driver.bus.goal_write import GoalWriter
 from koch_driver.bus.link import BusLink
 from koch_driver.bus.motor_bus import BusConfig, MotorState, PingReply
-from koch_driver.bus.packet import BROADCAST_ID, Instruction, build
+from koch_driver.bus.packet import BROADCAST_ID, Instruction, Packet, build
 from koch_driver.bus.state_read import StateReader
 from koch_driver.errors import BusTimeout, RegisterError
+from koch_rig.arm_model import DEFAULT_BUS, MOTOR_BUSES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -34,6 +35,7 @@ _QUEUE_CYCLES = 2
 _POWER_ON_S = 0.5  # a servo is deaf for about this long after a reboot
 
 
+@MOTOR_BUSES.register(DEFAULT_BUS)
 class DynamixelBus(BusLink):
     """The `MotorBus` on our own packets. Owned by one thread; nothing here is thread safe."""
 
@@ -160,18 +162,15 @@ class DynamixelBus(BusLink):
         """
         first = self.motors[0].model.register(register)
         values: dict[int, int] = {}
-        packet = self._sync_read_packet(first, self._ids)
         end = time.monotonic() + self.config.register_budget_s
-        self._send(packet)
-        n_bytes = len(packet) + len(self._ids) * (11 + first.length)
+        self._make_ready()
+        n_bytes = 14 + len(self._ids) * (12 + first.length)
         deadline = self._deadline(n_bytes, end, self.config.max_allowance_s)
-        while len(values) < len(self._ids):
-            data = self._port.receive(deadline)
-            for reply in self._parser.feed(data):
-                if reply.id in self._spec and len(reply.parameters) == 1 + first.length:
-                    self._raise_refusal(reply.parameters[0], f"sync read of {register}")
-                    values[reply.id] = first.decode(reply.parameters[1:])
-            if not data and time.monotonic() >= deadline:
+        for reply in self._ask_registers(first, deadline):
+            if reply.id in self._spec and len(reply.parameters) == 1 + first.length:
+                self._raise_refusal(reply.parameters[0], f"sync read of {register}")
+                values[reply.id] = first.decode(reply.parameters[1:])
+            if len(values) == len(self._ids):
                 break
         for motor_id in self._ids:
             if motor_id not in values:
@@ -195,7 +194,7 @@ class DynamixelBus(BusLink):
 
     def sync_write(self, register: str, values: Mapping[str, int]) -> None:
         """Write one register of some motors in one packet, unacknowledged."""
-        body = b""
+        blocks = {}
         length = 0
         address = 0
         for joint, value in values.items():
@@ -203,9 +202,8 @@ class DynamixelBus(BusLink):
             reg = spec.model.register(register)
             reg.check(int(value))
             address, length = reg.address, reg.length
-            body += bytes((spec.id,)) + reg.encode(int(value))
-        head = struct.pack("<HH", address, length)
-        self._send(build(BROADCAST_ID, Instruction.SYNC_WRITE, head + body))
+            blocks[spec.id] = reg.encode(int(value))
+        self._write_blocks(address, length, blocks)
 
     def sync_write_goal(self, ticks: ArrayLike) -> None:
         """Write Goal_Position of every motor in one packet, unacknowledged.
@@ -225,7 +223,7 @@ class DynamixelBus(BusLink):
         wire = (goals - self._turn_offsets).tolist()
         if max(wire) > MULTI_TURN_TICKS or min(wire) < -MULTI_TURN_TICKS:
             raise RegisterError("goal positions", wire, f"within +-{MULTI_TURN_TICKS} ticks")
-        self._send(self._goal.packet(wire))
+        self._write_goals(wire)
 
     def sync_read_state(self, budget_s: float | None = None) -> MotorState:
         """Read current, velocity and position of every motor.
@@ -265,14 +263,11 @@ class DynamixelBus(BusLink):
 
     def probe_state_read(self, *, fast: bool) -> int:
         """Ask once for the state, without retries; how many motors answered."""
-        reader = self._state
-        reader.begin()
-        packet, length = reader.request(self._ids, fast=fast)
-        self._send(packet)
-        deadline = self._deadline(len(packet) + length, math.inf, self.config.max_allowance_s)
-        while reader.missing() and time.monotonic() < deadline:
-            reader.take(self._port.receive(deadline), self._parser)
-        return len(self._ids) - len(reader.missing())
+        self._state.begin()
+        self._make_ready()
+        n_bytes = self._ask_state(self._ids, fast=fast)
+        self._collect(n_bytes, math.inf, self.config.max_allowance_s)
+        return len(self._ids) - len(self._state.missing())
 
     def set_turn_offsets(self, ticks: ArrayLike) -> None:
         """Set what is added to each position read and taken off each goal written.
@@ -296,13 +291,30 @@ class DynamixelBus(BusLink):
             names = ", ".join(f"{m.joint} ({m.id})" for m in self.motors)
             raise RegisterError("motor of this bus", motor, f"one of {names}") from exc
 
-    def _sync_read_packet(self, reg: Register, ids: Sequence[int]) -> bytes:
-        parameters = struct.pack("<HH", reg.address, reg.length) + bytes(ids)
-        return build(BROADCAST_ID, Instruction.SYNC_READ, parameters)
+    def _write_blocks(self, address: int, length: int, blocks: Mapping[int, bytes]) -> None:
+        """Send one sync write: `length` bytes from `address` of each motor, by id."""
+        head = struct.pack("<HH", address, length)
+        body = b"".join(bytes((motor_id,)) + block for motor_id, block in blocks.items())
+        self._send(build(BROADCAST_ID, Instruction.SYNC_WRITE, head + body))
 
-    def _collect(self, n_bytes: int, end: float) -> None:
+    def _write_goals(self, ticks: Sequence[int]) -> None:
+        """Send the goal positions of all motors, in joint order."""
+        self._send(self._goal.packet(ticks))
+
+    def _ask_registers(self, reg: Register, deadline: float) -> Iterator[Packet]:
+        """Ask every motor for one register; what comes until the deadline."""
+        parameters = struct.pack("<HH", reg.address, reg.length) + bytes(self._ids)
+        return self._ask_one(BROADCAST_ID, Instruction.SYNC_READ, parameters, deadline)
+
+    def _ask_state(self, ids: tuple[int, ...], *, fast: bool) -> int:
+        """Send the state question; how many bytes it and its answers are."""
+        packet, length = self._state.request(ids, fast=fast)
+        self._port.send(packet)
+        return len(packet) + length
+
+    def _collect(self, n_bytes: int, end: float, patience_s: float = 0.0) -> None:
         """Take answers to a state question until all are there or the attempt's time is over."""
-        deadline = self._deadline(n_bytes, end)
+        deadline = self._deadline(n_bytes, end, patience_s)
         while True:
             data = self._port.receive(deadline)
             if data and self._state.take(data, self._parser):
@@ -315,10 +327,10 @@ class DynamixelBus(BusLink):
         """Ask for the state until all motors have answered or the time is over; retries."""
         reader, ids, fast = self._state, self._ids, self.fast_read
         retries = late = 0
-        packet, length = reader.request(ids, fast=fast)
-        self._send(packet)
+        self._make_ready()
+        n_bytes = self._ask_state(ids, fast=fast)
         while True:
-            self._collect(len(packet) + length, end)
+            self._collect(n_bytes, end)
             ids = reader.missing()
             if not ids:
                 return retries
@@ -336,8 +348,7 @@ class DynamixelBus(BusLink):
             fast = fast and not self._failed_in_row and retries == 1 and ids == self._ids
             if not fast:  # a dead motor silences those after it: let it be the last
                 ids = ids[1:] + ids[:1]
-            packet, length = reader.request(ids, fast=fast)
-            self._port.send(packet)
+            n_bytes = self._ask_state(ids, fast=fast)
 
     def _cycle_budget_s(self) -> float:
         """The configured budget, or one attempt where the adapter is slower than that."""

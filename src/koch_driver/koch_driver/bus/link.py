@@ -23,6 +23,7 @@ from koch_driver.bus.statistics import BusStatistics
 from koch_driver.errors import BusTimeout, PortNotOpen, StatusError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 _OWN_TIME_AND_PLACE = b"\x78\x00\x10\x00"  # 16 bytes at 120: Realtime_Tick to Present_Position
@@ -154,7 +155,6 @@ class BusLink:
             PortLost: The device vanished.
         """
         budget = self.config.register_budget_s if budget_s is None else budget_s
-        packet = build(motor_id, instruction, parameters)
         # Outside the control loop a late acknowledgement must not pass for the next one's.
         patience = min(budget / 4.0, self.config.max_allowance_s)
         end = time.monotonic() + budget
@@ -163,25 +163,36 @@ class BusLink:
             if attempts:
                 self.statistics.retries += 1
             attempts += 1
-            self._send(packet)
-            deadline = self._deadline(len(packet) + 11 + length, end, patience)
-            while True:
-                data = self._port.receive(deadline)
-                for reply in self._parser.feed(data):
-                    answer = self._accept(reply, motor_id, length, what)
-                    if answer is not None:
-                        return answer
-                if not data and time.monotonic() >= deadline:
-                    break
+            self._make_ready()
+            deadline = self._deadline(len(parameters) + 21 + length, end, patience)
+            for reply in self._ask_one(motor_id, instruction, parameters, deadline):
+                answer = self._accept(reply, motor_id, length, what)
+                if answer is not None:
+                    return answer
             self._count_timeout()
         raise BusTimeout(self.port, what, budget, attempts)
 
+    def _ask_one(
+        self, motor_id: int, instruction: Instruction, parameters: bytes, deadline: float
+    ) -> Iterator[Packet]:
+        """Send an instruction; what comes until the deadline, as long as somebody wants it."""
+        self._port.send(build(motor_id, instruction, parameters))
+        while True:
+            data = self._port.receive(deadline)
+            yield from self._parser.feed(data)
+            if not data and time.monotonic() >= deadline:
+                return
+
     def _send(self, packet: bytes) -> None:
         """Send after throwing away what is left of earlier answers."""
+        self._make_ready()
+        self._port.send(packet)
+
+    def _make_ready(self) -> None:
+        """Throw away what is left of earlier answers."""
         if not self._port.is_open:
             raise PortNotOpen(self.port)
         self._throw_away()
-        self._port.send(packet)
 
     def _throw_away(self) -> None:
         stale = self._port.drain()

@@ -64,10 +64,10 @@ class MotorState:
 
 
 class MotorBus(Protocol):
-    """A chain of motors that somebody opened; one thread owns it.
+    """A chain of motors; one thread owns it.
 
-    What controls, calibrates and watches an arm asks for this; `DynamixelBus` fulfils it. Motors
-    are named by joint or id. Errors are leaves of `koch_driver.errors.BusError`.
+    What controls, calibrates and watches an arm asks for this; `DynamixelBus` and `SdkBus` fulfil
+    it. Motors are named by joint or id. Errors are leaves of `koch_driver.errors.BusError`.
     """
 
     @property
@@ -103,6 +103,10 @@ class MotorBus(Protocol):
     @property
     def statistics(self) -> BusStatistics:
         """What happened on it."""
+        ...
+
+    def open(self) -> None:
+        """Open the port and check that the motors are the expected ones."""
         ...
 
     def close(self) -> None:

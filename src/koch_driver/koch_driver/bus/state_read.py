@@ -118,6 +118,11 @@ class StateReader:
             return packet, _HEAD_SIZE + len(ids) * layout.block.size
         return packet, len(ids) * layout.status.size
 
+    @property
+    def length(self) -> int:
+        """Bytes that this cycle's question asks of each motor."""
+        return self._layout.length
+
     def missing(self) -> tuple[int, ...]:
         """Ids that have not answered in this cycle, in chain order."""
         return tuple(i for i in self._ids if i in self._wanting) if self._wanting else ()
@@ -149,21 +154,23 @@ class StateReader:
         plain = len(data) == len(self._asked) * self._layout.status.size
         if plain and not parser.pending and self._take_plain(data):
             return not self._wanting
-        wanted = 1 + self._layout.length
         for packet in parser.feed(data):
-            p = packet.parameters
-            if packet.instruction != Instruction.STATUS:
-                continue  # an adapter that echoes what is sent
-            if len(p) == wanted:
-                if packet.id in self._wanting:
-                    self._store(packet.id, p[0], _DATA.unpack_from(p, 1))
-            elif packet.id == BROADCAST_ID and self._take_late_fast(p):
-                continue
-            elif len(p) > STATE_LENGTH:
-                self.late += 1
-            elif p and p[0] & ~ALERT_BIT and packet.id in self._wanting:
-                self._note_refusal(packet.id, p[0] & ~ALERT_BIT)
+            if packet.instruction == Instruction.STATUS:  # else an adapter echoes what is sent
+                self.take_answer(packet.id, packet.parameters)
         return not self._wanting
+
+    def take_answer(self, motor_id: int, parameters: bytes) -> None:
+        """Take one status packet: error byte and data, without stuffing."""
+        p = parameters
+        if len(p) == 1 + self._layout.length:
+            if motor_id in self._wanting:
+                self._store(motor_id, p[0], _DATA.unpack_from(p, 1))
+        elif motor_id == BROADCAST_ID and self._take_late_fast(p):
+            return
+        elif len(p) > STATE_LENGTH:
+            self.late += 1
+        elif p and p[0] & ~ALERT_BIT and motor_id in self._wanting:
+            self._note_refusal(motor_id, p[0] & ~ALERT_BIT)
 
     def _note_refusal(self, motor_id: int, code: int) -> None:
         """A motor that reads whole registers only gets the plain question from now on."""
