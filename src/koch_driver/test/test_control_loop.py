@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from koch_driver.arm.control_loop import (
     LoopConfig,
     LoopPhase,
     NotConnected,
+    RequestTimeout,
 )
 from koch_driver.arm.schedule import Schedule, quantile
 from koch_driver.errors import BusTimeout
@@ -157,6 +160,60 @@ def test_requests_run_between_cycles_and_hand_their_errors_back(
     chain.faults.silence(3)
     with pytest.raises(BusTimeout):
         loop.call(lambda bus: bus.read("Model_Number", "elbow_flex"))
+
+
+def test_what_was_given_up_is_not_done_later(
+    chain: EmulatedChain, loop: ControlLoop, task: CountingTask, wait_until: Callable[..., bool]
+) -> None:
+    """Torque that comes after its caller was told that it does not would surprise a hand."""
+    loop.start()
+    assert wait_until(lambda: task.cycles > 0)
+    done: list[str] = []
+    slow = threading.Thread(target=lambda: loop.call(lambda bus: time.sleep(0.3)))
+    slow.start()
+    time.sleep(0.05)
+    with pytest.raises(RequestTimeout, match="try again"):
+        loop.call(lambda bus: done.append("late"), timeout_s=0.05)
+    slow.join()
+    loop.call(lambda bus: done.append("next"))
+    assert done == ["next"]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_request_of_a_lost_connection_does_not_wait_for_the_next_one(
+    chain: EmulatedChain,
+    loop: ControlLoop,
+    task: CountingTask,
+    wait_until: Callable[..., bool],
+    moment: str,
+) -> None:
+    """However close to the loss it comes."""
+    loop.start()
+    assert wait_until(lambda: task.cycles > 0)
+    done: list[str] = []
+    queue = loop._calls
+
+    class Losing(deque):  # type: ignore[type-arg]
+        """The connection is lost while a request is on its way into the queue."""
+
+        def append(self, item: object) -> None:
+            if moment == "before":
+                super().append(item)
+            chain.faults.unplug()
+            assert wait_until(lambda: task.lost)
+            assert wait_until(lambda: loop.status().phase is LoopPhase.FAULT)
+            time.sleep(0.1)
+            if moment == "after":
+                super().append(item)
+
+    loop._calls = Losing(queue)
+    with pytest.raises(NotConnected):
+        loop.call(lambda bus: done.append("late"), timeout_s=1.0)
+    chain.faults.replug()
+    assert wait_until(lambda: loop.status().phase is LoopPhase.RUNNING)
+    cycles = task.cycles
+    assert wait_until(lambda: task.cycles > cycles + 5)
+    assert not done
 
 
 def test_closing_lets_the_task_leave_first(

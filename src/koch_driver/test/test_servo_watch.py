@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("prompt")
 RATE_HZ = 100.0
+# The usual limits of a fault, but no long waits before the next connection.
+LOOP = dataclasses.replace(LoopConfig.at(RATE_HZ), first_retry_s=0.02, last_retry_s=0.05)
 BRISK_S = 0.02  # from one look at a motor to the next, where the usual 0.1 s is not the question
 POSE = (0.2, -0.3, 0.4, 0.3, -0.4, -0.5)
 
@@ -79,7 +81,7 @@ class Bench:
                 say=self.said.append,
             )  # fmt: skip
         self.loop = ControlLoop(
-            arm.name, lambda: connect_arm(arm, calibration), self.task, LoopConfig.at(RATE_HZ),
+            arm.name, lambda: connect_arm(arm, calibration), self.task, LOOP,
             report=lambda phase, reason: self.phases.append((phase, reason)),
         )  # fmt: skip
 

@@ -264,6 +264,8 @@ class ControlLoop:
     def call(self, function: Callable[[MotorBus], T], timeout_s: float = 2.0) -> T:
         """Run a function with the bus in the loop's thread, between two cycles, and wait for it.
 
+        What has not begun when this gives up is never run: the next connection may be hours later.
+
         Raises:
             NotConnected: There is no connection (now, or it got lost before the call).
             RequestTimeout: It did not run in time.
@@ -273,9 +275,13 @@ class ControlLoop:
             raise NotConnected(self.name, self._reason)
         future: Future[T] = Future()
         self._calls.append((function, future))  # type: ignore[arg-type]  # T is an object
+        # The connection may have ended, and its calls with it, just before the line above.
+        if self._phase is not LoopPhase.RUNNING and future.cancel():
+            raise NotConnected(self.name, self._reason)
         try:
             return future.result(timeout_s)
         except FutureTimeout as exc:
+            future.cancel()
             raise RequestTimeout(self.name, timeout_s) from exc
 
     def _set(self, phase: LoopPhase, reason: str = "") -> None:
@@ -348,6 +354,8 @@ class ControlLoop:
     def _run_calls(self, bus: MotorBus) -> None:
         while self._calls:
             function, future = self._calls.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
             try:
                 result = function(bus)
             except KochError as exc:
@@ -360,4 +368,5 @@ class ControlLoop:
     def _fail_calls(self) -> None:
         while self._calls:
             _, future = self._calls.popleft()
-            future.set_exception(NotConnected(self.name, self._reason))
+            if future.set_running_or_notify_cancel():
+                future.set_exception(NotConnected(self.name, self._reason))

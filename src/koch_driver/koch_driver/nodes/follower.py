@@ -39,7 +39,7 @@ from koch_rig.joints import plain_joints
 from koch_rig.rig import Role
 from koch_ros.node import run_node
 from koch_ros.parameters import declare
-from koch_ros.qos import COMMAND, DIAGNOSTICS, STATE
+from koch_ros.qos import COMMAND, DIAGNOSTICS, SERVICES, STATE
 from koch_ros.stamps import STEADY_CLOCK, ClockWatch, RosStamper
 
 # Sources with a topic; trajectories come in through actions as well, "exit" from nowhere else.
@@ -78,10 +78,10 @@ class FollowerNode(Node):
         self._senders: dict[str, Senders] = dict(self._topics)
         self._guard_report = GuardReport(self, self.task, self._senders, self._report)
         self._guard_report.watch(self.loop)
-        self.create_service(SetBool, "torque", self._on_torque)
-        self.create_service(Trigger, "stop", self._on_stop)
-        self.create_service(Trigger, "resume", self._on_resume)
-        self.create_service(Trigger, "home", self._on_home)
+        self.create_service(SetBool, "torque", self._on_torque, qos_profile=SERVICES)
+        self.create_service(Trigger, "stop", self._on_stop, qos_profile=SERVICES)
+        self.create_service(Trigger, "resume", self._on_resume, qos_profile=SERVICES)
+        self.create_service(Trigger, "home", self._on_home, qos_profile=SERVICES)
         self.create_timer(1.0, self._report, clock=STEADY_CLOCK)
         self.create_timer(LOOK_S, self._guard_report.tick, clock=STEADY_CLOCK)
         self._server = TrajectoryServer(

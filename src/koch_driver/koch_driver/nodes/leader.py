@@ -37,6 +37,7 @@ from koch_ros.qos import (
     DIAGNOSTICS,
     LATCHED,
     NEWEST,
+    SERVICES,
     STATE,
 )
 from koch_ros.stamps import STEADY_CLOCK, ClockWatch, RosStamper
@@ -110,7 +111,7 @@ class LeaderNode(Node):
         self._both_since_s = float("inf")
         self._rivals: tuple[str, ...] = ()
         self._follower_map = self._watch_follower()
-        self.create_service(SetBool, "drive_back", self._on_drive_back)
+        self.create_service(SetBool, "drive_back", self._on_drive_back, qos_profile=SERVICES)
         self.create_timer(1.0, self._report, clock=STEADY_CLOCK)
         self.create_timer(_LOOK_S, self._look, clock=STEADY_CLOCK)
         self.loop.start()

@@ -34,6 +34,7 @@ from koch_ros.qos import (
     DIAGNOSTICS,
     LATCHED,
     NEWEST,
+    SERVICES,
 )
 from koch_ros.stamps import STEADY_CLOCK, RosStamper
 
@@ -84,7 +85,7 @@ class TeleopNode(Node):
         self.create_subscription(GuardStatus, "guard_status", self._on_guard, LATCHED)
         back = sibling(self, leader.name, "guard_status")
         self.create_subscription(GuardStatus, back, self._on_leader_guard, LATCHED)
-        self.create_service(SetBool, "~/clutch", self._on_clutch)
+        self.create_service(SetBool, "~/clutch", self._on_clutch, qos_profile=SERVICES)
         self.create_timer(1.0, self._report, clock=STEADY_CLOCK)
         self.create_timer(_LOOK_S, self._look, clock=STEADY_CLOCK)
 

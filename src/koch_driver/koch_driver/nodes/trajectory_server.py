@@ -36,7 +36,7 @@ from koch_driver.trajectory.trajectory import (
     check_trajectory,
 )
 from koch_rig.joints import plain_joints
-from koch_ros.qos import COMMAND
+from koch_ros.qos import ACTION_SERVICES, COMMAND
 from koch_ros.senders import sender_of
 
 if TYPE_CHECKING:
@@ -95,20 +95,27 @@ class TrajectoryServer:
             parameter_overrides=[Parameter("use_sim_time", value=False)],
         )
         group = ReentrantCallbackGroup()
+        actions = (
+            (FollowJointTrajectory, "arm_controller/follow_joint_trajectory", self._follow),
+            (GripperCommand, "gripper_controller/gripper_cmd", self._grip),
+            (
+                ParallelGripperCommand,
+                "parallel_gripper_controller/gripper_cmd",
+                self._grip_parallel,
+            ),
+        )
         self._servers = [
             ActionServer(
-                self.node, FollowJointTrajectory, "arm_controller/follow_joint_trajectory",
-                self._follow, callback_group=group, cancel_callback=_accept_cancel,
-            ),
-            ActionServer(
-                self.node, GripperCommand, "gripper_controller/gripper_cmd",
-                self._grip, callback_group=group, cancel_callback=_accept_cancel,
-            ),
-            ActionServer(
-                self.node, ParallelGripperCommand, "parallel_gripper_controller/gripper_cmd",
-                self._grip_parallel, callback_group=group, cancel_callback=_accept_cancel,
-            ),
-        ]  # fmt: skip
+                self.node,
+                kind,
+                name,
+                execute,
+                callback_group=group,
+                cancel_callback=_accept_cancel,
+                **ACTION_SERVICES,
+            )
+            for kind, name, execute in actions
+        ]
         topic = self.node.create_subscription(
             JointTrajectory,
             "~/joint_trajectory",

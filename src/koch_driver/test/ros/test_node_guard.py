@@ -168,6 +168,28 @@ def test_a_refused_command_names_reason_and_sender(probe, said) -> None:
         assert list(found.senders) == ["/follower/probe"]
 
 
+@pytest.mark.parametrize("askers", [1, 8])
+@pytest.mark.parametrize("wishes", [(True,), (True, False), (False,)])
+def test_of_many_requests_at_once_none_is_lost(
+    probe, said, askers: int, wishes: tuple[bool, ...]
+) -> None:
+    """More than the ten that a service keeps by default, and quickly."""
+    clients = [probe.create_client(SetBool, "torque") for _ in range(askers)]
+    assert all(client.wait_for_service(5.0) for client in clients)
+    futures = [
+        clients[k % askers].call_async(SetBool.Request(data=wishes[k % len(wishes)]))
+        for k in range(40)
+    ]
+    assert probe.wait(lambda: all(f.done() for f in futures), 8.0), (
+        f"{sum(f.done() for f in futures)} of 40 answered"
+    )
+    assert all(f.result().success for f in futures), {f.result().message for f in futures}
+    assert said.last.torque is wishes[-1] or probe.wait(lambda: said.last.torque is wishes[-1])
+    for client in clients:
+        probe.destroy_client(client)
+    assert probe.ask("torque", True).success
+
+
 @pytest.mark.slow
 def test_one_decides_the_hand_over_between_leader_and_follower(
     probe, said, processes, rig_ros: Rig

@@ -37,7 +37,7 @@ from koch_episodes.recorder.topics import topics_to_record
 from koch_rig.load import load_rig
 from koch_ros.node import run_node
 from koch_ros.parameters import declare, live_parameters
-from koch_ros.qos import EVENTS_LATCHED
+from koch_ros.qos import EVENTS_LATCHED, SERVICES
 from koch_ros.stamps import RosStamper
 
 _EVENT_TYPE = "koch_interfaces/msg/EpisodeEvent"
@@ -147,7 +147,9 @@ class RecorderNode(Node):
             (DiscardEpisode, "discard", self._on_discard),
             (UndoDiscard, "undo", self._on_undo),
         ):
-            self.create_service(kind, f"episodes/{name}", handle, callback_group=group)
+            self.create_service(
+                kind, f"episodes/{name}", handle, qos_profile=SERVICES, callback_group=group
+            )
 
     # -- time -----------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from std_srvs.srv import SetBool, Trigger
 from koch_policy.errors import PolicyError
 from koch_policy.execution import PolicyRun, RunResult, StopReason
 from koch_policy.execution.takeover import SOURCE_TIMEOUT_S
-from koch_ros.qos import COMMAND
+from koch_ros.qos import ACTION_SERVICES, COMMAND, SERVICES
 
 if TYPE_CHECKING:
     from koch_policy.nodes.policy import PolicyNode
@@ -59,9 +59,12 @@ class RunServer:
             self._execute,
             callback_group=group,
             cancel_callback=lambda _: CancelResponse.ACCEPT,
+            **ACTION_SERVICES,
         )
-        self.node.create_service(Trigger, "policy/pause", self._on_pause, callback_group=group)
-        self.node.create_service(Trigger, "policy/resume", self._on_resume, callback_group=group)
+        for name, handle in (("pause", self._on_pause), ("resume", self._on_resume)):
+            self.node.create_service(
+                Trigger, f"policy/{name}", handle, qos_profile=SERVICES, callback_group=group
+            )
         self.node.create_subscription(
             String, "policy/task", self._on_task, COMMAND, callback_group=group
         )

@@ -28,6 +28,7 @@ from koch_core.options import same_as
 from koch_rig.load import load_rig
 from koch_ros.node import run_node
 from koch_ros.parameters import declare, parameter
+from koch_ros.qos import SERVICES
 from koch_ros.shared_options import EXPERT, RIG, SPEED
 from koch_sim.errors import SimulationError
 from koch_sim.expert import STYLES
@@ -85,12 +86,13 @@ class WorldNode(Node):
         self._environment = self.create_publisher(NamedVector, "sim/environment_state", STATE)
         self._task = self.create_publisher(TaskState, "sim/task_state", STATE)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", STATE)
-        self.create_service(ResetWorld, "sim/reset", self._on_reset)
+        self.create_service(ResetWorld, "sim/reset", self._on_reset, qos_profile=SERVICES)
         # A group of its own: the timers go on while a demonstration is planned.
         self.create_service(
             Trigger,
             "sim/demonstrate",
             self._on_demonstrate,
+            qos_profile=SERVICES,
             callback_group=MutuallyExclusiveCallbackGroup(),
         )
         self._create_fault_services()
@@ -138,7 +140,7 @@ class WorldNode(Node):
             self.get_logger().info(response.message)
             return response
 
-        self.create_service(SetBool, service, handle)
+        self.create_service(SetBool, service, handle, qos_profile=SERVICES)
 
     def _on_reset(
         self, request: ResetWorld.Request, response: ResetWorld.Response
