@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,15 +25,16 @@ from koch_driver.bus.sdk import SdkBus
 from koch_driver.emulator import build_chain
 from koch_driver.errors import CalibrationDrift
 from koch_rig.calibration import Calibration, load_calibration, save_calibration
+from koch_rig.errors import RigError
+from koch_rig.load import load_rig
 from koch_rig.units import JointUnits
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from koch_driver.emulator import EmulatedChain
     from koch_rig.rig import Arm, Rig
 
 
+REPO = Path(__file__).resolve().parents[3]
 PATIENT_S = 0.3  # where an answer must come, however busy the machine is
 
 
@@ -60,6 +62,17 @@ def test_the_rig_chooses_the_bus(chain: EmulatedChain, rig: Rig, calibration: Ca
     with connect_arm(arm, calibration, rig=rig) as bus:
         assert type(bus) is SdkBus
         assert bus.sync_read_state(PATIENT_S).ok
+
+
+def test_a_rig_names_a_bus_that_is_registered(tmp_path: Path) -> None:
+    text = (REPO / "config" / "rig.emulated.yaml").read_text()
+    path = tmp_path / "rig.yaml"
+    for name in ("sdk", "sdkk"):
+        path.write_text(text.replace("role: follower", f"role: follower\n    bus: {name}", 1))
+        if name == "sdk":
+            assert load_rig(path).arms["follower"].bus == "sdk"
+    with pytest.raises(RigError, match=r"bus: got 'sdkk', .*Did you mean 'sdk'"):
+        load_rig(path)
 
 
 def test_wrapped_joint_is_read_right_after_power_up(rig: Rig, tmp_path: Path) -> None:

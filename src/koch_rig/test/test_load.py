@@ -54,16 +54,6 @@ def test_a_joint_prefix_is_text_that_names_may_begin_with(write_rig: WriteRig) -
         load_rig(rig("-left"))
 
 
-def test_a_bus_is_one_that_an_installed_package_registers(write_rig: WriteRig) -> None:
-    def rig(bus: str) -> Path:
-        return write_rig(("{role: follower,", f"{{role: follower, bus: {bus},"))
-
-    assert load_rig(write_rig()).follower.bus == "dynamixel"
-    assert load_rig(rig("sdk")).follower.bus == "sdk"
-    with pytest.raises(RigError, match=r"bus: got 'sdkk', .*Did you mean 'sdk'"):
-        load_rig(rig("sdkk"))
-
-
 def test_streams_that_only_features_name_get_defaults(write_rig: WriteRig) -> None:
     rig = load_rig(write_rig())
     assert rig.streams["follower/joint_command"].topic == "/follower/joint_command"
