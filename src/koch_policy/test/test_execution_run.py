@@ -26,6 +26,7 @@ from koch_policy.execution import (
 )
 from koch_policy.execution.inference import checked
 from koch_policy.execution.synthetic import FunctionPolicy
+from koch_policy.execution.takeover import Takeovers
 from koch_rig.calibration import load_calibration
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
@@ -340,6 +341,15 @@ def test_a_human_takes_over_and_gives_back() -> None:
     later = [request.tick for request, _, _ in stage.sink.chunks[chunks:]]
     assert stage.grid.time_ns(later[0]) > released, "nothing of the old plan is executed"
     assert stage.run.end is None
+
+
+def test_a_policy_of_two_arms_pauses_while_a_human_has_one() -> None:
+    takeovers = Takeovers(["left", "right"])
+    assert takeovers.driver() is None
+    for source, driver in (("teleop", ("teleop", 7)), ("policy", None), ("", None)):
+        takeovers.of["left"].guard_says("policy", 6)
+        takeovers.of["right"].guard_says(source, 7)
+        assert takeovers.driver() == driver
 
 
 def test_an_intervention_is_closed_when_the_run_ends_inside_it() -> None:

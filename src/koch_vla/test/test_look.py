@@ -16,12 +16,14 @@ from matplotlib.figure import Figure
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.kinematics import Kinematics
 from koch_rig.load import load_rig
 from koch_vla.errors import BagMomentError, EmptyBagError, NothingHeardError, OutputFileError
 from koch_vla.look import main
 from koch_vla.look.from_bag import snapshot_at
 from koch_vla.look.scene import ROUND_SIDES, ArmScene, block_faces, cup_faces
+from koch_vla.look.snapshot import GraphSnapshot
 from koch_vla.look.space import View, contents_of, draw_space, place_boxes, tcp_path
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
@@ -112,6 +114,15 @@ def test_a_snapshot_holds_what_was_newest_at_its_moment(rig, tmp_path):
     trail = tcp_path(ArmScene(rig, "follower"), end, "follower")
     radii = np.linalg.norm(trail[:, :2] - (-0.012, 0.0), axis=1)
     np.testing.assert_allclose(radii, radii[0], atol=1e-6)  # it turns about the pan axis
+
+
+def test_the_ghost_of_each_of_two_arms_is_its_own(repository):
+    rig = load_rig(repository / "config" / "rig.two_arms.yaml")
+    shown = GraphSnapshot("live", ghost={f"left_{joint}": 0.5 for joint in KOCH_V1_1.joints})
+    assert shown.ghost_of(rig.arms["left"]) == dict.fromkeys(KOCH_V1_1.joints, 0.5)
+    assert shown.ghost_of(rig.arms["right"]) == {}
+    shown.ghost = dict.fromkeys(KOCH_V1_1.joints, 0.1)  # a policy of one arm
+    assert shown.ghost_of(rig.arms["right"]) == shown.ghost
 
 
 def test_moments_outside_and_foreign_bags_are_refused(rig, tmp_path):

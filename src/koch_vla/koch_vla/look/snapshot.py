@@ -14,7 +14,7 @@ import numpy.typing as npt
 from koch_core.image import decode_image
 from koch_rig.geometry import matrix_from_quaternion
 from koch_rig.joints import plain_joints
-from koch_rig.rig import Rig
+from koch_rig.rig import Arm, Rig
 from koch_rig.stream import camera_stream, topic_of
 
 GHOST_TOPIC = "/policy/ghost/joint_states"
@@ -33,7 +33,7 @@ class GraphSnapshot:
         history: Joint positions of each arm over time: (stamp [ns], positions by name).
         images: Newest image of each camera, RGB uint8 (H, W, 3).
         image_stamps_ns: Their acquisition times [ns].
-        ghost: Where the policy would have the follower, by joint name [rad]; may be empty.
+        ghost: Where the policy would have what it moves, by joint name [rad]; may be empty.
         objects: Poses of things in the world [m], float64 (4, 4).
     """
 
@@ -46,6 +46,14 @@ class GraphSnapshot:
     image_stamps_ns: dict[str, int] = field(default_factory=dict)
     ghost: dict[str, float] = field(default_factory=dict)
     objects: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+
+    def ghost_of(self, arm: Arm) -> dict[str, float]:
+        """Where the policy would have an arm; a policy of several puts their names before it."""
+        joints = arm.model.joints
+        for prefix in (f"{arm.name}_", ""):
+            if all(f"{prefix}{joint}" in self.ghost for joint in joints):
+                return {joint: self.ghost[f"{prefix}{joint}"] for joint in joints}
+        return {}
 
 
 class SnapshotBuilder:

@@ -100,8 +100,9 @@ def contents_of(rig: Rig, snapshot: GraphSnapshot) -> Contents:
                 optical = frames.get(f"{name}_optical_frame")
                 if optical is not None and all(camera is not known for known, _ in found.cameras):
                     found.cameras.append((camera, optical))
-        if snapshot.ghost and arm.role is Role.FOLLOWER:
-            scene.place(snapshot.ghost)
+        planned = snapshot.ghost_of(arm)
+        if planned and arm.role is Role.FOLLOWER:
+            scene.place(planned)
             ghost = scene.faces(links_of=arm.name)
             found.faces += [ShadedFace(face.corners, face.normal, GHOST) for face in ghost]
         trail = tcp_path(scene, snapshot, arm.name)
