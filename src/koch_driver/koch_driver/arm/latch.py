@@ -95,6 +95,11 @@ class SafetyLatch:
         """The present state."""
         return self._state
 
+    @property
+    def orphaned(self) -> bool:
+        """Whether the process that started this one has died: nobody ends it on purpose."""
+        return os.getppid() != self._parent
+
     def stop(self, cause: StopCause, text: str, joint: str = "") -> None:
         """Add a stop. One that repeats cause and joint counts, and replaces the older text."""
         new = Stop(cause, text, joint, time.time_ns())
@@ -139,7 +144,7 @@ class SafetyLatch:
         A driver that ends because its parent was killed has not been told to leave the arm.
         """
         with self._lock:
-            if self._state.held and os.getppid() == self._parent:
+            if self._state.held and not self.orphaned:
                 self._set(replace(self._state, held=False))
 
     def _set(self, state: LatchState) -> None:
@@ -154,15 +159,17 @@ class SafetyLatch:
             self.unsaved = f"{self._path}: {exc.strerror or exc}"
 
 
-def latch_path(port: str) -> Path:
+def latch_path(port: str, what: str = "guard") -> Path:
     """The file of the arm behind a port, the same for every process of this user.
+
+    What is kept there is the guard's, or that of another node that must not forget.
 
     The port as the rig writes it is the arm's identity: by-id links stay, whatever number the
     kernel gives the device behind them after a plug was pulled.
     """
     readable = re.sub(r"[^A-Za-z0-9]+", "_", Path(port).name)[-60:]
     digest = hashlib.sha256(port.encode()).hexdigest()[:12]
-    return _run_folder() / f"guard_{readable}_{digest}.json"
+    return _run_folder() / f"{what}_{readable}_{digest}.json"
 
 
 def _run_folder() -> Path:

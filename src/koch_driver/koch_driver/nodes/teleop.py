@@ -16,6 +16,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 
+from koch_driver.arm.latch import SafetyLatch, StopCause, latch_path
 from koch_driver.arm.schedule import quantile
 from koch_driver.arm.teleop_map import LEADER_LOST_S, Engagement, PoseMap, engage
 from koch_driver.nodes.arm_setup import ArmSetup
@@ -45,6 +46,9 @@ _LOOK_S = 0.2
 class TeleopNode(Node):
     """Publishes `command/teleop` with the leader's stamp; service `~/clutch` (SetBool).
 
+    A clutch that was opened, by a person or by a stop, stays open when this process dies and is
+    started again: whoever opened it may have laid the leader down.
+
     All callbacks run in the executor's single thread.
     """
 
@@ -66,9 +70,11 @@ class TeleopNode(Node):
         self._heard_s: dict[str, float] = {}
         self._leader: tuple[float, ...] | None = None
         self._follower: tuple[float, ...] | None = None
+        self._open = SafetyLatch(latch_path(self._follower_arm.port, "clutch"))
         self._wanted = parameters.engaged
         self._engaged = False
         self._message = "the clutch is open"
+        self._keep_open()
         self._stamp_s: float | None = None  # of the leader's newest state
         self._sent = 0
         self._delays: deque[float] = deque(maxlen=1000)
@@ -88,6 +94,21 @@ class TeleopNode(Node):
         self.create_service(SetBool, "~/clutch", self._on_clutch, qos_profile=SERVICES)
         self.create_timer(1.0, self._report, clock=STEADY_CLOCK)
         self.create_timer(_LOOK_S, self._look, clock=STEADY_CLOCK)
+
+    def close(self) -> None:
+        """Ended on purpose: the next start begins as its parameters say."""
+        if not self._open.orphaned:
+            self._open.resume()
+
+    def _keep_open(self) -> None:
+        """Take up what a teleop that was killed knew of its clutch."""
+        for stop in self._open.state.stops:
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stop.time_ns * 1e-9))
+            self._wanted = False
+            self._message = (
+                f"the clutch stays open since {since}: {stop.text}; close it to drive again"
+            )
+            self.get_logger().warning(self._message)
 
     def _on_leader(self, message: JointState, info: Mapping[str, Any]) -> None:
         positions = self._by_name(message)
@@ -161,6 +182,7 @@ class TeleopNode(Node):
         if self._engaged or self._wanted:
             self.get_logger().warning(f"the human does not drive any more: {why}")
             self._message = f"the clutch was opened: {why}; close it to drive again"
+            self._open.stop(StopCause.REQUEST, why)
         self._wanted = self._engaged = False
 
     def _on_clutch(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
@@ -171,6 +193,7 @@ class TeleopNode(Node):
         if not request.data:
             self._wanted = self._engaged = False
             self._message = "the clutch is open"
+            self._open.stop(StopCause.REQUEST, "its service was called")
         response.success, response.message = True, self._message
         return response
 
@@ -189,6 +212,7 @@ class TeleopNode(Node):
         self._wanted = False
         self._engaged, self._message = answer.engaged, answer.message
         if answer.engaged:
+            self._open.resume()
             self.get_logger().info(answer.message)
         else:
             self.get_logger().warning(f"the human does not drive: {answer.message}")

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -188,6 +189,47 @@ def test_of_many_requests_at_once_none_is_lost(
     for client in clients:
         probe.destroy_client(client)
     assert probe.ask("torque", True).success
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opened_by", ["a person", "a stop"])
+def test_an_open_clutch_survives_a_killed_teleop(
+    probe, said, processes, rig_ros: Rig, opened_by: str
+) -> None:
+    """Whoever opened it may have laid the leader down."""
+    name = "teleop: leader to follower"
+
+    def again(number: signal.Signals) -> None:
+        processes.running[-1].send_signal(number)
+        processes.running[-1].wait(8.0)
+        probe.diagnostics.pop(name, None)
+        processes.start("teleop", "follower", leader="leader")
+        assert probe.wait(lambda: name in probe.diagnostics, 20.0)
+
+    with build_chain(rig_ros, "leader"):
+        processes.start("leader", "leader", arm="leader")
+        processes.start("teleop", "follower", leader="leader")
+        leader = processes.running[-2]
+        assert probe.wait(lambda: said.last.source == "teleop", 20.0)
+        again(signal.SIGKILL)
+        assert probe.wait(lambda: said.last.source == "teleop", 5.0), "nobody had opened it"
+        if opened_by == "a person":
+            assert probe.ask("clutch", False).success
+        else:
+            assert probe.ask("stop").success
+            assert probe.ask("resume").success
+        assert probe.wait(lambda: said.last.source == "")
+        for _ in range(2):
+            again(signal.SIGKILL)
+            assert "stays open" in probe.diagnostics[name][1]
+            begin = time.monotonic()
+            time.sleep(1.0)
+            assert not any(m.source for at, m in said.words if at > begin)
+        again(signal.SIGTERM)
+        assert probe.wait(lambda: said.last.source == "teleop", 5.0), "ended on purpose"
+        for process in (processes.running[-1], leader):
+            process.terminate()
+            assert process.wait(8.0) == 0
 
 
 @pytest.mark.slow
