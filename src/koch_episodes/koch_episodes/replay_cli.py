@@ -11,6 +11,7 @@ from pathlib import Path
 
 from koch_core.options import OptionModel, command_line, option, parsed, same_as
 from koch_core.terminal import say
+from koch_core.working import Working
 from koch_episodes.replay.motion import load_motion
 from koch_rig.load import load_rig
 from koch_rig.model import named_rig
@@ -41,10 +42,6 @@ class ReplayOptions(OptionModel):
     yes: bool = option(False, "no countdown", flags=("--yes", "-y"))
 
 
-def _say(line: str) -> None:
-    say(line)
-
-
 def main(argv: list[str]) -> int:
     """Run the verb; 0 when the motion was played to its end."""
     parser = command_line(
@@ -64,30 +61,31 @@ def main(argv: list[str]) -> int:
         from_s=options.from_s,
         to_s=options.to_s,
     )
-    _say(f"{motion.name}: {len(motion.times_s)} poses, {motion.duration_s:.1f} s, arm {arm}")
+    say(f"{motion.name}: {len(motion.times_s)} poses, {motion.duration_s:.1f} s, arm {arm}")
     for note in motion.notes:
-        _say(f"note: {note}")
+        say(f"note: {note}")
     if options.dry_run:
         return 0
     from koch_episodes.replay.nodes.player import Player
 
-    player = Player(arm, motion.joints, options.rate_hz, _say)
-    try:
-        player.wait_for_arm()
-        if sys.stdin.isatty() and not options.yes:
-            for left in range(_COUNTDOWN_S, 0, -1):
-                _say(f"the arm moves in {left} s (Ctrl-C stops)")
-                player.pause(1.0)
-        player.release_teleop()
-        _say("approaching the first pose")
-        player.approach(motion.at(0.0))
-        _say("playing")
-        tracking = player.play(motion, options.speed)
-    finally:
-        player.close()
+    with Working("koch replay: looking for the arm") as work:
+        player = Player(arm, motion.joints, options.rate_hz, work.say)
+        try:
+            player.wait_for_arm()
+            if sys.stdin.isatty() and not options.yes:
+                for left in range(_COUNTDOWN_S, 0, -1):
+                    work.say(f"the arm moves in {left} s (Ctrl-C stops)")
+                    player.pause(1.0)
+            player.release_teleop()
+            work.now("koch replay: approaching the first pose")
+            player.approach(motion.at(0.0))
+            work.now(f"koch replay: playing {motion.duration_s / options.speed:.1f} s")
+            tracking = player.play(motion, options.speed)
+        finally:
+            player.close()
     for index, joint in enumerate(motion.joints):
         rms, most = tracking.rms_rad[index], tracking.max_rad[index]
-        _say(f"  {joint:<14} error rms {rms:.3f} rad, max {most:.3f} rad")
+        say(f"  {joint:<14} error rms {rms:.3f} rad, max {most:.3f} rad")
     return 0
 
 

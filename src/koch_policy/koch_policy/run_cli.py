@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from koch_core.options import OptionError, OptionModel, command_line, option, parsed, same_as
 from koch_core.terminal import LinePart, StatusLine, say
+from koch_core.working import Working
 from koch_episodes.recorder.keys import Keyboard, Lines
 from koch_episodes.recorder.plan import Key
 from koch_ros.shared_options import (
@@ -119,10 +120,12 @@ def main(argv: Sequence[str]) -> int:
     reader: Keyboard | Lines = Lines() if options.interactive else Keyboard()
     with _terminates(), RunClient() as client, reader as keyboard:
         try:
-            if options.policy is not None:
-                parameters = {"use_sim_time": client.follows_clock(_FIND_S)}
-                process = PolicyProcess({**parameters, **node_parameters(options)})
-            client.wait_for_node(_LOAD_S if process else _FIND_S, process)
+            what = "loading the policy" if options.policy else "looking for a policy node"
+            with Working(f"koch run: {what}"):
+                if options.policy is not None:
+                    parameters = {"use_sim_time": client.follows_clock(_FIND_S)}
+                    process = PolicyProcess({**parameters, **node_parameters(options)})
+                client.wait_for_node(_LOAD_S if process else _FIND_S, process)
             while True:
                 results.append(_one_run(client, options, keyboard))
                 if options.once or not keyboard.present or not _again(keyboard, client):
