@@ -48,6 +48,8 @@ SIMULATION_MAY_USE = (
     "koch_core.realtime",
 )
 ROS_MODULES = {"rclpy", "launch", "launch_ros", "ament_index_python", "tf2_ros", "rosbag2_py"}
+# Back ends that a ROS installation brings; their modules are imported by name where it is there.
+BACK_ENDS = {"rosbag2.py"}
 INTERFACE_ENDINGS = ("_msgs", "_srvs", "_interfaces")
 
 
@@ -64,6 +66,7 @@ def may_use_ros(path: Path) -> bool:
         "nodes" in parts
         or "koch_ros" in parts
         or path.stem == "node"
+        or path.name in BACK_ENDS
         or path.name.endswith(".launch.py")
     )
 

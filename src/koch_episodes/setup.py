@@ -41,6 +41,8 @@ setup(
             "convert = koch_episodes.convert.cli:run",
             "inspect = koch_episodes.inspect_cli:run",
         ],
+        "koch_vla.bag_writers": ["rosbag2 = koch_episodes.bag.rosbag2"],
+        "koch_vla.bag_storages": ["rosbag2 = koch_episodes.bag.rosbag2"],
         "koch_vla.parameters": ["recorder = koch_episodes.recorder.nodes.parameters"],
     },
 )

@@ -15,7 +15,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
     ],
-    install_requires=["setuptools", "pyyaml"],
+    install_requires=["setuptools", "numpy", "pyyaml"],
     extras_require={"test": ["pytest"]},
     python_requires=">=3.10",
     zip_safe=False,
@@ -23,4 +23,5 @@ setup(
     maintainer_email="maintainers@koch-vla.org",
     description="What every node of koch_vla needs of ROS: life cycle, parameters, QoS, stamps.",
     license="Apache-2.0",
+    entry_points={"koch_vla.raw_images": ["cv_bridge = koch_ros.cv_images"]},
 )

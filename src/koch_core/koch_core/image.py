@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_core.errors import DecodeError, KochError
+from koch_core.registry import Registry
 
 if TYPE_CHECKING:
     import av
@@ -27,6 +31,12 @@ if TYPE_CHECKING:
 Image = npt.NDArray[np.uint8]
 Crop = tuple[float, float, float, float]
 """A box in an image: left, top, width, height as fractions of the whole, whatever its size."""
+DecodeRaw = Callable[[str, int, int, int, "bytes | memoryview"], Image]
+"""Encoding, height, width, step and data of a sensor_msgs/Image to RGB, as `raw_image`."""
+
+#: Decoders of raw images beyond those of `raw_image`, by encoding.
+RAW_IMAGES: Registry[DecodeRaw] = Registry("raw image encoding", "koch_vla.raw_images")
+CV_BRIDGE = "cv_bridge"  # the one that tries any encoding
 
 _RAW_CHANNELS = {
     "rgb8": 3,
@@ -264,7 +274,8 @@ def raw_image(
     """Turn the pixels of a sensor_msgs/Image into RGB.
 
     Args:
-        encoding: ``rgb8 bgr8 rgba8 bgra8 mono8 8UC1 8UC3 yuv422_yuy2 yuyv yuv422 uyvy``.
+        encoding: ``rgb8 bgr8 rgba8 bgra8 mono8 8UC1 8UC3 yuv422_yuy2 yuyv yuv422 uyvy``, or one
+            that an installed package registers in `RAW_IMAGES`.
         height: Rows in [px].
         width: Columns in [px].
         step: Bytes per row, padding included.
@@ -278,8 +289,13 @@ def raw_image(
     """
     channels = _RAW_CHANNELS.get(encoding)
     if channels is None:
+        other = _other_decoder(encoding)
+        if other is not None:
+            return other(encoding, height, width, step, data)
         raise DecodeError(
-            "image", f"encoding {encoding!r}, expected one of {', '.join(_RAW_CHANNELS)}"
+            "image",
+            f"encoding {encoding!r}, expected one of {', '.join(_RAW_CHANNELS)}, "
+            "or cv_bridge of a ROS installation, which knows others",
         )
     flat = np.frombuffer(data, dtype=np.uint8)
     if height < 1 or width < 1 or step < width * channels or flat.size < height * step:
@@ -304,6 +320,15 @@ def raw_image(
 
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="yuyv422")
     return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+
+
+@lru_cache
+def _other_decoder(encoding: str) -> DecodeRaw | None:
+    """What another package registers for an encoding, else cv_bridge where it is installed."""
+    found = RAW_IMAGES.find(encoding)
+    if found is None and find_spec("cv_bridge") is not None:
+        return RAW_IMAGES.find(CV_BRIDGE)
+    return found
 
 
 class PacketDecoder:

@@ -24,6 +24,15 @@ class BagError(KochError):
         self.path = path
 
 
+class StorageError(KochError):
+    """The recorder cannot write bags as its parameter says."""
+
+    def __init__(self, name: str, expected: str, advice: str) -> None:
+        super().__init__(
+            f"Parameter storage: got {name!r}, expected {expected}. {advice}".rstrip()
+        )
+
+
 class MessageTypeError(KochError):
     """A topic carries a type that cannot be decoded or does not suit the feature."""
 

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_episodes.bag.order import DISORDER_NS, clock_was_set_back
-from koch_episodes.bag.storage import RawMessage, Topic, TopicTypes, custom_data
+from koch_episodes.bag.storage import STORAGES, RawMessage, Topic, TopicTypes, custom_data
 from koch_episodes.errors import BagError
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -83,6 +83,7 @@ class _Fields:
         return result
 
 
+@STORAGES.register("mcap")
 class McapFile:
     """Topics, custom data and messages of one MCAP file.
 

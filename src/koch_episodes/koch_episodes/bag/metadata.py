@@ -16,6 +16,7 @@ import yaml
 
 from koch_episodes.bag.qos import OfferedQos, plain
 from koch_episodes.bag.storage import Topic
+from koch_episodes.errors import BagError
 
 VERSION = 9
 FILE_NAME = "metadata.yaml"
@@ -89,6 +90,23 @@ def dump(value: object) -> str:
     """YAML text, keys in the order given; no anchors as long as no value is used twice."""
     text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1 << 20)
     return text
+
+
+def add_custom(folder: Path, values: Mapping[str, str]) -> None:
+    """Set custom data of a whole bag, in its metadata.yaml.
+
+    Raises:
+        BagError: The metadata cannot be read.
+        OSError: They cannot be written.
+    """
+    try:
+        raw = yaml.safe_load((folder / FILE_NAME).read_text(encoding="utf-8"))
+        found = raw["rosbag2_bagfile_information"]
+        custom = found["custom_data"] = dict(found.get("custom_data") or {})
+    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as exc:
+        raise BagError(folder, "has unreadable metadata", "Label it by hand.") from exc
+    custom.update(values)
+    write(folder, found)
 
 
 def write(folder: Path, info: Mapping[str, object]) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import filecmp
 import re
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 from types import TracebackType
@@ -19,18 +20,13 @@ from typing import Any
 import yaml
 import zstandard
 
-from koch_episodes.bag.mcap_file import McapFile
 from koch_episodes.bag.order import overlap
-from koch_episodes.bag.sqlite_file import SqliteFile
-from koch_episodes.bag.storage import RawMessage, StorageFile, Topic, TopicTypes
+from koch_episodes.bag.storage import STORAGES, RawMessage, StorageFile, Topic, TopicTypes
 from koch_episodes.errors import BagError
 from koch_rig.yaml_source import SAFE_LOADER
 
 _SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
-_KINDS: dict[str, Callable[[Path, Callable[[str], None]], StorageFile]] = {
-    ".mcap": McapFile,
-    ".db3": SqliteFile,
-}
+_STORAGES = {".mcap": "mcap", ".db3": "sqlite3"}
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _LARGEST_MESSAGE = 256 * 1024**2
 
@@ -64,11 +60,12 @@ class Bag:
         self._files: list[StorageFile] = []
         self._unpacked: tempfile.TemporaryDirectory[str] | None = None
         metadata = self._read_metadata()
-        files = self._list_files(metadata)
-        if not files:
-            raise BagError(path, "holds no .mcap or .db3 file", "Give a rosbag2 folder or file.")
+        storage = str(metadata.get("storage_identifier") or "")
         try:
-            self._open_files(files)
+            if storage and storage not in _STORAGES.values():
+                self._open_foreign(storage)
+            else:
+                self._open_files(self._list_files(metadata))
         except BaseException:
             self.close()
             raise
@@ -146,13 +143,35 @@ class Bag:
                 kept.append(path)
         return sorted(kept, key=_natural)
 
+    def _open_foreign(self, storage: str) -> None:
+        """Open the folder with another package's reader, else with rosbag2's plug-ins.
+
+        Raises:
+            BagError: Neither is there.
+        """
+        opener = STORAGES.find(storage)
+        if opener is None and find_spec("rosbag2_py") is not None:
+            opener = STORAGES["rosbag2"]
+        if opener is None:
+            raise BagError(
+                self.path,
+                f"is stored as {storage!r}, expected one of {', '.join(_STORAGES.values())}",
+                "Source a ROS that has this storage plug-in: rosbag2_py then reads it.",
+            )
+        self._files = [opener(self.path, self.note)]
+        self._learn()
+
     def _open_files(self, paths: list[Path]) -> None:
+        if not paths:
+            raise BagError(
+                self.path, "holds no .mcap or .db3 file", "Give a rosbag2 folder or file."
+            )
         problem: BagError | None = None
         opened: list[tuple[Path, StorageFile]] = []
         for path in paths:
             try:
                 plain = self._unpack(path) if path.name.endswith(".zstd") else path
-                file = _KINDS[plain.suffix](plain, self.note)
+                file = STORAGES[_STORAGES[plain.suffix]](plain, self.note)
             except BagError as exc:
                 problem = exc
                 self.note(f"{path.name} cannot be opened: {exc}")
@@ -161,9 +180,13 @@ class Bag:
             opened.append((path, file))
         if problem is not None and not self._files:
             raise problem
-        types = TopicTypes()
         if len(self._files) > 1:
             self._order_files(opened)
+        self._learn()
+
+    def _learn(self) -> None:
+        """Take together what the files say of the bag."""
+        types = TopicTypes()
         for file in self._files:
             types.update(file.types)
             self.custom.update(file.custom)

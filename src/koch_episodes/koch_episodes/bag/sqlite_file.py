@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_episodes.bag.order import clock_was_set_back
-from koch_episodes.bag.storage import RawMessage, Topic, TopicTypes, custom_data
+from koch_episodes.bag.storage import STORAGES, RawMessage, Topic, TopicTypes, custom_data
 from koch_episodes.errors import BagError
 
 _FURTHEST_SKIP = 1 << 20
@@ -26,6 +26,7 @@ _COUNTS = "SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id"
 _TIMES = "SELECT topic_id, timestamp FROM messages ORDER BY id"
 
 
+@STORAGES.register("sqlite3")
 class SqliteFile:
     """Topics, custom data and messages of one ``.db3`` file.
 

@@ -4,15 +4,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import yaml
 
+from koch_core.registry import Registry
 from koch_rig.yaml_source import SAFE_LOADER
+
+OpenStorage = Callable[[Path, Callable[[str], None]], "StorageFile"]
 
 
 class RawMessage(NamedTuple):
@@ -86,6 +90,15 @@ class TopicTypes:
             name: self._described[name, max(counts, key=lambda kind: counts[kind])]
             for name, counts in self._counts.items()
         }
+
+
+#: How files of a bag are opened, by the storage identifier of metadata.yaml. A file or folder and
+#: a function that notes damage make a `StorageFile`.
+STORAGES: Registry[OpenStorage] = Registry(
+    "bag storage",
+    "koch_vla.bag_storages",
+    ("koch_episodes.bag.mcap_file", "koch_episodes.bag.sqlite_file"),
+)
 
 
 class StorageFile(Protocol):

@@ -9,14 +9,17 @@ back makes room for the index of what was recorded until then.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
+from koch_core.options import did_you_mean
+from koch_core.registry import Registry
 from koch_episodes.bag import metadata
 from koch_episodes.bag.mcap_writer import McapWriter
 from koch_episodes.bag.qos import OfferedQos, plain
 from koch_episodes.bag.storage import Topic
-from koch_episodes.errors import BagError
+from koch_episodes.errors import BagError, StorageError
 
 PARTIAL = ".partial"
 RESERVE = ".reserve"
@@ -29,6 +32,70 @@ def partial_folder(folder: Path) -> Path:
     return folder.with_name(folder.name + PARTIAL)
 
 
+class EpisodeWriter(Protocol):
+    """What the recorder asks of a bag that it writes; `BagWriter` tells the terms."""
+
+    partial: Path
+
+    @property
+    def pending(self) -> int:
+        """Bytes that the next flush writes."""
+        ...
+
+    def add_topic(
+        self, topic: Topic, *, type_hash: str = "", qos: Sequence[OfferedQos] = ()
+    ) -> int:
+        """Describe a topic; returns the number under which its messages are written."""
+        ...
+
+    def write(
+        self, topic: int, data: bytes, log_ns: int, publish_ns: int, sequence: int = 0
+    ) -> None:
+        """Take one serialised message."""
+        ...
+
+    def flush(self) -> None:
+        """Hand what was taken to the operating system."""
+        ...
+
+    def sync(self) -> None:
+        """Bring what was flushed onto the disk itself."""
+        ...
+
+    def finish(self, custom: Mapping[str, str]) -> Path:
+        """Close the bag and give it its name."""
+        ...
+
+    def abandon(self) -> None:
+        """Close the file and leave the partial folder as it is."""
+        ...
+
+
+MakeWriter = Callable[[Path, Mapping[str, str]], EpisodeWriter]
+"""Folder and first custom data to a writer."""
+
+#: Writers of episodes, by the recorder's parameter `storage`.
+WRITERS: Registry[MakeWriter] = Registry("bag writer", "koch_vla.bag_writers")
+DEFAULT_WRITER = "mcap"
+
+
+def find_writer(name: str) -> MakeWriter:
+    """Return the writer of a name.
+
+    Raises:
+        StorageError: Nothing registers it, or what it needs is not installed.
+    """
+    try:
+        found = WRITERS.find(name)
+    except ImportError as exc:
+        what = f"what can be imported, and {exc.name} cannot"
+        raise StorageError(name, what, "Source a ROS installation that has it.") from exc
+    if found is None:
+        raise StorageError(name, f"one of {', '.join(WRITERS)}", did_you_mean(name, WRITERS))
+    return found
+
+
+@WRITERS.register(DEFAULT_WRITER)
 class BagWriter:
     """Writes a bag. One thread at a time.
 
@@ -146,7 +213,7 @@ class BagWriter:
         self._mcap.add_metadata("rosbag2", {"serialized_metadata": metadata.dump(info).strip()})
         self._mcap.finish()
         metadata.write(self.partial, info)
-        return self._rename()
+        return name_for_good(self.partial, self.folder)
 
     def _flush_or_drop(self) -> None:
         """Use a part of the reserve for the last messages, if they fit into half of it."""
@@ -157,12 +224,6 @@ class BagWriter:
             self._mcap.flush()
         except OSError:
             self._mcap.drop_pending()
-
-    def _rename(self) -> Path:
-        sync_folder(self.partial)
-        self.partial.rename(self.folder)
-        sync_folder(self.folder.parent)
-        return self.folder
 
     def _information(self) -> dict[str, object]:
         topics = [
@@ -180,6 +241,14 @@ class BagWriter:
     def abandon(self) -> None:
         """Close the file and leave the partial folder as it is; harmless when finished."""
         self._mcap.close()
+
+
+def name_for_good(partial: Path, folder: Path) -> Path:
+    """Give a whole bag its name, so that both last over a power cut."""
+    sync_folder(partial)
+    partial.rename(folder)
+    sync_folder(folder.parent)
+    return folder
 
 
 def sync_folder(folder: Path) -> None:

@@ -22,7 +22,7 @@ from koch_core.errors import DecodeError
 from koch_core.stream import to_ns
 from koch_episodes.bag.qos import OfferedQos
 from koch_episodes.bag.storage import Topic
-from koch_episodes.bag.writer import BagWriter
+from koch_episodes.bag.writer import EpisodeWriter
 from koch_episodes.cdr import header_stamp_ns, is_little_endian, stream_state
 from koch_episodes.recorder.joint_watch import JointWatch
 from koch_episodes.recorder.quality import Health, LossCounter, StreamMonitor, StreamReport
@@ -89,7 +89,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Begin:
-    writer: BagWriter
+    writer: EpisodeWriter
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class BagWriterThread:
         self._node_ns = node_ns
         self._sources: list[TopicSource] = []
         self._streams: list[StreamMonitor] = []
-        self._writer: BagWriter | None = None
+        self._writer: EpisodeWriter | None = None
         self._channels: dict[int, int] = {}
         self._flushed_ns = 0
         self._error = ""
@@ -153,7 +153,7 @@ class BagWriterThread:
         with self._lock:
             self._streams.append(monitor)
 
-    def begin(self, writer: BagWriter) -> None:
+    def begin(self, writer: EpisodeWriter) -> None:
         """Write what comes from now on into a bag."""
         self._queue.append((_Begin(writer), b"", None))
 
@@ -265,7 +265,7 @@ class BagWriterThread:
         self._channels[id(source)] = number
         return number
 
-    def _begin(self, writer: BagWriter) -> None:
+    def _begin(self, writer: EpisodeWriter) -> None:
         self._writer, self._error = writer, ""
         self._channels = {}
         self._flushed_ns = time.time_ns()
@@ -279,7 +279,7 @@ class BagWriterThread:
                 for data in source.kept:
                     self._write(source, data, now_ns, now_ns, 0)
 
-    def _flush(self, writer: BagWriter) -> None:
+    def _flush(self, writer: EpisodeWriter) -> None:
         now_ns = time.time_ns()
         if self._error:
             return

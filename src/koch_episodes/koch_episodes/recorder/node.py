@@ -24,6 +24,7 @@ from rclpy.task import Future
 
 from koch_episodes.bag.definitions import Definitions
 from koch_episodes.bag.qos import OfferedQos
+from koch_episodes.bag.writer import find_writer
 from koch_episodes.recorder.bag_thread import BagWriterThread, TopicSource
 from koch_episodes.recorder.disk import DiskWatch
 from koch_episodes.recorder.nodes.parameters import RecorderParameters
@@ -88,6 +89,7 @@ class RecorderNode(Node):
             ),
             self._now_s,
             self._emit,
+            find_writer(parameters.storage),
         )
         self._status = RecorderStatusPublisher(self, self.session, self.intake)
         wanted = topics_to_record(rig, parameters.extra_topics)

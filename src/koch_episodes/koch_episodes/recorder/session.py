@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from koch_core.errors import KochError
-from koch_episodes.bag.writer import BagWriter
+from koch_episodes.bag.writer import BagWriter, EpisodeWriter, MakeWriter
 from koch_episodes.recorder.bag_thread import Summary
 from koch_episodes.recorder.disk import DiskWatch
 from koch_episodes.recorder.provenance import Provenance
@@ -65,7 +65,7 @@ class Recorder(Protocol):
         """Why nothing is written any more."""
         ...
 
-    def begin(self, writer: BagWriter) -> None:
+    def begin(self, writer: EpisodeWriter) -> None:
         """Write what comes into a bag."""
 
     def end(
@@ -108,6 +108,7 @@ class RecorderSession:
         settings: How episodes are recorded.
         clock: Seconds, never going back.
         emit: Publishes events.
+        make_writer: Opens the bag of an episode.
     """
 
     def __init__(
@@ -119,8 +120,10 @@ class RecorderSession:
         settings: SessionSettings,
         clock: Callable[[], float],
         emit: Emit,
+        make_writer: MakeWriter = BagWriter,
     ) -> None:
         self.settings = settings
+        self._make_writer = make_writer
         self._store = store
         self._recorder = recorder
         self._provenance = provenance
@@ -283,7 +286,7 @@ class RecorderSession:
         assert episode is not None
         try:
             custom = self._provenance.begin(episode.task, episode.index)
-            writer = BagWriter(episode.folder, custom)
+            writer = self._make_writer(episode.folder, custom)
         except (KochError, OSError) as exc:
             self._cancel(f"the episode cannot be written: {exc}")
             return

@@ -19,14 +19,12 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
-
-import yaml
+from typing import IO
 
 from koch_core.errors import KochError
 from koch_episodes.bag import metadata
 from koch_episodes.bag.repair import QUARANTINE, Repaired, repair_all
-from koch_episodes.errors import BagError, EpisodeError
+from koch_episodes.errors import EpisodeError
 
 TRASH = "trash"
 REASON = "discarded.txt"
@@ -162,15 +160,7 @@ class EpisodeStore:
             BagError: The metadata cannot be read.
             OSError: They cannot be written.
         """
-        path = episode / metadata.FILE_NAME
-        try:
-            raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-            information = raw["rosbag2_bagfile_information"]
-            custom = information["custom_data"] = dict(information.get("custom_data") or {})
-        except (ValueError, KeyError, TypeError, yaml.YAMLError) as exc:
-            raise BagError(episode, "has unreadable metadata", "Label it by hand.") from exc
-        custom.update(values)
-        metadata.write(episode, information)
+        metadata.add_custom(episode, values)
 
     def free_bytes(self) -> int:
         """Room left on the disk for this user."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from koch_core.options import same_as
+from koch_episodes.bag.writer import DEFAULT_WRITER
 from koch_ros.parameters import parameter
 from koch_ros.shared_options import EPISODE_ROOT, RESET_TIME, RIG, START_TIMEOUT
 
@@ -22,5 +23,10 @@ class RecorderParameters:
     discard_red: bool = parameter(False, "red episodes go to the trash", live=True)
     disk_reserve_mb: float = parameter(
         500.0, "recording stops when less than this is free [MB]", low=0.0, high=1e7
+    )
+    storage: str = parameter(
+        DEFAULT_WRITER,
+        "how bags are written: mcap, which loses two seconds at most to a crash; rosbag2, through "
+        "rosbag2_py of a ROS installation and its default storage plug-in; or another package's",
     )
     extra_topics: tuple[str, ...] = parameter((), "more topics to record")
