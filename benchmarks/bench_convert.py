@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "src" / name) for name in ("koch_rig", "koch_episodes")]
+sys.path[:0] = [str(ROOT / "src" / name) for name in ("koch_core", "koch_rig", "koch_episodes")]
 
 import numpy as np  # noqa: E402
 from watch import Watch  # noqa: E402

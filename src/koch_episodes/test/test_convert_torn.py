@@ -108,3 +108,30 @@ def test_episode_of_fragments_only_is_refused_with_the_advice(
     report = json.loads((tmp_path / "slow/meta/koch_report.json").read_text())[0]
     assert report["split"] == {}
     assert report["episodes"][0]["frames"] >= 58
+
+
+def test_what_is_told_of_many_episodes_is_bounded(
+    write_bag: Callable[..., Path],
+    episode_event: Callable[..., Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two hundred starts and stops within two seconds: a bag's events may be many."""
+
+    def nervous(messages: list[Any]) -> list[Any]:
+        name, begin = "koch_interfaces/msg/EpisodeEvent", messages[0][3]
+        for k in range(400):
+            stamp = begin + k * 5_000_000
+            event = episode_event(stamp, k % 2, k // 2)
+            messages.append(("/episodes/events", name, stamp + 1_000_000, stamp, event))
+        return sorted(messages, key=lambda message: message[2])
+
+    bag = write_bag("nervous", seconds=3.0, custom={}, change=nervous)
+    topics = tmp_path / "map.yaml"
+    features = f"action: /follower/joint_command, observation.images.a: {CAMERA_TOPIC}"
+    topics.write_text(f"fps: 30\nfeatures: {{{features}}}")
+    out = tmp_path / "out"
+    assert main([str(bag), "--out", str(out), "--map", str(topics), "--jobs", "1"]) == 2
+    told = capsys.readouterr().err
+    assert "no two frames in a row" in told
+    assert len(told) < 2000

@@ -280,6 +280,31 @@ def test_append_refuses_what_does_not_fit(
         DatasetWriter(root, {"action": FeatureSpec("float32", (3,))}, append=True, **plain)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("path", "match"),
+    [
+        ("meta/episodes/chunk-000/file-000.parquet", "unreadable file"),
+        ("data/chunk-000/file-000.parquet", "malformed"),
+        ("meta/tasks.parquet", "malformed|unreadable"),
+        ("meta/stats.json", "meta/stats.json"),
+        ("meta/info.json", "5 frames, expected 6, as info.json says"),
+    ],
+)
+def test_append_to_what_is_not_whole_is_refused(tmp_path: Path, path: str, match: str) -> None:
+    """Its new rows would be numbered wrongly, if they came to be at all."""
+    root = tmp_path / "data"
+    with DatasetWriter(root, FEATURES, fps=10) as writer:
+        add(writer, 0, 5)
+    file = root / path
+    whole = file.read_bytes()
+    if path.endswith("info.json"):
+        file.write_bytes(whole.replace(b'"total_frames": 5', b'"total_frames": 6'))
+    else:
+        file.write_bytes(whole[:-40])
+    with pytest.raises(DatasetFormatError, match=match):
+        DatasetWriter(root, FEATURES, fps=10, append=True)
+
+
 @pytest.mark.parametrize("version", list(Version))
 def test_outcomes_stand_in_the_tables_and_choose_episodes(
     tmp_path: Path, version: Version

@@ -23,6 +23,7 @@ from koch_episodes.convert.worker import JobResult
 from koch_episodes.dataset.layout import REPORT, Codec
 
 _GAPS_SHOWN = 3  # per bag
+_LINES_SHOWN = 8  # of damage and of notes, per bag: a bag may tell of hundreds of episodes
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,8 +51,11 @@ class _Progress:
         for episode in episodes:
             complain(f"{head}: {episode_line(episode)}{tail}")
         for name in ("damage", "notes"):
-            for line in result.report.get(name, []):
+            lines = result.report.get(name, [])
+            for line in lines[:_LINES_SHOWN]:
                 complain(f"    {name}: {line}")
+            if len(lines) > _LINES_SHOWN:
+                complain(f"    and {len(lines) - _LINES_SHOWN} more {name} (in {REPORT})")
         for topic, reasons in result.report.get("refused", {}).items():
             for why, count in reasons.items():
                 complain(f"    refused: {count} of {topic}: {why}")

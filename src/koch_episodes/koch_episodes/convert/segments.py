@@ -14,6 +14,7 @@ from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.plan import BagPlan, Segment, WindowPlan
 
 _DAMAGE_TOLD = 3
+_NOTES_TOLD = 8  # a bag may tell of hundreds of episodes
 _UNUSED_NS = NS_PER_S  # at either end of an episode; the streams' latencies are far below
 
 
@@ -96,7 +97,9 @@ def _span(times: npt.NDArray[np.int64]) -> tuple[int, int]:
 
 def why_nothing(plan: BagPlan, notes: Sequence[str], damage: Sequence[str]) -> str:
     """Explain why no frame came out of a bag."""
-    lines = list(notes)
+    lines = list(notes[:_NOTES_TOLD])
+    if len(notes) > _NOTES_TOLD:
+        lines.append(f"and {len(notes) - _NOTES_TOLD} more of the kind")
     for stream in plan.streams:
         refused = ", ".join(f"{n} x {why}" for why, n in stream.refused.most_common(2))
         if not len(stream.stamps):

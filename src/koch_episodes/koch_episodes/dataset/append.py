@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 
 from koch_episodes.dataset import layout
 from koch_episodes.dataset.layout import (
@@ -22,7 +23,7 @@ from koch_episodes.dataset.layout import (
     load_info,
     next_file,
 )
-from koch_episodes.dataset.load import json_lines
+from koch_episodes.dataset.load import MALFORMED, data_files, json_lines, load_episodes
 from koch_episodes.dataset.stats import Stats, pixel_stride, stats_from_json
 from koch_episodes.dataset.tables import read_tasks
 from koch_episodes.dataset.video_files import probe
@@ -108,10 +109,22 @@ def append_state(root: Path, wanted: DatasetInfo, codec: Codec | None = None) ->
         codec: Of its videos; None where it is not known yet.
 
     Raises:
-        DatasetFormatError: The dataset cannot be read.
+        DatasetFormatError: The dataset cannot be read, or its tables contradict one another.
         DatasetWriteError: It does not fit what is to be appended.
     """
-    info = load_info(root)
+    try:
+        info = load_info(root)
+        _check_fits(root, info, wanted)
+        if codec is not None:
+            _check_codec(root, info, codec)
+        _check_whole(root, info)
+        return _state(root, info)
+    except MALFORMED as exc:
+        got = f"malformed files ({type(exc).__name__}: {exc})"
+        raise DatasetFormatError(root, got, "a LeRobot dataset") from exc
+
+
+def _check_fits(root: Path, info: DatasetInfo, wanted: DatasetInfo) -> None:
     for name, got, expected in (
         ("layout", wanted.version.value, info.version.value),
         ("fps", wanted.fps, info.fps),
@@ -127,8 +140,19 @@ def append_state(root: Path, wanted: DatasetInfo, codec: Codec | None = None) ->
         new, old = wanted.features.get(key), info.features.get(key)
         if new is None or old is None or new != old:
             raise DatasetWriteError(f"{root} (append), feature {key}", new, f"{old} as it has")
-    if codec is not None:
-        _check_codec(root, info, codec)
+
+
+def _check_whole(root: Path, info: DatasetInfo) -> None:
+    """Refuse a dataset that lacks frames: what is put behind it would be numbered wrongly."""
+    frames = sum(episode.length for episode in load_episodes(root, info))
+    rows = sum(pq.read_metadata(path).num_rows for path in data_files(root))
+    for where, count in (("meta/episodes", frames), ("data", rows)):
+        if count != info.total_frames:
+            got = f"{count} frames"
+            raise DatasetFormatError(root / where, got, f"{info.total_frames}, as info.json says")
+
+
+def _state(root: Path, info: DatasetInfo) -> AppendState:
     if info.version is Version.V21:
         rows = json_lines(root / layout.V21_TASKS, "task")
         return AppendState(info, tuple(row["task"] for row in rows))

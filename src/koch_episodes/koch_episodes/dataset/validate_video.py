@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from koch_episodes.dataset.validate import Report
 
 _TOLERANCE_S = 1e-4
+# LeRobot's own of colour and of depth, and a grey camera's JPEGs; all of a JPEG begin with yuvj.
+_USUAL_FORMATS = ("yuv420p", "gray12le", "gray")
 
 
 def check_videos(
@@ -79,7 +81,7 @@ def _check_file(
             f"container states {facts.average_fps:.4f} frames/s, expected "
             f"{info.fps}; torchcodec would pick wrong frames",
         )
-    if facts.pix_fmt not in ("yuv420p", "yuvj420p", "yuvj422p", "yuvj444p", "gray12le"):
+    if facts.pix_fmt not in _USUAL_FORMATS and not facts.pix_fmt.startswith("yuvj"):
         report.warning(where, f"pixel format {facts.pix_fmt}; LeRobot writes yuv420p")
     declared = (spec.info or {}).get("video.codec")
     if declared and declared != facts.codec:
