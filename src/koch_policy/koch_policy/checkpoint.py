@@ -22,7 +22,7 @@ from koch_policy.angles import expanded_width
 from koch_policy.config_json import config_to_dict, read_config
 from koch_policy.configs import PolicyConfig
 from koch_policy.errors import CheckpointError, PickleRefusedError, WeightsMismatchError
-from koch_policy.files import write_folder, write_json
+from koch_policy.files import read_json, write_folder, write_json
 from koch_policy.metadata import (
     EXTRAS,
     CheckpointMetadata,
@@ -41,6 +41,7 @@ from koch_policy.processors import (
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+RECIPE = "koch_train_config.json"  # what our training was told; beside config.json
 _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
@@ -78,8 +79,13 @@ def resolve_checkpoint(path: Path) -> Path:
     )
 
 
-def load_checkpoint(path: Path | str, *, zero_range: ZeroRange = ZeroRange.REFUSE) -> Checkpoint:
+def load_checkpoint(path: Path | str, *, zero_range: ZeroRange | None = None) -> Checkpoint:
     """Read a checkpoint.
+
+    Args:
+        path: Its folder, or a training output.
+        zero_range: What to do with features that never moved in training; None: what was done
+            there, where our training wrote it, else they are refused.
 
     Raises:
         CheckpointError: A file is missing, truncated or not what it should be.
@@ -104,7 +110,7 @@ def load_checkpoint(path: Path | str, *, zero_range: ZeroRange = ZeroRange.REFUS
         processors.modes,
         processors.statistics,
         where=str(folder),
-        zero_range=zero_range,
+        zero_range=zero_range or _trained_zero_range(folder),
     )
     extras = read_metadata(folder)
     for key, names in extras.names.items():
@@ -124,6 +130,14 @@ def load_checkpoint(path: Path | str, *, zero_range: ZeroRange = ZeroRange.REFUS
         rename_map=processors.rename_map,
         extras=extras,
     )
+
+
+def _trained_zero_range(folder: Path) -> ZeroRange:
+    """What training did with features that never moved: its recipe stands beside the weights."""
+    recipe = read_json(folder / RECIPE) if (folder / RECIPE).is_file() else {}
+    group = recipe.get("train")
+    said = group.get("zero_range") if isinstance(group, dict) else None
+    return ZeroRange.CONSTANT if said == ZeroRange.CONSTANT.value else ZeroRange.REFUSE
 
 
 def save_checkpoint(

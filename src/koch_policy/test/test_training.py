@@ -25,6 +25,7 @@ from koch_policy.errors import (
     UnknownKeysError,
 )
 from koch_policy.models.registry import known_policies, policy_model, preset_files
+from koch_policy.normalize import ZeroRange
 from koch_policy.runtime import load_policy
 from koch_policy.train.config import load_recipe, preset_names
 from koch_policy.train.data import (
@@ -331,6 +332,12 @@ def test_dimension_that_never_moves_is_refused_or_kept(make: Any, tmp_path: Path
     trainer = make_trainer(data, make.recipe("act", zero_range="constant"), tmp_path)
     value = torch.tensor([[0.0, 0, 0, 0, 9.0, 0]])
     assert trainer.normalizer.normalize("observation.state", value)[0, 4] == 0.0
+    trainer.run()
+    for zero_range in (None, ZeroRange.CONSTANT):  # whoever runs it need not say it again
+        loaded = load_checkpoint(tmp_path, zero_range=zero_range)
+        assert loaded.normalizer.normalize("observation.state", value)[0, 4] == 0.0
+    with pytest.raises(StatisticsError, match=r"element\(s\) \[4\]"):
+        load_checkpoint(tmp_path, zero_range=ZeroRange.REFUSE)
 
 
 def test_diverging_run_stops(make: Any, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def load_policy(
     device: str = "auto",
     compiles: bool = False,
     full_horizon: bool = False,
-    zero_range: ZeroRange = ZeroRange.REFUSE,
+    zero_range: ZeroRange | None = None,
     calibration: Calibration = None,
     threads: int | None = None,
 ) -> Policy:
@@ -46,7 +46,7 @@ def load_policy(
         device: For torch: "auto", "cpu" or "cuda".
         compiles: For torch: torch.compile.
         full_horizon: Hand out all steps of a denoised horizon, not just n_action_steps.
-        zero_range: What to do with features that never moved in training.
+        zero_range: What to do with features that never moved in training; None: as trained.
         threads: CPU threads of torch in this process; None leaves them as they are.
         calibration: For int8, the first time: the dataset's folder, or observations of it.
 

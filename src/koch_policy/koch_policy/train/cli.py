@@ -20,12 +20,12 @@ from koch_core.options import OptionModel, command_line, declared, option, parse
 from koch_core.terminal import complain, say
 from koch_core.working import Working
 from koch_episodes.dataset.layout import load_info
+from koch_policy.checkpoint import RECIPE
 from koch_policy.errors import CheckpointError, ConfigError, DatasetError
 from koch_policy.memory import keep_freed_memory
 from koch_policy.models.registry import known_policies
 from koch_policy.train import parallel
 from koch_policy.train.config import (
-    RECIPE,
     Recipe,
     TrainConfig,
     load_recipe,

@@ -27,7 +27,6 @@ from koch_policy.metadata import is_crop
 from koch_policy.models.registry import preset_files
 from koch_policy.train.augment import AugmentConfig
 
-RECIPE = "koch_train_config.json"  # beside the checkpoint's config.json
 _GROUPS = {"about", "train", "augment", "policy"}
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from koch_policy.checkpoint import (
+    RECIPE,
     Checkpoint,
     load_checkpoint,
     load_weights,
@@ -39,7 +40,7 @@ from koch_policy.models.registry import build_model, iterative_model, policy_mod
 from koch_policy.normalize import Normalizer, Statistics
 from koch_policy.train import parallel, state
 from koch_policy.train.augment import add_noise, augment_images, noise_of
-from koch_policy.train.config import RECIPE, Recipe, recipe_from_json
+from koch_policy.train.config import Recipe, recipe_from_json
 from koch_policy.train.data import Windows, shuffled_batches
 from koch_policy.train.lerobot_keys import honoured
 from koch_policy.train.metrics import (
