@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from repository import ROOT
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
 
 from koch_core.realtime import request_realtime
 from koch_driver import connect_arm
@@ -90,6 +93,22 @@ def write_rig(installed: None, tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+def write_commands(bag: Path) -> None:
+    """What any recorder makes of a second of commands of this arm."""
+    types = get_typestore(Stores.ROS2_JAZZY)
+    kind = "sensor_msgs/msg/JointState"
+    with Writer(bag, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        topic = writer.add_connection("/follower/joint_command", kind, typestore=types)
+        for tick in range(31):
+            stamp = 1_700_000_000 * 10**9 + tick * 33_333_333
+            header = types.types["std_msgs/msg/Header"](
+                types.types["builtin_interfaces/msg/Time"](*divmod(stamp, 10**9)), ""
+            )
+            nothing = np.zeros(0)
+            state = types.types[kind](header, list(JOINTS), 0.01 * tick + FIVE, nothing, nothing)
+            writer.write(topic, stamp, bytes(types.serialize_cdr(state, kind)))
 
 
 @pytest.fixture
@@ -220,6 +239,19 @@ def test_an_unknown_model_is_named_with_what_there_is(write_rig: Callable[..., P
     path = write_rig((written, written[:-1]))
     with pytest.raises(RigError, match=r"arms.leader.model.*koch_v1_1, koch_without_roll.*mean"):
         load_rig(path)
+
+
+def test_its_bags_are_replayed_without_a_rig(installed: None, tmp_path: Path) -> None:
+    """A fresh Python knows the model by its entry point alone."""
+    bag = tmp_path / "bag"
+    write_commands(bag)
+    code = "import sys; from koch_episodes.replay_cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(bag), "--dry-run"],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "31 poses, 1.0 s, arm follower" in done.stdout
 
 
 def test_a_leader_drives_no_follower_with_other_joints(write_rig: Callable[..., Path]) -> None:

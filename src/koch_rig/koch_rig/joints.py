@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from koch_rig.arm_model import ARM_MODELS, KOCH_V1_1, ArmModel
 
@@ -65,8 +65,17 @@ def joint_of(element: str) -> tuple[ArmModel, str] | None:
 
 
 def model_of(names: Sequence[str]) -> ArmModel | None:
-    """The arm model whose joints a message names, with or without a prefix; None: no one's."""
-    for model in ARM_MODELS.loaded():
+    """The arm model whose joints a message names, with or without a prefix; None: no one's.
+
+    Models of other packages are imported only where none that is known fits.
+    """
+    for model in _models():
         if set(plain_joints(names, joints=model.joints)) == set(model.joints):
             return model
     return None
+
+
+def _models() -> Iterator[ArmModel]:
+    """All arm models, those that are imported already first."""
+    yield from ARM_MODELS.loaded()
+    yield from ARM_MODELS.values()
