@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -37,6 +38,9 @@ from koch_rig.kinematics import Kinematics, Orientation
 from koch_rig.load import load_rig
 from koch_rig.rig import Rig
 from koch_rig.units import JointUnits, Units
+
+if TYPE_CHECKING:
+    from koch_vla.nodes.running_graph import RunningGraph
 
 PLUGINS = ROOT / "examples" / "plugins"
 NAME, MODULE = "koch_without_roll", "koch_example_plugins.koch_without_roll"
@@ -286,14 +290,37 @@ def test_a_koch_s_calibration_is_refused(rig: Rig) -> None:
 # -- the graph -----------------------------------------------------------------------------------
 
 
+def koch(*words: object) -> None:
+    """A subcommand in a process of its own, which finds the package by its entry points."""
+    done = subprocess.run(
+        [sys.executable, "-m", "koch_vla", *map(str, words)],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=180,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def lead_to(graph: RunningGraph, leader: EmulatedChain, angle: float) -> None:
+    """Turn the leader's base by hand until the follower has turned as well [rad]."""
+    leader.hold("shoulder_pan", angle)
+    for _ in range(5):  # on a slow machine teleop may let go of a late leader
+        graph.take_up()
+        end_s = time.monotonic() + 5.0
+        while time.monotonic() < end_s:
+            if abs(graph.pose()[0] - angle) < 0.05:
+                return
+            time.sleep(0.1)
+    raise AssertionError(f"{graph.pose()[0]:.2f} instead of {angle} rad; {graph.told()}")
+
+
 @pytest.mark.ros
 @pytest.mark.slow
 @pytest.mark.alone
-@pytest.mark.timeout(240)
-def test_it_teleoperates_records_and_converts(
+@pytest.mark.timeout(600)
+def test_it_teleoperates_records_converts_trains_and_runs(
     write_rig: Callable[..., Path], tmp_path: Path, prompt: None
 ) -> None:
-    from koch_episodes.convert.cli import main as convert
+    """The arm and the policy are the package's: one turn is shown, learned and done again."""
+    pytest.importorskip("koch_policy")
     from koch_vla.nodes.running_graph import RunningGraph
 
     # Not simulated for the graph: the servos are here, so that a hand can move the leader. They
@@ -305,6 +332,7 @@ def test_it_teleoperates_records_and_converts(
             ("joint_command: {max_age_ms: 100}", "joint_command: {max_age_ms: 150}"),
         )
     )
+    data, run = tmp_path / "dataset", tmp_path / "run"
     Path(rig.follower.port).parent.mkdir()
     chains = {name: build_chain(rig, name) for name in rig.arms}
     for chain in chains.values():
@@ -315,23 +343,23 @@ def test_it_teleoperates_records_and_converts(
             assert list(graph.watcher.states[-1].name) == list(JOINTS)
             started = graph.start_episode(30.0)
             assert started.success, started.message
-            chains["leader"].hold("shoulder_pan", 0.4)
-            for _ in range(5):  # on a slow machine teleop may let go of a late leader
-                graph.take_up()
-                end_s = time.monotonic() + 5.0
-                while abs(graph.pose()[0] - 0.4) > 0.05 and time.monotonic() < end_s:
-                    time.sleep(0.1)
-                if time.monotonic() < end_s:
-                    break
-            assert graph.pose()[0] == pytest.approx(0.4, abs=0.05), graph.told()
+            lead_to(graph, chains["leader"], 0.4)
             time.sleep(2.0)  # an episode of a piece shorter than a second is none
             assert graph.stop_episode().success
+            (episode,) = graph.episodes.glob("episode_*")
+            koch("convert", episode, "--out", data, "--jobs", 1)
+            # Four joints did not move: they stay where they were.
+            koch("train", "--policy", "nearest", "--preset", "tiny", "--dataset", data,
+                 "--out", run, "--zero-range", "constant", "--set", "train.steps=30",
+                 "--set", "train.validation_fraction=0")  # fmt: skip
+            lead_to(graph, chains["leader"], 0.0)
+            koch("run", "--policy", run, "--rig", rig.path, "--runtime", "torch", "--once",
+                 "--max-duration", 6)  # fmt: skip
+            assert graph.pose()[0] == pytest.approx(0.4, abs=0.1), graph.told()
     finally:
         for chain in chains.values():
             chain.close()
-    (episode,) = graph.episodes.glob("episode_*")
-    assert convert([str(episode), "--out", str(tmp_path / "dataset"), "--jobs", "1"]) == 0
-    info = json.loads((tmp_path / "dataset/meta/info.json").read_text(encoding="utf-8"))
+    info = json.loads((data / "meta/info.json").read_text(encoding="utf-8"))
     for key in ("action", "observation.state"):
         assert info["features"][key]["names"] == [f"{joint}.pos" for joint in JOINTS]
         assert info["features"][key]["shape"] == [5]
