@@ -40,9 +40,9 @@ def shade(episode: int, frame: int) -> int:
     return 15 + 60 * episode + 6 * frame
 
 
-def write(root: Path, version: Version) -> Path:
+def write(root: Path, version: Version, lengths: tuple[int, ...] = LENGTHS) -> Path:
     with DatasetWriter(root, FEATURES, fps=10, version=version) as writer:
-        for episode, length in enumerate(LENGTHS):
+        for episode, length in enumerate(lengths):
             steps = np.arange(length)
             writer.add_episode(
                 {"action": np.stack([np.full(length, episode), steps], 1)},
@@ -52,15 +52,15 @@ def write(root: Path, version: Version) -> Path:
     return root
 
 
-def check(root: Path, numbers: list[int]) -> None:
+def check(root: Path, numbers: list[int], lengths: tuple[int, ...] = LENGTHS) -> None:
     """Every frame is of the episode that it claims, with the image of its moment."""
     reader = LeRobotDatasetReader(root)
     assert [episode.index for episode in reader.episodes] == numbers
-    assert [episode.length for episode in reader.episodes] == [LENGTHS[n] for n in numbers]
-    assert len(reader) == sum(LENGTHS[n] for n in numbers) == len(reader.column("action"))
+    assert [episode.length for episode in reader.episodes] == [lengths[n] for n in numbers]
+    assert len(reader) == sum(lengths[n] for n in numbers) == len(reader.column("action"))
     for place, number in enumerate(numbers):
         assert reader.episode_numbered(number) is reader.episodes[place]
-        for k in range(LENGTHS[number]):
+        for k in range(lengths[number]):
             frame = reader.frame(place, k)
             assert frame["action"].tolist() == [number, k]
             assert abs(float(frame[CAMERA].mean()) - shade(number, k)) < 3
@@ -215,6 +215,32 @@ def test_v30_rows_in_another_order_of_episodes(tmp_path: Path) -> None:
     root = write(tmp_path / "data", Version.V30)
     table(root, DATA, lambda rows: sorted(rows, key=lambda row: -row["episode_index"]))
     check(root, [0, 1, 2, 3])
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, (6, 6, 6, 6)])
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("gone", range(4))
+def test_v30_episode_table_that_was_numbered_anew(
+    tmp_path: Path, lengths: tuple[int, ...], moved: bool, gone: int
+) -> None:
+    """Its rows name the videos of one episode and the number of another."""
+    root = write(tmp_path / "data", Version.V30, lengths)
+
+    def without(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        rows, place = [row for row in rows if row["episode_index"] != gone], 0
+        for number, row in enumerate(rows):
+            row["episode_index"] = number
+            if moved:
+                row["dataset_from_index"], place = place, place + row["length"]
+                row["dataset_to_index"] = place
+        return rows
+
+    table(root, EPISODES, without)
+    if gone == 3:  # the last one: nothing was numbered anew
+        check(root, [0, 1, 2], lengths)
+    else:
+        with pytest.raises(DatasetFormatError, match="has the length or place of another"):
+            LeRobotDatasetReader(root)
 
 
 @pytest.mark.parametrize(

@@ -292,9 +292,9 @@ def load_rows(root: Path, info: DatasetInfo, outcomes: Sequence[str] = ()) -> Ro
 
     Raises:
         DatasetFormatError: As `load_episodes` and `load_columns`; or an episode has no frames,
-            some of them twice or not all.
+            some of them twice or not all; or the episodes were numbered anew, their frames not.
     """
-    listed = sorted(load_episodes(root, info), key=lambda episode: episode.index)
+    every = listed = sorted(load_episodes(root, info), key=lambda episode: episode.index)
     if outcomes:
         told = sorted({episode.outcome or "(none)" for episode in listed})
         listed = [episode for episode in listed if episode.outcome in outcomes]
@@ -306,6 +306,8 @@ def load_rows(root: Path, info: DatasetInfo, outcomes: Sequence[str] = ()) -> Ro
         files = [_v21_data_file(root, info, episode.index) for episode in listed]
     columns = load_columns(root, info, files)
     owners, steps = columns["episode_index"], columns["frame_index"]
+    if info.version is Version.V30:
+        _check_numbering(root, info, every, owners)
     order = np.argsort(owners, kind="stable")
     numbers = [episode.index for episode in listed]
     begins = np.searchsorted(owners[order], numbers, side="left")
@@ -339,6 +341,37 @@ def load_rows(root: Path, info: DatasetInfo, outcomes: Sequence[str] = ()) -> Ro
     if not np.array_equal(places, np.arange(len(owners))):
         columns = {key: values[places] for key, values in columns.items()}
     return Rows(tuple(episodes), columns, tuple(files), places)
+
+
+def _check_numbering(
+    root: Path, info: DatasetInfo, episodes: Sequence[Episode], owners: npt.NDArray[Any]
+) -> None:
+    """Refuse an episode table that was numbered anew while the frames kept their numbers.
+
+    It has no hole, some frames belong to no episode of it, and a row's length or place is that of
+    another episode, or its images are not those behind the row before. Then they are the other
+    episode's too, not those of its number.
+    """
+    numbers, counts = np.unique(owners, return_counts=True)
+    whole = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+    named = [episode.index for episode in episodes]
+    if named != list(range(len(named))) or set(whole) <= set(named):
+        return
+    ends: dict[Path, float] = {}
+    for episode in episodes:
+        begins = {p.path: p.from_s - ends.get(p.path, 0.0) for p in episode.videos.values()}
+        ends |= {place.path: place.to_s for place in episode.videos.values()}
+        skips = any(abs(off) > 0.5 / info.fps for off in begins.values())
+        part = np.unique(owners[episode.from_index : episode.to_index])
+        shown = int(part[0]) if len(part) == 1 else episode.index
+        elsewhere = shown != episode.index and episode.length == whole[shown]
+        if elsewhere or skips or episode.length != whole.get(episode.index, 0):
+            raise DatasetFormatError(
+                root / "meta/episodes",
+                f"{len(named)} episodes, of which episode {episode.index} has the length or "
+                f"place of another, and frames of {len(whole)}",
+                "rows and frames with the same numbers",
+            )
 
 
 def _v21_data_file(root: Path, info: DatasetInfo, index: int) -> Path:
