@@ -546,7 +546,10 @@ class FollowerController:
                     bus.write("Torque_Enable", look.id, 1)
         if any("Operating_Mode" in names for names in written.values()):
             align_turns(bus, self._calibration)
-        self.grip.apply(bus)
+        gripper, known = self.model.gripper, self.grip.possible_ma
+        limit_ma, found_ma = self.grip.apply(bus), looks[gripper].registers.get("Goal_Current")
+        if found_ma not in (None, limit_ma, *known):
+            written.setdefault(gripper, []).append("Goal_Current")
         self._configured = True
         return written
 
