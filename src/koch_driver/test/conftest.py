@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,20 @@ import numpy as np
 import pytest
 
 from koch_core.realtime import request_realtime
+from koch_driver.arm.connect import connect_arm
+from koch_driver.arm.control_loop import ControlLoop, LoopConfig, LoopPhase
+from koch_driver.arm.follower_task import FollowerConfig, FollowerController, FollowerSnapshot
+from koch_driver.arm.latch import SafetyLatch
+from koch_driver.arm.leader_task import LEADER_SOURCES, LeaderConfig, LeaderController
 from koch_driver.bus.dynamixel import DynamixelBus
 from koch_driver.bus.motors import motors_for
 from koch_driver.emulator import EmulatedChain, build_chain
+from koch_driver.guard import Guard, GuardLimits
+from koch_driver.trajectory.moves import DRIVER_SOURCES
 from koch_rig.calibration import Calibration, load_calibration
+from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
+from koch_rig.units import JointUnits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -127,3 +137,91 @@ def bus(
 def rng() -> np.random.Generator:
     """Seeded random numbers."""
     return np.random.default_rng(7)
+
+
+RATE_HZ = 100.0
+# The usual limits of a fault, but no long waits before the next connection.
+LOOP = dataclasses.replace(LoopConfig.at(RATE_HZ), first_retry_s=0.02, last_retry_s=0.05)
+START_RAD = (0.2, -0.3, 0.4, 0.3, -0.4, -0.5)
+
+
+class ArmBench:
+    """A task in its loop, and what it said."""
+
+    def __init__(self, rig: Rig, arm: Arm, calibration: Calibration, latch: SafetyLatch) -> None:
+        self.said: list[str] = []
+        self.snapshots: list[FollowerSnapshot] = []
+        self.readings: list = []
+        self.phases: list[tuple[LoopPhase, str]] = []
+        units = JointUnits(arm, calibration)
+        limits = GuardLimits.from_rig(rig.limits)
+        follower = arm.role.value == "follower"
+        sources = DRIVER_SOURCES if follower else LEADER_SOURCES
+        guard = Guard(limits, period_s=1.0 / RATE_HZ, sources=sources)
+        self.task: FollowerController | LeaderController
+        if follower:
+            self.task = FollowerController(
+                units, calibration, guard, FollowerConfig(), publish=self.snapshots.append,
+                ros_now_s=time.time, say=self.said.append, latch=latch,
+            )  # fmt: skip
+        else:
+            self.task = LeaderController(
+                units, calibration, guard, LeaderConfig(),
+                publish=lambda reading: self.readings.append((time.monotonic(), reading)),
+                say=self.said.append,
+            )  # fmt: skip
+        self.loop = ControlLoop(
+            arm.name, lambda: connect_arm(arm, calibration), self.task, LOOP,
+            report=lambda phase, reason: self.phases.append((phase, reason)),
+        )  # fmt: skip
+
+    @property
+    def ready(self) -> bool:
+        """Whether a follower has its torque and publishes."""
+        return self.task.torque_on and self.task.reading is not None and bool(self.snapshots)
+
+    def drive_until(self, joint: str, rad: float) -> bool:
+        """Command a joint until it is there; False when it does not come."""
+        end_s = time.monotonic() + 4.0
+        while time.monotonic() < end_s:
+            self.drive(joint, rad)
+            time.sleep(0.02)
+            assert self.task.reading is not None
+            if abs(self.task.reading.positions[JOINT_NAMES.index(joint)] - rad) < 0.03:
+                return True
+        return False
+
+    def torque(self, on: bool) -> str:
+        return self.loop.call(lambda bus: self.task.set_torque(bus, on), timeout_s=8.0)
+
+    def drive(self, joint: str, rad: float) -> None:
+        pose = list(START_RAD)
+        pose[JOINT_NAMES.index(joint)] = rad
+        self.task.guard.submit("policy", JOINT_NAMES, pose, age_s=0.0, now_s=time.monotonic())
+
+
+@contextmanager
+def _running(
+    rig: Rig, name: str, calibration: Calibration | None = None, latch: SafetyLatch | None = None
+) -> Iterator[ArmBench]:
+    arm = rig.arms[name]
+    bench = ArmBench(
+        rig, arm, calibration or load_calibration(arm.calibration_path), latch or SafetyLatch()
+    )
+    bench.loop.start()
+    try:
+        yield bench
+    finally:
+        bench.loop.close()
+
+
+@pytest.fixture
+def running() -> Callable[..., AbstractContextManager[ArmBench]]:
+    """Runs the task of an arm of a rig in its loop, while the context lasts."""
+    return _running
+
+
+@pytest.fixture
+def start_rad() -> tuple[float, ...]:
+    """Where `ArmBench.drive` leaves the joints that it does not move."""
+    return START_RAD
