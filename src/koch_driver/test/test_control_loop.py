@@ -311,6 +311,8 @@ def test_a_fault_is_judged_by_what_happened_in_it(
         assert wait_until(lambda: bool(task.lost))
         assert advice in task.lost[0]
         assert (CABLES if advice == LATENCY else LATENCY) not in task.lost[0]
+        # What is said once the arm answers again, until that is some seconds ago.
+        assert loop.status().late is (advice == LATENCY)
     finally:
         loop.close()
 

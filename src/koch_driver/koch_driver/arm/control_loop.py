@@ -55,6 +55,13 @@ class RequestTimeout(DriverError):
         super().__init__(f"{arm} did not answer a request within {timeout_s:.1f} s; try again")
 
 
+LATE = "answers do come, but later than a cycle allows:"
+LATE_ADVICE = (
+    "set the USB adapter's latency timer to 1 ms (config/udev/99-koch.rules), or lower the arm's "
+    "rate_hz in the rig"
+)
+
+
 class CommunicationFault(BusError):
     """Too many bad cycles in a row."""
 
@@ -67,13 +74,8 @@ class CommunicationFault(BusError):
         if bus.refusals:
             codes = ", ".join(f"id {i}: error {code}" for i, code in bus.refusals.items())
             cause, do = f"{cause} they refuse the question for their state ({codes})", ""
-        elif run.still_answering and len(run.missing) == len(bus.ids):
-            # A slow adapter delays all motors; where some answer in time, the others are silent.
-            cause += " answers do come, but later than a cycle allows:"
-            do = (
-                "set the USB adapter's latency timer to 1 ms (config/udev/99-koch.rules), or "
-                "lower the arm's rate_hz in the rig"
-            )
+        elif run.is_late(len(bus.ids)):
+            cause, do = f"{cause} {LATE}", LATE_ADVICE
         super().__init__(cause, do)
 
 
@@ -105,6 +107,13 @@ class BadRun:
         Those of questions from before a plug was pulled come in the first cycles only.
         """
         return self._late[-1] > self._late[(len(self._late) - 1) // 2]
+
+    def is_late(self, motors: int) -> bool:
+        """Whether a chain of so many motors answers, but too late.
+
+        A slow adapter delays all motors; where some answer in time, the others are silent.
+        """
+        return self.still_answering and len(self.missing) == motors
 
 
 class ArmController(Protocol):
@@ -170,6 +179,7 @@ class LoopStatus:
         faults: Times the running arm was lost.
         bad_cycles: Cycles without a whole answer.
         missing: Motors that did not answer in all of the newest of these in a row, by id.
+        late: Whether their answers came after all, but later than a cycle allows.
         bad_age_s: Time since that one, inf when there was none.
         realtime: Whether the thread runs with real-time priority, and if not, why.
         schedule: How the schedule was kept.
@@ -180,6 +190,7 @@ class LoopStatus:
     faults: int
     bad_cycles: int
     missing: tuple[int, ...]
+    late: bool
     bad_age_s: float
     realtime: Realtime
     schedule: ScheduleStatus
@@ -224,6 +235,7 @@ class ControlLoop:
         self._faults = 0
         self._bad_cycles = 0
         self._missing: tuple[int, ...] = ()
+        self._late = False
         self._bad_s = float("-inf")
         self._realtime = OFF
         self._calls: deque[tuple[Callable[[MotorBus], object], Future[object]]] = deque()
@@ -256,6 +268,7 @@ class ControlLoop:
             self._faults,
             self._bad_cycles,
             self._missing,
+            self._late,
             time.monotonic() - self._bad_s,
             self._realtime,
             self._schedule.status(),
@@ -339,7 +352,7 @@ class ControlLoop:
                 run = BadRun() if run.cycles else run
             else:
                 run.add(state.missing, bus.statistics.late_packets)
-                self._missing = run.missing
+                self._missing, self._late = run.missing, run.is_late(len(bus.ids))
                 self._bad_cycles += 1
                 self._bad_s = time.monotonic()
             if run.cycles >= self.config.bad_cycles:

@@ -10,7 +10,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from koch_driver.arm.control_loop import LoopPhase, LoopStatus
+from koch_driver.arm.control_loop import LATE, LATE_ADVICE, LoopPhase, LoopStatus
 from koch_driver.arm.follower_task import FollowerController
 from koch_driver.arm.health_monitor import HealthMonitor
 from koch_driver.arm.servo_watch import by_words
@@ -74,7 +74,9 @@ def loop_status(
     if loop.phase is LoopPhase.RUNNING and loop.bad_age_s < _RECENT_S:
         motors = ", ".join(map(str, loop.missing))
         level, message = DiagnosticStatus.WARN, f"cycles without an answer of motors {motors}"
-        if len(loop.missing) > 1:
+        if loop.late:
+            message += f"; {LATE} {LATE_ADVICE}"
+        elif len(loop.missing) > 1:
             message += f"; a silent motor {loop.missing[0]} may silence those behind it"
     if clock:
         level, message = max(level, DiagnosticStatus.WARN), f"{message}; {clock}"
