@@ -1,19 +1,23 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The scripted expert: moves the leader through a demonstration, in one of two styles.
+"""The scripted expert: moves the leader through a demonstration, in one of three styles.
 
 A policy learns from what can be seen. A hand that rests shows the same image before and after the
 end of its rest, and nothing tells the policy which of the two it is: loss falls and success does
 not rise (docs/learning.md). The style `smooth` therefore never rests: each motion begins before
 the one before has ended, and pace and path follow from where things are. The style `human` keeps
 what people do: rests of up to half a second, a first aim beside the block, uneven pace.
+
+A policy also learns what never happens: a hand that always comes with its wrist turned as the
+block lies tells nothing of a wrist that is not. `correcting` aims beside the block and turned
+away from it in most demonstrations, and puts that right in one motion with the way down.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,6 +65,7 @@ class Style:
         pause_s: Longest extra rest at a waypoint, [s].
         correction_fraction: Share of demonstrations that first aim beside the block, 0..1.
         correction_rad: How far beside, [rad].
+        correction_roll_rad: How far turned away from it, [rad].
     """
 
     pace: tuple[float, float] = (1.0, 1.0)
@@ -70,13 +75,15 @@ class Style:
     pause_s: float = 0.0
     correction_fraction: float = 0.0
     correction_rad: float = 0.08
+    correction_roll_rad: float = 0.0
 
 
 SMOOTH = Style(pace=(0.95, 1.1))
 HUMAN = Style(
     pace=(0.9, 1.15), unevenness=0.08, blends=False, pause_s=0.2, correction_fraction=0.2
 )
-STYLES = {"smooth": SMOOTH, "human": HUMAN}
+CORRECTING = replace(SMOOTH, correction_fraction=0.6, correction_roll_rad=0.5)
+STYLES = {"smooth": SMOOTH, "correcting": CORRECTING, "human": HUMAN}
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,12 +246,20 @@ class Expert:
             blend_s = w.blend_s * pace if style.blends else 0.0
             styled.append(Waypoint(w.name, w.q_rad, w.duration_s * factor, rest_s, blend_s))
         if rng.uniform() < style.correction_fraction:
-            first = styled[0]
-            beside = first.q_rad.copy()
-            beside[:4] += rng.uniform(-1.0, 1.0, 4) * style.correction_rad
-            styled.insert(0, Waypoint("aim", beside, first.duration_s, 0.1))
-            styled[1] = Waypoint(first.name, first.q_rad, 0.5 * first.duration_s, first.settle_s)
+            styled[:1] = self._corrected(styled[0])
         return styled
+
+    def _corrected(self, first: Waypoint) -> list[Waypoint]:
+        """Go to a waypoint by way of a pose beside it."""
+        style, rng = self.style, self._rng
+        beside = first.q_rad.copy()
+        beside[:4] += rng.uniform(-1.0, 1.0, 4) * style.correction_rad
+        if not style.blends:
+            aim = Waypoint("aim", beside, first.duration_s, 0.1)
+            return [aim, replace(first, duration_s=0.5 * first.duration_s)]
+        beside[4] += rng.uniform(-1.0, 1.0) * style.correction_roll_rad
+        aim = Waypoint("aim", beside, 0.8 * first.duration_s, blend_s=0.25 * first.duration_s)
+        return [aim, replace(first, duration_s=0.7 * first.duration_s)]
 
 
 def minimum_jerk(fraction: float) -> float:

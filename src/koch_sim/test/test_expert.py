@@ -10,7 +10,7 @@ import pytest
 from koch_rig.kinematics import Kinematics
 from koch_rig.rig import Mount
 from koch_sim.errors import UnreachableError
-from koch_sim.expert import HUMAN, SMOOTH, Expert, ExpertPhase, minimum_jerk
+from koch_sim.expert import CORRECTING, HUMAN, SMOOTH, Expert, ExpertPhase, minimum_jerk
 from koch_sim.grasp import HOME_RAD, GraspPlanner
 from koch_sim.randomisation import Randomisation, draw
 from koch_sim.truth import Pose, TableTruth
@@ -61,12 +61,12 @@ def test_minimum_jerk_starts_and_ends_at_rest():
         assert abs(slope) < 1e-6
 
 
-def _played(planner, style, lost=()):
+def _played(planner, style, lost=(), seed=4):
     """Play a demonstration against a block that is lifted except in the named attempts."""
     path = _plan(planner, (0.15, 0.03), (0.1, 0.14), 0.2)
     expert = Expert(style)
     expert.start(
-        path, HOME_RAD, seed=4, replan=lambda _: path if expert.attempts in lost else None
+        path, HOME_RAD, seed=seed, replan=lambda _: path if expert.attempts in lost else None
     )
     poses = [HOME_RAD]
     while expert.phase is ExpertPhase.MOVING:
@@ -74,7 +74,7 @@ def _played(planner, style, lost=()):
     return expert, np.array(poses)
 
 
-@pytest.mark.parametrize("style", [SMOOTH, HUMAN])
+@pytest.mark.parametrize("style", [SMOOTH, CORRECTING, HUMAN])
 @pytest.mark.parametrize("lost", [(), (1,)])
 def test_the_reference_never_jumps_and_ends_at_home(planner, style, lost):
     expert, poses = _played(planner, style, lost)
@@ -82,6 +82,20 @@ def test_the_reference_never_jumps_and_ends_at_home(planner, style, lost):
     assert expert.attempts == 1 + len(lost)
     assert np.abs(np.diff(poses, axis=0)).max() < 0.004 * 3.0
     np.testing.assert_allclose(poses[-1][:-1], HOME_RAD[:-1], atol=0.2)  # it leans against sag
+
+
+def test_a_correcting_hand_comes_turned_and_grips_all_the_same(planner):
+    grasp = _plan(planner, (0.15, 0.03), (0.1, 0.14), 0.2)[1].q_rad
+    turned = []
+    for seed in range(20):
+        poses = _played(planner, CORRECTING, seed=seed)[1]
+        lowest = int(np.argmin(np.abs(poses[:, :4] - grasp[:4]).max(axis=1)))
+        assert np.abs(poses[lowest, :5] - grasp[:5]).max() < 0.05
+        # A smooth hand turns its wrist from home's roll to the grasp's, and never beyond.
+        low, high = sorted((HOME_RAD[4], grasp[4]))
+        before = poses[:lowest, 4]
+        turned.append(max(low - before.min(), before.max() - high) > 0.1)
+    assert 5 <= sum(turned) < 15
 
 
 def test_a_block_that_slips_every_time_is_given_up(planner):
