@@ -18,7 +18,7 @@ nothing of it is imported before somebody asks for that kind:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TypeVar
@@ -33,14 +33,14 @@ class Registry(Mapping[str, K]):
     Args:
         what: What a name stands for, for the error of a name that is taken.
         group: Group of entry points; each entry's name is the name of the kind in its module.
-        modules: Modules of the registry's own package that register kinds, imported at the first
-            question. They import the registry, so it cannot import them.
+        own: Kinds of the registry's own package, name to the module that registers it. It is
+            imported when that kind is asked for: it imports the registry, and may be heavy.
     """
 
-    def __init__(self, what: str, group: str, modules: Sequence[str] = ()) -> None:
+    def __init__(self, what: str, group: str, own: Mapping[str, str] | None = None) -> None:
         self.what = what
         self.group = group
-        self._modules = list(modules)
+        self._own = dict(own or {})
         self._kinds: dict[str, K] = {}
 
     def add(self, kind: K, *names: str) -> None:
@@ -67,21 +67,22 @@ class Registry(Mapping[str, K]):
 
         The package that promises a kind is imported here; what it raises is not caught.
         """
-        self._import_own()
+        if name not in self._kinds and name in self._own:
+            import_module(self._own[name])
         if name not in self._kinds:
             for promised in entry_points(group=self.group, name=name):
                 promised.load()
         return self._kinds.get(name)
 
     def names(self) -> list[str]:
-        """Return the names of all kinds, promised ones too; imports nothing of other packages."""
-        self._import_own()
+        """Return the names of all kinds, promised ones too; imports nothing."""
         promised = {entry.name for entry in entry_points(group=self.group)}
-        return sorted({*self._kinds, *promised})
+        return sorted({*self._kinds, *self._own, *promised})
 
     def loaded(self) -> list[K]:
-        """Return the kinds that are registered by now, in order of registration."""
-        self._import_own()
+        """Return our own kinds and all that are registered by now, in order of registration."""
+        for module in self._own.values():
+            import_module(module)
         return list(dict.fromkeys(self._kinds.values()))
 
     def __getitem__(self, name: str) -> K:
@@ -102,7 +103,3 @@ class Registry(Mapping[str, K]):
     def __len__(self) -> int:
         """Count the names."""
         return len(self.names())
-
-    def _import_own(self) -> None:
-        while self._modules:
-            import_module(self._modules.pop())

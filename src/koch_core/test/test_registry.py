@@ -24,7 +24,7 @@ def promising(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "colours.py").write_text("import paints\npaints.KINDS.register('blue')('BLUE')\n")
     (tmp_path / "paints.py").write_text(
         f"from koch_core.registry import Registry\n"
-        f"KINDS = Registry('colour', {GROUP!r}, ['own_paints'])\n"
+        f"KINDS = Registry('colour', {GROUP!r}, {{'red': 'own_paints'}})\n"
     )
     (tmp_path / "own_paints.py").write_text("import paints\npaints.KINDS.add('RED', 'red')\n")
     monkeypatch.syspath_prepend(str(tmp_path))

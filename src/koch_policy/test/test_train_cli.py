@@ -319,3 +319,17 @@ def test_wandb_is_refused_where_it_is_not_installed(
     asked = ["--dataset", str(dataset), "--out", str(tmp_path / "o"), *SMALL]
     assert main([*asked, "--set", "train.wandb=koch"]) == 2
     assert "pip install wandb" in capsys.readouterr().err
+
+
+def test_help_and_wrong_words_do_not_wait_for_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from koch_policy.train.options import parse\n"
+        "try: parse(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print('torch' in sys.modules)"
+    )
+    for words in (["--help"], ["--policy", "atc", "--dataset", "x", "--out", "y"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.endswith("False\n"), done.stderr

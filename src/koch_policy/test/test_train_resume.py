@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from koch_policy.train.cli import _recipe, parse
 from koch_policy.train.data import ArrayFrames, Demonstrations
+from koch_policy.train.options import parse
 from koch_policy.train.resume import ResumeError
 from koch_policy.train.setup import make_trainer
+from koch_policy.train.start import _recipe
 
 
 @pytest.fixture(scope="module")

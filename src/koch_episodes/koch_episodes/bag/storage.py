@@ -97,7 +97,7 @@ class TopicTypes:
 STORAGES: Registry[OpenStorage] = Registry(
     "bag storage",
     "koch_vla.bag_storages",
-    ("koch_episodes.bag.mcap_file", "koch_episodes.bag.sqlite_file"),
+    {"mcap": "koch_episodes.bag.mcap_file", "sqlite3": "koch_episodes.bag.sqlite_file"},
 )
 
 

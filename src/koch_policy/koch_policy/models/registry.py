@@ -25,20 +25,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from koch_core.registry import Registry
-from koch_policy.chunks.rtc import Guidance
 from koch_policy.configs import PolicyConfig
 from koch_policy.errors import UnknownPolicyError
-from koch_policy.models.schedule import Evaluate
+
+if TYPE_CHECKING:  # a command line asks for the names, and shall not wait for torch
+    import torch
+    from torch import Tensor, nn
+
+    from koch_policy.chunks.rtc import Guidance
+    from koch_policy.models.schedule import Evaluate
 
 _PRESETS = Path(__file__).parents[1] / "train" / "presets"
 _OWN = ("act", "diffusion", "diffusion_transformer", "flow")
-N = TypeVar("N", bound=nn.Module)
+N = TypeVar("N", bound="nn.Module")
 
 
 class PolicyModel(Protocol):
@@ -119,7 +121,7 @@ class PolicyKind:
 
 
 POLICIES: Registry[PolicyKind] = Registry(
-    "policy", "koch_vla.policies", [f"koch_policy.models.{name}" for name in _OWN]
+    "policy", "koch_vla.policies", {name: f"koch_policy.models.{name}" for name in _OWN}
 )
 
 

@@ -25,7 +25,6 @@ from koch_policy.errors import CheckpointError, ConfigError, UnknownKeysError, c
 from koch_policy.files import read_json
 from koch_policy.metadata import is_crop
 from koch_policy.models.registry import preset_files
-from koch_policy.train.augment import AugmentConfig
 
 _GROUPS = {"about", "train", "augment", "policy"}
 
@@ -40,6 +39,45 @@ class ExecutionDefaults(OptionModel):
     strategy: StrategyKind = option(StrategyKind.QUEUE, "strategy", expected=_STRATEGIES)
     execution_steps: int = option(1, "steps of a chunk before the next", low=1)
     draws: int = option(1, "an iterative policy executes the mean of so many", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig(OptionModel):
+    """Strength of each augmentation; zero switches it off."""
+
+    brightness: float = option(0.0, "factors of [1 - x, 1 + x]", low=0.0, below=1.0)
+    contrast: float = option(0.0, "factors of [1 - x, 1 + x]", low=0.0, below=1.0)
+    saturation: float = option(0.0, "factors of [1 - x, 1 + x]", low=0.0, below=1.0)
+    hue: float = option(0.0, "rotation of the colours, of [-x, x] turns", low=0.0, high=0.5)
+    blur_px: float = option(
+        0.0, "standard deviation of a Gaussian blur, of [0, x] pixels", low=0.0
+    )
+    shift_fraction: float = option(
+        0.0, "shift by up to this part of width and height; edges are repeated", low=0.0, below=1.0
+    )
+    rotate_deg: float = option(0.0, "rotation about the centre, of [-x, x] degrees", low=0.0)
+    action_noise: float = option(
+        0.0, "standard deviation added to the actions, in normalised units", low=0.0
+    )
+    # Large values make the policy look at the scene instead of following the trajectories it has
+    # seen (causal confusion: de Haan et al. 2019, arXiv 1905.11979).
+    state_noise: float = option(0.0, "the same for the arm's own state", low=0.0)
+    environment_noise: float = option(0.0, "the same for the environment state", low=0.0)
+
+    @classmethod
+    def refuse(cls, name: str, got: object, expected: str, hint: str = "") -> Exception:
+        """The error of a wrong value."""
+        return config_refusal("augment")(name, got, expected, hint)
+
+    @property
+    def has_colour(self) -> bool:
+        """True when any colour is changed."""
+        return any((self.brightness, self.contrast, self.saturation, self.hue))
+
+    @property
+    def has_motion(self) -> bool:
+        """True when images are moved."""
+        return bool(self.shift_fraction or self.rotate_deg)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,57 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of `koch train`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from koch_core.options import OptionModel, command_line, declared, option, parsed, same_as
+from koch_policy.errors import ConfigError
+from koch_policy.models.registry import known_policies
+from koch_policy.train.config import TrainConfig, preset_names
+from koch_ros.shared_options import RIG
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(OptionModel):
+    """What `koch train` is asked for."""
+
+    dataset: Path = option(..., "LeRobot dataset folder")
+    policy: str | None = option(
+        None, "what is trained (default: act)", choices=tuple(known_policies())
+    )
+    out: Path = option(..., "output folder")
+    preset: str | None = option(None, "shipped override file, e.g. tiny")
+    config: tuple[Path, ...] = option((), "override file (repeatable)")
+    settings: tuple[str, ...] = option(
+        (), "a value of the recipe (repeatable)", flags=("--set",), metavar="GROUP.KEY=VALUE"
+    )
+    resume: bool = option(False, "go on from OUT/checkpoints/last")
+    rig: Path | None = same_as(RIG, None, text="rig file: names the data and gives degrees")
+    units: str | None = option(
+        None, "of the joints (default: the dataset's)", choices=("lerobot", "degrees", "radians")
+    )
+    zero_range: str | None = same_as(declared(TrainConfig)["zero_range"].option, None)
+    cache: Path | None = option(None, "folder for decoded images")
+    device: str = option("auto", "auto, cpu or cuda")
+    threads: int = option(0, "CPU threads; 0: one without images, else all cores", low=0)
+
+    @classmethod
+    def refuse(cls, name: str, got: object, expected: str, hint: str = "") -> Exception:
+        """The error of a wrong value."""
+        return ConfigError(declared(cls)[name].flag, name, got, expected, hint)
+
+
+def parse(argv: Sequence[str]) -> TrainOptions:
+    """Parse the arguments."""
+    parser = command_line(
+        "koch train",
+        "Train a policy on demonstrations. Ctrl-C saves; --resume goes on.",
+        TrainOptions,
+        epilog=f"Presets: {', '.join(preset_names())} (POLICY-PRESET).",
+    )
+    options: TrainOptions = parsed(parser, argv, TrainOptions)
+    return options
