@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""LeRobot itself (each that KOCH_LEROBOT_PYTHON names) loads, samples and batches our data."""
+"""LeRobot itself (each that KOCH_LEROBOT_PYTHON names) loads, samples and batches our data.
+
+And the other way: what it records, alone or behind our episodes, is valid and read here.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ import numpy as np
 import pytest
 
 from koch_episodes.convert import ConvertOptions, convert
-from koch_episodes.dataset import Codec, LeRobotDatasetReader
+from koch_episodes.dataset import Codec, LeRobotDatasetReader, validate_dataset
 
 # On a busy machine LeRobot's import alone took a minute and a half.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -50,6 +53,79 @@ print(json.dumps({
     "q50": float(data.meta.stats["action"]["q50"][0]),
 }))
 """
+
+
+RECORD = """
+import json, sys
+import numpy as np
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+ours, theirs, stored = sys.argv[1:]
+info = json.load(open(ours + "/meta/info.json"))
+own = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+features = {
+    key: {"dtype": spec["dtype"], "shape": tuple(spec["shape"]), "names": spec["names"]}
+    for key, spec in info["features"].items() if key not in own
+}
+
+def record(data, episode):
+    for k in range(20):
+        frame = {"task": "Theirs."}
+        for key, spec in features.items():
+            if spec["dtype"] in ("video", "image"):
+                frame[key] = np.full(spec["shape"], 20 + 60 * episode + 5 * k, np.uint8)
+            else:  # the last joint never moves
+                frame[key] = np.array([episode, *range(k, k + 4), 57.3], np.float32)
+        data.add_frame(frame)
+    data.save_episode()
+
+add = getattr(LeRobotDataset, "resume", LeRobotDataset)("local/ours", root=ours)
+record(add, 0)
+add.finalize()
+for root, as_video in ((theirs, True), (stored, False)):
+    for spec in features.values():
+        if len(spec["shape"]) == 3:
+            spec["dtype"] = "video" if as_video else "image"
+    made = LeRobotDataset.create(
+        "local/made", info["fps"], features, root=root, robot_type=info["robot_type"],
+        use_videos=as_video,
+    )
+    record(made, 1)
+    record(made, 2)
+    made.finalize()
+print(json.dumps({}))
+"""
+
+
+def check_recorded(root: Path, first: int, episodes: tuple[int, ...], *, within: float) -> None:
+    """Our reader finds in LeRobot's episodes what it was given, and nothing is wrong with them."""
+    assert not [str(found) for found in validate_dataset(root, decode=True).findings]
+    reader, camera = LeRobotDatasetReader(root), "observation.images.above"
+    for place, episode in enumerate(episodes, first):
+        assert reader.episodes[place].length == 20
+        for k in range(20):
+            frame = reader.frame(place, k)
+            assert frame["action"].tolist() == [episode, *range(k, k + 4), pytest.approx(57.3)]
+            assert frame["task"] == "Theirs."
+            shade = frame[camera].mean(axis=(0, 1))
+            assert np.abs(shade - (20 + 60 * episode + 5 * k)).max() <= within
+
+
+def test_what_lerobot_records_is_read_here_and_continued(
+    lerobot_python: str, write_bag: Callable[..., Path], tmp_path: Path
+) -> None:
+    """It records behind our episodes, we convert behind its own; AV1 is what it encodes."""
+    bags = [write_bag(f"episode_{k}", seconds=1.0) for k in range(2)]
+    ours, theirs, stored = (tmp_path / name for name in ("ours", "theirs", "stored"))
+    convert(bags[:1], ours, ConvertOptions(codec=Codec.AV1))
+    lerobot(lerobot_python, RECORD, tmp_path, str(ours), str(theirs), str(stored))
+    check_recorded(ours, 1, (0,), within=3.0)
+    check_recorded(theirs, 0, (1, 2), within=3.0)
+    check_recorded(stored, 0, (1, 2), within=0.0)
+    convert(bags[1:], theirs, ConvertOptions(codec=Codec.AV1), append=True)
+    check_recorded(theirs, 0, (1, 2), within=3.0)
+    found = lerobot(lerobot_python, SCRIPT, tmp_path, str(theirs), "observation.images.above")
+    assert found["length"] == 70
+    assert found["states"][5] == LeRobotDatasetReader(theirs)[45]["observation.state"].tolist()
 
 
 def test_lerobot_reads_interventions_outcomes_and_rewards(
