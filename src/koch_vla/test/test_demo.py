@@ -191,6 +191,14 @@ def test_a_verb_that_fails_ends_the_step_with_its_last_lines(tmp_path):
     assert "koch_vla 0." in log.read_text()
 
 
+def test_the_demo_learns_any_policy_that_has_a_small_preset(capsys):
+    assert demo.policies() == ["act", "diffusion", "diffusion_transformer", "flow"]
+    assert demo.parse(["--policy", "diffusion_transformer"]).policy == "diffusion_transformer"
+    with pytest.raises(SystemExit):
+        demo.parse(["--policy", "atc"])
+    assert "diffusion_transformer" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["--episodes", "0"], ["--rollouts", "-1"]])
 def test_senseless_numbers_are_refused(words, capsys):
     assert cli.main(["demo", *words]) == 2

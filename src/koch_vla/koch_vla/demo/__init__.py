@@ -17,12 +17,12 @@ from tempfile import TemporaryDirectory
 
 from koch_core.terminal import CommandLine, complain, say
 from koch_core.working import Working
-from koch_vla.demo.step import DemoContext, DemoSettings, DemoStep, run_steps
+from koch_policy.models.registry import known_policies, preset_files
+from koch_vla.demo.step import SMALL_PRESET, DemoContext, DemoSettings, DemoStep, run_steps
 from koch_vla.errors import DemoError, GraphError
 
 __all__ = ["main"]
 
-POLICIES = ("act", "diffusion", "flow")
 EPISODES, VISION_EPISODES = 20, 50  # what is to be seen takes more examples than what is known
 ENOUGH = 0.8  # share of rollouts that is called a success
 
@@ -49,6 +49,12 @@ def steps() -> list[DemoStep]:
     ]
 
 
+def policies() -> list[str]:
+    """The policies with a preset for so few demonstrations."""
+    presets = preset_files()
+    return [name for name in known_policies() if f"{name}-{SMALL_PRESET}" in presets]
+
+
 def parse(argv: list[str]) -> argparse.Namespace:
     """Parse the arguments."""
     parser = CommandLine(
@@ -63,7 +69,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help=f"demonstrations to record (default: {EPISODES}, with --vision {VISION_EPISODES})",
     )
     parser.add_argument("--rollouts", type=int, default=10, help="runs of the trained policy")
-    parser.add_argument("--policy", choices=POLICIES, default="act")
+    parser.add_argument("--policy", choices=policies(), default="act")
     sight = parser.add_mutually_exclusive_group()
     sight.add_argument(
         "--vision", action="store_true", help="see the cameras only (twice as long)"

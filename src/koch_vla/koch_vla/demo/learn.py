@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from koch_vla.demo.record import finished_episodes
-from koch_vla.demo.step import DemoContext, DemoSettings, Results
+from koch_vla.demo.step import SMALL_PRESET, DemoContext, DemoSettings, Results
 from koch_vla.demo.verb import run_verb
 
 STATE, IMAGES = "observation.state", "observation.images."
@@ -101,7 +101,7 @@ def train(context: DemoContext) -> Results:
 def _preset(settings: DemoSettings) -> list[str]:
     """The words that choose a preset, and what a policy from cameras sees."""
     if not settings.vision:
-        return ["--preset", "tiny"]
+        return ["--preset", SMALL_PRESET]
     inputs = seen_by_cameras(dataset_folder(settings))
     if all(IMAGES + camera in inputs for camera in LOOKS):
         return ["--preset", "vision"]

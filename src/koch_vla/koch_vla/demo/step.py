@@ -15,6 +15,7 @@ from typing import Any
 from koch_core.files import write_atomically
 
 Results = dict[str, Any]
+SMALL_PRESET = "tiny"  # of a policy that learns from a few demonstrations
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class DemoSettings:
         rig: The simulated rig's file.
         episodes: Demonstrations to record.
         rollouts: Rollouts of the trained policy.
-        policy: act, diffusion or flow.
+        policy: Type of the policy, one that has a preset for so little.
         vision: The policy sees the cameras, not the true poses of block and cup.
         seed: Of the world and the training.
         speed: Simulated seconds per second, while recording and running.
