@@ -152,7 +152,12 @@ def _refused_now(guard: Guard) -> list[Refusal]:
 
 
 def guard_status(
-    name: str, port: str, task: FollowerController, senders: Callable[[Refusal], Iterable[str]]
+    name: str,
+    port: str,
+    task: FollowerController,
+    senders: Callable[[Refusal], Iterable[str]],
+    *,
+    connected: bool,
 ) -> DiagnosticStatus:
     """What the guard does and has changed, and how old commands are when they are written.
 
@@ -161,6 +166,7 @@ def guard_status(
         port: Its port.
         task: What the guard belongs to.
         senders: Names the nodes behind a refusal.
+        connected: Whether the arm answers; why it does not is said of its bus.
     """
     guard = task.guard
     values: dict[str, Any] = {"torque": "on" if task.torque_on else "off"}
@@ -169,9 +175,9 @@ def guard_status(
     for source, (median, p99) in task.latency.quantiles().items():
         values[f"latency_{source}_p50_ms"] = 1e3 * median
         values[f"latency_{source}_p99_ms"] = 1e3 * p99
-    level, message = DiagnosticStatus.OK, "ready"
+    level, message = DiagnosticStatus.OK, "ready" if connected else "waits for the arm"
     silent = guard.silent(time.monotonic())
-    if silent is not None:
+    if silent is not None and connected:
         # Not for ever: a policy that has done its work falls silent as well.
         level = DiagnosticStatus.WARN if silent[1] < _SILENT_WARNS_S else DiagnosticStatus.OK
         message = f"holding: {silent[0]} has sent no command for {silent[1]:.0f} s"
@@ -179,7 +185,7 @@ def guard_status(
         level = DiagnosticStatus.WARN
         who = ", ".join(senders(refusal)) or "unknown sender"
         message = f"commands of {refusal.source} are refused (from {who}): {refusal.text}"
-    if not task.torque_on:
+    if not task.torque_on and (connected or task.latch.state.released):
         level, message = DiagnosticStatus.WARN, "torque off"
         if task.latch.state.released:
             message = f"torque off: {task.latch.state.released}; call torque with true"

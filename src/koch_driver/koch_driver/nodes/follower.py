@@ -273,7 +273,13 @@ class FollowerNode(Node):
         statistics = None if bus is None else bus.statistics.snapshot()
         message.status = [
             loop_status(name, port, self.loop.status(), statistics, self._clock_watch.words()),
-            guard_status(name, port, task, self._guard_report.senders),
+            guard_status(
+                name,
+                port,
+                task,
+                self._guard_report.senders,
+                connected=self.loop.phase is LoopPhase.RUNNING,
+            ),
             *motor_statuses(name, port, task.monitor, currents, task.errors, task.servos.lost),
         ]
         self._diagnostics.publish(message)

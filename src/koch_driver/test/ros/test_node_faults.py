@@ -149,6 +149,7 @@ def test_unplugged_for_five_seconds_while_moving(probe, arm, bounds) -> None:
     arm.faults.unplug()
     probe.drive(lambda t: moves, 5.0)
     assert probe.wait(lambda: probe.diagnostics["follower: bus"][0] == b"\x02", 2.0)
+    assert probe.wait(lambda: probe.diagnostics["follower: guard"][1] == "waits for the arm", 2.0)
     count = len(probe.commands)
     arm.faults.replug()
     assert probe.wait(lambda: len(probe.commands) > count, 4.0)
