@@ -158,7 +158,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Two
     source = ROOT / "config" / "rig.two_arms.yaml"
     text = source.read_text(encoding="utf-8")
     text = text.replace("calibration: ", f"calibration: {source.parent}/")
-    text = text.replace("rate_hz: 100", "rate_hz: 30")  # four arms are emulated in this process
+    text = text.replace("rate_hz: 50", "rate_hz: 30")  # four arms are emulated in this process
     for age in ("50", "100"):
         text = text.replace(f"max_age_ms: {age}}}", "max_age_ms: 400}")
     rig_file = tmp_path / "rig.yaml"
