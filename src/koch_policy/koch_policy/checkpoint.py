@@ -24,7 +24,7 @@ from koch_policy.configs import PolicyConfig
 from koch_policy.errors import CheckpointError, PickleRefusedError, WeightsMismatchError
 from koch_policy.files import read_json, write_folder, write_json
 from koch_policy.metadata import (
-    EXTRAS,
+    METADATA,
     CheckpointMetadata,
     read_metadata,
     write_metadata,
@@ -48,7 +48,7 @@ _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A loaded checkpoint: network (evaluation mode, float32, CPU), scaling and our extras."""
+    """A loaded checkpoint: network (evaluation mode, float32, CPU), scaling, our metadata."""
 
     path: Path
     config: PolicyConfig
@@ -112,12 +112,12 @@ def load_checkpoint(path: Path | str, *, zero_range: ZeroRange | None = None) ->
         where=str(folder),
         zero_range=zero_range or _trained_zero_range(folder),
     )
-    extras = read_metadata(folder)
-    for key, names in extras.names.items():
-        width = expanded_width(names, extras.angles.get(key, {}))
+    metadata = read_metadata(folder)
+    for key, names in metadata.names.items():
+        width = expanded_width(names, metadata.angles.get(key, {}))
         if key in features and width != features[key].shape[0]:
             raise CheckpointError(
-                folder / EXTRAS,
+                folder / METADATA,
                 f"`names.{key}` has {len(names)} names, the feature has {features[key].shape}",
                 "Copy the whole checkpoint folder.",
             )
@@ -128,7 +128,7 @@ def load_checkpoint(path: Path | str, *, zero_range: ZeroRange | None = None) ->
         normalizer=normalizer,
         statistics=processors.statistics,
         rename_map=processors.rename_map,
-        extras=extras,
+        extras=metadata,
     )
 
 

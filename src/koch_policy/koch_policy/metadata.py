@@ -12,7 +12,7 @@ from typing import Any
 from koch_policy.errors import CheckpointError, UnknownKeysError
 from koch_policy.files import read_json, write_json
 
-EXTRAS = "koch.json"
+METADATA = "koch.json"
 _FORMAT = 1
 
 
@@ -53,19 +53,19 @@ class CheckpointMetadata:
     runtime: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_metadata(folder: Path, extras: CheckpointMetadata) -> None:
+def write_metadata(folder: Path, metadata: CheckpointMetadata) -> None:
     """Write koch.json into a checkpoint folder."""
-    write_json(folder / EXTRAS, {"format": _FORMAT, **asdict(extras)})
+    write_json(folder / METADATA, {"format": _FORMAT, **asdict(metadata)})
 
 
 def read_metadata(folder: Path) -> CheckpointMetadata:
-    """Read koch.json; a folder without it (LeRobot's own) gives empty extras.
+    """Read koch.json; a folder without it (LeRobot's own) gives empty metadata.
 
     Raises:
         CheckpointError: It has another format, or an entry of another kind.
         UnknownKeysError: It holds keys that we do not know.
     """
-    path = folder / EXTRAS
+    path = folder / METADATA
     if not path.is_file():
         return CheckpointMetadata()
     content = read_json(path)
