@@ -117,6 +117,7 @@ def test_the_same_data_elsewhere_and_more_steps_go_on(make: Any, run: Path) -> N
     [
         (["--policy", "diffusion"], "policy.type: 'act' -> 'diffusion'"),
         (["--preset", "tiny"], "policy.chunk_size"),
+        (["--set", "policy.chunk_size=9"], "policy.chunk_size: 8 -> 9"),
         (["--zero-range", "constant"], "train.zero_range: 'refuse' -> 'constant'"),
     ],
 )
@@ -125,6 +126,7 @@ def test_the_command_line_is_compared_too(arguments: list[str], line: str, run: 
     with pytest.raises(ResumeError) as caught:
         _recipe(parse([*common, *arguments]))
     assert any(found.startswith(line) for found in caught.value.lines), caught.value.lines
-    same = _recipe(parse([*common, "--policy", "act", "--set", "train.steps=11"]))
+    known = ["--policy", "act", "--set", "policy.chunk_size=8"]
+    same = _recipe(parse([*common, *known, "--set", "train.steps=11"]))
     assert same.train.steps == 11
     assert same.policy["chunk_size"] == 8

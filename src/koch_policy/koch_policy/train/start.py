@@ -61,19 +61,17 @@ def _resumed(options: TrainOptions) -> Recipe:
     if not path.is_file():
         raise CheckpointError(path, "nothing to resume", "Start without --resume.")
     stored = recipe_from_json(path)
-    for setting in options.settings:  # more steps, another logging interval
-        group, _, _ = setting.partition(".")
-        if group != "train":
-            raise CheckpointError(
-                path, f"{group!r} cannot change in a resumed run", "Start a new one."
-            )
+    # More steps, another logging interval; said again, the rest must be what it was.
+    changes = [setting for setting in options.settings if setting.startswith("train.")]
+    again = [setting for setting in options.settings if setting not in changes]
     kind = options.policy or stored.policy_type
     if kind != stored.policy_type:
         raise ResumeError(options.out, [f"policy.type: {stored.policy_type!r} -> {kind!r}"])
-    named = _zero_range(load_recipe(kind, options.preset, options.config, [], stored), options)
+    named = load_recipe(kind, options.preset, options.config, again, stored)
+    named = _zero_range(named, options)
     if lines := recipe_differences(stored, named, everything=True):
         raise ResumeError(options.out, lines)
-    return honoured(load_recipe(kind, None, [], options.settings, stored))
+    return honoured(load_recipe(kind, None, [], changes, stored))
 
 
 @contextlib.contextmanager
