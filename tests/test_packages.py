@@ -37,7 +37,7 @@ WHEELS = {
     "zstandard": "base",
 }
 # Backends that are used where a person installed them, and never required.
-OPTIONAL = {"gymnasium", "lerobot", "rosbag2_py"}
+OPTIONAL = {"cv_bridge", "gymnasium", "lerobot", "rosbag2_py"}
 # Keys beside modules and ROS packages that a package.xml may hold.
 OTHER_KEYS = {"liburdfdom-tools", "python3-hypothesis", "python3-pytest", "python3-setuptools"}
 
