@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from koch_core.closing import Closing
 from koch_core.terminal import interject
 
 _END_S = 10.0
@@ -20,7 +21,7 @@ _RELAY_S = 1.0  # a process that the node has left behind may hold its output op
 Process = TypeVar("Process", bound="NodeProcess")
 
 
-class NodeProcess:
+class NodeProcess(Closing):
     """Starts a node's module; ended by `close`, or at the end of a `with` block.
 
     Args:
@@ -96,11 +97,3 @@ class NodeProcess:
             self._log.close()
             self._log = None
         self._folder.cleanup()
-
-    def __enter__(self: Process) -> Process:
-        """Return it."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End it."""
-        self.close()

@@ -14,6 +14,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
+from koch_core.closing import Closing
 from koch_ros.errors import ClockSilentError, NoAnswerError, RefusedError
 from koch_ros.qos import DIAGNOSTICS
 from koch_ros.shared_topics import chosen_namespace, namespace_arguments
@@ -30,7 +31,7 @@ def _nothing() -> None:
     """Nothing else ends the wait."""
 
 
-class GraphSession:
+class GraphSession(Closing):
     """A node and the executor that spins it, until `close`; also a context manager.
 
     It lives in the namespace of the rig that KOCH_NAMESPACE names. Ctrl-C raises KeyboardInterrupt
@@ -49,14 +50,6 @@ class GraphSession:
         self.node = rclpy.create_node(name, context=self._context)
         self.executor = SingleThreadedExecutor(context=self._context)
         self.executor.add_node(self.node)
-
-    def __enter__(self) -> GraphSession:
-        """Return the session."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
 
     def close(self) -> None:
         """Leave the graph."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from koch_core.closing import Closing
 from koch_sim.camera_renderer import CameraRenderer
 from koch_sim.camera_server import CameraServer
 from koch_sim.clock import WorldClock
@@ -24,8 +25,6 @@ from koch_sim.tasks import BLOCK_IN_CUP, Task
 from koch_sim.world import CONTROL_PERIOD_S, World
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from koch_rig.rig import Rig
     from koch_sim.expert import Style
     from koch_sim.randomisation import Randomisation
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 EXPERT_REST_S = 1.5
 
 
-class Simulation:
+class Simulation(Closing):
     """A world with its servo chains, cameras and clock."""
 
     def __init__(
@@ -87,14 +86,6 @@ class Simulation:
     def __enter__(self) -> Simulation:
         self.start()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def start(self) -> None:
         """Plug the arms in, open the camera streams and let time pass."""

@@ -87,10 +87,6 @@ class DynamixelBus(BusLink):
             self.close()
             raise
 
-    def __enter__(self) -> DynamixelBus:
-        self.open()
-        return self
-
     # -- one motor ----------------------------------------------------------------------------
 
     def read(self, register: str, motor: str | int) -> int:

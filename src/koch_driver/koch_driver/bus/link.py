@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from koch_core.closing import Opening
 from koch_driver.bus.motor_bus import BusConfig, PingReply
 from koch_driver.bus.packet import (
     ALERT_BIT,
@@ -24,14 +25,13 @@ from koch_driver.errors import BusTimeout, PortNotOpen, StatusError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
 _OWN_TIME_AND_PLACE = b"\x78\x00\x10\x00"  # 16 bytes at 120: Realtime_Tick to Present_Position
 _SHARED_S = 0.1
 _CLEAN_CYCLES = 1000  # after so many without a time-out the allowance shrinks again
 
 
-class BusLink:
+class BusLink(Opening):
     """The protocol on one port, whoever is behind it. Owned by one thread; not thread safe.
 
     The time-out of an attempt is the wire time plus an allowance for adapter and scheduler. The
@@ -76,18 +76,6 @@ class BusLink:
     def set_baud(self, baud: int) -> None:
         """Change this side's baud rate."""
         self._port.set_baud(baud)
-
-    def __enter__(self) -> BusLink:
-        self.open()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def ping(self, motor_id: int, budget_s: float | None = None) -> PingReply:
         """Ask one motor for its model and firmware.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from koch_core.closing import Opening
 from koch_driver.bus.packet import PacketParser
 from koch_driver.emulator.faults import Faults
 from koch_driver.emulator.physics import FirstOrderPhysics, Physics
@@ -26,7 +27,6 @@ from koch_driver.errors import EmulatorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
 
     from numpy.typing import NDArray
 
@@ -59,7 +59,7 @@ class WireTiming:
         return WireTiming(byte_time=True, usb_latency_s=usb_latency_s)
 
 
-class EmulatedChain:
+class EmulatedChain(Opening):
     """Servos on a bus behind a pty. One thread serves port and physics; all calls thread safe."""
 
     def __init__(
@@ -144,18 +144,6 @@ class EmulatedChain:
             for fd in (self._wake_r, self._wake_w):
                 os.close(fd)
             self._wake_r = self._wake_w = -1
-
-    def __enter__(self) -> EmulatedChain:
-        self.open()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def path(self) -> str:

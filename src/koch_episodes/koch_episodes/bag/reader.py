@@ -14,12 +14,12 @@ from collections.abc import Collection, Iterable, Iterator
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import yaml
 import zstandard
 
+from koch_core.closing import Closing
 from koch_episodes.bag.order import overlap
 from koch_episodes.bag.storage import STORAGES, RawMessage, StorageFile, Topic, TopicTypes
 from koch_episodes.errors import BagError
@@ -31,7 +31,7 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 _LARGEST_MESSAGE = 256 * 1024**2
 
 
-class Bag:
+class Bag(Closing):
     """An open bag.
 
     Args:
@@ -264,19 +264,6 @@ class Bag:
         if self._unpacked is not None:
             self._unpacked.cleanup()
             self._unpacked = None
-
-    def __enter__(self) -> Bag:
-        """Return the bag."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the bag."""
-        self.close()
 
 
 def _are_twins(one: Path, other: Path) -> bool:

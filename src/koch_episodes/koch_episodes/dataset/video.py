@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import av
@@ -23,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
+from koch_core.closing import Closing
 from koch_core.yuv import is_full_range, limited_yuv420p
 from koch_episodes.dataset.layout import Codec
 from koch_episodes.errors import VideoError
@@ -73,7 +73,7 @@ def give_back_priority() -> None:
                 os.sched_setscheduler(int(thread.name), os.SCHED_OTHER, os.sched_param(0))
 
 
-class VideoWriter:
+class VideoWriter(Closing):
     """Writes one mp4 of evenly spaced frames, first at 0.
 
     Args:
@@ -203,19 +203,6 @@ class VideoWriter:
                     container.mux(packet)
         finally:
             container.close()
-
-    def __enter__(self) -> VideoWriter:
-        """Return the writer."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the file."""
-        self.close()
 
 
 def video_info(facts: Mapping[str, Any], settings: VideoSettings, fps: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rclpy.action import ActionClient
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from koch_core.closing import Closing
 from koch_episodes.recorder.nodes.client import EpisodeControl
 from koch_policy.errors import PolicyError
 from koch_ros.errors import RefusedError
@@ -56,7 +57,7 @@ class PolicyProcess(NodeProcess):
             )
 
 
-class RunClient:
+class RunClient(Closing):
     """Runs policies through the RunPolicy action and records episodes beside."""
 
     def __init__(self) -> None:
@@ -72,14 +73,6 @@ class RunClient:
         self._handle: Any = None
         self._result: Any = None
         node.create_subscription(PolicyStatus, "policy/status", self._on_status, STATE)
-
-    def __enter__(self) -> RunClient:
-        """Return the client."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
 
     def close(self) -> None:
         """Leave the graph."""
