@@ -156,6 +156,17 @@ def test_root_has_what_a_reader_expects() -> None:
     assert not missing, missing
 
 
+def test_what_commands_leave_behind_is_not_kept() -> None:
+    """An image or recording that a command wrote where it stood weighs on every clone."""
+    made = {".png", ".jpg", ".mp4", ".mcap", ".log", ".html"}
+    left = [
+        str(path.relative_to(ROOT))
+        for path in tracked_files()
+        if path.suffix in made and path.relative_to(ROOT).parts[0] != "docs"
+    ]
+    assert not left, left
+
+
 def test_joints_are_asked_of_the_arm() -> None:
     """One constant of joint names, for users' scripts alone: arms have models, which know."""
     home = {"src/koch_rig/koch_rig/joints.py", "src/koch_rig/koch_rig/__init__.py"}
