@@ -286,6 +286,8 @@ def main(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
     try:
         _refuse_neither(args.path)
+        if args.png is not None:  # before the reading, which takes its time
+            args.png.parent.mkdir(parents=True, exist_ok=True)
         if (args.path / "meta" / "info.json").is_file() or not is_bag(args.path):
             return _inspect_dataset(args)
         return _inspect_bag(args)
@@ -293,7 +295,8 @@ def main(argv: list[str]) -> int:
         complain(f"koch inspect: {exc}")
         return 2
     except OSError as exc:
-        complain(f"koch inspect: {args.png or 'image'}: {exc}")
+        where = args.png or "the image in the present folder"
+        complain(f"koch inspect: {where}: {exc.strerror or exc}. Name another file with -o.")
         return 1
 
 

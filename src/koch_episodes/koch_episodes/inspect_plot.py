@@ -206,7 +206,7 @@ def by_unit(curve: Curve) -> list[Curve]:
 
 
 def _draw_gaps(part: Any, stamps_ns: Mapping[str, npt.NDArray[np.int64]]) -> None:
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes = part.subplots()
     begin = min((int(s.min()) for s in stamps_ns.values() if len(s)), default=0)
@@ -218,9 +218,10 @@ def _draw_gaps(part: Any, stamps_ns: Mapping[str, npt.NDArray[np.int64]]) -> Non
             axes.plot(times_s, gaps_ms, ".", markersize=2)
             names.append(name)
     axes.set_yscale("log")
-    plain = FuncFormatter(lambda gap_ms, _: f"{gap_ms:g}")
-    axes.yaxis.set_major_formatter(plain)
-    axes.yaxis.set_minor_formatter(plain)
+    # 1, 2, 5, 10, ...: a label on each tenth of a decade lies on its neighbours.
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda gap_ms, _: f"{gap_ms:g}"))
     axes.set_title("time between neighbouring messages", fontsize=10, loc="left")
     axes.set_xlabel("time [s]", fontsize=8)
     _tidy(axes, "ms")

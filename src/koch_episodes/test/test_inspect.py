@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from koch_episodes.convert import ConvertOptions, convert
 from koch_episodes.inspect_bag import Verdict, inspect_bag
 from koch_episodes.inspect_cli import main
-from koch_episodes.inspect_plot import Curve, Following, by_unit
+from koch_episodes.inspect_plot import Curve, Following, _draw_gaps, by_unit
 
 WriteBag = Callable[..., Path]
 
@@ -31,6 +32,40 @@ def test_bag_is_measured_and_drawn(
     assert "task: Pick up the block." in text
     assert "verdict: good" in text
     assert png.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_folder_of_the_image_is_made_or_refused_before_the_reading(
+    write_bag: WriteBag, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_bag(seconds=1.0)
+    assert main([str(bag), "-o", str(tmp_path / "new" / "out.png")]) == 0
+    assert (tmp_path / "new" / "out.png").is_file()
+    capsys.readouterr()
+    (tmp_path / "file").touch()
+    assert main([str(bag), "-o", str(tmp_path / "file" / "out.png")]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "File exists. Name another file with -o." in said.err
+
+
+@pytest.mark.parametrize("gaps_ms", [(8.0, 12.0), (2.0, 90.0), (1.0, 5000.0)])
+def test_labels_of_gaps_do_not_lie_on_each_other(gaps_ms: tuple[float, float]) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 2.0))
+    canvas = FigureCanvasAgg(figure)
+    few, many = gaps_ms
+    stamps = np.cumsum(np.array([0.0, few, many, few]) * 1e6).astype(np.int64)
+    _draw_gaps(figure, {"/a": stamps})
+    canvas.draw()  # type: ignore[no-untyped-call]
+    axis = figure.axes[0].yaxis
+    low, high = figure.axes[0].get_ylim()
+    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+    shown = [t for t in ticks if low <= t.get_loc() <= high and t.label1.get_text()]
+    boxes = sorted((t.label1.get_window_extent() for t in shown), key=lambda box: box.y0)
+    assert boxes
+    assert all(below.y1 <= above.y0 for below, above in itertools.pairwise(boxes))
 
 
 def test_gap_makes_a_bad_verdict(write_bag: WriteBag, tmp_path: Path) -> None:
