@@ -22,7 +22,15 @@ from koch_policy.angles import expanded_width
 from koch_policy.config_json import config_to_dict, read_config
 from koch_policy.configs import PolicyConfig
 from koch_policy.errors import CheckpointError, PickleRefusedError, WeightsMismatchError
-from koch_policy.files import read_json, write_folder, write_json
+from koch_policy.files import (
+    CONFIG,
+    PICKLE_SUFFIXES,
+    read_json,
+    refuse_pickle,
+    resolve_checkpoint,
+    write_folder,
+    write_json,
+)
 from koch_policy.metadata import (
     METADATA,
     CheckpointMetadata,
@@ -39,11 +47,8 @@ from koch_policy.processors import (
     write_processors,
 )
 
-CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 RECIPE = "koch_train_config.json"  # what our training was told; beside config.json
-_PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
-_PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,26 +62,6 @@ class Checkpoint:
     statistics: Statistics
     rename_map: dict[str, str]
     extras: CheckpointMetadata
-
-
-def resolve_checkpoint(path: Path) -> Path:
-    """Return the folder that holds config.json: the path itself or where training put it.
-
-    Raises:
-        CheckpointError: There is none.
-        PickleRefusedError: The path is a pickled file.
-    """
-    path = Path(path)
-    if path.is_file():
-        _refuse_pickle(path)
-        raise CheckpointError(path, "this is a file", "Name the folder that holds config.json.")
-    for inner in ("", "pretrained_model", "checkpoints/last/pretrained_model"):
-        if (path / inner / CONFIG).is_file():
-            return path / inner
-    what = "no config.json here" if path.is_dir() else "no such folder"
-    raise CheckpointError(
-        path, what, "Name a checkpoint folder, or a training output that has checkpoints/last."
-    )
 
 
 def load_checkpoint(path: Path | str, *, zero_range: ZeroRange | None = None) -> Checkpoint:
@@ -169,14 +154,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file; anything else is refused."""
     if not path.is_file():
         for other in sorted(path.parent.iterdir()) if path.parent.is_dir() else []:
-            if other.suffix in _PICKLE_SUFFIXES:
+            if other.suffix in PICKLE_SUFFIXES:
                 raise PickleRefusedError(other)
         if (path.parent / "adapter_model.safetensors").is_file():
             raise CheckpointError(
                 path, "no such file: this is a PEFT adapter (`use_peft`)", "Merge it with LeRobot."
             )
         raise CheckpointError(path, "no such file", "Copy the whole checkpoint folder.")
-    _refuse_pickle(path)
+    refuse_pickle(path)
     try:
         return load_file(path)
     except SafetensorError as exc:
@@ -201,13 +186,6 @@ def _built(config: PolicyConfig, path: Path) -> nn.Module:
 def _uncompiled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return weights under plain names: torch.compile (`compile_model`) puts one of its own in."""
     return {key.replace("._orig_mod.", "."): value for key, value in tensors.items()}
-
-
-def _refuse_pickle(path: Path) -> None:
-    with path.open("rb") as file:
-        start = file.read(4)
-    if path.suffix in _PICKLE_SUFFIXES or start.startswith(_PICKLE_STARTS):
-        raise PickleRefusedError(path)
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Files and folders that are written atomically."""
+"""Where a checkpoint is, and files and folders that are written atomically; without torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from koch_core.files import write_atomically
-from koch_policy.errors import CheckpointError
+from koch_policy.errors import CheckpointError, PickleRefusedError
+
+CONFIG = "config.json"
+PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+_PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
 
 @contextmanager
@@ -52,3 +56,35 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(path, "not a JSON object", "Copy it again.")
     return content
+
+
+def resolve_checkpoint(path: Path) -> Path:
+    """Return the folder that holds config.json: the path itself or where training put it.
+
+    Raises:
+        CheckpointError: There is none.
+        PickleRefusedError: The path is a pickled file.
+    """
+    path = Path(path)
+    if path.is_file():
+        refuse_pickle(path)
+        raise CheckpointError(path, "this is a file", "Name the folder that holds config.json.")
+    for inner in ("", "pretrained_model", "checkpoints/last/pretrained_model"):
+        if (path / inner / CONFIG).is_file():
+            return path / inner
+    what = "no config.json here" if path.is_dir() else "no such folder"
+    raise CheckpointError(
+        path, what, "Name a checkpoint folder, or a training output that has checkpoints/last."
+    )
+
+
+def refuse_pickle(path: Path) -> None:
+    """Refuse a file that runs code when it is read.
+
+    Raises:
+        PickleRefusedError: It is one.
+    """
+    with path.open("rb") as file:
+        start = file.read(4)
+    if path.suffix in PICKLE_SUFFIXES or start.startswith(_PICKLE_STARTS):
+        raise PickleRefusedError(path)

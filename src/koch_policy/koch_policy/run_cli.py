@@ -17,6 +17,7 @@ from koch_core.terminal import LinePart, StatusLine, say
 from koch_core.working import Working
 from koch_episodes.recorder.keys import Keyboard, Lines
 from koch_episodes.recorder.plan import Key
+from koch_policy.files import resolve_checkpoint
 from koch_ros.shared_options import (
     ALLOW_MISMATCH,
     CHECKPOINT,
@@ -107,8 +108,13 @@ def main(argv: Sequence[str]) -> int:
 
     Returns:
         0 when the last run ended as asked, 1 when it was aborted.
+
+    Raises:
+        CheckpointError: The folder of --policy holds none.
     """
     options = parse(argv)
+    if options.policy is not None:  # before the node, which needs long to say the same
+        resolve_checkpoint(Path(options.policy).expanduser())
     if options.replay is not None:
         from koch_policy.offline_cli import replay_command
 

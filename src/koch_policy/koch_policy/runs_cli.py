@@ -170,5 +170,6 @@ def main(argv: Sequence[str]) -> int:
         for line in table(_COLUMNS, [run.cells(base) for run in runs], limit()):
             say(line)
     else:
-        say(f"no training run below {', '.join(map(str, options.folders))}")
+        where = ", ".join(map(str, options.folders))
+        say(f"no training run below {where}; name the folders that `koch train --out` made")
     return 0 if runs else 1

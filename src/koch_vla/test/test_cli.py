@@ -206,3 +206,10 @@ def test_a_policy_that_is_nowhere_is_said_once_and_at_once(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "no such folder" in said
     assert "Start one" not in said
+
+
+def test_a_folder_without_a_checkpoint_is_said_before_a_node_starts(tmp_path, capfd):
+    assert cli.main(["run", "--policy", str(tmp_path)]) == 2
+    said = capfd.readouterr().err
+    assert f"{tmp_path}: no config.json here" in said
+    assert "no policy node answers" not in said

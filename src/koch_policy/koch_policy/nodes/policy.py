@@ -21,7 +21,6 @@ from koch_interfaces.msg import PolicyStatus
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from koch_policy.checkpoint import CONFIG, resolve_checkpoint
 from koch_policy.chunks import (
     DelayQuantile,
     Grid,
@@ -44,6 +43,7 @@ from koch_policy.execution.compatibility import action_layout, policy_units
 from koch_policy.execution.inference import Predict, plain_predict
 from koch_policy.execution.takeover import Takeovers
 from koch_policy.execution.ticker import Ticker
+from koch_policy.files import CONFIG, resolve_checkpoint
 from koch_policy.memory import keep_freed_memory
 from koch_policy.metadata import read_metadata
 from koch_policy.nodes.command_publisher import CommandPublisher

@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
-from koch_policy.checkpoint import CONFIG, WEIGHTS, Checkpoint
+from koch_policy.checkpoint import WEIGHTS, Checkpoint
 from koch_policy.errors import CheckpointError
-from koch_policy.files import read_json, write_json
+from koch_policy.files import CONFIG, read_json, write_json
 
 _FOLDER = ".koch_cache"
 

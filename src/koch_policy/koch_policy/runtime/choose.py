@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from koch_policy.checkpoint import Checkpoint, load_checkpoint, resolve_checkpoint
+from koch_policy.checkpoint import Checkpoint, load_checkpoint
 from koch_policy.errors import RuntimeChoiceError
+from koch_policy.files import resolve_checkpoint
 from koch_policy.models.registry import policy_kind
 from koch_policy.normalize import ZeroRange
 from koch_policy.policy import Policy
