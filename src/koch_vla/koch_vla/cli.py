@@ -93,7 +93,7 @@ def usage() -> str:
     lines = [f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS]
     return "\n".join(
         [
-            "usage: koch VERB [arguments]      (koch VERB --help tells more)",
+            "usage: koch COMMAND [arguments]      (koch COMMAND --help tells more)",
             "",
             "Koch v1.1 arms that learn from demonstration: drive, record, train, run.",
             "",
