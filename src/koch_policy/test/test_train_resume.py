@@ -76,6 +76,10 @@ CHANGED: dict[str, tuple[Callable[[Demonstrations], Demonstrations], str]] = {
     "other rate": (lambda data: replace(data, fps=60.0), "dataset fps: 30.0 -> 60.0"),
     "other units": (lambda data: replace(data, units="degrees"), "dataset units:  -> degrees"),
     "cut otherwise": (lambda data: replace(data, lengths=(80, 80, 80)), "episodes: 6 -> 3"),
+    "other names": (
+        lambda data: replace(data, names={"action": list("fedcba")}),
+        "dataset names: {",
+    ),
     "other tasks": (lambda data: replace(data, tasks=("a", "b")), "dataset tasks"),
 }
 

@@ -54,6 +54,7 @@ def data_identity(data: Demonstrations) -> dict[str, Any]:
         "fps": data.fps,
         "units": data.units,
         "vectors": {key: values.shape[1] for key, values in data.vectors.items()},
+        "names": {key: list(names) for key, names in data.names.items()},
         "cameras": {key: list(frames.shape) for key, frames in data.frames.items()},
         "tasks": list(data.tasks),
         "digest": _digest(data, len(data.lengths)),
