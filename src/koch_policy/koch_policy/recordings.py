@@ -87,13 +87,19 @@ def bag_ticks(
         if missing:
             raise DatasetError(str(path), f"lacks {', '.join(missing)}", "Record these topics.")
         task = bag.custom.get("koch.task") or rig.task
-        stamped = StampedBag(bag, topics)
+        states = {f"/{name}/state": name for name in builder.streams}
+        stamped = StampedBag(bag, {*topics, *(states.keys() & set(bag.topics))})
         for line in stamped.notes:
             say(line)
         grid: Grid | None = None
         tick = 0
         for message in stamped.messages():
             stamp, value = message.stamp_ns, message.value
+            if message.topic in states:
+                since_ns = value.since.sec * _NS + value.since.nanosec
+                reason = "" if value.usable else value.reason
+                builder.mark(states[message.topic], since_ns, reason)
+                continue
             name = topics[message.topic]
             sample = read[name](value)
             if name in buffers:

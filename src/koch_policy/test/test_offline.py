@@ -12,18 +12,25 @@ import numpy as np
 import pytest
 
 from koch_core.stream import StreamBuffer
+from koch_episodes.bag import open_bag
+from koch_episodes.bag.writer import BagWriter
 from koch_episodes.decode import NamedValues
 from koch_policy.chunks import StrategyKind
+from koch_policy.configs import FeatureType, PolicyFeature
 from koch_policy.errors import UnknownKeysError
 from koch_policy.execution.synthetic import FunctionPolicy
 from koch_policy.offline import Tick, plot, replay
 from koch_policy.offline_cli import replay_settings
+from koch_policy.recordings import bag_ticks
 from koch_policy.run_cli import chosen_rig, node_parameters, parse
 from koch_policy.shadow import CommandedActions, ShadowMeter, summarize
 from koch_rig.action_layout import ActionLayout
 from koch_rig.joints import JOINT_NAMES
+from koch_rig.load import load_rig
+from koch_rig.units import joint_units
 
 ONE_ARM = ActionLayout.of([("follower", JOINT_NAMES)])
+SAMPLE = Path(__file__).resolve().parents[3] / "docs" / "sample"
 T0 = 1_700_000_000_000_000_000
 
 
@@ -171,3 +178,42 @@ def test_a_bad_command_line_ends_with_2(argv: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse(argv)
     assert caught.value.code == 2
+
+
+@pytest.mark.ros
+def test_what_the_camera_called_frozen_is_missing_in_a_bag_as_it_is_live(tmp_path: Path) -> None:
+    """The sample episode, in which its camera says that it is frozen from 4 s to 6 s."""
+    serialize = pytest.importorskip("rclpy.serialization").serialize_message
+    from koch_interfaces.msg import StreamState
+
+    topic = "/cameras/above/state"
+    rig = load_rig(SAMPLE / "rig.yaml")
+    with open_bag(SAMPLE / "episode_000000") as bag:
+        messages = list(bag.messages(list(bag.topics)))
+        begin_ns = min(message.log_ns for message in messages)
+        writer = BagWriter(tmp_path / "bag", bag.custom)
+        numbers = {name: writer.add_topic(found) for name, found in bag.topics.items()}
+        words = []
+        for at_s, usable in ((4.0, False), (6.0, True)):
+            since_ns = begin_ns + int(at_s * 1e9)
+            word = StreamState(
+                stream="cameras/above", usable=usable, reason="frozen" * (not usable)
+            )
+            for stamp in (word.since, word.header.stamp):
+                stamp.sec, stamp.nanosec = divmod(since_ns, 10**9)
+            words.append((since_ns + 50_000_000, topic, serialize(word)))
+        everything = [*((m.log_ns, m.topic, m.data) for m in messages), *words]
+        for order, (log_ns, name, data) in enumerate(sorted(everything, key=lambda m: m[0])):
+            writer.write(numbers[name], bytes(data), log_ns, log_ns, order)
+        path = writer.finish(bag.custom)
+    above = PolicyFeature(FeatureType.VISUAL, (3, 240, 320))
+    inputs = {"observation.state": PolicyFeature(FeatureType.STATE, (6,))}
+    policy = FunctionPolicy(expert, inputs={**inputs, "observation.images.above": above})
+    missing = [
+        place / 15
+        for place, tick in enumerate(bag_ticks(path, rig, policy, joint_units(rig)))
+        if "frozen" in tick.missing
+    ]
+    assert 26 <= len(missing) <= 34
+    assert 3.5 < missing[0] < 4.5
+    assert 5.5 < missing[-1] < 6.5
