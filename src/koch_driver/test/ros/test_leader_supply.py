@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.ros
+# A busy machine loses the leader as a supply does.
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
 # Angles on the two sides of each encoder's wrap, by joint. After a restart a servo counts from the
 # side where it is, so that the next dip shows something on the other side only.
 SIDES = {

@@ -194,6 +194,7 @@ def test_of_two_commanders_the_higher_priority_drives(probe, bounds) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_killed_teleop_node_leaves_the_arm_holding(
     probe, processes, bounds, rig_ros: Rig
 ) -> None:

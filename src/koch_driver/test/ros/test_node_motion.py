@@ -134,21 +134,6 @@ def test_a_newer_trajectory_preempts(probe, bounds) -> None:
     bounds.check(probe.commands)
 
 
-def test_of_forty_trajectories_at_once_each_has_an_end_and_one_is_followed(probe, bounds) -> None:
-    target = near(probe, 0.2)
-    assert probe.follow_client.wait_for_server(5.0)
-    sent = [probe.follow_client.send_goal_async(goal(ARM, (1.0, target))) for _ in range(40)]
-    assert probe.wait(lambda: all(f.done() for f in sent), 8.0), sum(f.done() for f in sent)
-    ends = [f.result().get_result_async() for f in sent]
-    assert probe.wait(lambda: all(f.done() for f in ends), 8.0), sum(f.done() for f in ends)
-    results = [f.result().result for f in ends]
-    followed = [r for r in results if r.error_code == Result.SUCCESSFUL]
-    assert len(followed) == 1
-    assert all("preempted" in r.error_string for r in results if r not in followed)
-    assert probe.pose[:5] == pytest.approx(target, abs=0.04)
-    bounds.check(probe.commands)
-
-
 def test_a_blocked_joint_violates_the_path_tolerance(probe, arm: EmulatedChain) -> None:
     arm.faults.hold("elbow_flex", probe.pose[2])
     request = goal(["elbow_flex"], (1.0, [near(probe, 0.8)[2]]))
@@ -275,6 +260,21 @@ def test_stop_holds_until_resume(probe, bounds) -> None:
     assert "stopped" in end(probe, start(probe, goal(ARM, (1.0, [0.0] * 5)))).result.error_string
     assert not probe.ask("home").success
     assert probe.ask("resume").success
+    bounds.check(probe.commands)
+
+
+def test_of_forty_trajectories_at_once_each_has_an_end_and_one_is_followed(probe, bounds) -> None:
+    target = near(probe, 0.2)
+    assert probe.follow_client.wait_for_server(5.0)
+    sent = [probe.follow_client.send_goal_async(goal(ARM, (1.0, target))) for _ in range(40)]
+    assert probe.wait(lambda: all(f.done() for f in sent), 8.0), sum(f.done() for f in sent)
+    ends = [f.result().get_result_async() for f in sent]
+    assert probe.wait(lambda: all(f.done() for f in ends), 8.0), sum(f.done() for f in ends)
+    results = [f.result().result for f in ends]
+    followed = [r for r in results if r.error_code == Result.SUCCESSFUL]
+    assert len(followed) == 1
+    assert all("preempted" in r.error_string for r in results if r not in followed)
+    assert probe.pose[:5] == pytest.approx(target, abs=0.04)
     bounds.check(probe.commands)
 
 
