@@ -24,7 +24,9 @@ def test_every_subcommand_and_its_options_are_known(words):
     assert unknown == ["setup", "test", "env"]
     assert "--num-episodes" in words["record"].options
     assert set(words["motors"].kinds) == {"list", "setup", "read"}
-    assert words["demo"].choices["--policy"] == ("act", "diffusion", "flow")
+    assert words["demo"].choices["--policy"] == (
+        "act", "diffusion", "diffusion_transformer", "flow",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,7 @@ def test_every_subcommand_and_its_options_are_known(words):
     [
         (["koch", "rec"], ["record"]),
         (["koch", "record", "--num"], ["--num-episodes"]),
-        (["./koch", "demo", "--policy", "d"], ["diffusion"]),
+        (["./koch", "demo", "--policy", "f"], ["flow"]),
         (["koch", "motors", "se"], ["setup"]),
         (["koch", "cameras", "gr"], ["grab"]),
     ],
