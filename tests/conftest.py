@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from koch_vla.nodes.running_graph import RunningGraph
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGraph]:
-    """`koch up --record` with config/rig.sim.yaml and small images, all streams alive."""
+    """`koch up --record` with config/rig.sim.yaml and small images, all streams alive.
+
+    It ends with its module: another module's graph in the same domain would hear it.
+    """
     from koch_vla.nodes.running_graph import RIG_FILE, RunningGraph
 
     text = with_small_images(RIG_FILE.read_text(encoding="utf-8"))
