@@ -214,9 +214,12 @@ def test_two_arms_teleoperate_record_convert_train_and_run(
             moved = _run(arms, words("run", "--policy", run, "--rig", rig_file, "--runtime",
                                      "torch", "--once", "--max-duration", "12", "--json",
                                      report), environment)  # fmt: skip
+            if not report.is_file():
+                continue  # the answer to its goal was lost, which it has said: a person asks again
             results += json.loads(report.read_text(encoding="utf-8"))
             if results[-1]["success"]:
                 break
+        assert results
         assert results[-1]["success"], results
         assert results[-1]["steps"] > 100
         assert moved["left"] > 0.2
