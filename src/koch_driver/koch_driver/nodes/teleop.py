@@ -46,8 +46,8 @@ _LOOK_S = 0.2
 class TeleopNode(Node):
     """Publishes `command/teleop` with the leader's stamp; service `~/clutch` (SetBool).
 
-    A clutch that was opened, by a person or by a stop, stays open when this process dies and is
-    started again: whoever opened it may have laid the leader down.
+    This enable switch stays open when the process dies and is started again, if a person or a stop
+    has opened it: that person may have laid the leader down.
 
     All callbacks run in the executor's single thread.
     """
@@ -70,7 +70,7 @@ class TeleopNode(Node):
         self._heard_s: dict[str, float] = {}
         self._leader: tuple[float, ...] | None = None
         self._follower: tuple[float, ...] | None = None
-        self._open = SafetyLatch(latch_path(self._follower_arm.port, "clutch"))
+        self._open = SafetyLatch(latch_path(self._follower_arm.port, "enable_switch"))
         self._wanted = parameters.engaged
         self._engaged = False
         self._message = "the clutch is open"
@@ -101,12 +101,12 @@ class TeleopNode(Node):
             self._open.resume()
 
     def _keep_open(self) -> None:
-        """Take up what a teleop that was killed knew of its clutch."""
+        """Take up what a teleop that was killed knew of its enable switch."""
         for stop in self._open.state.stops:
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stop.time_ns * 1e-9))
             self._wanted = False
             self._message = (
-                f"the clutch stays open since {since}: {stop.text}; close it to drive again"
+                f"the enable switch stays open since {since}: {stop.text}; close it to drive again"
             )
             self.get_logger().warning(self._message)
 

@@ -30,12 +30,22 @@ class PolicyStatusPublisher:
         self._count = 0
         node.create_timer(_PERIOD_S, self._on_timer)
 
+    def _state(self) -> tuple[int, str]:
+        """State and its reason; asked at every tick, so nothing else is worked out here."""
+        node, run = self._node, self._node.run
+        if run is None or run.end is not None:
+            return node.state, node.reason
+        paused = run.pause_reason
+        if paused:
+            return PolicyStatus.PAUSED, paused
+        return (PolicyStatus.SHADOW if run.settings.is_shadow else PolicyStatus.RUNNING), ""
+
     def message(self) -> PolicyStatus:
         """The present state."""
         node, run = self._node, self._node.run
         message = PolicyStatus()
         message.header.stamp = stamp(node.now_ns())
-        message.state, message.reason = node.state, node.reason
+        message.state, message.reason = self._state()
         message.strategy, message.runtime = node.strategy, node.runtime
         message.delay_p50_s = node.delay.percentile(0.5)
         message.delay_p95_s = node.delay.percentile(0.95)
@@ -48,10 +58,6 @@ class PolicyStatusPublisher:
             message.task = run.settings.task
             message.rate_hz = run.rate_hz()
             message.chunk_age_s = run.chunk_age_s
-            message.reason = run.pause_reason
-            message.state = PolicyStatus.PAUSED if message.reason else PolicyStatus.RUNNING
-            if run.settings.is_shadow and not message.reason:
-                message.state = PolicyStatus.SHADOW
         return message
 
     def publish(self) -> PolicyStatus:
@@ -63,8 +69,7 @@ class PolicyStatusPublisher:
 
     def publish_change(self) -> None:
         """Publish the state if it is another than was last published."""
-        message = self.message()
-        if (message.state, message.reason) != self._published:
+        if self._state() != self._published:
             self.publish()
 
     def _on_timer(self) -> None:
