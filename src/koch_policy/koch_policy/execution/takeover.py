@@ -56,6 +56,11 @@ class Takeover:
         with self._lock:
             self._guard = (self._monotonic(), source, stamp_ns)
 
+    def is_told(self) -> bool:
+        """Whether a guard or a source was heard since the start; before, no driver is known."""
+        with self._lock:
+            return bool(self._heard) or self._guard[0] > float("-inf")
+
     def driver(self) -> tuple[str, int] | None:
         """The source that drives now and its newest stamp [ns]; None: the arm is free."""
         now = self._monotonic()
@@ -79,6 +84,10 @@ class Takeovers:
 
     def __init__(self, arms: Iterable[str]) -> None:
         self.of = {arm: Takeover() for arm in arms}
+
+    def is_told(self) -> bool:
+        """Whether it is known of each arm who drives it."""
+        return all(takeover.is_told() for takeover in self.of.values())
 
     def driver(self) -> tuple[str, int] | None:
         """The first source found that drives one of them; None: all are free."""

@@ -30,6 +30,7 @@ _NODE = "policy_run"
 _POLL_S = 0.05
 _FEEDBACK_S = 0.5
 _SWITCH_S = 2.0
+_DISCOVERY_S = 2.0  # within it a node that has just started finds the others on a busy machine
 _RESUME_S = 0.5
 
 
@@ -47,6 +48,7 @@ class RunServer:
     def __init__(self, policy: PolicyNode, enable_switches: Iterable[str]) -> None:
         self._policy = policy
         self._busy = threading.Lock()
+        self._found_by_s = time.monotonic() + _DISCOVERY_S
         # A `__node:=` for the process means the policy's node; local arguments win over it.
         namespace = policy.get_namespace()
         names = ["-r", f"__node:={_NODE}", "-r", f"__ns:={namespace}"]
@@ -146,19 +148,24 @@ class RunServer:
 
     def _release_enable_switch(self) -> None:
         """Take the arms from their leaders, where there are any; a failure shows as a pause."""
-        ready = [switch for switch in self._enable_switches if switch.service_is_ready()]
-        if self._policy.takeover.driver() is None or not ready:
+        takeover = self._policy.takeover
+        while not takeover.is_told() and time.monotonic() < self._found_by_s:
+            time.sleep(_POLL_S)
+        if takeover.driver() is None:
             return
         waiting = []
-        for switch in ready:
-            waiting.append(threading.Event())
-            future = switch.call_async(SetBool.Request(data=False))
-            future.add_done_callback(lambda _, done=waiting[-1]: done.set())
+        for switch in self._enable_switches:
+            if switch.wait_for_service(timeout_sec=self._found_by_s - time.monotonic()):
+                waiting.append(threading.Event())
+                future = switch.call_async(SetBool.Request(data=False))
+                future.add_done_callback(lambda _, done=waiting[-1]: done.set())
+        if not waiting:
+            return  # what drives is no leader
         if not all(done.wait(_SWITCH_S) for done in waiting):
             self.node.get_logger().warning("the leader's enable switch does not answer")
             return
         end = time.monotonic() + 2.0 * SOURCE_TIMEOUT_S
-        while self._policy.takeover.driver() is not None and time.monotonic() < end:
+        while takeover.driver() is not None and time.monotonic() < end:
             time.sleep(_POLL_S)
 
     def _on_pause(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

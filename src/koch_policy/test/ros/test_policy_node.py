@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import threading
 import time
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from koch_interfaces.action import RunPolicy
 from koch_interfaces.msg import ActionChunk, EpisodeEvent, PolicyStatus
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
+from std_srvs.srv import SetBool
 
 from koch_episodes.bag.definitions import Definitions
 from koch_episodes.bag.writer import BagWriter
@@ -207,6 +209,38 @@ def test_a_human_takes_over_and_gives_back(probe, brain, kit, node) -> None:
     source = [chunk for chunk in probe.chunks if kit.ns(chunk.header.stamp) <= first][-1]
     assert kit.ns(source.header.stamp) > begin, "the chunk is newer than the intervention"
     ended(probe, handle)
+
+
+def test_a_fresh_node_takes_the_arm_from_a_human_whose_switch_it_finds_late(
+    brain, kit, rig, node
+) -> None:
+    """Commands, guard and services are found one after another; a run may begin before all are."""
+    world = kit.spinner(kit.probe("/late"))
+    inner = world.node
+    inner.human_drives = True
+    fresh = kit.spinner(kit.make_node(kit.brain(), rig, "/late"))
+
+    def let_go(request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        inner.human_drives = request.data
+        response.success = True
+        return response
+
+    def offer() -> None:
+        inner.create_service(SetBool, "/late/follower/teleop/clutch", let_go)
+
+    late = threading.Timer(0.8, offer)
+    late.start()
+    try:
+        handle = inner.start()
+        running(inner, kit)
+        assert not inner.human_drives
+        ended(inner, handle)
+    finally:
+        late.join()
+        fresh.node.close()
+        fresh.close()
+        inner.close()
+        world.close()
 
 
 def test_pause_and_resume(probe, brain, kit, node) -> None:
