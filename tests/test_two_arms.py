@@ -29,7 +29,7 @@ import rclpy
 from koch_interfaces.msg import GuardStatus
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from std_srvs.srv import SetBool
+from std_srvs.srv import SetBool, Trigger
 
 from koch_core.realtime import request_realtime
 from koch_driver.emulator import build_chain
@@ -72,9 +72,14 @@ class TwoArms:
             self.node.create_subscription(
                 GuardStatus, f"/{arm}/guard_status", self._keeper(arm), LATCHED
             )
-        self.clutches = [
-            self.node.create_client(SetBool, f"/{arm}/teleop/clutch") for arm in FOLLOWERS
-        ]
+        self.switches = {
+            arm: [self.node.create_client(SetBool, f"/{arm}/{name}")
+                  for name in ("torque", "teleop/clutch")]
+            for arm in FOLLOWERS
+        }  # fmt: skip
+        self.resume = {
+            arm: self.node.create_client(Trigger, f"/{arm}/resume") for arm in FOLLOWERS
+        }
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.ended = threading.Event()
@@ -101,12 +106,19 @@ class TwoArms:
                     self.chains[name].faults.hold(joint, home + share * swing)
 
     def take_up(self) -> None:
-        """Engage both leaders until both followers obey them."""
+        """Engage both leaders until both followers obey them.
+
+        On a slow machine an arm that begins to answer late was without power, as far as its driver
+        can know: it stays stopped until somebody says otherwise, as `koch up` asks for.
+        """
 
         def engaged() -> bool:
-            for clutch in self.clutches:
-                if clutch.service_is_ready():
-                    clutch.call_async(SetBool.Request(data=True))
+            for arm, said in list(self.said.items()):
+                torque, enable = self.switches[arm]
+                if said.stops:
+                    torque.call_async(SetBool.Request(data=True))
+                    self.resume[arm].call_async(Trigger.Request())
+                enable.call_async(SetBool.Request(data=True))
             time.sleep(1.0)
             return self.drives("teleop")
 
