@@ -165,6 +165,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.timing  # a process without its share of the processor is killed before it speaks
 @pytest.mark.parametrize(
     ("package", "import_s", "sign", "said"),
     [

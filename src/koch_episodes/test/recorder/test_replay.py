@@ -281,6 +281,7 @@ def test_arm_is_led_slowly_to_the_start_and_then_played(make_arm: Any, make_play
     np.testing.assert_allclose(arm.commands[-1], 0.4, atol=1e-9)
 
 
+@pytest.mark.timing
 @pytest.mark.ros
 @pytest.mark.parametrize("speed", [None, 0.5, 2.0, 3.0])
 def test_an_arm_without_teleop_is_played_in_the_time_that_it_lives_by(
