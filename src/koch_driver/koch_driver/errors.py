@@ -219,6 +219,7 @@ class ImplausibleReading(BusError):
             f"implausible reading: {', '.join(what)}. It is not used; turns are counted again.",
             "A servo that restarts forgets its turns: check plug and supply.",
         )
+        self.joints = (*jumps, *outside)
 
 
 class RegisterError(DriverError):

@@ -89,6 +89,13 @@ def restart(bench: Bench, joint: str) -> None:
     servo.power_up(servo.shaft_rad)
 
 
+def restart_a_turn_off(bench: Bench) -> None:
+    servo = bench.chain.servo("wrist_roll")
+    bench.chain.refresh()
+    servo.set("Homing_Offset", servo.get("Homing_Offset") + 4096)
+    servo.power_up(servo.shaft_rad)
+
+
 def take_over(bench: Bench) -> None:
     bench.task.guard.submit("teleop", JOINT_NAMES, HOME, age_s=0.0, now_s=time.monotonic())
 
@@ -109,6 +116,7 @@ ENDS: dict[str, tuple[Callable[[Bench], object], str]] = {
     "unplugged": (lambda b: b.chain.faults.unplug(), "the arm was lost: .*USB cable"),
     "power": (lambda b: b.chain.faults.power_cut(), "the arm was lost: .*power supply"),
     "restart": (lambda b: restart(b, "elbow_flex"), r"elbow_flex \(id 3\) restarted by itself"),
+    "restart a turn off": (restart_a_turn_off, r"wrist_roll \(id 5\) restarted by itself"),
     "overload": (lambda b: b.chain.faults.trip("wrist_flex", "overload"),
                  "wrist_flex has shut down: overload"),
     "silent": (lambda b: b.chain.faults.silence(2), r"the arm was lost: .*motors 2"),

@@ -255,7 +255,7 @@ class FollowerController:
         """One cycle."""
         now_s = time.monotonic()
         self._offered = False
-        reading = self._read(state)
+        reading = self._read(bus, state)
         if reading is not None:
             self.reading = reading
             self._watch(reading, now_s)
@@ -443,15 +443,17 @@ class FollowerController:
             lead = None if reason is None else self.config.back_off_lead_rad
             self.guard.back_off(joint, lead)
 
-    def _read(self, state: MotorState) -> Reading | None:
+    def _read(self, bus: MotorBus, state: MotorState) -> Reading | None:
         """This cycle's reading; None without one.
 
         Raises:
+            ServoLost: It cannot be, because the servo has restarted and forgot its turns.
             ImplausibleReading: It cannot be. The arm is stopped.
         """
         try:
             return self._converter.convert(state) if state.ok else None
         except ImplausibleReading as exc:
+            self.servos.ask(exc.joints, self.model.joints if self.torque_on else ())
             self.stop(StopCause.MEASUREMENT, str(exc))
             raise
 

@@ -234,6 +234,15 @@ class HealthWatch:
         if motor_id not in self._urgent:
             self._urgent.append(motor_id)
 
+    def look_now(self, motor_id: int) -> MotorHealth | None:
+        """Look at this motor, whatever the cycle has left; None where it does not answer.
+
+        Raises:
+            PortLost: The device vanished.
+        """
+        self.reader.next_is(motor_id)
+        return self.reader.step()[1]
+
     def step(self, state: MotorState) -> MotorHealth | None:
         """Look at a motor if it is time to, and if the cycle of `state` has time left.
 

@@ -18,6 +18,7 @@ from koch_driver.arm.register_profile import RegisterProfile
 from koch_driver.arm.servo_watch import ServoWatch, by_words
 from koch_driver.arm.teleop_map import LEADER_LOST_S
 from koch_driver.bus.motors import motors_for
+from koch_driver.errors import ImplausibleReading
 from koch_driver.guard import CommandSource, Guard
 from koch_rig.arm_model import Role
 from koch_rig.units import Units
@@ -151,7 +152,7 @@ class LeaderController:
         now_s = time.monotonic()
         reading = None
         if state.ok:
-            reading = self.reading = self._converter.convert(state)
+            reading = self.reading = self._read(state)
             self.monitor.add_loads(reading.loads, now_s)
             if now_s - self._lost_s > _SILENT_S:
                 self._publish(reading)
@@ -167,8 +168,18 @@ class LeaderController:
                 goals = self._units.rad_to_ticks(result.goal)
                 goals[self._trigger] = self._open_ticks
                 bus.sync_write_goal(goals)
-        torque = self._model.joints if self.driven_back else (self._model.gripper,)
-        self.servos.look(state, torque, self._spring.possible_ma)
+        self.servos.look(state, self._held(), self._spring.possible_ma)
+
+    def _read(self, state: MotorState) -> Reading:
+        try:
+            return self._converter.convert(state)
+        except ImplausibleReading as exc:
+            self.servos.ask(exc.joints, self._held())
+            raise
+
+    def _held(self) -> tuple[str, ...]:
+        """Joints that have torque: all while driven back, else the trigger's spring."""
+        return self._model.joints if self.driven_back else (self._model.gripper,)
 
     def disconnected(self, reason: str) -> None:
         """A leader that comes back is free."""

@@ -192,6 +192,26 @@ class ServoWatch:
             self._noticed[look.joint] = words
             raise ServoLost(self._noticed, self._ids)
 
+    def ask(self, joints: Collection[str], torque: Collection[str]) -> None:
+        """Look at once at servos whose positions cannot be: a restart explains them.
+
+        Args:
+            joints: Joints whose positions are in doubt.
+            torque: Joints that should have torque.
+
+        Raises:
+            ServoLost: They have restarted.
+            PortLost: The device vanished.
+        """
+        if self._watch is None:
+            return
+        unknown = [self._ids[joint] for joint in joints if joint not in self.lost]
+        looks = [self._watch.look_now(motor_id) for motor_id in unknown]
+        found = [look.joint for look in looks if look and look.ok and self._fresh(look, torque)]
+        if found:
+            self._noticed.update(dict.fromkeys(found, RESTARTED))
+            raise ServoLost(self._noticed, self._ids)
+
     def note_alerts(self, alerts: Sequence[int]) -> list[str]:
         """Motors report hardware errors in their state; the joints of which this is news."""
         news = [j for j, motor_id in self._ids.items() if motor_id in alerts]
@@ -237,15 +257,17 @@ class ServoWatch:
         self, look: MotorHealth, torque: Collection[str], currents_ma: Collection[int]
     ) -> str:
         """What is wrong with a motor; empty when nothing is."""
-        if self._ticks.restarted(look):
-            return RESTARTED
-        if look.joint in torque and not look.torque_on:
+        if self._fresh(look, torque):
             return RESTARTED
         if not self._compare:
             return ""
         presses = look.joint == self.profile.motors[-1].joint  # the gripper
         names = self.profile.differences(look, currents_ma if presses else ())
         return f"does not hold {self.profile.in_words(look, names)}" if names else ""
+
+    def _fresh(self, look: MotorHealth, torque: Collection[str]) -> bool:
+        """Whether the servo has started anew since the look before."""
+        return self._ticks.restarted(look) or (look.joint in torque and not look.torque_on)
 
     def _set_error(self, look: MotorHealth) -> None:
         words = error_in_words(look)
