@@ -118,6 +118,29 @@ def test_a_follower_that_is_still_held_is_not_dropped_at_connect(
     assert torques(chain) == [1] * 6
 
 
+@pytest.mark.parametrize("silent_s", [0.5, 3.0, 15.0])
+@pytest.mark.parametrize("cut", [False, True])
+def test_an_arm_that_answers_late_is_held_and_one_that_had_no_power_is_not(
+    rig: Rig, chain: EmulatedChain, wait_until: Callable[..., bool], silent_s: float, cut: bool
+) -> None:
+    if cut:
+        chain.faults.power_cut()
+        chain.faults.power_return()
+    made: list[FollowerController] = []
+
+    def make(units, calibration, limits) -> FollowerController:
+        made.append(follower_task(FollowerConfig(), [])(units, calibration, limits))
+        made[0].silent_since_s = time.clock_gettime(time.CLOCK_BOOTTIME) - silent_s
+        return made[0]
+
+    loop = start(rig, "follower", make)
+    assert wait_until(lambda: made[0].reading is not None)
+    stays_limp = cut and silent_s > 1.0  # in half a second a busy computer is as likely
+    assert torques(chain) == [int(not stays_limp)] * 6
+    assert bool(made[0].faults) is stays_limp
+    loop.close()
+
+
 def test_hot_motors_back_off(
     rig: Rig, chain: EmulatedChain, wait_until: Callable[..., bool]
 ) -> None:

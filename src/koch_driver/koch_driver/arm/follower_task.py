@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from koch_driver.arm.servo_watch import (
     UNPOWERED,
     ServoWatch,
     by_words,
+    has_run_for,
 )
 from koch_driver.bus.handshake import make_talkative
 from koch_driver.bus.motors import motors_for
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from koch_rig.units import JointUnits
 
 _HEALTH_PERIOD_S = 0.1
+# Motors that are silent for longer may have no power; for less, a computer is busy.
+_SILENT_S = 1.0
 _WORDS_S = 0.1  # by when the reason of a shutdown is known
 # Holds a full cup, and leaves an egg whole; far below the servo's overload.
 GRIP_CURRENT_A = 0.45
@@ -191,8 +195,9 @@ class FollowerController:
         self._explained: dict[str, str] = {}
         self._known = False  # it has been connected before
         self._configured = False  # its registers hold the profile, or are to
-        #: The arm was seen without power, so that its power's return is no wish to move.
-        self.unpowered = False
+        #: Since when the motors have not answered, before the first connection: power that returns
+        #: is no wish to move. By the clock that goes on while the computer sleeps.
+        self.silent_since_s = math.inf
 
     @property
     def errors(self) -> dict[str, str]:
@@ -219,7 +224,7 @@ class FollowerController:
         if released and not torque_off_quietly(bus):
             raise TorqueUnconfirmed
         held = [] if released else [j for j, look in looks.items() if look.torque_on]
-        self.servos.add_lost(self._missing_torque(held))
+        self.servos.add_lost(self._missing_torque(held, looks))
         if self.faults:
             self._stop_for_faults()
             self.torque_on = bool(held)
@@ -238,18 +243,29 @@ class FollowerController:
         self._known = True
         self.guard.restart()
 
-    def _missing_torque(self, held: Sequence[str]) -> dict[str, str]:
+    def _missing_torque(
+        self, held: Sequence[str], looks: Mapping[str, MotorHealth]
+    ) -> dict[str, str]:
         """Joints that should have torque and have none, though their servos report no error."""
         words = ""
         if self._known or not self.torque_on:  # else the first connection broke half-way
             if self.torque_on or (not self._known and self.latch.state.held):
                 words = RESTARTED
-            elif not self._known and self.unpowered:
+            elif not self._known and self._came_to_power(looks):
                 words = UNPOWERED
             elif not self._known and held:
                 words = LIMP
         limp = [j for j in self.model.joints if j not in held and j not in self.servos.errors]
         return dict.fromkeys(limp if words else (), words)
+
+    def _came_to_power(self, looks: Mapping[str, MotorHealth]) -> bool:
+        """Whether the arm had no power while it was waited for."""
+
+        def ran_through(look: MotorHealth) -> bool:
+            silent_s = look.at_s - self.silent_since_s
+            return silent_s < _SILENT_S or has_run_for(look, silent_s)
+
+        return not all(ran_through(look) for look in looks.values())
 
     def cycle(self, bus: MotorBus, state: MotorState) -> None:
         """One cycle."""
@@ -496,8 +512,8 @@ class FollowerController:
                 self.stop(StopCause.RESTART, f"{joint} {words}", joint)
         if lost:
             self._say(
-                f"stopped: {by_words(lost)}. Nothing moves until the torque service is called "
-                "with true, and then resume"
+                "stopped, nothing moves until the torque service is called with true, and then "
+                f"resume: {by_words(lost)}"
             )
 
     def _bring_back(self, bus: MotorBus) -> str:

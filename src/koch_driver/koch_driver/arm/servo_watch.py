@@ -75,6 +75,15 @@ class RestartWatch:
         self._last.pop(motor_id, None)
 
 
+def has_run_for(look: MotorHealth, seconds: float) -> bool:
+    """Whether a servo's own clock shows that it has been under power for so long.
+
+    It turns over after 33 seconds; after longer it shows nothing.
+    """
+    tick = look.registers.get("Realtime_Tick", 0)
+    return tick > 1e3 * seconds + _TICK_SLACK_MS
+
+
 class ServoWatch:
     """Watches the servos of one arm, over all its connections. Used by the bus thread.
 

@@ -82,6 +82,8 @@ class EmulatedServo:
         self._overload_s = 0.0
         # No two servos on a supply start in the same millisecond.
         self._start_s = 0.003 * (next(_COUNT) % 16)
+        # An arm that is there when a program starts has been under power for a while.
+        self._ran_s = 20.0
         self._booted_s = 0.0
         self._drive: ServoDrive | None = None  # kept while nothing it depends on changes
 
@@ -128,7 +130,8 @@ class EmulatedServo:
         self.shaft_rad = shaft_rad
         self._drive = None
         # The firmware's own milliseconds: whatever the speed of the world that moves the shaft.
-        self._booted_s = time.monotonic() + self._start_s
+        self._booted_s = time.monotonic() + self._start_s - self._ran_s
+        self._ran_s = 0.0
         self.memory.load_defaults(Area.RAM)
         self._registered = None
         self._overload_s = self._since_instruction_s = 0.0

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 
@@ -43,7 +42,6 @@ from koch_ros.qos import COMMAND, DIAGNOSTICS, SERVICES, STATE
 from koch_ros.stamps import STEADY_CLOCK, ClockWatch, RosStamper
 
 # Sources with a topic; trajectories come in through actions as well, "exit" from nowhere else.
-_DARK_S = 1.0  # motors that are silent for longer have no power; shorter, a computer is busy
 _TORQUE_S = 10.0  # six servos may have to reboot
 _TOPICS = ("teleop", "policy", "trajectory", "replay")
 
@@ -65,7 +63,6 @@ class FollowerNode(Node):
         self._clock_watch = ClockWatch()
         self._phase_log = PhaseLog(self.get_logger(), self._setup)
         self._bus: MotorBus | None = None
-        self._dark_s = math.inf  # since when the port is there and the motors are silent
         self._states = self.create_publisher(JointState, "joint_states", STATE)
         self._commands = self.create_publisher(JointState, "joint_command", STATE)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
@@ -156,8 +153,9 @@ class FollowerNode(Node):
                     thorough=self._bus is None,
                 )
             except (WrongPort, MissingMotors):
-                self._dark_s = min(self._dark_s, time.monotonic())
-                self.task.unpowered = time.monotonic() - self._dark_s > _DARK_S
+                self.task.silent_since_s = min(
+                    self.task.silent_since_s, time.clock_gettime(time.CLOCK_BOOTTIME)
+                )
                 raise
             return self._bus
 
