@@ -101,6 +101,21 @@ def test_list_looks_at_the_ports_of_the_chosen_rig(
     assert f"{leader_chain.path}: a Koch leader, complete" in capsys.readouterr().out
 
 
+def test_an_arm_on_the_wrong_adapter_is_not_complete(
+    chain: EmulatedChain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list", "--port", chain.path]) == 0
+    listed = capsys.readouterr().out
+    assert "complete" in listed
+    assert "12.0 V" in listed
+    chain.set_voltage(5.0)  # what the four small servos are made for
+    assert main(["list", "--port", chain.path]) == 0
+    listed = capsys.readouterr().out
+    assert "complete" not in listed
+    assert "shoulder_pan (id 1): supply 5.0 V, made for 12 V: wrong adapter?" in listed
+    assert "gripper (id 6):" not in listed
+
+
 FAULTS = {  # (joint, register, value): what is said
     ("gripper", "Baud_Rate", 1): [
         "gripper (id 6) does not answer",

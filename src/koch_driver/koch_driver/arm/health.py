@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from koch_driver.bus.control_table import HardwareError
+from koch_driver.bus.control_table import HardwareError, supply_doubt
 from koch_driver.errors import BusTimeout, StatusError
 
 if TYPE_CHECKING:
@@ -60,7 +60,6 @@ _PATIENT_S = 0.3  # of one motor outside the cycle
 _SHORTEST_S = 0.001
 # Share of what a cycle has left; the rest is for publishing and for the next one to be on time.
 _SHARE = 0.7
-_SUPPLY_SHARE = 0.25  # farther from its nominal supply a servo is weak, or in danger
 
 
 @dataclass(frozen=True)
@@ -99,9 +98,7 @@ class MotorHealth:
     @property
     def supply_doubt(self) -> str:
         """What is wrong with the supply though the servo bears it; empty when nothing is."""
-        if not abs(self.voltage_v - self.supply_v) > _SUPPLY_SHARE * self.supply_v:
-            return ""
-        return f"supply {self.voltage_v:.1f} V, made for {self.supply_v:.0f} V: wrong adapter?"
+        return supply_doubt(self.voltage_v, self.supply_v)
 
     @property
     def torque_on(self) -> bool:

@@ -339,6 +339,8 @@ XL430_W250 = ServoModel(
     measures_current=False,
 )  # fmt: skip
 
+_SUPPLY_SHARE = 0.25  # farther from its nominal supply a servo is weak, or in danger
+
 MODELS: Mapping[str, ServoModel] = MappingProxyType(
     {m.name: m for m in (XL330_M077, XL330_M288, XL430_W250)}
 )
@@ -351,3 +353,15 @@ def model_name(number: int) -> str:
     """Readable name of a model number, known or not."""
     model = MODELS_BY_NUMBER.get(number)
     return model.name if model else f"unknown model {number}"
+
+
+def supply_doubt(voltage_v: float, supply_v: float) -> str:
+    """What is wrong with a servo's supply though it answers; empty when nothing is, or is known.
+
+    Args:
+        voltage_v: What it measures; NaN where it was not asked.
+        supply_v: What its model is made for.
+    """
+    if not abs(voltage_v - supply_v) > _SUPPLY_SHARE * supply_v:
+        return ""
+    return f"supply {voltage_v:.1f} V, made for {supply_v:.0f} V: wrong adapter?"

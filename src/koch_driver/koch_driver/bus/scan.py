@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from koch_driver.bus.control_table import model_name
+from koch_driver.bus.control_table import model_name, supply_doubt
 from koch_driver.bus.dynamixel import DynamixelBus
 from koch_driver.bus.motors import MotorSpec, motors_for
 from koch_rig.arm_model import ARM_MODELS, ArmModel, Role
@@ -29,6 +30,7 @@ class FoundMotor:
     baud: int
     reply: PingReply
     shared: bool = False  # several motors seem to have this id
+    voltage_v: float = math.nan  # its supply, where it was asked
 
     @property
     def model(self) -> str:
@@ -134,6 +136,8 @@ def _problems(found: Sequence[FoundMotor], specs: Sequence[MotorSpec]) -> list[s
             problems.append(
                 f"{spec.joint} (id {spec.id}) is an {motor.model}, not an {spec.model.name}"
             )
+        elif doubt := supply_doubt(motor.voltage_v, spec.model.supply_v):
+            problems.append(f"{spec.joint} (id {spec.id}): {doubt}")
     missing = [spec for spec in specs if spec.id not in ours]
     if not missing:
         problems += [

@@ -5,18 +5,20 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from koch_driver.bus import BusConfig, DynamixelBus
 from koch_driver.bus.control_table import BAUD_RATES, MODELS_BY_NUMBER
 from koch_driver.bus.motors import MotorSpec
 from koch_driver.bus.scan import TARGET_BAUD, FoundMotor, scan
-from koch_driver.errors import BusTimeout, MotorSetupError, RegisterError
+from koch_driver.errors import BusError, BusTimeout, MotorSetupError, RegisterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
 LOG = logging.getLogger(__name__)
+_VOLTAGE = "Present_Input_Voltage"
 _TARGET_CODE = next(code for code, baud in BAUD_RATES.items() if baud == TARGET_BAUD)
 
 
@@ -73,8 +75,21 @@ def _set_baud(port: str, spec: MotorSpec, present: int) -> None:
         bus.close()
 
 
-def read_registers(port: str, found: FoundMotor) -> dict[str, int]:
-    """All named registers of a motor but the indirect ones.
+def with_supply(port: str, found: Iterable[FoundMotor]) -> list[FoundMotor]:
+    """Ask the motors that were found for their supply; those that do not tell it keep NaN."""
+    asked = []
+    for motor in found:
+        try:
+            tenths = read_registers(port, motor, [_VOLTAGE])[_VOLTAGE]
+            asked.append(replace(motor, voltage_v=tenths / 10.0))
+        except BusError as error:  # a foreign model, or two motors of one id that speak at once
+            LOG.debug("no supply of id %d: %s", motor.reply.id, error)
+            asked.append(motor)
+    return asked
+
+
+def read_registers(port: str, found: FoundMotor, names: Sequence[str] = ()) -> dict[str, int]:
+    """Registers of a motor by name; without names all but the indirect ones.
 
     Raises:
         RegisterError: The model is unknown.
@@ -86,7 +101,7 @@ def read_registers(port: str, found: FoundMotor) -> dict[str, int]:
     bus = DynamixelBus(port, (spec,), BusConfig(baud=found.baud))
     bus.open_port()
     try:
-        names = [name for name in model.table if not name.startswith("Indirect_")]
-        return {name: bus.read(name, spec.id) for name in names}
+        plain = [name for name in model.table if not name.startswith("Indirect_")]
+        return {name: bus.read(name, spec.id) for name in names or plain}
     finally:
         bus.close()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from koch_driver.bus.scan import SCAN_ORDER, FoundMotor, check_port, conclude, i
 from koch_driver.bus.serial_port import list_ports
 from koch_driver.errors import BusError, DialogueEnded, MotorSetupError, UnknownJoint
 from koch_driver.setup.console import Console
-from koch_driver.setup.motor_setup import read_registers, set_up_motor
+from koch_driver.setup.motor_setup import read_registers, set_up_motor, with_supply
 from koch_rig.load import load_rig
 from koch_rig.model import default_rig
 
@@ -73,6 +74,7 @@ def list_motors(options: argparse.Namespace) -> int:
             found = scan(port, bauds)
             if found and not is_whole(found) and not options.all_bauds:
                 found += scan(port, SCAN_ORDER[2:])
+            found = with_supply(port, found)
         except BusError as exc:
             say(str(exc))  # names the port
             continue
@@ -80,9 +82,10 @@ def list_motors(options: argparse.Namespace) -> int:
         say(f"{port}: {conclude(found)}")
         for motor in found:
             reply = motor.reply
+            volts = "" if math.isnan(motor.voltage_v) else f"  {motor.voltage_v:4.1f} V"
             say(
                 f"  id {reply.id:3d}  {motor.model:<12} firmware {reply.firmware:3d}  "
-                f"{motor.baud} baud{', several motors' if motor.shared else ''}"
+                f"{motor.baud} baud{volts}{', several motors' if motor.shared else ''}"
             )
     return 0 if any_found else 2
 
