@@ -26,11 +26,20 @@ class PolicyError(KochError):
 
 
 class ConfigError(PolicyError):
-    """A policy or training configuration is not valid."""
+    """A policy or training configuration is not valid.
+
+    Args:
+        where: The file, or the option of the command line.
+        key: What of it; empty where it is the whole.
+        got: Its value.
+        expected: What it may be.
+        advice: A sentence more.
+    """
 
     def __init__(self, where: str, key: str, got: object, expected: str, advice: str = "") -> None:
         tail = f" {advice}" if advice else ""
-        super().__init__(f"{where}: `{key}` is {got!r}; expected {expected}.{tail}")
+        said = f"`{key}` is" if key else "got"
+        super().__init__(f"{where}: {said} {got!r}; expected {expected}.{tail}")
 
 
 class UnknownPolicyError(PolicyError):

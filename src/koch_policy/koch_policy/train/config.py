@@ -286,8 +286,15 @@ def load_recipe(
     if preset is not None:
         name, presets = f"{policy}-{preset}", preset_files(policy)
         if name not in presets:
-            known = ", ".join(sorted({*presets, *preset_names()}))
-            raise ConfigError("--preset", "preset", preset, f"one of {known}")
+            own = [known.removeprefix(f"{policy}-") for known in sorted(presets)]
+            others = ", ".join(known for known in preset_names() if known not in presets)
+            raise ConfigError(
+                "--preset",
+                "",
+                preset,
+                f"one of {', '.join(own) or 'none'} with --policy {policy}",
+                f"Of other policies there are {others}.",
+            )
         files = [presets[name], *files]
     for path in files:
         recipe = recipe.with_overrides(_read_yaml(path), str(path))
@@ -295,7 +302,7 @@ def load_recipe(
         key, equals, text = setting.partition("=")
         group, dot, name = key.partition(".")
         if not equals or not dot:
-            raise ConfigError("--set", "setting", setting, "GROUP.KEY=VALUE, e.g. train.steps=100")
+            raise ConfigError("--set", "", setting, "GROUP.KEY=VALUE, e.g. train.steps=100")
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as exc:

@@ -42,7 +42,7 @@ class TrainOptions(OptionModel):
     @classmethod
     def refuse(cls, name: str, got: object, expected: str, hint: str = "") -> Exception:
         """The error of a wrong value."""
-        return ConfigError(declared(cls)[name].flag, name, got, expected, hint)
+        return ConfigError(declared(cls)[name].flag, "", got, expected, hint)
 
 
 def parse(argv: Sequence[str]) -> TrainOptions:
