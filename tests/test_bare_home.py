@@ -18,8 +18,13 @@ from bare_home.digest import (
     source_roots,
     wheels_digest,
 )
-from bare_home.environment import build_environment
-from bare_home.errors import CommandFailedError, MissingSystemPackagesError, UnknownPartError
+from bare_home.environment import build_environment, sourced_ros
+from bare_home.errors import (
+    CommandFailedError,
+    MissingSystemPackagesError,
+    SetupError,
+    UnknownPartError,
+)
 from bare_home.mend import mend_text, mend_wheels
 from bare_home.options import (
     PARTS,
@@ -32,7 +37,7 @@ from bare_home.options import (
     write_record,
 )
 from bare_home.run import quiet_output, run
-from bare_home.workspace import make_importable, site_folder
+from bare_home.workspace import build, make_importable, site_folder
 
 BROKEN = (
     'INTERFACE_INCLUDE_DIRECTORIES "/opt/python/cp311-cp311/include/python3.11;'
@@ -159,6 +164,39 @@ def test_the_wheels_home_forgets_a_sourced_ros() -> None:
     assert "/opt/ros/x" not in bare["AMENT_PREFIX_PATH"]
     assert "PYTHONPATH" not in bare
     assert build_environment(ROOT, "ros", foreign)["PYTHONPATH"] == "/opt/ros/x"
+
+
+def test_another_active_environment_is_neither_ros_nor_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`koch env` of another checkout sets ROS_DISTRO, and its Python imports rclpy."""
+    site = tmp_path / "other/.venv/lib/python3.11/site-packages"
+    programs = tmp_path / "other/.venv/bin"
+    for folder in (site / "rclpy", tmp_path / "ros/rclpy", programs):
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").touch()
+    (site.parents[2] / "pyvenv.cfg").touch()
+    monkeypatch.setenv("ROS_DISTRO", "kilted")
+    monkeypatch.setattr(sys, "path", [str(site), *sys.path])
+    assert sourced_ros() is None
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "ros"), *sys.path])
+    assert sourced_ros() == "kilted"
+    active = {"PATH": os.pathsep.join([str(programs), "/usr/bin"])}
+    for home in ("bare", "ros"):
+        path = build_environment(ROOT, home, active)["PATH"]
+        assert path.split(os.pathsep) == [str(ROOT / ".venv/bin"), "/usr/bin", str(programs)]
+
+
+def test_a_ros_beside_another_environment_does_not_take_its_colcon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "other/bin"
+    programs.mkdir(parents=True)
+    (programs.parent / "pyvenv.cfg").touch()
+    (programs / "colcon").touch(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    with pytest.raises(SetupError, match="colcon is missing beside the sourced ROS"):
+        build(tmp_path, Options(home="ros"), Path(sys.executable))
 
 
 def test_missing_system_packages_name_the_one_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,11 +24,21 @@ _ROS_VARIABLES = (
 
 
 def sourced_ros() -> str | None:
-    """Return the distribution of a sourced ROS that brings rclpy; None when there is none."""
+    """Return the distribution of a sourced ROS that brings rclpy; None when there is none.
+
+    The wheels of a virtual environment, this checkout's or another's, are no ROS: `koch env` sets
+    ROS_DISTRO as a sourced ROS does.
+    """
     distro = os.environ.get("ROS_DISTRO")
-    if distro and importlib.util.find_spec("rclpy") is not None:
-        return distro
-    return None
+    found = importlib.util.find_spec("rclpy") if distro else None
+    if found is None or found.origin is None or in_virtual_environment(Path(found.origin)):
+        return None
+    return distro
+
+
+def in_virtual_environment(path: Path) -> bool:
+    """Whether a file or folder is inside an environment that `python -m venv` made."""
+    return any((folder / "pyvenv.cfg").is_file() for folder in (path, *path.parents))
 
 
 def build_environment(root: Path, home: str, environment: Mapping[str, str]) -> dict[str, str]:
@@ -43,7 +53,10 @@ def build_environment(root: Path, home: str, environment: Mapping[str, str]) -> 
     venv = root / ".venv"
     # setuptools announces the end of "setup.py develop" for every package and file.
     result["PYTHONWARNINGS"] = "ignore"
-    result["PATH"] = os.pathsep.join([str(venv / "bin"), result.get("PATH", os.defpath)])
+    # Another environment that is active comes last: its colcon and Python are not ours.
+    folders = result.get("PATH", os.defpath).split(os.pathsep)
+    folders.sort(key=lambda folder: in_virtual_environment(Path(folder)))
+    result["PATH"] = os.pathsep.join([str(venv / "bin"), *folders])
     result["VIRTUAL_ENV"] = str(venv)
     if home == "ros":
         return result

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from .digest import source_roots
-from .environment import build_environment
+from .environment import build_environment, in_virtual_environment
 from .errors import SetupError
 from .options import Options
 from .run import quiet_output, run, say
@@ -27,10 +27,12 @@ def build(root: Path, options: Options, python: Path) -> None:
         CommandFailedError: A package does not build.
     """
     _drop_other_layout(root)
+    environment = build_environment(root, options.home, os.environ)
     colcon = root / ".venv" / "bin" / "colcon"
     if options.home == "ros":
-        found = shutil.which("colcon")
-        if found is None:
+        found = shutil.which("colcon", path=environment["PATH"])
+        # Our interpreter runs it, which does not see the packages of another environment.
+        if found is None or in_virtual_environment(Path(found)):
             raise SetupError(
                 "colcon is missing beside the sourced ROS; install it:\n"
                 "  sudo apt-get install -y python3-colcon-common-extensions"
@@ -49,7 +51,7 @@ def build(root: Path, options: Options, python: Path) -> None:
         "colcon build",
         command,
         log=root / "log" / "setup" / "colcon.log",
-        environment=build_environment(root, options.home, os.environ),
+        environment=environment,
         cwd=root,
         show=_colcon_progress,
     )
