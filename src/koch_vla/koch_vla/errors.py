@@ -53,16 +53,6 @@ class NamesakesError(GraphError):
         )
 
 
-class PolicyFolderError(GraphError):
-    """`--policy` names no folder."""
-
-    def __init__(self, folder: object) -> None:
-        super().__init__(
-            f"--policy {folder}: got no such folder, expected a checkpoint, or a training output "
-            "that has checkpoints/last. `koch train` makes one."
-        )
-
-
 class ParameterFileError(GraphError):
     """`--params-file` would set nothing."""
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from koch_sim.nodes.evaluator import Evaluator
 
 READY_TIMEOUT_S = 90.0
+_TELL_S = 3.0  # discovery takes about one
 LONGEST_FILM = 1200  # images: two minutes
 _CAMERA = "left"  # sees arm, block and cup
 _LOCKSTEP_ONLY = (
@@ -130,8 +131,8 @@ def _refuse_unusable(rig: Rig, options: EvaluateOptions) -> None:
     """Say what cannot work before anything is written or started.
 
     Raises:
-        SimulationError: The rig is no simulated table, has no such camera, or there is no such
-            policy.
+        SimulationError: The rig is no simulated table, or has no such camera.
+        CheckpointError: The folder of --policy holds none.
     """
     if not rig.has_simulated_table:
         raise SimulationError(
@@ -142,11 +143,10 @@ def _refuse_unusable(rig: Rig, options: EvaluateOptions) -> None:
     if options.camera is not None and options.camera not in rig.cameras:
         known = ", ".join(rig.cameras) or "none"
         raise SimulationError(f"--camera {options.camera}: not in {rig.path}, which has {known}.")
-    if options.policy is not None and not options.policy.is_dir():
-        raise SimulationError(
-            f"--policy {options.policy}: no such folder. Expected a checkpoint (config.json, "
-            "model.safetensors) or the output of `koch train`."
-        )
+    if options.policy is not None:
+        from koch_policy.files import resolve_checkpoint  # here: it may be left out
+
+        resolve_checkpoint(options.policy)
 
 
 def _evaluate_lockstep(settings: LockstepSettings, options: EvaluateOptions) -> Evaluation:
@@ -227,11 +227,8 @@ def _evaluate(rig: Rig, options: EvaluateOptions, check: Callable[[], None]) -> 
     images: list[tuple[bytes, bool]] = []
     film: list[bytes] = []
     with evaluator_node(rig, camera, check, options.speed) as evaluator:
-        attach = f"Start it with 'koch up --rig {rig.path}{_up_policy(options)}'."
-        advice = attach if options.attach else f"Its output is in {options.out / 'graph.log'}."
-        with_policy = options.policy is not None
-        with Working("koch eval: waiting for the graph to be ready", at_once=True):
-            evaluator.wait_ready(READY_TIMEOUT_S, policy=with_policy, advice=advice)
+        with Working("koch eval: waiting for the graph", at_once=True) as work:
+            _wait_ready(evaluator, rig, options, work)
         for number in range(options.rollouts):
             seed = options.seed + number
             with Working(f"rollout {number + 1} of {options.rollouts}, seed {seed}") as work:
@@ -253,6 +250,27 @@ def _evaluate(rig: Rig, options: EvaluateOptions, check: Callable[[], None]) -> 
             write_contact_sheet(options.out / "contact_sheet.png", images)
         write_clip(options.out / "rollouts.mp4", film[:LONGEST_FILM])
     return evaluation
+
+
+def _wait_ready(evaluator: Evaluator, rig: Rig, options: EvaluateOptions, work: Working) -> None:
+    """Wait for what the rollouts need, and say what is missing while it is.
+
+    Raises:
+        SimulationError: Something did not come in time; it is named.
+    """
+    advice = f"Its output is in {options.out / 'graph.log'}."
+    if options.attach:
+        advice = f"Start it with 'koch up --rig {rig.path}{_up_policy(options)}'."
+    for turn in range(round(READY_TIMEOUT_S / _TELL_S)):
+        missing = evaluator.missing(_TELL_S, policy=options.policy is not None)
+        if not missing:
+            return
+        work.now(f"koch eval: waiting for {missing}")
+        if options.attach and turn == 0:  # a graph of our own is still starting
+            work.say(f"koch eval: no graph that is ready yet: it lacks {missing}. {advice}")
+    raise SimulationError(
+        f"After {READY_TIMEOUT_S:.0f} s the graph still lacks {missing}. {advice}"
+    )
 
 
 def _up_policy(options: EvaluateOptions) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koch_rig.calibration import load_calibration
-from koch_vla.errors import ParameterFileError, PolicyFolderError
+from koch_vla.errors import ParameterFileError
 from koch_vla.node_spec import NodeSpec
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def check_files(rig: Rig, specs: Collection[NodeSpec], params_file: str = "") ->
 
     Raises:
         CalibrationError: An arm of one of the drivers has no calibration, or a wrong one.
-        PolicyFolderError: The policy's checkpoint is no folder.
+        CheckpointError: The folder of --policy holds none.
         ParameterFileError: The parameter file would set nothing.
     """
     if params_file:
@@ -35,8 +35,10 @@ def check_files(rig: Rig, specs: Collection[NodeSpec], params_file: str = "") ->
         if spec.package == "koch_driver" and arm is not None:
             load_calibration(arm.calibration_path, arm.model.joints)
         checkpoint = spec.parameters.get("checkpoint")
-        if checkpoint and not Path(str(checkpoint)).is_dir():
-            raise PolicyFolderError(checkpoint)
+        if checkpoint:
+            from koch_policy.files import resolve_checkpoint  # here: it may be left out
+
+            resolve_checkpoint(Path(str(checkpoint)))
 
 
 def _check_parameter_file(path: str, specs: Collection[NodeSpec]) -> None:

@@ -201,7 +201,9 @@ def test_a_silent_camera_is_named_and_the_rest_is_drawn(rig, tmp_path, capsys):
     bag = write_bag(tmp_path / "bag", 1.0, cameras=("above",))
     png = tmp_path / "look.png"
     assert main([str(bag), "--rig", str(rig.path), "-o", str(png)]) == 1
-    assert "/cameras/wrist" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert "/cameras/wrist" in said
+    assert f"Is {rig.path} the rig with which {bag} was recorded?" in said
     assert size_of(png) == (1600, 1000)
 
 

@@ -64,11 +64,13 @@ def test_a_missing_calibration_is_said_before_any_node_starts(calibrated, capfd)
 
 
 def test_a_missing_checkpoint_is_said_before_any_node_starts(calibrated, capfd, tmp_path):
-    words = ["up", "--rig", str(calibrated(EMULATED)), "--policy", str(tmp_path / "none")]
-    assert cli.main(words) == 2
-    captured = capfd.readouterr()
-    assert captured.out == ""
-    assert re.search(r"koch up: --policy .*none: got no such folder", captured.err)
+    (tmp_path / "empty").mkdir()
+    for name, said in (("none", "no such folder"), ("empty", "no config.json here")):
+        words = ["up", "--rig", str(calibrated(EMULATED)), "--policy", str(tmp_path / name)]
+        assert cli.main(words) == 2
+        captured = capfd.readouterr()
+        assert captured.out == ""
+        assert f"koch up: {tmp_path / name}: {said}" in captured.err
 
 
 def test_a_log_that_cannot_be_written_is_named(calibrated, capfd, tmp_path):

@@ -136,16 +136,12 @@ class Evaluator(Node):
             rclpy.spin_once(self, timeout_sec=0.05)
         return True
 
-    def wait_ready(self, timeout_s: float, *, policy: bool, advice: str = "") -> None:
-        """Wait until everything that a rollout needs is there.
+    def missing(self, timeout_s: float, *, policy: bool) -> str:
+        """Wait until everything that a rollout needs is there; what is not, in words.
 
         Args:
             timeout_s: How long.
             policy: A policy is to be run, not the expert.
-            advice: What to do when something is missing.
-
-        Raises:
-            SimulationError: Something is missing; it is named.
         """
         needed: dict[str, Callable[[], bool]] = {
             "the world's /sim/task_state": lambda: self.task is not None,
@@ -157,11 +153,8 @@ class Evaluator(Node):
             needed["the policy node's action /policy/run"] = self._run.server_is_ready
         else:
             needed["the service /sim/demonstrate"] = self._demonstrate.service_is_ready
-        if not self.spin_until(lambda: all(there() for there in needed.values()), timeout_s):
-            missing = ", ".join(name for name, there in needed.items() if not there())
-            raise SimulationError(
-                f"After {timeout_s:.0f} s the graph still lacks {missing}. {advice}".rstrip()
-            )
+        self.spin_until(lambda: all(there() for there in needed.values()), timeout_s)
+        return ", ".join(name for name, there in needed.items() if not there())
 
     def _call(self, client: Any, request: Any, what: str) -> Any:
         future = client.call_async(request)

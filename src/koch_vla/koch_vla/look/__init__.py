@@ -54,7 +54,8 @@ def main(argv: list[str]) -> int:
         draw(rig, snapshot, arguments.output)
     say(f"{arguments.output}")
     if missing:
-        why = "Is `koch up` running?" if arguments.bag is None else f"{arguments.bag} has none."
+        where = "koch up runs" if arguments.bag is None else f"{arguments.bag} was recorded"
+        why = f"Is {rig.path} the rig with which {where}? Name another one with --rig."
         topics = ", ".join(f"/{stream}" for stream in missing)
         complain(f"koch look: nothing was heard on {topics}. {why}")
     return 1 if missing else 0
