@@ -6,8 +6,8 @@ A topic's name says what is sent, not who sends it. A second student in the same
 is played into the live graph, a node that was started twice: their messages arrive interleaved,
 and an arm that took the newest of both would swing between them.
 
-A publisher that exists but is silent does no harm (a teleop whose clutch is open), so only those
-count that send. Needs no import of rclpy: it takes message infos and nodes as they come.
+A publisher that exists but is silent does no harm (a teleop whose enable switch is open), so only
+those count that send. Needs no import of rclpy: it takes message infos and nodes as they come.
 """
 
 from __future__ import annotations

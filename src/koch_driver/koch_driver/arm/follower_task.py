@@ -389,7 +389,9 @@ class FollowerController:
         if not self.torque_on:
             raise MoveImpossible(f"{self.why_still}; call torque with true first")
         if self.guard.others_live("trajectory", time.monotonic()):
-            raise MoveImpossible("another source is driving; open the clutch or end the policy")
+            raise MoveImpossible(
+                "another source is driving; open teleop's enable switch or end the policy"
+            )
         self._move(self.config.home)
 
     # -- parts of a cycle -----------------------------------------------------------------------

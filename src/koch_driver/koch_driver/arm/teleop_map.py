@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Leader pose to follower pose, and the clutch that lets a human drive. No ROS."""
+"""Leader pose to follower pose, and the enable switch that lets a human drive. No ROS."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class LeaderNode(Node):
     The leader follows its follower, or the follower its leader, never both at once: two arms under
     torque that follow each other drift off together. This node decides which. It drives back only
     while the human does not drive (the follower's `guard_status`), and says so in its own
-    `guard_status`, at which teleop opens its clutch and keeps it open.
+    `guard_status`, at which teleop opens its enable switch and keeps it open.
 
     Callbacks run in the executor's single thread, the bus belongs to the control loop's thread.
     """
@@ -217,7 +217,7 @@ class LeaderNode(Node):
         if request.data and (self._human_drives or self._rivals):
             response.success = False
             response.message = (
-                "a human drives the follower: open the clutch of teleop first"
+                "a human drives the follower: open the enable switch of teleop first"
                 if self._human_drives
                 else f"the follower's joint states come from several publishers "
                 f"({', '.join(self._rivals)}): stop all but one"

@@ -46,8 +46,8 @@ _LOOK_S = 0.2
 class TeleopNode(Node):
     """Publishes `command/teleop` with the leader's stamp; service `~/clutch` (SetBool).
 
-    This enable switch stays open when the process dies and is started again, if a person or a stop
-    has opened it: that person may have laid the leader down.
+    The service is the enable switch. It stays open when the process dies and is started again, if
+    a person or a stop has opened it: that person may have laid the leader down.
 
     All callbacks run in the executor's single thread.
     """
@@ -73,7 +73,7 @@ class TeleopNode(Node):
         self._open = SafetyLatch(latch_path(self._follower_arm.port, "enable_switch"))
         self._wanted = parameters.engaged
         self._engaged = False
-        self._message = "the clutch is open"
+        self._message = "the enable switch is open"
         self._keep_open()
         self._stamp_s: float | None = None  # of the leader's newest state
         self._sent = 0
@@ -91,7 +91,7 @@ class TeleopNode(Node):
         self.create_subscription(GuardStatus, "guard_status", self._on_guard, LATCHED)
         back = sibling(self, leader.name, "guard_status")
         self.create_subscription(GuardStatus, back, self._on_leader_guard, LATCHED)
-        self.create_service(SetBool, "~/clutch", self._on_clutch, qos_profile=SERVICES)
+        self.create_service(SetBool, "~/clutch", self._on_enable, qos_profile=SERVICES)
         self.create_timer(1.0, self._report, clock=STEADY_CLOCK)
         self.create_timer(_LOOK_S, self._look, clock=STEADY_CLOCK)
 
@@ -181,18 +181,18 @@ class TeleopNode(Node):
     def _disengage(self, why: str) -> None:
         if self._engaged or self._wanted:
             self.get_logger().warning(f"the human does not drive any more: {why}")
-            self._message = f"the clutch was opened: {why}; close it to drive again"
+            self._message = f"the enable switch was opened: {why}; close it to drive again"
             self._open.stop(StopCause.REQUEST, why)
         self._wanted = self._engaged = False
 
-    def _on_clutch(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if request.data and not self._engaged:
             answer = self._engage()
             response.success, response.message = answer.engaged, answer.message
             return response
         if not request.data:
             self._wanted = self._engaged = False
-            self._message = "the clutch is open"
+            self._message = "the enable switch is open"
             self._open.stop(StopCause.REQUEST, "its service was called")
         response.success, response.message = True, self._message
         return response

@@ -227,7 +227,7 @@ def _follows_the_leader(probe: Any, leader: EmulatedChain) -> None:
     assert opened.success
     leader.faults.hold("shoulder_pan", -0.5)
     time.sleep(0.6)
-    assert probe.pose[0] > 0.5, "the arm moved with the clutch open"
+    assert probe.pose[0] > 0.5, "the arm moved with the enable switch open"
     closed = probe.ask("clutch", True)
     assert closed.success
     assert "shoulder_pan by" in closed.message

@@ -193,7 +193,7 @@ def test_of_many_requests_at_once_none_is_lost(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("opened_by", ["a person", "a stop"])
-def test_an_open_clutch_survives_a_killed_teleop(
+def test_an_open_enable_switch_survives_a_killed_teleop(
     probe, said, processes, rig_ros: Rig, opened_by: str
 ) -> None:
     """Whoever opened it may have laid the leader down."""

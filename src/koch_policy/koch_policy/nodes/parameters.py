@@ -52,9 +52,7 @@ class PolicyParameters:
     )
     max_guidance: float = parameter(5.0, "bound on rtc's guidance weight", low=0.0, high=100.0)
     allow_mismatch: bool = same_as(ALLOW_MISMATCH, False)
-    open_clutch: bool = parameter(
-        True, "release the leader's enable switch (clutch) when a run begins"
-    )
+    open_clutch: bool = parameter(True, "release the leader's enable switch when a run begins")
     stale_abort: float = parameter(
         0.5, "streams may be missing so long before a run is given up [s]", low=0.0, high=60.0
     )

@@ -26,8 +26,8 @@ _SHORTEST_APPROACH_S = 1.0
 _SETTLE_S = 5.0
 _REACHED_RAD = 0.12
 _STATE_TIMEOUT_S = 5.0
-_CLUTCH_FIND_S = 1.0
-_CLUTCH_S = 3.0
+_SWITCH_FIND_S = 1.0
+_SWITCH_S = 3.0
 _HEAR_S = 0.05
 _STALE_S = 0.5
 _LONGEST_STEPS = 2.0
@@ -103,22 +103,23 @@ class Player:
         return self._measured
 
     def release_teleop(self) -> None:
-        """Open the human's clutch: teleoperation goes before replay.
+        """Open the human's enable switch: teleoperation goes before replay.
 
         Raises:
             ReplayError: It does not open.
         """
         client = self._session.node.create_client(SetBool, f"{self._arm}/teleop/clutch")
         # Spinning: the pose must not grow old while a service is looked for that may not exist.
-        if not self._session.spin_until(client.service_is_ready, _CLUTCH_FIND_S):
+        if not self._session.spin_until(client.service_is_ready, _SWITCH_FIND_S):
             return
         try:
-            reply = self._session.call(client, SetBool.Request(data=False), _CLUTCH_S)
+            reply = self._session.call(client, SetBool.Request(data=False), _SWITCH_S)
             is_open, why = reply.success, reply.message
         except NoAnswerError:
             is_open, why = False, "no answer"
         if not is_open:
-            raise ReplayError(self._arm, f"the teleop clutch stays closed ({why})", "Open it.")
+            what = f"teleop's enable switch stays closed ({why})"
+            raise ReplayError(self._arm, what, "Open it.")
         self._say("teleoperation is off until `koch up` is started again")
 
     def wait_for_arm(self) -> Array:
