@@ -38,7 +38,7 @@ _GOOD_ERROR_PX = 0.5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the verb; 2 = something the person can mend, told in one message."""
+    """Run the subcommand; 2 = something the person can mend, told in one message."""
     arguments = _parser().parse_args(_without_kind(sys.argv[1:] if argv is None else argv))
     try:
         return _run(arguments)

@@ -31,7 +31,7 @@ _DAMAGED_LIMIT = 30
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the verb; 2 = something the person can mend, told in one message."""
+    """Run the subcommand; 2 = something the person can mend, told in one message."""
     arguments = _parser().parse_args(argv)
     try:
         if arguments.verb == "list":

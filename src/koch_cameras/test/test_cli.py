@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The verbs: exit codes, files written, messages."""
+"""The subcommands: exit codes, files written, messages."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class ReplayOptions(OptionModel):
 
 
 def main(argv: list[str]) -> int:
-    """Run the verb; 0 when the motion was played to its end."""
+    """Run the subcommand; 0 when the motion was played to its end."""
     parser = command_line(
         "koch replay",
         "Play a recorded episode on the follower. The arm first goes slowly to the episode's "

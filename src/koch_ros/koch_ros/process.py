@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""A node that lives as long as a command-line verb, as a process of its own."""
+"""A node that lives as long as a subcommand, as a process of its own."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class NodeProcess(Closing):
             stderr=self._log or subprocess.PIPE,
             text=True,
             errors="replace",
-            start_new_session=True,  # Ctrl-C is for the verb; it ends the node itself
+            start_new_session=True,  # Ctrl-C is for the subcommand; it ends the node itself
         )
         self._relay = threading.Thread(target=self._show, name="node output", daemon=True)
         self._relay.start()

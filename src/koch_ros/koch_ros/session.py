@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""A node of a command-line verb: its own context, so that verbs leave global state alone."""
+"""A node of a subcommand: its own context, so that subcommands leave global state alone."""
 
 from __future__ import annotations
 

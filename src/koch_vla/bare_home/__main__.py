@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     lock_path = ROOT / ".koch" / "setup.lock"
     lock_path.parent.mkdir(exist_ok=True)
     with lock_path.open("w") as lock:
-        # Two verbs started at once must not build at once; the second finds the work done.
+        # Two subcommands started at once must not build at once; the second finds the work done.
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             record = read_record(ROOT)

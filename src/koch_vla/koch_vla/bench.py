@@ -117,7 +117,7 @@ def _cell(value: object) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Run the verb; 1 when a benchmark failed."""
+    """Run the subcommand; 1 when a benchmark failed."""
     if argv and argv[0] in ROUNDS:
         module = importlib.import_module(ROUNDS[argv[0]])
         return int(module.main(argv[1:]))

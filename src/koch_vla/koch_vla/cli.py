@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The `koch` command: finds the verb, imports only what it needs, turns errors into messages."""
+"""The `koch` command: imports what the subcommand needs, turns errors into messages."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ OPTIONAL = {
 
 
 def usage() -> str:
-    """The help text, one line for each verb."""
+    """The help text, one line for each subcommand."""
     width = max(len(verb.name) for verb in VERBS)
     lines = [f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS]
     return "\n".join(
@@ -106,10 +106,10 @@ def usage() -> str:
 
 
 def find_subcommand(argv: Sequence[str]) -> tuple[Subcommand, list[str]]:
-    """Return the verb of a command line and the arguments that are left for it.
+    """Return the subcommand of a command line and the arguments that are left for it.
 
     Raises:
-        UnknownVerbError: There is no such verb.
+        UnknownVerbError: There is no such subcommand.
     """
     name, *rest = argv
     if name == "calibrate" and rest[:1] == ["camera"]:
@@ -125,7 +125,7 @@ def find_subcommand(argv: Sequence[str]) -> tuple[Subcommand, list[str]]:
 
 
 def load(verb: Subcommand) -> Callable[[list[str]], int]:
-    """Import a verb's module and return its main function.
+    """Import a subcommand's module and return its main function.
 
     Raises:
         VerbUnavailableError: Its package, or a library that it needs, is not installed.
@@ -170,7 +170,7 @@ def main(argv: Sequence[str]) -> int:
     """Run a command line.
 
     Returns:
-        The verb's exit code; 2 for a mistake of the user's, 130 after an interrupt.
+        The subcommand's exit code; 2 for a mistake of the user's, 130 after an interrupt.
     """
     from koch_core.errors import KochError
 
@@ -209,7 +209,7 @@ def main(argv: Sequence[str]) -> int:
 def _call(verb: Subcommand, arguments: list[str]) -> int:
     try:
         return int(load(verb)(arguments) or 0)
-    except ModuleNotFoundError as error:  # imported late, inside the verb
+    except ModuleNotFoundError as error:  # imported late, inside the subcommand
         raise _unavailable(verb, error) from error
 
 

@@ -84,20 +84,22 @@ class ExecutableNotFoundError(KochError):
 
 
 class VerbUnavailableError(KochError):
-    """A verb belongs to a package or library that this installation lacks."""
+    """A subcommand belongs to a package or library that this installation lacks."""
 
     def __init__(self, missing: str, remedy: str) -> None:
-        super().__init__(f"this verb needs {missing}, which is not installed here. {remedy}")
+        super().__init__(f"this subcommand needs {missing}, which is not installed here. {remedy}")
 
 
 class UnknownVerbError(KochError):
-    """The command line starts with no verb of ours."""
+    """The command line starts with no subcommand of ours."""
 
     def __init__(self, verb: str, choices: Iterable[str]) -> None:
         names = list(choices)
         close = difflib.get_close_matches(verb, names, n=1)
         hint = f" Did you mean `{close[0]}`?" if close else ""
-        super().__init__(f"there is no verb {verb!r}.{hint} Choose from: {', '.join(names)}.")
+        super().__init__(
+            f"there is no subcommand {verb!r}.{hint} Choose from: {', '.join(names)}."
+        )
 
 
 class NothingHeardError(KochError):

@@ -131,7 +131,7 @@ def describe(specs: tuple[NodeSpec, ...]) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Run the verb."""
+    """Run the subcommand."""
     parser = command_line(
         "koch up", "Run the node graph of a rig.", RigChoice, GraphOptions, UpOptions
     )

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: verbs, help, exit codes, and messages for what is missing."""
+"""The command line: subcommands, help, exit codes, and messages for what is missing."""
 
 from __future__ import annotations
 

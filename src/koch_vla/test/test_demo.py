@@ -184,7 +184,7 @@ def test_the_page_holds_its_images_and_escapes_its_texts(tmp_path):
 def test_a_verb_that_fails_ends_the_step_with_its_last_lines(tmp_path):
     said = []
     log = tmp_path / "logs/x.log"
-    with pytest.raises(DemoError, match=r"exit code 2(.|\n)*there is no verb 'nonsense'"):
+    with pytest.raises(DemoError, match=r"exit code 2(.|\n)*there is no subcommand 'nonsense'"):
         run_verb(["nonsense"], log, said.append)
     assert "koch nonsense" in log.read_text()
     run_verb(["--version"], log, said.append)

@@ -135,7 +135,7 @@ def _find_recorder(
 
 
 class Recording:
-    """One run of the verb."""
+    """One run of the subcommand."""
 
     def __init__(
         self,

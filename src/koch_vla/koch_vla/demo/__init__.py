@@ -147,7 +147,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def main(argv: list[str]) -> int:
-    """Run the verb; 1 when the policy succeeds too rarely."""
+    """Run the subcommand; 1 when the policy succeeds too rarely."""
     arguments = parse(argv)
     from koch_vla.paths import default_rig
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs another verb of koch as a step of the demo, its output in a log."""
+"""Runs another subcommand of koch as a step of the demo, its output in a log."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def write_line(finding: Finding, *, colour: bool, width: int | None = None) -> s
 
 
 def main(argv: list[str]) -> int:
-    """Run the verb; 1 when a finding is FAIL."""
+    """Run the subcommand; 1 when a finding is FAIL."""
     parser = CommandLine(
         prog="koch doctor", description="Check this machine; each finding comes with its fix."
     )

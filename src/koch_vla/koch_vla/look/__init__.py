@@ -15,7 +15,7 @@ __all__ = ["main"]
 
 
 def main(argv: list[str]) -> int:
-    """Run the verb; 1 when an arm or a camera of the rig was not heard."""
+    """Run the subcommand; 1 when an arm or a camera of the rig was not heard."""
     parser = CommandLine(
         prog="koch look",
         description="Draw robot, frames, camera views and TCP path as one PNG.",

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""A client of the simulated world, for verbs that drive it."""
+"""A client of the simulated world, for subcommands that drive it."""
 
 from __future__ import annotations
 

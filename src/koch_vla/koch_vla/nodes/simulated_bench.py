@@ -78,7 +78,7 @@ class SimulatedBench(BenchOfFaults):
         return None
 
     def _go_on(self) -> None:
-        """What a person does: torque, resume, clutch; then the hand begins again."""
+        """What a person does: torque, resume, enable switch; then the expert begins again."""
         self.graph.take_up()
         if self.graph.hand() != "moving":
             self._seed += 1

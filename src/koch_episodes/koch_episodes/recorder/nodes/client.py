@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The other end of the recorder node: what `koch record` and other verbs ask of it."""
+"""The other end of the recorder node: what `koch record` and other subcommands ask of it."""
 
 from __future__ import annotations
 
