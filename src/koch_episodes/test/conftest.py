@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -263,9 +264,14 @@ def recorder_data(index: int = 0, **more: str) -> dict[str, str]:
 
 @pytest.fixture
 def write_bag(tmp_path: Path) -> Callable[..., Path]:
-    """Write a bag made by the recorder: keyword arguments of BagSpec, and `name`."""
+    """Write a bag made by the recorder: keyword arguments of BagSpec, and `name`.
+
+    Each begins later than the one before: bags with the same messages are one recording.
+    """
+    starts = itertools.count(START_NS, 1000 * NS)
 
     def write(name: str = "episode_000000", **spec: Any) -> Path:
+        spec.setdefault("start_ns", next(starts))
         storage = spec.pop("storage", StoragePlugin.MCAP)
         compression = spec.pop("compression", CompressionMode.NONE)
         spec.setdefault("custom", recorder_data())

@@ -73,7 +73,8 @@ def test_of_twins_without_metadata_one_counts(write_bag: WriteBag, kind: str) ->
 
 
 def test_files_that_overlap_in_time_are_refused_without_metadata(write_bag: WriteBag) -> None:
-    path, other = write_bag(seconds=3.0), write_bag("other", seconds=2.0)
+    path = write_bag(seconds=3.0, start_ns=NS)
+    other = write_bag("other", seconds=2.0, start_ns=NS)
     (path / "metadata.yaml").unlink()
     shutil.copy(other / "other.mcap", path / "recovered.mcap")
     with pytest.raises(BagError, match=r"recovered\.mcap hold the same stretch of time"):

@@ -99,6 +99,7 @@ def main(argv: list[str]) -> int:
             jobs=run.jobs or min(os.cpu_count() or 1, most),
             append=run.append,
             resume=run.resume,
+            allow_overlap=run.allow_overlap,
             progress=_Progress(),
         )
     except KochError as exc:

@@ -58,6 +58,7 @@ class ConvertRun(OptionModel):
     )
     append: bool = option(False, "add to the dataset at --out")
     resume: bool = option(False, "go on where a run was interrupted")
+    allow_overlap: bool = option(False, "also convert bags that share messages with another one")
 
 
 @dataclass(frozen=True)

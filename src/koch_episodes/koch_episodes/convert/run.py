@@ -12,15 +12,18 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from koch_core.errors import KochError
 from koch_episodes.bag import find_bags
+from koch_episodes.convert.copies import find_copies
 from koch_episodes.convert.mapping import INTERVENTION
 from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.pool import Progress, look_at_bags, prepare, run_jobs
 from koch_episodes.convert.schema import dataset_features, decide_schema, find_map
+from koch_episodes.convert.survey import load_survey
 from koch_episodes.convert.worker import Job, LookTask, survey_of
 from koch_episodes.dataset.append import append_state
 from koch_episodes.dataset.layout import DEFAULT_FEATURES, KOCH, REPORT, DatasetInfo, load_info
@@ -75,6 +78,7 @@ def convert(
     jobs: int = 1,
     append: bool = False,
     resume: bool = False,
+    allow_overlap: bool = False,
     progress: Progress | None = None,
 ) -> ConvertResult:
     """Convert bags to a dataset folder.
@@ -86,6 +90,7 @@ def convert(
         jobs: Worker processes.
         append: Add to the dataset at `out`; bags that it holds already are skipped.
         resume: Go on with an interrupted conversion to `out`.
+        allow_overlap: Convert bags that hold the same messages as another one, too.
         progress: Called after every bag: done, total, its result.
 
     Raises:
@@ -112,12 +117,14 @@ def convert(
             if out.exists() and not append:
                 raise OutputExistsError(out)
             try:
-                result = _convert(bags, out, work, options, jobs, append, resume, progress)
+                result = _convert(
+                    bags, out, work, options, jobs, append, resume, allow_overlap, progress
+                )
             except KochError:
                 if not any(work.glob("*/part_*")):  # nothing that --resume could go on from
                     shutil.rmtree(work, ignore_errors=True)
                 raise
-            result.passed_over = passed_over
+            result.passed_over = [*passed_over, *result.passed_over]
             return result
     except OSError as exc:
         raise OutputUnwritableError(out, exc) from exc
@@ -146,6 +153,7 @@ def _convert(
     jobs: int,
     append: bool,
     resume: bool,
+    allow_overlap: bool,
     progress: Progress | None,
 ) -> ConvertResult:
     identities = {bag: bag_identity(bag) for bag in bags}
@@ -179,6 +187,8 @@ def _convert(
         for bag in bags
     ]
     looks = look_at_bags(tasks, jobs)
+    copies = {} if allow_overlap else _copies(out, tasks)
+    tasks = [task for task in tasks if task not in copies]
     if all(look.error for look in looks.values()):
         survey_of(tasks[0])  # raises what is wrong with the first one
         raise EpisodeError(str(out), f"no bag could be read; {looks[tasks[0]].error.rstrip('.')}")
@@ -233,7 +243,7 @@ def _convert(
             options,
             schema.fingerprint,
             rig.text if rig else None,
-            {**known, **{identities[job.bag]: job.bag.name for job in done}},
+            {**known, **{identities[job.bag]: job.bag.name for job in [*done, *copies]}},
         )
         all_reports = (_read(out / REPORT, list) if append else []) + reports
         stage = writer.prepare({KOCH: koch, REPORT: all_reports})
@@ -245,7 +255,28 @@ def _convert(
         writer.abort()
         raise
     shutil.rmtree(work, ignore_errors=True)
-    return ConvertResult(writer.info, reports, failed, skipped)
+    skipped += [task.bag.name for task in copies]
+    return ConvertResult(writer.info, reports, failed, skipped, list(copies.values()))
+
+
+def _copies(out: Path, tasks: Sequence[LookTask]) -> dict[LookTask, str]:
+    """Find bags all of whose messages another one holds, with the words that say so.
+
+    Raises:
+        EpisodeError: Two bags share a part of what they hold: neither can be left out.
+    """
+    found = find_copies([partial(load_survey, task.survey, task.look_digest) for task in tasks])
+    for one, other, what in found.overlaps:
+        raise EpisodeError(
+            str(out),
+            f"{tasks[one].bag} and {tasks[other].bag} hold {what}: demonstrations would count "
+            "twice",
+            "Give one of them, or --allow-overlap.",
+        )
+    return {
+        tasks[copy]: f"{tasks[copy].bag}: its messages are in {tasks[whole].bag} too"
+        for copy, whole in found.whole.items()
+    }
 
 
 def _first(failed: dict[str, str]) -> str:

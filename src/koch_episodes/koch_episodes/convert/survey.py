@@ -4,12 +4,13 @@
 
 Everything that is decided about a bag is decided by this: the clock of a stream, the runs of that
 clock, the image size, the element names. Never by the first message: a driver sends a few odd
-ones before it is ready. Thirty bytes per message are held, whatever the messages hold.
+ones before it is ready. Forty bytes per message are held, whatever the messages hold.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,7 +35,8 @@ from koch_episodes.convert.topics import Form, TopicReader, TopicReading
 Numbers = npt.NDArray[np.int64]
 
 STATE_TYPE = "koch_interfaces/msg/StreamState"
-_COLUMNS = ("places", "logs", "stamps", "form")
+_COLUMNS = ("places", "logs", "stamps", "form", "marks")
+_MARKED_BYTES = 4096  # of each end of a message
 _MOST_FORMS = 200
 _MOST_REASONS = 8
 _ZERO_STAMP = "header stamp is zero or negative"
@@ -52,6 +54,7 @@ class Seen:
         logs: Log times, [ns], int64.
         stamps: Header stamps, [ns], int64; 0 where a message has none.
         form: Index into `forms`, int64.
+        marks: Checksums of the content, int64.
     """
 
     forms: list[Form] = field(default_factory=list)
@@ -59,9 +62,10 @@ class Seen:
     logs: Any = field(default_factory=lambda: array("q"))
     stamps: Any = field(default_factory=lambda: array("q"))
     form: Any = field(default_factory=lambda: array("q"))
+    marks: Any = field(default_factory=lambda: array("q"))
     _known: dict[Form, int] = field(default_factory=dict)
 
-    def add(self, place: int, log_ns: int, stamp_ns: int, form: Form) -> None:
+    def add(self, place: int, log_ns: int, stamp_ns: int, form: Form, mark: int = 0) -> None:
         """Note a message."""
         number = self._known.get(form)
         if number is None:
@@ -74,6 +78,7 @@ class Seen:
         self.logs.append(log_ns)
         self.stamps.append(stamp_ns)
         self.form.append(number)
+        self.marks.append(mark)
 
     def column(self, name: str) -> Numbers:
         """One of the columns as an array."""
@@ -147,7 +152,7 @@ def survey_bag(bag: Bag, sources: Iterable[FeatureSource], *, events: bool = Tru
     stating = {t.name for t in bag.topics.values() if t.type == STATE_TYPE}
     for place, message in enumerate(bag.messages([*by_topic, *told, *stating])):
         for reader, found in by_topic.get(message.topic, ()):
-            found.add(place, message.log_ns, *_look(reader, message))
+            found.add(place, message.log_ns, *_look(reader, message), _mark(message.data))
         if message.topic in told:
             try:
                 read.append(read_event(types, message, place))
@@ -167,6 +172,13 @@ def _look(reader: TopicReader, message: RawMessage) -> tuple[int, Form]:
         return reader.look(message)
     except DecodeError as exc:
         return 0, Form(exc.why)
+
+
+def _mark(data: bytes) -> int:
+    """Return a checksum of a message, of a large one of its ends."""
+    if len(data) <= 2 * _MARKED_BYTES:
+        return zlib.crc32(data)
+    return zlib.crc32(data[-_MARKED_BYTES:], zlib.crc32(data[:_MARKED_BYTES]))
 
 
 @dataclass(eq=False)
