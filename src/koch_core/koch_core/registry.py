@@ -96,6 +96,12 @@ class Registry(Mapping[str, K]):
             raise KeyError(name)
         return kind
 
+    def __contains__(self, name: object) -> bool:
+        """Whether a name is registered or promised; imports nothing."""
+        if name in self._kinds or name in self._own:
+            return True
+        return bool(entry_points(group=self.group, name=str(name)))
+
     def __iter__(self) -> Iterator[str]:
         """Go through the names."""
         return iter(self.names())

@@ -57,7 +57,13 @@ def test_promised_kinds_are_listed_unimported_and_imported_when_asked_for(promis
     import paints  # type: ignore[import-not-found]
 
     assert paints.KINDS.names() == ["blue", "grey", "red"]
+    assert ("blue" in paints.KINDS, "red" in paints.KINDS, "pink" in paints.KINDS) == (
+        True,
+        True,
+        False,
+    )
     assert "colours" not in sys.modules
+    assert "own_paints" not in sys.modules
     assert paints.KINDS.find("red") == "RED"
     assert paints.KINDS.find("blue") == "BLUE"
     assert paints.KINDS.find("grey") is None  # promised, not kept

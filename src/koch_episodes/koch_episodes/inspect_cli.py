@@ -25,9 +25,9 @@ from koch_core.terminal import (
 from koch_core.working import Working
 from koch_episodes.bag import is_bag
 from koch_episodes.dataset import LeRobotDatasetReader, validate_dataset
-from koch_episodes.dataset.load import Episode
+from koch_episodes.dataset.findings import Report
+from koch_episodes.dataset.format import Episode
 from koch_episodes.dataset.recorded import how_made
-from koch_episodes.dataset.validate import Report
 from koch_episodes.decode import NAMED_TYPES
 from koch_episodes.errors import DatasetError
 from koch_episodes.inspect_bag import THUMBNAILS, BagFacts, Verdict, inspect_bag
@@ -176,7 +176,7 @@ def _print_dataset(reader: LeRobotDatasetReader) -> None:
     info = reader.info
     seconds = len(reader) / reader.fps
     say(
-        f"dataset {reader.root}: LeRobot {info.version.value}, robot {info.robot_type}, "
+        f"dataset {reader.root}: LeRobot {info.format.name}, robot {info.robot_type}, "
         f"{reader.fps} frames/s"
     )
     say(

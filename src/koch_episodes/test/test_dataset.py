@@ -160,9 +160,9 @@ def test_resize_is_an_area_average() -> None:
 
 
 def test_files_roll_over_at_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from koch_episodes.dataset import storage
+    from koch_episodes.dataset import v30
 
-    monkeypatch.setattr(storage, "MB", 10)  # 100 "MB" are now 1000 bytes
+    monkeypatch.setattr(v30, "MB", 10)  # 100 "MB" are now 1000 bytes
     root = tmp_path / "data"
     with DatasetWriter(root, FEATURES, fps=10) as writer:
         for episode in range(3):

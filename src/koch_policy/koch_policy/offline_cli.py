@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from koch_core.errors import KochError
 from koch_core.terminal import say
 from koch_episodes.bag.reader import is_bag
-from koch_episodes.dataset.layout import load_info
+from koch_episodes.dataset import load_info
 from koch_episodes.dataset.recorded import plain_name
 from koch_policy.chunks import StrategyKind
 from koch_policy.chunks.guided import predict_continuing

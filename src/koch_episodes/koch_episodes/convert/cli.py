@@ -73,7 +73,7 @@ def _summary(result: ConvertResult, out: Path, seconds: float) -> str:
     info = result.info
     text = (
         f"{out}: {info.total_episodes} episodes, {info.total_frames} frames, "
-        f"LeRobot {info.version.value}, valid; took {seconds:.1f} s"
+        f"LeRobot {info.format.name}, valid; took {seconds:.1f} s"
     )
     if result.skipped:
         text += f"\n{len(result.skipped)} bag(s) were in the dataset already, or given twice"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from koch_core.options import OptionError, OptionModel, option
+from koch_episodes.dataset.format import FORMATS, format_names
 from koch_episodes.dataset.layout import Codec, Version
 from koch_rig.units import Units
 
@@ -109,7 +110,11 @@ class ConvertOptions(OptionModel):
         None, "frames from key frame to key frame (default: the codec's)", low=1
     )
     preset: str | None = option(None, "speed preset of the encoder (default: the codec's)")
-    version: Version = option(Version.V30, "dataset layout", flags=("--format",))
+    version: str = option(
+        Version.V30.value,
+        "dataset format: v3.0, v2.1, or one that a plug-in registers",
+        flags=("--format",),
+    )
     task: str | None = option(None, "task text that overrides all others")
     outcomes: tuple[str, ...] = option(
         (),
@@ -126,6 +131,8 @@ class ConvertOptions(OptionModel):
             (self.task or "").encode()
         except UnicodeEncodeError as exc:
             raise OptionError("--task", self.task, "text in UTF-8") from exc
+        if self.version not in FORMATS:
+            raise OptionError("--format", self.version, format_names())
         self._check_map()
         self._check_encoder()
 

@@ -26,7 +26,8 @@ from koch_episodes.convert.schema import dataset_features, decide_schema, find_m
 from koch_episodes.convert.survey import load_survey
 from koch_episodes.convert.worker import Job, LookTask, survey_of
 from koch_episodes.dataset.append import append_state
-from koch_episodes.dataset.layout import DEFAULT_FEATURES, KOCH, REPORT, DatasetInfo, load_info
+from koch_episodes.dataset.format import FORMATS, DatasetInfo, load_info
+from koch_episodes.dataset.layout import DEFAULT_FEATURES, KOCH, REPORT
 from koch_episodes.dataset.staged import StagedEpisode
 from koch_episodes.dataset.validate import validate_dataset
 from koch_episodes.dataset.writer import DatasetWriter, bring_back
@@ -206,7 +207,9 @@ def _convert(
     _check_same_making(out, earlier, _sidecar(options, schema.fingerprint, None, {}))
     if append:  # what does not fit is no reason to convert first
         wanted = {**features, **DEFAULT_FEATURES}
-        made = DatasetInfo(options.version, feature_map.fps, wanted, feature_map.robot_type)
+        made = DatasetInfo(
+            FORMATS[options.version], feature_map.fps, wanted, feature_map.robot_type
+        )
         append_state(out, made, options.codec)
     threads = max(1, (os.cpu_count() or 1) // max(1, min(jobs, len(bags))))
     options = replace(options, encoder_threads=threads)

@@ -7,7 +7,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from koch_episodes.dataset.layout import Codec, DatasetInfo, FeatureSpec, Version, load_info
+from koch_episodes.dataset.format import FORMATS, DatasetFormat, DatasetInfo, load_info
+from koch_episodes.dataset.layout import Codec, FeatureSpec, Version
 from koch_episodes.dataset.video import VideoSettings
 
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from koch_episodes.dataset.writer import DatasetWriter
 
 __all__ = [
+    "FORMATS",
     "Codec",
+    "DatasetFormat",
     "DatasetInfo",
     "DatasetWriter",
     "FeatureSpec",

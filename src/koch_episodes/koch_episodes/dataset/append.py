@@ -5,31 +5,20 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from koch_episodes.dataset import layout
-from koch_episodes.dataset.layout import (
-    CHUNKS_SIZE,
-    Codec,
-    DatasetInfo,
-    Version,
-    load_info,
-    next_file,
-)
-from koch_episodes.dataset.load import MALFORMED, data_files, json_lines, load_episodes
-from koch_episodes.dataset.stats import Stats, pixel_stride, stats_from_json
-from koch_episodes.dataset.tables import read_tasks
+from koch_episodes.dataset.format import DatasetInfo, load_info
+from koch_episodes.dataset.layout import CHUNKS_SIZE, KOCH_LEVELS, Codec, data_files
+from koch_episodes.dataset.load import MALFORMED
+from koch_episodes.dataset.stats import Stats, pixel_stride
 from koch_episodes.dataset.video_files import probe
 from koch_episodes.errors import DatasetFormatError, DatasetWriteError
-
-_PLACE = re.compile(r"chunk-(\d+)/file-(\d+)\.\w+$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,27 +30,12 @@ class AppendState:
         tasks: Known task texts in index order.
         stats: Statistics so far.
         levels: Counts of pixel values behind the statistics of cameras, where they are known.
-        data: First free (chunk, file) of the frame tables.
-        episodes: First free (chunk, file) of the episode tables.
-        videos: First free (chunk, file) of each camera.
     """
 
     info: DatasetInfo
     tasks: tuple[str, ...] = ()
     stats: Mapping[str, Stats] = field(default_factory=dict)
     levels: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
-    data: tuple[int, int] = (0, 0)
-    episodes: tuple[int, int] = (0, 0)
-    videos: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-
-
-def _free(folder: Path, suffix: str) -> tuple[int, int]:
-    places = [
-        (int(found[1]), int(found[2]))
-        for path in folder.glob(f"*/*.{suffix}")
-        if (found := _PLACE.search(path.as_posix()))
-    ]
-    return next_file(*max(places)) if places else (0, 0)
 
 
 def _levels(
@@ -71,7 +45,7 @@ def _levels(
 
     Another program may have added episodes since: only counts of all images are of use.
     """
-    path = root / layout.KOCH_LEVELS
+    path = root / KOCH_LEVELS
     raw = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     found = {key: np.asarray(raw[key], np.int64) for key in info.video_keys if key in raw}
     whole = {}
@@ -105,7 +79,7 @@ def append_state(root: Path, wanted: DatasetInfo, codec: Codec | None = None) ->
 
     Args:
         root: Dataset folder.
-        wanted: Features, rate and layout of what is to be appended.
+        wanted: Features, rate and format of what is to be appended.
         codec: Of its videos; None where it is not known yet.
 
     Raises:
@@ -126,14 +100,14 @@ def append_state(root: Path, wanted: DatasetInfo, codec: Codec | None = None) ->
 
 def _check_fits(root: Path, info: DatasetInfo, wanted: DatasetInfo) -> None:
     for name, got, expected in (
-        ("layout", wanted.version.value, info.version.value),
+        ("layout", wanted.format.name, info.format.name),
         ("fps", wanted.fps, info.fps),
         ("robot_type", wanted.robot_type, info.robot_type),
         ("chunks_size", CHUNKS_SIZE, info.chunks_size),
     ):
         if got != expected:
             raise DatasetWriteError(f"{root} (append), {name}", got, f"{expected} as it has")
-    usual = layout.video_template(info.version)
+    usual = info.format.video_template
     if info.video_keys and info.video_template != usual:
         raise DatasetWriteError(f"{root} (append), video_path", usual, f"{info.video_template}")
     for key in {**info.features, **wanted.features}:
@@ -144,7 +118,7 @@ def _check_fits(root: Path, info: DatasetInfo, wanted: DatasetInfo) -> None:
 
 def _check_whole(root: Path, info: DatasetInfo) -> None:
     """Refuse a dataset that lacks frames: what is put behind it would be numbered wrongly."""
-    frames = sum(episode.length for episode in load_episodes(root, info))
+    frames = sum(episode.length for episode in info.format.episodes(root, info))
     rows = sum(pq.read_metadata(path).num_rows for path in data_files(root))
     for where, count in (("meta/episodes", frames), ("data", rows)):
         if count != info.total_frames:
@@ -153,20 +127,10 @@ def _check_whole(root: Path, info: DatasetInfo) -> None:
 
 
 def _state(root: Path, info: DatasetInfo) -> AppendState:
-    if info.version is Version.V21:
-        rows = json_lines(root / layout.V21_TASKS, "task")
-        return AppendState(info, tuple(row["task"] for row in rows))
-    try:
-        raw = json.loads((root / layout.STATS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
-        raise DatasetFormatError(root / layout.STATS, f"({exc})", "statistics") from exc
-    stats = stats_from_json(raw)
-    return AppendState(
-        replace(info, features=dict(info.features)),
-        tuple(read_tasks(root / layout.TASKS)),
-        stats,
-        _levels(root, info, stats),
-        _free(root / "data", "parquet"),
-        _free(root / "meta/episodes", "parquet"),
-        {key: _free(root / "videos" / key, "mp4") for key in info.video_keys},
-    )
+    tasks = tuple(info.format.tasks(root))
+    if not info.format.has_totals:
+        return AppendState(info, tasks)
+    stats = info.format.stats(root)
+    if stats is None:
+        raise DatasetFormatError(root / info.format.stats_file, "no such file", "statistics")
+    return AppendState(info, tasks, stats, _levels(root, info, stats))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Reading LeRobot datasets, v3.0 and v2.1, without LeRobot: frames and windows for training."""
+"""Reading LeRobot datasets of any format without LeRobot: frames and windows for training."""
 
 from __future__ import annotations
 
@@ -22,15 +22,10 @@ import pyarrow.parquet as pq
 
 from koch_core.files import write_atomically
 from koch_core.image import Crop, crop_rgb, crop_slices, decode_image, resize_rgb
+from koch_episodes.dataset.format import Episode, load_info
 from koch_episodes.dataset.frames import FrameCache, Rgb, VideoFrames
-from koch_episodes.dataset.layout import FeatureSpec, load_info
-from koch_episodes.dataset.load import (
-    MALFORMED,
-    Episode,
-    load_rows,
-    load_stats,
-    load_tasks,
-)
+from koch_episodes.dataset.layout import FeatureSpec
+from koch_episodes.dataset.load import MALFORMED, load_rows
 from koch_episodes.dataset.video_files import check_places, files_digest
 from koch_episodes.errors import DatasetFormatError
 
@@ -159,8 +154,8 @@ class LeRobotDatasetReader:
         self.root = Path(root)
         try:
             self.info = load_info(self.root)
-            self.tasks = tuple(load_tasks(self.root, self.info))
-            self.stats = load_stats(self.root, self.info)
+            self.tasks = tuple(self.info.format.tasks(self.root))
+            self.stats = self.info.format.stats(self.root)
             self._rows = load_rows(self.root, self.info, outcomes)
         except MALFORMED as exc:
             got = f"malformed files ({type(exc).__name__}: {exc})"

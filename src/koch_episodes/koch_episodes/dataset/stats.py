@@ -196,6 +196,14 @@ def aggregate(parts: Sequence[Stats]) -> Stats:
     return result
 
 
+def without_quantiles(stats: Mapping[str, Stats]) -> dict[str, Stats]:
+    """Return the statistics that older formats have."""
+    return {
+        key: {name: value for name, value in values.items() if name not in QUANTILES}
+        for key, values in stats.items()
+    }
+
+
 def stats_to_json(stats: Mapping[str, Stats]) -> dict[str, dict[str, Any]]:
     """Return nested lists, as stats.json holds them."""
     return {

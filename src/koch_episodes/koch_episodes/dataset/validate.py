@@ -4,11 +4,8 @@
 
 from __future__ import annotations
 
-import enum
 import json
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +16,14 @@ import pyarrow.parquet as pq
 
 from koch_core.errors import KochError
 from koch_episodes.dataset import layout
-from koch_episodes.dataset.layout import DEFAULT_FEATURES, DatasetInfo, Version, load_info
-from koch_episodes.dataset.load import (
-    MALFORMED,
-    Episode,
-    data_files,
-    load_columns,
-    load_episodes,
-    load_stats,
-    load_tasks,
-)
+from koch_episodes.dataset.findings import Report
+from koch_episodes.dataset.format import DatasetInfo, Episode, load_info
+from koch_episodes.dataset.layout import DEFAULT_FEATURES, data_files
+from koch_episodes.dataset.load import MALFORMED, load_columns
 from koch_episodes.dataset.stats import QUANTILES, STAT_NAMES, expected_shape
 from koch_episodes.dataset.validate_tables import (
     check_declarations,
-    check_places,
     check_quaternions,
-    check_stat_rows,
     check_stat_values,
     check_stored_types,
     check_task_texts,
@@ -44,72 +33,6 @@ from koch_episodes.dataset.validate_video import check_videos
 from koch_episodes.decode import named_twice
 
 TOLERANCE_S = 1e-4
-_PARTICULARS = re.compile(r"'[^']*'|\[[^]]*\]|\S*[\d/]\S*")
-
-
-class Severity(enum.Enum):
-    """How bad a finding is."""
-
-    ERROR = "error"  # LeRobot fails or reads wrong data
-    WARNING = "warning"  # loads, but something else will miss it
-
-
-@dataclass(frozen=True)
-class Violation:
-    """One broken rule.
-
-    Attributes:
-        severity: How bad.
-        where: File, feature or episode.
-        text: What was found and what was expected.
-        more: How often the same was found elsewhere.
-    """
-
-    severity: Severity
-    where: str
-    text: str
-    more: int = 0
-
-    def __str__(self) -> str:
-        """Return one line."""
-        also = f" (and {self.more} more like it)" if self.more else ""
-        return f"{self.severity.value}: {self.where}: {self.text}{also}"
-
-    @property
-    def kind(self) -> tuple[Severity, str]:
-        """What findings of one rule share: the text without numbers, names and lists."""
-        return self.severity, _PARTICULARS.sub("", f"{self.where}: {self.text}")
-
-
-@dataclass
-class Report:
-    """All findings about one dataset."""
-
-    root: Path
-    findings: list[Violation] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is no error."""
-        return not any(f.severity is Severity.ERROR for f in self.findings)
-
-    def error(self, where: object, text: str) -> None:
-        """Add an error."""
-        self.findings.append(Violation(Severity.ERROR, str(where), text))
-
-    def warning(self, where: object, text: str) -> None:
-        """Add a warning."""
-        self.findings.append(Violation(Severity.WARNING, str(where), text))
-
-    def fold(self) -> None:
-        """Leave the first finding of each kind, with the count of the others."""
-        found: dict[tuple[Severity, str], Violation] = {}
-        for finding in self.findings:
-            first = found.setdefault(finding.kind, finding)
-            if first is not finding:
-                found[finding.kind] = replace(first, more=first.more + 1)
-        self.findings = list(found.values())
-
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
@@ -139,12 +62,12 @@ def _check(report: Report, *, videos: bool, decode: bool) -> None:
     _try(report, lambda: check_declarations(report, info))
     _try(report, lambda: _check_footers(report))
     _try(report, lambda: check_stored_types(report, info))
-    tasks = _try(report, lambda: load_tasks(report.root, info))
-    episodes = _try(report, lambda: load_episodes(report.root, info))
+    tasks = _try(report, lambda: info.format.tasks(report.root))
+    episodes = _try(report, lambda: info.format.episodes(report.root, info))
     columns = _try(report, lambda: load_columns(report.root, info))
-    stats = _try(report, lambda: load_stats(report.root, info) or {})
+    stats = _try(report, lambda: info.format.stats(report.root) or {})
     if tasks is not None:
-        _try(report, lambda: check_tasks(report, info))
+        _try(report, lambda: check_tasks(report, info, tasks))
     if columns is not None:
         _try(report, lambda: _check_schema(report, info))
         _try(report, lambda: _check_columns(report, info, columns, tasks))
@@ -155,10 +78,7 @@ def _check(report: Report, *, videos: bool, decode: bool) -> None:
             _try(report, lambda: check_quaternions(report, info, episodes, columns))
             if tasks is not None and "task_index" in columns:
                 _try(report, lambda: check_task_texts(report, episodes, columns, tasks))
-        if info.version is Version.V30:
-            _try(report, lambda: check_places(report, episodes))
-        else:
-            _try(report, lambda: check_stat_rows(report, episodes))
+        _try(report, lambda: info.format.check_tables(report, episodes))
         if videos:
             _try(report, lambda: check_videos(report, info, episodes, decode=decode))
     if stats is not None:
@@ -186,9 +106,8 @@ def _check_info(report: Report, info: DatasetInfo) -> None:
         "video_path",
         "robot_type",
         "splits",
+        *info.format.info_keys,
     ]
-    if info.version is Version.V30:
-        wanted += ["data_files_size_in_mb", "video_files_size_in_mb"]
     for name in wanted:
         if name not in raw:
             add = report.error if name == "total_tasks" else report.warning
@@ -323,7 +242,7 @@ def _check_rows(
 def _check_stats(
     report: Report, info: DatasetInfo, stats: Mapping[str, Any], columns: Columns
 ) -> None:
-    where = layout.STATS if info.version is Version.V30 else layout.V21_STATS
+    where = info.format.stats_file
     if not stats:
         report.warning(where, "missing; loading works, training does not")
         return
@@ -336,7 +255,7 @@ def _check_stats(
         sound = True
         for name in STAT_NAMES:
             if name not in stats[key]:
-                if name not in QUANTILES or info.version is Version.V30:
+                if name not in QUANTILES or info.format.has_quantiles:
                     report.warning(where, f"{key!r} has no {name}")
                 continue
             got, wanted = stats[key][name].shape, expected_shape(spec, name)

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from koch_episodes.dataset import layout
-from koch_episodes.dataset.layout import DatasetInfo, FeatureSpec, Version
-from koch_episodes.dataset.load import Episode, data_files, episode_files, json_lines
+from koch_episodes.dataset.findings import Report
+from koch_episodes.dataset.format import DatasetInfo, Episode
+from koch_episodes.dataset.layout import FeatureSpec, data_files
 from koch_episodes.dataset.stats import Stats
-from koch_episodes.dataset.tables import read_parquet
 from koch_episodes.turns import quaternions
 
-if TYPE_CHECKING:
-    from koch_episodes.dataset.validate import Report
-
 Columns = Mapping[str, npt.NDArray[Any]]
-_PLACE_KEYS = ("data/chunk_index", "data/file_index")
 
 
 def check_declarations(report: Report, info: DatasetInfo) -> None:
@@ -41,13 +36,7 @@ def check_declarations(report: Report, info: DatasetInfo) -> None:
     splits = raw.get("splits")
     if splits is not None and splits != {"train": f"0:{info.total_episodes}"}:
         report.warning(layout.INFO, f"splits {splits}, LeRobot writes 0:{info.total_episodes}")
-    if info.version is Version.V21:
-        for name, count in (
-            ("total_videos", info.total_episodes * len(info.video_keys)),
-            ("total_chunks", -(-info.total_episodes // max(1, info.chunks_size))),
-        ):
-            if raw.get(name) != count:
-                report.warning(layout.INFO, f"{name} is {raw.get(name)}, expected {count}")
+    info.format.check_info(report, info, raw)
 
 
 def _check_numeric(report: Report, key: str, spec: FeatureSpec) -> None:
@@ -96,44 +85,11 @@ def _element(kind: pa.DataType) -> np.dtype[Any] | None:
         return None
 
 
-def check_tasks(report: Report, info: DatasetInfo) -> None:
-    """Check the task table: LeRobot takes row i for task i and the text from the pandas index."""
-    if info.version is Version.V21:
-        rows = json_lines(report.root / layout.V21_TASKS, "task_index", "task")
-        texts = [row["task"] for row in rows]
-    else:
-        table = read_parquet(report.root / layout.TASKS)
-        pandas = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))
-        if not {"task", "__index_level_0__"} & set(map(str, pandas.get("index_columns", []))):
-            report.error(
-                layout.TASKS,
-                "the text is no pandas index; LeRobot would hand out numbers as tasks",
-            )
-        indices = table["task_index"].to_pylist()
-        if indices != list(range(len(indices))):
-            report.error(
-                layout.TASKS, f"rows in the order {indices[:9]}; LeRobot takes row i for task i"
-            )
-        name = "task" if "task" in table.column_names else "__index_level_0__"
-        texts = table[name].to_pylist()
-    if len(set(texts)) < len(texts):
-        report.warning(layout.TASKS, "two tasks have the same text")
-
-
-def check_stat_rows(report: Report, episodes: list[Episode]) -> None:
-    """Check that v2.1 has one row of statistics per episode; converters to v3.0 go by number."""
-    if not (report.root / layout.V21_STATS).exists():
-        return  # reported already
-    rows = json_lines(report.root / layout.V21_STATS, "episode_index")
-    found = sorted(int(row["episode_index"]) for row in rows)
-    wanted = sorted(episode.index for episode in episodes)
-    if found != wanted:
-        lacking, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-        report.warning(
-            layout.V21_STATS,
-            f"{len(found)} rows for {len(wanted)} episodes; none of {lacking[:9]}, "
-            f"some of {extra[:9]}, which do not exist",
-        )
+def check_tasks(report: Report, info: DatasetInfo, tasks: list[str]) -> None:
+    """Check the task table: each text once, and what LeRobot relies on in this format."""
+    info.format.check_tasks(report)
+    if len(set(tasks)) < len(tasks):
+        report.warning(info.format.tasks_file, "two tasks have the same text")
 
 
 def check_task_texts(
@@ -174,50 +130,6 @@ def check_quaternions(
                         f"behind frame {frame}; q and -q are the same turn, a policy takes it "
                         "for a motion",
                     )
-
-
-def check_places(report: Report, episodes: list[Episode]) -> None:
-    """Check the files that the v3.0 episode table names; tools that edit datasets follow it."""
-    if any(_unreadable(path) for path in [*data_files(report.root), *episode_files(report.root)]):
-        return  # reported already
-    ends, place = [], 0
-    for path in data_files(report.root):
-        place += pq.read_metadata(path).num_rows
-        ends.append((place, path))
-    rows: list[dict[str, Any]] = []
-    for path in episode_files(report.root):
-        names, where = pq.read_schema(path).names, path.relative_to(report.root)
-        for key in ("length", "tasks"):
-            if key not in names:
-                report.warning(where, f"no column {key!r}")
-        if not any(name.startswith("stats/") for name in names):
-            report.warning(where, "no statistics of the episodes (columns stats/...)")
-        if not set(_PLACE_KEYS) <= set(names):
-            report.warning(where, "no data/chunk_index and data/file_index")
-            return
-        rows += read_parquet(path, _PLACE_KEYS).to_pylist()
-    for episode, row in zip(episodes, rows, strict=True):
-        name = layout.data_path(
-            Version.V30, episode=0, chunk=row[_PLACE_KEYS[0]], file=row[_PLACE_KEYS[1]]
-        )
-        found = next((path for end, path in ends if episode.from_index < end), None)
-        if found is not None and found != report.root / name:
-            stands = _relative(found, report.root)
-            report.warning(
-                f"episode {episode.index}", f"its row names {name}, its frames are in {stands}"
-            )
-
-
-def _unreadable(path: Path) -> bool:
-    try:
-        pq.read_metadata(path)
-    except (OSError, pa.ArrowException):
-        return True
-    return False
-
-
-def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
 
 
 def check_stat_values(

@@ -6,18 +6,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from koch_episodes.dataset.findings import Report
+from koch_episodes.dataset.format import DatasetInfo, Episode
 from koch_episodes.dataset.frames import VideoFrames
-from koch_episodes.dataset.layout import DatasetInfo
-from koch_episodes.dataset.load import Episode
 from koch_episodes.dataset.video_files import VideoFacts, probe
 from koch_episodes.errors import VideoError
-
-if TYPE_CHECKING:
-    from koch_episodes.dataset.validate import Report
 
 _TOLERANCE_S = 1e-4
 # LeRobot's own of colour and of depth, and a grey camera's JPEGs; all of a JPEG begin with yuvj.

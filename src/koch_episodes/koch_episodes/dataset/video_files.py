@@ -21,7 +21,7 @@ import numpy.typing as npt
 from koch_episodes.errors import DatasetFormatError, VideoError
 
 if TYPE_CHECKING:
-    from koch_episodes.dataset.load import Episode
+    from koch_episodes.dataset.format import Episode
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _SAMPLES = 16  # parts of a file that are looked at to recognise it

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Writing LeRobot datasets, v3.0 or v2.1; the folder appears when it is whole."""
+"""Writing LeRobot datasets of any format; the folder appears when it is whole."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from koch_core.files import write_atomically
+from koch_core.files import link_or_copy, write_atomically
 from koch_episodes.dataset import layout
 from koch_episodes.dataset.append import AppendState, append_state
-from koch_episodes.dataset.layout import DEFAULT_FEATURES, DatasetInfo, FeatureSpec, Version
+from koch_episodes.dataset.format import FORMATS, DatasetInfo, NewEpisode, format_names
+from koch_episodes.dataset.layout import DEFAULT_FEATURES, FeatureSpec, Version
 from koch_episodes.dataset.load import load_columns
 from koch_episodes.dataset.staged import StagedEpisode
 from koch_episodes.dataset.stats import (
@@ -32,8 +33,8 @@ from koch_episodes.dataset.stats import (
     level_quantiles,
     sampled_frames,
     stats_to_json,
+    without_quantiles,
 )
-from koch_episodes.dataset.storage import NewEpisode, Storage, V21Storage, V30Storage
 from koch_episodes.dataset.video import VideoSettings, VideoWriter, video_info
 from koch_episodes.dataset.video_files import probe
 from koch_episodes.errors import DatasetWriteError, OutputExistsError
@@ -49,13 +50,14 @@ class DatasetWriter:
         features: The user's features in order; the five index features are added.
         fps: Frames per second, a whole number.
         robot_type: For info.json.
-        version: Layout.
+        version: Name of the format.
         video: Encoder settings for images given to `add_episode`.
         append: Continue the dataset at `root`: its files are linked, not rewritten.
 
     Raises:
         OutputExistsError: `root` exists and `append` is not set.
-        DatasetWriteError: `append` and the existing dataset has other features or another fps.
+        DatasetWriteError: No format has this name; or `append` and the existing dataset has
+            other features or another fps.
     """
 
     def __init__(
@@ -65,10 +67,13 @@ class DatasetWriter:
         *,
         fps: int,
         robot_type: str | None = None,
-        version: Version = Version.V30,
+        version: str = Version.V30,
         video: VideoSettings | None = None,
         append: bool = False,
     ) -> None:
+        made_as = FORMATS.find(version)
+        if made_as is None:
+            raise DatasetWriteError(f"{root}, format", version, format_names())
         bring_back(root)
         if root.exists() and not append:
             raise OutputExistsError(root)
@@ -76,7 +81,7 @@ class DatasetWriter:
         self._published = False
         self._video = video or VideoSettings()
         user = {key: spec for key, spec in features.items() if key not in DEFAULT_FEATURES}
-        self.info = DatasetInfo(version, fps, {**user, **DEFAULT_FEATURES}, robot_type)
+        self.info = DatasetInfo(made_as, fps, {**user, **DEFAULT_FEATURES}, robot_type)
         codec = video.codec if video else None
         self._start = append_state(root, self.info, codec) if append else AppendState(self.info)
         self.info = self._start.info
@@ -84,11 +89,10 @@ class DatasetWriter:
         self._parts = root.with_name(f".{root.name}.writing-parts")
         self._remove_drafts()
         if append:
-            shutil.copytree(root, self._stage, copy_function=_link)
+            shutil.copytree(root, self._stage, copy_function=link_or_copy)
         else:
             self._stage.mkdir(parents=True)
-        kind = V30Storage if version is Version.V30 else V21Storage
-        self._storage: Storage = kind(self._stage, self._start)
+        self._storage = made_as.storage(self._stage, self.info)
         self._tasks = list(self._start.tasks)
         self._stats: dict[str, list[Stats]] = {}
         self._levels = {key: [levels] for key, levels in self._start.levels.items()}
@@ -211,7 +215,7 @@ class DatasetWriter:
         self.info = self.info.with_totals(self._episodes, self._frames, len(self._tasks))
         self._storage.finish(self.info, self._tasks)
         shutil.rmtree(self._parts, ignore_errors=True)
-        if self.info.version is Version.V30:
+        if self.info.format.has_totals:
             self._write_stats()
         for name, content in (extra or {}).items():
             write_json(self._stage / name, content)
@@ -233,7 +237,8 @@ class DatasetWriter:
         }
         for key, counts in levels.items():
             merged[key] = {**merged[key], **level_quantiles(counts)}
-        write_json(self._stage / layout.STATS, stats_to_json(merged))
+        told = merged if self.info.format.has_quantiles else without_quantiles(merged)
+        write_json(self._stage / self.info.format.stats_file, stats_to_json(told))
         if levels:
             text = json.dumps({key: counts.tolist() for key, counts in levels.items()})
             write_atomically(self._stage / layout.KOCH_LEVELS, text)
@@ -284,13 +289,6 @@ def bring_back(root: Path) -> None:
 
 def _aside(root: Path) -> Path:
     return root.with_name(f".{root.name}.old")
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copy2(source, target)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from koch_core.terminal import say
 from koch_core.working import Working
-from koch_episodes.dataset.layout import load_info
+from koch_episodes.dataset import load_info
 from koch_policy.checkpoint import RECIPE
 from koch_policy.errors import CheckpointError, DatasetError
 from koch_policy.memory import keep_freed_memory
