@@ -121,6 +121,21 @@ def test_a_box_of_a_camera_that_is_not_there_is_named(make: Any, tmp_path: Path)
         open_demonstrations(root, recipe.train)
 
 
+@pytest.mark.parametrize("images", [True, False])
+@pytest.mark.parametrize("name", ["crops", "image_sizes", "image_size"])
+def test_what_is_said_of_images_that_the_policy_does_not_see_is_refused(
+    name: str, images: bool, make: Any, tmp_path: Path
+) -> None:
+    root = make.dataset(tmp_path / "data", images=images)
+    size = [12, 16]
+    value = {"crops": {make.camera: BOX}, "image_sizes": {make.camera: size}, "image_size": size}
+    train = {"inputs": ["observation.state"], name: value[name]}
+    recipe = Recipe().with_overrides({"train": train}, "test")
+    named = rf"train\.{name}" if images or name == "image_size" else "no camera"
+    with pytest.raises(DatasetError, match=named):
+        open_demonstrations(root, recipe.train)
+
+
 def test_a_camera_no_larger_than_the_box_is_refused() -> None:
     rig = load_rig(CONFIG / "rig.sim.yaml")
     key = "observation.images.above"

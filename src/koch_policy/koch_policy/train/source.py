@@ -116,8 +116,17 @@ def _require_effect(
     train: TrainConfig, inputs: Sequence[str], cameras: Sequence[str], where: str
 ) -> None:
     """Refuse what the recipe says of features that the policy will not see."""
+    images = [key for key in inputs if key in cameras]
+    if train.image_size is not None and not images:
+        raise DatasetError(
+            where,
+            "has no camera among the policy's inputs, for which train.image_size is set",
+            f"The policy sees {', '.join(inputs) or 'nothing'}. Leave it out "
+            "(--set train.image_size=null), or put a camera into train.inputs.",
+        )
     seen = {
-        "crops": [key for key in inputs if key in cameras],
+        "crops": images,
+        "image_sizes": images,
         "angles": [key for key in inputs if key not in cameras] + [ACTION],
         "parts": [key for key in inputs if key not in cameras] + [ACTION],
     }
