@@ -158,6 +158,18 @@ class GraspPlanner:
             Waypoint("home", HOME_RAD.copy(), 1.2, settle_s=0.2),
         ]
 
+    def rise(self, q_rad: Array) -> list[Waypoint]:
+        """Plan to let go and to leave a low pose upwards; nothing where the hand is high."""
+        tcp = inverse(self._T_base_world) @ self._kinematics.forward(q_rad)["tcp"]
+        if tcp[2, 3] >= APPROACH_HEIGHT_M:
+            return []
+        high = self._keeping_roll("The place over the hand", tcp[:2, 3], APPROACH_HEIGHT_M, q_rad)
+        opened = GRIPPER_OPEN_RAD
+        return [
+            Waypoint("let go", _with_gripper(q_rad, opened), 0.4, settle_s=0.1, blend_s=0.15),
+            Waypoint("rise", _with_gripper(high, opened), 0.6, settle_s=0.1, blend_s=0.2),
+        ]
+
     def _grip(self, block: Pose) -> _Grip:
         """Plan the poses over, at and with a block."""
         height = float(block.xyz_m[2]) - BLOCK_HALF_M[2] + GRASP_HEIGHT_M

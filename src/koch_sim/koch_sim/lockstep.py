@@ -326,8 +326,13 @@ class Lockstep:
 
     # -- the expert ---------------------------------------------------------------------------
 
+    def take_over(self) -> None:
+        """Let a hand take the follower over from where it is: the leader is brought there."""
+        self.world.take_hold()
+        self.teleop = True
+
     def demonstrate(self, timeout_s: float = 40.0, rest_s: float = 0.5) -> bool:
-        """Let the expert show the task once; the block then comes to rest.
+        """Let the expert show the task once, from where the hand is; the block comes to rest.
 
         Listeners hear the motion alone, not the rest behind it.
 
@@ -339,7 +344,7 @@ class Lockstep:
         """
         self.teleop = True
         with self.unheard():
-            self.run(2.0 * self.guard.limits.blend_min_s)  # the guard takes over softly, at home
+            self.run(2.0 * self.guard.limits.blend_min_s)  # the guard takes over softly
         self.world.demonstrate()
         end_s = self.world.time_s + timeout_s
         moving = ExpertPhase.MOVING

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +13,10 @@ from pathlib import Path
 from koch_core.options import OptionModel, command_line, option, parsed, same_as
 from koch_core.terminal import say
 from koch_episodes.recorder.store import EpisodeStore
-from koch_ros.shared_options import EPISODE_ROOT, TASK
+from koch_policy.files import resolve_checkpoint
+from koch_ros.shared_options import CHECKPOINT, EPISODE_ROOT, TASK
 from koch_sim.lockstep import LockstepSettings, over_processes
-from koch_sim.recording import Demonstrator
+from koch_sim.recording import Demonstrator, Recorded
 
 #: Seeds without a success in a row after which the expert cannot do the task.
 _HOPELESS = 20
@@ -36,6 +38,13 @@ class LockstepRecord(OptionModel):
         parse=None,
     )
     jobs: int = option(1, "processes side by side", low=1)
+    recover: str | None = same_as(
+        CHECKPOINT, None, flags=("--recover",), parse=None,
+        text="recoveries: this policy begins, the expert takes over; marked as intervention",
+    )  # fmt: skip
+    recover_after: float = option(
+        8.0, "the policy tries for at most so long [s]; see --recover", above=0.5, metavar="S"
+    )
     lockstep: bool = option(False, "in one process and the world's own time")
 
 
@@ -51,7 +60,7 @@ def main(argv: list[str]) -> int:
     settings, options = parsed(parser, argv, LockstepSettings, LockstepRecord)
     settings.check()
     store = EpisodeStore(options.root)
-    make = partial(Demonstrator, settings, options.task)
+    make = _maker(settings, options)
     done, seed, failed = 0, options.seed, 0
     try:
         while done < options.num_episodes and failed < _HOPELESS:
@@ -69,3 +78,16 @@ def main(argv: list[str]) -> int:
         store.close()
     say(f"{done} episodes in {options.root}")
     return 0 if done == options.num_episodes else 1
+
+
+def _maker(
+    settings: LockstepSettings, options: LockstepRecord
+) -> Callable[[], Callable[[tuple[int, int, Path]], Recorded]]:
+    """What makes the recorder of one process; only recoveries need a policy, and torch for it."""
+    if options.recover is None:
+        return partial(Demonstrator, settings, options.task)
+    from koch_sim.recovery import Recoverer
+    from koch_sim.rollout import PolicySettings
+
+    policy = PolicySettings(resolve_checkpoint(Path(options.recover).expanduser()))
+    return partial(Recoverer, settings, policy, options.task, options.recover_after)

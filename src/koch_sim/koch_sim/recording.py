@@ -18,6 +18,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from koch_episodes.bag.definitions import Definitions
 from koch_episodes.bag.qos import OfferedQos
 from koch_episodes.bag.writer import BagWriter
+from koch_episodes.convert.events import EVENTS_TYPE, INTERVENTION_BEGIN
 from koch_episodes.recorder.provenance import Provenance
 from koch_rig.stream import COMPRESSED_IMAGE, JOINT_STATE, NAMED_VECTOR
 from koch_sim.errors import UnreachableError
@@ -46,8 +47,9 @@ class EpisodeWriter:
         self._provenance = Provenance(rig)
         self._definitions = Definitions()
         self._types = get_typestore(Stores.ROS2_JAZZY)
-        text = self._definitions.topic("", NAMED_VECTOR)[0].definition
-        self._types.register(get_types_from_msg(text, NAMED_VECTOR))
+        for kind in (NAMED_VECTOR, EVENTS_TYPE):
+            text = self._definitions.topic("", kind)[0].definition
+            self._types.register(get_types_from_msg(text, kind))
         self._heard: list[tuple[str, int, Any]] = []
 
     def hear(self, stream: str, stamp_ns: int, value: Any) -> None:
@@ -59,8 +61,17 @@ class EpisodeWriter:
         """Drop what was heard."""
         self._heard.clear()
 
-    def write(self, folder: Path, task: str, index: int, outcome: str) -> Path:
+    def write(
+        self, folder: Path, task: str, index: int, outcome: str, *, intervention: bool = False
+    ) -> Path:
         """Write what was heard since the last `forget` as an episode.
+
+        Args:
+            folder: Where it goes.
+            task: What was to be done, in words.
+            index: Number of the episode.
+            outcome: How it ended.
+            intervention: All of it is what a human did after taking over from a policy.
 
         Raises:
             BagError: Something is there already.
@@ -69,6 +80,8 @@ class EpisodeWriter:
         writer = BagWriter(folder, self._provenance.begin(task, index))
         numbers: dict[str, int] = {}
         messages = sorted(map(self._message, self._heard), key=lambda message: message[0])
+        if intervention and messages:
+            self._write_takeover(writer, messages[0][0], task, index)
         for log_ns, stream, kind, stamp_ns, value in messages:
             if stream not in numbers:
                 topic, type_hash = self._definitions.topic(self._topics[stream], kind)
@@ -81,6 +94,22 @@ class EpisodeWriter:
                 writer.flush()
         return writer.finish(self._provenance.end(outcome, "", ()))
 
+    def _write_takeover(self, writer: BagWriter, time_ns: int, task: str, index: int) -> None:
+        """Say that a human drives from the beginning, as the policy node does."""
+        topic, type_hash = self._definitions.topic("/episodes/events", EVENTS_TYPE)
+        number = writer.add_topic(topic, type_hash=type_hash, qos=[OfferedQos(depth=10)])
+        types = self._types.types
+        event = types[EVENTS_TYPE](
+            self._header(time_ns), INTERVENTION_BEGIN, index, task, "", "the expert took over"
+        )
+        data = bytes(self._types.serialize_cdr(event, EVENTS_TYPE))
+        writer.write(number, data, time_ns, time_ns)
+
+    def _header(self, stamp_ns: int) -> Any:
+        types = self._types.types
+        stamp = types["builtin_interfaces/msg/Time"](stamp_ns // _NS, stamp_ns % _NS)
+        return types["std_msgs/msg/Header"](stamp, "")
+
     def _message(self, heard: tuple[str, int, Any]) -> tuple[int, str, str, int, Any]:
         stream, stamp_ns, value = heard
         kind = self._kinds[stream]
@@ -88,8 +117,7 @@ class EpisodeWriter:
 
     def _filled(self, kind: str, stamp_ns: int, value: Any) -> Any:
         types = self._types.types
-        stamp = types["builtin_interfaces/msg/Time"](stamp_ns // _NS, stamp_ns % _NS)
-        header = types["std_msgs/msg/Header"](stamp, "")
+        header = self._header(stamp_ns)
         if kind == COMPRESSED_IMAGE:
             return types[kind](header, "jpeg", np.frombuffer(bytes(value), np.uint8))
         names, values = list(value.names), np.asarray(value.values, np.float64)

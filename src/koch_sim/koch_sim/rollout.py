@@ -133,6 +133,10 @@ class PolicyRollouts:
 
     def __call__(self, seed: int) -> Trial:
         """Try once, from the home pose."""
+        return self.attempt(seed, self._timeout_s)
+
+    def attempt(self, seed: int, timeout_s: float) -> Trial:
+        """Try once, for at most so long in the world, [s]; the arm then holds its pose."""
         lockstep = self.lockstep
         lockstep.restart(seed)
         for buffer in self._builder.buffers.values():
@@ -140,7 +144,7 @@ class PolicyRollouts:
         self._policy.reset()
         seed_draws(seed)  # of what a policy draws beyond its first noise
         lockstep.listen(self._hear, self._builder.streams)
-        run = self._begin(seed)
+        run = self._begin(seed, timeout_s)
         begin_s, tick, furthest, lifted = lockstep.world.time_s, 0, 0, ""
         while run.end is None and furthest < len(MILESTONES) - 1:
             tick += 1
@@ -160,14 +164,14 @@ class PolicyRollouts:
             lifted=lifted,
         )  # fmt: skip
 
-    def _begin(self, seed: int) -> PolicyRun:
+    def _begin(self, seed: int, timeout_s: float) -> PolicyRun:
         """Begin a run as the policy node does."""
         settings, lockstep = self.settings, self.lockstep
         grid = Grid(lockstep.time_ns, float(lockstep.rig.fps))
         return PolicyRun(
             RunSettings(
                 task=settings.task or lockstep.world.setup.goal.sentence,
-                max_duration_s=self._timeout_s,
+                max_duration_s=timeout_s,
                 quiet_s=lockstep.rig.limits.command_timeout_s + 0.1,
             ),
             grid=grid,

@@ -122,6 +122,12 @@ class World:
     def _home_of(self, body: ArmBody) -> NDArray[np.float64]:
         return self._to_leader(HOME_RAD) if body.is_leader else HOME_RAD
 
+    def take_hold(self) -> None:
+        """Bring the leader to the follower's pose, as a person does before taking over."""
+        with self.lock:
+            self._hold = self._to_leader(self._follower.joints(self.data))
+            self._leader.place(self.data, self._hold)
+
     def demonstrate(self) -> None:
         """Let the hand show the task from the follower's present pose.
 
@@ -130,6 +136,7 @@ class World:
         """
         goal = self.setup.goal
         path = self.task.plan(self.planner, self.truth(), goal)  # takes time: not under the lock
+        path = [*self.planner.rise(self._hand_pose()), *path]
 
         def replan(truth: TableTruth) -> list[Waypoint] | None:
             if truth.things[goal.thing].xyz_m[2] >= LIFTED_HEIGHT_M:
