@@ -1,18 +1,18 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Watches a stream of images: rate, gaps, jitter, losses, latency, and whether they are usable."""
+"""Watches the images of a camera: rate, gaps, losses, latency, and whether they are usable."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from dataclasses import dataclass, replace
-from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
 
 from koch_cameras.frame import CameraFrame
+from koch_core.health import Light, LossCounter, StampWindow, is_slow
 
 _WINDOW_S = 5.0
 _BLACK_LEVEL = 8.0
@@ -26,15 +26,6 @@ _DAMAGE_FRACTION = 0.1
 """From this share on images are unusable: a decoder notices only part of the damage there is."""
 _DAMAGE_COUNT = 3
 """One image damaged by chance is dropped and makes no fault."""
-
-
-class DiagnosticLevel(IntEnum):
-    """Levels of diagnostic_msgs/DiagnosticStatus."""
-
-    OK = 0
-    WARN = 1
-    ERROR = 2
-    STALE = 3
 
 
 @dataclass(frozen=True)
@@ -71,7 +62,7 @@ class ImageFault:
 class CameraReport:
     """Health over the last seconds, ready for /diagnostics; NaN where nothing was measured."""
 
-    light: DiagnosticLevel
+    light: Light
     reasons: tuple[str, ...]
     rate_hz: float
     jitter_s: float
@@ -96,16 +87,15 @@ class StreamWatch:
 
     def __init__(self, expectation: Expectation) -> None:
         self._expected = expectation
-        self._stamps: deque[int] = deque()
-        self._latencies: deque[float] = deque()
+        self._stamps = StampWindow(_WINDOW_S)
+        self._latencies: deque[tuple[int, float]] = deque()  # by stamp
         self._last: CameraFrame | None = None
         self._changed_ns: int | None = None
-        self._connection = 0
         self._blank: ImageFault | None = None
         self._seen_ns = 0  # stamp of the last image known to show something
         self._looks: deque[tuple[int, int, bool]] = deque()  # monotonic, first stamp, damaged
         self._last_arrival_ns: int | None = None
-        self.lost = 0
+        self._losses = LossCounter()
         self.frames = 0
 
     def add(
@@ -126,21 +116,19 @@ class StreamWatch:
             latency_s: Publication minus acquisition [s].
             connection: Number of the connection; sequence numbers restart with each.
         """
-        if self._last is not None and connection == self._connection:
-            self.lost += max(0, frame.sequence - self._last.sequence - 1)
+        self._losses.add(frame.sequence + 1, connection)  # devices count from 0
         if self._last is None or not same_image(frame, self._last):
             self._changed_ns = stamp_ns
-        if self._stamps and stamp_ns <= self._stamps[-1]:  # the clock restarted
+        if stamp_ns < self._next_ns:  # the clock restarted
             self._stamps.clear()
             self._latencies.clear()
             self._changed_ns = stamp_ns
-        self._last, self._connection = frame, connection
+        self._last = frame
         self._last_arrival_ns = arrival_ns
         self.frames += 1
-        self._stamps.append(stamp_ns)
-        self._latencies.append(latency_s)
-        while self._stamps[-1] - self._stamps[0] > _WINDOW_S * 1e9:
-            self._stamps.popleft()
+        self._stamps.add(stamp_ns)
+        self._latencies.append((stamp_ns, latency_s))
+        while stamp_ns - self._latencies[0][0] > _WINDOW_S * 1e9:
             self._latencies.popleft()
 
     def look(self, thumbnail: npt.NDArray[np.uint8]) -> None:
@@ -164,7 +152,8 @@ class StreamWatch:
     @property
     def _next_ns(self) -> int:
         """Smallest stamp that the next image can have."""
-        return self._stamps[-1] + 1 if self._stamps else 0
+        newest_ns = self._stamps.newest_ns
+        return 0 if newest_ns is None else newest_ns + 1
 
     def wants_look(self, monotonic_ns: int) -> bool:
         """Whether every image should be looked at: one was damaged a moment ago."""
@@ -193,31 +182,32 @@ class StreamWatch:
 
     def _frozen_s(self) -> float:
         """How long the image has not changed [s]."""
-        if self._changed_ns is None or not self._stamps:
+        newest_ns = self._stamps.newest_ns
+        if self._changed_ns is None or newest_ns is None:
             return 0.0
-        return (self._stamps[-1] - self._changed_ns) / 1e9
+        return (newest_ns - self._changed_ns) / 1e9
 
     def report(self, monotonic_ns: int) -> CameraReport:
         """Health now; ``monotonic_ns`` is CLOCK_MONOTONIC [ns]."""
-        stamps = np.array(self._stamps, dtype=np.int64)
-        gaps_s = np.diff(stamps) / 1e9
-        measured = gaps_s.size > 0
+        recent = self._stamps.statistics()
+        measured = recent.count > 1
+        latencies_s = [latency_s for _, latency_s in self._latencies]
         age_s = math.nan
         if self._last_arrival_ns is not None:
             age_s = (monotonic_ns - self._last_arrival_ns) / 1e9
         draft = CameraReport(
-            light=DiagnosticLevel.OK,
+            light=Light.GREEN,
             reasons=(),
-            rate_hz=float(1.0 / gaps_s.mean()) if measured else math.nan,
-            jitter_s=float(gaps_s.std()) if measured else math.nan,
-            max_gap_s=float(gaps_s.max()) if measured else math.nan,
+            rate_hz=recent.rate_hz if measured else math.nan,
+            jitter_s=recent.jitter_s if measured else math.nan,
+            max_gap_s=recent.max_gap_s if measured else math.nan,
             age_s=age_s,
-            lost=self.lost,
+            lost=self._losses.lost,
             frozen_s=self._frozen_s(),
             black=self._blank is not None,
             damaged_fraction=self._damage(monotonic_ns)[1],
-            latency_s=float(np.mean(self._latencies)) if self._latencies else math.nan,
-            max_latency_s=max(self._latencies, default=math.nan),
+            latency_s=float(np.mean(latencies_s)) if latencies_s else math.nan,
+            max_latency_s=max(latencies_s, default=math.nan),
             frames=self.frames,
         )
         return self._judge(draft, self.fault(monotonic_ns))
@@ -225,32 +215,30 @@ class StreamWatch:
     def _judge(self, draft: CameraReport, fault: ImageFault | None) -> CameraReport:
         """Put the light and the reasons on, worst first."""
         expected = self._expected
-        findings: list[tuple[DiagnosticLevel, str]] = []
+        findings: list[tuple[Light, str]] = []
         if draft.frames == 0:
-            findings.append((DiagnosticLevel.ERROR, "no image yet"))
+            findings.append((Light.RED, "no image yet"))
         elif draft.age_s > expected.max_age_s:
-            findings.append((DiagnosticLevel.ERROR, f"no image for {draft.age_s:.1f} s"))
+            findings.append((Light.RED, f"no image for {draft.age_s:.1f} s"))
         if fault is not None:
-            findings.append((DiagnosticLevel.ERROR, fault.reason))
+            findings.append((Light.RED, fault.reason))
         elif draft.damaged_fraction > 0.0:
-            findings.append(
-                (DiagnosticLevel.WARN, f"{draft.damaged_fraction:.0%} of the images damaged")
-            )
-        if expected.fps and draft.rate_hz < 0.9 * expected.fps:
+            findings.append((Light.AMBER, f"{draft.damaged_fraction:.0%} of the images damaged"))
+        if is_slow(draft.rate_hz, expected.fps):
             findings.append(
                 (
-                    DiagnosticLevel.WARN,
+                    Light.AMBER,
                     f"{draft.rate_hz:.1f} fps, expected {expected.fps:g} (light? USB?)",
                 )
             )
         if draft.max_gap_s > expected.max_age_s:
-            findings.append((DiagnosticLevel.WARN, f"gap of {draft.max_gap_s:.2f} s"))
+            findings.append((Light.AMBER, f"gap of {draft.max_gap_s:.2f} s"))
         if draft.max_latency_s > expected.max_latency_s:
-            findings.append((DiagnosticLevel.WARN, f"latency up to {draft.max_latency_s:.2f} s"))
-        elif self._latencies and min(self._latencies) < -0.05:
-            findings.append((DiagnosticLevel.WARN, "stamps lie in the future (server's clock?)"))
+            findings.append((Light.AMBER, f"latency up to {draft.max_latency_s:.2f} s"))
+        elif min((latency_s for _, latency_s in self._latencies), default=0.0) < -0.05:
+            findings.append((Light.AMBER, "stamps lie in the future (server's clock?)"))
         findings.sort(key=lambda item: -item[0])
-        light = findings[0][0] if findings else DiagnosticLevel.OK
+        light = findings[0][0] if findings else Light.GREEN
         return replace(draft, light=light, reasons=tuple(text for _, text in findings))
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from koch_cameras.frame import CameraFrame, Encoding, TimeBase
-from koch_cameras.watch import CameraReport, DiagnosticLevel, Expectation, StreamWatch, same_image
+from koch_cameras.watch import CameraReport, Expectation, StreamWatch, same_image
+from koch_core.health import Light
 
 MS = 1_000_000
 START = 10**12
@@ -49,7 +50,7 @@ def watch(**settings: object) -> StreamWatch:
 
 def test_steady_stream_is_green():
     report = feed(watch(), steady())
-    assert (report.light, report.reasons) == (DiagnosticLevel.OK, ())
+    assert (report.light, report.reasons) == (Light.GREEN, ())
     assert report.rate_hz == pytest.approx(30.0, rel=0.01)
     assert report.jitter_s < 0.001
     assert report.max_gap_s == pytest.approx(0.034, abs=0.001)
@@ -59,14 +60,14 @@ def test_steady_stream_is_green():
 
 def test_silence_from_the_start_is_an_error():
     report = watch().report(START)
-    assert (report.light, report.message) == (DiagnosticLevel.ERROR, "no image yet")
+    assert (report.light, report.message) == (Light.RED, "no image yet")
 
 
 def test_stall_of_three_seconds_shows_while_it_lasts_and_as_a_gap_after():
     item = watch()
     feed(item, steady(30))
     during = item.report(START + 4000 * MS)
-    assert (during.light, during.reasons[0]) == (DiagnosticLevel.ERROR, "no image for 3.0 s")
+    assert (during.light, during.reasons[0]) == (Light.RED, "no image for 3.0 s")
     after = feed(item, [time + 4000 for time in steady(30)])
     assert any("gap of 3.0" in reason for reason in after.reasons)
 
@@ -80,15 +81,15 @@ def test_lost_images_are_counted_by_sequence_within_a_connection():
 
 def test_slow_stream_is_a_warning():
     report = feed(watch(), list(range(0, 2000, 66)))
-    assert report.light is DiagnosticLevel.WARN
+    assert report.light is Light.AMBER
     assert "15.2 fps, expected 30" in report.message
 
 
 def test_frozen_camera_is_an_error_and_a_moving_one_is_not():
     report = feed(watch(frozen_after_s=1.0), steady(), still=True)
-    assert report.light is DiagnosticLevel.ERROR
+    assert report.light is Light.RED
     assert "frozen: same image for 2.0 s" in report.message
-    assert feed(watch(frozen_after_s=0.0), steady(), still=True).light is DiagnosticLevel.OK
+    assert feed(watch(frozen_after_s=0.0), steady(), still=True).light is Light.GREEN
 
 
 def test_black_images_are_an_error_until_light_returns():
@@ -98,7 +99,7 @@ def test_black_images_are_an_error_until_light_returns():
     dark_scene = np.full((60, 80), 4, np.uint8)
     dark_scene[:10, :10] = 120
     item.look(dark_scene)
-    assert item.report(START + 1970 * MS).light is DiagnosticLevel.OK
+    assert item.report(START + 1970 * MS).light is Light.GREEN
 
 
 def test_latency_and_stamps_in_the_future_are_warnings():
@@ -150,7 +151,7 @@ def test_a_share_of_damaged_images_is_a_fault_until_they_stop(every: int) -> Non
     assert fault is not None
     assert "damaged" in fault.reason
     assert fault.since_ns <= START + 0.3e9
-    assert item.report(now_ns).light is DiagnosticLevel.ERROR
+    assert item.report(now_ns).light is Light.RED
     now_ns = looks(item, 3.0, damaged_every=0, begin_s=2.0)
     assert item.fault(now_ns) is None
     assert item.report(now_ns).damaged_fraction == 0.0
@@ -161,7 +162,7 @@ def test_one_damaged_image_in_a_second_is_a_warning_and_no_fault() -> None:
     now_ns = looks(item, 2.0, damaged_every=30)
     assert item.fault(now_ns) is None
     assert item.wants_look(now_ns)
-    assert item.report(now_ns).light is DiagnosticLevel.WARN
+    assert item.report(now_ns).light is Light.AMBER
 
 
 def test_a_fault_names_its_first_image_also_where_it_shows_later() -> None:

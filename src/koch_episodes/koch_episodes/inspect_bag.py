@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_core.errors import DecodeError, KochError
+from koch_core.health import StreamStatistics
 from koch_episodes.bag import Bag, RawMessage, Topic, open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert.events import Window, windows_of
 from koch_episodes.convert.lag import delays_of
 from koch_episodes.convert.mapping import FeatureSource
 from koch_episodes.convert.options import StampFrom
-from koch_episodes.convert.stream_stats import StreamStatistics
 from koch_episodes.convert.survey import Survey, SurveyedStream, streams_of, survey_bag
 from koch_episodes.convert.topics import Form, TopicReader, rgb_of
 from koch_episodes.decode import IMAGE_TYPES, NAMED_TYPES

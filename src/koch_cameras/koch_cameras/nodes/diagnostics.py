@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from koch_cameras.capture_loop import LinkState
-from koch_cameras.watch import CameraReport, DiagnosticLevel
+from koch_cameras.watch import CameraReport
+from koch_core.health import Light
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,12 @@ def camera_status(
     reasons = list(stream.reasons)
     level = stream.light
     if not link.connected:
-        level = DiagnosticLevel.ERROR
+        level = Light.RED
         reasons.insert(0, link.error or "not connected yet")
     if extras.foreign_clock:
-        level = max(level, DiagnosticLevel.WARN)
+        level = max(level, Light.AMBER)
         reasons.append("server's X-Timestamp is on another clock, arrival time used")
-    if extras.sharers and level is not DiagnosticLevel.OK:
+    if extras.sharers and level is not Light.GREEN:
         reasons.append(f"shares {extras.sharers}")
     values = {
         "connected": link.connected,

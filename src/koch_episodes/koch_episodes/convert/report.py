@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from koch_core.health import StreamStatistics
 from koch_core.stream import NS_PER_S
 from koch_episodes.convert.lag import Delay
 from koch_episodes.convert.plan import Segment, WindowPlan
-from koch_episodes.convert.stream_stats import StreamStatistics
 from koch_episodes.convert.survey import SurveyedStream, bounded
 
 

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recording episodes: session, quality, storage; the node and the terminal client."""
 
-from koch_episodes.recorder.quality import Health, Light, StreamMonitor
+from koch_core.health import Light
+from koch_episodes.recorder.quality import Health, StreamMonitor
 from koch_episodes.recorder.saved import StoreResult
 from koch_episodes.recorder.session import RecorderPhase, RecorderSession, SessionSettings
 from koch_episodes.recorder.store import EpisodeStore

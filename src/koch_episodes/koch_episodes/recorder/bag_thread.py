@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from koch_core.errors import DecodeError
+from koch_core.health import LossCounter
 from koch_core.stream import to_ns
 from koch_episodes.bag.qos import OfferedQos
 from koch_episodes.bag.storage import Topic
 from koch_episodes.bag.writer import EpisodeWriter
 from koch_episodes.cdr import header_stamp_ns, is_little_endian, stream_state
 from koch_episodes.recorder.joint_watch import JointWatch
-from koch_episodes.recorder.quality import Health, LossCounter, StreamMonitor, StreamReport
+from koch_episodes.recorder.quality import Health, StreamMonitor, StreamReport
 
 _PERIOD_S = 0.05
 _FLUSH_NS = to_ns(0.3)

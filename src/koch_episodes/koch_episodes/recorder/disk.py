@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from koch_episodes.recorder.quality import Light
+from koch_core.health import Light
 
 _PERIOD_S = 0.5
 _SOON_MINUTES = 10.0

@@ -1,32 +1,20 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Health of streams, live and over an episode: rates, gaps, ages, losses, and a light."""
+"""What arrives of the streams, live and over an episode: rates, gaps, ages, and a light."""
 
 from __future__ import annotations
 
-import enum
-import itertools
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from koch_core.health import Light, StampWindow, is_slow
 from koch_core.stream import NS_PER_S, to_ns
 
 _WINDOW_S = 3.0
-_WINDOW_NS = to_ns(_WINDOW_S)
 _DEAD_S = 0.5  # a slower machine may deliver in bursts; this is no burst any more
-_SLOW_FRACTION = 0.9
 _GAP_PERIODS = 2.5
-_UNKNOWN_SEQUENCE = (1 << 64) - 1  # what middlewares without sequence numbers report
-
-
-class Light(enum.IntEnum):
-    """Green: fine. Amber: usable. Red: not."""
-
-    GREEN = 0
-    AMBER = 1
-    RED = 2
 
 
 @dataclass(frozen=True)
@@ -72,29 +60,6 @@ class StreamReport:
     reason: str
 
 
-class LossCounter:
-    """Counts messages that were published and did not arrive, by publication sequence number."""
-
-    def __init__(self) -> None:
-        self._last: dict[bytes, int] = {}
-        self.lost = 0
-
-    def add(self, sequence: int, publisher: bytes) -> int:
-        """Return how many messages are missing in front of this one.
-
-        A number that is not above the last one is a publisher that began anew.
-        """
-        if sequence <= 0 or sequence == _UNKNOWN_SEQUENCE:
-            return 0
-        last = self._last.get(publisher)
-        self._last[publisher] = sequence
-        if last is None or sequence <= last:
-            return 0
-        missing = sequence - last - 1
-        self.lost += missing
-        return missing
-
-
 class StreamMonitor:
     """Watches one stream of the rig. One thread.
 
@@ -113,7 +78,7 @@ class StreamMonitor:
         self._fault = ""
         self._fault_since_ns = 0
         self._max_gap_ns = to_ns(max_age_s) if math.isfinite(max_age_s) else 1 << 62
-        self._window: deque[int] = deque()
+        self._window = StampWindow(_WINDOW_S)
         self._arrived_ns = 0
         self._last_ns = 0
         self._trouble: deque[tuple[int, str]] = deque(maxlen=8)
@@ -165,11 +130,7 @@ class StreamMonitor:
             self._first_ns = stamp_ns
         self._final_ns = stamp_ns
         self._count += 1
-        window = self._window
-        window.append(stamp_ns)
-        oldest = stamp_ns - _WINDOW_NS
-        while window[0] < oldest:
-            window.popleft()
+        self._window.add(stamp_ns)
 
     def mark(self, since_ns: int, reason: str) -> None:
         """Take in what the publisher says of its samples: see `StreamBuffer.mark`."""
@@ -184,16 +145,10 @@ class StreamMonitor:
             self._unusable_ns += length
             self._unusable_why = self._fault
 
-    def _rate_and_gap(self) -> tuple[float, float]:
-        stamps = sorted(self._window)
-        if len(stamps) < 2 or stamps[-1] == stamps[0]:
-            return 0.0, 0.0
-        gap = max(b - a for a, b in itertools.pairwise(stamps))
-        return (len(stamps) - 1) * NS_PER_S / (stamps[-1] - stamps[0]), gap / NS_PER_S
-
     def health(self, now_ns: int) -> Health:
         """Judge the stream now, in the clock of the arrival times."""
-        rate, gap = self._rate_and_gap()
+        recent = self._window.statistics()
+        rate, gap = recent.rate_hz, recent.max_gap_s
         never = not self._arrived_ns
         age = math.inf if never else max(0.0, (now_ns - self._last_ns) / NS_PER_S)
         silent_s = math.inf if never else (now_ns - self._arrived_ns) / NS_PER_S
@@ -229,7 +184,7 @@ class StreamMonitor:
 
     def _judge_rate(self, rate: float, gap: float) -> tuple[Light, str]:
         if self.expected_hz > 0.0 and rate > 0.0:
-            if rate < _SLOW_FRACTION * self.expected_hz:
+            if is_slow(rate, self.expected_hz):
                 return Light.AMBER, f"{rate:.1f} Hz instead of {self.expected_hz:.0f} Hz"
             if gap > _GAP_PERIODS / self.expected_hz:
                 return Light.AMBER, f"a gap of {gap * 1e3:.0f} ms"
@@ -276,7 +231,7 @@ class StreamMonitor:
         if self._backwards:
             return Light.AMBER, f"{self._backwards} stamp(s) do not increase"
         long_enough = self._count > 2 * self.expected_hz * self.max_age_s
-        if long_enough and rate < _SLOW_FRACTION * self.expected_hz:
+        if long_enough and is_slow(rate, self.expected_hz):
             return Light.AMBER, f"{rate:.1f} Hz instead of {self.expected_hz:.0f} Hz"
         return Light.GREEN, ""
 

@@ -8,6 +8,7 @@ import math
 from collections import deque
 from typing import Any
 
+from koch_core.health import Light
 from koch_core.terminal import (
     LinePart,
     clip,
@@ -16,7 +17,6 @@ from koch_core.terminal import (
     fold,
     rows,
 )
-from koch_episodes.recorder.quality import Light
 from koch_episodes.recorder.session import RecorderPhase
 
 CLEAR, HOME, CLEAN_LINE, CLEAN_BELOW = "\033[2J", "\033[H", "\033[K", "\033[J"

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Protocol
 
 from koch_core.errors import KochError
+from koch_core.health import Light
 from koch_episodes.bag.writer import BagWriter, EpisodeWriter, MakeWriter
 from koch_episodes.recorder.bag_thread import Summary
 from koch_episodes.recorder.disk import DiskWatch
 from koch_episodes.recorder.provenance import Provenance
-from koch_episodes.recorder.quality import Health, Light, StreamReport, verdict
+from koch_episodes.recorder.quality import Health, StreamReport, verdict
 from koch_episodes.recorder.saved import (
     Emit,
     EventKind,

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from koch_episodes.recorder.quality import Light, LossCounter, StreamMonitor, verdict
+from koch_core.health import Light, LossCounter
+from koch_episodes.recorder.quality import StreamMonitor, verdict
 
 NS = 1_000_000_000
 T0 = 1_760_000_000 * NS

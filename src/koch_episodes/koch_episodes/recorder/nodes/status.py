@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from koch_interfaces.msg import EpisodeStatus, StreamHealth
 
+from koch_core.health import Light
 from koch_episodes.recorder.bag_thread import BagWriterThread
-from koch_episodes.recorder.quality import Health, Light, worst
+from koch_episodes.recorder.quality import Health, worst
 from koch_episodes.recorder.session import RecorderPhase, RecorderSession
 from koch_ros.qos import DIAGNOSTICS, LATCHED
 
