@@ -16,6 +16,7 @@ ROSDEP = {
     "dynamixel_sdk": "dynamixel_sdk",
     "matplotlib": "python3-matplotlib",
     "mpl_toolkits": "python3-matplotlib",
+    "msgpack": "python3-msgpack",
     "mujoco": "python3-mujoco-pip",
     "numpy": "python3-numpy",
     "pinocchio": "pinocchio",
@@ -38,6 +39,8 @@ WHEELS = {
 }
 # Backends that are used where a person installed them, and never required.
 OPTIONAL = {"cv_bridge", "gymnasium", "lerobot", "rosbag2_py"}
+# What LeRobot brings along, in its own Python, where the policy server runs.
+OPTIONAL |= {"PIL", "huggingface_hub"}
 # Keys beside modules and ROS packages that a package.xml may hold.
 OTHER_KEYS = {"liburdfdom-tools", "python3-hypothesis", "python3-pytest", "python3-setuptools"}
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -239,6 +239,37 @@ def resize_rgb(image: Image, height: int, width: int) -> Image:
         frame, width=width, height=height, format="rgb24", interpolation=Interpolation.AREA
     )
     return np.asarray(scaled.to_ndarray(), dtype=np.uint8)
+
+
+def fit_rgb(
+    image: Image,
+    height: int,
+    width: int,
+    *,
+    crop: Sequence[float] | None = None,
+    resizes: bool = True,
+) -> Image:
+    """Bring RGB images (..., H, W, 3) to the size that a policy was trained with.
+
+    One that has this size is prepared already, it comes from a dataset's reader, and stays.
+
+    Args:
+        image: uint8.
+        height: Of the policy's images, in [px].
+        width: Of the policy's images, in [px].
+        crop: What it saw of them: left, top, width, height as fractions.
+        resizes: Whether it was trained with images of another size than the camera's.
+    """
+    if image.shape[-3:-1] == (height, width):
+        return image
+    if crop is not None:
+        left, top, wide, high = crop
+        image = crop_rgb(image, (left, top, wide, high))
+    if not resizes or image.shape[-3:-1] == (height, width):
+        return image
+    if image.ndim == 3:
+        return resize_rgb(image, height, width)
+    return np.stack([resize_rgb(step, height, width) for step in image])
 
 
 def save_image(path: Path, image: Image) -> None:

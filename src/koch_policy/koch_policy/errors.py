@@ -145,6 +145,10 @@ class RuntimeChoiceError(PolicyError):
         super().__init__(f"runtime {runtime!r}: {why}. {advice}")
 
 
+class PolicyUnavailableError(PolicyError):
+    """A policy cannot answer now; it may do so later. Its text says why."""
+
+
 class NotFiniteError(PolicyError):
     """A network returned NaN or infinity."""
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -76,6 +77,11 @@ def resolve_checkpoint(path: Path) -> Path:
     raise CheckpointError(
         path, what, "Name a checkpoint folder, or a training output that has checkpoints/last."
     )
+
+
+def is_hub_name(text: str) -> bool:
+    """Whether this may be a name on the Hugging Face Hub, such as lerobot/smolvla_base."""
+    return re.fullmatch(r"[\w.-]*\w/[\w.-]*\w", text) is not None
 
 
 def refuse_pickle(path: Path) -> None:

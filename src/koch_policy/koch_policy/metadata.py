@@ -68,7 +68,17 @@ def read_metadata(folder: Path) -> CheckpointMetadata:
     path = folder / METADATA
     if not path.is_file():
         return CheckpointMetadata()
-    content = read_json(path)
+    return metadata_from(read_json(path), path)
+
+
+def metadata_from(content: Mapping[str, Any], where: Path | str) -> CheckpointMetadata:
+    """Check the content of koch.json; `where` names it in errors.
+
+    Raises:
+        CheckpointError: It has another format, or an entry of another kind.
+        UnknownKeysError: It holds keys that we do not know.
+    """
+    path = Path(where)
     known = {entry.name for entry in fields(CheckpointMetadata)}
     unknown = set(content) - known - {"format"}
     if unknown:

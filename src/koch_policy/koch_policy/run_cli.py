@@ -17,7 +17,7 @@ from koch_core.terminal import LinePart, StatusLine, say
 from koch_core.working import Working
 from koch_episodes.recorder.keys import Keyboard, Lines
 from koch_episodes.recorder.plan import Key
-from koch_policy.files import resolve_checkpoint
+from koch_policy.files import is_hub_name, resolve_checkpoint
 from koch_ros.shared_options import (
     ALLOW_MISMATCH,
     CHECKPOINT,
@@ -75,12 +75,24 @@ class RunOptions(OptionModel):
         check_task(self.task)
         if self.replay is not None and self.policy is None:
             raise OptionError("--replay", str(self.replay), "--policy DIR beside it")
-        if self.policy is not None and not Path(self.policy).expanduser().is_dir():
+        if self.policy is not None and not self.is_folder and not self.is_name:
             raise OptionError(
                 f"--policy {self.policy}",
                 "no such folder",
-                "a checkpoint, or a training output that has checkpoints/last",
+                "a checkpoint, or a training output that has checkpoints/last"
+                + ("" if self.runtime == "lerobot" else " (a name on the Hub: --runtime lerobot)"),
             )
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the policy is a folder here."""
+        return self.policy is not None and Path(self.policy).expanduser().is_dir()
+
+    @property
+    def is_name(self) -> bool:
+        """Whether the policy is a name that LeRobot is to fetch from the Hub."""
+        is_name = is_hub_name(self.policy or "") and not self.is_folder
+        return self.runtime == "lerobot" and is_name
 
 
 def parse(argv: Sequence[str]) -> RunOptions:
@@ -113,8 +125,8 @@ def main(argv: Sequence[str]) -> int:
         CheckpointError: The folder of --policy holds none.
     """
     options = parse(argv)
-    if options.policy is not None:  # before the node, which needs long to say the same
-        resolve_checkpoint(Path(options.policy).expanduser())
+    if options.is_folder:  # before the node, which needs long to say the same
+        resolve_checkpoint(Path(options.policy or "").expanduser())
     if options.replay is not None:
         from koch_policy.offline_cli import replay_command
 
@@ -150,7 +162,7 @@ def node_parameters(options: RunOptions) -> dict[str, Any]:
 
     parameters: dict[str, Any] = {
         "rig": str(chosen_rig(options.rig)),
-        "checkpoint": absolute(options.policy or ""),
+        "checkpoint": options.policy if options.is_name else absolute(options.policy or ""),
         "strategy": options.strategy,
         "shadow": options.shadow,
         "runtime": options.runtime,

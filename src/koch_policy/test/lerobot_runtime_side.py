@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs small policies of LeRobot by the runtime `lerobot` and by LeRobot's own control loop.
+"""Runs small policies of LeRobot by our server's half and by LeRobot's own control loop.
 
-    PYTHONPATH=src/koch_rig:src/koch_policy:... PYTHON lerobot_runtime_side.py FOLDER
+    PYTHONPATH=FOLDER_WITH_koch_core_koch_policy_msgpack PYTHON lerobot_runtime_side.py FOLDER
 
 PYTHON has lerobot. FOLDER/found.json then holds {policy: {way of calling: largest difference}}.
 Images come under the name that the rig has for them; the pre-processors rename them.
@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from koch_policy.execution.compatibility import dataset_keys
-from koch_policy.runtime import load_policy
+from koch_policy.server.lerobot import LeRobotPolicy
 
 STATE, ENVIRONMENT = "observation.state", "observation.environment_state"
 CAMERA, ABOVE = "observation.images.camera1", "observation.images.above"
@@ -121,11 +120,11 @@ def theirs(name: str, folder: Path, ticks: list[dict[str, Any]], every: int) -> 
     return np.array(actions)
 
 
-def ours(folder: Path, ticks: list[dict[str, Any]], *, stacked: bool) -> Any:
-    """The same by the runtime: history kept by it, or handed over as the node does."""
-    policy = load_policy(folder, "lerobot", device="cpu")
-    assert policy.runtime == "lerobot-cpu"
-    steps, every = policy.config.n_obs_steps, policy.config.n_action_steps
+def ours(
+    folder: Path, ticks: list[dict[str, Any]], steps: int, every: int, *, stacked: bool
+) -> Any:
+    """The same by the server: history kept by it, or handed over as the node does."""
+    policy = LeRobotPolicy(folder, device="cpu")
     policy.reset()
     actions: list[Any] = []
     for number, tick in enumerate(ticks):
@@ -153,14 +152,18 @@ def main(folder: Path) -> None:
         path = folder / name
         make(name, path)
         ticks = recording(name)
-        policy = load_policy(path, "lerobot", device="cpu")
-        every = policy.config.n_action_steps
-        cameras = [source for [source] in dataset_keys(policy).values() if "images" in source]
-        assert cameras == [ABOVE] * len(policy.config.cameras)
+        about = LeRobotPolicy(path, device="cpu").describe()
+        assert about["runtime"] == "lerobot-cpu"
+        assert about["rename"] == {ABOVE: CAMERA}
+        content = about["config"]
+        every = content.get("n_action_steps") or content["action_chunk_size"]
+        steps = content["n_obs_steps"]
         expected = theirs(name, path, ticks, every)
+        kept = ours(path, ticks, steps, every, stacked=False)
+        given = ours(path, ticks, steps, every, stacked=True)
         found[name] = {
-            "history kept": float(np.abs(ours(path, ticks, stacked=False) - expected).max()),
-            "history given": float(np.abs(ours(path, ticks, stacked=True) - expected).max()),
+            "history kept": float(np.abs(kept - expected).max()),
+            "history given": float(np.abs(given - expected).max()),
             "spread": float(np.ptp(expected, axis=0).max()),
         }
     (folder / "found.json").write_text(json.dumps(found))

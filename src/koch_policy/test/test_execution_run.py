@@ -16,6 +16,7 @@ import pytest
 
 from koch_episodes.decode import NamedValues
 from koch_policy.chunks import DelayQuantile, Ensemble, Fading, Grid, Request, StrategyKind
+from koch_policy.errors import PolicyUnavailableError
 from koch_policy.execution import (
     Answer,
     ObservationBuilder,
@@ -438,3 +439,53 @@ def test_what_is_being_inferred_for_the_old_task_does_not_count() -> None:
     stage.run.tell("another")
     stage.go(1.0)
     assert {float(action[0]) for _, action in stage.sink.commands} == {7.0}
+
+
+def unavailable(now: bool, why: str = "the policy server ended by SIGKILL") -> None:
+    """Raise as a policy does whose server is gone."""
+    if now:
+        raise PolicyUnavailableError(why)
+
+
+def test_an_unavailable_policy_leaves_its_plan_then_holds_and_is_named() -> None:
+    gone = False
+
+    def function(call: int, observation: Any) -> Any:
+        unavailable(gone)
+        return ramp(call, observation)
+
+    stage = Stage(function).go(1.0)
+    gone = True
+    before = len(stage.stamps)
+    stage.go(1.5)
+    assert stage.run.end is None
+    assert stage.run.pause_reason == "waiting for the policy: the policy server ended by SIGKILL"
+    assert 0 < len(stage.stamps) - before <= 30, "the rest of the plan, nothing else"
+    stage.go(2.0)
+    assert stage.run.end is not None
+    assert stage.run.end.cause is StopReason.POLICY_ERROR
+    assert re.search(r"no action for 1\..*SIGKILL.*holds its pose", stage.run.end.reason)
+    assert stage.stamps[-1] < stage.now - NS
+
+
+def test_a_policy_that_is_back_in_time_goes_on() -> None:
+    gone = False
+
+    def function(call: int, observation: Any) -> Any:
+        unavailable(gone)
+        return ramp(call, observation)
+
+    stage = Stage(function, overrun_abort_s=20.0).go(1.0)
+    gone = True
+    stage.go(8.0)
+    held = stage.stamps[-1]
+    assert stage.now - held > 5.0 * NS
+    gone = False
+    stage.go(1.0)
+    assert stage.run.end is None
+    assert stage.run.pause_reason == ""
+    assert stage.stamps[-1] > held
+    first = next(stamp for stamp in stage.stamps if stamp > held)
+    requested = [request for request, _, _ in stage.sink.chunks][-1]
+    assert stage.grid.time_ns(requested.tick) > held + 5.0 * NS, "nothing old is executed"
+    assert first - held > 5.0 * NS

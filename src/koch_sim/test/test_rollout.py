@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rollouts in lockstep run the policy node's own parts: what was demonstrated can be replayed."""
 
+import os
+import signal
 import time
 
 import numpy as np
@@ -120,7 +122,20 @@ def test_what_the_expert_commanded_does_the_task_again_as_a_policy(rig, rollouts
     assert (trial.asked, trial.lifted) == ("block", "block")
 
 
-def untrained(folder):
+SMALL = {
+    "keypoints": {"type": "act", "vision_backbone": "keypoints", "chunk_size": 8, "dim_model": 32,
+                  "n_action_steps": 8, "n_heads": 2, "dim_feedforward": 32, "use_vae": False,
+                  "n_encoder_layers": 1},
+    "act": {"type": "act", "chunk_size": 20, "n_action_steps": 10, "dim_model": 32, "n_heads": 2,
+            "dim_feedforward": 32, "use_vae": False, "n_encoder_layers": 1},
+    "diffusion": {"type": "diffusion", "horizon": 16, "n_action_steps": 8, "down_dims": [16, 32],
+                  "n_groups": 4, "diffusion_step_embed_dim": 16, "num_train_timesteps": 20,
+                  "spatial_softmax_num_keypoints": 4, "num_inference_steps": 3,
+                  "noise_scheduler_type": "DDIM", "crop_shape": None},
+}  # fmt: skip
+
+
+def untrained(folder, network="keypoints"):
     """A small camera policy with the units and names of the simulated rig."""
     draw = np.random.default_rng(0)
     joints = [f"{name}.pos" for name in JOINT_NAMES]
@@ -134,9 +149,7 @@ def untrained(folder):
         names=dict.fromkeys(vectors, joints),
     )  # fmt: skip
     groups = {
-        "policy": {"type": "act", "vision_backbone": "keypoints", "chunk_size": 8, "dim_model": 32,
-                   "n_action_steps": 8, "n_heads": 2, "dim_feedforward": 32, "use_vae": False,
-                   "n_encoder_layers": 1},
+        "policy": SMALL[network],
         "train": {"image_sizes": {CAMERA: [24, 32]}, "crops": {CAMERA: [0.2, 0.4, 0.5, 0.5]},
                   "validation_fraction": 0.0},
     }  # fmt: skip
@@ -179,3 +192,39 @@ def test_the_node_and_lockstep_decide_alike_on_a_stored_observation(rig, tmp_pat
     node.close()
     assert np.abs(answer.raw).max() > 1.0
     np.testing.assert_array_equal(answer.raw, ours.poll().raw)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("policy", ["act", "diffusion"])
+def test_lerobot_closes_the_loop_and_a_killed_server_is_named(
+    rig, tmp_path, lerobot_python, monkeypatch, policy
+):
+    """Its own networks and processors, in its own Python, down to the servos."""
+    monkeypatch.setenv("KOCH_LEROBOT_PYTHON", lerobot_python)
+    checkpoint = untrained(tmp_path / "policy", policy)
+    made = PolicyRollouts(
+        LockstepSettings(rig.path), PolicySettings(checkpoint, runtime="lerobot"), 3.0
+    )
+    served, commands = made._policy, []
+    command = made.lockstep.command
+
+    def hear(source, pose, stamp_ns):
+        commands.append(pose)
+        if len(commands) == kill_at:
+            os.kill(served.pid, signal.SIGKILL)
+        command(source, pose, stamp_ns)
+
+    made.lockstep.command = hear
+    kill_at = 0
+    assert "3 s are over" in made(SEED).reason
+    assert len(commands) > 30
+    assert np.isfinite(commands).all()
+    kill_at = len(commands) + 10
+    reason = made(SEED).reason
+    assert "no action for 1.0 s: the policy server" in reason
+    assert "ended by SIGKILL" in reason
+    count, kill_at = len(commands), 0
+    assert "3 s are over" in made(SEED).reason
+    assert len(commands) > count + 30
+    served.close()

@@ -17,7 +17,7 @@ import numpy as np
 
 from koch_policy.chunks.chunk import RawRows, Request
 from koch_policy.configs import TASK, FeatureType
-from koch_policy.errors import PolicyError
+from koch_policy.errors import PolicyError, PolicyUnavailableError
 from koch_policy.policy import Observation, Policy
 
 Predict = Callable[[Policy, Observation, Request], RawRows]
@@ -116,9 +116,13 @@ class LockstepWorker:
     def submit(self, request: Request, observation: Observation, predict: Predict) -> None:
         """Compute; the answer is there after the delay."""
         begin = time.monotonic()
-        raw = checked(self._policy, predict(self._policy, observation, request))
+        raw, error = None, None
+        try:
+            raw = checked(self._policy, predict(self._policy, observation, request))
+        except PolicyUnavailableError as exc:
+            error = exc
         duration_s = time.monotonic() - begin
-        self._answer = Answer(request, raw, None, self._clock() + self._delay_ns, duration_s)
+        self._answer = Answer(request, raw, error, self._clock() + self._delay_ns, duration_s)
 
     def poll(self) -> Answer | None:
         """The answer, once its time has come."""
@@ -217,9 +221,12 @@ class InferenceWorker:
         self, policy: Policy, request: Request, observation: Observation, predict: Predict
     ) -> Answer:
         begin = time.monotonic()
-        raw, error = None, None
+        raw: RawRows | None = None
+        error: Exception | None = None
         try:
             raw = checked(policy, predict(policy, observation, request))
+        except PolicyUnavailableError as exc:  # asked for at every tick; who raises it has logged
+            error = exc
         except Exception as exc:  # whatever a policy, a driver or a lost GPU raises
             _LOGGER.exception("inference failed")
             error = exc

@@ -20,12 +20,14 @@ import numpy as np
 from koch_core.frame import Missing
 from koch_policy.chunks import ChunkScheduler, DelayQuantile, Grid, Request, Strategy
 from koch_policy.chunks.chunk import RawRows, Rows
+from koch_policy.errors import PolicyUnavailableError
 from koch_policy.execution.inference import Answer, Predict, Worker
 from koch_policy.execution.observation import ObservationBuilder
 from koch_policy.execution.result import RunResult, StopReason
 from koch_policy.execution.takeover import HUMAN, Driven
 
 _NS = 1_000_000_000
+_HUNG, _HUNG_S = 5.0, 0.5  # a policy hangs that takes so many times as long as usual, and so long
 
 
 class Sink(Protocol):
@@ -113,6 +115,7 @@ class PolicyRun:
         self.commands: deque[int] = deque(maxlen=64)  # times of the newest commands [ns]
         self.first_command_ns: int | None = None
         self.last_missing = ""
+        self._unavailable = ""  # why the policy has not answered, as long as it does not
         self._clock = clock
         self._worker = worker
         self._builder = builder
@@ -293,6 +296,8 @@ class PolicyRun:
                 self._sink.command(tick_ns, action)
             self._sink.predicted(tick, action, self.scheduler.strategy.preview(tick))
             return
+        if self._unavailable:
+            self.last_missing = f"the policy: {self._unavailable}"
         idle = (tick_ns - self._action_ns) / _NS
         limit = self.settings.overrun_abort_s
         if not self.commands:
@@ -301,10 +306,18 @@ class PolicyRun:
             self.request_end(StopReason.POLICY_ERROR, self._overrun(idle))
 
     def _overrun(self, idle_s: float) -> str:
-        delay_s = max(self.scheduler.delay.percentile(0.5), self._worker.busy_s)
+        begin = f"overrun: no action for {idle_s:.1f} s"
+        if self._unavailable:
+            return f"{begin}: {self._unavailable}. The arm holds its pose"
+        busy_s, usual_s = self._worker.busy_s, self.scheduler.delay.percentile(0.5)
+        if busy_s > max(_HUNG * usual_s, _HUNG_S):
+            return (
+                f"{begin}: the policy has not answered for {busy_s:.1f} s, it usually takes "
+                f"{usual_s:.2f} s. The arm holds its pose"
+            )
         plan = " and longer than its whole chunk" if self.scheduler.expired else ""
         return (
-            f"overrun: no action for {idle_s:.1f} s, inference takes {delay_s:.2f} s, longer "
+            f"{begin}, inference takes {max(usual_s, busy_s):.2f} s, longer "
             f"than the plan lasts{plan}. Use a faster runtime or machine, fewer denoising steps, "
             "or begin earlier (execution_steps)"
         )
@@ -332,6 +345,10 @@ class PolicyRun:
         if answer.raw is None:
             self.scheduler.cancel(answer.request)
             error = answer.error
+            if isinstance(error, PolicyUnavailableError):
+                self._unavailable = str(error)
+                self.refusals += 1
+                return
             self.request_end(StopReason.POLICY_ERROR, f"{type(error).__name__}: {error}")
             return
         self._take(answer, answer.raw, tick)
@@ -341,6 +358,7 @@ class PolicyRun:
         if not np.isfinite(rows).all():
             self.request_end(StopReason.POLICY_ERROR, "the chunk is not finite in rad")
             return
+        self._unavailable = ""
         request = answer.request
         arrival = self.scheduler.arrive(request, rows, raw, tick, answer.finished_ns)
         if arrival.usable:

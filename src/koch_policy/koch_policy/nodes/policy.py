@@ -302,7 +302,10 @@ class PolicyNode(Node):
     @property
     def blocked(self) -> str:
         """Why no run may begin now; empty when one may, and in shadow mode."""
-        return "" if self.settings.shadow else self._inputs.rivals or self._inputs.blocked
+        trouble = str(getattr(self._policy, "trouble", ""))  # of a policy in a server
+        return trouble or (
+            "" if self.settings.shadow else self._inputs.rivals or self._inputs.blocked
+        )
 
     def shadow_summary(self) -> str:
         """Errors against the human, for people; empty outside shadow mode."""
@@ -370,6 +373,9 @@ class PolicyNode(Node):
         self._thread.join(2.0)
         self.server.close()
         self._worker.close()
+        end_server = getattr(self._policy, "close", None)
+        if end_server is not None:
+            end_server()
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ import torch
 
 from koch_policy.checkpoint import Checkpoint, load_checkpoint
 from koch_policy.errors import RuntimeChoiceError
-from koch_policy.files import resolve_checkpoint
+from koch_policy.files import is_hub_name, resolve_checkpoint
 from koch_policy.models.registry import policy_kind
 from koch_policy.normalize import ZeroRange
 from koch_policy.policy import Policy
@@ -40,11 +40,12 @@ def load_policy(
     """Load a checkpoint and warm it up.
 
     Args:
-        path: Checkpoint folder, or a training output.
-        runtime: "torch", "openvino", "lerobot" (any policy LeRobot can load), or "auto": CUDA by
+        path: Checkpoint folder, or a training output; for "lerobot" also a name on the Hub.
+        runtime: "torch", "openvino", "lerobot" (any policy LeRobot can load, in a process of
+            LeRobot's own Python), or "auto": CUDA by
             torch, else the faster of openvino and torch, measured once per machine.
         precision: "f32"; "bf16"; "int8" (openvino, needs calibration the first time).
-        device: For torch: "auto", "cpu" or "cuda".
+        device: For torch and lerobot: "auto", "cpu" or "cuda".
         compiles: For torch: torch.compile.
         full_horizon: Hand out all steps of a denoised horizon, not just n_action_steps.
         zero_range: What to do with features that never moved in training; None: as trained.
@@ -60,13 +61,14 @@ def load_policy(
     ):
         if value not in known:
             raise RuntimeChoiceError(value, f"no such {name}", f"Known: {', '.join(known)}.")
+    if runtime == "lerobot":
+        from koch_policy.server.client import serve_lerobot
+
+        is_name = not Path(path).exists() and is_hub_name(str(path))
+        served = str(path) if is_name else str(resolve_checkpoint(Path(path)).absolute())
+        return serve_lerobot(served, device=device, threads=threads)
     if threads is not None:
         torch.set_num_threads(threads)
-    if runtime == "lerobot":
-        from koch_policy.runtime.lerobot_runtime import LeRobotPolicy
-
-        foreign: Policy = LeRobotPolicy(resolve_checkpoint(Path(path)), device=_device(device))
-        return foreign
     checkpoint = load_checkpoint(path, zero_range=zero_range)
     chosen = torch.device(_device(device))
     if runtime == "auto":

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from koch_core.image import crop_rgb, resize_rgb
+from koch_core.image import fit_rgb
 from koch_policy.angles import expand
 from koch_policy.checkpoint import Checkpoint
 from koch_policy.configs import ENVIRONMENT, STATE, TASK, TASK_EMBEDDING, FeatureType
@@ -124,13 +124,9 @@ class ObservationReader:
 
     def _image(self, key: str, value: NDArray[Any], shape: tuple[int, ...]) -> tuple[Tensor, bool]:
         channels, height, width = shape
-        # An image of the policy's own size is prepared already: it comes from a dataset's reader.
-        if value.dtype == np.uint8 and value.shape[-3:-1] != (height, width):
-            if key in self.crops and value.ndim >= 3:
-                left, top, wide, high = self.crops[key]
-                value = crop_rgb(value, (left, top, wide, high))
-            if self.resize and value.shape[-3:-1] != (height, width):
-                value = _resized(value, height, width)
+        if value.dtype == np.uint8 and value.ndim >= 3:
+            crop = self.crops.get(key)
+            value = fit_rgb(value, height, width, crop=crop, resizes=self.resize)
         last, first = (height, width, channels), (channels, height, width)
         expected = last if value.dtype == np.uint8 else first
         if value.dtype not in (np.uint8, np.float32) or value.shape[-3:] != expected:
@@ -157,10 +153,3 @@ class ObservationReader:
             )
         assert self._tasks is not None
         return torch.from_numpy(self._tasks.encode(text)).unsqueeze(0)  # (1, E)
-
-
-def _resized(value: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Reduce (..., H, W, 3) the way training did."""
-    if value.ndim == 3:
-        return resize_rgb(value, height, width)
-    return np.stack([resize_rgb(image, height, width) for image in value])

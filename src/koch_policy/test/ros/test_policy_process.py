@@ -19,6 +19,7 @@ import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from koch_interfaces.action import RunPolicy
+from koch_interfaces.msg import PolicyStatus
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
@@ -86,7 +87,7 @@ class Graph:
         self.rig = folder / "rig.yaml"
         self.rig.write_text(text, encoding="utf-8")
         paths = os.pathsep.join(str(path) for path in SOURCES.glob("koch_*"))
-        self._environment = {
+        self.environment = {
             **os.environ,
             "KOCH_RUN_DIR": str(run),
             "PYTHONPATH": os.pathsep.join([paths, os.environ.get("PYTHONPATH", "")]),
@@ -96,7 +97,7 @@ class Graph:
     def start(self, module: str, *arguments: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
-            env=self._environment,
+            env=self.environment,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -182,6 +183,12 @@ class World:
         status = self.client.status
         return status is not None and status.steps_executed >= count
 
+    def moves(self, count: int) -> bool:
+        """Whether a run is under way that published so many."""
+        status = self.client.status
+        running = status is not None and status.state == PolicyStatus.RUNNING
+        return running and status.steps_executed >= count
+
     def ask(self, client: Any) -> Any:
         self.until(client.service_is_ready)
         future = client.call_async(Trigger.Request())
@@ -252,3 +259,62 @@ def test_a_checkpoint_drives_the_arm_through_the_guard(
     _, errors = policy.communicate(timeout=PATIENCE_S)
     assert policy.returncode == 0, errors
     assert rclpy.ok()
+
+
+def test_a_killed_and_a_hung_policy_server_leave_the_arm_holding(
+    ros: None, graph: Graph, tmp_path: Path, lerobot: Any
+) -> None:
+    """LeRobot's ACT behind its server drives the arm; each blow ends the run and is named."""
+    checkpoint = save_act(tmp_path / "act", pose=0.15)
+    graph.environment["KOCH_LEROBOT_PYTHON"] = lerobot.python
+    graph.start("koch_driver.emulator", "--rig", str(graph.rig))
+    graph.node("koch_driver.nodes.follower", "/follower", arm="follower")
+    policy = graph.node(
+        "koch_policy.nodes.policy", checkpoint=checkpoint, runtime="lerobot", stale_abort=5.0,
+        overrun_abort=4.0, num_threads=1,
+    )  # fmt: skip
+    world = World()
+    try:
+        world.client.wait_for_node(PATIENCE_S)
+        world.until(lambda: world.goals)
+        for blow, told in ((signal.SIGKILL, "ended by SIGKILL"), (signal.SIGSTOP, "it hangs")):
+            world.client.start("", 0.0, "")
+            world.until(lambda: world.moves(30))
+            assert world.client.status.runtime == "lerobot-cpu"
+            (server,) = children(policy.pid)
+            os.kill(server, blow)
+            world.until(lambda: world.client.result() is not None)
+            result = world.client.result()
+            assert result.code == Result.POLICY_ERROR
+            assert told in result.reason
+            world.goals.clear()
+            world.until(lambda: len(world.goals) > 50)
+            held = np.array([message.position for message in world.goals])
+            assert np.ptp(held, axis=0).max() < 0.01, "it holds"
+            world.until(lambda: begins(world))
+            assert children(policy.pid) != [server]
+            world.client.cancel()
+            world.until(lambda: world.client.result() is not None)
+    finally:
+        world.client.close()
+    (server,) = children(policy.pid)
+    policy.send_signal(signal.SIGINT)
+    _, errors = policy.communicate(timeout=PATIENCE_S)
+    assert policy.returncode == 0, errors
+    with pytest.raises(ProcessLookupError):
+        os.kill(server, 0)
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def begins(world: World) -> bool:
+    """Start a run; False while it is refused because the server is still loading."""
+    world.client.start("", 0.0, "")
+    world.until(lambda: world.client.result() is not None or world.moves(10))
+    result = world.client.result()
+    assert result is None or "started again" in result.reason, result
+    return result is None
