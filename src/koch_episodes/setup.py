@@ -39,6 +39,7 @@ setup(
         "console_scripts": [
             "recorder = koch_episodes.recorder.node:main",
             "convert = koch_episodes.convert.cli:run",
+            "dataset = koch_episodes.dataset.edit.cli:run",
             "inspect = koch_episodes.inspect_cli:run",
         ],
         "koch_vla.bag_writers": ["rosbag2 = koch_episodes.bag.rosbag2"],

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 from pathlib import Path
@@ -34,3 +35,30 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
         os.link(source, target)
     except OSError:  # another file system, or one without hard links
         shutil.copy2(source, target)
+
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def replace_folder(new: Path, target: Path, aside: Path) -> None:
+    """Put a folder in the place of another one, which ends up at `new` or `aside`.
+
+    Linux exchanges the two at once, so that there is a whole folder at `target` whenever the
+    program ends. File systems that cannot (network ones) take two steps: between them the older
+    folder is at `aside`.
+
+    Raises:
+        OSError: The folders cannot be renamed.
+    """
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:  # another C library
+        renameat2 = None
+    places = [os.fsencode(path) for path in (new, target)]
+    if renameat2 is not None and not renameat2(
+        _AT_FDCWD, places[0], _AT_FDCWD, places[1], _RENAME_EXCHANGE
+    ):
+        return
+    os.replace(target, aside)
+    os.replace(new, target)

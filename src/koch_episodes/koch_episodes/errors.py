@@ -98,6 +98,13 @@ class DatasetWriteError(KochError):
         super().__init__(f"Writing {where}: got {got}, expected {expected}.")
 
 
+class DatasetEditError(KochError):
+    """An edit of a dataset makes no sense, or would lose something."""
+
+    def __init__(self, what: str, advice: str) -> None:
+        super().__init__(f"{what}. {advice}")
+
+
 class OutputExistsError(KochError):
     """The output folder is there already."""
 

@@ -60,6 +60,9 @@ VERBS = (
     Subcommand("record", "koch_episodes.recorder.terminal", "record episodes from the keyboard"),
     Subcommand("convert", "koch_episodes.convert.cli", "turn episodes into a LeRobot dataset"),
     Subcommand("inspect", "koch_episodes.inspect_cli", "look into an episode or a dataset"),
+    Subcommand(
+        "dataset", "koch_episodes.dataset.edit.cli", "look at LeRobot datasets and edit them"
+    ),
     Subcommand("replay", "koch_episodes.replay_cli", "play a recorded episode on the follower"),
     Subcommand("train", "koch_policy.train.cli", "train a policy on a dataset"),
     Subcommand("runs", "koch_policy.runs_cli", "list training runs with their losses and success"),

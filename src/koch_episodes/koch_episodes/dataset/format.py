@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import abc
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy.typing as npt
+import pyarrow as pa
 
 from koch_core.registry import Registry
 from koch_episodes.dataset.findings import Report
@@ -37,9 +38,11 @@ from koch_episodes.dataset.layout import (
 )
 from koch_episodes.dataset.staged import StagedEpisode
 from koch_episodes.dataset.stats import Stats
+from koch_episodes.dataset.tables import frame_table, renumbered
 from koch_episodes.errors import DatasetFormatError
 
 Columns = Mapping[str, npt.NDArray[Any]]
+EpisodeStats = Callable[[int], dict[str, Stats]]
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,12 @@ class NewEpisode:
     columns: Columns
     part: StagedEpisode
     stats: Mapping[str, Stats]
+
+    def table(self) -> pa.Table:
+        """Return the rows of the frame table."""
+        if self.part.rows is None:
+            return frame_table(self.info.features, self.columns)
+        return renumbered(self.part.rows, self.info.features, self.columns)
 
 
 class Storage(Protocol):
@@ -166,6 +175,10 @@ class DatasetFormat(abc.ABC):
         Raises:
             DatasetFormatError: Unreadable.
         """
+
+    def episode_stats(self, root: Path) -> EpisodeStats:
+        """Return a function of the number of an episode: its statistics, empty where none are."""
+        return lambda index: {}
 
     def frame_files(
         self, root: Path, info: DatasetInfo, episodes: Sequence[Episode]

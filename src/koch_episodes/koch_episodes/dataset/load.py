@@ -112,8 +112,15 @@ class Rows:
     places: npt.NDArray[np.int64]
 
 
-def load_rows(root: Path, info: DatasetInfo, outcomes: Sequence[str] = ()) -> Rows:
+def load_rows(
+    root: Path,
+    info: DatasetInfo,
+    outcomes: Sequence[str] = (),
+    keys: Sequence[str] | None = None,
+) -> Rows:
     """Read the episodes and their frames; with `outcomes`, only those that ended so.
+
+    Of the columns all, or those of `keys`, with episode_index and frame_index among them.
 
     A frame belongs to the episode that its own ``episode_index`` names, and an episode is as long
     as it has frames, whatever the episode table says of places and lengths: people and tools that
@@ -133,7 +140,7 @@ def load_rows(root: Path, info: DatasetInfo, outcomes: Sequence[str] = ()) -> Ro
             got = f"episodes that ended as {', '.join(told)}"
             raise DatasetFormatError(root, got, f"some that ended as {', '.join(outcomes)}")
     files = info.format.frame_files(root, info, listed)
-    columns = load_columns(root, info, files)
+    columns = load_columns(root, info, files, keys)
     owners, steps = columns["episode_index"], columns["frame_index"]
     info.format.check_owners(root, info, every, owners)
     order = np.argsort(owners, kind="stable")
@@ -172,7 +179,10 @@ def load_rows(root: Path, info: DatasetInfo, outcomes: Sequence[str] = ()) -> Ro
 
 
 def load_columns(
-    root: Path, info: DatasetInfo, files: Sequence[Path] | None = None
+    root: Path,
+    info: DatasetInfo,
+    files: Sequence[Path] | None = None,
+    keys: Sequence[str] | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Read all columns that are not images.
 
@@ -180,6 +190,7 @@ def load_columns(
         root: Dataset folder.
         info: What it declares.
         files: Frame tables to read; None: all there are.
+        keys: Columns to read; None: all.
 
     Raises:
         DatasetFormatError: No tables, an unreadable one, or a declared column is missing.
@@ -187,7 +198,8 @@ def load_columns(
     files = data_files(root) if files is None else files
     if not files:
         raise DatasetFormatError(root / "data", "no parquet files", "the frame tables")
-    keys = [key for key, spec in info.features.items() if not spec.is_image]
+    if keys is None:
+        keys = [key for key, spec in info.features.items() if not spec.is_image]
     pieces: dict[str, list[npt.NDArray[Any]]] = {key: [] for key in keys}
     for path in files:
         try:

@@ -9,13 +9,14 @@ Workers make parts in any order; the dataset writer puts them together in the ri
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from koch_core.files import write_atomically
 from koch_episodes.dataset.stats import Stats, stats_from_json, stats_to_json
@@ -35,6 +36,9 @@ class StagedEpisode:
         videos: Camera key to mp4 of exactly T frames.
         video_info: Camera key to the `info` block of its feature.
         outcome: ``success``, ``failure``, a word of the user's, or empty.
+        rows: Frames as another dataset stores them, in place of `columns`: types and images
+            inside the table stay what they are. Numbers of episode, frame and task are replaced.
+        frame_tasks: Task text of each frame, where not all have the same one.
     """
 
     task: str
@@ -44,6 +48,13 @@ class StagedEpisode:
     video_info: Mapping[str, Mapping[str, Any]]
     length: int
     outcome: str = ""
+    rows: pa.Table | None = None
+    frame_tasks: Sequence[str] = ()
+
+    @property
+    def tasks(self) -> list[str]:
+        """The different task texts, in order of appearance."""
+        return list(dict.fromkeys(self.frame_tasks)) or [self.task]
 
     def save(self, folder: Path) -> None:
         """Write columns and facts; the videos lie in the folder already."""

@@ -120,6 +120,14 @@ def exact_quantiles(values: Array) -> Stats:
     return {name: np.array([row[k] for row in rows]) for k, name in enumerate(QUANTILES)}
 
 
+def like(values: Array, stats: Stats) -> Array:
+    """Return values (T, ...) as statistics of a feature see them: (M, N) for a mean of N elements.
+
+    Of a feature with several axes LeRobot keeps the last one, and counts the others as samples.
+    """
+    return values.reshape(-1, max(1, stats["mean"].size))
+
+
 def level_quantiles(levels: Array) -> Stats:
     """Compute each of QUANTILES of an image feature, (3, 1, 1) in 0..1, from its LEVELS."""
     values = np.arange(256, dtype=np.float64)

@@ -78,6 +78,36 @@ def frame_table(features: Mapping[str, FeatureSpec], columns: Columns) -> pa.Tab
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
+def renumbered(rows: pa.Table, features: Mapping[str, FeatureSpec], columns: Columns) -> pa.Table:
+    """Return another dataset's rows with some columns replaced, in the order of `features`.
+
+    What else the rows hold keeps its type, and so do images inside the table. Of the schema's
+    metadata what Hugging Face's `datasets` says of columns that are left out goes with them.
+    """
+    wanted = [key for key, spec in features.items() if not spec.is_video]
+    arrays, fields = [], []
+    for key in wanted:
+        if key not in columns:
+            arrays.append(rows[key].combine_chunks())
+            fields.append(rows.schema.field(key))
+            continue
+        kind = column_type(key, features[key])
+        values = np.ascontiguousarray(columns[key], dtype=features[key].dtype)
+        arrays.append(pa.array(values).cast(kind))
+        fields.append(pa.field(key, kind))
+    metadata = dict(rows.schema.metadata or {})
+    metadata.pop(b"pandas", None)
+    if b"huggingface" in metadata:
+        told = json.loads(metadata[b"huggingface"])
+        known = told.get("info", {}).get("features", {})
+        if set(wanted) <= set(known):
+            told["info"]["features"] = {key: known[key] for key in wanted}
+            metadata[b"huggingface"] = json.dumps(told).encode()
+        else:
+            del metadata[b"huggingface"]
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=metadata or None))
+
+
 def _pandas_metadata() -> bytes:
     """Say that the task text is the index; without it LeRobot reads row numbers as tasks."""
 

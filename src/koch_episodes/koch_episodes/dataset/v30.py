@@ -23,6 +23,7 @@ from koch_episodes.dataset.format import (
     DatasetFormat,
     DatasetInfo,
     Episode,
+    EpisodeStats,
     NewEpisode,
     VideoPlace,
 )
@@ -31,8 +32,6 @@ from koch_episodes.dataset.load import named_file, read_total_stats
 from koch_episodes.dataset.stats import Stats
 from koch_episodes.dataset.tables import (
     LOCAL,
-    frame_schema,
-    frame_table,
     read_parquet,
     read_tasks,
     write_episodes,
@@ -100,6 +99,16 @@ class V30(DatasetFormat):
         """Read the statistics over all episodes; None where the dataset has none."""
         return read_total_stats(root / _STATS)
 
+    def episode_stats(self, root: Path) -> EpisodeStats:
+        """Return a function of the number of an episode: its statistics, empty where none are."""
+        tables = [_stats_table(path) for path in _episode_files(root)]
+        rows = {
+            number: (table, row)
+            for table in tables
+            for row, number in enumerate(table["episode_index"].to_pylist())
+        }
+        return lambda index: _row_stats(*rows[index]) if index in rows else {}
+
     def check_owners(
         self, root: Path, info: DatasetInfo, episodes: Sequence[Episode], owners: npt.NDArray[Any]
     ) -> None:
@@ -147,6 +156,25 @@ def _rows(paths: list[Path], columns: list[str] | None = None) -> list[dict[str,
         except (OSError, pa.ArrowException) as exc:
             raise DatasetFormatError(path, f"unreadable file ({exc})", "a parquet file") from exc
     return rows
+
+
+def _stats_table(path: Path) -> pa.Table:
+    try:
+        names = pq.read_schema(path).names
+        wanted = [name for name in names if name.startswith("stats/")]
+        return read_parquet(path, ["episode_index", *wanted])
+    except (OSError, pa.ArrowException) as exc:
+        raise DatasetFormatError(path, f"unreadable file ({exc})", "a parquet file") from exc
+
+
+def _row_stats(table: pa.Table, row: int) -> dict[str, Stats]:
+    found: dict[str, Stats] = {}
+    for name in table.column_names[1:]:
+        key, _, stat = name.removeprefix("stats/").rpartition("/")
+        value = table[name][row].as_py()
+        if value is not None:
+            found.setdefault(key, {})[stat] = np.atleast_1d(np.asarray(value))
+    return found
 
 
 def _episode(root: Path, info: DatasetInfo, row: Mapping[str, Any]) -> Episode:
@@ -290,10 +318,10 @@ class V30Storage:
     def add(self, new: NewEpisode) -> None:
         """Store one episode."""
         info, part = new.info, new.part
-        chunk, file = self._write_frames(info, frame_table(info.features, new.columns))
+        chunk, file = self._write_frames(info, new.table())
         row: dict[str, Any] = {
             "episode_index": new.index,
-            "tasks": [part.task],
+            "tasks": part.tasks,
             "length": part.length,
             "outcome": part.outcome,
             "data/chunk_index": chunk,
@@ -324,10 +352,10 @@ class V30Storage:
             name = _DATA.format(chunk_index=chunk, file_index=file)
             self._data_file = self._root / name
             self._data_file.parent.mkdir(parents=True, exist_ok=True)
-            schema = frame_schema(info.features)
             self._data = pq.ParquetWriter(
-                self._data_file, schema, compression="snappy", filesystem=LOCAL
+                self._data_file, table.schema, compression="snappy", filesystem=LOCAL
             )
+        table = table.cast(self._data.schema)
         self._data.write_table(table, row_group_size=table.num_rows)
         self._data_frames += table.num_rows
         return self._data_place

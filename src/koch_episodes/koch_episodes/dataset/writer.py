@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from koch_core.files import link_or_copy, write_atomically
+from koch_core.files import link_or_copy, replace_folder, write_atomically
 from koch_episodes.dataset import layout
 from koch_episodes.dataset.append import AppendState, append_state
 from koch_episodes.dataset.format import FORMATS, DatasetInfo, NewEpisode, format_names
@@ -31,6 +31,7 @@ from koch_episodes.dataset.stats import (
     column_stats,
     exact_quantiles,
     level_quantiles,
+    like,
     sampled_frames,
     stats_to_json,
     without_quantiles,
@@ -53,9 +54,10 @@ class DatasetWriter:
         version: Name of the format.
         video: Encoder settings for images given to `add_episode`.
         append: Continue the dataset at `root`: its files are linked, not rewritten.
+        replace: Put the dataset in the place of the one at `root`, once it is whole.
 
     Raises:
-        OutputExistsError: `root` exists and `append` is not set.
+        OutputExistsError: `root` exists, and neither `append` nor `replace` is set.
         DatasetWriteError: No format has this name; or `append` and the existing dataset has
             other features or another fps.
     """
@@ -70,12 +72,13 @@ class DatasetWriter:
         version: str = Version.V30,
         video: VideoSettings | None = None,
         append: bool = False,
+        replace: bool = False,
     ) -> None:
         made_as = FORMATS.find(version)
         if made_as is None:
             raise DatasetWriteError(f"{root}, format", version, format_names())
         bring_back(root)
-        if root.exists() and not append:
+        if root.exists() and not (append or replace):
             raise OutputExistsError(root)
         self.root = root
         self._published = False
@@ -103,11 +106,11 @@ class DatasetWriter:
         """Append a finished episode; its files are linked or copied, never changed."""
         if part.length < 1:
             raise DatasetWriteError(f"episode {self._episodes}", "no frames", "at least one")
-        if part.task not in self._tasks:
-            self._tasks.append(part.task)
+        self._tasks += [task for task in part.tasks if task not in self._tasks]
         columns = {**part.columns, **self._index_columns(part)}
         wanted = [key for key, spec in self.info.features.items() if not spec.is_image]
-        missing = [key for key in wanted if key not in columns]
+        held = columns.keys() if part.rows is None else {*columns, *part.rows.column_names}
+        missing = [key for key in wanted if key not in held]
         if missing or set(part.videos) != set(self.info.video_keys):
             raise DatasetWriteError(
                 f"episode {self._episodes}",
@@ -137,7 +140,10 @@ class DatasetWriter:
             "frame_index": steps,
             "episode_index": np.full(count, self._episodes, dtype=np.int64),
             "index": self._frames + steps,
-            "task_index": np.full(count, self._tasks.index(part.task), dtype=np.int64),
+            "task_index": np.array(
+                [self._tasks.index(task) for task in part.frame_tasks or [part.task] * count],
+                dtype=np.int64,
+            ),
         }
 
     def _note_video_info(self, part: StagedEpisode) -> None:
@@ -227,13 +233,14 @@ class DatasetWriter:
         merged = dict(self._start.stats)
         for key, parts in self._stats.items():
             merged[key] = aggregate([merged[key], *parts] if key in merged else parts)
-        for key, values in load_columns(self._stage, self.info).items():
-            if key in merged and self.info.features[key].is_numeric:
-                merged[key] = {**merged[key], **exact_quantiles(values)}
+        for key, spec in self.info.features.items():
+            if key in merged and spec.is_numeric:  # one at a time: this is all of a dataset
+                values = load_columns(self._stage, self.info, keys=[key])[key]
+                merged[key] = {**merged[key], **exact_quantiles(like(values, merged[key]))}
         levels = {
             key: np.sum(parts, axis=0)
             for key, parts in self._levels.items()
-            if key in self._start.levels or not self._start.stats
+            if len(parts) == len(self._stats.get(key, ())) + (key in self._start.stats)
         }
         for key, counts in levels.items():
             merged[key] = {**merged[key], **level_quantiles(counts)}
@@ -250,9 +257,11 @@ class DatasetWriter:
         old = _aside(self.root)
         shutil.rmtree(old, ignore_errors=True)
         if self.root.exists():
-            os.replace(self.root, old)
-        os.replace(self._stage, self.root)
+            replace_folder(self._stage, self.root, old)
+        else:
+            os.replace(self._stage, self.root)
         shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(self._stage, ignore_errors=True)  # the older one, where they were exchanged
         self._published = True
 
     def abort(self) -> None:

@@ -1,0 +1,146 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""`koch dataset`: look at LeRobot datasets and edit them; LeRobot itself is not needed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from koch_core.errors import KochError
+from koch_core.options import OptionModel, add_options, option
+from koch_core.terminal import CommandLine, complain, say
+from koch_episodes.dataset.edit.cut import Way
+from koch_episodes.dataset.edit.make import Made, look, make
+from koch_episodes.dataset.edit.pieces import Plan
+from koch_episodes.dataset.edit.verbs import EDITS, describe
+from koch_episodes.errors import OutputExistsError
+
+_TOLD = 20  # lines of one plan
+_MB = 1e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info(OptionModel):
+    """Look at a dataset."""
+
+    root: Path = option(..., "dataset folder", flags=("root",), metavar="DATASET")
+    json: bool = option(False, "as JSON, for programs")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandLine(prog="koch dataset", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="EDIT")
+    info = verbs.add_parser("info", help="what a dataset holds", description=Info.__doc__)
+    add_options(info, Info)
+    for name in EDITS:
+        edit = EDITS[name]
+        inner = verbs.add_parser(name, help=edit.summary, description=edit.plans.__doc__)
+        add_options(inner, edit.options)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run `koch dataset`; 0: done, 2: nothing was changed."""
+    words = _parser().parse_args(argv)
+    try:
+        if words.verb == "info":
+            _tell(Info.of(words))
+            return 0
+        edit = EDITS[words.verb]
+        options = edit.options.of(words)
+        _run(edit.plans(options), options)
+    except KochError as exc:
+        complain(f"koch dataset {words.verb}: {exc}")
+        return 2
+    except KeyboardInterrupt:
+        complain(f"koch dataset {words.verb}: interrupted; nothing was changed")
+        return 2
+    return 0
+
+
+def _run(plans: Sequence[Plan], options: Any) -> None:
+    replaces = bool(getattr(options, "in_place", False))
+    for plan in plans:
+        if plan.out.exists() and not replaces:
+            raise OutputExistsError(plan.out)
+    for plan in plans:
+        for line in plan.told[:_TOLD]:
+            say(line)
+        if len(plan.told) > _TOLD:
+            say(f"and {len(plan.told) - _TOLD} more")
+        if options.dry_run:
+            say(_would(plan, look(plan), replaces=replaces))
+        else:
+            begin = time.monotonic()
+            made = make(plan, replaces=replaces, progress=_progress)
+            say(_did(plan, made, time.monotonic() - begin))
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty() and (done == total or done % 10 == 0):
+        complain(f"[{done}/{total}] episodes")
+
+
+def _would(plan: Plan, made: Made, *, replaces: bool) -> str:
+    frames = sum(piece.length for piece in plan.pieces)
+    where = f"in the place of {plan.out}" if replaces else f"as {plan.out}"
+    return (
+        f"would write {len(plan.pieces)} episodes, {frames} frames, LeRobot "
+        f"{plan.source.info.format.name}, {where}{_images(made)}"
+    )
+
+
+def _did(plan: Plan, made: Made, seconds: float) -> str:
+    info = made.info
+    assert info is not None
+    return (
+        f"{plan.out}: {info.total_episodes} episodes, {info.total_frames} frames, LeRobot "
+        f"{info.format.name}, valid; took {seconds:.1f} s{_images(made)}"
+    )
+
+
+def _images(made: Made) -> str:
+    if not made.ways:
+        return ""
+    parts = [f"{made.ways[way]} {way.value}" for way in Way if made.ways[way]]
+    again = f"; {made.encoded} images encoded again" if made.encoded else ""
+    return f"\nvideos of episodes: {', '.join(parts)}{again}"
+
+
+def _tell(options: Info) -> None:
+    found = describe(options.root)
+    if options.json:
+        say(json.dumps(found, ensure_ascii=False, indent=2))
+        return
+    say(
+        f"{found['root']}: LeRobot {found['format']}, robot {found['robot_type']}, "
+        f"{found['fps']} frames/s, {found['bytes'] / _MB:.1f} MB"
+    )
+    say(f"  {found['episodes']} episodes, {found['frames']} frames, {found['seconds']:.1f} s")
+    for key, spec in found["features"].items():
+        size = "x".join(map(str, spec["shape"]))
+        names = spec["codec"] or (" ".join(spec["names"]) if spec["names"] else "")
+        say(f"  {key:<32} {spec['dtype']:<8} {size:<12} {names}".rstrip())
+    for task in found["tasks"]:
+        say(f"  task: {task!r}")
+    say("  outcomes: " + ", ".join(f"{count} {word}" for word, count in found["outcomes"].items()))
+    lengths = [length / found["fps"] for length in found["lengths"].values()]
+    say(f"  episodes of {min(lengths):.2f} to {max(lengths):.2f} s")
+    for line in found["edits"]:
+        say(f"  edited: {line}")
+
+
+def run() -> None:
+    """Console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    run()

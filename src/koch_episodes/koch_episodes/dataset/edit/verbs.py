@@ -1,0 +1,467 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The edits: each turns its options into plans of new datasets, and touches no file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from koch_core.options import OptionError, OptionModel, option
+from koch_core.registry import Registry
+from koch_episodes.dataset.edit.pieces import (
+    Piece,
+    Plan,
+    StatsFrom,
+    chosen,
+    features_of,
+    whole,
+)
+from koch_episodes.dataset.edit.source import SourceDataset
+from koch_episodes.dataset.format import Episode
+from koch_episodes.dataset.layout import DEFAULT_FEATURES, Codec
+from koch_episodes.dataset.load import column_array
+from koch_episodes.dataset.video import VideoSettings
+from koch_episodes.errors import DatasetEditError
+
+_REST_S = 0.2
+_STILL = 0.01  # of the widest motion of an element, as in `koch convert --trim-idle`
+_MADE_ALIKE = ("fingerprint", "units", "action_from", "delta_actions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target(OptionModel):
+    """Where the result of an edit goes."""
+
+    root: Path = option(..., "dataset folder", flags=("root",), metavar="DATASET")
+    out: Path | None = option(None, "folder of the new dataset", metavar="DIR")
+    in_place: bool = option(False, "put the new dataset in the place of DATASET, at once")
+    dry_run: bool = option(False, "say what would be done, and write nothing")
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the new dataset.
+
+        Raises:
+            OptionError: Neither --out nor --in-place is given, or both are.
+        """
+        if self.in_place and self.out is not None:
+            raise OptionError("--out", str(self.out), "nothing beside --in-place")
+        if self.in_place:
+            return self.root
+        if self.out is None:
+            raise OptionError("--out", None, "a folder for the new dataset, or --in-place")
+        return self.out
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One kind of edit.
+
+    Attributes:
+        summary: One line of the help.
+        options: What can be asked for; has `dry_run`.
+        plans: Turns options into the datasets to be made.
+    """
+
+    summary: str
+    options: type[Any]
+    plans: Callable[[Any], list[Plan]]
+
+
+#: Edits by the word of the command line, in the order of the help.
+EDITS: Registry[Edit] = Registry("edit of a dataset", "koch_vla.dataset_edits")
+
+
+def _plan(target: Target, source: SourceDataset, pieces: Sequence[Piece], *told: str) -> Plan:
+    return Plan(target.folder, features_of(source), pieces, list(told))
+
+
+def _list(episodes: Sequence[Episode]) -> str:
+    shown = ", ".join(str(episode.index) for episode in episodes[:12])
+    return shown + (f" and {len(episodes) - 12} more" if len(episodes) > 12 else "")
+
+
+# -- trim -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trim(Target):
+    """Cut seconds off the ends of episodes."""
+
+    episodes: str | None = option(None, "numbers of episodes, like 0,3-5 (default: all)")
+    start: float = option(0.0, "seconds to cut off the begin", low=0.0, metavar="S")
+    end: float = option(0.0, "seconds to cut off the end", low=0.0, metavar="S")
+    keep: tuple[str, ...] = option(
+        (), "what to keep of an episode, in seconds, like 3:0.5-7 (repeatable)", metavar="E:A-B"
+    )
+    idle: float | None = option(
+        None,
+        f"cut rests at the ends, in which no action moves, down to S seconds (default: {_REST_S})",
+        low=0.0,
+        metavar="S",
+        bare=_REST_S,
+    )
+
+
+def trim(options: Trim) -> list[Plan]:
+    """Leave out frames at the ends of episodes; an episode of no frames is an error."""
+    source = SourceDataset(options.root)
+    if not (options.start or options.end or options.keep or options.idle is not None):
+        raise DatasetEditError("trim: nothing to cut", "Give --start, --end, --keep or --idle.")
+    mine = {episode.index for episode in chosen(source, options.episodes)}
+    kept = dict(_kept(source, word) for word in options.keep)
+    if options.keep and options.episodes is None and not (options.start or options.end):
+        mine = set(kept) if options.idle is None else mine
+    pieces, told = [], []
+    for episode in source.episodes:
+        piece = whole(source, episode)
+        if episode.index in mine:
+            piece = _trimmed(piece, options, kept.get(episode.index))
+        if piece.length < 1:
+            seconds = episode.length / source.info.fps
+            raise DatasetEditError(
+                f"trim: nothing is left of episode {episode.index}, which has {seconds:g} s",
+                f"Leave it out with 'koch dataset delete --episodes {episode.index}'.",
+            )
+        if not piece.is_whole:
+            told.append(
+                f"episode {episode.index}: frames {piece.start} to {piece.stop - 1} of "
+                f"{episode.length} are kept"
+            )
+        pieces.append(piece)
+    return [_plan(options, source, pieces, *told)]
+
+
+def _kept(source: SourceDataset, word: str) -> tuple[int, tuple[int, int]]:
+    try:
+        number, _, span = word.partition(":")
+        begin, _, end = span.partition("-")
+        (episode,) = chosen(source, number, option="--keep")
+        fps = source.info.fps
+        first = round(float(begin or 0) * fps)
+        last = round(float(end) * fps) if end else episode.length
+    except ValueError as exc:
+        raise OptionError("--keep", word, "EPISODE:FROM-TO in seconds, like 3:0.5-7") from exc
+    return episode.index, (first, min(last, episode.length))
+
+
+def _trimmed(piece: Piece, options: Trim, kept: tuple[int, int] | None) -> Piece:
+    fps = piece.source.info.fps
+    start = round(options.start * fps)
+    stop = piece.episode.length - round(options.end * fps)
+    if kept is not None:
+        start, stop = max(start, kept[0]), min(stop, kept[1])
+    if options.idle is not None:
+        first, last = _moving(piece.source, piece.episode, round(options.idle * fps))
+        start, stop = max(start, first), min(stop, last)
+    return replace(piece, start=start, stop=stop)
+
+
+def _moving(source: SourceDataset, episode: Episode, rest: int) -> tuple[int, int]:
+    """Return the frames between the first and last motion of an action, and some at rest."""
+    keys = [k for k, s in source.features.items() if k.startswith("action") and s.is_numeric]
+    rows = source.rows(episode, keys)
+    columns = [
+        column_array(rows[key], source.features[key].shape).reshape(episode.length, -1)
+        for key in keys
+    ]
+    actions = np.concatenate(columns, axis=1).astype(np.float64)
+    widest = float(np.ptp(actions, axis=0).max(initial=0.0))
+    steps = np.abs(np.diff(actions, axis=0)).max(axis=1, initial=0.0)
+    moving = np.flatnonzero(steps > _STILL * widest)
+    if not len(moving):
+        return 0, episode.length
+    return max(0, int(moving[0]) - rest), min(episode.length, int(moving[-1]) + 2 + rest)
+
+
+# -- delete, split, merge -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delete(Target):
+    """Leave episodes out."""
+
+    episodes: str | None = option(None, "numbers of episodes, like 0,3-5")
+    outcome: tuple[str, ...] = option(
+        (), "episodes that ended so (repeatable); with --episodes, those of them", metavar="LABEL"
+    )
+
+
+def delete(options: Delete) -> list[Plan]:
+    """Leave episodes out; the others are numbered without holes."""
+    source = SourceDataset(options.root)
+    if options.episodes is None and not options.outcome:
+        raise DatasetEditError("delete: no episodes named", "Give --episodes or --outcome.")
+    gone = chosen(source, options.episodes)
+    if options.outcome:
+        gone = [episode for episode in gone if episode.outcome in options.outcome]
+    numbers = {episode.index for episode in gone}
+    left = [whole(source, e) for e in source.episodes if e.index not in numbers]
+    if not left:
+        raise DatasetEditError("delete: no episode would be left", "Remove the folder yourself.")
+    return [_plan(options, source, left, f"left out: episodes {_list(gone) or '(none)'}")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split(OptionModel):
+    """Make several datasets of one."""
+
+    root: Path = option(..., "dataset folder", flags=("root",), metavar="DATASET")
+    into: tuple[str, ...] = option(
+        ...,
+        "name and share or episodes of a part, like train=0.8 or val=0,3-5 (repeatable); "
+        "shares are taken in order",
+        metavar="NAME=PART",
+    )
+    out: Path | None = option(
+        None, "folder of the parts (default: DATASET_NAME beside DATASET)", metavar="DIR"
+    )
+    dry_run: bool = option(False, "say what would be done, and write nothing")
+
+
+def split(options: Split) -> list[Plan]:
+    """Put each episode into at most one of several datasets."""
+    source = SourceDataset(options.root)
+    parts: dict[str, list[Episode]] = {}
+    rest, taken = 0.0, 0
+    for word in options.into:
+        name, _, part = word.partition("=")
+        if not name or not part or name in parts or "/" in name:
+            raise OptionError("--into", word, "NAME=SHARE or NAME=EPISODES, each name once")
+        if "." not in part:
+            parts[name] = chosen(source, part, option="--into")
+            continue
+        try:
+            rest += float(part)
+        except ValueError as exc:
+            raise OptionError("--into", word, "a share like 0.8") from exc
+        if not 0 < float(part) < 1 or rest > 1 + 1e-9:
+            raise OptionError("--into", word, "shares between 0 and 1, not above 1 together")
+        stop = round(rest * len(source.episodes))
+        parts[name], taken = list(source.episodes[taken:stop]), stop
+    _check_apart(parts)
+    plans = []
+    for name, episodes in parts.items():
+        out = (options.out or options.root.parent) / (
+            name if options.out else f"{options.root.name}_{name}"
+        )
+        pieces = [whole(source, episode) for episode in episodes]
+        plans.append(
+            Plan(out, features_of(source), pieces, [f"{name}: episodes {_list(episodes)}"])
+        )
+    return plans
+
+
+def _check_apart(parts: Mapping[str, Sequence[Episode]]) -> None:
+    owners: dict[int, str] = {}
+    for name, episodes in parts.items():
+        if not episodes:
+            raise DatasetEditError(f"split: {name} would have no episodes", "Give it more.")
+        for episode in episodes:
+            if owners.setdefault(episode.index, name) != name:
+                raise DatasetEditError(
+                    f"split: episode {episode.index} is in {owners[episode.index]} and in {name}",
+                    "Give either shares or episodes for all parts.",
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge(OptionModel):
+    """Put datasets one behind the other."""
+
+    roots: tuple[Path, ...] = option(
+        ..., "dataset folders, in order", flags=("roots",), metavar="DATASET"
+    )
+    out: Path = option(..., "folder of the new dataset", metavar="DIR")
+    dry_run: bool = option(False, "say what would be done, and write nothing")
+
+
+def merge(options: Merge) -> list[Plan]:
+    """Join datasets that have the same features, rate and meaning."""
+    sources = [SourceDataset(root) for root in options.roots]
+    first = sources[0]
+    for other in sources[1:]:
+        _check_alike(first, other)
+    pieces = [whole(source, episode) for source in sources for episode in source.episodes]
+    told = [f"{source.root}: {len(source.episodes)} episodes" for source in sources]
+    return [Plan(options.out, features_of(first), pieces, told)]
+
+
+def _check_alike(first: SourceDataset, other: SourceDataset) -> None:
+    facts: list[tuple[str, Any, Any]] = [
+        ("fps", first.info.fps, other.info.fps),
+        ("robot_type", first.info.robot_type, other.info.robot_type),
+        ("features", sorted(features_of(first)), sorted(features_of(other))),
+    ]
+    facts += [
+        (f"feature {key}", spec, other.features.get(key))
+        for key, spec in features_of(first).items()
+    ]
+    shared = [k for k, s in features_of(first).items() if s.is_video and k in other.features]
+    for key in shared:
+        one, two = ((f.features[key].info or {}).get("video.codec") for f in (first, other))
+        if one is not None and two is not None:
+            facts.append((f"codec of {key}", one, two))
+    if first.koch and other.koch:
+        facts += [(key, first.koch.get(key), other.koch.get(key)) for key in _MADE_ALIKE]
+    for name, got, expected in ((name, b, a) for name, a, b in facts if a != b):
+        raise DatasetEditError(
+            f"merge: {name} of {other.root} is {got}, of {first.root} {expected}",
+            "Bring one to the other with 'koch dataset reencode' or 'drop-feature', or convert "
+            "the bags again.",
+        )
+
+
+# -- relabel, drop-feature ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relabel(Target):
+    """Change task texts and outcomes."""
+
+    episodes: str | None = option(None, "numbers of episodes, like 0,3-5 (default: all)")
+    task: str | None = option(None, "task text in place of all that they have", metavar="TEXT")
+    rename: tuple[str, ...] = option(
+        (), "one task text in place of another, as OLD=NEW (repeatable)", metavar="OLD=NEW"
+    )
+    outcome: str | None = option(
+        None, "outcome: success, failure, a word of your own, or empty", metavar="LABEL"
+    )
+
+
+def relabel(options: Relabel) -> list[Plan]:
+    """Change the words of episodes; tasks that no frame has any more are left out."""
+    source = SourceDataset(options.root)
+    if options.task is None and options.outcome is None and not options.rename:
+        raise DatasetEditError("relabel: nothing to change", "Give --task, --rename or --outcome.")
+    renamed = dict(_renaming(source, word) for word in options.rename)
+    mine = {episode.index for episode in chosen(source, options.episodes)}
+    pieces = []
+    for episode in source.episodes:
+        piece = whole(source, episode)
+        if episode.index in mine:
+            piece = replace(piece, outcome=options.outcome, task=options.task, renamed=renamed)
+        pieces.append(piece)
+    told = [f"episodes {_list(chosen(source, options.episodes))}:"]
+    if options.task is not None:
+        told.append(f"  task {options.task!r}")
+    told += [f"  task {old!r} becomes {new!r}" for old, new in renamed.items()]
+    if options.outcome is not None:
+        told.append(f"  outcome {options.outcome!r}")
+    return [_plan(options, source, pieces, *told)]
+
+
+def _renaming(source: SourceDataset, word: str) -> tuple[str, str]:
+    for old in sorted(source.tasks, key=len, reverse=True):  # a task may hold a '=' itself
+        if word.startswith(f"{old}="):
+            return old, word[len(old) + 1 :]
+    known = "; ".join(map(repr, source.tasks[:8]))
+    raise OptionError("--rename", word, f"OLD=NEW, where OLD is one of {known}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropFeature(Target):
+    """Leave features out."""
+
+    feature: tuple[str, ...] = option(..., "key of a feature (repeatable)", metavar="KEY")
+
+
+def drop_feature(options: DropFeature) -> list[Plan]:
+    """Leave columns and cameras out; the index columns stay."""
+    source = SourceDataset(options.root)
+    features = features_of(source)
+    for key in options.feature:
+        if key in DEFAULT_FEATURES:
+            raise OptionError("--feature", key, "a feature that LeRobot does not need")
+        if features.pop(key, None) is None:
+            raise OptionError("--feature", key, f"one of {', '.join(features_of(source))}")
+    pieces = [whole(source, episode) for episode in source.episodes]
+    plan = _plan(options, source, pieces, f"left out: {', '.join(options.feature)}")
+    return [replace(plan, features=features)]
+
+
+# -- reencode, recompute-stats ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reencode(Target):
+    """Encode all images again."""
+
+    vcodec: Codec = option(Codec.H264, "video codec")
+    crf: int | None = option(None, "constant rate factor (default: the codec's)", low=0, high=63)
+    gop: int | None = option(None, "frames from key frame to key frame (default: 2)", low=1)
+    preset: str | None = option(None, "speed preset of the encoder (default: the codec's)")
+
+
+def reencode(options: Reencode) -> list[Plan]:
+    """Encode the videos with another codec or other settings."""
+    source = SourceDataset(options.root)
+    if options.vcodec is Codec.COPY:
+        raise OptionError("--vcodec", "copy", "h264 or av1, which encode")
+    if not source.info.video_keys:
+        raise DatasetEditError("reencode: the dataset has no videos", "Nothing is to be done.")
+    usual = VideoSettings.for_codec(options.vcodec)
+    settings = replace(
+        usual,
+        crf=usual.crf if options.crf is None else options.crf,
+        gop=usual.gop if options.gop is None else options.gop,
+        preset=usual.preset if options.preset is None else options.preset,
+    )
+    pieces = [whole(source, episode) for episode in source.episodes]
+    told = f"{', '.join(source.info.video_keys)} as {options.vcodec.value}, crf {settings.crf}"
+    return [replace(_plan(options, source, pieces, told), encode=settings)]
+
+
+def recompute_stats(options: Target) -> list[Plan]:
+    """Work out all statistics again from what the dataset holds."""
+    source = SourceDataset(options.root)
+    pieces = [whole(source, episode) for episode in source.episodes]
+    told = "statistics of all features from all values and of sampled images"
+    return [replace(_plan(options, source, pieces, told), stats=StatsFrom.IMAGES)]
+
+
+def describe(root: Path) -> dict[str, Any]:
+    """What `koch dataset info` tells of a dataset, as plain values."""
+    source = SourceDataset(root)
+    outcomes: dict[str, int] = {}
+    for episode in source.episodes:
+        outcomes[episode.outcome or "(none)"] = outcomes.get(episode.outcome or "(none)", 0) + 1
+    return {
+        "root": str(root),
+        "format": source.info.format.name,
+        "robot_type": source.info.robot_type,
+        "fps": source.info.fps,
+        "episodes": len(source.episodes),
+        "frames": sum(episode.length for episode in source.episodes),
+        "seconds": round(source.seconds, 3),
+        "bytes": sum(path.stat().st_size for path in root.rglob("*") if path.is_file()),
+        "features": {
+            key: {
+                "dtype": spec.dtype,
+                "shape": list(spec.shape),
+                "names": None if spec.names is None else list(spec.names),
+                "codec": (spec.info or {}).get("video.codec"),
+            }
+            for key, spec in source.features.items()
+        },
+        "tasks": list(source.tasks),
+        "outcomes": outcomes,
+        "lengths": {str(episode.index): episode.length for episode in source.episodes},
+        "units": source.koch.get("units"),
+        "edits": source.koch.get("edits", []),
+    }
+
+
+EDITS.add(Edit("cut seconds or rests off the ends of episodes", Trim, trim), "trim")
+EDITS.add(Edit("leave episodes out", Delete, delete), "delete")
+EDITS.add(Edit("make several datasets of one", Split, split), "split")
+EDITS.add(Edit("put datasets one behind the other", Merge, merge), "merge")
+EDITS.add(Edit("change task texts and outcomes", Relabel, relabel), "relabel")
+EDITS.add(Edit("leave features out, cameras too", DropFeature, drop_feature), "drop-feature")
+EDITS.add(Edit("encode the videos again", Reencode, reencode), "reencode")
+EDITS.add(Edit("work out all statistics again", Target, recompute_stats), "recompute-stats")

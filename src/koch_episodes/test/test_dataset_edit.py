@@ -1,0 +1,411 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""`koch dataset`: what edits make, judged by an independent look at values and images."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from koch_episodes.dataset import (
+    Codec,
+    DatasetWriter,
+    FeatureSpec,
+    LeRobotDatasetReader,
+    Version,
+    VideoSettings,
+    validate_dataset,
+)
+from koch_episodes.dataset.edit.cli import main
+from koch_episodes.dataset.edit.cut import Way
+from koch_episodes.dataset.edit.make import look, make
+from koch_episodes.dataset.edit.verbs import EDITS, describe
+from koch_episodes.dataset.stats import column_stats, exact_quantiles
+
+CAMERA = "observation.images.front"
+FPS = 10
+FEATURES = {
+    "action": FeatureSpec("float32", (2,), ("a", "b")),
+    "observation.state": FeatureSpec("float32", (3,), ("x", "y", "z")),
+    CAMERA: FeatureSpec("video", (32, 48, 3), ("height", "width", "channels")),
+    "next.reward": FeatureSpec("float32", (1,)),
+}
+LENGTHS = (15, 9, 24, 12)
+OUTCOMES = ("success", "failure", "success", "")
+
+
+def shade(episode: int, frame: int) -> int:
+    return 20 + 50 * episode + 2 * frame
+
+
+def write(
+    root: Path,
+    version: str,
+    lengths: tuple[int, ...] = LENGTHS,
+    video: VideoSettings | None = None,
+) -> Path:
+    """Values tell episode and frame: action[1] is 100 * episode + frame, images have `shade`."""
+    with DatasetWriter(
+        root, FEATURES, fps=FPS, robot_type="r", version=version, video=video
+    ) as writer:
+        for episode, length in enumerate(lengths):
+            steps = np.arange(length)
+            writer.add_episode(
+                {
+                    "action": np.stack([steps, steps + 100.0 * episode], 1),
+                    "observation.state": np.stack([steps] * 3, 1) * 0.5,
+                    "next.reward": steps / 10,
+                },
+                {
+                    CAMERA: [
+                        np.full((32, 48, 3), shade(episode % 4, k), np.uint8)
+                        for k in range(length)
+                    ]
+                },
+                f"task {episode % 2}",
+                OUTCOMES[episode % 4],
+            )
+    return root
+
+
+@pytest.fixture(params=list(Version), ids=lambda v: v.value)
+def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return write(tmp_path / "data", request.param)
+
+
+Wanted = list[tuple[int, int, int]]  # episode of the original, first frame, behind the last
+
+
+def check(root: Path, wanted: Wanted, *, within: float = 1.5) -> LeRobotDatasetReader:
+    """Values, images, numbers and statistics are those of the wanted stretches."""
+    assert not [str(found) for found in validate_dataset(root, decode=True).findings]
+    reader = LeRobotDatasetReader(root)
+    assert [e.length for e in reader.episodes] == [stop - start for _, start, stop in wanted]
+    assert [e.index for e in reader.episodes] == list(range(len(wanted)))
+    for place, (episode, start, stop) in enumerate(wanted):
+        for k in range(stop - start):
+            item = reader.frame(place, k)
+            if "action" in item:
+                assert item["action"].tolist() == [start + k, 100.0 * episode + start + k]
+            assert item["timestamp"] == pytest.approx(k / FPS)
+            if CAMERA in item:
+                assert abs(item[CAMERA].mean() - shade(episode % 4, start + k)) <= within
+    assert reader.stats is not None
+    for key in ("action", "observation.state", "next.reward"):
+        if key not in reader.features:
+            continue
+        values = reader.column(key)
+        told = column_stats(values)
+        if reader.info.format.has_quantiles:
+            told |= exact_quantiles(values)
+            assert "q50" in reader.stats[key]
+        for name in ("min", "max", "mean", "std", "count", "q01", "q50"):
+            if name in reader.stats[key]:
+                np.testing.assert_allclose(reader.stats[key][name], told[name], atol=1e-6)
+    return reader
+
+
+ALL: Wanted = [(episode, 0, length) for episode, length in enumerate(LENGTHS)]
+
+
+def run(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+def test_trimming_an_even_and_an_odd_begin(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert (
+        run("trim", dataset, "--out", out, "--episodes", "0,2", "--start", 0.3, "--end", 0.5) == 0
+    )
+    reader = check(out, [(0, 3, 10), (1, 0, 9), (2, 3, 19), (3, 0, 12)])
+    assert reader.stats is not None
+    low = np.min([shade(0, 3), shade(1, 0), shade(2, 3), shade(3, 0)]) / 255
+    np.testing.assert_allclose(reader.stats[CAMERA]["min"], low, atol=2 / 255)
+    check(dataset, ALL)
+
+
+def test_keeping_seconds_of_an_episode(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("trim", dataset, "--out", out, "--keep", "2:0.4-1.2", "--keep", "0:1-") == 0
+    check(out, [(0, 10, 15), (1, 0, 9), (2, 4, 12), (3, 0, 12)])
+
+
+def test_trimming_copies_packets_where_it_can(dataset: Path, tmp_path: Path) -> None:
+    (plan,) = plans("trim", dataset, tmp_path / "out", start=0.3)
+    found = look(plan)
+    # The encoder writes a key frame every second frame: one image each is encoded again.
+    assert found.ways == {Way.HEAD: 4}
+    assert found.encoded == 4
+    (plan,) = plans("trim", dataset, tmp_path / "out", start=0.4)
+    assert look(plan).ways == {Way.COPY: 4}
+    assert not (tmp_path / "out").exists()
+
+
+def plans(name: str, root: Path, out: Path, **options: Any) -> Any:
+    edit = EDITS[name]
+    return edit.plans(edit.options(root=root, out=out, **options))
+
+
+def test_rests_are_cut(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    with DatasetWriter(root, FEATURES, fps=FPS) as writer:
+        place = np.clip(np.arange(40) - 15, 0, 10)
+        writer.add_episode(
+            {
+                "action": np.stack([place, 100.0 + place], 1),
+                "observation.state": np.zeros((40, 3)),
+                "next.reward": np.zeros(40),
+            },
+            {CAMERA: [np.zeros((32, 48, 3), np.uint8)] * 40},
+            "t",
+        )
+    assert run("trim", root, "--in-place", "--idle") == 0
+    reader = LeRobotDatasetReader(root)
+    assert reader.column("action")[:, 0].tolist() == [0, 0, 0, *range(1, 11), 10, 10]
+
+
+def test_deleting_episodes(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("delete", dataset, "--out", out, "--episodes", "0,2-2") == 0
+    reader = check(out, [(1, 0, 9), (3, 0, 12)])
+    assert reader.tasks == ("task 1",)
+    assert [episode.outcome for episode in reader.episodes] == ["failure", ""]
+
+
+def test_deleting_by_outcome_in_place(dataset: Path) -> None:
+    assert run("delete", dataset, "--in-place", "--outcome", "failure") == 0
+    check(dataset, [(0, 0, 15), (2, 0, 24), (3, 0, 12)])
+    assert [path.name for path in dataset.parent.iterdir()] == ["data"]
+
+
+def test_splitting_and_merging_gives_the_same_dataset(dataset: Path, tmp_path: Path) -> None:
+    assert run("split", dataset, "--into", "a=0.5", "--into", "b=0.5") == 0
+    check(tmp_path / "data_a", ALL[:2])
+    check(tmp_path / "data_b", ALL[2:])
+    out = tmp_path / "out"
+    assert run("merge", tmp_path / "data_a", tmp_path / "data_b", "--out", out) == 0
+    reader = check(out, ALL)
+    before, after = (LeRobotDatasetReader(root).stats for root in (dataset, out))
+    assert before is not None
+    assert after is not None
+    for name in ("min", "max", "mean", "std", "count"):
+        np.testing.assert_allclose(before[CAMERA][name], after[CAMERA][name], rtol=1e-9)
+    assert reader.tasks == ("task 0", "task 1")
+
+
+def test_splitting_by_episodes(dataset: Path, tmp_path: Path) -> None:
+    words = ("--into", "val=3,1", "--into", "train=0,2", "--out", tmp_path / "parts")
+    assert run("split", dataset, *words) == 0
+    check(tmp_path / "parts/val", [(3, 0, 12), (1, 0, 9)])
+    check(tmp_path / "parts/train", [(0, 0, 15), (2, 0, 24)])
+
+
+def test_relabelling(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("--episodes", "1-2", "--rename", "task 1=Öffne = die Tür.", "--outcome", "failure")
+    assert run("relabel", dataset, "--out", out, *words) == 0
+    reader = check(out, ALL)
+    assert reader.tasks == ("task 0", "Öffne = die Tür.", "task 1")
+    assert [e.tasks[0] for e in reader.episodes] == [
+        "task 0",
+        "Öffne = die Tür.",
+        "task 0",
+        "task 1",
+    ]
+    assert [e.outcome for e in reader.episodes] == ["success", "failure", "failure", ""]
+    assert run("relabel", out, "--in-place", "--task", "One.") == 0
+    assert check(out, ALL).tasks == ("One.",)
+
+
+def test_dropping_features(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("--feature", CAMERA, "--feature", "next.reward")
+    assert run("drop-feature", dataset, "--out", out, *words) == 0
+    reader = check(out, ALL)
+    assert CAMERA not in reader.features
+    assert "next.reward" not in reader.features
+    assert not list(out.rglob("*.mp4"))
+
+
+def test_encoding_again(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("reencode", dataset, "--out", out, "--vcodec", "h264", "--gop", 5, "--crf", 10) == 0
+    reader = check(out, ALL)
+    info = reader.features[CAMERA].info
+    assert info is not None
+    assert (info["video.g"], info["video.crf"]) == (5, 10)
+
+
+def test_statistics_are_worked_out_again(dataset: Path) -> None:
+    right = LeRobotDatasetReader(dataset).stats
+    path = dataset / ("meta/stats.json" if (dataset / "meta/stats.json").exists() else "")
+    if path.is_file():
+        path.unlink()
+    else:
+        lines = (dataset / "meta/episodes_stats.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        for row in rows:
+            row["stats"]["action"]["mean"] = [7.0, 7.0]
+            del row["stats"][CAMERA]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (dataset / "meta/episodes_stats.jsonl").write_text(text)
+    assert run("recompute-stats", dataset, "--in-place") == 0
+    reader = check(dataset, ALL)
+    assert right is not None
+    assert reader.stats is not None
+    np.testing.assert_allclose(reader.stats[CAMERA]["mean"], right[CAMERA]["mean"], atol=0.5 / 255)
+
+
+@pytest.mark.parametrize("codec", [Codec.AV1, Codec.H264])
+def test_long_groups_of_pictures_are_cut_right(tmp_path: Path, codec: Codec) -> None:
+    video = VideoSettings(
+        codec, 30 if codec is Codec.AV1 else 18, 10, "12" if codec is Codec.AV1 else "veryfast"
+    )
+    root = write(tmp_path / "data", Version.V30, (24, 25), video)
+    out = tmp_path / "out"
+    (plan,) = plans("trim", root, out, start=0.3, end=0.4)
+    found = make(plan)
+    assert found.encoded <= 14
+    check(out, [(0, 3, 20), (1, 3, 21)], within=3.0)
+
+
+def test_dry_run_says_what_would_be_done_and_writes_nothing(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert run("trim", dataset, "--in-place", "--start", 0.3, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "episode 0: frames 3 to 14 of 15 are kept" in said
+    assert "would write 4 episodes, 48 frames" in said
+    assert "4 copied behind a few frames that are encoded again; 4 images encoded again" in said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("delete", "--out", "x", "--episodes", "9"), "there is no episode 9"),
+        (("delete", "--out", "x", "--episodes", "a-3"), "no episode number"),
+        (("delete", "--out", "x"), "Give --episodes or --outcome"),
+        (("delete", "--out", "x", "--episodes", "0-3"), "no episode would be left"),
+        (("delete", "--episodes", "0"), "--in-place"),
+        (("trim", "--out", "x", "--start", "2"), "nothing is left of episode 0"),
+        (("trim", "--out", "x", "--keep", "0:a"), "EPISODE:FROM-TO"),
+        (("drop-feature", "--out", "x", "--feature", "index"), "LeRobot does not need"),
+        (("drop-feature", "--out", "x", "--feature", "nothing"), "one of action"),
+        (("relabel", "--out", "x", "--rename", "no=x"), "OLD is one of"),
+        (("split", "--into", "a=0,1", "--into", "b=1"), "episode 1 is in a and in b"),
+        (("split", "--into", "a=0.9", "--into", "b=0.2"), "not above 1 together"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_and_changes_nothing(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = write(tmp_path / "data", Version.V30)
+    assert run(words[0], root, *words[1:]) == 2
+    assert said in capsys.readouterr().err.replace("\n", " ")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_datasets_that_differ_are_not_merged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = write(tmp_path / "one", Version.V30)
+    two = write(tmp_path / "two", Version.V30)
+    assert run("drop-feature", two, "--in-place", "--feature", "next.reward") == 0
+    assert run("merge", one, two, "--out", tmp_path / "out") == 2
+    assert "features of" in capsys.readouterr().err
+    for root, units in ((one, "degrees"), (two, "radians")):
+        (root / "meta/koch.json").write_text(json.dumps({"units": units}))
+    assert run("drop-feature", one, "--in-place", "--feature", "next.reward") == 0
+    assert run("merge", one, two, "--out", tmp_path / "out") == 2
+    assert "units of" in capsys.readouterr().err
+
+
+def test_a_read_me_and_words_of_ones_own_stay(dataset: Path, tmp_path: Path) -> None:
+    (dataset / "README.md").write_text("Ours.")
+    info = json.loads((dataset / "meta/info.json").read_text())
+    (dataset / "meta/info.json").write_text(json.dumps({**info, "lab": "north"}))
+    assert run("delete", dataset, "--in-place", "--episodes", "0") == 0
+    assert (dataset / "README.md").read_text() == "Ours."
+    assert json.loads((dataset / "meta/info.json").read_text())["lab"] == "north"
+
+
+def test_info_tells_of_a_dataset(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("info", dataset) == 0
+    said = capsys.readouterr().out
+    assert "4 episodes, 60 frames, 6.0 s" in said
+    assert "2 success, 1 failure, 1 (none)" in said
+    assert run("info", dataset, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(describe(dataset)))
+
+
+KILLED = """
+import os, signal, sys
+from koch_episodes.dataset.edit import make as module
+from koch_episodes.dataset.edit.cli import main
+count = 0
+limit = int(sys.argv[1])
+def trace(frame, event, arg):
+    global count
+    if frame.f_code.co_filename.endswith(("make.py", "writer.py", "files.py", "v30.py", "v21.py")):
+        count += 1
+        if count == limit:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return trace
+sys.settrace(trace)
+code = main(sys.argv[2:])
+sys.settrace(None)
+print(count)
+sys.exit(code)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", list(Version), ids=lambda v: v.value)
+def test_a_killed_edit_leaves_the_old_or_the_new_dataset(tmp_path: Path, version: str) -> None:
+    """Killed at places all over its run; what stands there is whole, and repeating works."""
+    original = write(tmp_path / "original", version)
+    words = ["delete", "data", "--in-place", "--episodes", "1"]
+
+    def attempt(limit: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", KILLED, str(limit), *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def fresh() -> None:
+        assert run("delete", original, "--out", tmp_path / "data", "--episodes", "3") == 0
+
+    fresh()
+    whole = attempt(10**9)
+    assert whole.returncode == 0, whole.stderr
+    steps = int(whole.stdout.split()[-1])
+    new = [(0, 0, 15), (2, 0, 24)]
+    places = [*np.linspace(1, steps - 1, 5).astype(int), *range(steps - 12, steps, 3)]
+    for limit in places:
+        for path in tmp_path.glob("*data*"):
+            subprocess.run(["rm", "-rf", str(path)], check=True)
+        fresh()
+        killed = attempt(int(limit))
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        reader = LeRobotDatasetReader(tmp_path / "data")
+        if len(reader.episodes) == 3:
+            check(tmp_path / "data", ALL[:3])
+            assert main(["delete", str(tmp_path / "data"), "--in-place", "--episodes", "1"]) == 0
+        check(tmp_path / "data", new)
