@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""``koch cameras``: an image of every device, the list of them, one image of a camera."""
+"""``koch cameras``: every device at a glance, a list, one image of a camera or its crop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from koch_cameras import sheet
+from koch_cameras import crop, sheet
 from koch_cameras.errors import CameraError, CorruptFrameError
 from koch_cameras.frame import CameraFrame
 from koch_cameras.image import pixels
@@ -21,7 +21,7 @@ from koch_cameras.v4l2.device import Device
 from koch_cameras.v4l2.kernel import Kernel, LinuxKernel
 from koch_cameras.v4l2.listing import VideoNode, list_nodes
 from koch_core.errors import KochError
-from koch_core.image import save_image
+from koch_core.image import Image, save_image
 from koch_core.terminal import CommandLine, complain, say
 from koch_rig.load import load_rig
 from koch_rig.model import default_rig
@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.verb == "list":
             say(listing(list_nodes(), LinuxKernel()))
             return 0
-        return _grab(arguments) if arguments.verb == "grab" else _show(arguments)
+        verbs = {"grab": _grab, "crop": _crop}
+        return verbs.get(arguments.verb, _show)(arguments)
     except KochError as exc:
         complain(f"koch cameras: {exc}")
         return 2
@@ -123,6 +124,30 @@ def _shared(nodes: Sequence[VideoNode]) -> list[str]:
 
 
 def _grab(arguments: argparse.Namespace) -> int:
+    image, mode = _image_of(arguments)
+    path = arguments.output or Path(f"{arguments.name}.png")
+    save_image(path, image)
+    say(f"{path}: {image.shape[1]}x{image.shape[0]} from {mode}")
+    return 0
+
+
+def _crop(arguments: argparse.Namespace) -> int:
+    """Draw a box into an image and say how a recipe gives it to a policy."""
+    image, _ = _image_of(arguments)
+    path = arguments.output or Path(f"{arguments.name}_crop.png")
+    if arguments.box is None:
+        save_image(path, crop.with_rulers(image))
+        say(f"{path}: read a box off it, then --box LEFT TOP WIDTH HEIGHT in its pixels")
+        return 0
+    box = crop.fractions(arguments.box, image)
+    save_image(path, crop.with_box(image, box))
+    say(f"{path}: what a policy would see is bright")
+    say(f'--set "train.crops={{observation.images.{arguments.name}: {list(box)}}}"')
+    return 0
+
+
+def _image_of(arguments: argparse.Namespace) -> tuple[Image, str]:
+    """The newest image of a camera of the rig, as a dataset has it, and the camera's mode."""
     rig = load_rig(default_rig(arguments.rig))
     camera = find_camera(rig, arguments.name)
     config = SourceConfig.from_rig(camera, timeout_s=arguments.timeout)
@@ -131,11 +156,7 @@ def _grab(arguments: argparse.Namespace) -> int:
         frame = _newest_after(source, arguments.warmup)
     finally:
         source.close()
-    image = pixels(str(camera.source), frame, config.rotation, ColorMode.RGB)
-    path = arguments.output or Path(f"{camera.name}.png")
-    save_image(path, image)
-    say(f"{path}: {image.shape[1]}x{image.shape[0]} from {source.mode}")
-    return 0
+    return pixels(str(camera.source), frame, config.rotation, ColorMode.RGB), str(source.mode)
 
 
 def _newest_after(source: FrameSource, warmup_s: float) -> CameraFrame:
@@ -157,17 +178,27 @@ def _newest_after(source: FrameSource, warmup_s: float) -> CameraFrame:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandLine(prog="koch cameras", description=__doc__)
     _add_sheet_arguments(parser)
-    verbs = parser.add_subparsers(dest="verb", metavar="{show,list,grab}")
+    verbs = parser.add_subparsers(dest="verb", metavar="{show,list,grab,crop}")
     show = verbs.add_parser("show", help="one sheet with an image of every device (default)")
     _add_sheet_arguments(show)
     verbs.add_parser("list", help="devices, stable paths, modes, shared USB controllers")
     grab = verbs.add_parser("grab", help="write one image of a camera of the rig as PNG")
-    grab.add_argument("name", help="name of the camera in the rig file")
-    grab.add_argument("--rig", type=Path, metavar="FILE", help="rig file")
-    grab.add_argument("--output", "-o", type=Path, help="file to write; NAME.png by default")
-    grab.add_argument("--warmup", type=float, default=1.0, help="seconds to read before [s]")
-    grab.add_argument("--timeout", type=float, default=5.0, help="give up after silence [s]")
+    _add_camera_arguments(grab, "NAME.png")
+    box = verbs.add_parser("crop", help="draw the part of a camera's image that a policy sees")
+    _add_camera_arguments(box, "NAME_crop.png")
+    box.add_argument(
+        "--box", type=int, nargs=4, metavar=("LEFT", "TOP", "WIDTH", "HEIGHT"),
+        help="in pixels of the image; without it the image gets rulers to read it off",
+    )  # fmt: skip
     return parser
+
+
+def _add_camera_arguments(parser: argparse.ArgumentParser, output: str) -> None:
+    parser.add_argument("name", help="name of the camera in the rig file")
+    parser.add_argument("--rig", type=Path, metavar="FILE", help="rig file")
+    parser.add_argument("--output", "-o", type=Path, help=f"file to write; {output} by default")
+    parser.add_argument("--warmup", type=float, default=1.0, help="seconds to read before [s]")
+    parser.add_argument("--timeout", type=float, default=5.0, help="give up after silence [s]")
 
 
 def _add_sheet_arguments(parser: argparse.ArgumentParser) -> None:

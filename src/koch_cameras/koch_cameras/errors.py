@@ -198,3 +198,15 @@ class CalibrationDataError(CameraError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(f"camera calibration: {detail}")
+
+
+class CropError(CameraError):
+    """A box that is no part of an image."""
+
+    retry = False
+
+    def __init__(self, box_px: Sequence[int], width: int, height: int) -> None:
+        super().__init__(
+            f"--box {' '.join(map(str, box_px))}: expected LEFT TOP WIDTH HEIGHT in pixels, "
+            f"inside an image of {width}x{height}. Without --box the image gets rulers."
+        )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from koch_cameras import calibrate_cli, cli, sheet
+from koch_cameras import calibrate_cli, cli, crop, sheet
 from koch_cameras.intrinsics import load_intrinsics
 from koch_cameras.open_source import open_source
 from koch_cameras.v4l2.listing import VideoNode
@@ -44,6 +44,40 @@ def test_grab_writes_the_rotated_image(mjpeg_server, rig_file, tmp_path, capsys,
 def test_grab_tells_what_is_wrong(rig_file, capsys, name, source, reason):
     assert cli.main(["grab", name, "--rig", str(rig_file(source)), "--warmup", "0"]) == 2
     assert reason in capsys.readouterr().err
+
+
+def test_crop_draws_the_box_and_says_what_a_recipe_needs(
+    mjpeg_server, rig_file, tmp_path, capsys, jpeg
+):
+    rig = rig_file(mjpeg_server().url)
+    target = tmp_path / "a.png"
+    words = ["crop", "above", "--rig", str(rig), "-o", str(target), "--warmup", "0"]
+    assert cli.main([*words, "--box", "16", "12", "32", "24"]) == 0
+    told = capsys.readouterr().out
+    assert '"train.crops={observation.images.above: [0.25, 0.25, 0.5, 0.5]}"' in told
+    whole, drawn = simplejpeg.decode_jpeg(jpeg(0)), decode_image(target.read_bytes())
+    np.testing.assert_array_equal(drawn[12:36, 16:48], whole[12:36, 16:48])
+    assert (drawn[:12] <= whole[:12] * 0.36).all()
+    assert cli.main(words) == 0
+    assert "--box LEFT TOP WIDTH HEIGHT" in capsys.readouterr().out
+    assert (decode_image(target.read_bytes())[:, 8] == (255, 255, 0)).all(axis=-1).any()
+
+
+@pytest.mark.parametrize("box", ["0 0 0 5", "-1 0 5 5", "60 0 5 5", "0 44 64 5"])
+def test_a_box_outside_the_image_is_refused(mjpeg_server, rig_file, capsys, box):
+    rig = rig_file(mjpeg_server().url)
+    words = ["crop", "above", "--rig", str(rig), "--warmup", "0", "--box", *box.split()]
+    assert cli.main(words) == 2
+    assert "inside an image of 64x48" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [64, 641, 1280, 3333])
+def test_a_box_at_an_edge_stays_a_box_inside_the_image(width):
+    image = np.zeros((480, width, 3), np.uint8)
+    for left in range(0, width, 7):
+        box = crop.fractions((left, 0, width - left, 480), image)
+        assert box[2] > 0.0
+        assert box[0] + box[2] <= 1.0 + 1e-9
 
 
 def test_list_without_devices_says_what_to_do(fake_camera):
