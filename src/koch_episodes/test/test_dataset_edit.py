@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 import json
-import signal
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from koch_episodes.dataset import (
@@ -353,23 +355,44 @@ def test_info_tells_of_a_dataset(dataset: Path, capsys: pytest.CaptureFixture[st
 
 
 KILLED = """
-import os, signal, sys
-from koch_episodes.dataset.edit import make as module
+import os, shutil, signal, sys
 from koch_episodes.dataset.edit.cli import main
+
+WATCHED = ("make.py", "writer.py", "files.py", "v30.py", "v21.py")
+words = ["delete", "data", "--in-place", "--episodes", "1"]
 count = 0
-limit = int(sys.argv[1])
-def trace(frame, event, arg):
-    global count
-    if frame.f_code.co_filename.endswith(("make.py", "writer.py", "files.py", "v30.py", "v21.py")):
+
+def attempt(limit):
+    def trace(frame, event, arg):
+        global count
+        if not frame.f_code.co_filename.endswith(WATCHED):
+            return None
         count += 1
         if count == limit:
             os.kill(os.getpid(), signal.SIGKILL)
-    return trace
-sys.settrace(trace)
-code = main(sys.argv[2:])
-sys.settrace(None)
-print(count)
-sys.exit(code)
+        return trace
+
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    sys.settrace(trace)
+    main(words)
+    sys.settrace(None)
+    open("count", "w").write(str(count))
+    os._exit(0)
+
+shutil.copytree("original", "data")
+assert attempt(0) == 0
+steps = int(open("count").read())
+places = [steps // 3, steps * 2 // 3, steps - 9, steps - 5, steps - 2]
+os.rename("data", "whole")
+for place in places:
+    shutil.copytree("original", "data")
+    assert attempt(place) == signal.SIGKILL
+    os.makedirs(f"killed_{place}")
+    for name in os.listdir("."):
+        if name == "data" or name.startswith(".data"):
+            os.rename(name, f"killed_{place}/{name}")
 """
 
 
@@ -377,35 +400,116 @@ sys.exit(code)
 @pytest.mark.parametrize("version", list(Version), ids=lambda v: v.value)
 def test_a_killed_edit_leaves_the_old_or_the_new_dataset(tmp_path: Path, version: str) -> None:
     """Killed at places all over its run; what stands there is whole, and repeating works."""
-    original = write(tmp_path / "original", version)
-    words = ["delete", "data", "--in-place", "--episodes", "1"]
+    write(tmp_path / "original", version, LENGTHS[:3])
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
+    new = [(0, 0, 15), (2, 0, 24)]
+    check(tmp_path / "whole", new)
+    killed = sorted(tmp_path.glob("killed_*"))
+    assert len(killed) == 5
+    for folder in killed:
+        root = folder / "data"
+        if len(LeRobotDatasetReader(root).episodes) == 3:
+            check(root, ALL[:3])
+            assert run("delete", root, "--in-place", "--episodes", "1") == 0
+        check(root, new)
+        assert run("relabel", root, "--in-place", "--task", "One.") == 0
+        assert [path.name for path in folder.iterdir()] == ["data"]
 
-    def attempt(limit: int) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", KILLED, str(limit), *words],
-            cwd=tmp_path,
+
+# -- repair -----------------------------------------------------------------------------------
+
+
+def damage_video(root: Path) -> Wanted:
+    """The last video file is cut off: the episodes in it end where it ends."""
+    path = sorted(root.rglob("*.mp4"))[-1]
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * 0.9)])
+    return []
+
+
+def damage_totals(root: Path) -> Wanted:
+    info = json.loads((root / "meta/info.json").read_text())
+    (root / "meta/info.json").write_text(json.dumps({**info, "total_frames": 3}))
+    for name in ("meta/stats.json", "meta/episodes_stats.jsonl"):
+        (root / name).unlink(missing_ok=True)
+    return ALL
+
+
+def damage_numbers(root: Path) -> Wanted:
+    """One value is not a number: the longer side of its episode stays."""
+    for path in sorted((root / "data").rglob("*.parquet")):
+        table = pq.read_table(path)
+        rows = table.to_pylist()
+        hit = False
+        for row in rows:
+            if row["episode_index"] == 2 and row["frame_index"] == 5:
+                row["action"] = [float("nan"), 1.0]
+                hit = True
+        if hit:
+            pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+    return [ALL[0], ALL[1], (2, 6, 24), ALL[3]]
+
+
+def damage_tasks(root: Path) -> Wanted:
+    for name in ("meta/tasks.parquet", "meta/tasks.jsonl"):
+        (root / name).unlink(missing_ok=True)
+    return ALL
+
+
+@pytest.mark.parametrize("damage", [damage_video, damage_totals, damage_numbers, damage_tasks])
+def test_what_is_sound_of_a_damaged_dataset_is_kept(
+    dataset: Path, tmp_path: Path, damage: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = damage(dataset)
+    out = tmp_path / "out"
+    assert run("repair", dataset, "--out", out) == 0
+    said = capsys.readouterr().out
+    if wanted:
+        assert [e.tasks[0] for e in check(out, wanted).episodes] == [
+            f"task {n % 2}" for n in range(4)
+        ]
+        return
+    assert "lacks" in said or "Left out" in said
+    reader = LeRobotDatasetReader(out)
+    assert not validate_dataset(out, decode=True).findings
+    assert 0 < len(reader) < sum(LENGTHS)
+
+
+# -- many episodes ----------------------------------------------------------------------------
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from koch_episodes.dataset.edit.cli import main
+assert main(sys.argv[1:]) == 0
+# Not ru_maxrss: a child starts with its parent's, here pytest's.
+print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_episodes(tmp_path: Path) -> None:
+    few = write(tmp_path / "few", Version.V30, (3,) * 18)
+    many = tmp_path / "many"
+    assert run("merge", *[few] * 12, "--out", many) == 0
+    peaks = []
+    for root in (few, many):
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, "delete", str(root), "--in-place", "--episodes", "0"],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=200,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
-
-    def fresh() -> None:
-        assert run("delete", original, "--out", tmp_path / "data", "--episodes", "3") == 0
-
-    fresh()
-    whole = attempt(10**9)
-    assert whole.returncode == 0, whole.stderr
-    steps = int(whole.stdout.split()[-1])
-    new = [(0, 0, 15), (2, 0, 24)]
-    places = [*np.linspace(1, steps - 1, 5).astype(int), *range(steps - 12, steps, 3)]
-    for limit in places:
-        for path in tmp_path.glob("*data*"):
-            subprocess.run(["rm", "-rf", str(path)], check=True)
-        fresh()
-        killed = attempt(int(limit))
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
-        reader = LeRobotDatasetReader(tmp_path / "data")
-        if len(reader.episodes) == 3:
-            check(tmp_path / "data", ALL[:3])
-            assert main(["delete", str(tmp_path / "data"), "--in-place", "--episodes", "1"]) == 0
-        check(tmp_path / "data", new)
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout.split()[-1]) / 1024)
+    assert len(LeRobotDatasetReader(many).episodes) == 215
+    assert peaks[1] - peaks[0] < 40

@@ -104,6 +104,19 @@ def plan_cut(
     return Cut(place.path, run, Way.HEAD, settings, head)
 
 
+def frames_from(place: VideoPlace, length: int, fps: int) -> npt.NDArray[np.bool_]:
+    """Tell for each frame of an episode whether its video has the image.
+
+    Raises:
+        VideoError: The file cannot be read, or has no image at all.
+    """
+    times = _sound_times(place.path)
+    if not len(times):
+        raise VideoError(place.path, "has no images")
+    wanted = place.from_s + np.arange(length) / fps
+    return np.abs(times[_nearest(times, wanted)] - wanted) <= 0.5 / fps
+
+
 def settings_of(facts: VideoFacts, info: Mapping[str, Any] | None) -> VideoSettings:
     """Return the settings that encode more of a video, as far as they are known.
 
@@ -243,6 +256,22 @@ def _facts(path: Path) -> VideoFacts:
 @functools.lru_cache(maxsize=32)  # a file holds many episodes
 def _known_facts(path: Path, size: int, changed_ns: int) -> VideoFacts:
     return probe(path)
+
+
+@functools.lru_cache(maxsize=8)
+def _sound_times(path: Path) -> npt.NDArray[np.float64]:
+    """Return the times of the images that the file holds whole, [s], in order."""
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            found = [
+                packet.pts * float(stream.time_base or 1)
+                for packet in container.demux(stream)
+                if packet.pts is not None and packet.size and not packet.is_corrupt
+            ]
+    except (av.FFmpegError, OSError, ValueError, IndexError) as exc:
+        raise VideoError(path, f"cannot be read: {exc}") from exc
+    return np.array(sorted(found))
 
 
 @functools.lru_cache(maxsize=256)

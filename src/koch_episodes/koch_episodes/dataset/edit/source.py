@@ -43,6 +43,7 @@ class StoredRows:
                 self._groups.append((path, group))
                 counts.append(metadata.row_group(group).num_rows)
         self._ends = np.cumsum(counts)
+        self._file: tuple[Path, pq.ParquetFile] | None = None
         self._open: OrderedDict[tuple[int, tuple[str, ...]], pa.Table] = OrderedDict()
 
     def take(self, places: npt.NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
@@ -59,8 +60,10 @@ class StoredRows:
         found = self._open.pop((number, columns), None)
         if found is None:
             path, group = self._groups[number]
-            with pq.ParquetFile(path) as file:
-                found = file.read_row_group(group, columns=list(columns)).select(list(columns))
+            if self._file is None or self._file[0] != path:  # opening takes 5 ms
+                self._file = (path, pq.ParquetFile(path))
+            found = self._file[1].read_row_group(group, columns=list(columns))
+            found = found.select(list(columns))
         self._open[number, columns] = found
         while len(self._open) > _OPEN_ROW_GROUPS:
             self._open.popitem(last=False)

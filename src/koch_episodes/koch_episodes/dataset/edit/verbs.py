@@ -21,6 +21,7 @@ from koch_episodes.dataset.edit.pieces import (
     features_of,
     whole,
 )
+from koch_episodes.dataset.edit.repair import repair
 from koch_episodes.dataset.edit.source import SourceDataset
 from koch_episodes.dataset.format import Episode
 from koch_episodes.dataset.layout import DEFAULT_FEATURES, Codec
@@ -425,6 +426,11 @@ def recompute_stats(options: Target) -> list[Plan]:
     return [replace(_plan(options, source, pieces, told), stats=StatsFrom.IMAGES)]
 
 
+def repaired(options: Target) -> list[Plan]:
+    """Keep what is sound of a damaged dataset; each thing that is not is named."""
+    return [repair(options.root, options.folder)]
+
+
 def describe(root: Path) -> dict[str, Any]:
     """What `koch dataset info` tells of a dataset, as plain values."""
     source = SourceDataset(root)
@@ -465,3 +471,4 @@ EDITS.add(Edit("change task texts and outcomes", Relabel, relabel), "relabel")
 EDITS.add(Edit("leave features out, cameras too", DropFeature, drop_feature), "drop-feature")
 EDITS.add(Edit("encode the videos again", Reencode, reencode), "reencode")
 EDITS.add(Edit("work out all statistics again", Target, recompute_stats), "recompute-stats")
+EDITS.add(Edit("keep what is sound of a damaged dataset", Target, repaired), "repair")

@@ -1,0 +1,206 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is sound of a damaged dataset: each episode as far as its rows and images go.
+
+A crash, a full disk or a hand in the files leaves tables that contradict one another. Here nothing
+is guessed: a frame is kept where its row says which it is, its numbers are finite and each camera
+has its image. Of an episode the longest such run stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from koch_core.errors import KochError
+from koch_episodes.dataset.edit.cut import frames_from
+from koch_episodes.dataset.edit.pieces import Piece, Plan, StatsFrom, features_of
+from koch_episodes.dataset.edit.source import SourceDataset, StoredRows
+from koch_episodes.dataset.format import Episode, load_info
+from koch_episodes.dataset.layout import data_files
+from koch_episodes.dataset.load import MALFORMED, column_array, load_columns
+from koch_episodes.errors import DatasetFormatError, VideoError
+
+_LEAST = 2  # frames of an episode
+_KEYS = ("episode_index", "frame_index", "task_index")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Consecutive frames."""
+
+    start: int
+    stop: int
+
+
+class DamagedDataset(SourceDataset):
+    """A dataset of which only what is sound is read; `told` says what is not.
+
+    Raises:
+        DatasetFormatError: Not even info.json or the episode table can be read, or the episodes
+            were numbered again and their frames not.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.told: list[str] = []
+        self.info = load_info(root)
+        try:
+            listed = sorted(self.info.format.episodes(root, self.info), key=lambda e: e.index)
+        except MALFORMED as exc:
+            raise DatasetFormatError(root, f"no readable episode table ({exc})", "one") from exc
+        files = self._sound_files(listed)
+        columns: dict[str, npt.NDArray[Any]] = {key: np.empty(0, np.int64) for key in _KEYS}
+        if files:
+            columns = load_columns(root, self.info, files, _KEYS)
+        self.info.format.check_owners(root, self.info, listed, columns["episode_index"])
+        self._stored = StoredRows(files)
+        self._stats = lambda index: {}
+        self._find(listed, columns)
+        self._find_tasks(columns)
+
+    def _sound_files(self, listed: Sequence[Episode]) -> list[Path]:
+        wanted = self.info.format.frame_files(self.root, self.info, listed)
+        needed = {key for key, spec in self.info.features.items() if not spec.is_video}
+        sound = []
+        for path in dict.fromkeys(wanted):
+            name = path.relative_to(self.root)
+            try:
+                lacking = needed - set(pq.read_schema(path).names)
+            except (OSError, pa.ArrowException) as exc:
+                self.told.append(f"{name}: unreadable ({str(exc).splitlines()[0]})")
+                continue
+            if lacking:
+                self.told.append(f"{name}: has no column {', '.join(sorted(lacking))}")
+                continue
+            sound.append(path)
+        for path in data_files(self.root):
+            if path not in wanted:
+                name = path.relative_to(self.root)
+                self.told.append(f"{name}: of no episode in the table, left out")
+        return sound
+
+    def _find(self, listed: Sequence[Episode], columns: dict[str, npt.NDArray[Any]]) -> None:
+        """Put the rows of each episode in order, each frame once, and note the longest run."""
+        owners, steps = columns["episode_index"], columns["frame_index"]
+        episodes, parts, start = [], [np.empty(0, np.int64)], 0
+        known: set[int] = set()
+        for episode in listed:
+            if episode.index in known:
+                self.told.append(f"episode {episode.index}: twice in the table")
+                continue
+            known.add(episode.index)
+            mine = np.flatnonzero(owners == episode.index)
+            frames, first = np.unique(steps[mine], return_index=True)
+            mine = mine[first]
+            runs = np.split(np.arange(len(frames)), np.flatnonzero(np.diff(frames) != 1) + 1)
+            longest = max(runs, key=len)
+            if len(longest) < _LEAST:
+                self.told.append(f"episode {episode.index}: has no frames, left out")
+                continue
+            if len(longest) != episode.length:
+                self.told.append(
+                    f"episode {episode.index}: {len(longest)} consecutive frames, the table says "
+                    f"{episode.length}"
+                )
+            offset = int(frames[longest[0]])
+            length = len(longest)
+            videos = {
+                key: replace(place, from_s=place.from_s + offset / self.info.fps)
+                for key, place in episode.videos.items()
+            }
+            episodes.append(
+                replace(
+                    episode,
+                    length=length,
+                    from_index=start,
+                    to_index=start + length,
+                    videos=videos,
+                )
+            )
+            parts.append(mine[longest])
+            start += length
+        for number in sorted(set(np.unique(owners).tolist()) - known):
+            self.told.append(f"episode {number}: frames, but no row in the table, left out")
+        self.episodes = tuple(episodes)
+        self._places = np.concatenate(parts)
+
+    def _find_tasks(self, columns: dict[str, npt.NDArray[Any]]) -> None:
+        """Read the task texts; a number that stands for none becomes the episode's own text."""
+        try:
+            tasks = list(self.info.format.tasks(self.root))
+        except (*MALFORMED, KochError) as exc:
+            self.told.append(f"the task table cannot be read ({exc})")
+            tasks = []
+        index = columns["task_index"][self._places].astype(np.int64)
+        for episode in self.episodes:
+            part = index[episode.from_index : episode.to_index]
+            lost = (part < 0) | (part >= len(tasks))
+            if lost.any():
+                text = episode.tasks[0] if episode.tasks else ""
+                self.told.append(f"episode {episode.index}: task number {part[lost][0]}: {text!r}")
+                tasks.append(text)
+                part[lost] = len(tasks) - 1
+        self.tasks = tuple(tasks)
+        self._task_index = index
+
+
+def repair(root: Path, out: Path) -> Plan:
+    """Plan a dataset of all that is sound, all numbers and statistics worked out again.
+
+    Raises:
+        DatasetFormatError: There is nothing to begin with.
+    """
+    source = DamagedDataset(root)
+    pieces = []
+    for episode in source.episodes:
+        piece = _sound_piece(source, episode)
+        if piece is not None:
+            pieces.append(piece)
+    return Plan(out, features_of(source), pieces, source.told, stats=StatsFrom.IMAGES)
+
+
+def _sound_piece(source: DamagedDataset, episode: Episode) -> Piece | None:
+    good = np.ones(episode.length, dtype=np.bool_)
+    keys = [key for key, spec in source.features.items() if spec.is_numeric]
+    try:
+        rows = source.rows(episode, keys)
+        for key in keys:
+            values = column_array(rows[key], source.features[key].shape)
+            if values.dtype.kind == "f":
+                good &= np.isfinite(values.reshape(episode.length, -1)).all(axis=1)
+    except (*MALFORMED, KochError) as exc:
+        source.told.append(f"episode {episode.index}: {exc}, left out")
+        return None
+    if not good.all():
+        source.told.append(f"episode {episode.index}: {int((~good).sum())} frames are not finite")
+    for key, place in episode.videos.items():
+        try:
+            shown = frames_from(place, episode.length, source.info.fps)
+        except VideoError as exc:
+            source.told.append(f"episode {episode.index}: {exc} Left out")
+            return None
+        if not shown.all():
+            source.told.append(
+                f"episode {episode.index}: {key} lacks {int((~shown).sum())} images"
+            )
+        good &= shown
+    run = _longest(good)
+    if run.stop - run.start < _LEAST:
+        source.told.append(f"episode {episode.index}: nothing is left of it")
+        return None
+    return Piece(source, episode, run.start, run.stop)
+
+
+def _longest(good: npt.NDArray[np.bool_]) -> _Run:
+    """Return the longest run of frames that are good."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], good.astype(np.int8), [0]])))
+    runs = edges.reshape(-1, 2).tolist()
+    return _Run(*max(runs, key=lambda run: run[1] - run[0], default=(0, 0)))

@@ -1,0 +1,153 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Datasets with odd features that LeRobot recorded, edited here, and loaded by LeRobot again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from koch_episodes.dataset import validate_dataset
+from koch_episodes.dataset.edit.cli import main
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+RECORD = """
+import json, sys
+import numpy as np
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+names = ["height", "width", "channels"]
+features = {
+    "observation.state": {"dtype": "float32", "shape": (3,), "names": ["x", "y", "z"]},
+    "action": {"dtype": "float32", "shape": (2,), "names": {"motors": ["a", "b"]}},
+    "pose": {"dtype": "float64", "shape": (2, 3), "names": None},
+    "gripped": {"dtype": "bool", "shape": (1,), "names": None},
+    "count": {"dtype": "int64", "shape": (1,), "names": None},
+    "note": {"dtype": "string", "shape": (1,), "names": None},
+    "observation.images.film": {"dtype": "video", "shape": (48, 64, 3), "names": names},
+    "observation.images.still": {"dtype": "image", "shape": (32, 40, 3), "names": names},
+}
+for root in sys.argv[1:]:
+    data = LeRobotDataset.create("local/odd", 10, features, root=root, robot_type="odd")
+    for episode, length in enumerate((21, 14, 17)):
+        for k in range(length):
+            shade = 30 + 60 * episode + 2 * k
+            data.add_frame({
+                "observation.state": np.array([episode, k, 0.5], np.float32),
+                "action": np.array([k, episode], np.float32),
+                "pose": np.arange(6, dtype=np.float64).reshape(2, 3) + k,
+                "gripped": np.array([k > 7]),
+                "count": np.array([1000 * episode + k]),
+                "note": f"{episode}/{k}",
+                "observation.images.film": np.full((48, 64, 3), shade, np.uint8),
+                "observation.images.still": np.full((32, 40, 3), shade, np.uint8),
+                "task": "first" if k < 9 else f"second {episode}",
+            })
+        data.save_episode()
+    data.finalize()
+print(json.dumps({}))
+"""
+
+LOAD = """
+import json, sys
+import torch
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+found = {}
+for root in sys.argv[1:]:
+    data = LeRobotDataset("local/odd", root=root, video_backend="pyav")
+    batch = next(iter(torch.utils.data.DataLoader(data, batch_size=4, shuffle=True)))
+    rows = []
+    for i in range(len(data)):
+        item = data[i]
+        row = {"episode": int(item["episode_index"]), "frame": int(item["frame_index"]),
+               "task": item["task"], "state": item["observation.state"].tolist()}
+        for key in ("pose", "gripped", "count", "note"):
+            if key in item:
+                value = item[key]
+                row[key] = value.tolist() if hasattr(value, "tolist") else value
+        for key in ("film", "still"):
+            if "observation.images." + key in item:
+                row[key] = float(item["observation.images." + key].mean() * 255)
+        rows.append(row)
+    found[root] = {"rows": rows, "episodes": data.num_episodes, "keys": sorted(data.features),
+                   "count": int(data.meta.stats["action"]["count"][0])}
+print(json.dumps(found))
+"""
+
+
+def lerobot(python: str, script: str, folder: Path, *arguments: str) -> dict[str, Any]:
+    """Run a script in LeRobot's environment; returns the JSON of its last line."""
+    done = subprocess.run(
+        [python, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        env={
+            **{k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+            "HF_HUB_OFFLINE": "1",
+            "HF_HOME": str(folder / "hf"),
+        },
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def run(*words: object) -> None:
+    assert main([str(word) for word in words]) == 0
+
+
+def test_lerobot_loads_what_was_edited(lerobot_python: str, tmp_path: Path) -> None:
+    odd, more = tmp_path / "odd", tmp_path / "more"
+    lerobot(lerobot_python, RECORD, tmp_path, str(odd), str(more))
+    made = {name: tmp_path / name for name in ("trim", "delete", "merge", "drop", "label", "h264")}
+    run("trim", odd, "--out", made["trim"], "--start", 0.3, "--end", 0.4)
+    run("delete", odd, "--out", made["delete"], "--episodes", "1")
+    run("merge", odd, more, "--out", made["merge"])
+    run("drop-feature", odd, "--out", made["drop"], "--feature", "pose", "--feature", "note")
+    run("relabel", odd, "--out", made["label"], "--rename", "first=1st", "--outcome", "success")
+    run("reencode", odd, "--out", made["h264"], "--crf", 12)
+    for root in made.values():
+        errors = [str(f) for f in validate_dataset(root, decode=True).findings]
+        assert not errors, root
+    found = lerobot(lerobot_python, LOAD, tmp_path, *map(str, made.values()))
+    lengths = (21, 14, 17)
+    whole = [(episode, 0, length) for episode, length in enumerate(lengths)]
+    wanted = {
+        "trim": [(episode, 3, length - 4) for episode, length in enumerate(lengths)],
+        "delete": [whole[0], whole[2]],
+        "merge": [*whole, *whole],
+        "drop": whole,
+        "label": whole,
+        "h264": whole,
+    }
+    for name, pieces in wanted.items():
+        told = found[str(made[name])]
+        rows = iter(told["rows"])
+        assert told["episodes"] == len(pieces)
+        assert told["count"] == sum(stop - start for _, start, stop in pieces)
+        for place, (episode, start, stop) in enumerate(pieces):
+            for k in range(start, stop):
+                check(next(rows), place, episode, k, k - start, name)
+        assert next(rows, None) is None
+    assert {"pose", "note"}.isdisjoint(found[str(made["drop"])]["keys"])
+
+
+def check(row: dict[str, Any], place: int, episode: int, k: int, frame: int, name: str) -> None:
+    """A row that LeRobot hands out is that of frame k of the original episode."""
+    assert (row["episode"], row["frame"]) == (place, frame)
+    assert row["state"] == [episode, k, 0.5]
+    first = "1st" if name == "label" else "first"
+    assert row["task"] == (first if k < 9 else f"second {episode}")
+    assert row["gripped"] in (k > 7, [k > 7])
+    assert row["count"] in (1000 * episode + k, [1000 * episode + k])
+    if name != "drop":
+        assert row["pose"] == [[k, k + 1, k + 2], [k + 3, k + 4, k + 5]]
+        assert row["note"] == f"{episode}/{k}"
+    shade = 30 + 60 * episode + 2 * k
+    assert abs(row["still"] - shade) < 0.6
+    assert abs(row["film"] - shade) < 3
