@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from koch_cameras import crop, sheet
 from koch_cameras.errors import CameraError, CorruptFrameError
 from koch_cameras.frame import CameraFrame
 from koch_cameras.image import pixels
@@ -46,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     """Write a sheet with an image of every device and of what the rig has besides."""
+    from koch_cameras import sheet  # here, because the other subcommands need no OpenCV
+
     kernel = LinuxKernel()
     nodes = [node for node in list_nodes() if _captures(node, kernel)]
     wanted = sheet.candidates(nodes, load_rig(default_rig(arguments.rig)).cameras.values())
@@ -133,6 +134,8 @@ def _grab(arguments: argparse.Namespace) -> int:
 
 def _crop(arguments: argparse.Namespace) -> int:
     """Draw a box into an image and say how a recipe gives it to a policy."""
+    from koch_cameras import crop
+
     image, _ = _image_of(arguments)
     path = arguments.output or Path(f"{arguments.name}_crop.png")
     if arguments.box is None:

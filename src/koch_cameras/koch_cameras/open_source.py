@@ -23,7 +23,6 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from koch_cameras.av_source import AvSource, FileSource
 from koch_cameras.errors import UnsupportedSourceError
 from koch_cameras.mjpeg_http import MjpegHttpSource, NotMultipartError
 from koch_cameras.source import FrameSource, SourceConfig
@@ -55,7 +54,11 @@ def open_source(config: SourceConfig) -> FrameSource:
     return opener(config)
 
 
-register_camera("rtsp", "rtsps", "rtmp", "udp", "tcp", "srt")(AvSource)
+@register_camera("rtsp", "rtsps", "rtmp", "udp", "tcp", "srt")
+def _open_stream(config: SourceConfig) -> FrameSource:
+    from koch_cameras.av_source import AvSource  # here, because the other kinds need no FFmpeg
+
+    return AvSource(config)
 
 
 @register_camera("http", "https")
@@ -64,7 +67,7 @@ def _open_http(config: SourceConfig) -> FrameSource:
     try:
         return MjpegHttpSource(config)
     except NotMultipartError:
-        return AvSource(config)
+        return _open_stream(config)
 
 
 @register_camera("", "file")
@@ -72,6 +75,8 @@ def _open_path(config: SourceConfig) -> FrameSource:
     path = Path(str(config.index_or_path).removeprefix("file://"))
     if str(path).startswith("/dev/") or _is_device(path):
         return V4l2Source(config)
+    from koch_cameras.av_source import FileSource
+
     return FileSource(config)
 
 

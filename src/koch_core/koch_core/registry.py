@@ -74,6 +74,10 @@ class Registry(Mapping[str, K]):
                 promised.load()
         return self._kinds.get(name)
 
+    def is_taken(self, name: str) -> bool:
+        """Whether a kind is registered under a name; `in` also asks every installed package."""
+        return name in self._kinds
+
     def names(self) -> list[str]:
         """Return the names of all kinds, promised ones too; imports nothing."""
         promised = {entry.name for entry in entry_points(group=self.group)}

@@ -4,298 +4,53 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from koch_core.errors import KochError
-from koch_core.stream import NS_PER_S
-from koch_core.terminal import (
-    Column,
-    CommandLine,
-    clip,
-    complain,
-    limit,
-    say,
-    table,
-)
-from koch_core.working import Working
-from koch_episodes.bag import is_bag
-from koch_episodes.dataset import LeRobotDatasetReader, validate_dataset
-from koch_episodes.dataset.findings import Report
-from koch_episodes.dataset.format import Episode
-from koch_episodes.dataset.recorded import how_made
-from koch_episodes.decode import NAMED_TYPES
-from koch_episodes.errors import DatasetError
-from koch_episodes.inspect_bag import THUMBNAILS, BagFacts, Verdict, inspect_bag
-from koch_episodes.inspect_plot import Curve, Following, Shot, draw
-
-_MOST_EPISODES = 20
-_STATE, _COMMAND = "/joint_states", "/joint_command"
-# What the axes of a dataset's joints say, by the units that it was converted to.
-_UNITS = {
-    "lerobot": "±100, gripper 0 to 100",
-    "degrees": "deg, gripper 0 to 100",
-    "radians": "rad",
-}
-_TOPIC_COLUMNS = (
-    Column("topic"),
-    Column("count", 1, right=True),
-    Column("Hz", 0, right=True),
-    Column("gap ms", 3, right=True),
-    Column("max ms", 2, right=True),
-    Column("jitter", 4, right=True),
-    Column("type", 6),
-    Column("what", 5),
-)
+from koch_core.options import OptionModel, command_line, option, parsed
+from koch_core.terminal import complain
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = CommandLine(
-        prog="koch inspect", description="Print and draw what is inside a bag or dataset."
+@dataclass(frozen=True, kw_only=True)
+class InspectOptions(OptionModel):
+    """What `koch inspect` is asked for."""
+
+    path: Path = option(..., "bag or dataset", flags=("path",), metavar="BAG|DATASET")
+    png: Path | None = option(
+        None,
+        "image to draw (default: NAME.inspect.png in the present folder)",
+        flags=("--png", "-o"),
     )
-    parser.add_argument("path", type=Path, metavar="BAG|DATASET")
-    parser.add_argument(
-        "-o",
-        "--png",
-        type=Path,
-        help="image to draw (default: NAME.inspect.png in the present folder)",
-    )
-    parser.add_argument("--no-png", action="store_true", help="print only")
-    parser.add_argument("--episode", type=int, default=0, help="dataset episode to draw")
-    parser.add_argument(
-        "--validate", action="store_true", help="check every rule that LeRobot's loader relies on"
-    )
-    return parser
+    no_png: bool = option(False, "print only")
+    episode: int = option(0, "dataset episode to draw")
+    validate: bool = option(False, "check every rule that LeRobot's loader relies on")
 
-
-def _print_bag(facts: BagFacts) -> None:
-    say(f"bag {facts.path}")
-    for key in ("koch.task", "koch.index", "koch.outcome", "koch.fingerprint"):
-        if key in facts.custom:
-            say(f"  {key.removeprefix('koch.')}: {facts.custom[key]}")
-    if len(facts.windows) > 1:
-        say(f"  episodes by its events: {len(facts.windows)}")
-    rows = []
-    for name, topic in facts.topics.items():
-        s = topic.stream
-        gaps = (f"{1e3 * gap:.2f}" for gap in (s.median_gap_s, s.max_gap_s, s.jitter_s))
-        rows.append(
-            [
-                name,
-                str(s.count),
-                f"{s.rate_hz:.2f}",
-                *gaps,
-                topic.type.split("/")[-1],
-                topic.detail,
-            ]
-        )
-    for line in table(_TOPIC_COLUMNS, rows, limit()):
-        say(line)
-    for line in facts.damage:
-        say(f"  damage: {line}")
-    say(f"verdict: {facts.verdict.value}" + "".join(f"\n  {r}" for r in facts.reasons))
-
-
-def _working(what: str) -> Working:
-    return Working(f"koch inspect: {what}", in_logs=False, at_once=what == "drawing")
-
-
-def _inspect_bag(args: argparse.Namespace) -> int:
-    with _working("reading"):
-        facts = inspect_bag(args.path)
-    _print_bag(facts)
-    if not args.no_png:
-        out = args.png or Path(f"{args.path.name}.inspect.png")
-        with _working("drawing"):
-            _draw_bag(facts, out)
-        say(f"drawn: {out}")
-    return 1 if facts.verdict is Verdict.BAD else 0
-
-
-def _draw_bag(facts: BagFacts, out: Path) -> None:
-    begin = min(
-        (int(t.stamps_ns.min()) for t in facts.topics.values() if len(t.stamps_ns)), default=0
-    )
-    measured = {n: t for n, t in facts.topics.items() if t.names or t.images}
-    curves = {}
-    for name, topic in measured.items():
-        if topic.names and len(topic.values):
-            order = np.argsort(topic.stamps_ns, kind="stable")
-            times_s = (topic.stamps_ns[order] - begin) / NS_PER_S
-            unit = "rad" if topic.type == NAMED_TYPES[0] else ""
-            curves[name] = Curve(name, times_s, topic.values[order], topic.names, unit)
-    pairs = {
-        name: f"{name.removesuffix(_STATE)}{_COMMAND}" for name in curves if name.endswith(_STATE)
-    }
-    draw(
-        out,
-        f"{facts.path.name}: {facts.verdict.value}",
-        {name: t.stamps_ns for name, t in measured.items()},
-        _paired(curves, pairs),
-        {
-            name: [
-                Shot((stamp_ns - begin) / NS_PER_S, image)
-                for stamp_ns, image in zip(t.image_stamps_ns, t.images, strict=True)
-            ]
-            for name, t in measured.items()
-            if t.images
-        },
-    )
-
-
-def _paired(curves: Mapping[str, Curve], pairs: Mapping[str, str]) -> list[Curve | Following]:
-    """Put each command over its state, where both are of the same joints; the rest as it is."""
-    found: list[Curve | Following] = []
-    left = dict(curves)
-    for state, command in pairs.items():
-        if state in left and command in left and _alike(left[state], left[command]):
-            found.append(Following(left.pop(state), left.pop(command)))
-    return [*found, *left.values()]
-
-
-def _alike(one: Curve, other: Curve) -> bool:
-    return tuple(one.names) == tuple(other.names) and one.unit == other.unit
-
-
-def _refuse_neither(path: Path) -> None:
-    """Raise KochError for what is neither bag nor dataset."""
-    if is_bag(path) or (path / "meta").is_dir():
-        return
-    got = "a folder without either" if path.is_dir() else "a file" if path.exists() else "nothing"
-    raise KochError(
-        f"{path}: got {got}, expected a rosbag2 bag (metadata.yaml, *.mcap or *.db3) or a LeRobot "
-        "dataset (meta/info.json)."
-    )
-
-
-def _print_dataset(reader: LeRobotDatasetReader) -> None:
-    info = reader.info
-    seconds = len(reader) / reader.fps
-    say(
-        f"dataset {reader.root}: LeRobot {info.format.name}, robot {info.robot_type}, "
-        f"{reader.fps} frames/s"
-    )
-    say(
-        f"  {len(reader.episodes)} episodes, {len(reader)} frames, {seconds:.1f} s, "
-        f"{len(reader.tasks)} task(s)"
-    )
-    for key, spec in reader.features.items():
-        codec = (spec.info or {}).get("video.codec", "")
-        names = "" if spec.is_image or not spec.names else " ".join(spec.names)
-        shape = "x".join(map(str, spec.shape))
-        say(_clipped(f"  {key:32s} {spec.dtype:8s} {shape:12s} {codec}{names}".rstrip()))
-    for task in reader.tasks:
-        say(f"  task: {task!r}")
-    for episode in reader.episodes[:_MOST_EPISODES]:
-        say(
-            f"  episode {episode.index}: {episode.length} frames, "
-            f"{episode.length / reader.fps:.2f} s"
-        )
-    if len(reader.episodes) > _MOST_EPISODES:
-        say(f"  ... and {len(reader.episodes) - _MOST_EPISODES} more")
-
-
-def _draw_dataset(reader: LeRobotDatasetReader, number: int, out: Path) -> None:
-    if not 0 <= number < len(reader.episodes):
-        raise KochError(
-            f"--episode {number}: the dataset has episodes 0..{len(reader.episodes) - 1}."
-        )
-    episode = reader.episode(number)
-    draw(
-        out,
-        f"{reader.root.name}, episode {number}: {' / '.join(episode.tasks)}",
-        {},
-        _curves_of(reader, episode),
-        _shots_of(reader, episode),
-    )
-
-
-def _curves_of(reader: LeRobotDatasetReader, episode: Episode) -> list[Curve | Following]:
-    rows = slice(episode.from_index, episode.to_index)
-    times_s = np.arange(episode.length) / reader.fps
-    unit, pairs = "as stored", {"observation.state": "action"}
-    try:
-        unit = _UNITS.get(how_made(reader.root).units, unit)
-    except DatasetError:  # actions are differences: nothing to lay over a state
-        pairs = {}
-    curves = {
-        key: Curve(
-            key,
-            times_s,
-            reader.column(key)[rows].reshape(episode.length, -1),
-            spec.names or (key,),
-            "" if key.endswith("environment_state") else unit,
-        )
-        for key, spec in reader.features.items()
-        if spec.is_numeric and key.split(".")[0] in ("observation", "action")
-    }
-    return _paired(curves, pairs)
-
-
-def _shots_of(reader: LeRobotDatasetReader, episode: Episode) -> dict[str, list[Shot]]:
-    count = min(THUMBNAILS, episode.length)
-    places = np.linspace(episode.from_index, episode.to_index - 1, count).round().astype(int)
-    return {
-        key: [
-            Shot((place - episode.from_index) / reader.fps, reader.image(key, int(place)))
-            for place in places
-        ]
-        for key in reader.image_keys
-    }
-
-
-def _clipped(line: str) -> str:
-    """A line that a terminal shows as one."""
-    width = limit()
-    return line if width is None else clip(line, width)
-
-
-def _print_report(report: Report) -> None:
-    for finding in report.findings:
-        say(f"  {finding}")
-    errors = sum(1 + f.more for f in report.findings if f.severity.value == "error")
-    say("valid: LeRobot can load it" if report.ok else f"not valid: {errors} error(s)")
-
-
-def _inspect_dataset(args: argparse.Namespace) -> int:
-    with _working("reading"):
-        report = validate_dataset(args.path, decode=True) if args.validate else None
-    try:
-        reader = LeRobotDatasetReader(args.path)
-        _print_dataset(reader)
-        if not args.no_png:
-            out = args.png or Path(f"{args.path.resolve().name}.inspect.png")
-            with _working("drawing"):
-                _draw_dataset(reader, args.episode, out)
-            say(f"drawn: {out}")
-    except KochError:
-        if report is None:
-            raise
-    if report is not None:
-        _print_report(report)
-        return 0 if report.ok else 1
-    return 0
+    @property
+    def default_image(self) -> Path:
+        """The image that is drawn where none is named."""
+        return Path(f"{self.path.resolve().name}.inspect.png")
 
 
 def main(argv: list[str]) -> int:
     """Run `koch inspect`; 0: sound, 1: something is wrong with it, 2: cannot be read."""
-    args = _parser().parse_args(argv)
+    about = "Print and draw what is inside a bag or dataset."
+    parser = command_line("koch inspect", about, InspectOptions)
+    options: InspectOptions = parsed(parser, argv, InspectOptions)
     try:
-        _refuse_neither(args.path)
-        if args.png is not None:  # before the reading, which takes its time
-            args.png.parent.mkdir(parents=True, exist_ok=True)
-        if (args.path / "meta" / "info.json").is_file() or not is_bag(args.path):
-            return _inspect_dataset(args)
-        return _inspect_bag(args)
+        # Here, because --help and a wrong word shall not wait for FFmpeg and pyarrow.
+        from koch_episodes.inspect_screen import inspect_path
+
+        image = None if options.no_png else options.png or options.default_image
+        return inspect_path(
+            options.path, image, episode=options.episode, validate=options.validate
+        )
     except KochError as exc:
         complain(f"koch inspect: {exc}")
         return 2
     except OSError as exc:
-        where = args.png or "the image in the present folder"
+        where = options.png or "the image in the present folder"
         complain(f"koch inspect: {where}: {exc.strerror or exc}. Name another file with -o.")
         return 1
 

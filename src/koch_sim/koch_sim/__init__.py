@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from koch_sim.evaluation import Trial
-    from koch_sim.lockstep import Lockstep, LockstepSettings
+    from koch_sim.lockstep import Lockstep
     from koch_sim.rollout import ExpertRollouts, PolicyRollouts, PolicySettings
+    from koch_sim.settings import LockstepSettings
 
 # Must be chosen before MuJoCo's bindings first look; a display is neither needed nor used.
 os.environ.setdefault("MUJOCO_GL", "egl")
@@ -30,8 +31,9 @@ __all__ = [
 
 _MODULES = {
     "evaluation": ("Trial",),
-    "lockstep": ("Lockstep", "LockstepSettings"),
+    "lockstep": ("Lockstep",),
     "rollout": ("ExpertRollouts", "PolicyRollouts", "PolicySettings"),
+    "settings": ("LockstepSettings",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

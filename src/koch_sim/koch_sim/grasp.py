@@ -14,7 +14,7 @@ from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.geometry import compose, inverse, rpy_to_matrix, transform_from, transform_points
 from koch_rig.inverse_kinematics import IkSettings, Orientation
 from koch_sim.errors import UnreachableError
-from koch_sim.scene import BLOCK_HALF_M, CUP_HEIGHT_M
+from koch_sim.things import BLOCK_HALF_M, CUP_HEIGHT_M
 
 if TYPE_CHECKING:
     from koch_rig.kinematics import Kinematics

@@ -16,15 +16,12 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import mujoco
 import numpy as np
 
 from koch_core.image import encode_jpeg
-from koch_core.options import OptionModel, option, same_as
 from koch_driver.arm.follower_task import GRIP_CURRENT_A
 from koch_driver.arm.teleop_map import PoseMap
 from koch_driver.bus.control_table import VELOCITY_UNIT_RPM, Area
@@ -32,15 +29,12 @@ from koch_driver.bus.motors import motors_for
 from koch_driver.emulator import build_chain
 from koch_driver.guard import Guard, GuardLimits, GuardResult, workspace_from_rig
 from koch_episodes.decode import NamedValues
-from koch_rig.load import load_rig
-from koch_rig.model import default_rig
 from koch_rig.stream import camera_stream
-from koch_ros.shared_options import RIG
 from koch_sim.camera_renderer import JPEG_QUALITY, let_no_thread_starve
-from koch_sim.errors import SimulationError
-from koch_sim.expert import STYLES, ExpertPhase
-from koch_sim.randomisation import FULL, SWITCHES, Randomisation, randomised
-from koch_sim.tasks import BLOCK_IN_CUP, TASKS, Task, Wording, find_task
+from koch_sim.expert import ExpertPhase
+from koch_sim.randomisation import Randomisation
+from koch_sim.settings import LockstepSettings as LockstepSettings
+from koch_sim.tasks import BLOCK_IN_CUP, Task, Wording
 from koch_sim.truth import ENVIRONMENT_NAMES
 from koch_sim.world import World
 
@@ -363,69 +357,6 @@ def _limits(rig: Rig, body: ArmBody) -> GuardLimits:
     ranges = zip(model.joints, lower.tolist(), upper.tolist(), strict=True)
     calibrated = {joint: (low, high) for joint, low, high in ranges}
     return GuardLimits.from_rig(rig.limits, calibrated=calibrated, model=model)
-
-
-@dataclass(frozen=True)
-class LockstepSettings(OptionModel):
-    """Which simulation to open."""
-
-    rig: Path = same_as(RIG, default_rig(sim=True), text="rig file")
-    spread: float | None = option(
-        None, "part of the reachable area over which things lie, 0 to 1 (default: the rig's)"
-    )
-    randomise: str = option(
-        "",
-        f"vary more than poses: all, or some of {','.join(SWITCHES)}",
-        bare="all",
-        metavar="SWITCHES",
-    )
-    style: str = option("smooth", "how the expert's hand moves", choices=tuple(sorted(STYLES)))
-    task: str = option(
-        BLOCK_IN_CUP.name,
-        f"what is on the table, and what to do: {', '.join(sorted(TASKS))}",
-        choices=tuple(sorted(TASKS)),
-        flags=("--scene",),
-        metavar="NAME",
-    )
-    wording: Wording = option(
-        Wording.FIRST, "in which words the task is given; first: the rig's, for the rig's task"
-    )
-
-    def check(self) -> Rig:
-        """Load the rig.
-
-        Raises:
-            RigError: It cannot be read.
-            SimulationError: It has no simulated table, the spread is no fraction, or there is no
-                such switch.
-        """
-        self._randomisation()
-        rig = load_rig(self.rig)
-        if not rig.has_simulated_table or rig.simulation is None:
-            raise SimulationError(
-                f"--rig {rig.path}: got a rig without a simulated table, expected `simulation: "
-                "{physics: mujoco}`, as in config/rig.sim.yaml."
-            )
-        if self.spread is None:
-            return rig
-        if not 0.0 <= self.spread <= 1.0:
-            raise SimulationError(f"--spread {self.spread}: expected a number from 0 to 1.")
-        return replace(rig, simulation=replace(rig.simulation, spread_fraction=self.spread))
-
-    def _randomisation(self) -> Randomisation:
-        if self.randomise == "all":
-            return FULL
-        return randomised(name for name in self.randomise.split(",") if name)
-
-    def open(self) -> Lockstep:
-        """Build the simulation."""
-        return Lockstep(
-            self.check(),
-            randomisation=self._randomisation(),
-            style=STYLES[self.style],
-            task=find_task(self.task),
-            wording=self.wording,
-        )
 
 
 def over_processes(

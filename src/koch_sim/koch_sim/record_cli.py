@@ -9,14 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from koch_core.options import OptionModel, command_line, option, parsed, same_as
 from koch_core.terminal import say
-from koch_episodes.recorder.store import EpisodeStore
 from koch_policy.files import resolve_checkpoint
 from koch_ros.shared_options import CHECKPOINT, EPISODE_ROOT, TASK
-from koch_sim.lockstep import LockstepSettings, over_processes
-from koch_sim.recording import Demonstrator, Recorded
+from koch_sim.settings import LockstepSettings
+
+if TYPE_CHECKING:
+    from koch_sim.recording import Recorded
 
 #: Seeds without a success in a row after which the expert cannot do the task.
 _HOPELESS = 20
@@ -58,6 +60,10 @@ def main(argv: list[str]) -> int:
         "koch record --lockstep", __doc__ or "", LockstepSettings, LockstepRecord
     )
     settings, options = parsed(parser, argv, LockstepSettings, LockstepRecord)
+    # Here, because --help and a wrong word shall not wait for MuJoCo.
+    from koch_episodes.recorder.store import EpisodeStore
+    from koch_sim.lockstep import over_processes
+
     settings.check()
     store = EpisodeStore(options.root)
     make = _maker(settings, options)
@@ -85,6 +91,8 @@ def _maker(
 ) -> Callable[[], Callable[[tuple[int, int, Path]], Recorded]]:
     """What makes the recorder of one process; only recoveries need a policy, and torch for it."""
     if options.recover is None:
+        from koch_sim.recording import Demonstrator
+
         return partial(Demonstrator, settings, options.task)
     from koch_sim.recovery import Recoverer
     from koch_sim.rollout import PolicySettings

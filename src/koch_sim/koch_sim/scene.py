@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import mujoco
@@ -14,23 +12,24 @@ import numpy as np
 
 from koch_rig.model import robot_urdf
 from koch_rig.rig import Role
+from koch_sim.things import (
+    BLOCK_HALF_M,
+    CUP_FLOOR_M,
+    CUP_HEIGHT_M,
+    CUP_RADIUS_M,
+    SQUARE_HALF_M,
+    SQUARE_PAINT_M,
+    Kind,
+    Thing,
+)
 
 if TYPE_CHECKING:
     from koch_rig.rig import Arm, Camera, Rig
 
-#: Half the edges of the rectangular block: long, short, height, [m].
-BLOCK_HALF_M = (0.020, 0.010, 0.0125)
 BLOCK_MASS_KG = 0.018
-#: The cup: a ring of wall segments on a floor; a yoghurt cup's size, weighted so that it stands.
-CUP_RADIUS_M = 0.042
-CUP_HEIGHT_M = 0.040
 CUP_WALL_M = 0.0015
-CUP_MASS_KG = 0.15
+CUP_MASS_KG = 0.15  # weighted, so that it stands
 CUP_SEGMENTS = 16
-#: Thickness of its floor, on which things in the cup lie, [m].
-CUP_FLOOR_M = 0.004
-#: A marked square on the table, half an edge and thickness, [m]: paint, nothing touches it.
-SQUARE_HALF_M, SQUARE_PAINT_M = 0.025, 0.0005
 TABLE_HALF_M = (0.35, 0.40, 0.02)
 
 #: 2 ms keeps a grasped block still with elliptic cones; 1 ms changed no success rate, at twice
@@ -66,23 +65,6 @@ _LINK_COLOURS = {
     Role.FOLLOWER: {**_CHAIN_COLOURS, "gripper_link": (_BLACK, _ACCENT)},
     Role.LEADER: {**_CHAIN_COLOURS, "gripper_link": (_BLACK, _WHITE)},
 }
-
-
-class Kind(enum.Enum):
-    """What a thing on the table is."""
-
-    BLOCK = "block"
-    CUP = "cup"
-    SQUARE = "square"
-
-
-@dataclass(frozen=True)
-class Thing:
-    """A thing on the table; its name is its body's in the model."""
-
-    name: str
-    kind: Kind
-    rgb: tuple[float, float, float]
 
 
 def build_spec(rig: Rig, things: Sequence[Thing]) -> mujoco.MjSpec:

@@ -23,7 +23,7 @@ import numpy as np
 
 from koch_core.registry import Registry
 from koch_sim.errors import SimulationError
-from koch_sim.scene import BLOCK_HALF_M, CUP_FLOOR_M, CUP_HEIGHT_M, CUP_RADIUS_M, Kind, Thing
+from koch_sim.things import BLOCK_HALF_M, CUP_FLOOR_M, CUP_HEIGHT_M, CUP_RADIUS_M, Kind, Thing
 
 if TYPE_CHECKING:
     from koch_sim.grasp import GraspPlanner, Waypoint
@@ -152,7 +152,7 @@ def register_task(task: Task) -> Task:
     Raises:
         SimulationError: Its name is taken.
     """
-    if task.name in TASKS:
+    if TASKS.is_taken(task.name):
         raise SimulationError(f"a task named {task.name!r} is registered already")
     TASKS.add(task, task.name)
     return task

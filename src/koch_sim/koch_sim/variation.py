@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import mujoco
 import numpy as np
 
-from koch_sim.scene import BLOCK_HALF_M, SQUARE_PAINT_M, Kind, Thing
+from koch_sim.things import BLOCK_HALF_M, SQUARE_PAINT_M, Kind, Thing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

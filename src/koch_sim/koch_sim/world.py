@@ -18,8 +18,9 @@ from koch_sim.errors import SimulationError
 from koch_sim.expert import Expert, ExpertPhase, Style
 from koch_sim.grasp import HOME_RAD, GraspPlanner
 from koch_sim.randomisation import Randomisation, WorldSetup, draw
-from koch_sim.scene import FINGER_BODIES, TIMESTEP_S, Kind, Thing, build_spec
+from koch_sim.scene import FINGER_BODIES, TIMESTEP_S, build_spec
 from koch_sim.tasks import BLOCK_IN_CUP, LIFTED_HEIGHT_M, Task, Wording
+from koch_sim.things import Kind, Thing
 from koch_sim.truth import Pose, TableTruth, folded_yaw
 from koch_sim.variation import Variation
 

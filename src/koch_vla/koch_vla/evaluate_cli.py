@@ -16,15 +16,11 @@ from typing import TYPE_CHECKING, TextIO
 from koch_core.options import OptionModel, command_line, declared, option, parsed, same_as
 from koch_core.terminal import say
 from koch_core.working import Working
-from koch_episodes.clip import write_clip
 from koch_rig.load import load_rig
 from koch_ros.shared_options import CHECKPOINT, RUNTIME, SPEED, STRATEGY, TASK, check_task
 from koch_sim.errors import SimulationError
 from koch_sim.evaluation import Evaluation, Trial, write_contact_sheet
-from koch_sim.lockstep import LockstepSettings, over_processes
-from koch_vla.background import BackgroundGraph
-from koch_vla.graph import GraphOptions, build_graph
-from koch_vla.preflight import check_files
+from koch_sim.settings import LockstepSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -152,6 +148,7 @@ def _refuse_unusable(rig: Rig, options: EvaluateOptions) -> None:
 def _evaluate_lockstep(settings: LockstepSettings, options: EvaluateOptions) -> Evaluation:
     """Run all rollouts in lockstep, in several processes."""
     with Working("koch eval: loading the simulation", at_once=True):
+        from koch_sim.lockstep import over_processes
         from koch_sim.rollout import ExpertRollouts, PolicyRollouts, PolicySettings
 
         settings.check()
@@ -199,7 +196,10 @@ def _nothing() -> None:
 @contextlib.contextmanager
 def _graph(rig: Rig, options: EvaluateOptions) -> Iterator[Callable[[], None]]:
     """Run the rig's graph beside us, its output in a file; give what checks that it still runs."""
+    from koch_vla.background import BackgroundGraph
+    from koch_vla.graph import GraphOptions, build_graph
     from koch_vla.nodes.namesakes import refuse_namesakes
+    from koch_vla.preflight import check_files
 
     policy = "" if options.policy is None else str(options.policy.resolve())
     specs = build_graph(rig, GraphOptions(speed=options.speed, policy=policy, teleop=not policy))
@@ -246,6 +246,8 @@ def _evaluate(rig: Rig, options: EvaluateOptions, check: Callable[[], None]) -> 
         evaluation.guard = dict(evaluator.guard)
         evaluation.policy = evaluator.policy_figures() if options.policy is not None else {}
     with Working("koch eval: writing images and film"):
+        from koch_episodes.clip import write_clip
+
         if images:
             write_contact_sheet(options.out / "contact_sheet.png", images)
         write_clip(options.out / "rollouts.mp4", film[:LONGEST_FILM])

@@ -61,6 +61,34 @@ def test_every_help_fits_80_columns(name, capsys, monkeypatch):
         assert [line for line in text.splitlines() if len(line) > 80] == []
 
 
+HEAVY = (
+    "av", "cv2", "koch_interfaces", "matplotlib", "mujoco", "openvino", "pinocchio", "pyarrow",
+    "rclpy", "rosbags", "scipy", "torch",
+)  # fmt: skip
+
+
+def test_no_help_waits_for_a_heavy_library():
+    """Each help is to cost less than 0.5 s of CPU time; these libraries alone cost that."""
+    words = [[verb.name, *filter(None, [part])] for verb in cli.VERBS if verb.name != "dataset"
+             for part in ("", *PARTS.get(verb.name, ()))]  # fmt: skip
+    source = (
+        "import contextlib, io, sys\n"
+        "from koch_vla import cli\n"
+        "heavy = set()\n"
+        f"for words in {words}:\n"
+        "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        "        cli.main([*words, '--help'])\n"
+        f"    new = {set(HEAVY)} & set(sys.modules) - heavy\n"
+        "    heavy |= new\n"
+        "    print(*words, *sorted(new))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    answer = subprocess.run(
+        [sys.executable, "-c", source], env=environment, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.splitlines() == [" ".join(said) for said in words]
+
+
 def test_the_list_of_verbs_fits_80_columns():
     assert [line for line in cli.usage().splitlines() if len(line) > 80] == []
 

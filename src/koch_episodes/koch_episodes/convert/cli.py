@@ -10,17 +10,17 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from koch_core.errors import KochError
 from koch_core.options import command_line
 from koch_core.terminal import complain, say
-from koch_episodes.convert.advice import advice
 from koch_episodes.convert.options import ConvertOptions, ConvertRun
-from koch_episodes.convert.report import episode_line
-from koch_episodes.convert.run import ConvertResult, convert
-from koch_episodes.convert.worker import JobResult
 from koch_episodes.dataset.layout import REPORT, Codec
+
+if TYPE_CHECKING:
+    from koch_episodes.convert.run import ConvertResult
+    from koch_episodes.convert.worker import JobResult
 
 _GAPS_SHOWN = 3  # per bag
 _LINES_SHOWN = 8  # of damage and of notes, per bag: a bag may tell of hundreds of episodes
@@ -39,6 +39,8 @@ class _Progress:
         self.frames = 0
 
     def __call__(self, done: int, total: int, result: JobResult) -> None:
+        from koch_episodes.convert.report import episode_line
+
         episodes: list[Any] = result.report.get("episodes", [])
         self.frames += sum(episode["frames"] for episode in episodes)
         spent = time.monotonic() - self._begin
@@ -91,6 +93,10 @@ def main(argv: list[str]) -> int:
     begin = time.monotonic()
     try:
         run, options = ConvertRun.of(args), ConvertOptions.of(args)
+        # Here, because --help and a wrong word shall not wait for FFmpeg and pyarrow.
+        from koch_episodes.convert.advice import advice
+        from koch_episodes.convert.run import convert
+
         most = 2 if options.codec is Codec.AV1 else 4
         result = convert(
             run.inputs,

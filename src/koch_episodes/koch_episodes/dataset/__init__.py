@@ -7,13 +7,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from koch_episodes.dataset.format import FORMATS, DatasetFormat, DatasetInfo, load_info
 from koch_episodes.dataset.layout import Codec, FeatureSpec, Version
-from koch_episodes.dataset.video import VideoSettings
 
 if TYPE_CHECKING:
+    from koch_episodes.dataset.format import FORMATS, DatasetFormat, DatasetInfo, load_info
     from koch_episodes.dataset.reader import LeRobotDatasetReader
     from koch_episodes.dataset.validate import validate_dataset
+    from koch_episodes.dataset.video import VideoSettings
     from koch_episodes.dataset.writer import DatasetWriter
 
 __all__ = [
@@ -30,15 +30,20 @@ __all__ = [
     "validate_dataset",
 ]
 
-_WITH_ARROW = {
+_HOME = {
+    "FORMATS": "format",
+    "DatasetFormat": "format",
+    "DatasetInfo": "format",
     "DatasetWriter": "writer",
     "LeRobotDatasetReader": "reader",
+    "VideoSettings": "video",
+    "load_info": "format",
     "validate_dataset": "validate",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs pyarrow when it is asked for; the workers of a conversion do not."""
-    if name not in _WITH_ARROW:
+    """Import what needs pyarrow or FFmpeg when it is asked for."""
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_WITH_ARROW[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

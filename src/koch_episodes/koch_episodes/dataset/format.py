@@ -22,10 +22,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy.typing as npt
-import pyarrow as pa
 
 from koch_core.registry import Registry
 from koch_episodes.dataset.findings import Report
@@ -38,8 +37,10 @@ from koch_episodes.dataset.layout import (
 )
 from koch_episodes.dataset.staged import StagedEpisode
 from koch_episodes.dataset.stats import Stats
-from koch_episodes.dataset.tables import frame_table, renumbered
 from koch_episodes.errors import DatasetFormatError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Columns = Mapping[str, npt.NDArray[Any]]
 EpisodeStats = Callable[[int], dict[str, Stats]]
@@ -105,6 +106,9 @@ class NewEpisode:
 
     def table(self) -> pa.Table:
         """Return the rows of the frame table."""
+        # Here, because those who only ask which formats there are need no pyarrow.
+        from koch_episodes.dataset.tables import frame_table, renumbered
+
         if self.part.rows is None:
             return frame_table(self.info.features, self.columns)
         return renumbered(self.part.rows, self.info.features, self.columns)

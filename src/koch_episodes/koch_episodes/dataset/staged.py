@@ -12,14 +12,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from koch_core.files import write_atomically
 from koch_episodes.dataset.stats import Stats, stats_from_json, stats_to_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _FACTS = "part.json"
 _COLUMNS = "columns.npz"

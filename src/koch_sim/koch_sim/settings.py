@@ -1,0 +1,89 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which lockstep simulation to open: the options of `koch eval` and `koch record --lockstep`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from koch_core.options import OptionModel, option, same_as
+from koch_rig.load import load_rig
+from koch_rig.model import default_rig
+from koch_ros.shared_options import RIG
+from koch_sim.errors import SimulationError
+from koch_sim.expert import STYLES
+from koch_sim.randomisation import FULL, SWITCHES, Randomisation, randomised
+from koch_sim.tasks import BLOCK_IN_CUP, TASKS, Wording, find_task
+
+if TYPE_CHECKING:
+    from koch_rig.rig import Rig
+    from koch_sim.lockstep import Lockstep
+
+_TASKS = tuple(TASKS.names())
+
+
+@dataclass(frozen=True)
+class LockstepSettings(OptionModel):
+    """Which simulation to open."""
+
+    rig: Path = same_as(RIG, default_rig(sim=True), text="rig file")
+    spread: float | None = option(
+        None, "part of the reachable area over which things lie, 0 to 1 (default: the rig's)"
+    )
+    randomise: str = option(
+        "",
+        f"vary more than poses: all, or some of {','.join(SWITCHES)}",
+        bare="all",
+        metavar="SWITCHES",
+    )
+    style: str = option("smooth", "how the expert's hand moves", choices=tuple(sorted(STYLES)))
+    task: str = option(
+        BLOCK_IN_CUP.name,
+        f"what is on the table, and what to do: {', '.join(_TASKS)}",
+        choices=_TASKS,
+        flags=("--scene",),
+        metavar="NAME",
+    )
+    wording: Wording = option(
+        Wording.FIRST, "in which words the task is given; first: the rig's, for the rig's task"
+    )
+
+    def check(self) -> Rig:
+        """Load the rig.
+
+        Raises:
+            RigError: It cannot be read.
+            SimulationError: It has no simulated table, the spread is no fraction, or there is no
+                such switch.
+        """
+        self._randomisation()
+        rig = load_rig(self.rig)
+        if not rig.has_simulated_table or rig.simulation is None:
+            raise SimulationError(
+                f"--rig {rig.path}: got a rig without a simulated table, expected `simulation: "
+                "{physics: mujoco}`, as in config/rig.sim.yaml."
+            )
+        if self.spread is None:
+            return rig
+        if not 0.0 <= self.spread <= 1.0:
+            raise SimulationError(f"--spread {self.spread}: expected a number from 0 to 1.")
+        return replace(rig, simulation=replace(rig.simulation, spread_fraction=self.spread))
+
+    def _randomisation(self) -> Randomisation:
+        if self.randomise == "all":
+            return FULL
+        return randomised(name for name in self.randomise.split(",") if name)
+
+    def open(self) -> Lockstep:
+        """Build the simulation."""
+        from koch_sim.lockstep import Lockstep  # here: MuJoCo takes long, and --help none of it
+
+        return Lockstep(
+            self.check(),
+            randomisation=self._randomisation(),
+            style=STYLES[self.style],
+            task=find_task(self.task),
+            wording=self.wording,
+        )
