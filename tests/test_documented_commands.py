@@ -40,6 +40,7 @@ ELSEWHERE = {
     "demo": "src/koch_vla/test/test_demo.py::test_the_emulated_follower_follows_the_leader",
     "demo --vision": "src/koch_vla/test/test_demo.py::"
     "test_a_policy_from_cameras_alone_never_sees_the_true_poses",
+    "console": "src/koch_console/test/test_server.py",
     "bench": "src/koch_vla/test/test_bench.py",
     # An hour, and hours: what they find and print is tested.
     "bench faults": "src/koch_vla/test/test_rounds.py::"

@@ -18,6 +18,7 @@ BASE = ("koch_core", "koch_ros")
 # The table of the design: a package may import itself and these.
 MAY_IMPORT = {
     "koch_vla": set(PACKAGES),
+    "koch_console": {"koch_episodes", "koch_rig", *BASE},
     "koch_moveit_config": {"koch_rig"},
     "koch_ros2_control": {"koch_rig"},
     "koch_sim": {"koch_driver", "koch_episodes", "koch_policy", "koch_rig", *BASE},

@@ -11,6 +11,7 @@ from repository import PACKAGES, ROOT, imported_modules, package_of, python_file
 
 # Python module -> key for rosdep, as the rosdistro knows it.
 ROSDEP = {
+    "aiohttp": "python3-aiohttp",
     "cffi": "python3-cffi",
     "cv2": "python3-opencv",
     "dynamixel_sdk": "dynamixel_sdk",

@@ -122,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--distro", choices=DISTROS, help="ROS 2 of the wheels (default kilted)")
     parser.add_argument(
-        "--without", metavar="PARTS", help="leave out heavy parts: policy,sim; none takes all"
+        "--without", metavar="PARTS", help="leave out parts: console,policy,sim; none takes all"
     )
     parser.add_argument("--force", action="store_true", help="do every step again")
     parser.add_argument("--quick", action="store_true", help=argparse.SUPPRESS)

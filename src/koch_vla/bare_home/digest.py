@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from .options import Options
+from .options import PARTS, Options
 
 # Editing one of these changes what a build makes. Python modules do not: they are linked.
 _BUILD_FILES = {"package.xml", "setup.py", "setup.cfg", "CMakeLists.txt", "colcon.meta"}
@@ -25,7 +25,7 @@ def requirement_files(root: Path, options: Options) -> list[Path]:
     names anew, and colcon comes with ROS.
     """
     names = ["base", "dev"]
-    names += [part for part in ("policy", "sim") if part not in options.without]
+    names += [part for part in PARTS if part not in options.without]
     if options.home == "ros":
         return [root / "requirements" / f"{name}.in" for name in names]
     names += ["build", f"ros-{options.distro}"]

@@ -13,7 +13,7 @@ from .errors import UnknownPartError
 
 DISTROS = ("kilted", "jazzy")
 # What may be left out, with the package that needs it.
-PARTS = {"policy": "koch_policy", "sim": "koch_sim"}
+PARTS = {"console": "koch_console", "policy": "koch_policy", "sim": "koch_sim"}
 # What serves nothing without that part.
 _EXTRAS = {"policy": ("koch_fastconv",)}
 

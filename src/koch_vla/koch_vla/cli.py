@@ -43,6 +43,9 @@ VERBS = (
     Subcommand(
         "teleop", "koch_vla.teleop", "drive the follower with the leader, with a status line"
     ),
+    Subcommand(
+        "console", "koch_console.cli", "serve a page that shows, records, runs and stops the robot"
+    ),
     Subcommand("look", "koch_vla.look", "draw robot, frames, cameras and TCP path as one PNG"),
     Subcommand(
         "demo", "koch_vla.demo", "the whole loop without hardware: record, train, run, report"
@@ -81,6 +84,8 @@ LOCKSTEP_RECORD = Subcommand(
 
 # What a set-up may have left out, and what to call to get it.
 OPTIONAL = {
+    "koch_console": "console",
+    "aiohttp": "console",
     "koch_policy": "policy",
     "koch_sim": "sim",
     "torch": "policy",

@@ -71,6 +71,7 @@ class GraphOptions(OptionModel):
     expert: bool = same_as(EXPERT, False)
     speed: float = same_as(SPEED, 1.0)
     rviz: bool = option(False, "start RViz")
+    console: bool = option(False, "serve the console in the browser")
     settings: tuple[Setting, ...] = option(
         (),
         "a parameter of a node, such as follower/driver.on_exit=rest (repeatable)",
@@ -150,6 +151,7 @@ def build_graph(rig: Rig, options: GraphOptions | None = None) -> tuple[NodeSpec
         *(_ros2_control(rig) if options.ros2_control else []),
         *_learning(rig, options),
         *_viewer(options),
+        *_console(rig, options),
     ]
     if options.speed != 1.0:
         clock = {node.full_name for node in world}
@@ -395,6 +397,16 @@ def _viewer(options: GraphOptions) -> list[NodeSpec]:
         return []
     arguments = ("-d", options.rviz_config) if options.rviz_config else ()
     return [NodeSpec("rviz2", "rviz2", "rviz2", arguments=arguments, respawn=False)]
+
+
+def _console(rig: Rig, options: GraphOptions) -> list[NodeSpec]:
+    """The page; it ends with no episode lost, so it stays up on its own."""
+    if not options.console:
+        return []
+    parameters: dict[str, ParameterValue] = {"rig": str(rig.path)}
+    if options.record_root:
+        parameters["root"] = options.record_root
+    return [NodeSpec("koch_console", "console", "console", parameters=parameters)]
 
 
 def _told(node: NodeSpec, options: GraphOptions) -> NodeSpec:

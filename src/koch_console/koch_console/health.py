@@ -1,0 +1,118 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""What `/diagnostics` says, as the page needs it: a list of what must be well before a start."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from koch_rig.rig import Rig
+
+_GONE_S = 5.0  # a diagnostic comes once a second
+_OK, _WARN, _ERROR = 0, 1, 2
+_LIGHTS = {_OK: "green", _WARN: "amber", _ERROR: "red"}
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What a node said of one thing."""
+
+    level: int
+    text: str
+    values: Mapping[str, str]
+    at_s: float
+
+
+class Health:
+    """Remembers the newest diagnostic of each thing.
+
+    Args:
+        rig: What there must be.
+    """
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._said: dict[str, _Said] = {}
+
+    def hear(
+        self, name: str, level: int, text: str, values: Mapping[str, str], now_s: float
+    ) -> None:
+        """Take a diagnostic."""
+        self._said[name] = _Said(level, text, values, now_s)
+
+    def temperatures(self, arm: str) -> Mapping[str, float]:
+        """Temperature of each motor by joint [deg C]."""
+        start = f"{arm}: motor "
+        found: dict[str, float] = {}
+        for name, said in self._said.items():
+            if name.startswith(start):
+                with contextlib.suppress(KeyError, ValueError):
+                    found[name[len(start) :]] = float(said.values["temperature_c"])
+        return found
+
+    def camera(self, name: str, now_s: float) -> Mapping[str, Any]:
+        """Light, rate and reason of a camera."""
+        said = self._newest(_camera(name), now_s)
+        if said is None:
+            return {"light": "red", "text": _SILENT}
+        values: dict[str, Any] = {"light": _LIGHTS.get(said.level, "red"), "text": said.text}
+        with contextlib.suppress(KeyError, ValueError):
+            values["rate_hz"] = float(said.values["rate [Hz]"])
+            values["age_s"] = round(1e-3 * float(said.values["age [ms]"]), 1)
+        return values
+
+    def checks(self, now_s: float) -> list[Mapping[str, str]]:
+        """What must be well before a start, each with its light, and the fix where it is not.
+
+        Arms and cameras of the rig must be heard of. Of everything else, what complains is shown.
+        """
+        must = {f"arm {arm}": (f"{arm}: bus", _ARM_FIX) for arm in self._rig.arms}
+        must |= {f"camera {name}": (_camera(name), _CAMERA_FIX) for name in self._rig.cameras}
+        found = [self._check(what, name, now_s, fix) for what, (name, fix) in must.items()]
+        told = tuple(name for name, _ in must.values())
+        for name, said in sorted(self._said.items()):
+            if said.level != _OK and now_s - said.at_s < _GONE_S and not name.endswith(told):
+                found.append(_item(name, said.level, said.text, _fix_of(name)))
+        return found
+
+    def _newest(self, end: str, now_s: float) -> _Said | None:
+        """What was said of late of a thing whose name ends so; a namespace may stand before it."""
+        for name, said in self._said.items():
+            if name.endswith(end) and now_s - said.at_s < _GONE_S:
+                return said
+        return None
+
+    def _check(self, what: str, name: str, now_s: float, fix: str) -> Mapping[str, str]:
+        said = self._newest(name, now_s)
+        if said is None:
+            return _item(what, _ERROR, _SILENT, "Start it with `koch up`.")
+        return _item(what, said.level, said.text, fix)
+
+
+def _camera(name: str) -> str:
+    return f"cameras/{name}: stream"
+
+
+def _fix_of(name: str) -> str:
+    """What helps where the complaint itself does not say it."""
+    for end, fix in _FIXES.items():
+        if name.endswith(end):
+            return fix
+    return ""
+
+
+_SILENT = "its node says nothing"
+_ARM_FIX = "Look at cable and power; `koch doctor` names the ports."
+_CAMERA_FIX = "Look at the cable; `koch cameras` shows what every camera sees."
+_FIXES = {
+    ": guard": "Press Torque on, then Resume.",
+    ": streams and disk": "A stream must live and the disk have room before an episode can start.",
+}
+
+
+def _item(what: str, level: int, text: str, fix: str) -> Mapping[str, str]:
+    light = _LIGHTS.get(level, "red")
+    return {"what": what, "light": light, "text": text, "fix": "" if light == "green" else fix}

@@ -1,0 +1,112 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The console node: a web server beside rclpy's executor, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import threading
+
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from koch_console.access import Access
+from koch_console.nodes.parameters import ConsoleParameters
+from koch_console.nodes.robot import RobotView
+from koch_console.server import ConsoleServer
+from koch_core.errors import KochError
+from koch_rig.load import load_rig
+from koch_ros.node import run_node
+from koch_ros.parameters import declare
+
+_END_S = 3.0
+
+
+class PortTakenError(KochError):
+    """The page cannot be served where it was asked for."""
+
+    def __init__(self, bind: str, port: int, why: str) -> None:
+        super().__init__(
+            f"http://{bind}:{port}: {why}. Another console may run; give another port (--port, or "
+            "--set console.port=N), or port 0 for any."
+        )
+
+
+class ConsoleNode(Node):
+    """Serves the page.
+
+    The executor's thread only completes requests. The event loop's thread reads the topics, serves
+    browsers and sends requests.
+    """
+
+    def __init__(self, *, parameter_overrides: list[Parameter] | None = None) -> None:
+        """Take the port and start serving.
+
+        Raises:
+            KochError: Rig, address or tokens cannot be used.
+        """
+        super().__init__("console", parameter_overrides=parameter_overrides)
+        settings = declare(self, ConsoleParameters)
+        access = Access.of(settings.bind, os.environ, settings.hosts)
+        rig = load_rig(settings.rig)
+        self._listener = _listen(settings.bind, settings.port)
+        self.address = f"http://{settings.bind}:{self._listener.getsockname()[1]}"
+        self._robot = RobotView(self, rig)
+        self._access = access
+        self._loop = asyncio.new_event_loop()
+        self._ended: asyncio.Event | None = None
+        self._thread = threading.Thread(target=self._serve, name="web server", daemon=True)
+        self._thread.start()
+        whom = "this computer" if access.is_local else "who has the token"
+        self.get_logger().info(f"the page is at {self.address}, for {whom}")
+
+    def close(self) -> None:
+        """Let the browsers go; idempotent."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._end)
+            self._thread.join(_END_S)
+
+    def _end(self) -> None:
+        assert self._ended is not None
+        self._ended.set()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._run())
+        self._loop.close()
+
+    async def _run(self) -> None:
+        self._ended = asyncio.Event()
+        await ConsoleServer(self._robot, self._access).run(self._listener, self._ended)
+
+
+def _listen(bind: str, port: int) -> socket.socket:
+    """Take a port, so that a mistake is told before anything is served.
+
+    Raises:
+        PortTakenError: It cannot be had.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            bind, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as exc:
+        raise PortTakenError(bind, port, exc.strerror or str(exc)) from exc
+    listener.setblocking(False)
+    return listener
+
+
+def main() -> int:
+    """Entry point."""
+    return run_node(ConsoleNode, realtime=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

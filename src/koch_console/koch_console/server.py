@@ -1,0 +1,401 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The HTTP server of the console: page, camera streams, state, requests. No ROS.
+
+Everything is bounded: connections, viewers, sizes, times. A slow browser misses images and states;
+nothing is queued for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from aiohttp import WSMsgType, web
+
+from koch_console.access import Access, Role
+from koch_console.assets import Assets
+from koch_console.commands import Answer, Request, WrongRequest, read_request
+from koch_console.slot import LatestImage
+
+LARGEST_MESSAGE = 4096
+MOST_CONNECTIONS = 200
+MOST_PAGES = 32
+MOST_STREAMS = 64
+_MOST_AT_ONCE = 8  # requests of one page; a stop is always taken
+_LOG_LINES = 300
+_PERIOD_S = 0.1
+_IDLE_PERIOD_S = 1.0
+_IMAGE_PERIOD_S = 0.012  # under half the time between two images
+_WRITE_S = 10.0  # a reader that takes nothing for so long is let go
+_KEPT_BY_KERNEL = 96 * 1024  # an image or two, or a slow reader would see the past
+_BOUNDARY = "koch-image"
+_COOKIE = "koch_console"
+_ROLE = web.RequestKey("role", Role)
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; "
+    "base-uri 'none'; form-action 'self'; object-src 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_log = logging.getLogger(__name__)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Robot(Protocol):
+    """What the page shows and steers; all methods are called in the server's event loop."""
+
+    @property
+    def images(self) -> Mapping[str, LatestImage]:
+        """A slot for each camera."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """What does not change: arms, joints, cameras, task."""
+
+    def take_images(self) -> None:
+        """Put what has come into the slots that have readers."""
+
+    def watch(self, *, seen: bool) -> None:
+        """Look at the graph; where nobody sees the page, only at what would be missed."""
+
+    def state(self) -> Mapping[str, Any]:
+        """Sections of the page, each to be sent when it has changed."""
+
+    def new_lines(self) -> list[Mapping[str, Any]]:
+        """Lines of the log since the last call."""
+
+    async def do(self, request: Request) -> Answer:
+        """Call the service or action that a request stands for."""
+
+
+class _Page:
+    """One open page: what it has not been sent yet."""
+
+    def __init__(self, socket_: web.WebSocketResponse, role: Role) -> None:
+        self.socket = socket_
+        self.role = role
+        self.sections: dict[str, str] = {}
+        self.lines: list[Mapping[str, Any]] = []
+        self.answers: list[str] = []
+        self.ready = asyncio.Event()
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def take(self) -> list[str]:
+        """The messages that wait, as JSON; none wait afterwards."""
+        self.ready.clear()
+        messages, self.answers = self.answers, []
+        if self.sections:
+            parts = ",".join(f"{json.dumps(name)}:{text}" for name, text in self.sections.items())
+            messages.append(f"{{{parts}}}")
+            self.sections = {}
+        if self.lines:
+            messages.append(json.dumps({"log": self.lines}))
+            self.lines = []
+        return messages
+
+
+class ConsoleServer:
+    """Serves one robot to a bounded number of browsers; `run` is a coroutine of its own loop."""
+
+    def __init__(self, robot: Robot, access: Access) -> None:
+        self._robot, self._access = robot, access
+        self._assets = Assets()
+        self._pages: set[_Page] = set()
+        self._streams = 0
+        self._busy: set[Any] = set()  # transports with a request in progress
+        self._sections: dict[str, str] = {}
+        self._lines: list[Mapping[str, Any]] = []
+        self._woken = asyncio.Event()
+        self._looked_at = asyncio.Event()
+
+    async def run(self, listener: socket.socket, ended: asyncio.Event) -> None:
+        """Serve on a listening socket until the event."""
+        application = web.Application(middlewares=[self._guarded], client_max_size=LARGEST_MESSAGE)
+        application.add_routes(
+            [
+                web.get("/", self._on_page),
+                web.post("/login", self._on_login),
+                web.get("/static/{path:.+}", self._on_asset),
+                web.get("/socket", self._on_socket),
+                web.get("/cameras/{name}", self._on_camera),
+            ]
+        )
+        runner = web.AppRunner(application, access_log=None, keepalive_timeout=30.0)
+        await runner.setup()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: self._accept(runner), sock=listener)
+        watching = [asyncio.ensure_future(work()) for work in (self._watch, self._watch_images)]
+        try:
+            await ended.wait()
+        finally:
+            server.close()
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
+            for page in list(self._pages):
+                await page.socket.close(code=1001, message=b"the console ends")
+            await runner.cleanup()
+
+    # -- the door -------------------------------------------------------------------------------
+
+    def _accept(self, runner: web.AppRunner) -> asyncio.BaseProtocol:
+        """A protocol for a new connection. At the limit the longest idle one makes room."""
+        assert runner.server is not None
+        alive = [item for item in runner.server.connections if item.transport is not None]
+        if len(alive) >= MOST_CONNECTIONS:
+            idle = next((item for item in alive if item.transport not in self._busy), None)
+            if idle is None:
+                return _Refusal()
+            idle.force_close()
+        return runner.server()
+
+    @web.middleware
+    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Let only our own pages ask, and only known people; say as little as possible."""
+        transport = request.transport
+        self._busy.add(transport)
+        try:
+            if not self._access.knows_host(request.headers.get("Host", "")):
+                raise web.HTTPMisdirectedRequest(text="This computer has another name.\n")
+            if not self._access.knows_origin(request.headers):
+                raise web.HTTPForbidden(text="Another site's page may not ask.\n")
+            given = request.query.get("token")
+            if request.method == "GET" and request.path == "/" and given is not None:
+                return self._welcome(request, given)
+            role = self._role(request)
+            if role is None and request.path != "/login":
+                return self._ask_for_token(request)
+            if role is not None:
+                request[_ROLE] = role
+            return await handler(request)
+        except web.HTTPException as answer:
+            answer.headers.update(_HEADERS)
+            raise
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception:
+            _log.exception("%s %s", request.method, request.path)
+            raise web.HTTPInternalServerError(headers=_HEADERS, text="See the log.\n") from None
+        finally:
+            self._busy.discard(transport)
+
+    def _role(self, request: web.Request) -> Role | None:
+        scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+        token = bearer if scheme == "Bearer" else request.cookies.get(_COOKIE, "")
+        return self._access.role_of(token)
+
+    def _welcome(self, request: web.Request, token: str) -> web.StreamResponse:
+        """Exchange a token for a cookie that no script can read and no other site sends."""
+        if self._access.role_of(token) is None:
+            return self._ask_for_token(request, "That token is not known. ")
+        answer = web.HTTPSeeOther("/", headers=_HEADERS)
+        answer.set_cookie(_COOKIE, token, httponly=True, samesite="Strict", path="/")
+        raise answer
+
+    def _ask_for_token(self, request: web.Request, why: str = "") -> web.StreamResponse:
+        if request.path not in ("/", "/login"):
+            raise web.HTTPUnauthorized(text="A token is needed.\n")
+        text = self._assets.login.replace("{why}", why)
+        return web.Response(status=401, text=text, content_type="text/html", headers=_HEADERS)
+
+    async def _on_login(self, request: web.Request) -> web.StreamResponse:
+        form = await request.post()
+        return self._welcome(request, str(form.get("token", "")))
+
+    # -- page and images ------------------------------------------------------------------------
+
+    async def _on_page(self, request: web.Request) -> web.StreamResponse:
+        return self._assets.answer(request, "index.html", _HEADERS)
+
+    async def _on_asset(self, request: web.Request) -> web.StreamResponse:
+        return self._assets.answer(request, request.match_info["path"], _HEADERS)
+
+    async def _on_camera(self, request: web.Request) -> web.StreamResponse:
+        slot = self._robot.images.get(request.match_info["name"])
+        if slot is None:
+            raise web.HTTPNotFound(text="There is no such camera.\n")
+        if self._streams >= MOST_STREAMS:
+            raise web.HTTPServiceUnavailable(text="Too many look already.\n")
+        self._streams += 1
+        slot.readers += 1
+        self._looked_at.set()
+        try:
+            return await self._stream(request, slot)
+        finally:
+            self._streams -= 1
+            slot.readers -= 1
+
+    async def _stream(self, request: web.Request, slot: LatestImage) -> web.StreamResponse:
+        """Send each image that is the newest when the last one has gone."""
+        kind = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
+        headers = {**_HEADERS, "Content-Type": kind, "Cache-Control": "no-store"}
+        response = web.StreamResponse(headers=headers)
+        _keep_little(request)
+        await response.prepare(request)
+        number = slot.number
+        while request.transport is not None and not request.transport.is_closing():
+            image = await slot.after(number, timeout_s=1.0)
+            if image is None:
+                continue
+            number, jpeg = image
+            head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n"
+            part = b"".join((head.encode(), b"\r\n", jpeg, b"\r\n"))
+            try:
+                await asyncio.wait_for(response.write(part), _WRITE_S)
+            except asyncio.TimeoutError:
+                request.transport.abort()
+        return response
+
+    # -- state and requests ---------------------------------------------------------------------
+
+    async def _on_socket(self, request: web.Request) -> web.StreamResponse:
+        if len(self._pages) >= MOST_PAGES:
+            raise web.HTTPServiceUnavailable(text="Too many pages are open already.\n")
+        answer = web.WebSocketResponse(max_msg_size=LARGEST_MESSAGE, heartbeat=20.0)
+        answer.headers.update(_HEADERS)
+        _keep_little(request)
+        page = _Page(answer, request[_ROLE])
+        self._pages.add(page)  # before anything is awaited: the limit counts those that come in
+        try:
+            await answer.prepare(request)
+            hello = {"hello": {**self._robot.describe(), "role": page.role.name.lower()}}
+            page.answers.append(json.dumps(hello))
+            page.sections.update(self._sections)
+            page.lines = list(self._lines)
+            page.ready.set()
+            self._woken.set()
+            async with _running(self._send(page)):
+                async for message in answer:
+                    if message.type is WSMsgType.TEXT:
+                        self._on_message(page, message.data)
+        finally:
+            self._pages.discard(page)
+            for task in page.tasks:
+                task.cancel()
+        return answer
+
+    async def _send(self, page: _Page) -> None:
+        """Send what is newest, and let go a page that takes nothing."""
+        while True:
+            await page.ready.wait()
+            for text in page.take():
+                try:
+                    await asyncio.wait_for(page.socket.send_str(text), _WRITE_S)
+                except (asyncio.TimeoutError, ConnectionError):
+                    await page.socket.close()
+                    return
+
+    def _on_message(self, page: _Page, text: str) -> None:
+        try:
+            request = read_request(text)
+        except WrongRequest as exc:
+            self._answer(page, None, Answer(False, str(exc)))
+            return
+        if page.role < Role.OPERATE:
+            refusal = "You may look only; the token for operating is another one."
+            self._answer(page, request.number, Answer(False, refusal))
+        elif len(page.tasks) >= _MOST_AT_ONCE and request.name != "stop":
+            refusal = "Too many requests are under way."
+            self._answer(page, request.number, Answer(False, refusal))
+        else:
+            task = asyncio.ensure_future(self._do(page, request))
+            page.tasks.add(task)
+            task.add_done_callback(page.tasks.discard)
+
+    async def _do(self, page: _Page, request: Request) -> None:
+        try:
+            answer = await self._robot.do(request)
+        except Exception:
+            _log.exception("request %s", request.name)
+            answer = Answer(False, "It failed; the log of the console says why.")
+        self._answer(page, request.number, answer)
+
+    def _answer(self, page: _Page, number: int | None, answer: Answer) -> None:
+        message = {"answer": number, "ok": answer.success, "text": answer.text}
+        page.answers = [*page.answers[-_MOST_AT_ONCE:], json.dumps(message)]
+        page.ready.set()
+
+    # -- looking at the robot -------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Ten times a second while a page is open, else once a second."""
+        while True:
+            seen = bool(self._pages)
+            try:
+                self._robot.watch(seen=seen)
+                self._tell(self._robot.state() if seen else {}, self._robot.new_lines())
+            except Exception:
+                _log.exception("looking at the graph")
+            if seen:
+                await asyncio.sleep(_PERIOD_S)
+                continue
+            self._woken.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), _IDLE_PERIOD_S)
+
+    def _tell(self, state: Mapping[str, Any], lines: list[Mapping[str, Any]]) -> None:
+        changed = {}
+        for name, value in state.items():
+            text = json.dumps(value, separators=(",", ":"))
+            if self._sections.get(name) != text:
+                self._sections[name] = changed[name] = text
+        self._lines = [*self._lines, *lines][-_LOG_LINES:]
+        for page in self._pages:
+            page.sections.update(changed)
+            page.lines = [*page.lines, *lines][-_LOG_LINES:]
+            if changed or lines:
+                page.ready.set()
+
+    async def _watch_images(self) -> None:
+        """Fetch images while somebody looks at a camera."""
+        while True:
+            try:
+                self._robot.take_images()
+            except Exception:
+                _log.exception("taking images")
+            if self._streams:
+                await asyncio.sleep(_IMAGE_PERIOD_S)
+            else:
+                self._looked_at.clear()
+                await self._looked_at.wait()
+
+
+class _Refusal(asyncio.Protocol):
+    """Closes a connection for which there is no room."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Close it at once."""
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
+def _keep_little(request: web.Request) -> None:
+    """Let kernel and process keep a little for a slow reader, so that it sees the present."""
+    transport = request.transport
+    if transport is None:
+        return
+    assert isinstance(transport, asyncio.Transport)
+    transport.set_write_buffer_limits(high=_KEPT_BY_KERNEL)
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KEPT_BY_KERNEL)
+
+
+@contextlib.asynccontextmanager
+async def _running(work: Any) -> AsyncIterator[None]:
+    """Run a coroutine beside a block."""
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,132 @@
+// SPDX-FileCopyrightText: 2026 The koch_vla authors
+// SPDX-License-Identifier: Apache-2.0
+// The page: one WebSocket brings the state and takes the requests; panels draw what has changed.
+
+import { draw as drawLive, build as buildLive } from "./live.js";
+
+const byId = (id) => document.getElementById(id);
+const state = {};
+let socket = null;
+let asked = 0;
+const waiting = new Map(); // id of a request -> its button
+
+function connect() {
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  socket = new WebSocket(`${scheme}://${location.host}/socket`);
+  socket.onmessage = (event) => receive(JSON.parse(event.data));
+  socket.onclose = () => {
+    // What was shown is no longer true: say so, and keep trying.
+    link("not connected", "red");
+    for (const id of [...waiting.keys()]) answered({ answer: id, ok: false, text: "The connection was lost." });
+    document.body.classList.add("lost");
+    setTimeout(connect, 1000);
+  };
+}
+
+function receive(message) {
+  if ("answer" in message) answered(message);
+  else if (message.hello) greet(message.hello);
+  else {
+    const { log, ...sections } = message;
+    Object.assign(state, sections);
+    drawLive(state, sections, log ?? []);
+  }
+}
+
+function greet(hello) {
+  document.body.classList.remove("lost");
+  byId("log").replaceChildren(); // the server sends all of it again
+  const known = state.hello && JSON.stringify(state.hello) === JSON.stringify(hello);
+  state.hello = hello;
+  link(hello.role === "operate" ? "connected" : "looking only", hello.role === "operate" ? "green" : "amber");
+  if (!known) buildLive(hello);
+  for (const image of document.querySelectorAll("figure img")) image.src = `${image.dataset.src}?${Date.now()}`;
+  for (const button of document.querySelectorAll("[data-do], #stop")) button.disabled = hello.role !== "operate";
+}
+
+function link(text, light) {
+  const pill = byId("link");
+  pill.textContent = text;
+  pill.className = `pill ${light}`;
+}
+
+// -- requests ------------------------------------------------------------------------------------
+
+export function ask(name, values = {}, button = null) {
+  if (!socket || socket.readyState !== WebSocket.OPEN) {
+    toast(name === "stop" ? "NOT STOPPED: no connection. Cut the power." : "There is no connection.", false);
+    return;
+  }
+  const id = ++asked;
+  waiting.set(id, button);
+  if (button) button.setAttribute("aria-busy", "true");
+  socket.send(JSON.stringify({ id, do: name, with: values }));
+}
+
+function answered({ answer, ok, text }) {
+  waiting.get(answer)?.removeAttribute("aria-busy");
+  waiting.delete(answer);
+  toast(text || (ok ? "Done." : "It failed."), ok);
+}
+
+let fading = 0;
+function toast(text, ok) {
+  const place = byId("toast");
+  place.textContent = text;
+  place.className = ok ? "" : "bad";
+  place.hidden = false;
+  clearTimeout(fading);
+  fading = setTimeout(() => { place.hidden = true; }, ok ? 3000 : 8000);
+}
+
+// What the fields add to a request, by its name.
+const FIELDS = {
+  "record.start": recording,
+  "record.redo": recording,
+  "policy.run": () => ({ task: byId("instruction").value.trim() }),
+};
+
+function recording() {
+  return { task: byId("task").value.trim(), duration_s: Number(byId("duration").value) || 0 };
+}
+
+function press(button) {
+  const name = button.dataset.do;
+  ask(name, { ...JSON.parse(button.dataset.with ?? "{}"), ...(FIELDS[name]?.() ?? {}) }, button);
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-do]");
+  if (button && !button.disabled) press(button);
+});
+byId("stop").addEventListener("click", () => ask("stop"));
+
+// -- keys ----------------------------------------------------------------------------------------
+
+// Those of `koch record`; its space bar is ours for STOP.
+const KEYS = {
+  n: "record.start", ArrowRight: "record.start", r: "record.redo", ArrowLeft: "record.redo",
+  s: "success", f: "failure", d: "record.discard", u: "record.undo",
+};
+
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.matches("input, textarea, select");
+  if (event.key === "Escape" && typing) event.target.blur();
+  if (typing || event.ctrlKey || event.altKey || event.metaKey) return;
+  if (event.code === "Space") {
+    event.preventDefault(); // nor may it press the button that has the focus
+    if (!event.repeat) ask("stop");
+    return;
+  }
+  const name = KEYS[event.key];
+  if (!name || event.repeat || state.hello?.role !== "operate") return;
+  event.preventDefault();
+  if (name === "success" || name === "failure") ask("record.stop", { outcome: name });
+  else if (name === "record.start" && state.episode?.phase === "recording") ask("record.stop");
+  else ask(name, FIELDS[name]?.() ?? {});
+});
+document.addEventListener("keyup", (event) => {
+  if (event.code === "Space" && !event.target.matches("input, textarea, select")) event.preventDefault();
+});
+
+connect();

@@ -1,0 +1,176 @@
+// SPDX-FileCopyrightText: 2026 The koch_vla authors
+// SPDX-License-Identifier: Apache-2.0
+// The live page: cameras, checks, arms, episode, policy, log.
+
+const byId = (id) => document.getElementById(id);
+const degrees = (radians) => (radians * 180) / Math.PI;
+const HOT_C = 60; // an XL330 shuts down at 70
+
+/** An element with properties, attributes (`data-`, `aria-`) and children; texts are never HTML. */
+export function element(tag, properties = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.includes("-")) made.setAttribute(name, value);
+    else made[name] = value;
+  }
+  made.append(...children);
+  return made;
+}
+
+export function build(hello) {
+  byId("rig").textContent = hello.rig;
+  document.title = `${hello.rig} · koch console`;
+  byId("task").value ||= hello.task;
+  byId("instruction").value ||= hello.task;
+  byId("world").hidden = !hello.simulated;
+  byId("cameras").replaceChildren(...hello.cameras.map(cameraTile));
+  byId("arms").replaceChildren(...hello.arms.map(armCard));
+}
+
+function cameraTile(camera) {
+  const image = element("img", { alt: `camera ${camera.name}`, "data-src": `/cameras/${encodeURIComponent(camera.name)}` });
+  const caption = element("figcaption", {}, element("span", { className: "dot" }), element("b", { textContent: camera.name }),
+    element("span", { className: "rate" }), element("span", { className: "why" }));
+  return element("figure", { id: `camera-${camera.name}` }, image, caption);
+}
+
+function armCard(arm) {
+  const follows = arm.role === "follower";
+  const button = (text, name, more = {}) =>
+    element("button", { textContent: text, "data-do": name, "data-with": JSON.stringify({ arm: arm.name, ...more }) });
+  const buttons = follows ? [
+    button("Resume", "resume"), button("Home", "home"),
+    button("Torque on", "torque", { on: true }), button("Torque off", "torque", { on: false }),
+    button("Follow the leader", "teleop", { on: true }), button("Let go", "teleop", { on: false }),
+  ] : [];
+  return element("article", { id: `arm-${arm.name}` },
+    element("h2", { textContent: `${arm.name} (${arm.role})` }),
+    element("div", { className: "facts guard" }),
+    element("div", { className: "row buttons" }, ...buttons),
+    ...arm.joints.map((joint) => jointRow(joint)));
+}
+
+function jointRow(joint) {
+  const track = element("div", { className: "track", title: `${degrees(joint.low).toFixed(0)}° to ${degrees(joint.high).toFixed(0)}°` },
+    element("i"), element("i", { className: "goal" }));
+  const row = element("div", { className: "joint", "data-joint": joint.name },
+    element("span", { textContent: joint.name }), track,
+    element("span", { className: "angle" }), element("span", { className: "current" }), element("span", { className: "heat" }));
+  row.place = (radians) => `${(100 * Math.min(1, Math.max(0, (radians - joint.low) / (joint.high - joint.low)))).toFixed(1)}%`;
+  return row;
+}
+
+export function draw(state, changed, lines) {
+  if (!state.hello) return;
+  if (changed.cameras) drawCameras(changed.cameras);
+  if (changed.joints) for (const [arm, joints] of Object.entries(changed.joints)) drawJoints(arm, joints);
+  if (changed.guards) for (const [arm, guard] of Object.entries(changed.guards)) drawGuard(arm, guard);
+  if (changed.checks) drawChecks(changed.checks);
+  if ("episode" in changed) drawEpisode(changed.episode);
+  if ("policy" in changed || "running" in changed) drawPolicy(state.policy, state.running);
+  if (lines.length) drawLog(lines);
+}
+
+function drawCameras(cameras) {
+  for (const [name, camera] of Object.entries(cameras)) {
+    const tile = byId(`camera-${name}`);
+    if (!tile) continue;
+    tile.querySelector(".dot").className = `dot ${camera.light}`;
+    const rate = camera.rate_hz === undefined ? "" : `${camera.rate_hz.toFixed(0)}/s`;
+    const age = camera.age_s > 0.5 ? ` · ${camera.age_s.toFixed(1)} s old` : "";
+    tile.querySelector(".rate").textContent = rate + age;
+    tile.querySelector(".why").textContent = camera.light === "green" ? "" : camera.text;
+  }
+}
+
+function drawJoints(arm, joints) {
+  for (const row of document.querySelectorAll(`#arm-${CSS.escape(arm)} .joint`)) {
+    const name = row.dataset.joint;
+    const [measured, goal] = row.querySelectorAll(".track i");
+    const angle = joints.measured?.[name];
+    measured.hidden = angle === undefined;
+    goal.hidden = joints.goal?.[name] === undefined;
+    if (angle !== undefined) measured.style.left = row.place(angle);
+    if (!goal.hidden) goal.style.left = row.place(joints.goal[name]);
+    row.querySelector(".angle").textContent = angle === undefined ? "–" : `${degrees(angle).toFixed(1)}°`;
+    const current = joints.current?.[name];
+    row.querySelector(".current").textContent = current === undefined ? "" : `${(1000 * current).toFixed(0)} mA`;
+    const heat = joints.temperature?.[name];
+    const shown = row.querySelector(".heat");
+    shown.textContent = heat === undefined ? "" : `${heat.toFixed(0)} °C`;
+    shown.className = heat > HOT_C ? "heat hot" : "heat";
+  }
+}
+
+function drawGuard(arm, guard) {
+  const place = document.querySelector(`#arm-${CSS.escape(arm)} .guard`);
+  if (!place) return;
+  if (!guard) { place.textContent = "says nothing"; return; }
+  const light = { driving: "green", holding: "green", blending: "green", stopped: "red", disconnected: "red" }[guard.mode] ?? "amber";
+  const parts = [element("span", { className: `dot ${light}` }), " ", element("b", { textContent: guard.mode })];
+  if (guard.source) parts.push(` · commanded by ${guard.source}`);
+  parts.push(guard.torque ? " · torque on" : " · torque off");
+  for (const stop of guard.stops) parts.push(element("div", { className: "hot", textContent: `${stop.joint} ${stop.text}`.trim() }));
+  if (guard.reason && !guard.stops.length) parts.push(element("div", { textContent: guard.reason }));
+  for (const item of guard.refusals) {
+    parts.push(element("div", { textContent: `refused ${item.count} from ${item.source}: ${item.text}` }));
+  }
+  const changes = guard.changes.map((item) => `${item.rule} ${item.joint} ×${item.count}`).join(", ");
+  if (changes) parts.push(element("div", { textContent: `held within limits: ${changes}` }));
+  place.replaceChildren(...parts);
+}
+
+function drawChecks(checks) {
+  byId("checks").replaceChildren(...checks.map((check) => {
+    const line = element("li", {}, element("span", { className: `dot ${check.light}` }),
+      element("span", {}, element("b", { textContent: check.what }), ` ${check.text}`));
+    if (check.fix) line.append(element("span", { className: "fix", textContent: `→ ${check.fix}` }));
+    return line;
+  }));
+  const worst = checks.some((check) => check.light === "red") ? "red" : checks.some((check) => check.light === "amber") ? "amber" : "green";
+  byId("checks-card").className = worst;
+}
+
+function drawEpisode(episode) {
+  const pill = byId("phase");
+  const bar = byId("countdown");
+  if (!episode) {
+    pill.textContent = "";
+    bar.hidden = true;
+    byId("episode").textContent = "No recorder runs: koch up --record.";
+    return;
+  }
+  const left = episode.remaining_s;
+  const time = left >= 0 ? `${left.toFixed(0)} s left` : `${episode.elapsed_s.toFixed(0)} s`;
+  pill.textContent = episode.phase === "idle" ? `${episode.saved} saved` : `${episode.phase} ${time}`;
+  pill.className = `pill ${episode.phase === "recording" ? "red" : ""}`;
+  bar.hidden = left < 0;
+  if (left >= 0) bar.value = episode.elapsed_s / (episode.elapsed_s + left || 1);
+  const disk = episode.disk_minutes < 0 ? "" : ` · disk for ${episode.disk_minutes} min`;
+  const parts = [element("span", { className: `dot ${episode.light}` }), " ",
+    element("b", { textContent: `episode ${episode.index}` }), ` ${episode.phase} · ${episode.saved} saved${disk}`];
+  if (episode.reason) parts.push(element("div", { textContent: episode.reason }));
+  if (episode.verdict) parts.push(element("div", { textContent: `last: ${episode.verdict}` }));
+  byId("episode").replaceChildren(...parts);
+}
+
+function drawPolicy(policy, running) {
+  const place = byId("policy");
+  if (!policy) { place.textContent = "No policy node runs: koch up --policy DIR."; return; }
+  const parts = [element("b", { textContent: policy.state }), ` · ${policy.runtime} · ${policy.strategy}`];
+  if (policy.state === "running") parts.push(` · ${policy.rate_hz}/s · ${policy.delay_ms} ms · ${policy.steps} actions`);
+  if (policy.reason) parts.push(element("div", { textContent: policy.reason }));
+  if (running) parts.push(element("div", { textContent: running }));
+  place.replaceChildren(...parts);
+}
+
+function drawLog(lines) {
+  const log = byId("log");
+  const atEnd = log.scrollTop + log.clientHeight > log.scrollHeight - 30;
+  for (const line of lines) {
+    const time = new Date(1000 * line.time_s).toLocaleTimeString();
+    log.append(element("li", { className: line.level }, element("time", { textContent: time }), `${line.node}: ${line.text}`));
+  }
+  while (log.children.length > 300) log.firstChild.remove();
+  if (atEnd) log.scrollTop = log.scrollHeight;
+}
