@@ -15,7 +15,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{package_name}"]),
         (f"share/{package_name}", ["package.xml"]),
     ],
-    install_requires=["setuptools", "aiohttp"],
+    install_requires=["setuptools", "aiohttp", "pyyaml"],
     python_requires=">=3.10",
     zip_safe=False,
     maintainer="The koch_vla authors",

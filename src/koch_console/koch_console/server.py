@@ -13,7 +13,7 @@ import contextlib
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from aiohttp import WSMsgType, web
@@ -21,6 +21,7 @@ from aiohttp import WSMsgType, web
 from koch_console.access import Access, Role
 from koch_console.assets import Assets
 from koch_console.commands import Answer, Request, WrongRequest, read_request
+from koch_console.episodes import Episode, Episodes, range_of
 from koch_console.slot import LatestImage
 
 LARGEST_MESSAGE = 4096
@@ -105,8 +106,20 @@ class _Page:
 class ConsoleServer:
     """Serves one robot to a bounded number of browsers; `run` is a coroutine of its own loop."""
 
-    def __init__(self, robot: Robot, access: Access) -> None:
+    def __init__(
+        self,
+        robot: Robot,
+        access: Access,
+        episodes: Episodes,
+        scene: Callable[[], Mapping[str, Any]],
+        machine: Callable[[], Sequence[Mapping[str, str]]],
+    ) -> None:
         self._robot, self._access = robot, access
+        self._episodes = episodes
+        self._scene = scene
+        self._scene_text = ""
+        self._machine = machine
+        self._examining = asyncio.Lock()
         self._assets = Assets()
         self._pages: set[_Page] = set()
         self._streams = 0
@@ -126,6 +139,12 @@ class ConsoleServer:
                 web.get("/static/{path:.+}", self._on_asset),
                 web.get("/socket", self._on_socket),
                 web.get("/cameras/{name}", self._on_camera),
+                web.get("/scene", self._on_scene),
+                web.get("/machine", self._on_machine),
+                web.get("/episodes", self._on_episodes),
+                web.get("/episodes/{name}", self._on_episode),
+                web.get("/episodes/{name}/first", self._on_first_image),
+                web.get("/episodes/{name}/film/{camera}", self._on_film),
             ]
         )
         runner = web.AppRunner(application, access_log=None, keepalive_timeout=30.0)
@@ -252,7 +271,63 @@ class ConsoleServer:
                 await asyncio.wait_for(response.write(part), _WRITE_S)
             except asyncio.TimeoutError:
                 request.transport.abort()
+            except ConnectionError:
+                break  # the browser has gone
         return response
+
+    # -- scene and episodes ---------------------------------------------------------------------
+
+    async def _on_scene(self, _: web.Request) -> web.StreamResponse:
+        if not self._scene_text:  # xacro needs a second
+            self._scene_text = json.dumps(await asyncio.to_thread(self._scene))
+        return _json(self._scene_text)
+
+    async def _on_machine(self, request: web.Request) -> web.StreamResponse:
+        """Findings about this computer. It costs seconds of its time: not for who only looks."""
+        if request[_ROLE] < Role.OPERATE:
+            raise web.HTTPForbidden(text="You may look only.\n")
+        if self._examining.locked():
+            raise web.HTTPServiceUnavailable(text="It is being looked at already.\n")
+        async with self._examining:
+            return _json(json.dumps(await asyncio.to_thread(self._machine)))
+
+    async def _on_episodes(self, _: web.Request) -> web.StreamResponse:
+        found = await asyncio.to_thread(self._episodes.facts)
+        return _json(json.dumps({"root": str(self._episodes.root), "episodes": found}))
+
+    async def _on_episode(self, request: web.Request) -> web.StreamResponse:
+        episode = await self._episode(request)
+        return _json(await asyncio.to_thread(lambda: json.dumps(episode.describe())))
+
+    async def _on_first_image(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        image = await asyncio.to_thread(self._episodes.first_image, name)
+        if image is None:
+            raise web.HTTPNotFound(text="There is no image.\n")
+        kept = {**_HEADERS, "Cache-Control": "private, max-age=600"}
+        return web.Response(body=image, content_type="image/jpeg", headers=kept)
+
+    async def _on_film(self, request: web.Request) -> web.StreamResponse:
+        """The images of one camera, one behind the other; the page asks for ranges of bytes."""
+        film = (await self._episode(request)).films.get(request.match_info["camera"])
+        if film is None:
+            raise web.HTTPNotFound(text="There is no such camera.\n")
+        size, headers = len(film.data), {**_HEADERS, "Accept-Ranges": "bytes"}
+        asked = request.headers.get("Range")
+        if asked is None:
+            return web.Response(body=bytes(film.data), headers=headers)
+        span = range_of(asked, size)
+        if span is None:
+            headers["Content-Range"] = f"bytes */{size}"
+            raise web.HTTPRequestRangeNotSatisfiable(headers=headers)
+        headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{size}"
+        return web.Response(status=206, body=bytes(film.data[slice(*span)]), headers=headers)
+
+    async def _episode(self, request: web.Request) -> Episode:
+        episode = await asyncio.to_thread(self._episodes.open, request.match_info["name"])
+        if episode is None:
+            raise web.HTTPNotFound(text="There is no such episode.\n")
+        return episode
 
     # -- state and requests ---------------------------------------------------------------------
 
@@ -366,6 +441,10 @@ class ConsoleServer:
             else:
                 self._looked_at.clear()
                 await self._looked_at.wait()
+
+
+def _json(text: str) -> web.Response:
+    return web.Response(text=text, content_type="application/json", headers=_HEADERS)
 
 
 class _Refusal(asyncio.Protocol):

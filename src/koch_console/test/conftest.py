@@ -118,7 +118,11 @@ class Camera:
 
     def run(self) -> None:
         """Thirty a second from now on."""
-        self.node.create_timer(1.0 / 30.0, self.publish)
+        self._timer = self.node.create_timer(1.0 / 30.0, self.publish)
+
+    def freeze(self) -> None:
+        """No image from now on."""
+        self._timer.cancel()
 
 
 class Bench:

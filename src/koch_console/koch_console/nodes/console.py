@@ -9,13 +9,18 @@ import os
 import socket
 import sys
 import threading
+from functools import partial
+from pathlib import Path
 
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from koch_console.access import Access
+from koch_console.episodes import Episodes
+from koch_console.machine import examine_machine
 from koch_console.nodes.parameters import ConsoleParameters
 from koch_console.nodes.robot import RobotView
+from koch_console.scene import describe_scene
 from koch_console.server import ConsoleServer
 from koch_core.errors import KochError
 from koch_rig.load import load_rig
@@ -56,6 +61,12 @@ class ConsoleNode(Node):
         self.address = f"http://{settings.bind}:{self._listener.getsockname()[1]}"
         self._robot = RobotView(self, rig)
         self._access = access
+        self._scene = partial(describe_scene, rig)
+        root = settings.root or f"~/koch_episodes/{rig.name}"  # as the recorder has it
+        folder = Path(root).expanduser().resolve()
+        self._episodes = Episodes(folder)
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        self._machine = partial(examine_machine, nearest, Path(settings.rig))
         self._loop = asyncio.new_event_loop()
         self._ended: asyncio.Event | None = None
         self._thread = threading.Thread(target=self._serve, name="web server", daemon=True)
@@ -80,7 +91,10 @@ class ConsoleNode(Node):
 
     async def _run(self) -> None:
         self._ended = asyncio.Event()
-        await ConsoleServer(self._robot, self._access).run(self._listener, self._ended)
+        server = ConsoleServer(
+            self._robot, self._access, self._episodes, self._scene, self._machine
+        )
+        await server.run(self._listener, self._ended)
 
 
 def _listen(bind: str, port: int) -> socket.socket:

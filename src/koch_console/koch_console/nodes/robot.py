@@ -84,6 +84,7 @@ class RobotView:
         self._joints: dict[tuple[str, str], _Heard] = {}  # only while a page is open
         self._episodes = self._hear(EpisodeStatus, "episodes/status", LATCHED)
         self._policy = self._hear(PolicyStatus, "policy/status", STATE)
+        self._ghost: _Heard | None = None
         self._diagnostics = self._subscribe(DiagnosticArray, "/diagnostics", _deep(EVENTS, 50))
         self._log = self._subscribe(Log, "/rosout", _deep(EVENTS, 200))
         self._lines: list[Mapping[str, Any]] = []
@@ -168,7 +169,10 @@ class RobotView:
             for heard in self._joints.values():
                 self._node.destroy_subscription(heard.subscription)
             self._joints.clear()
-        for heard in self._joints.values():
+            assert self._ghost is not None
+            self._node.destroy_subscription(self._ghost.subscription)
+            self._ghost = None
+        for heard in (*self._joints.values(), *([self._ghost] if self._ghost else [])):
             heard.look()
 
     def _open_joints(self) -> None:
@@ -177,6 +181,7 @@ class RobotView:
                 if what == "joint_states" or arm.role is Role.FOLLOWER:
                     topic = f"{arm.name}/{what}"
                     self._joints[arm.name, what] = self._hear(JointState, topic, NEWEST)
+        self._ghost = self._hear(JointState, "policy/ghost/joint_states", NEWEST)
 
     def new_lines(self) -> list[Mapping[str, Any]]:
         """See `Robot`."""
@@ -192,6 +197,7 @@ class RobotView:
                 name: None if heard.fresh is None else _guard(heard.message)
                 for name, heard in self._arms.items()
             },
+            "ghost": self._ghost_joints(),
             "cameras": {name: self._camera(name) for name in self.images},
             "episode": _episode(self._episodes.fresh),
             "policy": _policy(self._policy.fresh),
@@ -212,6 +218,11 @@ class RobotView:
                 found["current"] = _rounded(names, message.effort)
                 found["age_s"] = round(self._stamper.age_s(message.header.stamp), 2)
         return found
+
+    def _ghost_joints(self) -> Mapping[str, float] | None:
+        """Where the policy will have the arm, None where none says."""
+        message = None if self._ghost is None else self._ghost.fresh
+        return message and _rounded(plain_joints(message.name), message.position)
 
     def _camera(self, name: str) -> Mapping[str, Any]:
         slot = self.images[name]

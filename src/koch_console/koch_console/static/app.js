@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page: one WebSocket brings the state and takes the requests; panels draw what has changed.
 
-import { draw as drawLive, build as buildLive } from "./live.js";
+import { draw as drawLive, build as buildLive, examine } from "./live.js";
+import { showEpisodes, hideEpisodes } from "./episodes.js";
 
 const byId = (id) => document.getElementById(id);
 const state = {};
@@ -30,6 +31,7 @@ function receive(message) {
     const { log, ...sections } = message;
     Object.assign(state, sections);
     drawLive(state, sections, log ?? []);
+    if (sections.joints || "ghost" in sections) moveView();
   }
 }
 
@@ -40,9 +42,54 @@ function greet(hello) {
   state.hello = hello;
   link(hello.role === "operate" ? "connected" : "looking only", hello.role === "operate" ? "green" : "amber");
   if (!known) buildLive(hello);
-  for (const image of document.querySelectorAll("figure img")) image.src = `${image.dataset.src}?${Date.now()}`;
+  if (!byId("live").hidden) openTab("live");
+  setTimeout(openView, 200);
   for (const button of document.querySelectorAll("[data-do], #stop")) button.disabled = hello.role !== "operate";
 }
+
+// -- 3D view -------------------------------------------------------------------------------------
+
+let view = null;
+async function openView() {
+  if (view) return;
+  view = "loading";
+  try {
+    // Late: the page and its STOP are there before the largest file is.
+    const [{ View3d }, scene] = await Promise.all([import("./view3d.js"), fetch("/scene").then((answer) => answer.json())]);
+    view = new View3d(byId("view3d"), scene);
+    moveView();
+  } catch (error) {
+    byId("view3d").textContent = `No 3D view here: ${error.message}`;
+  }
+}
+
+function moveView() {
+  if (!view?.show || byId("live").hidden) return;
+  const angles = Object.fromEntries(Object.entries(state.joints ?? {}).map(([arm, joints]) => [arm, joints.measured]));
+  view.show(angles, state.ghost);
+}
+
+// -- tabs ----------------------------------------------------------------------------------------
+
+function openTab(name) {
+  for (const button of document.querySelectorAll("[data-tab]")) {
+    const isIt = button.dataset.tab === name;
+    button.toggleAttribute("aria-current", isIt);
+    byId(button.dataset.tab).hidden = !isIt;
+  }
+  // A browser opens six connections to a server at most: images that nobody sees give theirs back.
+  for (const image of document.querySelectorAll("figure img")) {
+    if (name === "live") image.src = `${image.dataset.src}?${Date.now()}`;
+    else image.removeAttribute("src");
+  }
+  if (name === "episodes") showEpisodes();
+  else hideEpisodes();
+}
+
+byId("tabs").addEventListener("click", (event) => {
+  const tab = event.target.closest("[data-tab]")?.dataset.tab;
+  if (tab) openTab(tab);
+});
 
 function link(text, light) {
   const pill = byId("link");
@@ -100,6 +147,7 @@ document.addEventListener("click", (event) => {
   if (button && !button.disabled) press(button);
 });
 byId("stop").addEventListener("click", () => ask("stop"));
+byId("examine").addEventListener("click", examine);
 
 // -- keys ----------------------------------------------------------------------------------------
 

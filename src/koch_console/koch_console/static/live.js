@@ -79,7 +79,9 @@ function drawCameras(cameras) {
     const rate = camera.rate_hz === undefined ? "" : `${camera.rate_hz.toFixed(0)}/s`;
     const age = camera.age_s > 0.5 ? ` · ${camera.age_s.toFixed(1)} s old` : "";
     tile.querySelector(".rate").textContent = rate + age;
-    tile.querySelector(".why").textContent = camera.light === "green" ? "" : camera.text;
+    const why = tile.querySelector(".why");
+    why.textContent = camera.light === "green" ? "" : camera.text;
+    why.title = camera.text;
   }
 }
 
@@ -120,15 +122,39 @@ function drawGuard(arm, guard) {
   place.replaceChildren(...parts);
 }
 
+function checkLine(check) {
+  const line = element("li", {}, element("span", { className: `dot ${check.light}` }),
+    element("span", {}, element("b", { textContent: check.what }), ` ${check.text}`));
+  if (check.fix) line.append(element("span", { className: "fix", textContent: `→ ${check.fix}` }));
+  return line;
+}
+
+/** What `koch doctor` says of the computer that serves this page; what is not well comes first. */
+export async function examine() {
+  const button = byId("examine");
+  button.disabled = true;
+  button.textContent = "Looking …";
+  try {
+    const answer = await fetch("/machine");
+    const found = answer.ok ? await answer.json() : [{ what: "machine", light: "amber", text: await answer.text() }];
+    const rank = { red: 0, amber: 1, green: 2 };
+    byId("machine").replaceChildren(...found.sort((a, b) => rank[a.light] - rank[b.light]).map(checkLine));
+  } finally {
+    button.disabled = false;
+    button.textContent = "Check this computer";
+  }
+}
+
 function drawChecks(checks) {
-  byId("checks").replaceChildren(...checks.map((check) => {
-    const line = element("li", {}, element("span", { className: `dot ${check.light}` }),
-      element("span", {}, element("b", { textContent: check.what }), ` ${check.text}`));
-    if (check.fix) line.append(element("span", { className: "fix", textContent: `→ ${check.fix}` }));
-    return line;
-  }));
+  byId("checks").replaceChildren(...checks.map(checkLine));
   const worst = checks.some((check) => check.light === "red") ? "red" : checks.some((check) => check.light === "amber") ? "amber" : "green";
-  byId("checks-card").className = worst;
+  const open = checks.filter((check) => check.light !== "green").length;
+  const card = byId("checks-card");
+  card.querySelector(".dot").className = `dot ${worst}`;
+  byId("checks-sum").textContent = open ? `${open} of ${checks.length} need a look` : "all is well";
+  // It opens when something turns bad and closes when all is well; between, a person decides.
+  if (card.dataset.worst !== worst) card.open = worst === "red";
+  card.dataset.worst = worst;
 }
 
 function drawEpisode(episode) {

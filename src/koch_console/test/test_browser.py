@@ -1,0 +1,179 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The page in a real browser: Chromium steers a real driver and recorder through it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.ros,
+    pytest.mark.slow,
+    pytest.mark.alone,
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: apt-get install chromium"),
+]
+SAMPLE = Path(__file__).resolve().parents[3] / "docs" / "sample"
+PATIENCE_MS = 30_000.0  # other processes may use the machine
+_SWITCHES = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium: Playwright's own needs a download of its own."""
+    with playwright.sync_playwright() as started:
+        found = started.chromium.launch(executable_path=CHROMIUM, args=_SWITCHES)
+        yield found
+        found.close()
+
+
+def open_page(browser: Any, url: str, width: int = 1280, height: int = 720) -> Any:
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(url, wait_until="domcontentloaded")
+    is_connected(page)
+    return page
+
+
+def is_connected(page: Any) -> None:
+    page.wait_for_function("() => document.getElementById('link').textContent === 'connected'")
+
+
+def says(page: Any, selector: str, text: str) -> None:
+    """Wait until an element has a text."""
+    page.wait_for_function(
+        "([selector, text]) => document.querySelector(selector)?.textContent.includes(text)",
+        arg=[selector, text],
+        timeout=PATIENCE_MS,
+    )
+
+
+@contextmanager
+def recorder(rig: Path, root: Path) -> Iterator[None]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    words = ["--ros-args", "-p", f"rig:={rig}", "-p", f"root:={root}"]
+    command = [sys.executable, "-m", "koch_episodes.recorder.node", *words]
+    process = subprocess.Popen(command, env=environment)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(15.0)
+
+
+def test_record_redo_discard_stop_and_a_frozen_camera(bench, browser, tmp_path):
+    root = tmp_path / "episodes"
+    robot = bench(root=str(root))
+    robot.camera.run()
+    with robot.driver(), recorder(robot.rig_file, root):
+        page, other = (open_page(browser, robot.url) for _ in range(2))
+        says(page, "#arm-follower .guard", "holding")
+        says(page, "#episode", "idle")
+        page.wait_for_function("() => document.querySelector('figure img').naturalWidth === 320")
+        says(page, ".joint[data-joint=gripper] .heat", "°C")
+
+        page.fill("#task", "from the page")
+        page.keyboard.press("Space")  # in a field it is a letter
+        page.keyboard.press("Escape")
+        assert page.input_value("#task") == "from the page "
+        page.keyboard.press("n")
+        says(page, "#phase", "recording")
+        says(other, "#phase", "recording")  # both see the same
+        page.keyboard.press("r")
+        says(page, "#episode", "recording · 0 saved")
+        page.click("text=Success")
+        says(page, "#episode", "1 saved")
+        page.click("button[data-do='record.discard']")
+        says(page, "#toast", "trash")
+        page.keyboard.press("u")
+        says(page, "#toast", "back")
+
+        page.keyboard.press("Space")
+        says(page, "#arm-follower .guard", "the stop service was called")
+        says(other, "#arm-follower .guard", "stopped")
+        other.click("text=Resume")
+        says(page, "#arm-follower .guard", "holding")
+
+        robot.camera.freeze()
+        says(page, "#episode", "cameras/above")
+        page.wait_for_selector("#episode .dot.red", timeout=PATIENCE_MS)
+
+        page.click("[data-tab=episodes]")
+        says(page, "#list", "from the page")
+        page.close()
+        other.close()
+
+
+def test_the_player_shows_an_episode_and_everything_is_served_from_here(bench, browser):
+    robot = bench(root=str(SAMPLE))
+    page = browser.new_page(viewport={"width": 1280, "height": 720})
+    asked: list[str] = []
+    problems: list[str] = []
+    sizes: list[int] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("requestfinished", lambda item: sizes.append(item.sizes()["responseBodySize"]))
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(robot.url, wait_until="domcontentloaded")
+    page.wait_for_selector("#view3d canvas")
+    assert sum(sizes) < 1_500_000
+    page.click("[data-tab=episodes]")
+    page.click("[data-episode=episode_000000]")
+    says(page, "#clock", "/ 13.1 s")
+    page.evaluate(
+        "const time = document.getElementById('time'); time.value = 6;"
+        "time.dispatchEvent(new Event('input'))"
+    )
+    says(page, "#clock", "6.00")
+    page.wait_for_function(
+        "() => document.querySelector('#films canvas').getContext('2d')"
+        ".getImageData(20, 20, 1, 1).data[0] > 100"
+    )
+    assert {urlsplit(url).netloc for url in asked if not url.startswith("data:")} == {
+        urlsplit(robot.url).netloc
+    }
+    assert not problems
+    page.close()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (390, 844)])
+def test_stop_is_in_sight_and_nothing_is_wider_than_the_screen(bench, browser, width, height):
+    robot = bench()
+    page = open_page(browser, robot.url, width, height)
+    for tab in ("episodes", "live"):
+        page.click(f"[data-tab={tab}]")
+        page.evaluate("window.scrollTo(0, 500)")
+        box = page.locator("#stop").bounding_box()
+        assert box["x"] >= 0
+        assert box["y"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert box["y"] + box["height"] <= height
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.keyboard.press("Space")
+    says(page, "#toast", "NOT STOPPED")
+    page.close()
+
+
+def test_a_restart_of_the_server_is_said_and_survived(bench, browser):
+    robot = bench()
+    page = open_page(browser, robot.url)
+    port = int(robot.url.rpartition(":")[2])
+    robot.console.close()
+    says(page, "#link", "not connected")
+    page.keyboard.press("Space")
+    says(page, "#toast", "NOT STOPPED: no connection")
+    bench(port=port)
+    is_connected(page)
+    page.close()

@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded episodes as the page needs them."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from koch_console.episodes import Episodes, range_of
+from koch_console.scene import describe_scene
+from koch_rig.load import load_rig
+
+SAMPLE = Path(__file__).resolve().parents[3] / "docs" / "sample"
+
+
+def test_the_sample_is_listed_with_what_a_person_wants_to_know():
+    facts = {facts["name"]: facts for facts in Episodes(SAMPLE).facts()}["episode_000000"]
+    assert facts["task"].startswith("Pick up")
+    assert (facts["outcome"], facts["verdict"], facts["length_s"]) == ("success", "green", 13.1)
+
+
+def test_an_episode_holds_curves_and_films_in_order_of_time():
+    episode = Episodes(SAMPLE).open("episode_000000")
+    film = episode.films["above"]
+    times = [time_s for time_s, _, _ in film.images]
+    assert times == sorted(times)
+    for _, first, length in film.images:
+        assert film.data[first : first + 2] == b"\xff\xd8"
+        assert film.data[first + length - 2 : first + length] == b"\xff\xd9"
+    curve = episode.curves["follower/joint_states"]
+    assert curve["names"][0] == "shoulder_pan"
+    assert len(curve["times"]) == len(curve["values"]) > 400
+    assert max(b - a for a, b in zip(curve["times"], curve["times"][1:], strict=False)) < 0.1
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "", "../sample/episode_000000", "/etc", "none", "episode_000000/"]
+)
+def test_no_name_is_a_path(name):
+    episodes = Episodes(SAMPLE)
+    assert episodes.open(name) is None
+    assert episodes.first_image(name) is None
+
+
+def test_what_cannot_be_read_is_listed_with_the_reason(tmp_path):
+    shutil.copytree(SAMPLE / "episode_000000", tmp_path / "torn")
+    (tmp_path / "torn" / "metadata.yaml").write_text("{")
+    shutil.copytree(SAMPLE / "episode_000000", tmp_path / "new.partial")
+    episodes = Episodes(tmp_path)
+    [facts] = episodes.facts()
+    assert "cannot be read" in facts["problem"]
+    assert Episodes(tmp_path / "absent").facts() == []
+
+
+@pytest.mark.parametrize(
+    ("header", "span"),
+    [
+        ("bytes=0-9", (0, 10)),
+        ("bytes=5-", (5, 100)),
+        ("bytes=-10", (90, 100)),
+        ("bytes=90-200", (90, 100)),
+        ("bytes=-500", (0, 100)),
+        ("bytes=100-", None),
+        ("bytes=9-5", None),
+        ("bytes=-0", None),
+        ("bytes=-", None),
+        ("bytes=", None),
+        ("bytes=a-b", None),
+        ("bytes=0-1,5-6", None),
+        ("bytes=" + "9" * 5000 + "-", None),
+        ("bytes=\u0661-\u0662", None),
+        ("items=0-1", None),
+    ],
+)
+def test_ranges_of_bytes(header, span):
+    assert range_of(header, 100) == span
+
+
+def test_the_scene_has_each_joint_and_a_shape_for_each_moving_link():
+    rig = load_rig(SAMPLE / "rig.yaml")
+    scene = describe_scene(rig)
+    assert [arm["name"] for arm in scene["arms"]] == list(rig.arms)
+    for arm in scene["arms"]:
+        moving = [joint for joint in arm["joints"] if joint["moves"]]
+        assert [joint["name"] for joint in moving] == list(rig.arms[arm["name"]].model.joints)
+        assert all(arm["shapes"][joint["child"]] for joint in moving)
+        frames = {joint["child"] for joint in arm["joints"]}
+        assert arm["tip"] in frames
+        assert all(joint["parent"] in frames | {"world"} for joint in arm["joints"])
+    drawn = {joint["child"] for arm in scene["arms"] for joint in arm["joints"]}
+    assert {camera["frame"] for camera in scene["cameras"]} <= drawn
