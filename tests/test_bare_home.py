@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The set-up's own decisions, without installing anything."""
 
+import hashlib
 import os
 import shutil
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from repository import ROOT
 
-from bare_home import system
+from bare_home import extras, system
 from bare_home.digest import (
     build_digest,
     data_requirements,
@@ -84,6 +85,36 @@ def test_parts_are_read_and_checked() -> None:
     assert parse_without("none") == ()
     with pytest.raises(UnknownPartError, match=r"torch.*policy, sim"):
         parse_without("torch")
+
+
+def test_extras_are_read_and_checked() -> None:
+    assert extras.parse_with("lerobot, none") == ("lerobot",)
+    assert extras.parse_with("") == ()
+    with pytest.raises(UnknownPartError, match=r"--with sim: expected some of lerobot"):
+        extras.parse_with("lerobot,sim")
+
+
+def test_every_extra_has_its_requirements_and_is_not_kept_by_git() -> None:
+    ignored = (ROOT / ".gitignore").read_text().split()
+    for name, folder in extras.EXTRAS.items():
+        assert (ROOT / "requirements" / f"{name}.txt").is_file()
+        assert f"{folder}/" in ignored
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_an_extra_is_made_anew_until_it_can_be_imported(tmp_path: Path) -> None:
+    wanted = tmp_path / "requirements" / "lerobot.txt"
+    wanted.parent.mkdir()
+    wanted.write_text("# nothing\n")
+    with pytest.raises(CommandFailedError, match=r"(?s)import lerobot failed.*No module named"):
+        extras.provide(tmp_path, "lerobot", force=False)
+    folder = tmp_path / ".venv-lerobot"
+    (packages,) = folder.glob("lib/python3.*/site-packages")
+    assert not (folder / "koch_setup").exists()
+    (folder / "koch_setup").write_text(hashlib.sha256(wanted.read_bytes()).hexdigest())
+    extras.provide(tmp_path, "lerobot", force=False)
+    assert packages.exists(), "what its requirements have made is kept"
 
 
 def test_every_part_is_a_package_with_requirements() -> None:

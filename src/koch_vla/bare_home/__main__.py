@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from . import system, wheels, workspace
+from . import extras, system, wheels, workspace
 from .digest import build_digest, wheels_digest
 from .environment import sourced_ros
 from .errors import SetupError
@@ -44,7 +44,10 @@ def main(arguments: list[str]) -> int:
                 chosen = _as_recorded(record)
             else:
                 chosen = choose(record, options.distro, options.without, sourced_ros())
-            set_up(chosen, record, force=options.force, quick=options.quick)
+            wanted = extras.parse_with(options.extras)
+            set_up(chosen, record, force=options.force and not wanted, quick=options.quick)
+            for name in wanted:
+                extras.provide(ROOT, name, force=options.force)
         except SetupError as error:
             return fail(str(error))
         except KeyboardInterrupt:
@@ -124,7 +127,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--without", metavar="PARTS", help="leave out parts: console,policy,sim; none takes all"
     )
-    parser.add_argument("--force", action="store_true", help="do every step again")
+    parser.add_argument(
+        "--with",
+        dest="extras",
+        metavar="EXTRAS",
+        default="",
+        help="add an environment of its own: lerobot, for koch run --runtime lerobot",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="do every step again; with --with, its alone"
+    )
     parser.add_argument("--quick", action="store_true", help=argparse.SUPPRESS)
     return parser
 

@@ -52,8 +52,8 @@ class UnsupportedPythonError(SetupError):
 
 
 class UnknownPartError(SetupError):
-    """A part to leave out is not one of ours."""
+    """A part to leave out or to add is not one of ours."""
 
-    def __init__(self, got: str, choices: Sequence[str]) -> None:
+    def __init__(self, got: str, choices: Sequence[str], flag: str = "--without") -> None:
         """List the parts there are."""
-        super().__init__(f"--without {got}: expected some of {', '.join(choices)}, or none")
+        super().__init__(f"{flag} {got}: expected some of {', '.join(choices)}, or none")

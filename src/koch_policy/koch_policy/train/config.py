@@ -133,6 +133,16 @@ class TrainConfig(OptionModel):
     outcomes: tuple[str, ...] = option(
         (), "only episodes that ended so; empty: all", expected="a list such as [success]"
     )
+    episodes: tuple[int, ...] = option(
+        (), "only these episodes, by number; empty: all", low=0, expected="a list such as [0, 3]"
+    )
+    weights: Mapping[str, float] = option(
+        {},
+        "{column: factor}: frames where a column such as `intervention` is true are drawn so many "
+        "times as often",
+        low=0.0,
+        expected="{column: factor}",
+    )
     parts: Mapping[str, list[str]] = option(
         {},
         "{feature: dataset keys}: join several vectors into one, as of two arms",
@@ -170,7 +180,15 @@ class TrainConfig(OptionModel):
     )
     pretrained_policy: str | None = option(
         None,
-        "checkpoint whose weights the policy starts from; statistics are those of the new data",
+        "checkpoint whose weights the policy starts from",
+    )
+    keep_statistics: bool = option(
+        False, "with `pretrained_policy`: keep the statistics that its weights were trained under"
+    )
+    freeze: tuple[str, ...] = option(
+        (),
+        "modules or weights that rest, by name or pattern",
+        expected="a list such as [backbone, 'encoder.*']",
     )
     pretrained_backbone: str | None = option(
         None, "safetensors file of torchvision weights to start the backbones from"
@@ -183,7 +201,7 @@ class TrainConfig(OptionModel):
 
     def __post_init__(self) -> None:
         """Check the values, and what does not go together."""
-        for name in ("inputs", "outcomes", "image_size"):
+        for name in ("inputs", "outcomes", "episodes", "freeze", "image_size"):
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))

@@ -80,6 +80,8 @@ class Demonstrations:
         names: {vector feature: names of its D elements}.
         angles: {vector feature: {element: period}} that `vectors` holds as sine and cosine; the
             names are those of the angles.
+        weights: float32 (N,), how often a window around a row is drawn, relative to the others;
+            None: all alike.
         robot_type, units, fingerprint, rig: Handed on to the checkpoint; may be empty.
     """
 
@@ -92,6 +94,7 @@ class Demonstrations:
     tasks: tuple[str, ...] = ()
     names: Mapping[str, list[str]] = field(default_factory=dict)
     angles: Mapping[str, Angles] = field(default_factory=dict)
+    weights: FloatArray | None = None
     robot_type: str = ""
     units: str = ""
     fingerprint: str = ""
@@ -205,8 +208,35 @@ class Windows:
         return images.unflatten(0, rows.shape) if history else images  # type: ignore[no-untyped-call]
 
 
+def drawn_rows(rows: IntArray, weights: FloatArray | None, seed: int, epoch: int) -> IntArray:
+    """Return the rows of one epoch in their order: as many as there are, each by its weight.
+
+    Without weights every row comes once. With weights a row comes its share of times rounded up
+    or down (systematic resampling), so that an epoch has no luck beyond that.
+
+    Raises:
+        DatasetError: All weights are zero.
+    """
+    draw = np.random.default_rng([seed, epoch])
+    if weights is not None:
+        total = float(weights[rows].sum(dtype=np.float64))
+        if total <= 0.0:
+            raise DatasetError("weights", "are zero for all episodes", "Change train.weights.")
+        ends = np.cumsum(weights[rows].astype(np.float64)) / total
+        ends[-1] = 1.0
+        marks = (np.arange(len(rows)) + draw.uniform()) / len(rows)
+        rows = rows[np.searchsorted(ends, marks, side="right").clip(max=len(rows) - 1)]
+    return rows[draw.permutation(len(rows))]
+
+
 def shuffled_batches(
-    rows: IntArray, batch_size: int, seed: int, start: int, rank: int = 0, world: int = 1
+    rows: IntArray,
+    batch_size: int,
+    seed: int,
+    start: int,
+    rank: int = 0,
+    world: int = 1,
+    weights: FloatArray | None = None,
 ) -> Iterator[IntArray]:
     """Yield the row batches of steps start, start + 1, ... without end.
 
@@ -217,7 +247,7 @@ def shuffled_batches(
     per_epoch = max(len(rows) // batch_size, 1)
     epoch, position = divmod(start, per_epoch)
     while True:
-        order = rows[np.random.default_rng([seed, epoch]).permutation(len(rows))]
+        order = drawn_rows(rows, weights, seed, epoch)
         for index in range(position, per_epoch):
             batch = order[index * batch_size : (index + 1) * batch_size]
             yield batch[rank::world]

@@ -44,6 +44,7 @@ def header(trainer: Trainer, step_s: float) -> list[str]:
         f"run      step {trainer.step} to {train.steps}, {train.batch_size} windows each, "
         f"{step_s:.2f} s per step: about {duration(left_s)}",
     ]
+    lines += [f"note     {note}" for note in trainer.notes]
     if trainer.device.type == "cpu" and left_s > _PATIENCE_S:
         lines += [
             f"advice   {duration(left_s)} on a processor is long. {line}"

@@ -42,6 +42,7 @@ from koch_policy.train import parallel, state
 from koch_policy.train.augment import add_noise, augment_images, noise_of
 from koch_policy.train.config import Recipe, recipe_from_json
 from koch_policy.train.data import Windows, shuffled_batches
+from koch_policy.train.finetune import freeze, rest_norms
 from koch_policy.train.lerobot_keys import honoured
 from koch_policy.train.metrics import (
     History,
@@ -90,6 +91,7 @@ class Trainer:
         is_new: Start from pretrained weights where the recipe names some.
         rig: Rig file of evaluations in simulation; None for the shipped one.
         evaluate_with: Command in place of `koch eval`.
+        notes: What was decided on the way, for the person who started it.
     """
 
     recipe: Recipe
@@ -106,6 +108,7 @@ class Trainer:
     is_new: bool = True
     rig: Path | None = None
     evaluate_with: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Build network and optimiser from the seed."""
@@ -124,6 +127,7 @@ class Trainer:
             self._start_from_pretrained()
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.normalizer.to(self.device)
+        freeze(self.model, train.freeze)
         if self.is_new and train.measure_norms and train.pretrained is None:
             measure_norms(self.model, self._images())
         self.optimizer = make_optimizer(self.model, self.config, train)
@@ -145,6 +149,11 @@ class Trainer:
             from koch_policy.models.pretrained import load_backbones
 
             load_backbones(self.model, Path(train.pretrained_backbone))
+
+    def _learn(self) -> None:
+        """Put the network into training mode."""
+        self.model.train()
+        rest_norms(self.model)
 
     def _images(self) -> list[Tensor]:
         """Normalised images (B, 3, H, W) of every camera, from all over the training data."""
@@ -220,7 +229,7 @@ class Trainer:
     ) -> None:
         """Step, log, validate and save until the end."""
         train = self.recipe.train
-        self.model.train()
+        self._learn()
         mark, count, samples = time.monotonic(), 0, 0
         sums: dict[str, Tensor] = {}
         for batch in batches:
@@ -258,7 +267,7 @@ class Trainer:
         """Measure one step without taking it: reading a batch, loss and gradients [s]."""
         devices = [self.device] if self.device.type == "cuda" else []
         kept = {key: value.clone() for key, value in self.model.state_dict().items()}
-        self.model.train()
+        self._learn()
         begin = time.monotonic()
         with torch.random.fork_rng(devices):
             batch = self._augmented(self.training.batch(next(self._row_batches())))
@@ -276,7 +285,13 @@ class Trainer:
         train = self.recipe.train
         rows = self.training.rows()
         return shuffled_batches(
-            rows, train.batch_size, train.seed, self.step, self.rank, self.world
+            rows,
+            train.batch_size,
+            train.seed,
+            self.step,
+            self.rank,
+            self.world,
+            self.training.data.weights,
         )
 
     def _optimise(self, raw: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
@@ -365,7 +380,7 @@ class Trainer:
                 self.model, self.normalizer, windows, rows, train.batch_size
             ).numpy()
         self.model.load_state_dict(raw)
-        self.model.train()
+        self._learn()
         torch.set_rng_state(random)
         self._name_errors(error)
         known = self.degrees

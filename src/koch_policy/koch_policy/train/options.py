@@ -19,11 +19,22 @@ from koch_ros.shared_options import RIG
 class TrainOptions(OptionModel):
     """What `koch train` is asked for."""
 
-    dataset: Path = option(..., "LeRobot dataset folder")
+    dataset: tuple[str, ...] = option(
+        ...,
+        "LeRobot dataset folder (repeatable: they are joined; of DIR:2 windows are drawn twice as "
+        "often)",
+        metavar="DIR[:WEIGHT]",
+    )
     policy: str | None = option(
         None, "what is trained (default: act)", choices=tuple(known_policies())
     )
     out: Path = option(..., "output folder")
+    start: Path | None = option(
+        None,
+        "go on from this checkpoint: its weights, network, view of the data and statistics",
+        flags=("--from",),
+        metavar="DIR",
+    )
     preset: str | None = option(None, "shipped override file, e.g. tiny")
     config: tuple[Path, ...] = option((), "override file (repeatable)")
     settings: tuple[str, ...] = option(

@@ -26,7 +26,8 @@ from koch_policy.train.data import Demonstrations
 _FIXED = (
     "seed", "validation_fraction", "inputs", "outcomes", "parts", "image_size", "image_sizes",
     "crops",
-    "imagenet_statistics", "zero_range", "angles", "ema_decay",
+    "imagenet_statistics", "zero_range", "angles", "ema_decay", "episodes", "weights", "freeze",
+    "keep_statistics",
 )  # fmt: skip
 _SHOWN = 12
 

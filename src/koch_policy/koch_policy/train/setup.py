@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from koch_policy.checkpoint import load_checkpoint
 from koch_policy.config_json import config_from_dict
 from koch_policy.configs import ACTION, ENVIRONMENT, STATE, PolicyConfig
 from koch_policy.errors import ConfigError, DatasetError
@@ -21,8 +22,10 @@ from koch_policy.normalize import IMAGENET, Statistics, ZeroRange, normalizer_fo
 from koch_policy.train.config import Recipe
 from koch_policy.train.data import Demonstrations, Windows, split_episodes, vector_statistics
 from koch_policy.train.degrees import degrees_per_unit
+from koch_policy.train.finetune import kept_statistics
 from koch_policy.train.lerobot_keys import WHERE, honoured
 from koch_policy.train.loop import Trainer
+from koch_policy.train.mixture import with_tasks
 from koch_policy.train.source import open_demonstrations
 from koch_policy.train.state import MODEL_FOLDER
 
@@ -126,8 +129,20 @@ def make_trainer(
     asked = recipe.policy.get("device")
     if asked not in (None, device.type, str(device)):
         raise ConfigError(WHERE, "device", asked, f"{device}, as --device says", "Leave one out.")
+    last = out / "checkpoints" / "last" / MODEL_FOLDER  # the run's own, where it goes on
+    start = None
+    if train.keep_statistics and train.pretrained_policy is not None:
+        start = load_checkpoint(
+            Path(train.pretrained_policy) if is_new else last,
+            zero_range=ZeroRange(train.zero_range),
+        )
+        data = with_tasks(data, start.extras.tasks)
     config = policy_config(data, recipe)
-    statistics = dataset_statistics(data, recipe)
+    statistics, notes = dataset_statistics(data, recipe), list[str]()
+    if start is not None:
+        statistics, notes = kept_statistics(statistics, start, data)
+    elif train.pretrained_policy is not None:
+        notes = ["statistics are the new data's, the weights were trained under others"]
     normalizer = normalizer_for(
         config, statistics, where=data.name, zero_range=ZeroRange(train.zero_range)
     )
@@ -161,6 +176,7 @@ def make_trainer(
         degrees=degrees,
         show_progress=show_progress,
         is_new=is_new,
+        notes=tuple(notes),
     )
 
 

@@ -16,7 +16,8 @@ from koch_policy.angles import Angles, expand
 from koch_policy.configs import ACTION, ENVIRONMENT, STATE
 from koch_policy.errors import DatasetError
 from koch_policy.train.config import TrainConfig
-from koch_policy.train.data import Demonstrations, Frames, IntArray
+from koch_policy.train.data import Demonstrations, FloatArray, Frames, IntArray
+from koch_policy.train.mixture import column_weights, joined, named_dataset, picked
 
 if TYPE_CHECKING:
     from koch_core.image import Crop
@@ -109,7 +110,35 @@ def open_demonstrations(
         robot_type=reader.info.robot_type or "",
         units=recorded.made.units,
         fingerprint=recorded.made.fingerprint,
+        weights=_weights(reader, train, str(root)),
     )
+
+
+def open_all(
+    named: Sequence[str], train: TrainConfig, *, cache: Path | None = None
+) -> Demonstrations:
+    """Open datasets, each DIR or DIR:WEIGHT, as one; then keep `train.episodes` of it.
+
+    Raises:
+        DatasetError: They do not go together.
+    """
+    found = [named_dataset(text) for text in named]
+    parts = [open_demonstrations(path, train, cache=cache) for path, _ in found]
+    return picked(joined(parts, [weight for _, weight in found]), train.episodes)
+
+
+def _weights(reader: LeRobotDatasetReader, train: TrainConfig, where: str) -> FloatArray | None:
+    columns = {
+        key: reader.column(key)
+        for key in reader.features
+        if key in train.weights and key not in reader.image_keys
+    }
+    if missing := [key for key in train.weights if key not in columns]:
+        known = ", ".join(key for key in reader.features if key not in reader.image_keys)
+        raise DatasetError(
+            where, f"has no column {missing[0]!r} (train.weights)", f"It has {known}."
+        )
+    return column_weights(columns, train.weights, where)
 
 
 def _require_effect(

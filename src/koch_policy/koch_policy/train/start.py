@@ -25,13 +25,15 @@ from koch_policy.train.config import (
     recipe_from_json,
 )
 from koch_policy.train.degrees import degrees_per_unit
+from koch_policy.train.finetune import recipe_to_go_on
 from koch_policy.train.header import COLUMN, header, preset_hints
 from koch_policy.train.lerobot_keys import honoured
 from koch_policy.train.loop import Trainer
+from koch_policy.train.mixture import named_dataset
 from koch_policy.train.options import TrainOptions
 from koch_policy.train.resume import ResumeError, recipe_differences
 from koch_policy.train.setup import limit_threads, make_trainer
-from koch_policy.train.source import open_demonstrations
+from koch_policy.train.source import open_all
 from koch_policy.train.state import MODEL_FOLDER
 
 _SECOND_SIGNAL_S = 3.0
@@ -45,7 +47,13 @@ def _recipe(options: TrainOptions) -> Recipe:
         raise CheckpointError(
             options.out, "holds a training run already", "Add --resume or choose another --out."
         )
-    recipe = load_recipe(options.policy or "act", options.preset, options.config, options.settings)
+    if options.start is not None:
+        base = recipe_to_go_on(options.start)
+        kind = options.policy or base.policy_type
+        recipe = load_recipe(kind, options.preset, options.config, options.settings, base)
+    else:
+        kind = options.policy or "act"
+        recipe = load_recipe(kind, options.preset, options.config, options.settings)
     return honoured(_zero_range(recipe, options))
 
 
@@ -108,7 +116,7 @@ def train(options: TrainOptions) -> None:
     recipe = _recipe(options)
     if options.threads:
         torch.set_num_threads(options.threads)
-    with Working(f"reading {options.dataset}") as work:
+    with Working(f"reading {' '.join(options.dataset)}") as work:
         trainer = _prepared(options, recipe, work)
     try:
         with _stop_on_signals(trainer.stop):
@@ -129,7 +137,7 @@ def _device(option: str, recipe: Recipe) -> str:
 def _prepared(options: TrainOptions, recipe: Recipe, work: Working) -> Trainer:
     """Open the data, build the trainer and say what it is going to do."""
     try:
-        data = open_demonstrations(options.dataset, recipe.train, cache=options.cache)
+        data = open_all(options.dataset, recipe.train, cache=options.cache)
     except DatasetError as exc:
         raise _with_hints(exc, options) from exc
     data, degrees = degrees_per_unit(data, options.units, options.rig)
@@ -160,7 +168,7 @@ def _with_hints(error: DatasetError, options: TrainOptions) -> DatasetError:
     """Name the presets that these data have the features for, where one was asked for."""
     if options.preset is None or "has no" not in str(error):
         return error
-    hints = preset_hints(list(load_info(options.dataset).features))
+    hints = preset_hints(list(load_info(named_dataset(options.dataset[0])[0]).features))
     fitting = "; ".join(hints) or "none; leave --preset out"
     return DatasetError(
         str(error).rstrip("."),

@@ -1,0 +1,249 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""Going on from a checkpoint, weights that rest, and several datasets trained on as one."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from koch_policy.checkpoint import load_checkpoint
+from koch_policy.configs import ACTION, STATE
+from koch_policy.errors import ConfigError, DatasetError
+from koch_policy.train.cli import main
+from koch_policy.train.config import TrainConfig
+from koch_policy.train.data import ArrayFrames, drawn_rows
+from koch_policy.train.finetune import freeze, rest_norms
+from koch_policy.train.mixture import column_weights, joined, named_dataset, picked
+from koch_policy.train.setup import make_trainer
+from koch_policy.train.source import open_all
+
+STEPS = ["--set", "train.steps=4", "--set", "train.batch_size=4", "--threads", "1"]
+TINY = [
+    *STEPS, "--set", "policy.dim_model=32", "--set", "policy.n_heads=2",
+    "--set", "policy.chunk_size=8", "--set", "policy.n_action_steps=8",
+]  # fmt: skip
+
+
+def shifted(data: Any, by: float, **changes: Any) -> Any:
+    """The same demonstrations elsewhere."""
+    moved = {key: values + np.float32(by) for key, values in data.vectors.items()}
+    return replace(data, vectors=moved, **changes)
+
+
+# -- several datasets -------------------------------------------------------------------------
+
+
+def test_joined_datasets_keep_their_rows_images_and_tasks(make: Any) -> None:
+    first = make.demonstrations(images=True)
+    second = shifted(first, 3.0, name="other", tasks=("reach right", "push"))
+    other = ArrayFrames(255 - first.frames[make.camera].images)
+    second = replace(second, frames={make.camera: other})
+    both = joined([first, second], [1.0, 2.0])
+    count = sum(first.lengths)
+    assert both.lengths == first.lengths * 2
+    assert both.tasks == ("reach left", "reach right", "push")
+    assert [both.tasks[n] for n in both.task_index[[0, 40, count, count + 40]]] == [
+        "reach left", "reach right", "reach right", "push",
+    ]  # fmt: skip
+    np.testing.assert_array_equal(both.vectors[STATE][count:], second.vectors[STATE])
+    rows = np.array([count + 3, 2, count - 1, count])
+    images = both.frames[make.camera].read(rows)
+    np.testing.assert_array_equal(images[0], other.images[3])
+    np.testing.assert_array_equal(images[2], first.frames[make.camera].images[count - 1])
+    assert (both.weights == np.repeat([1.0, 2.0], count)).all()
+    assert joined([first], [1.0]) is first
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fps": 15.0}, "frames per second are 15"),
+        ({"units": "degrees"}, "units are degrees"),
+        ({"names": {STATE: list("abcdef")}}, "names are"),
+    ],
+)
+def test_datasets_that_mean_other_things_are_not_joined(
+    make: Any, change: dict[str, Any], message: str
+) -> None:
+    data = make.demonstrations()
+    with pytest.raises(DatasetError, match=message):
+        joined([data, replace(data, name="other", **change)], [1.0, 1.0])
+
+
+def test_picked_episodes_bring_their_own_rows(make: Any) -> None:
+    data = make.demonstrations(images=True)
+    data = replace(data, weights=np.arange(sum(data.lengths), dtype=np.float32))
+    some = picked(data, [4, 1, 4])
+    starts = data.starts
+    assert some.lengths == (data.lengths[1], data.lengths[4])
+    np.testing.assert_array_equal(
+        some.vectors[ACTION][40:], data.vectors[ACTION][starts[4] : starts[4] + 40]
+    )
+    np.testing.assert_array_equal(
+        some.frames[make.camera].read(np.array([40]))[0],
+        data.frames[make.camera].read(np.array([starts[4]]))[0],
+    )
+    assert some.weights is not None
+    assert some.weights[40] == starts[4]
+    assert picked(data, []) is data
+    with pytest.raises(DatasetError, match=r"no episode 6 .*0 to 5"):
+        picked(data, [0, 6])
+
+
+def test_rows_are_drawn_by_their_weight_and_all_alike_without() -> None:
+    rows = np.arange(50, 90)
+    plain = drawn_rows(rows, None, 7, 3)
+    assert sorted(plain) == list(rows)
+    np.testing.assert_array_equal(plain, rows[np.random.default_rng([7, 3]).permutation(40)])
+    weights = np.ones(100, np.float32)
+    weights[50:60], weights[60:70] = 3.0, 0.0
+    counts = np.bincount(drawn_rows(rows, weights, 7, 3), minlength=100)
+    assert counts.sum() == 40
+    assert (counts[60:70] == 0).all()
+    share = 40 * weights[rows] / weights[rows].sum()
+    assert (np.abs(counts[rows] - share) < 1.0).all()
+    with pytest.raises(DatasetError, match="zero"):
+        drawn_rows(rows, np.zeros(100, np.float32), 7, 3)
+
+
+def test_a_column_weighs_the_frames_where_it_is_true() -> None:
+    columns = {"intervention": np.array([[True], [False]]), "part": np.array([0.5, 1.0])}
+    found = column_weights(columns, {"intervention": 5.0, "part": 0.0}, "data")
+    np.testing.assert_allclose(found, [2.5, 0.0])
+    assert column_weights(columns, {}, "data") is None
+    with pytest.raises(DatasetError, match=r"from -1\.0 to 4\.0"):
+        column_weights({"x": np.array([-1.0, 4.0])}, {"x": 2.0}, "data")
+
+
+def test_a_dataset_is_named_with_its_weight(tmp_path: Path) -> None:
+    odd = tmp_path / "a:2"
+    odd.mkdir()
+    assert named_dataset("d/e:0.5") == (Path("d/e"), 0.5)
+    assert named_dataset("d/e") == (Path("d/e"), 1.0)
+    assert named_dataset(str(odd)) == (odd, 1.0)
+    for text in ("d:0", "d:nan", "d:-1", "d:two", "d:inf"):
+        with pytest.raises(ConfigError, match="above zero"):
+            named_dataset(text)
+
+
+# -- weights that rest ---------------------------------------------------------------------------
+
+
+def test_frozen_weights_stay_to_the_bit_and_others_learn(make: Any, tmp_path: Path) -> None:
+    recipe = make.recipe("act", freeze=["encoder", "action_head.bias"])
+    trainer = make_trainer(make.demonstrations(), recipe, tmp_path, show_progress=False)
+    before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    trainer.run()
+    after = trainer.model.state_dict()
+    rested = [key for key in before if key.startswith("encoder.") or key == "action_head.bias"]
+    assert len(rested) > 5
+    assert all(torch.equal(before[key], after[key]) for key in rested)
+    assert not torch.equal(before["action_head.weight"], after["action_head.weight"])
+
+
+def test_a_pattern_without_weights_is_refused_by_name(make: Any, tmp_path: Path) -> None:
+    recipe = make.recipe("act", freeze=["encodr"])
+    with pytest.raises(ConfigError, match=r"'encodr'.*modules are .*encoder"):
+        make_trainer(make.demonstrations(), recipe, tmp_path)
+    with pytest.raises(ConfigError, match="something left to train"):
+        make_trainer(make.demonstrations(), make.recipe("act", freeze=["*"]), tmp_path)
+
+
+def test_norms_of_frozen_weights_keep_their_running_statistics() -> None:
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3))
+    freeze(model, ["0"])
+    model.train()
+    rest_norms(model)
+    model(torch.full((4, 3), 5.0) + torch.arange(4.0)[:, None])
+    first, second = (each.running_mean for each in model)
+    assert torch.equal(first, torch.zeros(3))
+    assert not torch.equal(second, torch.zeros(3))
+
+
+# -- koch train --from -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(make: Any, tmp_path_factory: Any) -> tuple[Path, Path]:
+    """A dataset and a short run on it."""
+    folder = Path(tmp_path_factory.mktemp("start"))
+    dataset = make.dataset(folder / "reach")
+    arguments = ["--dataset", str(dataset), "--out", str(folder / "run"), *TINY]
+    assert main([*arguments, "--set", "train.seed=3"]) == 0
+    return dataset, folder / "run"
+
+
+def statistics(run: Path) -> dict[str, Any]:
+    """Those of a run's last checkpoint."""
+    return dict(load_checkpoint(run).statistics)
+
+
+def test_going_on_keeps_network_and_statistics_and_says_so(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: Any
+) -> None:
+    dataset, run = trained
+    source = Path(shutil.copytree(run, tmp_path / "source", symlinks=True))
+    out = tmp_path / "tuned"
+    few = ["--dataset", str(dataset), "--out", str(out), "--set", "train.episodes=[0,3]"]
+    assert main([*few, "--from", str(source), *STEPS]) == 0
+    said = capsys.readouterr().err
+    assert "are kept from" in said
+    assert "trained under them" in said
+    tuned, first = load_checkpoint(out), load_checkpoint(run)
+    assert tuned.config == first.config
+    for key, values in statistics(run).items():
+        for name, value in values.items():
+            torch.testing.assert_close(statistics(out)[key][name], value)
+    assert tuned.extras.training["data"]["episodes"] == 2
+    shutil.rmtree(source)  # the run goes on without what it began from
+    assert main([*few, "--from", str(source), *STEPS, "--resume", "--set", "train.steps=6"]) == 0
+
+
+def test_the_new_data_decide_where_that_is_asked_for(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: Any
+) -> None:
+    dataset, run = trained
+    few = ["--dataset", str(dataset), "--out", str(tmp_path / "o"), "--set", "train.episodes=[0]"]
+    asked = ["--set", "train.keep_statistics=false", "--set", "train.validation_fraction=0"]
+    assert main([*few, "--from", str(run), *STEPS, *asked, "--zero-range", "constant"]) == 0
+    assert "statistics are the new data's" in capsys.readouterr().err
+    ours, theirs = (statistics(each)[ACTION]["mean"] for each in (tmp_path / "o", run))
+    assert not torch.allclose(ours, theirs)
+
+
+def test_another_policy_or_no_checkpoint_is_refused(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: Any
+) -> None:
+    dataset, run = trained
+    common = ["--dataset", str(dataset), "--out", str(tmp_path / "o"), *STEPS]
+    assert main([*common, "--from", str(run), "--policy", "flow"]) == 2
+    assert "'act'" in capsys.readouterr().err
+    assert main([*common, "--from", str(tmp_path)]) == 2
+    assert "no config.json here" in capsys.readouterr().err
+
+
+def test_two_datasets_are_trained_on_as_one(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    dataset, _ = trained
+    second = shutil.copytree(dataset, tmp_path / "again")
+    out = tmp_path / "both"
+    named = ["--dataset", str(dataset), "--dataset", f"{second}:3"]
+    assert main([*named, "--out", str(out), *TINY]) == 0
+    training = load_checkpoint(out).extras.training
+    assert training["data"]["episodes"] == 12
+    assert training["dataset"] == f"{dataset} + {second}"
+    data = open_all([str(dataset), f"{second}:3"], TrainConfig())
+    assert data.weights is not None
+    assert set(data.weights.tolist()) == {1.0, 3.0}
+
+
+def test_an_unknown_column_is_named(trained: tuple[Path, Path]) -> None:
+    dataset, _ = trained
+    with pytest.raises(DatasetError, match=r"no column 'intervention'.*frame_index"):
+        open_all([str(dataset)], TrainConfig(weights={"intervention": 5.0}))
