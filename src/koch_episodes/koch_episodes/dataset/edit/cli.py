@@ -17,6 +17,7 @@ from koch_core.errors import KochError
 from koch_core.options import OptionModel, add_options, option
 from koch_core.terminal import CommandLine, complain, say
 from koch_episodes.dataset.edit.cut import Way
+from koch_episodes.dataset.edit.doctor import examine, to_json
 from koch_episodes.dataset.edit.make import Made, look, make
 from koch_episodes.dataset.edit.pieces import Plan
 from koch_episodes.dataset.edit.verbs import EDITS, describe
@@ -34,11 +35,24 @@ class Info(OptionModel):
     json: bool = option(False, "as JSON, for programs")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Doctor(OptionModel):
+    """Look for demonstrations that would teach something wrong."""
+
+    roots: tuple[Path, ...] = option(..., "dataset folders", flags=("roots",), metavar="DATASET")
+    images: bool = option(True, "decode some images of each episode")
+    json: bool = option(False, "as JSON, for programs")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = CommandLine(prog="koch dataset", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="EDIT")
     info = verbs.add_parser("info", help="what a dataset holds", description=Info.__doc__)
     add_options(info, Info)
+    doctor = verbs.add_parser(
+        "doctor", help="what is wrong with demonstrations", description=Doctor.__doc__
+    )
+    add_options(doctor, Doctor)
     for name in EDITS:
         edit = EDITS[name]
         inner = verbs.add_parser(name, help=edit.summary, description=edit.plans.__doc__)
@@ -47,12 +61,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """Run `koch dataset`; 0: done, 2: nothing was changed."""
+    """Run `koch dataset`; 0: done, 1: the doctor found something, 2: nothing was changed."""
     words = _parser().parse_args(argv)
     try:
         if words.verb == "info":
             _tell(Info.of(words))
             return 0
+        if words.verb == "doctor":
+            return _examine(Doctor.of(words))
         edit = EDITS[words.verb]
         options = edit.options.of(words)
         _run(edit.plans(options), options)
@@ -112,6 +128,23 @@ def _images(made: Made) -> str:
     parts = [f"{made.ways[way]} {way.value}" for way in Way if made.ways[way]]
     again = f"; {made.encoded} images encoded again" if made.encoded else ""
     return f"\nvideos of episodes: {', '.join(parts)}{again}"
+
+
+def _examine(options: Doctor) -> int:
+    found = {str(root): examine(root, images=options.images) for root in options.roots}
+    if options.json:
+        plain = {root: to_json(complaints) for root, complaints in found.items()}
+        say(json.dumps(plain, ensure_ascii=False, indent=2))
+        return 1 if any(found.values()) else 0
+    for root, complaints in found.items():
+        say(f"{root}: {len(complaints) or 'no'} complaint(s)")
+        for complaint in complaints:
+            say(f"  {complaint.kind}: {complaint.text}")
+            if complaint.episodes:
+                shown = ", ".join(map(str, complaint.episodes[:_TOLD]))
+                say(f"    episodes {shown}" + ", ..." * (len(complaint.episodes) > _TOLD))
+            say(f"    {complaint.remedy}")
+    return 1 if any(found.values()) else 0
 
 
 def _tell(options: Info) -> None:

@@ -158,14 +158,16 @@ def _trimmed(piece: Piece, options: Trim, kept: tuple[int, int] | None) -> Piece
     if kept is not None:
         start, stop = max(start, kept[0]), min(stop, kept[1])
     if options.idle is not None:
-        first, last = _moving(piece.source, piece.episode, round(options.idle * fps))
+        first, last = moving_frames(piece.source, piece.episode, round(options.idle * fps))
         start, stop = max(start, first), min(stop, last)
     return replace(piece, start=start, stop=stop)
 
 
-def _moving(source: SourceDataset, episode: Episode, rest: int) -> tuple[int, int]:
+def moving_frames(source: SourceDataset, episode: Episode, rest: int) -> tuple[int, int]:
     """Return the frames between the first and last motion of an action, and some at rest."""
     keys = [k for k, s in source.features.items() if k.startswith("action") and s.is_numeric]
+    if not keys:
+        return 0, episode.length
     rows = source.rows(episode, keys)
     columns = [
         column_array(rows[key], source.features[key].shape).reshape(episode.length, -1)

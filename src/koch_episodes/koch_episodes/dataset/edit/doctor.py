@@ -1,0 +1,332 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""What of a dataset would teach a policy something wrong, each with the command that mends it.
+
+The validator tells whether programs can read a dataset; here the demonstrations are judged. Most
+checks compare an episode with the others, so that no unit has to be known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from koch_core.image import decode_image
+from koch_core.yuv import rgb_of_frame
+from koch_episodes.dataset.edit.cut import frames_of, plan_cut
+from koch_episodes.dataset.edit.source import SourceDataset
+from koch_episodes.dataset.edit.verbs import moving_frames
+from koch_episodes.dataset.findings import Severity
+from koch_episodes.dataset.format import Episode
+from koch_episodes.dataset.load import column_array
+from koch_episodes.dataset.validate import validate_dataset
+from koch_episodes.errors import DatasetFormatError, VideoError
+
+Values = npt.NDArray[np.float64]
+_IDLE_S = 1.0  # a rest at an end that is worth cutting
+_FROZEN_S = 0.5  # a camera that shows one image for so long while the arm moves
+_LOOKS = 12  # places of an episode whose images are looked at
+_SAME = 0.05  # mean difference of images in grey levels, below which they are one image
+_DARK, _FLAT = 8.0, 2.0  # mean and spread of an image without content, in grey levels
+_MUCH = 5.0  # times the usual: jerk, or the length of an episode
+_JUMP = 12.0  # times the usual fast step of an action
+_FEW = 4  # episodes that have a "usual"
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """One thing that is wrong with a dataset.
+
+    Attributes:
+        kind: A word for programs.
+        weight: Seconds of demonstration that suffer; the order of the list.
+        episodes: Which.
+        text: What was found.
+        remedy: The command that mends it.
+    """
+
+    kind: str
+    weight: float
+    episodes: tuple[int, ...]
+    text: str
+    remedy: str
+
+
+@dataclass
+class _Look:
+    """What the checks need of one episode."""
+
+    episode: Episode
+    seconds: float
+    actions: Values
+    states: Values
+    task: str
+    ends: tuple[float, float]
+    images: list[str] = field(default_factory=list)
+
+    @property
+    def jerk(self) -> float:
+        """Mean size of the third difference of the actions, as a share of their range."""
+        if len(self.actions) < 4:
+            return 0.0
+        spread = np.ptp(self.actions, axis=0).max(initial=0.0)
+        return float(np.abs(np.diff(self.actions, 3, axis=0)).mean() / spread) if spread else 0.0
+
+
+Check = Callable[[Path, Sequence[_Look]], Iterator[Complaint]]
+
+
+def examine(root: Path, *, images: bool = True) -> list[Complaint]:
+    """Look for what is wrong with the demonstrations of a dataset, the worst first.
+
+    Args:
+        root: Dataset folder.
+        images: Whether to decode some images of each episode.
+
+    Raises:
+        DatasetFormatError: It is no readable dataset.
+    """
+    found = list(_unsound(root))
+    try:
+        source = SourceDataset(root)
+    except DatasetFormatError:
+        if found:
+            return found
+        raise
+    looks = [_look(source, episode, images=images) for episode in source.episodes]
+    for check in _CHECKS:
+        found += check(root, looks)
+    return sorted(found, key=lambda complaint: -complaint.weight)
+
+
+def _unsound(root: Path) -> Iterator[Complaint]:
+    errors = [f for f in validate_dataset(root).findings if f.severity is Severity.ERROR]
+    if errors:
+        text = (
+            f"{len(errors)} rule(s) of the format are broken; {errors[0].where}: {errors[0].text}"
+        )
+        yield Complaint("format", 1e9, (), text, _command("repair", root, "--out", "NEW"))
+
+
+def _look(source: SourceDataset, episode: Episode, *, images: bool) -> _Look:
+    fps = source.info.fps
+    first, last = moving_frames(source, episode, 0)
+    look = _Look(
+        episode,
+        episode.length / fps,
+        _vectors(source, episode, "action"),
+        _vectors(source, episode, "observation.state"),
+        source.tasks_of(episode)[0],
+        (first / fps, (episode.length - last) / fps),
+    )
+    if images:
+        for key, spec in source.features.items():
+            if spec.is_image:
+                look.images += _image_faults(source, episode, key, look)
+    return look
+
+
+def _vectors(source: SourceDataset, episode: Episode, key: str) -> Values:
+    spec = source.features.get(key)
+    if spec is None or not spec.is_numeric:
+        return np.zeros((episode.length, 0))
+    column = source.rows(episode, [key])[key]
+    return column_array(column, spec.shape).reshape(episode.length, -1).astype(np.float64)
+
+
+def _image_faults(source: SourceDataset, episode: Episode, key: str, look: _Look) -> list[str]:
+    """Look at pairs of images; each pair lies as far apart as a camera may be frozen."""
+    apart = max(1, round(_FROZEN_S * source.info.fps))
+    if episode.length <= apart:
+        return []
+    places = np.unique(np.linspace(0, episode.length - 1 - apart, _LOOKS).astype(int))
+    wanted = sorted({*places.tolist(), *(places + apart).tolist()})
+    try:
+        shown = _images(source, episode, key, wanted)
+    except VideoError as exc:
+        return [f"{key}: {exc}"]
+    faults = []
+    empty = [k for k in wanted if shown[k].mean() < _DARK or shown[k].std() < _FLAT]
+    if empty:
+        faults.append(f"{key}: {len(empty)} of {len(wanted)} images looked at show nothing")
+    moves = np.ptp(look.states, axis=0).max(initial=0.0)
+    frozen = 0
+    for k in places.tolist():
+        moved = np.ptp(look.states[k : k + apart + 1], axis=0).max(initial=0.0)
+        same = np.abs(shown[k].astype(np.int16) - shown[k + apart]).mean() < _SAME
+        frozen += bool(same and moved > 0.05 * moves > 0 and k not in empty)
+    if frozen:
+        faults.append(f"{key}: stands still {frozen} of {len(places)} times while the arm moves")
+    return faults
+
+
+def _images(
+    source: SourceDataset, episode: Episode, key: str, wanted: Sequence[int]
+) -> dict[int, npt.NDArray[np.uint8]]:
+    spec = source.features[key]
+    if not spec.is_video:
+        cells = source.rows(episode, [key])[key]
+        found = {}
+        for k in wanted:
+            cell = cells[k].as_py()
+            found[k] = decode_image(cell["bytes"] if isinstance(cell, dict) else cell)
+        return found
+    numbers = plan_cut(episode.videos[key], 0, episode.length, source.info.fps, spec.info).numbers
+    frames = frames_of(episode.videos[key].path, tuple(numbers[k] for k in wanted))
+    return {k: rgb_of_frame(frame) for k, (frame, _) in zip(wanted, frames, strict=True)}
+
+
+# -- checks -----------------------------------------------------------------------------------
+
+
+def _numbers(looks: Sequence[_Look]) -> tuple[int, ...]:
+    return tuple(look.episode.index for look in looks)
+
+
+def _words(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers))
+
+
+def _command(edit: str, root: Path, *words: str) -> str:
+    return shlex.join(["koch", "dataset", edit, str(root), *words])
+
+
+def _seconds(looks: Sequence[_Look]) -> float:
+    return sum(look.seconds for look in looks)
+
+
+def _duplicates(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
+    same: dict[str, list[_Look]] = defaultdict(list)
+    for look in looks:
+        data = np.ascontiguousarray(np.concatenate([look.actions, look.states], axis=1))
+        if data.size and np.ptp(data, axis=0).any():
+            same[hashlib.sha256(data.tobytes()).hexdigest()].append(look)
+    again = [look for group in same.values() for look in group[1:]]
+    if again:
+        numbers = _numbers(again)
+        text = f"{len(again)} episode(s) have the same numbers as another one"
+        remedy = _command("delete", root, "--episodes", _words(numbers), "--in-place")
+        yield Complaint("duplicate", 2 * _seconds(again), numbers, text, remedy)
+
+
+def _rests(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
+    mine = [look for look in looks if max(look.ends) > _IDLE_S]
+    if mine:
+        total = sum(sum(look.ends) for look in mine)
+        text = f"{len(mine)} episode(s) begin or end with rests, {total:.1f} s in all"
+        numbers = _numbers(mine)
+        remedy = _command("trim", root, "--episodes", _words(numbers), "--idle", "--in-place")
+        yield Complaint("idle", total, numbers, text, remedy)
+
+
+def _images_broken(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
+    mine = [look for look in looks if look.images]
+    if mine:
+        numbers = _numbers(mine)
+        text = f"images of {len(mine)} episode(s): {mine[0].images[0]} (episode {numbers[0]})"
+        remedy = _command("delete", root, "--episodes", _words(numbers), "--in-place")
+        yield Complaint("images", 2 * _seconds(mine), numbers, text, remedy)
+
+
+def _jumps(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
+    """Steps of an action far beyond the fast ones of all episodes."""
+    steps = [np.abs(np.diff(look.actions, axis=0)) for look in looks]
+    usual = np.quantile(np.concatenate(steps), 0.99, axis=0) if steps else np.zeros(0)
+    mine = [
+        look
+        for look, mine in zip(looks, steps, strict=True)
+        if mine.size and bool(((mine > _JUMP * usual) & (usual > 0)).any())
+    ]
+    if mine:
+        numbers = _numbers(mine)
+        text = (
+            f"actions of {len(mine)} episode(s) jump by over {_JUMP:g} times the usual fast step"
+        )
+        remedy = _command("delete", root, "--episodes", _words(numbers), "--in-place")
+        yield Complaint("jump", _seconds(mine), numbers, text, remedy)
+
+
+def _unusual(
+    root: Path, looks: Sequence[_Look], kind: str, values: Sequence[float], what: str
+) -> Iterator[Complaint]:
+    usual = float(np.median(values)) if len(values) >= _FEW else 0.0
+    mine = [
+        look for look, value in zip(looks, values, strict=True) if usual and value > _MUCH * usual
+    ]
+    if mine:
+        numbers = _numbers(mine)
+        text = f"{len(mine)} episode(s) are over {_MUCH:g} times as {what} as usual"
+        remedy = _command("delete", root, "--episodes", _words(numbers), "--in-place")
+        yield Complaint(kind, _seconds(mine), numbers, text, remedy)
+
+
+def _jerky(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
+    yield from _unusual(root, looks, "jerk", [look.jerk for look in looks], "jerky")
+
+
+def _long(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
+    yield from _unusual(root, looks, "length", [look.seconds for look in looks], "long")
+
+
+def _offsets(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
+    """Episodes in which action and state differ at rest by other amounts: another calibration."""
+    fit = [
+        look
+        for look in looks
+        if look.actions.shape == look.states.shape and look.actions.size and len(look.actions) > 1
+    ]
+    if len(fit) < _FEW:
+        return
+    offsets = np.stack([np.median(look.actions - look.states, axis=0) for look in fit])
+    spread = np.stack([np.ptp(look.states, axis=0) for look in fit]).max(axis=0)
+    off = np.abs(offsets - np.median(offsets, axis=0))
+    slack = _MUCH * np.maximum(np.median(off, axis=0), 0.01 * spread)
+    mine = [look for look, row in zip(fit, off, strict=True) if bool((row > slack).any())]
+    if mine:
+        numbers = _numbers(mine)
+        text = (
+            f"action and state of {len(mine)} episode(s) are apart by other amounts than in the "
+            "others, as after another calibration"
+        )
+        remedy = _command("delete", root, "--episodes", _words(numbers), "--in-place")
+        yield Complaint("calibration", _seconds(mine), numbers, text, remedy)
+
+
+def _labels(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
+    """Task texts that differ only in case, spaces or marks."""
+    alike: dict[str, dict[str, list[_Look]]] = defaultdict(lambda: defaultdict(list))
+    for look in looks:
+        alike[re.sub(r"\W+", "", look.task.casefold())][look.task].append(look)
+    for texts in alike.values():
+        most = max(texts, key=lambda text: len(texts[text]))
+        for text, mine in texts.items():
+            if text != most:
+                said = f"task {text!r} of {len(mine)} episode(s) is written {most!r} elsewhere"
+                remedy = _command("relabel", root, "--rename", f"{text}={most}", "--in-place")
+                yield Complaint("label", _seconds(mine), _numbers(mine), said, remedy)
+
+
+_CHECKS: tuple[Check, ...] = (
+    _duplicates,
+    _images_broken,
+    _rests,
+    _jumps,
+    _jerky,
+    _long,
+    _offsets,
+    _labels,
+)
+
+
+def to_json(complaints: Sequence[Complaint]) -> list[dict[str, Any]]:
+    """Return plain values."""
+    return [{**vars(complaint), "episodes": list(complaint.episodes)} for complaint in complaints]
