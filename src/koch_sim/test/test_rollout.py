@@ -4,7 +4,9 @@
 
 import os
 import signal
+import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -227,4 +229,48 @@ def test_lerobot_closes_the_loop_and_a_killed_server_is_named(
     count, kill_at = len(commands), 0
     assert "3 s are over" in made(SEED).reason
     assert len(commands) > count + 30
+    served.close()
+
+
+SMOLVLA = Path(__file__).parents[2] / "koch_policy" / "test" / "smolvla_side.py"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_vla_closes_the_loop_and_hears_its_task(rig, tmp_path, lerobot_python, monkeypatch):
+    """SmolVLA with a tiny backbone and random weights: images, state and text go all the way."""
+    offline = {**os.environ, "PYTHONPATH": "", "HF_HUB_OFFLINE": "1"}
+    has = [lerobot_python, "-c", "import transformers, num2words, lerobot.policies.smolvla"]
+    if subprocess.run(has, env=offline, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this LeRobot lacks its extra smolvla")
+    made = [lerobot_python, str(SMOLVLA), str(tmp_path)]
+    done = subprocess.run(made, env=offline, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    monkeypatch.setenv("KOCH_LEROBOT_PYTHON", lerobot_python)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    settings = PolicySettings(tmp_path / "policy", runtime="lerobot", delay_s=0.2)
+    rollouts = PolicyRollouts(LockstepSettings(rig.path), settings, 2.0)
+    served, commands = rollouts._policy, []
+    command = rollouts.lockstep.command
+
+    def hear(source, pose, stamp_ns):
+        commands.append(pose)
+        command(source, pose, stamp_ns)
+
+    rollouts.lockstep.command = hear
+    assert "2 s are over" in rollouts(SEED).reason
+    assert len(commands) > 40
+    assert np.isfinite(commands).all()
+    assert served.config.horizon_steps == 30
+    seen = {
+        "observation.state": np.zeros(6, np.float32),
+        CAMERA: np.full((480, 640, 3), 90, np.uint8),
+    }
+    noise = np.ones((30, 6), np.float32)
+    pick, again, push = (
+        served.predict({**seen, "task": task}, noise=noise)
+        for task in ("pick up the block", "pick up the block", "push the cup to the left")
+    )
+    np.testing.assert_array_equal(pick, again)
+    assert np.abs(pick - push).max() > 1e-4
     served.close()
