@@ -27,6 +27,7 @@ setup(
             "policy = koch_policy.nodes.policy:main",
             "train = koch_policy.train.cli:run",
         ],
+        "koch_vla.training_runs": ["koch = koch_policy.runs_cli:describe_runs"],
         "koch_vla.parameters": ["policy = koch_policy.nodes.parameters"],
     },
 )

@@ -31,6 +31,7 @@ def main(argv: Sequence[str]) -> int:
             os.environ[name] = token
     rig = Path(default_rig(options.rig, sim=options.sim)).resolve()
     settings = {"rig": rig, "bind": options.bind, "port": options.port, "root": options.root}
+    settings |= {"runs": str(Path(options.runs).expanduser().resolve())}
     words = ["koch console", *namespace_arguments(chosen_namespace()), "--ros-args"]
     for name, value in settings.items():
         if value != "":

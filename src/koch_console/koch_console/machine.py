@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""What other packages know of this computer: findings with their fixes, as in `koch doctor`.
+"""What other packages tell the page: findings about this computer, and training runs.
 
-A package announces a check as an entry point: a callable (folder of episodes, rig file) that
-yields findings with `as_json()`. So the console knows nothing of who looks.
+They announce functions as entry points, so that the console knows nothing of them:
+
+- `koch_vla.machine_checks`: (folder of episodes, rig file) -> findings with `as_json()`;
+- `koch_vla.training_runs`: (folder) -> runs as plain data, see `koch_policy.runs_cli`.
 """
 
 from __future__ import annotations
@@ -11,15 +13,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
-GROUP = "koch_vla.machine_checks"
+CHECKS = "koch_vla.machine_checks"
+RUNS = "koch_vla.training_runs"
 _LIGHTS = {"OK": "green", "WARN": "amber", "FAIL": "red"}
 
 
 def examine_machine(folder: Path, rig: Path) -> list[Mapping[str, str]]:
     """Run all checks: what, light, text and fix of each finding. Takes seconds."""
     found: list[Mapping[str, str]] = []
-    for entry in entry_points(group=GROUP):
+    for entry in entry_points(group=CHECKS):
         for finding in entry.load()(folder, rig):
             said = finding.as_json()
             found.append(
@@ -31,3 +35,8 @@ def examine_machine(folder: Path, rig: Path) -> list[Mapping[str, str]]:
                 }
             )
     return found
+
+
+def training_runs(folder: Path) -> list[Mapping[str, Any]]:
+    """All training runs below a folder."""
+    return [run for entry in entry_points(group=RUNS) for run in entry.load()(folder)]

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from koch_console.access import OPERATE_TOKEN, READ_TOKEN
 from koch_core.options import Option, OptionModel, option, same_as
-from koch_ros.shared_options import EPISODE_ROOT, RIG
+from koch_ros.shared_options import EPISODE_ROOT, RIG, absolute
 
 BIND = Option(
     "address on which the page is served; other than this computer's own it needs a token",
     metavar="ADDRESS",
 )
 PORT = Option("port of the page; 0 takes any that is free", low=0, high=65535)
+RUNS = Option("folder of training runs", metavar="DIR", parse=absolute)
+DEFAULT_RUNS = "outputs"
 DEFAULT_BIND = "127.0.0.1"
 DEFAULT_PORT = 8765
 
@@ -29,6 +31,7 @@ class ConsoleOptions(OptionModel):
     bind: str = same_as(BIND, DEFAULT_BIND)
     port: int = same_as(PORT, DEFAULT_PORT)
     root: str = same_as(EPISODE_ROOT, "")
+    runs: str = same_as(RUNS, DEFAULT_RUNS)
     token: str = option(
         "",
         f"who operates must know it (default: ${OPERATE_TOKEN}, which others on this computer "

@@ -113,12 +113,13 @@ class ConsoleServer:
         episodes: Episodes,
         scene: Callable[[], Mapping[str, Any]],
         machine: Callable[[], Sequence[Mapping[str, str]]],
+        runs: Callable[[], Sequence[Mapping[str, Any]]],
     ) -> None:
         self._robot, self._access = robot, access
         self._episodes = episodes
         self._scene = scene
         self._scene_text = ""
-        self._machine = machine
+        self._machine, self._runs = machine, runs
         self._examining = asyncio.Lock()
         self._assets = Assets()
         self._pages: set[_Page] = set()
@@ -141,6 +142,7 @@ class ConsoleServer:
                 web.get("/cameras/{name}", self._on_camera),
                 web.get("/scene", self._on_scene),
                 web.get("/machine", self._on_machine),
+                web.get("/runs", self._on_runs),
                 web.get("/episodes", self._on_episodes),
                 web.get("/episodes/{name}", self._on_episode),
                 web.get("/episodes/{name}/first", self._on_first_image),
@@ -290,6 +292,9 @@ class ConsoleServer:
             raise web.HTTPServiceUnavailable(text="It is being looked at already.\n")
         async with self._examining:
             return _json(json.dumps(await asyncio.to_thread(self._machine)))
+
+    async def _on_runs(self, _: web.Request) -> web.StreamResponse:
+        return _json(json.dumps(await asyncio.to_thread(self._runs), default=str))
 
     async def _on_episodes(self, _: web.Request) -> web.StreamResponse:
         found = await asyncio.to_thread(self._episodes.facts)

@@ -152,7 +152,7 @@ def test_the_player_shows_an_episode_and_everything_is_served_from_here(bench, b
 def test_stop_is_in_sight_and_nothing_is_wider_than_the_screen(bench, browser, width, height):
     robot = bench()
     page = open_page(browser, robot.url, width, height)
-    for tab in ("episodes", "live"):
+    for tab in ("episodes", "training", "live"):
         page.click(f"[data-tab={tab}]")
         page.evaluate("window.scrollTo(0, 500)")
         box = page.locator("#stop").bounding_box()

@@ -158,6 +158,28 @@ def test_the_node_commands_no_joint(bench):
     assert topics == {"/parameter_events"}
 
 
+def test_training_runs_of_other_packages_are_served(bench, tmp_path, monkeypatch):
+    # As another package announces it: a distribution on the path with an entry point.
+    (tmp_path / "somebody_runs.py").write_text(
+        "def runs(folder):\n    return [{'name': str(folder), 'path': folder}]\n"
+    )
+    info = tmp_path / "somebody-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: somebody\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[koch_vla.training_runs]\nsomebody = somebody_runs:runs\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    robot = bench(runs=str(tmp_path))
+
+    async def work(session: ClientSession) -> Any:
+        async with session.get(f"{robot.url}/runs") as answer:
+            assert answer.status == 200
+            return await answer.json()
+
+    assert str(tmp_path) in [run["name"] for run in with_session(work)]
+
+
 # -- those who mean no good -----------------------------------------------------------------------
 
 

@@ -77,6 +77,8 @@ class Run:
         ]  # fmt: skip
 
 
+_DRAWN = 300
+_MOST_EVALUATIONS = 20
 _FIGURES = ("loss", "validation_loss", "error")
 
 
@@ -93,6 +95,48 @@ def find_runs(folders: Sequence[Path]) -> Iterator[Run]:
         inside = {path.parents[2] for path in folder.glob(f"**/{_LAST}")}
         found += [read_run(each) for each in sorted(inside)]
     yield from sorted(found, key=lambda run: -run.saved_s)
+
+
+def describe_runs(folder: Path) -> list[dict[str, Any]]:
+    """The runs below a folder as plain data, the newest first, for the page of the console.
+
+    A damaged run is told with its problem, so that it hides no other.
+    """
+    inside = {path.parents[2] for path in folder.glob(f"**/{_LAST}")}
+    found = []
+    for each in sorted(inside, key=lambda path: -(path / _LAST).stat().st_mtime):
+        name = str(each.relative_to(folder)) if each != folder else folder.name
+        try:
+            run = read_run(each)
+            facts = {**run.__dict__, "folder": str(each), "curve": _curve(each / "loss.csv")}
+            found.append({**facts, "name": name, "evaluations": _evaluations(each)})
+        except CheckpointError as exc:
+            found.append({"name": name, "folder": str(each), "problem": str(exc)})
+    return found
+
+
+def _curve(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """Points (step, value) of the losses, so few that a page can draw them."""
+    points: dict[str, list[tuple[float, float]]] = {"loss": [], "validation_loss": []}
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                for key, found in points.items():
+                    if row.get(key) and row.get("step"):
+                        found.append((float(row["step"]), float(row[key])))
+    return {key: found[:: 1 + len(found) // _DRAWN] for key, found in points.items()}
+
+
+def _evaluations(folder: Path) -> list[dict[str, Any]]:
+    """Successes and trials of each evaluation below a run, the newest first."""
+    reports = sorted(folder.glob("**/eval.json"), key=lambda path: -path.stat().st_mtime)
+    found = []
+    for path in reports[:_MOST_EVALUATIONS]:
+        trials = _json(path).get("trials") or []
+        good = sum(bool(trial.get("success")) for trial in trials if isinstance(trial, dict))
+        name = str(path.parent.relative_to(folder))
+        found.append({"name": name, "successes": good, "trials": len(trials)})
+    return found
 
 
 def read_run(folder: Path) -> Run:

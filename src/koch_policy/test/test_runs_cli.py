@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from koch_policy.errors import CheckpointError
-from koch_policy.runs_cli import find_runs, main
+from koch_policy.runs_cli import describe_runs, find_runs, main
 
 
 def write(folder: Path, policy: str, step: int, loss: str, age_s: float) -> Path:
@@ -65,3 +65,20 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     (folder / "checkpoints/last/pretrained_model/koch.json").write_text("{cut")
     with pytest.raises(CheckpointError, match=r"koch\.json: not readable as JSON"):
         list(find_runs([tmp_path]))
+
+
+def test_a_page_gets_curves_and_evaluations_and_a_damaged_run_hides_no_other(tmp_path):
+    run = write(tmp_path / "good", "act", 500, "0.25", age_s=0.0)
+    (run / "eval").mkdir()
+    trials = [{"success": True}, {"success": False}, {"success": True}]
+    (run / "eval" / "eval.json").write_text(json.dumps({"trials": trials}))
+    bad = write(tmp_path / "bad", "act", 500, "0.25", age_s=60.0)
+    (bad / "checkpoints/last/pretrained_model/config.json").write_text("{")
+    first, second = describe_runs(tmp_path)
+    assert first["name"] == "good"
+    assert first["curve"]["loss"] == [(1.0, 9.0), (500.0, 0.25)]
+    assert first["evaluations"] == [{"name": "eval", "successes": 2, "trials": 3}]
+    json.dumps(first)  # plain data but for nothing
+    assert second["name"] == "bad"
+    assert "not readable as JSON" in second["problem"]
+    assert describe_runs(tmp_path / "none") == []

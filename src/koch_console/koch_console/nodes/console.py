@@ -17,7 +17,7 @@ from rclpy.parameter import Parameter
 
 from koch_console.access import Access
 from koch_console.episodes import Episodes
-from koch_console.machine import examine_machine
+from koch_console.machine import examine_machine, training_runs
 from koch_console.nodes.parameters import ConsoleParameters
 from koch_console.nodes.robot import RobotView
 from koch_console.scene import describe_scene
@@ -61,6 +61,7 @@ class ConsoleNode(Node):
         self.address = f"http://{settings.bind}:{self._listener.getsockname()[1]}"
         self._robot = RobotView(self, rig)
         self._access = access
+        self._runs = settings.runs
         self._scene = partial(describe_scene, rig)
         root = settings.root or f"~/koch_episodes/{rig.name}"  # as the recorder has it
         folder = Path(root).expanduser().resolve()
@@ -92,7 +93,12 @@ class ConsoleNode(Node):
     async def _run(self) -> None:
         self._ended = asyncio.Event()
         server = ConsoleServer(
-            self._robot, self._access, self._episodes, self._scene, self._machine
+            self._robot,
+            self._access,
+            self._episodes,
+            self._scene,
+            self._machine,
+            partial(training_runs, Path(self._runs).resolve()),
         )
         await server.run(self._listener, self._ended)
 

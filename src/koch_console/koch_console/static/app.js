@@ -4,6 +4,7 @@
 
 import { draw as drawLive, build as buildLive, examine } from "./live.js";
 import { showEpisodes, hideEpisodes } from "./episodes.js";
+import { showRuns } from "./training.js";
 
 const byId = (id) => document.getElementById(id);
 const state = {};
@@ -84,6 +85,7 @@ function openTab(name) {
   }
   if (name === "episodes") showEpisodes();
   else hideEpisodes();
+  if (name === "training") showRuns();
 }
 
 byId("tabs").addEventListener("click", (event) => {

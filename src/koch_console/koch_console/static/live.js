@@ -117,8 +117,11 @@ function drawGuard(arm, guard) {
   for (const item of guard.refusals) {
     parts.push(element("div", { textContent: `refused ${item.count} from ${item.source}: ${item.text}` }));
   }
-  const changes = guard.changes.map((item) => `${item.rule} ${item.joint} ×${item.count}`).join(", ");
-  if (changes) parts.push(element("div", { textContent: `held within limits: ${changes}` }));
+  const changes = guard.changes.map((item) => `${item.rule} ${item.joint} ×${item.count}`);
+  if (changes.length) {
+    const more = changes.length > 3 ? ` and ${changes.length - 3} more` : "";
+    parts.push(element("div", { textContent: `held within limits: ${changes.slice(0, 3).join(", ")}${more}`, title: changes.join("\n") }));
+  }
   place.replaceChildren(...parts);
 }
 
