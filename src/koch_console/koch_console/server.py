@@ -138,8 +138,8 @@ class ConsoleServer:
                 web.get("/", self._on_page),
                 web.post("/login", self._on_login),
                 web.get("/static/{path:.+}", self._on_asset),
-                web.get("/socket", self._on_socket),
-                web.get("/cameras/{name}", self._on_camera),
+                web.get("/socket", self._on_socket, allow_head=False),
+                web.get("/cameras/{name}", self._on_camera, allow_head=False),
                 web.get("/scene", self._on_scene),
                 web.get("/machine", self._on_machine),
                 web.get("/runs", self._on_runs),
@@ -182,7 +182,6 @@ class ConsoleServer:
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let only our own pages ask, and only known people; say as little as possible."""
         transport = request.transport
-        self._busy.add(transport)
         try:
             if not self._access.knows_host(request.headers.get("Host", "")):
                 raise web.HTTPMisdirectedRequest(text="This computer has another name.\n")
@@ -196,6 +195,7 @@ class ConsoleServer:
                 return self._ask_for_token(request)
             if role is not None:
                 request[_ROLE] = role
+                self._busy.add(transport)  # strangers make room for others
             return await handler(request)
         except web.HTTPException as answer:
             answer.headers.update(_HEADERS)

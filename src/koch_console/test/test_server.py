@@ -12,7 +12,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
+from aiohttp import (
+    ClientSession,
+    ClientWebSocketResponse,
+    WSMsgType,
+    WSServerHandshakeError,
+)
 
 from koch_console import server
 
@@ -325,6 +330,28 @@ def test_a_thousand_connections_leave_room_for_the_page(bench, monkeypatch):
             finally:
                 for raw in idle:
                     raw.close()
+
+    with_session(work)
+
+
+def test_half_a_login_holds_no_place(bench, monkeypatch):
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 20)
+    robot = bench(SECRET)
+    host, port = robot.url.removeprefix("http://").split(":")
+    head = f"POST /login HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 900\r\n"
+    head += "Content-Type: application/x-www-form-urlencoded\r\n\r\ntoken="
+
+    async def work(session: ClientSession) -> None:
+        halves = []
+        for _ in range(60):
+            halves.append(socket.create_connection((host, int(port)), timeout=5.0))
+            halves[-1].sendall(head.encode())
+            await asyncio.sleep(0.005)
+        headers = {"Authorization": f"Bearer {SECRET}"}
+        async with session.get(robot.url, headers=headers) as answer:
+            assert answer.status == 200
+        for half in halves:
+            half.close()
 
     with_session(work)
 

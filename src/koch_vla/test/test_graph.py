@@ -135,6 +135,15 @@ def test_only_keeps_what_its_names_stand_for(rig, only, kept):
     assert sorted(node.full_name for node in nodes) == kept
 
 
+def test_the_console_is_there_when_it_is_asked_for(rig):
+    assert "/console" not in by_name(build_graph(rig, GraphOptions()))
+    node = by_name(build_graph(rig, GraphOptions(console=True, record_root="/episodes")))[
+        "/console"
+    ]
+    assert (node.package, node.executable) == ("koch_console", "console")
+    assert node.parameters == {"rig": str(rig.path), "root": "/episodes"}
+
+
 def test_a_wrong_only_lists_the_choices(rig):
     with pytest.raises(UnknownNodeError, match=r"--only gripper.*cameras/above"):
         build_graph(rig, GraphOptions(only=("gripper",)))

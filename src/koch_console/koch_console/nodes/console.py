@@ -58,7 +58,8 @@ class ConsoleNode(Node):
         access = Access.of(settings.bind, os.environ, settings.hosts)
         rig = load_rig(settings.rig)
         self._listener = _listen(settings.bind, settings.port)
-        self.address = f"http://{settings.bind}:{self._listener.getsockname()[1]}"
+        host = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
+        self.address = f"http://{host}:{self._listener.getsockname()[1]}"
         self._robot = RobotView(self, rig)
         self._access = access
         self._runs = settings.runs
