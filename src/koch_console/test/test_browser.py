@@ -91,9 +91,10 @@ def test_record_redo_discard_stop_and_a_frozen_camera(bench, browser, tmp_path):
         page.keyboard.press("n")
         says(page, "#phase", "recording")
         says(other, "#phase", "recording")  # both see the same
-        page.keyboard.press("r")
+        page.click("button[data-do='record.redo']")
+        page.wait_for_selector("button[data-do='record.redo']:not([aria-busy])")
         says(page, "#episode", "recording · 0 saved")
-        page.click("text=Success")
+        page.click("button:has-text('Success')")
         says(page, "#episode", "1 saved")
         page.click("button[data-do='record.discard']")
         says(page, "#toast", "trash")
@@ -103,7 +104,7 @@ def test_record_redo_discard_stop_and_a_frozen_camera(bench, browser, tmp_path):
         page.keyboard.press("Space")
         says(page, "#arm-follower .guard", "the stop service was called")
         says(other, "#arm-follower .guard", "stopped")
-        other.click("text=Resume")
+        other.click("button[data-do='resume']")
         says(page, "#arm-follower .guard", "holding")
 
         robot.camera.freeze()
