@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Holds the borders between the packages: dependencies point downwards, heavy ones stay put."""
 
+import ast
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from repository import (
     imported_modules,
     package_of,
     python_files,
+    tree,
     where,
 )
 
@@ -144,6 +147,32 @@ def test_launch_is_imported_by_launch_files_only() -> None:
         if module.split(".")[0] in ("launch", "launch_ros")
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_package_starts_the_command_of_one_above() -> None:
+    """`python -m koch_vla ...` is a dependency too; messages for people may name `koch eval`."""
+    wrong = [
+        f"{where(path, node.lineno)} starts {name}"
+        for path in sources()
+        if (package := package_of(path)) in MAY_IMPORT
+        for node in ast.walk(tree(path))
+        if isinstance(node, (ast.List, ast.Tuple))
+        for name in started(node)
+        if name.partition(".")[0] in set(PACKAGES) - MAY_IMPORT[package] - {package}
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def started(node: ast.List | ast.Tuple) -> list[str]:
+    """The modules that a list of words has behind `-m`, as a command line does."""
+    words = [item.value if isinstance(item, ast.Constant) else None for item in node.elts]
+    return [str(name) for flag, name in pairwise(words) if flag == "-m"]
+
+
+def test_a_command_of_another_package_is_seen() -> None:
+    words = ast.parse("[sys.executable, '-m', 'koch_vla', 'eval']", mode="eval").body
+    assert isinstance(words, ast.List)
+    assert started(words) == ["koch_vla"]
 
 
 def test_a_border_crossing_is_seen(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ from koch_policy.train.resume import (
     recipe_differences,
     statistics_differences,
 )
-from koch_policy.train.rollouts import EvaluationError, require_simulation, success_rate
+from koch_policy.train.rollouts import Evaluate, EvaluationError, find_evaluation
 
 _PREFETCHED = 3
 _MEASURED_ROWS = 32
@@ -90,7 +90,7 @@ class Trainer:
         show_progress: Write a progress line.
         is_new: Start from pretrained weights where the recipe names some.
         rig: Rig file of evaluations in simulation; None for the shipped one.
-        evaluate_with: Command in place of `koch eval`.
+        evaluate_with: Measures success; None: what is registered, where the recipe asks for it.
         notes: What was decided on the way, for the person who started it.
     """
 
@@ -107,14 +107,14 @@ class Trainer:
     show_progress: bool = True
     is_new: bool = True
     rig: Path | None = None
-    evaluate_with: tuple[str, ...] = ()
+    evaluate_with: Evaluate | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Build network and optimiser from the seed."""
         train = self.recipe.train
-        if train.evaluate_every:
-            require_simulation(self.evaluate_with)
+        if train.evaluate_every and self.evaluate_with is None:
+            self.evaluate_with = find_evaluation()
         torch.manual_seed(train.seed)
         self.stop = threading.Event()
         self.step = 0
@@ -391,16 +391,15 @@ class Trainer:
 
     def _evaluate(self, progress: TrainProgress) -> dict[str, float]:
         """Let the checkpoint of this step try the task; a failed evaluation ends no training."""
-        if self.rank != 0:
+        if self.rank != 0 or self.evaluate_with is None:
             return {}
         folder = state.step_folder(self.out, self.step, self.recipe.train.steps)
         try:
-            rate = success_rate(
+            rate = self.evaluate_with(
                 folder / state.MODEL_FOLDER,
                 self.out / "eval" / folder.name,
                 self.recipe.train.evaluate_rollouts,
                 self.rig,
-                self.evaluate_with,
             )
         except EvaluationError as exc:
             progress.say(str(exc))

@@ -1,72 +1,70 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Success in simulation while a policy trains: `koch eval --lockstep` on a checkpoint.
+"""Success at the task while a policy trains: who can measure it registers how.
 
-The simulation is another package and depends on this one, so it runs as the command that a person
-would type. It is a process of its own: what it draws and how many threads it has do not touch the
-training run.
+A simulation depends on this package, not the other way round. A package above names its
+evaluation in its metadata:
+
+    @EVALUATIONS.register("lockstep")
+    def evaluate(checkpoint: Path, out: Path, rollouts: int, rig: Path | None) -> float: ...
+
+    [options.entry_points]
+    koch_vla.evaluations =
+        lockstep = my_package.my_evaluation
 """
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
+from koch_core.registry import Registry
 from koch_policy.errors import ConfigError, PolicyError
-from koch_policy.files import read_json
-
-# Other seeds than `koch eval`'s own: the checkpoint that is chosen by these is judged by those.
-_FIRST_SEED = 500_000
 
 
 class EvaluationError(PolicyError):
     """An evaluation ended without a result."""
 
-    def __init__(self, checkpoint: Path, code: int, log: Path) -> None:
+    def __init__(self, checkpoint: Path, why: str, log: Path) -> None:
         super().__init__(
-            f"koch eval of {checkpoint} ended with code {code}; its output is in {log}. Correct "
+            f"koch eval of {checkpoint} {why}; its output is in {log}. Correct "
             "it or train with train.evaluate_every=0."
         )
 
 
-def require_simulation(command: Sequence[str] = ()) -> None:
-    """Raise ConfigError where there is nothing to evaluate with."""
-    if not command and importlib.util.find_spec("koch_sim") is None:
-        raise ConfigError(
-            "train", "evaluate_every", "a number of steps", "0, as koch_sim is not installed",
-            "Add it with `./koch setup`.",
-        )  # fmt: skip
+class Evaluate(Protocol):
+    """Lets a checkpoint try the task."""
+
+    def __call__(self, checkpoint: Path, out: Path, rollouts: int, rig: Path | None) -> float:
+        """Return the part of rollouts that succeeded.
+
+        What it draws and how many threads it has must not touch the training run.
+
+        Args:
+            checkpoint: Folder of the policy.
+            out: Folder for its report.
+            rollouts: How many, under conditions that are the same at every step.
+            rig: Rig file; None for the simulated rig that is shipped.
+
+        Raises:
+            EvaluationError: It failed.
+        """
 
 
-def success_rate(
-    checkpoint: Path, out: Path, rollouts: int, rig: Path | None, command: Sequence[str] = ()
-) -> float:
-    """Let a checkpoint try the simulated task; return the part of rollouts that succeeded.
+EVALUATIONS: Registry[Evaluate] = Registry("evaluation", "koch_vla.evaluations")
 
-    Args:
-        checkpoint: Folder of the policy.
-        out: Where the report goes, `eval.json` and a log.
-        rollouts: How many, on seeds that are the same at every step.
-        rig: Rig file; None for the simulated rig that is shipped.
-        command: In place of `koch eval`.
+
+def find_evaluation() -> Evaluate:
+    """Return the evaluation that is installed, the first by name of several.
 
     Raises:
-        EvaluationError: It failed.
+        ConfigError: There is none.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    words = [*(command or (sys.executable, "-m", "koch_vla", "eval"))]
-    words += ["--lockstep", "--policy", str(checkpoint), "--rollouts", str(rollouts)]
-    words += ["--seed", str(_FIRST_SEED), "--out", str(out)]
-    words += [] if rig is None else ["--rig", str(rig)]
-    log = out / "eval.log"
-    with log.open("w", encoding="utf-8") as file:
-        done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False
-        )
-    if done.returncode or not (out / "eval.json").is_file():
-        raise EvaluationError(checkpoint, done.returncode, log)
-    report = read_json(out / "eval.json")
-    return float(report["successes"]) / float(report["rollouts"])
+    for name in EVALUATIONS.names():
+        found = EVALUATIONS.find(name)
+        if found is not None:
+            return found
+    raise ConfigError(
+        "train", "evaluate_every", "a number of steps", "0, as koch_sim is not installed",
+        "Add it with `./koch setup`.",
+    )  # fmt: skip
