@@ -23,8 +23,26 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TypeVar
 
+from koch_core.errors import KochError
+
 K = TypeVar("K")
 Decorated = TypeVar("Decorated")
+
+
+class UnknownKindError(KochError, KeyError):
+    """Nothing registers a name."""
+
+    def __init__(self, what: str, name: str, known: list[str]) -> None:
+        self.text = (
+            f"{what} {name!r}: nothing registers it; known are {', '.join(known) or 'none'}. "
+            "Install the package that brings it, or run `./koch setup`: what is installed may be "
+            "older than its sources."
+        )
+        super().__init__(self.text)
+
+    def __str__(self) -> str:
+        """The sentence; a KeyError's own text is in quotes."""
+        return self.text
 
 
 class Registry(Mapping[str, K]):
@@ -93,11 +111,11 @@ class Registry(Mapping[str, K]):
         """Return the kind of a name.
 
         Raises:
-            KeyError: Nothing registers it.
+            UnknownKindError: Nothing registers it.
         """
         kind = self.find(name)
         if kind is None:
-            raise KeyError(name)
+            raise UnknownKindError(self.what, name, self.names())
         return kind
 
     def __contains__(self, name: object) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from koch_core.registry import Registry
+from koch_core.registry import Registry, UnknownKindError
 
 GROUP = "koch_test.kinds"
 
@@ -67,6 +67,14 @@ def test_promised_kinds_are_listed_unimported_and_imported_when_asked_for(promis
     assert paints.KINDS.find("red") == "RED"
     assert paints.KINDS.find("blue") == "BLUE"
     assert paints.KINDS.find("grey") is None  # promised, not kept
+
+
+def test_a_kind_that_nothing_registers_is_told_with_what_to_run() -> None:
+    kinds: Registry[str] = Registry("animal", GROUP)
+    kinds.add("Dog", "dog")
+    with pytest.raises(UnknownKindError, match=r"^animal 'cat': .* known are dog\. .*koch setup"):
+        kinds["cat"]
+    assert kinds.get("cat") is None  # a mapping all the same
 
 
 def test_what_a_broken_package_raises_is_not_hidden(promising: Path) -> None:

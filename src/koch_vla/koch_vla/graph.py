@@ -27,6 +27,7 @@ from koch_ros.shared_options import (
     absolute,
 )
 from koch_ros.shared_topics import NAMESPACE_VARIABLE, SHARED_TOPICS
+from koch_vla import ghost
 from koch_vla.errors import GraphError, NotSimulatedError, UnknownNodeError
 from koch_vla.node_spec import LOG_LEVELS, NodeSpec, ParameterValue
 from koch_vla.paths import find_shared, package_prefix
@@ -275,7 +276,7 @@ def _state_publishers(rig: Rig, options: GraphOptions) -> list[NodeSpec]:
                 parameters={"rig": str(rig.path)},
             )
         ]
-    from koch_rig.model import published_urdf, world_camera_arm
+    from koch_rig.model import world_camera_arm
 
     publishers = [
         NodeSpec(
@@ -293,9 +294,8 @@ def _state_publishers(rig: Rig, options: GraphOptions) -> list[NodeSpec]:
         )
         for arm in rig.arms
     ]
-    carrier = world_camera_arm(rig)
-    if options.policy and carrier is not None:
-        publishers += _ghost_publishers(published_urdf(rig, carrier))
+    if options.policy:
+        publishers += _ghost_publishers(rig)
     return publishers
 
 
@@ -352,26 +352,35 @@ def _ros2_control(rig: Rig) -> list[NodeSpec]:
     return nodes
 
 
-def _ghost_publishers(urdf: str) -> list[NodeSpec]:
-    """What shows the arm where the policy will have it: a second robot behind `ghost/`."""
+def _ghost_publishers(rig: Rig) -> list[NodeSpec]:
+    """What shows the arms where the policy will have them: more robots behind `ghost/`."""
+    urdfs = ghost.ghost_urdfs(rig)
+    if not urdfs:
+        return []
+    alone = len(urdfs) == 1
     return [
-        NodeSpec(
-            package=STATE_PUBLISHER,
-            executable=STATE_PUBLISHER,
-            name=STATE_PUBLISHER,
-            namespace="/policy/ghost",
-            parameters={
-                "robot_description": urdf,
-                "publish_frequency": 30.0,
-                "frame_prefix": "ghost/",
-            },
+        *(
+            NodeSpec(
+                package=STATE_PUBLISHER,
+                executable=STATE_PUBLISHER,
+                name=STATE_PUBLISHER,
+                namespace="/policy/ghost" if alone else f"/policy/ghost/{arm}",
+                parameters={
+                    "robot_description": urdf,
+                    "publish_frequency": 30.0,
+                    "frame_prefix": ghost.PREFIX,
+                },
+                # One message carries all arms.
+                remappings=() if alone else (("joint_states", f"/{ghost.TOPIC}"),),
+            )
+            for arm, urdf in urdfs.items()
         ),
         NodeSpec(
             package="tf2_ros",
             executable="static_transform_publisher",
             name="ghost_world",
             namespace="/policy",
-            arguments=("--frame-id", "world", "--child-frame-id", "ghost/world"),
+            arguments=("--frame-id", "world", "--child-frame-id", f"{ghost.PREFIX}world"),
         ),
     ]
 

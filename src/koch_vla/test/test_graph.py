@@ -119,6 +119,17 @@ def test_the_ros_state_publisher_of_the_ghost_comes_with_the_policy(rig):
     assert nodes["/policy/ghost_world"].arguments[-1] == "ghost/world"
 
 
+def test_each_arm_of_a_policy_of_two_has_a_ghost(repository):
+    rig = load_rig(repository / "config" / "rig.two_arms.yaml")
+    nodes = by_name(build_graph(rig, GraphOptions(ros_state_publisher=True, policy="/somewhere")))
+    for arm in ("left", "right"):
+        ghost = nodes[f"/policy/ghost/{arm}/robot_state_publisher"]
+        assert ghost.remappings == (("joint_states", "/policy/ghost/joint_states"),)
+        described = ghost.parameters["robot_description"]
+        assert f'name="{arm}_wrist_roll"' in described
+        assert f'"{arm}/gripper_link"' in described
+
+
 @pytest.mark.parametrize(
     ("only", "kept"),
     [

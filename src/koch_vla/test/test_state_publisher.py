@@ -131,6 +131,36 @@ def test_it_latches_descriptions_and_turns_joint_states_into_transforms(write_ri
     assert process.returncode == 0, output
 
 
+def test_the_ghosts_of_two_arms_move_by_one_message(listener, repository):
+    process = start(repository / "config" / "rig.two_arms.yaml")
+    try:
+        listener.wait(lambda: listener.ghost.get_subscription_count() == 1)
+        from sensor_msgs.msg import JointState
+
+        names = ["left_wrist_roll", "right_wrist_roll"]  # as the policy's layout
+
+        def shown() -> bool:  # a message may precede the other side's discovery
+            listener.ghost.publish(JointState(name=names, position=[0.5, -0.25]))
+            return len(listener.moving) >= 2 and "ghost/right/base_link" in listener.static
+
+        listener.wait(shown)
+        turned = {
+            each.child_frame_id: each.transform.rotation.x
+            for message in listener.moving
+            for each in message.transforms
+        }
+        assert turned == {
+            "ghost/left/gripper_link": pytest.approx(math.sin(0.25)),
+            "ghost/right/gripper_link": pytest.approx(math.sin(-0.125)),
+        }
+        for arm in ("left", "right"):
+            assert listener.static[f"ghost/{arm}/base_link"].header.frame_id == "ghost/world"
+    finally:
+        process.terminate()
+        output, _ = process.communicate(timeout=20)
+    assert process.returncode == 0, output
+
+
 def test_the_ghost_appears_with_its_first_message(write_rig, listener):
     process = start(write_rig())
     try:

@@ -16,8 +16,9 @@ from koch_rig.geometry import matrix_from_quaternion
 from koch_rig.joints import plain_joints
 from koch_rig.rig import Arm, Rig
 from koch_rig.stream import camera_stream, topic_of
+from koch_vla.ghost import TOPIC
 
-GHOST_TOPIC = "/policy/ghost/joint_states"
+GHOST_TOPIC = f"/{TOPIC}"
 OBJECT_TOPICS = {"/sim/block_pose": "block", "/sim/cup_pose": "cup"}
 
 

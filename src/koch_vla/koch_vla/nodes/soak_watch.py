@@ -17,6 +17,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, JointState
 
 from koch_episodes.cdr import header_stamp_ns
+from koch_rig.rig import Role
 from koch_rig.stream import image_topic
 from koch_ros.shared_topics import chosen_namespace, namespace_arguments
 from koch_vla.soak import TopicStats
@@ -50,7 +51,8 @@ class SoakWatch:
         self._node = Node("soak", context=self._context)
         for name, arm in graph.rig.arms.items():
             self._listen(f"{name}/joint_states", JointState, arm.rate_hz)
-        self._listen("follower/joint_command", JointState, graph.rig.follower.rate_hz)
+            if arm.role is Role.FOLLOWER:
+                self._listen(f"{name}/joint_command", JointState, arm.rate_hz)
         for name, camera in graph.rig.cameras.items():
             self._listen(image_topic(name), CompressedImage, camera.fps)
         self._executor = SingleThreadedExecutor(context=self._context)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -27,9 +27,9 @@ from koch_ros.polled import PolledGroup, ignore, take_newest
 from koch_ros.qos import LATCHED, NEWEST
 from koch_ros.shared_options import RIG
 from koch_ros.stamps import STEADY_CLOCK
+from koch_vla import ghost
 from koch_vla.link_tree import LinkPose, LinkTree
 
-GHOST = "ghost/"
 TRANSFORMS = QoSProfile(depth=100)  # reliable, as tf2's broadcaster publishes
 
 
@@ -49,8 +49,8 @@ class StatePublisher(Node):
     Topics:
         /<arm>/joint_states and /policy/ghost/joint_states (in), /tf, /tf_static (latched),
         /<arm>/robot_description (latched), /robot_description (latched; the arm that carries the
-        world's cameras). The ghost's frames are the follower's behind `ghost/`; they appear with
-        its first message and move only while messages come.
+        world's cameras). The ghost's frames are those of the arms that a policy commands, behind
+        `ghost/`; they appear with its first message and move only while messages come.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,6 @@ class StatePublisher(Node):
         self._transforms = self.create_publisher(TFMessage, "/tf", TRANSFORMS)
         self._static = self.create_publisher(TFMessage, "/tf_static", LATCHED)
         self._latched: list[Publisher[String]] = []
-        self._ghost_seen = False
         self._fixed: list[LinkPose] = []
         for arm in rig.arms:
             urdf = published_urdf(rig, arm)
@@ -72,8 +71,10 @@ class StatePublisher(Node):
             if arm == world_camera_arm(rig):
                 self._latch("robot_description", urdf)
             self._watch(f"{arm}/joint_states", partial(self._publish, tree))
-            if arm == world_camera_arm(rig):
-                self._watch("policy/ghost/joint_states", partial(self._publish_ghost, tree))
+        ghosts = [LinkTree(urdf) for urdf in ghost.ghost_urdfs(rig).values()]
+        self._unseen = list(ghosts)
+        if ghosts:
+            self._watch(ghost.TOPIC, partial(self._publish_ghosts, ghosts))
         self._publish_static()
         self.create_timer(1.0 / parameters.publish_frequency, self._look, clock=STEADY_CLOCK)
         count = len(self._fixed)
@@ -112,14 +113,19 @@ class StatePublisher(Node):
             poses = [_behind(prefix, pose) for pose in poses]
             self._transforms.publish(TFMessage(transforms=_messages(poses, state.header.stamp)))
 
-    def _publish_ghost(self, tree: LinkTree, state: JointState) -> None:
-        """Publish the arm that the policy shows; its fixed frames come with its first message."""
-        if not self._ghost_seen:
-            self._ghost_seen = True
-            world = LinkPose("world", f"{GHOST}world", (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
-            self._fixed += [world, *(_behind(GHOST, pose) for pose in tree.static_poses())]
+    def _publish_ghosts(self, trees: Sequence[LinkTree], state: JointState) -> None:
+        """Publish the arms that the policy shows, their fixed frames with the first message."""
+        if self._unseen:
+            world = LinkPose(
+                "world", f"{ghost.PREFIX}world", (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0)
+            )
+            self._fixed.append(world)
+            for tree in self._unseen:
+                self._fixed += [_behind(ghost.PREFIX, pose) for pose in tree.static_poses()]
+            self._unseen = []
             self._publish_static()
-        self._publish(tree, state, GHOST)
+        for tree in trees:
+            self._publish(tree, state, ghost.PREFIX)
 
 
 def _behind(prefix: str, pose: LinkPose) -> LinkPose:
