@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,10 +24,12 @@ from koch_cameras.rig_camera import find_camera
 from koch_cameras.source import SourceConfig
 from koch_core.errors import KochError
 from koch_core.image import to_grey
-from koch_core.terminal import CommandLine, LinePart, StatusLine, complain, say
+from koch_core.options import OptionModel, command_line, option, parsed, same_as
+from koch_core.terminal import LinePart, StatusLine, complain, say
 from koch_rig.load import load_rig
 from koch_rig.model import default_rig
 from koch_rig.rig import Camera, ColorMode
+from koch_ros.shared_options import RIG
 
 if TYPE_CHECKING:
     from koch_cameras.calibration import IntrinsicSession, ViewVerdict
@@ -37,11 +39,31 @@ _SHADES = " .:*#"
 _GOOD_ERROR_PX = 0.5
 
 
+@dataclass(frozen=True, kw_only=True)
+class CalibrateCamera(OptionModel):
+    """What `koch calibrate camera` is asked for."""
+
+    name: str | None = option(None, "name of the camera in the rig file", flags=("name",))
+    rig: Path | None = same_as(RIG, None, text="rig file")
+    board: Path | None = option(None, "write the board as PDF to this file and stop")
+    output: Path | None = option(None, "YAML to write", flags=("--output", "-o"))
+    views: int = option(20, "views to take", low=1)
+    seconds: float = option(180.0, "longest time to collect [s]", above=0.0)
+    timeout: float = option(5.0, "give up after silence [s]", above=0.0)
+    columns: int = option(8, "squares along the long side")
+    rows: int = option(5, "squares along the short side")
+    square: float = option(32.0, "square as measured [mm]")
+    marker: float = option(24.0, "marker as measured [mm]")
+    every_image: bool = option(False, "look at each image; for recorded files")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the subcommand; 2 = something the person can mend, told in one message."""
-    arguments = _parser().parse_args(_without_kind(sys.argv[1:] if argv is None else argv))
+    parser = command_line("koch calibrate camera", __doc__ or "", CalibrateCamera)
+    words = _without_kind(sys.argv[1:] if argv is None else argv)
+    options: CalibrateCamera = parsed(parser, words, CalibrateCamera)
     try:
-        return _run(arguments)
+        return _run(options)
     except KochError as exc:
         complain(str(exc))
         return 2
@@ -50,25 +72,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(options: CalibrateCamera) -> int:
     from koch_cameras.calibration import Board, IntrinsicSession, board_pdf
 
-    board = Board(
-        arguments.columns, arguments.rows, arguments.square / 1e3, arguments.marker / 1e3
-    )
-    if arguments.board is not None:
-        arguments.board.write_bytes(board_pdf(board))
-        say(f"{arguments.board}: print at 100 %, check the line of 100 mm, glue it flat")
+    board = Board(options.columns, options.rows, options.square / 1e3, options.marker / 1e3)
+    if options.board is not None:
+        options.board.write_bytes(board_pdf(board))
+        say(f"{options.board}: print at 100 %, check the line of 100 mm, glue it flat")
         return 0
-    if arguments.name is None:
+    if options.name is None:
         raise CalibrationDataError("no camera named; give NAME, or --board FILE for the print")
-    arguments.rig = default_rig(arguments.rig)
-    camera = find_camera(load_rig(arguments.rig), arguments.name)
+    rig = default_rig(options.rig)
+    camera = find_camera(load_rig(rig), options.name)
     session = IntrinsicSession(camera.name, (camera.width, camera.height), board)
-    images = _grey_images(camera, arguments.timeout, live=arguments.live)
-    _collect(session, images, arguments.views, arguments.seconds)
+    images = _grey_images(camera, options.timeout, live=not options.every_image)
+    _collect(session, images, options.views, options.seconds)
     result = session.solve()
-    path = arguments.output or _default_output(camera, arguments.rig)
+    path = options.output or _default_output(camera, rig)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_intrinsics(result.intrinsics, path)
     quality = "good" if result.error_px < _GOOD_ERROR_PX else "poor: is the board flat and sharp?"
@@ -76,7 +96,7 @@ def _run(arguments: argparse.Namespace) -> int:
         f"{path}: reprojection error {result.error_px:.2f} px ({quality}), {result.views} views, "
         f"{result.left_out} left out\n"
         f"Name it in the rig file: cameras: {camera.name}: intrinsics: "
-        f"{_relative(path, arguments.rig)}"
+        f"{_relative(path, rig)}"
     )
     return 0
 
@@ -176,28 +196,6 @@ def _relative(path: Path, rig: Path) -> Path:
 def _without_kind(argv: Sequence[str]) -> list[str]:
     """Accept "camera NAME" as well as "NAME"."""
     return list(argv[1:] if argv and argv[0] == "camera" else argv)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = CommandLine(prog="koch calibrate camera", description=__doc__)
-    parser.add_argument("name", nargs="?", help="name of the camera in the rig file")
-    parser.add_argument("--rig", type=Path, metavar="FILE", help="rig file")
-    parser.add_argument("--board", type=Path, help="write the board as PDF to this file and stop")
-    parser.add_argument("--output", "-o", type=Path, help="YAML to write")
-    parser.add_argument("--views", type=int, default=20, help="views to take")
-    parser.add_argument("--seconds", type=float, default=180.0, help="longest time to collect [s]")
-    parser.add_argument("--timeout", type=float, default=5.0, help="give up after silence [s]")
-    parser.add_argument("--columns", type=int, default=8, help="squares along the long side")
-    parser.add_argument("--rows", type=int, default=5, help="squares along the short side")
-    parser.add_argument("--square", type=float, default=32.0, help="square as measured [mm]")
-    parser.add_argument("--marker", type=float, default=24.0, help="marker as measured [mm]")
-    parser.add_argument(
-        "--every-image",
-        dest="live",
-        action="store_false",
-        help="look at each image; for recorded files",
-    )
-    return parser
 
 
 if __name__ == "__main__":

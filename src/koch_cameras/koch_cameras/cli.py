@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from koch_cameras.errors import CameraError, CorruptFrameError
 from koch_cameras.frame import CameraFrame
@@ -21,46 +22,107 @@ from koch_cameras.v4l2.kernel import Kernel, LinuxKernel
 from koch_cameras.v4l2.listing import VideoNode, list_nodes
 from koch_core.errors import KochError
 from koch_core.image import Image, save_image
-from koch_core.terminal import CommandLine, complain, say
+from koch_core.options import (
+    Option,
+    OptionModel,
+    option,
+    parsed_subcommand,
+    same_as,
+    subcommands,
+)
+from koch_core.terminal import complain, say
 from koch_rig.load import load_rig
 from koch_rig.model import default_rig
 from koch_rig.rig import ColorMode
+from koch_ros.shared_options import RIG
 
 _DAMAGED_LIMIT = 30
 
 
+_WARMUP = Option("seconds to read before [s]", low=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowCameras(OptionModel):
+    """One sheet with an image of every device (default)."""
+
+    rig: Path | None = same_as(RIG, None, text="rig file (default: $KOCH_RIG)")
+    output: Path = option(
+        Path("cameras.png"), "image to write", flags=("--output", "-o"), metavar="PNG"
+    )
+    warmup: float = same_as(_WARMUP, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListCameras(OptionModel):
+    """Devices, stable paths, modes, shared USB controllers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrabImage(OptionModel):
+    """Write one image of a camera of the rig as PNG."""
+
+    name: str = option(..., "name of the camera in the rig file", flags=("name",))
+    rig: Path | None = same_as(RIG, None, text="rig file")
+    output: Path | None = option(
+        None, "file to write; NAME.png, or NAME_crop.png, by default", flags=("--output", "-o")
+    )
+    warmup: float = same_as(_WARMUP, 1.0)
+    timeout: float = option(5.0, "give up after silence [s]", above=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropImage(GrabImage):
+    """Draw the part of a camera's image that a policy sees."""
+
+    box: tuple[int, int, int, int] | None = option(
+        None,
+        "in pixels of the image; without it the image gets rulers to read it off",
+        metavar="LEFT TOP WIDTH HEIGHT",
+    )
+
+
+KINDS = {"show": ShowCameras, "list": ListCameras, "grab": GrabImage, "crop": CropImage}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the subcommand; 2 = something the person can mend, told in one message."""
-    arguments = _parser().parse_args(argv)
+    about = "Every device at a glance, a list, one image of a camera or its crop."
+    parser = subcommands("koch cameras", about, KINDS, "show")
+    word, options = parsed_subcommand(parser, sys.argv[1:] if argv is None else argv, KINDS)
+    do: dict[str, Callable[[Any], int]] = {
+        "show": _show, "list": _list, "grab": _grab, "crop": _crop,
+    }  # fmt: skip
     try:
-        if arguments.verb == "list":
-            say(listing(list_nodes(), LinuxKernel()))
-            return 0
-        verbs = {"grab": _grab, "crop": _crop}
-        return verbs.get(arguments.verb, _show)(arguments)
+        return do[word](options)
     except KochError as exc:
         complain(f"koch cameras: {exc}")
         return 2
 
 
-def _show(arguments: argparse.Namespace) -> int:
+def _list(_: ListCameras) -> int:
+    say(listing(list_nodes(), LinuxKernel()))
+    return 0
+
+
+def _show(options: ShowCameras) -> int:
     """Write a sheet with an image of every device and of what the rig has besides."""
     from koch_cameras import sheet  # here, because the other subcommands need no OpenCV
 
     kernel = LinuxKernel()
     nodes = [node for node in list_nodes() if _captures(node, kernel)]
-    wanted = sheet.candidates(nodes, load_rig(default_rig(arguments.rig)).cameras.values())
+    wanted = sheet.candidates(nodes, load_rig(default_rig(options.rig)).cameras.values())
     if not wanted:
         say(listing((), kernel))
         return 2
     shown = sheet.look_through(
-        wanted, open_source, lambda source: _newest_after(source, arguments.warmup)
+        wanted, open_source, lambda source: _newest_after(source, options.warmup)
     )
     for item in shown:
         what = f"{item.candidate.place}  {item.candidate.name} ({item.candidate.used_by})"
         say(f"{what}: {item.problem}" if item.problem else what)
-    sheet.draw(shown, arguments.output)
-    say(f"{arguments.output}: what each of them sees")
+    sheet.draw(shown, options.output)
+    say(f"{options.output}: what each of them sees")
     return 0 if any(item.image is not None for item in shown) else 2
 
 
@@ -124,39 +186,39 @@ def _shared(nodes: Sequence[VideoNode]) -> list[str]:
     ]
 
 
-def _grab(arguments: argparse.Namespace) -> int:
-    image, mode = _image_of(arguments)
-    path = arguments.output or Path(f"{arguments.name}.png")
+def _grab(options: GrabImage) -> int:
+    image, mode = _image_of(options)
+    path = options.output or Path(f"{options.name}.png")
     save_image(path, image)
     say(f"{path}: {image.shape[1]}x{image.shape[0]} from {mode}")
     return 0
 
 
-def _crop(arguments: argparse.Namespace) -> int:
+def _crop(options: CropImage) -> int:
     """Draw a box into an image and say how a recipe gives it to a policy."""
     from koch_cameras import crop
 
-    image, _ = _image_of(arguments)
-    path = arguments.output or Path(f"{arguments.name}_crop.png")
-    if arguments.box is None:
+    image, _ = _image_of(options)
+    path = options.output or Path(f"{options.name}_crop.png")
+    if options.box is None:
         save_image(path, crop.with_rulers(image))
         say(f"{path}: read a box off it, then --box LEFT TOP WIDTH HEIGHT in its pixels")
         return 0
-    box = crop.fractions(arguments.box, image)
+    box = crop.fractions(options.box, image)
     save_image(path, crop.with_box(image, box))
     say(f"{path}: what a policy would see is bright")
-    say(f'--set "train.crops={{observation.images.{arguments.name}: {list(box)}}}"')
+    say(f'--set "train.crops={{observation.images.{options.name}: {list(box)}}}"')
     return 0
 
 
-def _image_of(arguments: argparse.Namespace) -> tuple[Image, str]:
+def _image_of(options: GrabImage) -> tuple[Image, str]:
     """The newest image of a camera of the rig, as a dataset has it, and the camera's mode."""
-    rig = load_rig(default_rig(arguments.rig))
-    camera = find_camera(rig, arguments.name)
-    config = SourceConfig.from_rig(camera, timeout_s=arguments.timeout)
+    rig = load_rig(default_rig(options.rig))
+    camera = find_camera(rig, options.name)
+    config = SourceConfig.from_rig(camera, timeout_s=options.timeout)
     source = open_source(config)
     try:
-        frame = _newest_after(source, arguments.warmup)
+        frame = _newest_after(source, options.warmup)
     finally:
         source.close()
     return pixels(str(camera.source), frame, config.rotation, ColorMode.RGB), str(source.mode)
@@ -176,38 +238,6 @@ def _newest_after(source: FrameSource, warmup_s: float) -> CameraFrame:
             continue
         if time.monotonic() >= end_s:
             return frame
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = CommandLine(prog="koch cameras", description=__doc__)
-    _add_sheet_arguments(parser)
-    verbs = parser.add_subparsers(dest="verb", metavar="{show,list,grab,crop}")
-    show = verbs.add_parser("show", help="one sheet with an image of every device (default)")
-    _add_sheet_arguments(show)
-    verbs.add_parser("list", help="devices, stable paths, modes, shared USB controllers")
-    grab = verbs.add_parser("grab", help="write one image of a camera of the rig as PNG")
-    _add_camera_arguments(grab, "NAME.png")
-    box = verbs.add_parser("crop", help="draw the part of a camera's image that a policy sees")
-    _add_camera_arguments(box, "NAME_crop.png")
-    box.add_argument(
-        "--box", type=int, nargs=4, metavar=("LEFT", "TOP", "WIDTH", "HEIGHT"),
-        help="in pixels of the image; without it the image gets rulers to read it off",
-    )  # fmt: skip
-    return parser
-
-
-def _add_camera_arguments(parser: argparse.ArgumentParser, output: str) -> None:
-    parser.add_argument("name", help="name of the camera in the rig file")
-    parser.add_argument("--rig", type=Path, metavar="FILE", help="rig file")
-    parser.add_argument("--output", "-o", type=Path, help=f"file to write; {output} by default")
-    parser.add_argument("--warmup", type=float, default=1.0, help="seconds to read before [s]")
-    parser.add_argument("--timeout", type=float, default=5.0, help="give up after silence [s]")
-
-
-def _add_sheet_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rig", type=Path, metavar="FILE", help="rig file (default: $KOCH_RIG)")
-    parser.add_argument("--output", "-o", type=Path, default=Path("cameras.png"), metavar="PNG")
-    parser.add_argument("--warmup", type=float, default=1.0, help="seconds to read before [s]")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from koch_core.terminal import CommandLine
 
 M = TypeVar("M")
 _KEY = "option"
+_CHOSEN = "subcommand"
 #: Makes the error of a wrong value from its dotted key, what was got, what is expected, a hint.
 Refuse = Callable[[str, object, str, str], Exception]
 
@@ -84,7 +85,7 @@ class Option:
         required: Of a node: the default stands for nothing and is refused.
         live: Of a node: may be set while it runs.
         flags: Words of the command line, the first for messages; by default --the-name.
-        metavar: How the help calls the value.
+        metavar: How the help calls the value; a word for each where there are several.
         bare: Value of the flag where none follows it.
         parse: Turns a word of the command line or launch file into the value, or an element.
     """
@@ -198,6 +199,13 @@ class Declared:
     def is_list(self) -> bool:
         """Whether it holds any number of values."""
         return typing.get_args(_without_none(self.kind))[1:] == (...,)
+
+    @property
+    def count(self) -> int:
+        """How many values it always holds; 1 for a plain one and for any number."""
+        kind = _without_none(self.kind)
+        is_fixed = typing.get_origin(kind) is tuple and not self.is_list
+        return len(typing.get_args(kind)) if is_fixed else 1
 
 
 _MODELS: dict[type[Any], Mapping[str, Declared]] = {}
@@ -457,11 +465,20 @@ def add_options(
             plain = item.default is False
             words["action"] = "store_true" if plain else argparse.BooleanOptionalAction
         else:
-            words |= _value_words(item, positional=not flags[0].startswith("-"))
+            words |= _value_words(item)
+            if not flags[0].startswith("-"):
+                words |= _place_words(item)
         parser.add_argument(*flags, **words)
 
 
-def _value_words(item: Declared, *, positional: bool) -> dict[str, Any]:
+def _place_words(item: Declared) -> dict[str, Any]:
+    """What argparse is told of an option that has a place instead of a flag."""
+    if item.default is MISSING:
+        return {"nargs": "+"} if item.is_list else {}
+    return {"nargs": "*" if item.is_list else "?", "default": item.default}
+
+
+def _value_words(item: Declared) -> dict[str, Any]:
     """What argparse is told of an option that takes a value."""
     described, element = item.option, item.element
     words: dict[str, Any] = {}
@@ -473,8 +490,11 @@ def _value_words(item: Declared, *, positional: bool) -> dict[str, Any]:
         words["metavar"] = described.metavar or item.word.upper()
     if described.bare is not None:
         words |= {"nargs": "?", "const": described.bare}
+    if item.count > 1:
+        words |= {"nargs": item.count, "metavar": tuple(words["metavar"].split())}
     if item.is_list:
-        words |= {"nargs": "+"} if positional else {"action": "append", "default": None}
+        if item.flag.startswith("-"):
+            words |= {"action": "append", "default": None}
     elif isinstance(item.default, enum.Enum):
         words["default"] = item.default
     return words
@@ -506,6 +526,41 @@ def parsed(parser: argparse.ArgumentParser, argv: Sequence[str], *models: type[A
     except OptionError as error:
         parser.error(str(error))
     return made[0] if len(made) == 1 else made
+
+
+def subcommands(
+    prog: str, description: str, kinds: Mapping[str, type[Any]], otherwise: str = ""
+) -> argparse.ArgumentParser:
+    """A parser whose first word chooses a model; the model's first line is its help.
+
+    Args:
+        prog: What is typed before that word.
+        description: Of all.
+        kinds: The models by word.
+        otherwise: The word that is meant where none is given, of a model without places; empty:
+            one must be given.
+    """
+    parser = command_line(prog, description, *([kinds[otherwise]] if otherwise else []))
+    places = parser.add_subparsers(
+        dest=_CHOSEN, required=not otherwise, metavar="{" + ",".join(kinds) + "}"
+    )
+    for word, model in kinds.items():
+        text = (model.__doc__ or "").partition("\n")[0].rstrip(".")
+        add_options(places.add_parser(word, help=text, description=text), model)
+    parser.set_defaults(**{_CHOSEN: otherwise})
+    return parser
+
+
+def parsed_subcommand(
+    parser: argparse.ArgumentParser, argv: Sequence[str], kinds: Mapping[str, type[Any]]
+) -> tuple[str, Any]:
+    """Parse a command line of `subcommands`: the word, and its model."""
+    words = parser.parse_args(argv)
+    word = getattr(words, _CHOSEN)
+    try:
+        return word, kinds[word].of(words)
+    except OptionError as error:
+        parser.error(str(error))
 
 
 # -- documents --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,11 @@ from koch_core.options import (
     declared,
     markdown,
     option,
+    parsed_subcommand,
     read,
     read_some,
     same_as,
+    subcommands,
 )
 
 
@@ -94,6 +97,57 @@ def test_what_must_be_given_is_asked_for(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit):
         command_line("koch wave", "Wave.", Wave).parse_args(["a"])
     assert "--out" in capsys.readouterr().err
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look(OptionModel):
+    """Look at things.
+
+    At all of them where none is named.
+    """
+
+    things: tuple[str, ...] = option(("sea", "sky"), "which", flags=("things",), metavar="THING")
+    far: float = option(1.0, "how far", low=0.0)
+    size: tuple[int, int] | None = option(None, "of the image", metavar="WIDTH HEIGHT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Take(OptionModel):
+    """Take one thing."""
+
+    thing: str | None = option(None, "which", flags=("thing",))
+
+
+KINDS = {"look": Look, "take": Take}
+
+
+@pytest.mark.parametrize(
+    ("words", "otherwise", "chosen"),
+    [
+        ("look", "", ("look", Look())),
+        ("", "look", ("look", Look())),
+        ("--far 2", "look", ("look", Look(far=2.0))),
+        ("look a b --far 3", "", ("look", Look(things=("a", "b"), far=3.0))),
+        ("look --size 3 4", "", ("look", Look(size=(3, 4)))),
+        ("take", "", ("take", Take())),
+        ("take x", "", ("take", Take(thing="x"))),
+    ],
+)
+def test_a_word_chooses_the_model(words: str, otherwise: str, chosen: tuple[str, Any]) -> None:
+    parser = subcommands("koch see", "See.", KINDS, otherwise)
+    assert parsed_subcommand(parser, words.split(), KINDS) == chosen
+
+
+def test_a_subcommand_is_helped_by_its_model(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = subcommands("koch see", "See.", KINDS)
+    assert re.search(r"look +Look at things\n +take +Take one thing\n", parser.format_help())
+    for words in ([], ["look", "--far", "-1"], ["leap"]):
+        with pytest.raises(SystemExit):
+            parsed_subcommand(parser, words, KINDS)
+    said = capsys.readouterr().err
+    assert "required: {look,take}" in said
+    assert "--far: got -1.0, expected 0 or more." in said
+    assert "'leap'" in said
 
 
 def test_help_names_choices_and_defaults() -> None:

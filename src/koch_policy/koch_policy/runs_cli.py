@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from koch_core.options import OptionModel, command_line, option, parsed
 from koch_core.terminal import (
     Column,
-    CommandLine,
     limit,
     say,
     table,
@@ -192,19 +192,25 @@ def _json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunsOptions(OptionModel):
+    """What `koch runs` is asked for."""
+
+    folders: tuple[Path, ...] = option(
+        (Path("outputs"),), "search here", flags=("folders",), metavar="FOLDER"
+    )
+    json: bool = option(False, "print JSON instead")
+
+
 def main(argv: Sequence[str]) -> int:
     """Print the table; 1 where there is no run."""
-    parser = CommandLine(
-        prog="koch runs",
-        description="List training runs: policy, steps, losses, open-loop error on held-out "
+    parser = command_line(
+        "koch runs",
+        "List training runs: policy, steps, losses, open-loop error on held-out "
         "episodes (mean over joints), success in simulation where it was measured.",
+        RunsOptions,
     )
-    parser.add_argument(
-        "folders", nargs="*", type=Path, default=[Path("outputs")], metavar="FOLDER",
-        help="search here (default: outputs)",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print JSON instead")
-    options = parser.parse_args(argv)
+    options: RunsOptions = parsed(parser, argv, RunsOptions)
     runs = list(find_runs(options.folders))
     if options.json:
         rows = [{**run.__dict__, "folder": str(run.folder)} for run in runs]

@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from koch_core.options import OptionModel, command_line, option, parsed
 from koch_core.realtime import request_realtime
-from koch_core.terminal import CommandLine
 from koch_driver.emulator import build_chain
 from koch_rig.load import load_rig
 from koch_sim.errors import SimulationError
@@ -100,14 +101,20 @@ class ServoProcess:
             self._process.wait()
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServoOptions(OptionModel):
+    """What the process is told by the world that starts it."""
+
+    rig: str = option(..., "rig file")
+    arm: str = option(..., "which of its arms")
+    memory: Path = option(..., "what it shares with the world")
+    simulated_time: bool = option(False, "live by the world's time")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Serve a chain until standard input ends, which it does when the world goes away."""
-    parser = CommandLine(description=__doc__)
-    parser.add_argument("--rig", required=True)
-    parser.add_argument("--arm", required=True)
-    parser.add_argument("--memory", type=Path, required=True)
-    parser.add_argument("--simulated-time", action="store_true")
-    options = parser.parse_args(argv)
+    parser = command_line("servo_process", __doc__ or "", ServoOptions)
+    options: ServoOptions = parsed(parser, sys.argv[1:] if argv is None else argv, ServoOptions)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     scheduling = request_realtime()  # servos answer at once, whatever the computer does
     if scheduling.refused:

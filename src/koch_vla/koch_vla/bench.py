@@ -12,10 +12,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from koch_core.terminal import CommandLine, complain, say
+from koch_core.options import Option, OptionModel, command_line, option, parsed, same_as
+from koch_core.terminal import complain, say
 from koch_ros.shared_topics import NAMESPACE_VARIABLE
 from koch_vla.errors import BenchmarksNotFoundError
 from koch_vla.machine import machine, versions
@@ -24,6 +26,22 @@ from koch_vla.paths import find_shared
 BUSY_LOAD = 0.5
 # Rounds that take long and are asked for by name, with arguments of their own.
 ROUNDS = {"faults": "koch_vla.fault_round", "soak": "koch_vla.soak"}
+
+
+OUTPUT = Option("folder of the results", flags=("--output", "-o"), metavar="DIR")
+NOTE = Option("a sentence about the machine for the report")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions(OptionModel):
+    """What `koch bench` is asked for."""
+
+    only: tuple[str, ...] = option(
+        (), "such as driver; default: all", flags=("only",), metavar="NAME"
+    )
+    folder: Path | None = option(None, "of the bench_*.py scripts")
+    output: Path = same_as(OUTPUT, Path("outputs/bench"))
+    timeout: float = option(900.0, "for each script [s]", above=0.0)
 
 
 def find_benchmarks(folder: Path | None, only: Sequence[str]) -> list[Path]:
@@ -121,17 +139,14 @@ def main(argv: list[str]) -> int:
     if argv and argv[0] in ROUNDS:
         module = importlib.import_module(ROUNDS[argv[0]])
         return int(module.main(argv[1:]))
-    parser = CommandLine(
-        prog="koch bench",
-        description="Run all benchmarks into one JSON and one Markdown file. `koch bench faults` "
+    parser = command_line(
+        "koch bench",
+        "Run all benchmarks into one JSON and one Markdown file. `koch bench faults` "
         "and `koch bench soak` are rounds of their own; each has --help.",
+        BenchOptions,
     )
-    parser.add_argument("only", nargs="*", metavar="NAME", help="such as driver; default: all")
-    parser.add_argument("--folder", type=Path, help="of the bench_*.py scripts")
-    parser.add_argument("-o", "--output", type=Path, default=Path("outputs/bench"), metavar="DIR")
-    parser.add_argument("--timeout", type=float, default=900.0, help="for each script [s]")
-    arguments = parser.parse_args(argv)
-    scripts = find_benchmarks(arguments.folder, arguments.only)
+    options: BenchOptions = parsed(parser, argv, BenchOptions)
+    scripts = find_benchmarks(options.folder, options.only)
     report: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
@@ -143,13 +158,13 @@ def main(argv: list[str]) -> int:
             f"koch bench: this machine is busy (load {os.getloadavg()[0]:.1f}); "
             "the figures will be too slow."
         )
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    options.output.mkdir(parents=True, exist_ok=True)
     for script in scripts:
         say(f"== {name_of(script)}")
-        report["benchmarks"][name_of(script)] = run_script(script, arguments.timeout)
-        (arguments.output / "bench.json").write_text(json.dumps(report, indent=2))
-        (arguments.output / "bench.md").write_text(to_markdown(report), encoding="utf-8")
-    say(f"{arguments.output / 'bench.json'}\n{arguments.output / 'bench.md'}")
+        report["benchmarks"][name_of(script)] = run_script(script, options.timeout)
+        (options.output / "bench.json").write_text(json.dumps(report, indent=2))
+        (options.output / "bench.md").write_text(to_markdown(report), encoding="utf-8")
+    say(f"{options.output / 'bench.json'}\n{options.output / 'bench.md'}")
     failed = [name for name, result in report["benchmarks"].items() if "failed" in result]
     for name in failed:
         complain(f"koch bench: {name} failed: {report['benchmarks'][name]['failed']}")

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from koch_core.terminal import CommandLine, say
+from koch_core.options import OptionModel, command_line, option, parsed
+from koch_core.terminal import say
 
 SHELLS = ("bash", "zsh", "fish")
 OF_THE_SCRIPT = {"setup": "build everything", "test": "run all tests", "env": "print environment"}
@@ -64,10 +65,10 @@ def words_of(parser: argparse.ArgumentParser, summary: str) -> Words:
     choices: dict[str, tuple[str, ...]] = {}
     kinds: list[str] = []
     for action in parser._actions:
-        for option in action.option_strings:
-            options[option] = action.help or ""
+        for flag in action.option_strings:
+            options[flag] = action.help or ""
             if action.choices:
-                choices[option] = tuple(map(str, action.choices))
+                choices[flag] = tuple(map(str, action.choices))
         if isinstance(action, argparse._SubParsersAction):
             kinds += list(action.choices)
             for inner in action.choices.values():
@@ -136,24 +137,32 @@ def fish(words: dict[str, Words]) -> str:
         seen = f"complete -c koch -n '__fish_seen_subcommand_from {name}'"
         if of.kinds:
             lines.append(f"{seen} -a {shlex.quote(' '.join(of.kinds))}")
-        for option, text in of.options.items():
-            kind = "-l" if option.startswith("--") else "-s"
-            values = of.choices.get(option)
+        for flag, text in of.options.items():
+            kind = "-l" if flag.startswith("--") else "-s"
+            values = of.choices.get(flag)
             chosen = f" -x -a {shlex.quote(' '.join(values))}" if values else ""
             told = f" -d {shlex.quote(text)}" if text else ""
-            lines.append(f"{seen} {kind} {option.lstrip('-')}{chosen}{told}")
+            lines.append(f"{seen} {kind} {flag.lstrip('-')}{chosen}{told}")
     return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionOptions(OptionModel):
+    """What `koch completion` is asked for."""
+
+    shell: str = option(..., "whose script", flags=("shell",), choices=SHELLS)
 
 
 def main(argv: list[str]) -> int:
     """Run the subcommand."""
-    parser = CommandLine(
-        prog="koch completion",
-        description="Print what a shell needs to complete koch: "
+    parser = command_line(
+        "koch completion",
+        "Print what a shell needs to complete koch: "
         'eval "$(koch completion bash)" in ~/.bashrc, the same with zsh in ~/.zshrc, '
         "koch completion fish | source in config.fish.",
+        CompletionOptions,
     )
-    parser.add_argument("shell", choices=SHELLS)
-    shell = parser.parse_args(argv).shell
+    options: CompletionOptions = parsed(parser, argv, CompletionOptions)
+    shell = options.shell
     say({"bash": bash, "zsh": zsh, "fish": fish}[shell](all_words()).rstrip("\n"))
     return 0

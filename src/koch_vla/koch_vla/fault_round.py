@@ -23,8 +23,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from koch_core.terminal import CommandLine, say
+from koch_core.options import OptionModel, command_line, option, parsed, same_as
+from koch_core.terminal import say
 from koch_driver.emulator.faults import HARDWARE_ERRORS
+from koch_vla.bench import NOTE, OUTPUT
 from koch_vla.machine import machine
 
 if TYPE_CHECKING:
@@ -395,17 +397,24 @@ def _say_row(row: FaultResult) -> None:
     say(f"{row.kind:8} {row.fault:44} {after:8} {row.arm:30} {row.lost:24} {row.said}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class FaultsOptions(OptionModel):
+    """What `koch bench faults` is asked for."""
+
+    only: str = option("", "faults to run, such as servo", metavar="REGEX")
+    note: str = same_as(NOTE, "")
+    output: Path = same_as(OUTPUT, Path("outputs/bench"))
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the command; 1 when a fault that has a cause was not named, or the graph not well."""
-    parser = CommandLine(
-        prog="koch bench faults",
-        description="Inject every fault into the emulated rig, and into the simulated one "
+    parser = command_line(
+        "koch bench faults",
+        "Inject every fault into the emulated rig, and into the simulated one "
         "what its world can break: what is said, done and lost.",
+        FaultsOptions,
     )
-    parser.add_argument("--only", default="", metavar="REGEX", help="faults to run, such as servo")
-    parser.add_argument("--note", default="", help="a sentence about the machine for the report")
-    parser.add_argument("-o", "--output", type=Path, default=Path("outputs/bench"), metavar="DIR")
-    options = parser.parse_args(argv)
+    options: FaultsOptions = parsed(parser, argv, FaultsOptions)
     options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="koch_faults_") as folder:
         report = run(Path(folder), options.only, options.note)

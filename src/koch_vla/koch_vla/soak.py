@@ -16,7 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from koch_core.terminal import CommandLine, say
+from koch_core.options import OptionModel, command_line, option, parsed, same_as
+from koch_core.terminal import say
+from koch_ros.shared_options import RIG
+from koch_vla.bench import NOTE, OUTPUT
 from koch_vla.machine import machine
 
 # Upper edges of the histogram, in nominal intervals.
@@ -199,17 +202,21 @@ def run(minutes: float, folder: Path, note: str = "", rig: Path | None = None) -
     return report
 
 
+@dataclass(frozen=True, kw_only=True)
+class SoakOptions(OptionModel):
+    """What `koch bench soak` is asked for."""
+
+    minutes: float = option(20.0, "how long", above=0.0)
+    rig: Path | None = same_as(RIG, None, text="a simulated rig file")
+    note: str = same_as(NOTE, "")
+    output: Path = same_as(OUTPUT, Path("outputs/bench"))
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the command; 1 when a node ended."""
-    parser = CommandLine(
-        prog="koch bench soak",
-        description="Run the simulated rig for a long time: intervals, losses, memory growth.",
-    )
-    parser.add_argument("--minutes", type=float, default=20.0, help="how long")
-    parser.add_argument("--rig", type=Path, help="a simulated rig file")
-    parser.add_argument("--note", default="", help="a sentence about the machine for the report")
-    parser.add_argument("-o", "--output", type=Path, default=Path("outputs/bench"), metavar="DIR")
-    options = parser.parse_args(argv)
+    about = "Run the simulated rig for a long time: intervals, losses, memory growth."
+    parser = command_line("koch bench soak", about, SoakOptions)
+    options: SoakOptions = parsed(parser, argv, SoakOptions)
     options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="koch_soak_") as folder:
         report = run(options.minutes, Path(folder), options.note, options.rig)

@@ -4,17 +4,17 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import signal
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from koch_core.errors import KochError
+from koch_core.options import OptionModel, command_line, option, parsed
 from koch_core.realtime import request_realtime
-from koch_core.terminal import CommandLine
 from koch_driver.emulator.build import build_chain
 from koch_driver.emulator.chain import EmulatedChain, WireTiming
 from koch_driver.emulator.script import FaultEvent, load_script, run_event
@@ -26,16 +26,20 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("koch_driver.emulator")
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
+@dataclass(frozen=True, kw_only=True)
+class EmulatorOptions(OptionModel):
+    """What the emulator is asked for."""
+
+    rig: str = option(..., "rig file whose arms are emulated", metavar="FILE")
+    arm: tuple[str, ...] = option((), "only this arm (may be repeated)")
+    faults: str | None = option(None, "YAML script of faults", metavar="SCRIPT")
+    usb_latency_ms: float | None = option(
+        None, "simulate wire time and an adapter with this latency timer; off by default"
+    )
+
+
+def parse(argv: Sequence[str]) -> EmulatorOptions:
     """Command line; also ROS's way of giving the rig (--ros-args -p rig:=FILE)."""
-    parser = CommandLine(prog="emulator", description=__doc__)
-    parser.add_argument("--rig", help="rig file whose arms are emulated")
-    parser.add_argument("--arm", action="append", help="only this arm (may be repeated)")
-    parser.add_argument("--faults", help="YAML script of faults")
-    parser.add_argument(
-        "--usb-latency-ms", type=float, default=None,
-        help="simulate wire time and an adapter with this latency timer; off by default",
-    )  # fmt: skip
     plain, ros = list(argv), []
     if "--ros-args" in plain:
         at = plain.index("--ros-args")
@@ -43,9 +47,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for token in ros:
         if token.startswith("rig:="):
             plain += ["--rig", token.removeprefix("rig:=")]
-    options = parser.parse_args(plain)
-    if not options.rig:
-        parser.error("no rig file: give --rig FILE")
+    parser = command_line("emulator", __doc__ or "", EmulatorOptions)
+    options: EmulatorOptions = parsed(parser, plain, EmulatorOptions)
     return options
 
 

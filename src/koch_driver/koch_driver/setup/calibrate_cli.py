@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koch_core.errors import KochError
-from koch_core.terminal import CommandLine, complain
+from koch_core.options import OptionModel, command_line, option, parsed, same_as
+from koch_core.terminal import complain
 from koch_driver.arm.connect import align_turns, check_drift, mend_registers, open_bus
 from koch_driver.arm.identity import check_swapped, keep_identity, others_of
 from koch_driver.errors import DialogueEnded, in_words
@@ -22,6 +23,7 @@ from koch_rig.calibration import load_calibration, save_calibration
 from koch_rig.errors import CalibrationError
 from koch_rig.load import load_rig
 from koch_rig.model import default_rig
+from koch_ros.shared_options import RIG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,10 +35,25 @@ if TYPE_CHECKING:
 _PERIOD_S = 0.04
 
 
+@dataclass(frozen=True, kw_only=True)
+class CalibrateArm(OptionModel):
+    """What `koch calibrate` is asked for."""
+
+    arm: str = option(
+        ..., "name of the arm in the rig file, such as follower or leader", flags=("arm",)
+    )
+    rig: Path | None = same_as(RIG, None, text="rig file")
+    new: bool = option(False, "do not offer the existing file")
+    zero_only: bool = option(False, "only the URDF zero step")
+    no_zero: bool = option(False, "skip the URDF zero step")
+    write: bool = option(False, "write the zeros into the rig file")
+
+
 def main(argv: Sequence[str]) -> int:
     """Entry point of 'koch calibrate'; 0 when done, 2 for a problem that the message explains."""
-    options = parse(argv)
-    rig = None
+    parser = command_line("koch calibrate", __doc__ or "", CalibrateArm)
+    options: CalibrateArm = parsed(parser, argv, CalibrateArm)
+    rig: Rig | None = None
     try:
         rig = load_rig(default_rig(options.rig))
         arm = rig.arm(options.arm)
@@ -53,18 +70,6 @@ def main(argv: Sequence[str]) -> int:
         complain(f"koch calibrate: {DialogueEnded('Ctrl-C')}")
         return 2
     return 0
-
-
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Command line."""
-    parser = CommandLine(prog="koch calibrate", description=__doc__)
-    parser.add_argument("arm", help="name of the arm in the rig file, such as follower or leader")
-    parser.add_argument("--rig", type=Path, metavar="FILE", help="rig file")
-    parser.add_argument("--new", action="store_true", help="do not offer the existing file")
-    parser.add_argument("--zero-only", action="store_true", help="only the URDF zero step")
-    parser.add_argument("--no-zero", action="store_true", help="skip the URDF zero step")
-    parser.add_argument("--write", action="store_true", help="write the zeros into the rig file")
-    return parser.parse_args(argv)
 
 
 def calibrate(

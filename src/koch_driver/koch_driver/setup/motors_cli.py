@@ -4,14 +4,16 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from koch_core.errors import KochError
-from koch_core.terminal import CommandLine, complain, say
+from koch_core.options import OptionModel, option, parsed_subcommand, same_as, subcommands
+from koch_core.terminal import complain, say
 from koch_driver.bus.control_table import HardwareError
 from koch_driver.bus.motors import MotorSpec, motors_for
 from koch_driver.bus.scan import SCAN_ORDER, FoundMotor, check_port, conclude, is_whole, scan
@@ -21,17 +23,51 @@ from koch_driver.setup.console import Console
 from koch_driver.setup.motor_setup import read_registers, set_up_motor, with_supply
 from koch_rig.load import load_rig
 from koch_rig.model import default_rig
+from koch_ros.shared_options import RIG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListMotors(OptionModel):
+    """Who answers on which port."""
+
+    port: tuple[str, ...] = option((), "only this port (may be repeated)")
+    rig: Path | None = same_as(
+        RIG, None, text="also the ports of this rig file (default: $KOCH_RIG)"
+    )
+    all_bauds: bool = option(False, "try every baud rate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetUpMotors(OptionModel):
+    """Give each motor of an arm its id, one after the other."""
+
+    arm: str = option(..., "name of the arm in the rig file", flags=("arm",))
+    rig: Path | None = same_as(RIG, None, text="rig file")
+    port: str | None = option(None, "port, if not the rig's")
+    only: str | None = option(None, "only this joint", metavar="JOINT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadMotors(OptionModel):
+    """All registers of the motors on a port."""
+
+    port: str = option(..., "such as /dev/ttyACM0", flags=("port",))
+    id: int | None = option(None, "only this motor")
+
+
+KINDS = {"list": ListMotors, "setup": SetUpMotors, "read": ReadMotors}
+
+
 def main(argv: Sequence[str]) -> int:
     """Entry point of 'koch motors'; 0 when done, 2 for a problem that the message explains."""
-    options = parse(argv)
+    about = "Find motors, give them their ids, look into their registers."
+    word, options = parsed_subcommand(subcommands("koch motors", about, KINDS), argv, KINDS)
     try:
-        verbs = {"list": list_motors, "setup": set_up, "read": read}
-        return verbs[options.verb](options)
+        do: dict[str, Callable[[Any], int]] = {"list": list_motors, "setup": set_up, "read": read}
+        return do[word](options)
     except KochError as exc:
         complain(f"koch motors: {exc}")
         return 2
@@ -40,28 +76,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Command line."""
-    parser = CommandLine(prog="koch motors", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    listing = verbs.add_parser("list", help="who answers on which port")
-    listing.add_argument("--port", action="append", help="only this port (may be repeated)")
-    listing.add_argument(
-        "--rig", type=Path, help="also the ports of this rig file (default: $KOCH_RIG)"
-    )
-    listing.add_argument("--all-bauds", action="store_true", help="try every baud rate")
-    setup = verbs.add_parser("setup", help="give each motor of an arm its id, one after the other")
-    setup.add_argument("arm", help="name of the arm in the rig file")
-    setup.add_argument("--rig", type=Path, default=None, help="rig file")
-    setup.add_argument("--port", help="port, if not the rig's")
-    setup.add_argument("--only", metavar="JOINT", help="only this joint")
-    reading = verbs.add_parser("read", help="all registers of the motors on a port")
-    reading.add_argument("port")
-    reading.add_argument("--id", type=int, help="only this motor")
-    return parser.parse_args(argv)
-
-
-def list_motors(options: argparse.Namespace) -> int:
+def list_motors(options: ListMotors) -> int:
     """Scan ports; 0 if any motor was found."""
     ports = _ports(options)
     if not ports:
@@ -90,16 +105,16 @@ def list_motors(options: argparse.Namespace) -> int:
     return 0 if any_found else 2
 
 
-def _ports(options: argparse.Namespace) -> list[str]:
+def _ports(options: ListMotors) -> list[str]:
     """The named ports, else all of this computer; those of a chosen rig besides. Each once."""
-    ports: list[str] = options.port or list_ports()
+    ports = list(options.port) or list_ports()
     if options.rig or (os.environ.get("KOCH_RIG") and not options.port):
         rig = load_rig(default_rig(options.rig))
         ports = [*ports, *(arm.port for arm in rig.arms.values())]
     return list({os.path.realpath(port): port for port in ports}.values())
 
 
-def set_up(options: argparse.Namespace) -> int:
+def set_up(options: SetUpMotors) -> int:
     """Go through an arm's motors from the gripper to the base, as LeRobot does."""
     rig = load_rig(default_rig(options.rig))
     arm = rig.arm(options.arm)
@@ -107,7 +122,7 @@ def set_up(options: argparse.Namespace) -> int:
     chain: list[MotorSpec] = list(reversed(motors_for(arm.role, arm.model)))
     specs = [spec for spec in chain if options.only in (None, spec.joint)]
     if not specs:
-        raise UnknownJoint(arm.name, options.only, arm.model.joints)
+        raise UnknownJoint(arm.name, options.only or "", arm.model.joints)
     check_port(port)
     with Console() as console:
         for spec in specs:
@@ -141,7 +156,7 @@ def _set_up_with_person(console: Console, port: str, spec: MotorSpec) -> FoundMo
             again = "Once more. "
 
 
-def read(options: argparse.Namespace) -> int:
+def read(options: ReadMotors) -> int:
     """Print all registers."""
     found = scan(options.port, SCAN_ORDER, stop_at_first=True)
     if options.id is not None:

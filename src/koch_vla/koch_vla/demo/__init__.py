@@ -4,20 +4,28 @@
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import os
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from koch_core.terminal import CommandLine, complain, say
+from koch_core.options import (
+    OptionError,
+    OptionModel,
+    command_line,
+    option,
+    same_as,
+)
+from koch_core.terminal import complain, say
 from koch_core.working import Working
 from koch_policy.models.registry import known_policies, preset_files
+from koch_ros.shared_options import RIG, SPEED
 from koch_vla.demo.step import SMALL_PRESET, DemoContext, DemoSettings, DemoStep, run_steps
 from koch_vla.errors import DemoError, GraphError
 
@@ -55,48 +63,54 @@ def policies() -> list[str]:
     return [name for name in known_policies() if f"{name}-{SMALL_PRESET}" in presets]
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    """Parse the arguments."""
-    parser = CommandLine(
-        prog="koch demo",
-        description="The whole loop without hardware: record, convert, train, run, report. "
-        "Interrupted and started again, it goes on where it was.",
-    )
-    parser.add_argument(
-        "--episodes",
-        type=int,
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions(OptionModel):
+    """What `koch demo` is asked for."""
+
+    episodes: int | None = option(
+        None,
+        f"demonstrations to record (default: {EPISODES}, with --vision {VISION_EPISODES})",
+        low=1,
         metavar="N",
-        help=f"demonstrations to record (default: {EPISODES}, with --vision {VISION_EPISODES})",
     )
-    parser.add_argument("--rollouts", type=int, default=10, help="runs of the trained policy")
-    parser.add_argument("--policy", choices=policies(), default="act")
-    sight = parser.add_mutually_exclusive_group()
-    sight.add_argument(
-        "--vision", action="store_true", help="see the cameras only (twice as long)"
+    rollouts: int = option(10, "runs of the trained policy", low=1)
+    policy: str = option("act", "what is trained", choices=tuple(policies()))
+    vision: bool = option(False, "see the cameras only (twice as long)")
+    quick: bool = option(False, "know the true poses (the default)")
+    seed: int = option(0, "of the world and the training")
+    folder: Path = option(Path("outputs/demo"), "everything goes there", metavar="DIR")
+    rig: Path | None = same_as(RIG, None, text="default: config/rig.sim.yaml")
+    speed: float = same_as(
+        SPEED,
+        1.0,
+        text="simulated seconds per second: below 1 for a busy machine, above 1 for a fast one",
+        low=0.05,
+        high=20.0,
     )
-    sight.add_argument(
-        "--quick", dest="vision", action="store_false", help="know the true poses (the default)"
+    fresh: bool = option(False, "forget what an earlier demo did")
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            OptionError: One means nothing, or two contradict each other.
+        """
+        super().__post_init__()
+        if self.quick and self.vision:
+            raise OptionError("--quick", "--vision beside it", "one of the two")
+
+
+def parse(argv: list[str]) -> DemoOptions:
+    """Parse the arguments."""
+    parser = command_line(
+        "koch demo",
+        "The whole loop without hardware: record, convert, train, run, report. "
+        "Interrupted and started again, it goes on where it was.",
+        DemoOptions,
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, default=Path("outputs/demo"), metavar="DIR")
-    parser.add_argument("--rig", type=Path, metavar="FILE", help="default: config/rig.sim.yaml")
-    parser.add_argument(
-        "--speed",
-        type=float,
-        default=1.0,
-        metavar="X",
-        help="simulated seconds per second: below 1 for a busy machine, above 1 for a fast one",
-    )
-    parser.add_argument("--fresh", action="store_true", help="forget what an earlier demo did")
-    arguments = parser.parse_args(argv)
-    if arguments.episodes is None:
-        arguments.episodes = VISION_EPISODES if arguments.vision else EPISODES
-    for name in ("episodes", "rollouts"):
-        if getattr(arguments, name) < 1:
-            raise GraphError(f"--{name} {getattr(arguments, name)}: expected 1 or more.")
-    if not 0.05 <= arguments.speed <= 20.0:
-        raise GraphError(f"--speed {arguments.speed:g}: expected 0.05 to 20.")
-    return arguments
+    options = DemoOptions.of(parser.parse_args(argv))
+    usual = VISION_EPISODES if options.vision else EPISODES
+    return replace(options, episodes=options.episodes or usual, quick=False)
 
 
 @contextmanager
@@ -148,21 +162,21 @@ def alone(folder: Path) -> Iterator[None]:
 
 def main(argv: list[str]) -> int:
     """Run the subcommand; 1 when the policy succeeds too rarely."""
-    arguments = parse(argv)
+    options = parse(argv)
     from koch_vla.paths import default_rig
 
     settings = DemoSettings(
-        folder=arguments.folder.resolve(),
-        rig=default_rig(arguments.rig, sim=True),
-        episodes=arguments.episodes,
-        rollouts=arguments.rollouts,
-        policy=arguments.policy,
-        vision=arguments.vision,
-        seed=arguments.seed,
-        speed=arguments.speed,
+        folder=options.folder.resolve(),
+        rig=default_rig(options.rig, sim=True),
+        episodes=options.episodes or EPISODES,
+        rollouts=options.rollouts,
+        policy=options.policy,
+        vision=options.vision,
+        seed=options.seed,
+        speed=options.speed,
     )
     check_rig(settings.rig)
-    if arguments.fresh and (settings.folder / "steps").is_dir():  # a demo's folder, no other
+    if options.fresh and (settings.folder / "steps").is_dir():  # a demo's folder, no other
         shutil.rmtree(settings.folder)
     try:
         with (

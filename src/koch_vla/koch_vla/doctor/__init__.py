@@ -7,10 +7,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from koch_core.options import OptionModel, command_line, option, parsed
 from koch_core.terminal import (
-    CommandLine,
     fold,
     limit,
     paint,
@@ -102,28 +103,28 @@ def write_line(finding: Finding, *, colour: bool, width: int | None = None) -> s
     return f"{status}  {finding.check:<16} " + f"\n{_MARGIN}".join(lines)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DoctorOptions(OptionModel):
+    """What `koch doctor` is asked for."""
+
+    json: bool = option(False, "write the findings as JSON")
+    rig: Path | None = option(None, "check this rig file as well", metavar="FILE")
+    root: Path = option(Path(), "where episodes will be written", metavar="DIR")
+
+
 def main(argv: list[str]) -> int:
     """Run the subcommand; 1 when a finding is FAIL."""
-    parser = CommandLine(
-        prog="koch doctor", description="Check this machine; each finding comes with its fix."
+    about = "Check this machine; each finding comes with its fix."
+    options: DoctorOptions = parsed(
+        command_line("koch doctor", about, DoctorOptions), argv, DoctorOptions
     )
-    parser.add_argument("--json", action="store_true", help="write the findings as JSON")
-    parser.add_argument("--rig", type=Path, metavar="FILE", help="check this rig file as well")
-    parser.add_argument(
-        "--root",
-        type=Path,
-        default=Path.cwd(),
-        metavar="DIR",
-        help="where episodes will be written",
-    )
-    arguments = parser.parse_args(argv)
     findings = []
-    for finding in examine(arguments.root, arguments.rig):
+    for finding in examine(options.root.resolve(), options.rig):
         findings.append(finding)
-        if not arguments.json:
+        if not options.json:
             say(write_line(finding, colour=wants_colour(sys.stdout), width=limit()))
     counts = {s: sum(f.status is s for f in findings) for s in Status}
-    if arguments.json:
+    if options.json:
         say(json.dumps([finding.as_json() for finding in findings], indent=2))
     else:
         say(f"\n{counts[Status.OK]} OK, {counts[Status.WARN]} WARN, {counts[Status.FAIL]} FAIL")

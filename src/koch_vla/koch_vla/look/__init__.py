@@ -4,57 +4,66 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from koch_core.terminal import CommandLine, complain, say
+from koch_core.options import OptionModel, command_line, option, parsed, same_as
+from koch_core.terminal import complain, say
 from koch_core.working import Working
 from koch_rig.stream import camera_stream
+from koch_ros.shared_options import RIG
 from koch_vla.errors import NothingHeardError, OutputFileError
 
 __all__ = ["main"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class LookOptions(OptionModel):
+    """What `koch look` is asked for."""
+
+    bag: Path | None = option(None, "bag or episode; live topics without", flags=("bag",))
+    rig: Path | None = same_as(RIG, None, text="rig file")
+    sim: bool = option(False, "use config/rig.sim.yaml")
+    at: float | None = option(None, "moment of the bag (default: end)", metavar="S")
+    seconds: float = option(3.0, "length of the TCP path", low=0.0)
+    timeout: float = option(5.0, "wait longer for missing ones", low=0.0)
+    output: Path = option(
+        Path("look.png"), "image to write", flags=("--output", "-o"), metavar="PNG"
+    )
+
+
 def main(argv: list[str]) -> int:
     """Run the subcommand; 1 when an arm or a camera of the rig was not heard."""
-    parser = CommandLine(
-        prog="koch look",
-        description="Draw robot, frames, camera views and TCP path as one PNG.",
-    )
-    parser.add_argument("bag", nargs="?", type=Path, help="bag or episode; live topics without")
-    parser.add_argument("--rig", type=Path, metavar="FILE", help="rig file")
-    parser.add_argument("--sim", action="store_true", help="use config/rig.sim.yaml")
-    parser.add_argument("--at", type=float, metavar="S", help="moment of the bag (default: end)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of the TCP path")
-    parser.add_argument("--timeout", type=float, default=5.0, help="wait longer for missing ones")
-    parser.add_argument("-o", "--output", type=Path, default=Path("look.png"), metavar="PNG")
-    arguments = parser.parse_args(argv)
+    about = "Draw robot, frames, camera views and TCP path as one PNG."
+    parser = command_line("koch look", about, LookOptions)
+    options: LookOptions = parsed(parser, argv, LookOptions)
 
     with Working("koch look: loading", in_logs=False, at_once=True) as work:
-        check_output(arguments.output)
+        check_output(options.output)
         from koch_vla.look.image import draw
         from koch_vla.up import load_chosen_rig
 
-        rig = load_chosen_rig(arguments.rig, arguments.sim)
+        rig = load_chosen_rig(options.rig, options.sim)
         work.now("koch look: listening to arms and cameras")
-        if arguments.bag is None:
+        if options.bag is None:
             from koch_vla.nodes.listen import listen
 
-            snapshot = listen(rig, arguments.seconds, arguments.timeout)
+            snapshot = listen(rig, options.seconds, options.timeout)
         else:
             from koch_vla.look.from_bag import snapshot_at
 
-            snapshot = snapshot_at(rig, arguments.bag, arguments.at, arguments.seconds)
+            snapshot = snapshot_at(rig, options.bag, options.at, options.seconds)
         missing = [f"{arm}/joint_states" for arm in rig.arms if arm not in snapshot.joints]
-        if arguments.bag is not None:  # a recorder keeps no arm that is no stream of the rig
+        if options.bag is not None:  # a recorder keeps no arm that is no stream of the rig
             missing = [stream for stream in missing if stream in rig.streams]
         missing += [camera_stream(name) for name in rig.cameras if name not in snapshot.images]
         if not snapshot.joints and not snapshot.images:
             raise NothingHeardError(missing)
         work.now("koch look: drawing")
-        draw(rig, snapshot, arguments.output)
-    say(f"{arguments.output}")
+        draw(rig, snapshot, options.output)
+    say(f"{options.output}")
     if missing:
-        where = "koch up runs" if arguments.bag is None else f"{arguments.bag} was recorded"
+        where = "koch up runs" if options.bag is None else f"{options.bag} was recorded"
         why = f"Is {rig.path} the rig with which {where}? Name another one with --rig."
         topics = ", ".join(f"/{stream}" for stream in missing)
         complain(f"koch look: nothing was heard on {topics}. {why}")
