@@ -7,8 +7,9 @@ Names are imported on first use: reading a bag needs no pyarrow, reading a datas
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from koch_core.lazy import lazy_name
 
 if TYPE_CHECKING:
     from koch_episodes.bag import Bag, open_bag
@@ -33,11 +34,8 @@ _MODULES = {
     "dataset": ("DatasetWriter", "LeRobotDatasetReader", "validate_dataset"),
     "decode": ("joint_vector",),
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its module."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return lazy_name(__name__, name, _MODULES)

@@ -5,23 +5,9 @@
 Names are resolved at first use, so that importing the package does not import torch.
 """
 
-from importlib import import_module
 from typing import Any
 
-_HOMES = {
-    "Checkpoint": "koch_policy.checkpoint",
-    "CheckpointMetadata": "koch_policy.metadata",
-    "FunctionPolicy": "koch_policy.execution.synthetic",
-    "Policy": "koch_policy.policy",
-    "PolicyConfig": "koch_policy.configs",
-    "PolicyError": "koch_policy.errors",
-    "load_checkpoint": "koch_policy.checkpoint",
-    "load_policy": "koch_policy.runtime",
-    "load_recipe": "koch_policy.train.config",
-    "register_policy": "koch_policy.models.registry",
-    "save_checkpoint": "koch_policy.checkpoint",
-    "train_policy": "koch_policy.train.setup",
-}
+from koch_core.lazy import lazy_name
 
 __all__ = [
     "Checkpoint",
@@ -38,9 +24,20 @@ __all__ = [
     "train_policy",
 ]
 
+_MODULES = {
+    "checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
+    "configs": ("PolicyConfig",),
+    "errors": ("PolicyError",),
+    "execution.synthetic": ("FunctionPolicy",),
+    "metadata": ("CheckpointMetadata",),
+    "models.registry": ("register_policy",),
+    "policy": ("Policy",),
+    "runtime": ("load_policy",),
+    "train.config": ("load_recipe",),
+    "train.setup": ("train_policy",),
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Import the module that holds a public name."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'koch_policy' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    """Import a public name from its module."""
+    return lazy_name(__name__, name, _MODULES)

@@ -7,8 +7,9 @@ Names are imported on first use: `koch doctor` must run where not even numpy is 
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from koch_core.lazy import lazy_name
 
 if TYPE_CHECKING:
     from koch_rig.arm_model import KOCH_V1_1, ArmModel, Motor, register_arm_model
@@ -70,11 +71,8 @@ _MODULES = {
     "rig": ("Arm", "Camera", "Rig", "Role"),
     "units": ("JointUnits", "Units"),
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its module."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    return lazy_name(__name__, name, _MODULES)

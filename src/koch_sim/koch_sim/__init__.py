@@ -8,8 +8,9 @@ Names are imported on first use, so that importing the package imports neither M
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from koch_core.lazy import lazy_name
 
 if TYPE_CHECKING:
     from koch_sim.evaluation import Trial
@@ -35,11 +36,8 @@ _MODULES = {
     "rollout": ("ExpertRollouts", "PolicyRollouts", "PolicySettings"),
     "settings": ("LockstepSettings",),
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its module."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return lazy_name(__name__, name, _MODULES)

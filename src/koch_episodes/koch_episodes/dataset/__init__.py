@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from koch_core.lazy import lazy_name
 from koch_episodes.dataset.layout import Codec, FeatureSpec, Version
 
 if TYPE_CHECKING:
@@ -30,20 +30,16 @@ __all__ = [
     "validate_dataset",
 ]
 
-_HOME = {
-    "FORMATS": "format",
-    "DatasetFormat": "format",
-    "DatasetInfo": "format",
-    "DatasetWriter": "writer",
-    "LeRobotDatasetReader": "reader",
-    "VideoSettings": "video",
-    "load_info": "format",
-    "validate_dataset": "validate",
+# What needs pyarrow or FFmpeg is imported when it is asked for.
+_MODULES = {
+    "format": ("FORMATS", "DatasetFormat", "DatasetInfo", "load_info"),
+    "reader": ("LeRobotDatasetReader",),
+    "validate": ("validate_dataset",),
+    "video": ("VideoSettings",),
+    "writer": ("DatasetWriter",),
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs pyarrow or FFmpeg when it is asked for."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    """Import a public name from its module."""
+    return lazy_name(__name__, name, _MODULES)
