@@ -26,7 +26,7 @@ from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE
 from koch_policy.models.keypoints import KEYPOINTS, KeypointEncoder
 from koch_policy.models.positions import sinusoid_1d, sinusoid_2d
 from koch_policy.models.registry import register_policy
-from koch_policy.models.resnet import Norm, ResNet
+from koch_policy.models.resnet import Norm, ResNet, each_camera
 from koch_policy.policy_configs import ActConfig
 
 
@@ -234,11 +234,8 @@ class Act(nn.Module):
 
     def camera_encoders(self) -> list[nn.Module]:
         """Return what encodes each camera: one ResNet for all, or key points of its own."""
-        count = len(self.config.cameras)
-        if not count:
-            return []
-        shared = self.backbone
-        return list(shared) if isinstance(shared, nn.ModuleList) else [shared] * count
+        cameras = self.config.cameras
+        return each_camera(self.backbone, len(cameras)) if cameras else []
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the objective of a normalised batch and its parts, each a scalar.

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from koch_policy.chunks.rtc import Guidance, inpainted
 from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE
 from koch_policy.models.keypoints import KEYPOINTS, KeypointRgbEncoder
-from koch_policy.models.resnet import Norm, ResNet, feature_size
+from koch_policy.models.resnet import Norm, ResNet, each_camera, feature_size
 from koch_policy.models.schedule import Evaluate, NoiseSchedule, betas
 from koch_policy.policy_configs import DenoisingConfig
 
@@ -52,6 +52,19 @@ def hold_padding(actions: Tensor, is_pad: Tensor) -> Tensor:
     last = len(steps) - 1 - valid.flip(1).argmax(dim=1, keepdim=True)
     nearest = torch.minimum(torch.maximum(steps, first), last)  # (B, T)
     return actions.gather(1, nearest.unsqueeze(-1).expand_as(actions))
+
+
+def mean_without_padding(error: Tensor, is_pad: Tensor, draws: int) -> Tensor:
+    """Return the mean of errors over the steps that are no padding.
+
+    Args:
+        error: float (B * draws, T, A), the draws of a window behind one another.
+        is_pad: bool (B, T).
+        draws: Noises per window.
+    """
+    valid = ~is_pad.unsqueeze(-1)  # (B, T, 1)
+    valid = valid.repeat_interleave(draws, dim=0)
+    return (error * valid).sum() / (valid.sum() * error.shape[-1]).clamp_min(1)
 
 
 class SpatialSoftmax(nn.Module):
@@ -156,11 +169,8 @@ class Denoiser(nn.Module):
 
     def camera_encoders(self) -> list[nn.Module]:
         """Return what encodes each camera; the same object where cameras share it."""
-        count = len(self.config.cameras)
-        if not count:
-            return []
-        encoder = self.rgb_encoder
-        return list(encoder) if isinstance(encoder, nn.ModuleList) else [encoder] * count
+        cameras = self.config.cameras
+        return each_camera(self.rgb_encoder, len(cameras)) if cameras else []
 
     def camera_features(self, index: int, images: Tensor) -> Tensor:
         """Encode images (B, 3, H, W) of one camera to (B, 2 K)."""
@@ -206,9 +216,7 @@ class Denoiser(nn.Module):
         if not self.config.do_mask_loss_for_padding:
             mse = error.mean()
         else:
-            valid = ~batch[ACTION_IS_PAD].unsqueeze(-1)  # (B, T, 1)
-            valid = valid.repeat_interleave(self.draws, dim=0)
-            mse = (error * valid).sum() / (valid.sum() * error.shape[-1]).clamp_min(1)
+            mse = mean_without_padding(error, batch[ACTION_IS_PAD], self.draws)
         return mse, {"mse": mse.detach()}
 
     def continue_chunk(

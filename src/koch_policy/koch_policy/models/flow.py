@@ -28,12 +28,12 @@ from torch import Tensor, nn
 
 from koch_policy.chunks.rtc import Guidance, guided
 from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE, TASK_EMBEDDING
-from koch_policy.models.denoiser import hold_padding
+from koch_policy.models.denoiser import hold_padding, mean_without_padding
 from koch_policy.models.keypoints import KEYPOINTS, KeypointEncoder
 from koch_policy.models.ode import integrate
 from koch_policy.models.positions import flow_time_embedding, sinusoid_2d
 from koch_policy.models.registry import register_policy
-from koch_policy.models.resnet import Norm, ResNet
+from koch_policy.models.resnet import Norm, ResNet, each_camera
 from koch_policy.models.schedule import Evaluate
 from koch_policy.policy_configs import FlowConfig
 
@@ -241,11 +241,8 @@ class Flow(nn.Module):
 
     def camera_encoders(self) -> list[nn.Module]:
         """Return what encodes each camera: one ResNet for all, or key points of its own."""
-        count = len(self.config.cameras)
-        if not count:
-            return []
-        shared = self.backbone
-        return list(shared) if isinstance(shared, nn.ModuleList) else [shared] * count
+        cameras = self.config.cameras
+        return each_camera(self.backbone, len(cameras)) if cameras else []
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the objective of a normalised batch and its parts, each a scalar.
@@ -264,9 +261,7 @@ class Flow(nn.Module):
         noisy = t * noise + (1 - t) * actions
         condition = self.condition(batch, hide).repeat_interleave(self.draws, dim=2)
         error = (self.evaluate(noisy, time, condition) - (noise - actions)).square()
-        valid = ~batch[ACTION_IS_PAD].unsqueeze(-1)  # (B, T, 1)
-        valid = valid.repeat_interleave(self.draws, dim=0)
-        mse = (error * valid).sum() / (valid.sum() * error.shape[-1]).clamp_min(1)
+        mse = mean_without_padding(error, batch[ACTION_IS_PAD], self.draws)
         return mse, {"mse": mse.detach()}
 
     def continue_chunk(

@@ -250,3 +250,8 @@ def _folded(conv: nn.Conv2d, norm: FrozenBatchNorm2d | nn.BatchNorm2d) -> nn.Con
         assert merged.bias is not None
         merged.bias.copy_(norm.bias - mean * scale)
     return merged
+
+
+def each_camera(encoder: nn.Module, count: int) -> list[nn.Module]:
+    """Return the encoder of each camera: its own, or the one that all of them share."""
+    return list(encoder) if isinstance(encoder, nn.ModuleList) else [encoder] * count
