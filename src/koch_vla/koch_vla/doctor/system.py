@@ -145,12 +145,7 @@ def check_disk(folder: Path) -> Iterator[Finding]:
         return
     text = f"{free_gb:.1f} GB free in {folder}"
     advice = "Free some room, or record to another disk: koch record --root DIR."
-    if free_gb < TIGHT_GB:
-        yield fail("disk room", text, advice)
-    elif free_gb < ROOMY_GB:
-        yield warn("disk room", text, advice)
-    else:
-        yield ok("disk room", text)
+    yield _graded("disk room", text, advice, free_gb, TIGHT_GB, ROOMY_GB)
     try:
         speed = write_speed(folder)
     except OSError as error:
@@ -158,12 +153,16 @@ def check_disk(folder: Path) -> Iterator[Finding]:
         return
     text = f"{speed:.0f} MB/s into {folder}"
     advice = "Record to a faster disk (an SSD), or with fewer or smaller cameras."
-    if speed < SLOW_MB_S:
-        yield fail("disk speed", text, advice)
-    elif speed < FAST_MB_S:
-        yield warn("disk speed", text, advice)
-    else:
-        yield ok("disk speed", text)
+    yield _graded("disk speed", text, advice, speed, SLOW_MB_S, FAST_MB_S)
+
+
+def _graded(
+    check: str, text: str, advice: str, value: float, least: float, enough: float
+) -> Finding:
+    """A finding by a value: too little, little, or enough."""
+    if value >= enough:
+        return ok(check, text)
+    return fail(check, text, advice) if value < least else warn(check, text, advice)
 
 
 def write_speed(folder: Path, size_bytes: int = WRITE_BYTES) -> float:

@@ -40,7 +40,6 @@ from koch_vla.paths import find_shared
 _HZ = 30.0
 _FPS = 30.0
 _SIZE = (240, 320)
-_WELL_S = 60.0
 _HELD_RAD = 0.02
 _CAMERA = """
 cameras:
@@ -127,6 +126,7 @@ class BenchOfFaults(ABC):
         graph: What runs.
     """
 
+    WELL_S = 60.0  # patience of `recover`
     graph: RunningGraph
 
     def __init__(self, folder: Path) -> None:
@@ -160,8 +160,32 @@ class BenchOfFaults(ABC):
         """What did not come: gaps in the states, images."""
 
     @abstractmethod
+    def _mend(self) -> None:
+        """Give back what a fault took."""
+
+    @abstractmethod
+    def _well(self) -> bool:
+        """Whether the arm follows, and all else goes on as well."""
+
+    @abstractmethod
+    def _take_up(self) -> None:
+        """Do what a person does where the arm does not follow by itself."""
+
     def recover(self) -> float | None:
         """Mend everything; seconds until the arm follows again, None if it never did."""
+        begin_s = time.monotonic()
+        self._mend()
+        self._wait_for_the_hung()
+        asked_s = 0.0
+        while time.monotonic() - begin_s < self.WELL_S:
+            if self._well():
+                return time.monotonic() - begin_s
+            if time.monotonic() - asked_s > 3.0 and not self._follows():
+                asked_s = time.monotonic()
+                with suppress(AssertionError):  # a service that is not there yet
+                    self._take_up()
+            time.sleep(0.1)
+        return None
 
     def _listen(self) -> None:
         """Hear the follower's guard, in a thread of its own."""
@@ -471,9 +495,7 @@ class FaultBench(BenchOfFaults):
             found.append(f"{missing / expected:.0%} of the images")
         return ", ".join(found) or "nothing"
 
-    def recover(self) -> float | None:
-        """Mend everything; seconds until the arm follows again, None if it never did."""
-        begin_s = time.monotonic()
+    def _mend(self) -> None:
         self._mode = "good"
         self.camera.kind = "good"
         for arm, chain in self._chains.items():
@@ -484,20 +506,9 @@ class FaultBench(BenchOfFaults):
             if "unplug" in off and "replug" not in off:
                 chain.faults.replug()
             off.clear()
-        self._wait_for_the_hung()
-        asked_s = 0.0
-        while time.monotonic() - begin_s < _WELL_S:
-            if self._well():
-                return time.monotonic() - begin_s
-            if time.monotonic() - asked_s > 3.0 and not self._follows():
-                asked_s = time.monotonic()
-                self._ask()
-            time.sleep(0.1)
-        return None
 
-    def _ask(self) -> None:
-        with suppress(AssertionError):  # a service that is not there yet
-            self.graph.take_up(engage=self._by == "leader")
+    def _take_up(self) -> None:
+        self.graph.take_up(engage=self._by == "leader")
 
     def _well(self) -> bool:
         watcher = self.graph.watcher

@@ -14,7 +14,6 @@ import numpy as np
 from koch_vla.nodes.fault_bench import BenchOfFaults
 from koch_vla.nodes.running_graph import RIG_FILE, RunningGraph, seconds_of
 
-_WELL_S = 90.0
 _CALM_S = 0.5
 
 
@@ -25,6 +24,8 @@ class SimulatedBench(BenchOfFaults):
     and its processes. Servos and packets are the emulated rig's.
     """
 
+    WELL_S = 90.0
+
     def __init__(self, folder: Path) -> None:
         """Prepare a folder; entering starts everything."""
         super().__init__(folder)
@@ -34,7 +35,7 @@ class SimulatedBench(BenchOfFaults):
     def _start(self) -> None:
         self.graph = self._stack.enter_context(RunningGraph(self.folder, RIG_FILE))
         self._listen()
-        self.graph.wait_healthy(_WELL_S)
+        self.graph.wait_healthy(self.WELL_S)
         self._nodes = len(self.graph.pids())
 
     def switch_off(self, name: str) -> None:
@@ -58,26 +59,13 @@ class SimulatedBench(BenchOfFaults):
         ]
         return ", ".join(found) or "nothing"
 
-    def recover(self) -> float | None:
-        """Mend everything; seconds until the arm follows the hand again, None if it never did."""
-        begin_s = time.monotonic()
+    def _mend(self) -> None:
         for name in tuple(self._broken):
             with suppress(AssertionError):  # a world that was started anew works anyway
                 self.graph.switch(name, works=True)
             self._broken.discard(name)
-        self._wait_for_the_hung()
-        asked_s = 0.0
-        while time.monotonic() - begin_s < _WELL_S:
-            if self._well():
-                return time.monotonic() - begin_s
-            if time.monotonic() - asked_s > 3.0 and not self._follows():
-                asked_s = time.monotonic()
-                with suppress(AssertionError):  # a service that is not there yet
-                    self._go_on()
-            time.sleep(0.1)
-        return None
 
-    def _go_on(self) -> None:
+    def _take_up(self) -> None:
         """What a person does: torque, resume, enable switch; then the expert begins again."""
         self.graph.take_up()
         if self.graph.hand() != "moving":
