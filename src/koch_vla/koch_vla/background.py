@@ -7,9 +7,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TextIO
 
+from koch_core.closing import Opening
 from koch_vla.errors import GraphEndedError
 from koch_vla.node_spec import NodeSpec
 from koch_vla.output import PrefixedOutput
@@ -18,7 +18,7 @@ from koch_vla.supervisor import Supervisor
 END_TIMEOUT_S = 30.0
 
 
-class BackgroundGraph:
+class BackgroundGraph(Opening):
     """Runs nodes in a thread, their output in a log file.
 
     Args:
@@ -37,20 +37,16 @@ class BackgroundGraph:
         self._supervisor: Supervisor | None = None
         self._thread = threading.Thread(target=self._run, name="graph")
 
-    def __enter__(self) -> BackgroundGraph:
+    def open(self) -> None:
+        """Start the nodes."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._stream = self._log.open("a", encoding="utf-8")
         output = PrefixedOutput(self._specs, stream=self._stream)
         self._supervisor = Supervisor(self._specs, report=output)
         self._thread.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Stop the nodes."""
         if self._supervisor is not None:
             self._supervisor.stop()
         self._thread.join(END_TIMEOUT_S)

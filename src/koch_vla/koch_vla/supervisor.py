@@ -25,8 +25,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
+from koch_core.closing import Opening
 from koch_vla import executables, guardian
 from koch_vla.child import Child, describe_end, exit_code
 from koch_vla.log_line import last_message
@@ -271,7 +271,7 @@ _KEPT_LINES = 40  # of each node, to tell what it said last
 _LADDER = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
 
-class _Guardian:
+class _Guardian(Opening):
     """The process that leads the nodes' group and outlives a killed supervisor."""
 
     def __init__(self, grace_s: float = 5.0) -> None:
@@ -282,18 +282,14 @@ class _Guardian:
         )
         self.pid = self._process.pid
 
-    def __enter__(self) -> _Guardian:
+    def open(self) -> None:
+        """Wait until it leads its group."""
         assert self._process.stdout is not None
-        self._process.stdout.read(1)  # it leads its group now
-        return self
+        self._process.stdout.read(1)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.communicate()  # closes its input, and waits until the group is empty
+    def close(self) -> None:
+        """Close its input, and wait until the group is empty."""
+        self._process.communicate()
 
 
 @contextlib.contextmanager

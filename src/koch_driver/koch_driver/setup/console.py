@@ -13,6 +13,7 @@ import tty
 from collections import deque
 from typing import TYPE_CHECKING, TextIO
 
+from koch_core.closing import Opening
 from koch_core.keys import (
     ESCAPE,
     KeyDecoder,
@@ -24,14 +25,13 @@ from koch_driver.errors import DialogueEnded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
 _ENTER = ("\n", "\r")
 _QUIT = ("q", "\x03", ESCAPE)
 _LOOK_S = 0.1  # so soon an Esc key is told from the beginning of an arrow
 
 
-class Console:
+class Console(Opening):
     """Keys from standard input (a terminal, or a pipe in scripts), text to standard output.
 
     A context manager: inside, a terminal hands out keys at once and does not echo them.
@@ -45,18 +45,14 @@ class Console:
         self._decoder = KeyDecoder()
         self._waiting: deque[str] = deque()
 
-    def __enter__(self) -> Console:
+    def open(self) -> None:
+        """Switch the terminal to single keys."""
         if os.isatty(self._fd):
             self._saved = termios.tcgetattr(self._fd)
             tty.setcbreak(self._fd)
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Put the terminal back."""
         if self._saved is not None:
             termios.tcsetattr(self._fd, termios.TCSADRAIN, self._saved)  # type: ignore[arg-type]
             self._saved = None

@@ -7,9 +7,9 @@ from __future__ import annotations
 import sys
 import termios
 import tty
-from types import TracebackType
 from typing import Any
 
+from koch_core.closing import Opening
 from koch_core.keys import (
     ESCAPE,
     LEFT,
@@ -76,7 +76,7 @@ class Lines:
         """Nothing is forgotten: a line that came early is meant for the run that begins."""
 
 
-class Keyboard:
+class Keyboard(Opening):
     """Reads keys of standard input where that is a terminal; else there are none."""
 
     echoes = False
@@ -91,19 +91,13 @@ class Keyboard:
         """Somebody can press keys."""
         return self._file >= 0
 
-    def __enter__(self) -> Keyboard:
+    def open(self) -> None:
         """Switch the terminal to single keys; what was typed before is forgotten."""
         if self.present:
             self._saved = termios.tcgetattr(self._file)
             tty.setcbreak(self._file, termios.TCSAFLUSH)
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Put the terminal back; keys that were meant for this program do not reach the shell."""
         if self._saved:
             termios.tcsetattr(self._file, termios.TCSAFLUSH, self._saved)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 
 import rclpy
 from builtin_interfaces.msg import Time
@@ -19,6 +18,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 
+from koch_core.closing import Opening
 from koch_ros.polled import PolledGroup, ignore, take_newest
 from koch_ros.qos import DIAGNOSTICS, NEWEST
 from koch_ros.shared_topics import chosen_namespace, namespace_arguments
@@ -57,7 +57,7 @@ class _Process:
         )
 
 
-class ProcessReport:
+class ProcessReport(Opening):
     """Publishes a status per node once a second, and at once when a process ends.
 
     A context manager. It has a thread of its own: the supervisor never waits for DDS, and its
@@ -79,16 +79,12 @@ class ProcessReport:
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="diagnostics", daemon=True)
 
-    def __enter__(self) -> ProcessReport:
+    def open(self) -> None:
+        """Begin to report."""
         self._thread.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End, behind the last report."""
         self._closing = True
         self._wake.set()
         self._thread.join(5.0)
