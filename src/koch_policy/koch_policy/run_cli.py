@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koch_core.options import OptionError, OptionModel, command_line, option, parsed, same_as
-from koch_core.terminal import LinePart, StatusLine, say
+from koch_core.terminal import say
 from koch_core.working import Working
 from koch_episodes.recorder.keys import Keyboard, Lines
 from koch_episodes.recorder.plan import Key
 from koch_policy.files import is_hub_name, resolve_checkpoint
+from koch_policy.watched_run import RunRecord, RunRequest, watched_run
 from koch_ros.shared_options import (
     ALLOW_MISMATCH,
     CHECKPOINT,
@@ -33,7 +34,6 @@ from koch_ros.shared_options import (
 if TYPE_CHECKING:
     from koch_policy.nodes.run_client import RunClient
 
-_STATES = ("loading", "idle", "running", "paused", "shadow", "aborted")
 _LOAD_S = 300.0
 _FIND_S = 10.0  # discovery is slow on a busy machine
 _PERIOD_S = 0.1
@@ -51,7 +51,17 @@ class RunOptions(OptionModel):
     interactive: bool = option(False, f"read lines while the policy runs: {LINES}")
     strategy: str = same_as(STRATEGY, "")
     shadow: bool = same_as(SHADOW, False)
-    max_duration: float = option(0.0, "end a run after this time; 0: never", low=0.0, metavar="S")
+    max_duration: float = option(
+        0.0, "end a run after this time; 0: never", low=0.0, metavar="S",
+        flags=("--max-duration", "--episode-time-s"),
+    )  # fmt: skip
+    num_episodes: int = option(
+        0, "so many runs, judged one by one, with a table at the end", low=0, metavar="N"
+    )
+    reset_time_s: float = option(
+        0.0, "pause before each of them [s]; 0: until a key", low=0.0, metavar="S"
+    )
+    out: Path = option(Path("outputs/run"), "folder of their table, images and trials.json")
     once: bool = option(False, "one run, then exit")
     record: bool = option(False, "record each run as an episode")
     label: str = option("", "outcome of recorded runs, where no key tells")
@@ -73,6 +83,16 @@ class RunOptions(OptionModel):
         """
         super().__post_init__()
         check_task(self.task)
+        if not self.num_episodes:
+            for flag, given in (("--reset-time-s", self.reset_time_s), ("--out", self.out)):
+                if given not in (0.0, Path("outputs/run")):
+                    raise OptionError(flag, str(given), "--num-episodes N beside it")
+        elif self.once or self.interactive or self.shadow or self.replay is not None:
+            raise OptionError(
+                "--num-episodes",
+                self.num_episodes,
+                "none of --once, --interactive, --shadow, --replay beside it",
+            )
         if self.replay is not None and self.policy is None:
             raise OptionError("--replay", str(self.replay), "--policy DIR beside it")
         if self.policy is not None and not self.is_folder and not self.is_name:
@@ -133,7 +153,7 @@ def main(argv: Sequence[str]) -> int:
         return replay_command(options, chosen_rig(options.rig))
     from koch_policy.nodes.run_client import PolicyProcess, RunClient
 
-    results: list[dict[str, Any]] = []
+    results: list[RunRecord] = []
     process = None
     reader: Keyboard | Lines = Lines() if options.interactive else Keyboard()
     with _terminates(), RunClient() as client, reader as keyboard:
@@ -144,16 +164,18 @@ def main(argv: Sequence[str]) -> int:
                     parameters = {"use_sim_time": client.follows_clock(_FIND_S)}
                     process = PolicyProcess({**parameters, **node_parameters(options)})
                 client.wait_for_node(_LOAD_S if process else _FIND_S, process)
-            while True:
-                results.append(_one_run(client, options, keyboard))
-                if options.once or not keyboard.present or not _again(keyboard, client):
-                    break
+            if isinstance(keyboard, Keyboard) and options.num_episodes:
+                results = _judged(client, options, keyboard)
+            else:
+                results = _free_runs(client, options, keyboard)
         finally:
             if process is not None:
                 process.close()
     if options.json is not None:
-        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    return 0 if results[-1]["code"] in (0, 1) else 1
+        options.json.write_text(
+            json.dumps([run.to_json() for run in results], indent=2) + "\n", encoding="utf-8"
+        )
+    return 0 if all(run.went_well for run in results[-1:]) else 1
 
 
 def node_parameters(options: RunOptions) -> dict[str, Any]:
@@ -188,72 +210,40 @@ def _terminates() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _one_run(client: RunClient, options: RunOptions, keyboard: Keyboard | Lines) -> dict[str, Any]:
-    """One goal from start to result, with its episode."""
-    path = client.start_episode(options.task or "") if options.record else ""
-    if path:
-        say(f"recording {path}")
-    client.start(options.task or "", options.max_duration, options.strategy)
-    outcome = ""
-    try:
-        outcome = _watch(client, keyboard)
-    except KeyboardInterrupt:
-        client.cancel()
-    while (result := client.result()) is None:
-        client.spin(_PERIOD_S)
-    names = ("finished", "cancelled", "stale stream", "policy error", "mismatch", "refused")
-    say(f"{names[result.code]}: {result.reason}")
-    say(f"{result.steps} actions in {result.duration_s:.1f} s")
-    verdict = client.stop_episode(outcome or options.label) if options.record else ""
-    if verdict:
-        say(f"episode {verdict}")
-    return {
-        "code": int(result.code),
-        "success": bool(result.success),
-        "reason": result.reason,
-        "steps": int(result.steps),
-        "duration_s": float(result.duration_s),
-        "outcome": outcome or options.label,
-        "episode": path,
-    }
+def _request(options: RunOptions) -> RunRequest:
+    return RunRequest(
+        options.task or "",
+        options.max_duration,
+        options.strategy,
+        record=options.record,
+        label=options.label,
+    )
 
 
-def _watch(client: RunClient, keyboard: Keyboard | Lines) -> str:
-    """Show the run until it ends; the label that a key gave."""
-    outcome, is_paused, line = "", False, StatusLine()
-    keyboard.forget()  # typed while the policy loaded
-    try:
-        while client.result() is None:
-            client.spin(_PERIOD_S)
-            if client.status is not None and not keyboard.echoes:
-                line.show(status_parts(client.status))
-            for key in keyboard.read():
-                if isinstance(key, str):
-                    client.tell(key)
-                    say(f"told: {key}")
-                elif key is Key.NEXT:
-                    is_paused = not is_paused
-                    line.end()
-                    say(client.switch("pause" if is_paused else "resume"))
-                elif key in (Key.QUIT, Key.SUCCESS, Key.FAILURE):
-                    outcome = {Key.SUCCESS: "success", Key.FAILURE: "failure"}.get(key, "")
-                    client.cancel()
-    finally:
-        line.end()
-    return outcome
+def _free_runs(
+    client: RunClient, options: RunOptions, keyboard: Keyboard | Lines
+) -> list[RunRecord]:
+    """Run as often as the person likes."""
+    results = []
+    while True:
+        results.append(watched_run(client, _request(options), keyboard))
+        if options.once or not keyboard.present or not _again(keyboard, client):
+            return results
 
 
-def status_parts(status: Any) -> list[LinePart]:
-    """What a run's status line says, and what of it a narrow terminal keeps."""
-    p50_ms, p95_ms = 1e3 * status.delay_p50_s, 1e3 * status.delay_p95_s
-    return [
-        LinePart(f"{_STATES[status.state]:8}", 0, _STATES[status.state]),
-        LinePart(f"{status.rate_hz:5.1f} Hz", 2),
-        LinePart(f"{status.steps_executed:5} actions", 3),
-        LinePart(f"delay {p50_ms:.0f}/{p95_ms:.0f} ms", 4, f"{p50_ms:.0f}/{p95_ms:.0f} ms"),
-        LinePart(f"{status.strategy} {status.runtime}", 5, str(status.strategy)),
-        *([LinePart(str(status.reason), 1, str(status.reason)[:40])] if status.reason else []),
-    ]
+def _judged(client: RunClient, options: RunOptions, keyboard: Keyboard) -> list[RunRecord]:
+    """Run as often as was asked for, with a verdict on each."""
+    from koch_policy.judge import Judge, JudgeSettings
+    from koch_policy.nodes.onlooker import Onlooker
+    from koch_rig.load import load_rig
+
+    onlooker = Onlooker(client.session, load_rig(chosen_rig(options.rig)), None)
+    settings = JudgeSettings(
+        options.num_episodes, options.reset_time_s, options.out, _request(options)
+    )
+    judge = Judge(settings, client, keyboard, onlooker, lambda policy: None)
+    evaluation = judge.run({"policy": options.policy or "policy"})
+    return [trial.run for trial in evaluation.trials]
 
 
 def _again(keyboard: Keyboard | Lines, client: RunClient) -> bool:

@@ -1,29 +1,20 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""What an evaluation counts and shows: success with its interval, durations, final images."""
+"""What an evaluation counts: success with its interval, durations."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from koch_core.busy import busy_words
-from koch_core.image import decode_image
+from koch_core.trials import wilson_interval
 
-#: Two-sided 95 % of the normal distribution.
-Z_95 = 1.959963984540054
-SHEET_COLUMNS = 5
-#: Final images are shown at a third of their size.
-SHEET_SHRINK = 3
-BORDER_PX = 4
 REPEATS = 3  # of a rollout that was void
-GREEN, RED = (40, 170, 60), (200, 40, 40)
 
 
 @dataclass(frozen=True)
@@ -112,6 +103,11 @@ class Evaluation:
             indent=2,
         )
 
+    def failures_by_milestone(self) -> str:
+        """How far the failures came, for people; empty where nobody looked or nothing failed."""
+        ends = Counter(t.milestone for t in self.trials if t.milestone and not t.success)
+        return ", ".join(f"{name} {count}" for name, count in ends.most_common())
+
     def table(self) -> str:
         """Return a table for a terminal."""
         lines = [f"{'seed':>6}  {'result':8}  {'time':>7}  reason"]
@@ -128,10 +124,8 @@ class Evaluation:
                 f"{len(self.void)} void rollouts, not counted: {self.void[-1].reason}. "
                 f"{busy_words()}".rstrip()
             )
-        ends = Counter(t.milestone for t in self.trials if t.milestone and not t.success)
-        if ends:
-            said = ", ".join(f"{name} {count}" for name, count in ends.most_common())
-            lines.append(f"failures by the furthest milestone: {said}")
+        if far := self.failures_by_milestone():
+            lines.append(f"failures by the furthest milestone: {far}")
         lifted = [t.lifted == t.asked for t in self.trials if t.lifted]
         if lifted and len({t.asked for t in self.trials}) > 1:
             low, high = wilson_interval(sum(lifted), len(lifted))
@@ -148,40 +142,3 @@ class Evaluation:
             shown = f"{value:.4g}" if isinstance(value, float) else value
             lines.append(f"policy {name}: {shown}")
         return "\n".join(lines)
-
-
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return the 95 % interval of a success rate; (0, 1) when nothing was tried.
-
-    Source: Wilson (1927), Probable inference, the law of succession, and statistical inference.
-    """
-    if trials == 0:
-        return 0.0, 1.0
-    rate, z2 = successes / trials, Z_95**2
-    centre = (rate + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = Z_95 * math.sqrt(rate * (1 - rate) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def write_contact_sheet(path: Path, images: list[tuple[bytes, bool]]) -> None:
-    """Write the final images as one PNG, framed green or red.
-
-    Args:
-        path: The PNG.
-        images: JPEG bytes and success of each trial; all of one size.
-    """
-    import matplotlib.image
-
-    tiles = []
-    for jpeg, success in images:
-        rgb = decode_image(jpeg)[::SHEET_SHRINK, ::SHEET_SHRINK]
-        tile = np.empty((rgb.shape[0] + 2 * BORDER_PX, rgb.shape[1] + 2 * BORDER_PX, 3), np.uint8)
-        tile[:] = GREEN if success else RED
-        tile[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX] = rgb
-        tiles.append(tile)
-    blank = np.full_like(tiles[0], 255)
-    tiles += [blank] * (-len(tiles) % min(SHEET_COLUMNS, len(tiles)))
-    columns = min(SHEET_COLUMNS, len(tiles))
-    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    matplotlib.image.imsave(path, np.vstack(rows))

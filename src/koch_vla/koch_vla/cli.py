@@ -71,9 +71,12 @@ VERBS = (
     Subcommand("runs", "koch_policy.runs_cli", "list training runs with their losses and success"),
     Subcommand("run", "koch_policy.run_cli", "let a trained policy drive the follower"),
     Subcommand("eval", "koch_vla.evaluate_cli", "measure the success of a policy in simulation"),
+    Subcommand(
+        "compare", "koch_vla.compare_cli", "two policies in the same set-ups: which is better?"
+    ),
     Subcommand("completion", "koch_vla.completion", "let bash, zsh or fish complete koch's words"),
 )
-_LONG = ("train", "eval", "record", "run")  # say also in a log what they are doing
+_LONG = ("train", "eval", "compare", "record", "run")  # say also in a log what they are doing
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 CAMERA_CALIBRATION = Subcommand(
     "calibrate camera", "koch_cameras.calibrate_cli", "calibrate a camera"

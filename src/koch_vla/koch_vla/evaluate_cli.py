@@ -19,7 +19,7 @@ from koch_core.working import Working
 from koch_rig.load import load_rig
 from koch_ros.shared_options import CHECKPOINT, RUNTIME, SPEED, STRATEGY, TASK, check_task
 from koch_sim.errors import SimulationError
-from koch_sim.evaluation import Evaluation, Trial, write_contact_sheet
+from koch_sim.evaluation import Evaluation, Trial
 from koch_sim.settings import LockstepSettings
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the graph must end
     if options.lockstep:
-        return _finish(_evaluate_lockstep(settings, options), out)
+        return _finish(evaluate_lockstep(settings, options), out)
     graph = contextlib.nullcontext(_nothing) if options.attach else _graph(rig, options)
     with graph as check:
         evaluation = _evaluate(rig, options, check)
@@ -145,7 +145,7 @@ def _refuse_unusable(rig: Rig, options: EvaluateOptions) -> None:
         resolve_checkpoint(options.policy)
 
 
-def _evaluate_lockstep(settings: LockstepSettings, options: EvaluateOptions) -> Evaluation:
+def evaluate_lockstep(settings: LockstepSettings, options: EvaluateOptions) -> Evaluation:
     """Run all rollouts in lockstep, in several processes."""
     with Working("koch eval: loading the simulation", at_once=True):
         from koch_sim.lockstep import over_processes
@@ -247,6 +247,7 @@ def _evaluate(rig: Rig, options: EvaluateOptions, check: Callable[[], None]) -> 
         evaluation.policy = evaluator.policy_figures() if options.policy is not None else {}
     with Working("koch eval: writing images and film"):
         from koch_episodes.clip import write_clip
+        from koch_episodes.contact_sheet import write_contact_sheet
 
         if images:
             write_contact_sheet(options.out / "contact_sheet.png", images)

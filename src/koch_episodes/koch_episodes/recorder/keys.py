@@ -104,10 +104,14 @@ class Keyboard(Opening):
 
     def read(self) -> list[Key]:
         """Return the keys pressed since the last call, without waiting."""
+        return _meanings(self.read_names())
+
+    def read_names(self) -> list[str]:
+        """Return the same by name, those without a meaning as well."""
         if not self.present:
             return []
         self._decoder.feed(read_available(self._file))
-        return _meanings(self._decoder.keys())
+        return self._decoder.keys()
 
     def forget(self) -> None:
         """Forget keys that were pressed while nobody listened: they answer another question."""

@@ -39,10 +39,11 @@ class PolicyProcess(NodeProcess):
 
     Args:
         parameters: Node parameters, see koch_policy.nodes.parameters.
+        quiet: Show nothing of what it says, but the last line when it ends.
     """
 
-    def __init__(self, parameters: Mapping[str, Any]) -> None:
-        super().__init__("koch_policy.nodes.policy", parameters)
+    def __init__(self, parameters: Mapping[str, Any], *, quiet: bool = False) -> None:
+        super().__init__("koch_policy.nodes.policy", parameters, quiet=quiet)
 
     def check(self) -> None:
         """Notice its end.
@@ -53,7 +54,8 @@ class PolicyProcess(NodeProcess):
         code = self.exit_code()
         if code is not None:
             raise NoPolicyNodeError(
-                f"its process ended with exit code {code}", "Its output is above."
+                f"its process ended with exit code {code}",
+                self.last_words() or "Its output is above.",
             )
 
 

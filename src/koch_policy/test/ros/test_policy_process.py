@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -318,3 +321,78 @@ def begins(world: World) -> bool:
     result = world.client.result()
     assert result is None or "started again" in result.reason, result
     return result is None
+class Person:
+    """Sits at the terminal of `koch run` and answers what it asks."""
+
+    def __init__(self, environment: dict[str, str], *words: str) -> None:
+        self.terminal, end = pty.openpty()
+        code = "import sys; from koch_policy.run_cli import main; sys.exit(main(sys.argv[1:]))"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, *words], env=environment,
+            stdin=end, stdout=end, stderr=end, close_fds=True,
+        )  # fmt: skip
+        os.close(end)
+        self.text = ""
+        self._read = 0
+
+    def has_read(self, words: str) -> bool:
+        """Whether something new says this; what is before it counts as read."""
+        while select.select([self.terminal], [], [], 0)[0]:
+            try:
+                self.text += os.read(self.terminal, 65536).decode("utf-8", "replace")
+            except OSError:  # the program has ended
+                break
+        place = self.text.find(words, self._read)
+        if place >= 0:
+            self._read = place + len(words)
+        return place >= 0
+
+    def press(self, key: str) -> None:
+        os.write(self.terminal, key.encode())
+
+
+def test_runs_are_judged_one_by_one(ros: None, graph: Graph, tmp_path: Path) -> None:
+    """One judged by a key while it runs, one that ended by itself and is judged after, one not."""
+    checkpoint, out = save_act(tmp_path / "act", pose=0.15), tmp_path / "judged"
+    graph.start("koch_driver.emulator", "--rig", str(graph.rig))
+    graph.node("koch_driver.nodes.follower", "/follower", arm="follower")
+    world = World()
+    try:
+        world.until(lambda: world.goals)
+        person = Person(
+            graph.environment, "--policy", str(checkpoint), "--rig", str(graph.rig), "--set",
+            "stale_abort=3.0", "--num-episodes", "4", "--episode-time-s", "3", "--out", str(out),
+            "--runtime", "torch",
+        )  # fmt: skip
+        world.until(lambda: person.has_read("run 1 of 4: lay out set-up 1. space runs, q ends"))
+        person.press(" ")
+        world.until(lambda: person.has_read("running"))
+        person.press("s")
+        world.until(lambda: person.has_read("run 2 of 4"))
+        assert world.distance(0.15) > 0.12, "the arm went home first"
+        person.press(" ")
+        world.until(lambda: person.has_read("s success, f failure"))
+        person.press("f")
+        world.until(lambda: person.has_read("2 not gripped"))
+        person.press("2")
+        world.until(lambda: person.has_read("run 3 of 4"))
+        person.press(" ")
+        world.until(lambda: person.has_read("s success, f failure"))
+        person.press("n")
+        world.until(lambda: person.has_read("run 4 of 4"))
+        person.press("q")
+        world.until(lambda: person.process.poll() is not None)
+        assert person.process.returncode == 0, person.text
+        person.has_read("")
+    finally:
+        world.client.close()
+    said = " ".join(person.text.split())
+    assert "1 of 2 (9 to 91 %) succeeded" in said
+    assert "not judged, and not counted: 1 of 3 runs" in said
+    trials = json.loads((out / "trials.json").read_text(encoding="utf-8"))["trials"]
+    assert [trial["success"] for trial in trials] == [True, False, None]
+    assert [trial["failure"] for trial in trials] == ["", "not gripped", ""]
+    assert [trial["setup"] for trial in trials] == [1, 2, 3]
+    assert trials[0]["reason"] != trials[1]["reason"]
+    assert trials[1]["duration_s"] == pytest.approx(3.0, abs=1.0)
+    assert all(trial["guard"] for trial in trials), "the arm starts softly each time"
