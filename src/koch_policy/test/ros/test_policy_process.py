@@ -321,6 +321,8 @@ def begins(world: World) -> bool:
     result = world.client.result()
     assert result is None or "started again" in result.reason, result
     return result is None
+
+
 class Person:
     """Sits at the terminal of `koch run` and answers what it asks."""
 
