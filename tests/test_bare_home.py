@@ -211,6 +211,7 @@ def test_another_active_environment_is_neither_ros_nor_ours(
         (folder / "__init__.py").touch()
     (site.parents[2] / "pyvenv.cfg").touch()
     monkeypatch.setenv("ROS_DISTRO", "kilted")
+    monkeypatch.delitem(sys.modules, "rclpy", raising=False)  # of a test before
     monkeypatch.setattr(sys, "path", [str(site), *sys.path])
     assert sourced_ros() is None
     monkeypatch.setattr(sys, "path", [str(tmp_path / "ros"), *sys.path])

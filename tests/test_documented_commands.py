@@ -47,6 +47,11 @@ ELSEWHERE = {
     "test_the_round_has_a_fault_of_every_kind_and_forty_rows",
     "bench soak": "src/koch_vla/test/test_rounds.py::"
     "test_the_soak_page_says_for_how_long_and_at_what_load",
+    "dataset": "src/koch_episodes/test/test_dataset_edit.py",
+    "compare": "src/koch_vla/test/test_compare_cli.py",
+    "compare DIR DIR": "src/koch_vla/test/test_compare_cli.py",
+    "run --policy outputs/act --num-episodes 20 --episode-time-s 30":
+    "src/koch_policy/test/ros/test_policy_process.py::test_runs_are_judged_one_by_one",
     "runs": "src/koch_policy/test/test_runs_cli.py",
     "completion": "src/koch_vla/test/test_completion.py::test_bash_completes",
     "completion bash": "src/koch_vla/test/test_completion.py::test_bash_completes",

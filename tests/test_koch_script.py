@@ -71,5 +71,5 @@ def test_overhead_is_small() -> None:
 def test_unknown_part_is_one_clear_error() -> None:
     done = koch("setup", "--without", "torch")
     assert done.returncode == 2
-    assert "expected some of policy, sim" in done.stderr
+    assert "expected some of console, policy, sim" in done.stderr
     assert "Traceback" not in done.stderr

@@ -116,10 +116,10 @@ class Judge:
                 f"{shows} shows that over what is there now"
             )
         keys = "space runs, q ends" if self._keyboard.present else ""
+        self._keyboard.forget()  # before the question: an answer may come at once
         say(f"{what}. {keys}".strip())
         end_s = time.monotonic() + pause_s if pause_s or not self._keyboard.present else None
         line, shown_s = StatusLine(), 0.0
-        self._keyboard.forget()
         try:
             while end_s is None or time.monotonic() < end_s:
                 self._client.spin(_PERIOD_S)
@@ -177,8 +177,8 @@ class Judge:
         return run, failure
 
     def _ask(self, question: str, keys: tuple[str, ...]) -> str:
-        say(question)
         self._keyboard.forget()
+        say(question)
         while True:
             self._client.spin(_PERIOD_S)
             for name in self._keyboard.read_names():

@@ -167,7 +167,7 @@ def test_bad_setting_is_named(setting: str, dataset: Path, tmp_path: Path, capsy
     [
         (["--device", "cuda:99"], "device 'cuda:99' cannot be used"),
         (["--device", "toaster"], "device 'toaster' cannot be used"),
-        (["--threads", "-1"], "`threads` is -1"),
+        (["--threads", "-1"], "--threads: got -1"),
         (["--out", "/proc/nowhere/x"], "/proc/nowhere"),
         (["--out", "/dev/null"], "/dev/null"),
     ],

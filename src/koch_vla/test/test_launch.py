@@ -18,6 +18,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -52,16 +53,22 @@ with open(path + ".part", "w") as file:
 os.rename(path + ".part", path + ".json")
 time.sleep(60)
 """
+# No policy runs here; what is not there is refused before anything starts.
+CHECKPOINT = tempfile.mkdtemp(prefix="koch_checkpoint_")
+Path(CHECKPOINT, "config.json").write_text("{}", encoding="utf-8")
 CASES = {
     "real": ({}, GraphOptions()),
     "recording": (
         {"record": "true", "record_root": "/data"},
         GraphOptions(record=True, record_root="/data"),
     ),
-    "policy": ({"policy": "/tmp", "teleop": "false"}, GraphOptions(policy="/tmp", teleop=False)),
+    "policy": (
+        {"policy": CHECKPOINT, "teleop": "false"},
+        GraphOptions(policy=CHECKPOINT, teleop=False),
+    ),
     "shadow": (
-        {"policy": "/tmp", "shadow": "true", "strategy": "queue"},
-        GraphOptions(policy="/tmp", shadow=True, strategy="queue"),
+        {"policy": CHECKPOINT, "shadow": "true", "strategy": "queue"},
+        GraphOptions(policy=CHECKPOINT, shadow=True, strategy="queue"),
     ),
     "settings": (
         {"set": "driver.allow_drift=true; teleop.threshold=0.5"},
