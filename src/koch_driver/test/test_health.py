@@ -11,8 +11,9 @@ import pytest
 
 from koch_driver.arm.connect import connect_arm
 from koch_driver.arm.control_loop import ControlLoop, LoopConfig, LoopPhase
-from koch_driver.arm.health import HealthReader, HealthWatch, MotorHealth
+from koch_driver.arm.health import HealthReader, HealthWatch
 from koch_driver.arm.health_monitor import HealthMonitor
+from koch_driver.arm.motor_health import MotorHealth
 from koch_driver.bus.control_table import HardwareError
 from koch_driver.bus.packet import Instruction
 from koch_driver.emulator.protocol import BusProtocol

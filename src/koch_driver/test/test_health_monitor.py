@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from koch_driver.arm.health import MotorHealth
 from koch_driver.arm.health_monitor import HealthMonitor
+from koch_driver.arm.motor_health import MotorHealth
 from koch_driver.bus.control_table import HardwareError
 from koch_rig.joints import JOINT_NAMES
 

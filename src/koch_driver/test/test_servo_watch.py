@@ -17,8 +17,8 @@ from koch_driver.arm.control_loop import LoopPhase
 from koch_driver.arm.follower_task import (
     HardwareErrorPending,
 )
-from koch_driver.arm.health import MotorHealth
 from koch_driver.arm.latch import SafetyLatch, StopCause
+from koch_driver.arm.motor_health import MotorHealth
 from koch_driver.arm.register_profile import RegisterProfile
 from koch_driver.arm.servo_watch import RestartWatch, ServoWatch, by_words, error_in_words
 from koch_driver.arm.teleop_map import LEADER_LOST_S

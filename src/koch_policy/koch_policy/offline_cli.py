@@ -30,7 +30,7 @@ from koch_policy.execution.inference import plain_predict
 from koch_policy.offline import Tick, plot, replay
 from koch_policy.policy import Policy
 from koch_policy.recordings import bag_ticks, dataset_ticks
-from koch_policy.run_cli import RunOptions
+from koch_policy.run_options import RunOptions
 from koch_policy.runtime import load_policy
 from koch_rig.joints import joint_of
 from koch_rig.load import load_rig

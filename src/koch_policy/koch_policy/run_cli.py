@@ -8,27 +8,19 @@ import contextlib
 import json
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from koch_core.options import OptionError, OptionModel, command_line, option, parsed, same_as
+from koch_core.options import command_line, parsed
 from koch_core.terminal import say
 from koch_core.working import Working
 from koch_episodes.recorder.keys import Keyboard, Lines
 from koch_episodes.recorder.plan import Key
-from koch_policy.files import is_hub_name, resolve_checkpoint
+from koch_policy.files import resolve_checkpoint
+from koch_policy.run_options import RunOptions
 from koch_policy.watched_run import RunRecord, RunRequest, watched_run
 from koch_ros.shared_options import (
-    ALLOW_MISMATCH,
-    CHECKPOINT,
-    RIG,
-    RUNTIME,
-    SHADOW,
-    STRATEGY,
-    TASK,
     absolute,
-    check_task,
 )
 
 if TYPE_CHECKING:
@@ -37,82 +29,7 @@ if TYPE_CHECKING:
 _LOAD_S = 300.0
 _FIND_S = 10.0  # discovery is slow on a busy machine
 _PERIOD_S = 0.1
-LINES = "another task, or q end, s/f end with success/failure"
 KEYS = "space pause, q end, s/f end with success/failure"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions(OptionModel):
-    """What `koch run` is asked for."""
-
-    policy: str | None = same_as(CHECKPOINT, None, parse=None)
-    rig: Path | None = same_as(RIG, None, text="rig file (default: $KOCH_RIG, else the shipped)")
-    task: str | None = same_as(TASK, None)
-    interactive: bool = option(False, f"read lines while the policy runs: {LINES}")
-    strategy: str = same_as(STRATEGY, "")
-    shadow: bool = same_as(SHADOW, False)
-    max_duration: float = option(
-        0.0, "end a run after this time; 0: never", low=0.0, metavar="S",
-        flags=("--max-duration", "--episode-time-s"),
-    )  # fmt: skip
-    num_episodes: int = option(
-        0, "so many runs, judged one by one, with a table at the end", low=0, metavar="N"
-    )
-    reset_time_s: float = option(
-        0.0, "pause before each of them [s]; 0: until a key", low=0.0, metavar="S"
-    )
-    out: Path = option(Path("outputs/run"), "folder of their table, images and trials.json")
-    once: bool = option(False, "one run, then exit")
-    record: bool = option(False, "record each run as an episode")
-    label: str = option("", "outcome of recorded runs, where no key tells")
-    json: Path | None = option(None, "write the results here", metavar="FILE")
-    runtime: str = same_as(RUNTIME, "auto")
-    allow_mismatch: bool = same_as(ALLOW_MISMATCH, False)
-    settings: tuple[str, ...] = option(
-        (), "any other parameter of the policy node", flags=("--set",), metavar="NAME=VALUE"
-    )
-    replay: Path | None = option(None, "offline: over a bag or a dataset folder", metavar="PATH")
-    episode: int = option(0, "of the dataset to replay", low=0)
-    plot: Path | None = option(None, "image of the replay (default: replay.png)")
-
-    def __post_init__(self) -> None:
-        """Check what does not go together.
-
-        Raises:
-            OptionError: A value means nothing.
-        """
-        super().__post_init__()
-        check_task(self.task)
-        if not self.num_episodes:
-            for flag, given in (("--reset-time-s", self.reset_time_s), ("--out", self.out)):
-                if given not in (0.0, Path("outputs/run")):
-                    raise OptionError(flag, str(given), "--num-episodes N beside it")
-        elif self.once or self.interactive or self.shadow or self.replay is not None:
-            raise OptionError(
-                "--num-episodes",
-                self.num_episodes,
-                "none of --once, --interactive, --shadow, --replay beside it",
-            )
-        if self.replay is not None and self.policy is None:
-            raise OptionError("--replay", str(self.replay), "--policy DIR beside it")
-        if self.policy is not None and not self.is_folder and not self.is_name:
-            raise OptionError(
-                f"--policy {self.policy}",
-                "no such folder",
-                "a checkpoint, or a training output that has checkpoints/last"
-                + ("" if self.runtime == "lerobot" else " (a name on the Hub: --runtime lerobot)"),
-            )
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether the policy is a folder here."""
-        return self.policy is not None and Path(self.policy).expanduser().is_dir()
-
-    @property
-    def is_name(self) -> bool:
-        """Whether the policy is a name that LeRobot is to fetch from the Hub."""
-        is_name = is_hub_name(self.policy or "") and not self.is_folder
-        return self.runtime == "lerobot" and is_name
 
 
 def parse(argv: Sequence[str]) -> RunOptions:

@@ -25,7 +25,8 @@ from koch_core.image import Crop, crop_rgb, resize_rgb
 from koch_rig.model import share_folder
 from koch_rig.units import Units
 from koch_sim.errors import SimulationError
-from koch_sim.lockstep import LockstepSettings
+from koch_sim.lockstep import Lockstep
+from koch_sim.settings import LockstepSettings
 from koch_sim.tasks import BLOCK_IN_CUP, Wording
 from koch_sim.truth import ENVIRONMENT_NAMES
 
@@ -76,9 +77,9 @@ class KochTable(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             SimulationError: The rig has no simulated table, or no such camera.
         """
         path = Path(rig) if rig is not None else share_folder() / "config/rig.sim.yaml"
-        self.lockstep = LockstepSettings(
-            path, spread, randomise, task=task, wording=Wording(wording)
-        ).open()
+        self.lockstep = Lockstep.of(
+            LockstepSettings(path, spread, randomise, task=task, wording=Wording(wording))
+        )
         known = self.lockstep.rig.cameras
         for name in (*cameras, *(crops or {})):
             if name not in known:

@@ -31,10 +31,10 @@ from koch_driver.guard import Guard, GuardLimits, GuardResult, workspace_from_ri
 from koch_episodes.decode import NamedValues
 from koch_rig.stream import camera_stream
 from koch_sim.camera_renderer import JPEG_QUALITY, let_no_thread_starve
-from koch_sim.expert import ExpertPhase
+from koch_sim.expert import STYLES, ExpertPhase
 from koch_sim.randomisation import Randomisation
-from koch_sim.settings import LockstepSettings as LockstepSettings
-from koch_sim.tasks import BLOCK_IN_CUP, Task, Wording
+from koch_sim.settings import LockstepSettings
+from koch_sim.tasks import BLOCK_IN_CUP, Task, Wording, find_task
 from koch_sim.truth import ENVIRONMENT_NAMES
 from koch_sim.world import World
 
@@ -172,6 +172,22 @@ class Lockstep:
         self._period_s = 1.0 / follower.rate_hz
         self._frame_s = {name: 1.0 / camera.fps for name, camera in rig.cameras.items()}
         self.restart(seed)
+
+    @classmethod
+    def of(cls, settings: LockstepSettings) -> Lockstep:
+        """The simulation of a command line.
+
+        Raises:
+            RigError: The rig cannot be read.
+            SimulationError: The settings mean nothing, see `LockstepSettings.check`.
+        """
+        return cls(
+            settings.check(),
+            randomisation=settings.randomisation(),
+            style=STYLES[settings.style],
+            task=find_task(settings.task),
+            wording=settings.wording,
+        )
 
     def close(self) -> None:
         """Let the graphics memory go; may be called twice."""

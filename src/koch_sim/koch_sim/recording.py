@@ -22,7 +22,8 @@ from koch_episodes.convert.events import EVENTS_TYPE, INTERVENTION_BEGIN
 from koch_episodes.recorder.provenance import Provenance
 from koch_rig.stream import COMPRESSED_IMAGE, JOINT_STATE, NAMED_VECTOR
 from koch_sim.errors import UnreachableError
-from koch_sim.lockstep import LockstepSettings
+from koch_sim.lockstep import Lockstep
+from koch_sim.settings import LockstepSettings
 
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
@@ -139,7 +140,7 @@ class Demonstrator:
     """Records the expert on one seed after another."""
 
     def __init__(self, settings: LockstepSettings, task: str) -> None:
-        self._lockstep = settings.open()
+        self._lockstep = Lockstep.of(settings)
         self._writer = EpisodeWriter(self._lockstep.rig)
         self._task = task
 

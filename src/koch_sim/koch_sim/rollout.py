@@ -37,7 +37,8 @@ from koch_policy.execution.inference import Predict
 from koch_policy.runtime import load_policy, seed_draws
 from koch_sim.errors import UnreachableError
 from koch_sim.evaluation import Trial
-from koch_sim.lockstep import Lockstep, LockstepSettings
+from koch_sim.lockstep import Lockstep
+from koch_sim.settings import LockstepSettings
 from koch_sim.tasks import MILESTONES
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class ExpertRollouts:
     """Lets the expert show the task, seed by seed."""
 
     def __init__(self, settings: LockstepSettings, timeout_s: float) -> None:
-        self.lockstep = settings.open()
+        self.lockstep = Lockstep.of(settings)
         self._timeout_s = timeout_s
 
     def __call__(self, seed: int) -> Trial:
@@ -112,7 +113,7 @@ class PolicyRollouts:
         Raises:
             KochError: The policy cannot be loaded, or does not fit the rig.
         """
-        self.lockstep = settings.open()
+        self.lockstep = Lockstep.of(settings)
         self._timeout_s = timeout_s
         if isinstance(policy, PolicySettings):
             self.settings, self._policy = policy, _load(policy)

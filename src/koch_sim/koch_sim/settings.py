@@ -15,11 +15,10 @@ from koch_ros.shared_options import RIG
 from koch_sim.errors import SimulationError
 from koch_sim.expert import STYLES
 from koch_sim.randomisation import FULL, SWITCHES, Randomisation, randomised
-from koch_sim.tasks import BLOCK_IN_CUP, TASKS, Wording, find_task
+from koch_sim.tasks import BLOCK_IN_CUP, TASKS, Wording
 
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
-    from koch_sim.lockstep import Lockstep
 
 _TASKS = tuple(TASKS.names())
 
@@ -58,7 +57,7 @@ class LockstepSettings(OptionModel):
             SimulationError: It has no simulated table, the spread is no fraction, or there is no
                 such switch.
         """
-        self._randomisation()
+        self.randomisation()
         rig = load_rig(self.rig)
         if not rig.has_simulated_table or rig.simulation is None:
             raise SimulationError(
@@ -71,19 +70,12 @@ class LockstepSettings(OptionModel):
             raise SimulationError(f"--spread {self.spread}: expected a number from 0 to 1.")
         return replace(rig, simulation=replace(rig.simulation, spread_fraction=self.spread))
 
-    def _randomisation(self) -> Randomisation:
+    def randomisation(self) -> Randomisation:
+        """What varies besides poses.
+
+        Raises:
+            SimulationError: There is no such switch.
+        """
         if self.randomise == "all":
             return FULL
         return randomised(name for name in self.randomise.split(",") if name)
-
-    def open(self) -> Lockstep:
-        """Build the simulation."""
-        from koch_sim.lockstep import Lockstep  # here: MuJoCo takes long, and --help none of it
-
-        return Lockstep(
-            self.check(),
-            randomisation=self._randomisation(),
-            style=STYLES[self.style],
-            task=find_task(self.task),
-            wording=self.wording,
-        )

@@ -14,7 +14,7 @@ from koch_sim.things import BLOCK_HALF_M, SQUARE_PAINT_M, Kind, Thing
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from koch_sim.randomisation import WorldSetup
+    from koch_sim.draw import WorldSetup
 
 #: Of a thing's origin over what it lies on, [m].
 _ORIGIN_HEIGHT_M = {Kind.BLOCK: BLOCK_HALF_M[2], Kind.CUP: 0.0, Kind.SQUARE: SQUARE_PAINT_M}

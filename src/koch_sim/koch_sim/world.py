@@ -14,10 +14,11 @@ from koch_rig.kinematics import Kinematics
 from koch_rig.rig import Role
 from koch_rig.units import Units
 from koch_sim.arm_body import ArmBody
+from koch_sim.draw import WorldSetup, draw
 from koch_sim.errors import SimulationError
 from koch_sim.expert import Expert, ExpertPhase, Style
 from koch_sim.grasp import HOME_RAD, GraspPlanner
-from koch_sim.randomisation import Randomisation, WorldSetup, draw
+from koch_sim.randomisation import Randomisation
 from koch_sim.scene import FINGER_BODIES, TIMESTEP_S, build_spec
 from koch_sim.tasks import BLOCK_IN_CUP, LIFTED_HEIGHT_M, Task, Wording
 from koch_sim.things import Kind, Thing

@@ -9,10 +9,11 @@ import pytest
 
 from koch_rig.kinematics import Kinematics
 from koch_rig.rig import Mount
+from koch_sim.draw import draw
 from koch_sim.errors import UnreachableError
 from koch_sim.expert import CORRECTING, HUMAN, SMOOTH, Expert, ExpertPhase, minimum_jerk
 from koch_sim.grasp import HOME_RAD, GraspPlanner
-from koch_sim.randomisation import Randomisation, draw
+from koch_sim.randomisation import Randomisation
 from koch_sim.truth import Pose, TableTruth
 
 

@@ -11,7 +11,8 @@ import simplejpeg
 from koch_driver.guard import GuardState
 from koch_sim.errors import SimulationError
 from koch_sim.expert import HUMAN, SMOOTH
-from koch_sim.lockstep import CameraImage, Lockstep, LockstepSettings, over_processes
+from koch_sim.lockstep import CameraImage, Lockstep, over_processes
+from koch_sim.settings import LockstepSettings
 
 CAMERAS = ("above", "left", "wrist")
 

@@ -13,9 +13,10 @@ from koch_policy.metadata import CheckpointMetadata
 from koch_rig.units import Units
 from koch_sim import rollout
 from koch_sim.grasp import APPROACH_HEIGHT_M, HOME_RAD
-from koch_sim.lockstep import LockstepSettings
+from koch_sim.lockstep import Lockstep
 from koch_sim.recovery import Recoverer
 from koch_sim.rollout import PolicySettings
+from koch_sim.settings import LockstepSettings
 
 SEED = 5001
 
@@ -64,7 +65,7 @@ def test_the_expert_goes_on_from_where_the_policy_got(recoverer, tmp_path):
 
 @pytest.mark.slow
 def test_what_hangs_in_the_hand_is_not_taken_over(rig, recoverer, tmp_path):
-    lockstep = LockstepSettings(rig.path).open()
+    lockstep = Lockstep.of(LockstepSettings(rig.path))
     lockstep.restart(SEED)
     actions = []
     lockstep.listen(lambda _, __, value: actions.append(value.values), ["follower/joint_command"])

@@ -25,9 +25,10 @@ from koch_policy.train.setup import make_trainer
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.units import Units
 from koch_sim import rollout
-from koch_sim.lockstep import Lockstep, LockstepSettings
+from koch_sim.lockstep import Lockstep
 from koch_sim.recording import EpisodeWriter
 from koch_sim.rollout import PolicyRollouts, PolicySettings
+from koch_sim.settings import LockstepSettings
 
 SEED = 5001
 CAMERA = "observation.images.above"
@@ -104,7 +105,7 @@ def test_an_inference_takes_its_time_in_the_world(rollouts):
 def test_what_the_expert_commanded_does_the_task_again_as_a_policy(rig, rollouts):
     """The whole way of a chunk: units, grid, scheduler, guard, servos, predicate."""
     actions = []
-    lockstep = LockstepSettings(rig.path).open()
+    lockstep = Lockstep.of(LockstepSettings(rig.path))
     lockstep.restart(SEED)
     ticks = []
 

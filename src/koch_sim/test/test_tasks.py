@@ -9,10 +9,11 @@ import pytest
 
 from koch_rig.kinematics import Kinematics
 from koch_rig.rig import Mount
+from koch_sim.draw import draw
 from koch_sim.errors import SimulationError
 from koch_sim.grasp import HOME_RAD, GraspPlanner
 from koch_sim.lockstep import Lockstep
-from koch_sim.randomisation import Randomisation, draw
+from koch_sim.randomisation import Randomisation
 from koch_sim.tasks import BLOCK_IN_CUP, MILESTONES, TASKS, Wording, find_task, register_task
 from koch_sim.things import BLOCK_HALF_M, CUP_FLOOR_M, Kind
 from koch_sim.truth import Pose, TableTruth

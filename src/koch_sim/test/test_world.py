@@ -9,10 +9,11 @@ import pytest
 from koch_rig.joints import JOINT_NAMES
 from koch_rig.kinematics import Kinematics
 from koch_rig.model import JOINT_LIMITS
+from koch_sim.draw import draw
 from koch_sim.errors import SimulationError
 from koch_sim.grasp import HOME_RAD
 from koch_sim.lockstep import Lockstep
-from koch_sim.randomisation import FULL, SWITCHES, Randomisation, draw, randomised
+from koch_sim.randomisation import FULL, SWITCHES, Randomisation, randomised
 from koch_sim.truth import folded_yaw
 from koch_sim.world import World
 

@@ -35,7 +35,7 @@ from koch_driver.trajectory.source import TrajectorySource
 from koch_rig.arm_model import Role
 
 if TYPE_CHECKING:
-    from koch_driver.arm.health import MotorHealth
+    from koch_driver.arm.motor_health import MotorHealth
     from koch_driver.bus.motor_bus import MotorBus, MotorState
     from koch_driver.trajectory.runner import Execution
     from koch_rig.calibration import MotorCalibration

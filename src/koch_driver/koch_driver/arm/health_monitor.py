@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from koch_driver.arm.health import MotorHealth
+    from koch_driver.arm.motor_health import MotorHealth
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from koch_driver.bus.control_table import Area
 
 if TYPE_CHECKING:
-    from koch_driver.arm.health import MotorHealth
+    from koch_driver.arm.motor_health import MotorHealth
     from koch_driver.bus.motor_bus import MotorBus
     from koch_driver.bus.motors import MotorSpec
 

@@ -16,8 +16,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from koch_driver.arm.connect import align_turns
-from koch_driver.arm.health import HealthWatch, MotorHealth
+from koch_driver.arm.health import HealthWatch
 from koch_driver.arm.health_monitor import HealthMonitor
+from koch_driver.arm.motor_health import MotorHealth
 from koch_driver.bus.control_table import HardwareError
 from koch_driver.errors import ServoLost
 

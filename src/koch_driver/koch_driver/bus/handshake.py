@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from koch_driver.bus.control_table import model_name
+from koch_driver.bus.motor_bus import MotorBus
 from koch_driver.errors import (
     BusTimeout,
     MissingMotors,
@@ -16,15 +17,31 @@ from koch_driver.errors import (
 )
 
 if TYPE_CHECKING:
-    from koch_driver.bus.dynamixel import DynamixelBus
-    from koch_driver.bus.motor_bus import MotorBus, PingReply
+    from koch_driver.bus.motor_bus import BusConfig, PingReply
 
 _PROBES = 2
 _LAST_PROBES = 10  # of 30 ms at most: as patient as a register read
 _ANSWER_ALL = 2
 
 
-def check_chain(bus: DynamixelBus) -> tuple[int, ...]:
+class FreshBus(MotorBus, Protocol):
+    """A bus that has just been opened: nothing is known of its motors yet."""
+
+    @property
+    def config(self) -> BusConfig:
+        """How it was opened."""
+
+    def ping(self, motor_id: int) -> PingReply:
+        """Ask one motor who it is."""
+
+    def broadcast_ping(self) -> list[PingReply]:
+        """Ask all who are there."""
+
+    def probe_state_read(self, *, fast: bool) -> int:
+        """How many motors answer a way of reading all at once."""
+
+
+def check_chain(bus: FreshBus) -> tuple[int, ...]:
     """Ping every motor of the chain.
 
     Returns:
@@ -57,7 +74,7 @@ def check_chain(bus: DynamixelBus) -> tuple[int, ...]:
     return tuple(replies[m.id].firmware for m in bus.motors)
 
 
-def _strangers(bus: DynamixelBus) -> str:
+def _strangers(bus: FreshBus) -> str:
     """What else answers on the port, for the message."""
     others = bus.broadcast_ping()
     if not others:
@@ -79,7 +96,7 @@ def make_talkative(bus: MotorBus) -> None:
         bus.sync_write("Status_Return_Level", {m.joint: _ANSWER_ALL for m in bus.motors})
 
 
-def choose_fast_read(bus: DynamixelBus) -> bool:
+def choose_fast_read(bus: FreshBus) -> bool:
     """Whether to use Fast Sync Read: the firmware must have it, and it must work here.
 
     Raises:

@@ -24,7 +24,7 @@ from koch_policy.execution.takeover import SOURCE_TIMEOUT_S
 from koch_ros.qos import ACTION_SERVICES, COMMAND, SERVICES
 
 if TYPE_CHECKING:
-    from koch_policy.nodes.policy import PolicyNode
+    from koch_policy.nodes.running_policy import RunningPolicy
 
 _NODE = "policy_run"
 _POLL_S = 0.05
@@ -45,7 +45,7 @@ class RunServer:
         enable_switches: Services of the leaders' enable switches.
     """
 
-    def __init__(self, policy: PolicyNode, enable_switches: Iterable[str]) -> None:
+    def __init__(self, policy: RunningPolicy, enable_switches: Iterable[str]) -> None:
         self._policy = policy
         self._busy = threading.Lock()
         self._found_by_s = time.monotonic() + _DISCOVERY_S

@@ -13,7 +13,7 @@ from koch_policy.nodes.command_publisher import stamp
 from koch_ros.qos import DIAGNOSTICS, STATE
 
 if TYPE_CHECKING:
-    from koch_policy.nodes.policy import PolicyNode
+    from koch_policy.nodes.running_policy import RunningPolicy
 
 _PERIOD_S = 0.5
 
@@ -21,7 +21,7 @@ _PERIOD_S = 0.5
 class PolicyStatusPublisher:
     """Publishes `policy/status` and a line on `/diagnostics`."""
 
-    def __init__(self, node: PolicyNode) -> None:
+    def __init__(self, node: RunningPolicy) -> None:
         self._node = node
         self._publisher = node.create_publisher(PolicyStatus, "policy/status", STATE)
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
