@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The console in the browser: a web page for people, and the server behind it."""
 
-from koch_console.access import Access, AccessError, Role
-from koch_console.commands import COMMANDS, Request, WrongRequest, read_request
+from koch_console.access import Access, AccessError, PageRole
+from koch_console.commands import COMMANDS, PageRequest, WrongRequest, read_request
 from koch_console.slot import LatestImage
 
 __all__ = [
@@ -11,8 +11,8 @@ __all__ = [
     "Access",
     "AccessError",
     "LatestImage",
-    "Request",
-    "Role",
+    "PageRequest",
+    "PageRole",
     "WrongRequest",
     "read_request",
 ]

@@ -28,7 +28,7 @@ class AccessError(KochError):
     """The console would be open to people whom nobody let in."""
 
 
-class Role(enum.IntEnum):
+class PageRole(enum.IntEnum):
     """What somebody may do; each role may do what is below it."""
 
     READ = 1
@@ -136,13 +136,13 @@ class Access:
             site is None or site in _OWN_SITES or headers.get("Sec-Fetch-Mode", "") == "navigate"
         )
 
-    def role_of(self, token: str) -> Role | None:
+    def role_of(self, token: str) -> PageRole | None:
         """What a token lets its bearer do; None for nothing."""
         if not self.operate_token:
-            return Role.OPERATE
+            return PageRole.OPERATE
         given = token.encode()
         if hmac.compare_digest(given, self.operate_token.encode()):
-            return Role.OPERATE
+            return PageRole.OPERATE
         if self.read_token and hmac.compare_digest(given, self.read_token.encode()):
-            return Role.READ
+            return PageRole.READ
         return None

@@ -59,7 +59,7 @@ COMMANDS: Mapping[str, Mapping[str, Field]] = {
 
 
 @dataclass(frozen=True)
-class Request:
+class PageRequest:
     """One press of a button.
 
     Attributes:
@@ -74,14 +74,14 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class PageAnswer:
     """What became of it: a sentence for the person who pressed."""
 
     success: bool
     text: str
 
 
-def read_request(text: str) -> Request:
+def read_request(text: str) -> PageRequest:
     """Read `{"id": 1, "do": "torque", "with": {"arm": "follower", "on": true}}`.
 
     Raises:
@@ -104,7 +104,7 @@ def read_request(text: str) -> Request:
     for key in values:
         if key not in fields:
             raise WrongRequest(f"with: {name} has no {key!r:.60}")
-    return Request(
+    return PageRequest(
         number, name, {key: _value(key, item, values.get(key)) for key, item in fields.items()}
     )
 

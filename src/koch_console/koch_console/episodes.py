@@ -47,7 +47,7 @@ class Film:
 
 
 @dataclass
-class Episode:
+class RecordedEpisode:
     """One episode as the player needs it."""
 
     facts: Mapping[str, Any]
@@ -72,7 +72,7 @@ class Episodes:
         self._lock = threading.Lock()
         self._facts: dict[str, tuple[float, Mapping[str, Any]]] = {}  # by name, with their age
         self._first: OrderedDict[str, bytes] = OrderedDict()
-        self._open: OrderedDict[str, Episode] = OrderedDict()
+        self._open: OrderedDict[str, RecordedEpisode] = OrderedDict()
 
     def facts(self) -> list[Mapping[str, Any]]:
         """Facts of all whole episodes, the newest first."""
@@ -103,7 +103,7 @@ class Episodes:
                     self._first.popitem(last=False)
             return self._first[name] or None
 
-    def open(self, name: str) -> Episode | None:
+    def open(self, name: str) -> RecordedEpisode | None:
         """Read an episode; None where there is none of that name, or it cannot be read."""
         facts = self._known(name)
         if facts is None:
@@ -160,8 +160,8 @@ def _first_image(path: Path) -> bytes:
     return b""
 
 
-def _read(path: Path, facts: Mapping[str, Any]) -> Episode:
-    episode = Episode(facts)
+def _read(path: Path, facts: Mapping[str, Any]) -> RecordedEpisode:
+    episode = RecordedEpisode(facts)
     readers: dict[str, cdr.JointStateReader] = {}
     with open_bag(path) as bag:
         kinds = {
@@ -185,7 +185,7 @@ def _read(path: Path, facts: Mapping[str, Any]) -> Episode:
     return episode
 
 
-def _add_image(episode: Episode, topic: str, time_s: float, data: bytes) -> None:
+def _add_image(episode: RecordedEpisode, topic: str, time_s: float, data: bytes) -> None:
     film = episode.films.setdefault(topic.split("/image_raw")[0].rpartition("/")[2], Film())
     jpeg = cdr.compressed_image(data)
     film.images.append((time_s, len(film.data), len(jpeg)))
@@ -193,7 +193,7 @@ def _add_image(episode: Episode, topic: str, time_s: float, data: bytes) -> None
 
 
 def _add_joints(
-    episode: Episode, topic: str, time_s: float, names: Sequence[str], positions: Any
+    episode: RecordedEpisode, topic: str, time_s: float, names: Sequence[str], positions: Any
 ) -> None:
     curve = episode.curves.setdefault(
         topic.lstrip("/"), {"names": list(plain_joints(names)), "times": [], "values": []}

@@ -26,7 +26,7 @@ class _Said:
     at_s: float
 
 
-class Health:
+class StreamLights:
     """Remembers the newest diagnostic of each thing.
 
     Args:

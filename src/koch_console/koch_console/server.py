@@ -18,10 +18,10 @@ from typing import Any, Protocol
 
 from aiohttp import WSMsgType, web
 
-from koch_console.access import Access, Role
+from koch_console.access import Access, PageRole
 from koch_console.assets import Assets
-from koch_console.commands import Answer, Request, WrongRequest, read_request
-from koch_console.episodes import Episode, Episodes, range_of
+from koch_console.commands import PageAnswer, PageRequest, WrongRequest, read_request
+from koch_console.episodes import Episodes, RecordedEpisode, range_of
 from koch_console.slot import LatestImage
 
 LARGEST_MESSAGE = 4096
@@ -37,7 +37,7 @@ _WRITE_S = 10.0  # a reader that takes nothing for so long is let go
 _KEPT_BY_KERNEL = 96 * 1024  # an image or two, or a slow reader would see the past
 _BOUNDARY = "koch-image"
 _COOKIE = "koch_console"
-_ROLE = web.RequestKey("role", Role)
+_ROLE = web.RequestKey("role", PageRole)
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; "
     "base-uri 'none'; form-action 'self'; object-src 'none'",
@@ -73,14 +73,14 @@ class Robot(Protocol):
     def new_lines(self) -> list[Mapping[str, Any]]:
         """Lines of the log since the last call."""
 
-    async def do(self, request: Request) -> Answer:
+    async def do(self, request: PageRequest) -> PageAnswer:
         """Call the service or action that a request stands for."""
 
 
 class _Page:
     """One open page: what it has not been sent yet."""
 
-    def __init__(self, socket_: web.WebSocketResponse, role: Role) -> None:
+    def __init__(self, socket_: web.WebSocketResponse, role: PageRole) -> None:
         self.socket = socket_
         self.role = role
         self.sections: dict[str, str] = {}
@@ -208,7 +208,7 @@ class ConsoleServer:
         finally:
             self._busy.discard(transport)
 
-    def _role(self, request: web.Request) -> Role | None:
+    def _role(self, request: web.Request) -> PageRole | None:
         scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
         token = bearer if scheme == "Bearer" else request.cookies.get(_COOKIE, "")
         return self._access.role_of(token)
@@ -286,7 +286,7 @@ class ConsoleServer:
 
     async def _on_machine(self, request: web.Request) -> web.StreamResponse:
         """Findings about this computer. It costs seconds of its time: not for who only looks."""
-        if request[_ROLE] < Role.OPERATE:
+        if request[_ROLE] < PageRole.OPERATE:
             raise web.HTTPForbidden(text="You may look only.\n")
         if self._examining.locked():
             raise web.HTTPServiceUnavailable(text="It is being looked at already.\n")
@@ -328,7 +328,7 @@ class ConsoleServer:
         headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{size}"
         return web.Response(status=206, body=bytes(film.data[slice(*span)]), headers=headers)
 
-    async def _episode(self, request: web.Request) -> Episode:
+    async def _episode(self, request: web.Request) -> RecordedEpisode:
         episode = await asyncio.to_thread(self._episodes.open, request.match_info["name"])
         if episode is None:
             raise web.HTTPNotFound(text="There is no such episode.\n")
@@ -377,28 +377,28 @@ class ConsoleServer:
         try:
             request = read_request(text)
         except WrongRequest as exc:
-            self._answer(page, None, Answer(False, str(exc)))
+            self._answer(page, None, PageAnswer(False, str(exc)))
             return
-        if page.role < Role.OPERATE:
+        if page.role < PageRole.OPERATE:
             refusal = "You may look only; the token for operating is another one."
-            self._answer(page, request.number, Answer(False, refusal))
+            self._answer(page, request.number, PageAnswer(False, refusal))
         elif len(page.tasks) >= _MOST_AT_ONCE and request.name != "stop":
             refusal = "Too many requests are under way."
-            self._answer(page, request.number, Answer(False, refusal))
+            self._answer(page, request.number, PageAnswer(False, refusal))
         else:
             task = asyncio.ensure_future(self._do(page, request))
             page.tasks.add(task)
             task.add_done_callback(page.tasks.discard)
 
-    async def _do(self, page: _Page, request: Request) -> None:
+    async def _do(self, page: _Page, request: PageRequest) -> None:
         try:
             answer = await self._robot.do(request)
         except Exception:
             _log.exception("request %s", request.name)
-            answer = Answer(False, "It failed; the log of the console says why.")
+            answer = PageAnswer(False, "It failed; the log of the console says why.")
         self._answer(page, request.number, answer)
 
-    def _answer(self, page: _Page, number: int | None, answer: Answer) -> None:
+    def _answer(self, page: _Page, number: int | None, answer: PageAnswer) -> None:
         message = {"answer": number, "ok": answer.success, "text": answer.text}
         page.answers = [*page.answers[-_MOST_AT_ONCE:], json.dumps(message)]
         page.ready.set()

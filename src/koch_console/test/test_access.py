@@ -4,7 +4,7 @@
 
 import pytest
 
-from koch_console.access import OPERATE_TOKEN, READ_TOKEN, Access, AccessError, Role
+from koch_console.access import OPERATE_TOKEN, READ_TOKEN, Access, AccessError, PageRole
 
 SECRET, LOOK = "operate-secret", "looking-secret"
 
@@ -18,7 +18,7 @@ def test_other_computers_need_a_token(bind):
 
 @pytest.mark.parametrize("bind", ["127.0.0.1", "localhost", "::1", "127.0.0.5"])
 def test_this_computer_needs_none(bind):
-    assert Access(bind).role_of("") is Role.OPERATE
+    assert Access(bind).role_of("") is PageRole.OPERATE
 
 
 def test_short_tokens_and_lone_read_tokens_are_refused():
@@ -30,8 +30,8 @@ def test_short_tokens_and_lone_read_tokens_are_refused():
 
 def test_each_token_has_its_role():
     access = Access("0.0.0.0", SECRET, LOOK)
-    assert access.role_of(SECRET) is Role.OPERATE
-    assert access.role_of(LOOK) is Role.READ
+    assert access.role_of(SECRET) is PageRole.OPERATE
+    assert access.role_of(LOOK) is PageRole.READ
     for wrong in ("", "operate-secreT", SECRET + "x", "ä", SECRET[:-1]):
         assert access.role_of(wrong) is None
     assert Access("0.0.0.0", SECRET).role_of("") is None, "an absent read token lets nobody in"

@@ -33,7 +33,7 @@ _NS = 1_000_000_000
 _TRANSPORT_NS = {JOINT_STATE: 1_000_000, NAMED_VECTOR: 1_000_000, COMPRESSED_IMAGE: 30_000_000}
 
 
-class EpisodeWriter:
+class LockstepRecorder:
     """Hears a lockstep simulation and writes what it heard as one bag.
 
     Images are drawn when the bag is written, so an episode that is thrown away costs none.
@@ -141,7 +141,7 @@ class Demonstrator:
 
     def __init__(self, settings: LockstepSettings, task: str) -> None:
         self._lockstep = Lockstep.of(settings)
-        self._writer = EpisodeWriter(self._lockstep.rig)
+        self._writer = LockstepRecorder(self._lockstep.rig)
         self._task = task
 
     def __call__(self, job: tuple[int, int, Path]) -> Recorded:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from koch_sim.errors import UnreachableError
-from koch_sim.recording import EpisodeWriter, Recorded
+from koch_sim.recording import LockstepRecorder, Recorded
 from koch_sim.rollout import PolicyRollouts, PolicySettings
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Recoverer:
         self, settings: LockstepSettings, policy: PolicySettings, task: str, longest_s: float
     ) -> None:
         self._rollouts = PolicyRollouts(settings, replace(policy, task=task), longest_s)
-        self._writer = EpisodeWriter(self._rollouts.lockstep.rig)
+        self._writer = LockstepRecorder(self._rollouts.lockstep.rig)
         self._task = task
         self._longest_s = longest_s
 

@@ -15,11 +15,11 @@ from koch_rig.fingerprint import fingerprint
 from koch_rig.load import load_rig
 from koch_sim import record_cli
 from koch_sim.lockstep import Lockstep
-from koch_sim.recording import EpisodeWriter
+from koch_sim.recording import LockstepRecorder
 
 
 def test_a_bag_holds_what_was_heard_in_order(rig, tmp_path):
-    writer = EpisodeWriter(rig)
+    writer = LockstepRecorder(rig)
     lockstep = Lockstep(rig)
     lockstep.listen(writer.hear)
     lockstep.run(0.2)

@@ -26,7 +26,7 @@ from koch_rig.joints import JOINT_NAMES
 from koch_rig.units import Units
 from koch_sim import rollout
 from koch_sim.lockstep import Lockstep
-from koch_sim.recording import EpisodeWriter
+from koch_sim.recording import LockstepRecorder
 from koch_sim.rollout import PolicyRollouts, PolicySettings
 from koch_sim.settings import LockstepSettings
 
@@ -165,7 +165,7 @@ def test_the_node_and_lockstep_decide_alike_on_a_stored_observation(rig, tmp_pat
     """A bag read as the graph's streams, in the node's thread; the same instant as heard."""
     checkpoint = untrained(tmp_path / "policy")
     policy = load_policy(checkpoint, "torch", full_horizon=True)
-    lockstep, writer = Lockstep(rig, seed=SEED), EpisodeWriter(rig)
+    lockstep, writer = Lockstep(rig, seed=SEED), LockstepRecorder(rig)
     units = {name: body.units for name, body in lockstep.world.arms.items()}
     live, stamps = ObservationBuilder(policy, rig, units), []
 

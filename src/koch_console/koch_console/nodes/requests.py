@@ -23,7 +23,7 @@ from koch_interfaces.srv import (
 from rclpy.action import ActionClient
 from std_srvs.srv import SetBool, Trigger
 
-from koch_console.commands import COMMANDS, Answer, Request
+from koch_console.commands import COMMANDS, PageAnswer, PageRequest
 from koch_rig.rig import Rig, Role
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Requests:
         self._runs = ActionClient(node, RunPolicy, "policy/run")
         #: What came of the last run of a policy that was begun here.
         self.running = ""
-        self._doing: Mapping[str, Callable[[Values], Awaitable[Answer]]] = {
+        self._doing: Mapping[str, Callable[[Values], Awaitable[PageAnswer]]] = {
             "stop": self._stop,
             "resume": lambda values: self._of_arm(values, "resume", Trigger.Request()),
             "home": lambda values: self._of_arm(values, "home", Trigger.Request()),
@@ -88,98 +88,98 @@ class Requests:
     def _add(self, kind: Any, name: str) -> None:
         self._clients[name] = self._node.create_client(kind, name)
 
-    async def do(self, request: Request) -> Answer:
+    async def do(self, request: PageRequest) -> PageAnswer:
         """Do what is asked for."""
         return await self._doing[request.name](request.values)
 
     # -- calls ----------------------------------------------------------------------------------
 
-    async def _call(self, name: str, message: Any, timeout_s: float = _ANSWER_S) -> Answer:
+    async def _call(self, name: str, message: Any, timeout_s: float = _ANSWER_S) -> PageAnswer:
         """Call a service whose reply has `success` and `message`."""
         reply = await self._reply(name, message, timeout_s)
-        return reply if isinstance(reply, Answer) else Answer(reply.success, reply.message)
+        return reply if isinstance(reply, PageAnswer) else PageAnswer(reply.success, reply.message)
 
     async def _reply(self, name: str, message: Any, timeout_s: float = _ANSWER_S) -> Any:
-        """The reply of a service, or an Answer that says why there is none."""
+        """The reply of a service, or a PageAnswer that says why there is none."""
         client = self._clients.get(name)
         if client is None:
-            return Answer(False, f"This rig has no service {name}.")
+            return PageAnswer(False, f"This rig has no service {name}.")
         if not client.service_is_ready():
-            return Answer(False, f"Nobody offers {client.srv_name}: is its node running?")
+            return PageAnswer(False, f"Nobody offers {client.srv_name}: is its node running?")
         future = client.call_async(message)
         try:
             return await _result(future, timeout_s)
         except asyncio.TimeoutError:
             client.remove_pending_request(future)
-            return Answer(False, f"{client.srv_name} did not answer within {timeout_s:.0f} s.")
+            return PageAnswer(False, f"{client.srv_name} did not answer within {timeout_s:.0f} s.")
 
-    async def _of_arm(self, values: Values, name: str, message: Any) -> Answer:
+    async def _of_arm(self, values: Values, name: str, message: Any) -> PageAnswer:
         return await self._call(f"{values['arm']}/{name}", message)
 
     # -- arms -----------------------------------------------------------------------------------
 
-    async def _stop(self, _: Values) -> Answer:
+    async def _stop(self, _: Values) -> PageAnswer:
         """Stop every follower, at once; none waits for another."""
         arms = [arm.name for arm in self._rig.arms.values() if arm.role is Role.FOLLOWER]
         calls = (self._call(f"{arm}/stop", Trigger.Request()) for arm in arms)
         answers = await asyncio.gather(*calls)
         failed = [a.text for a in answers if not a.success]
         if failed:
-            return Answer(False, f"NOT STOPPED: {' '.join(failed)} Cut the power.")
-        return Answer(True, "Stopped. Resume lets the arm obey again.")
+            return PageAnswer(False, f"NOT STOPPED: {' '.join(failed)} Cut the power.")
+        return PageAnswer(True, "Stopped. Resume lets the arm obey again.")
 
     # -- episodes -------------------------------------------------------------------------------
 
-    async def _record(self, values: Values) -> Answer:
+    async def _record(self, values: Values) -> PageAnswer:
         message = StartEpisode.Request(task=values["task"], duration_s=values["duration_s"])
         return await self._call("episodes/start", message, _START_S)
 
-    async def _record_stop(self, values: Values) -> Answer:
+    async def _record_stop(self, values: Values) -> PageAnswer:
         message = StopEpisode.Request(outcome=values["outcome"], keep=True)
         reply = await self._reply("episodes/stop", message)
-        if isinstance(reply, Answer):
+        if isinstance(reply, PageAnswer):
             return reply
         words = reply.verdict if reply.success and reply.verdict else reply.message
-        return Answer(reply.success, words)
+        return PageAnswer(reply.success, words)
 
-    async def _discard(self, why: str = "discarded on the page") -> Answer:
+    async def _discard(self, why: str = "discarded on the page") -> PageAnswer:
         return await self._call("episodes/discard", DiscardEpisode.Request(reason=why))
 
-    async def _redo(self, values: Values) -> Answer:
+    async def _redo(self, values: Values) -> PageAnswer:
         gone = await self._discard("to be recorded again")
         return await self._record(values) if gone.success else gone
 
     # -- policies -------------------------------------------------------------------------------
 
-    async def _run(self, values: Values) -> Answer:
+    async def _run(self, values: Values) -> PageAnswer:
         if not self._runs.server_is_ready():
             advice = "Start one with koch up --policy DIR."
-            return Answer(False, f"No policy node runs. {advice}")
+            return PageAnswer(False, f"No policy node runs. {advice}")
         goal = RunPolicy.Goal(task=values["task"], max_duration_s=values["max_duration_s"])
         try:
             handle = await _result(self._runs.send_goal_async(goal), _ANSWER_S)
         except asyncio.TimeoutError:
-            return Answer(False, "The policy node did not take the run.")
+            return PageAnswer(False, "The policy node did not take the run.")
         if not handle.accepted:
-            return Answer(False, "The policy node refused the run.")
+            return PageAnswer(False, "The policy node refused the run.")
         self.running = ""
         handle.get_result_async().add_done_callback(self._on_run_end)
-        return Answer(True, "The policy drives; stop or take over at any time.")
+        return PageAnswer(True, "The policy drives; stop or take over at any time.")
 
     def _on_run_end(self, future: Any) -> None:
         result = future.result().result
         how = "The run ended well" if result.success else "The run ended"
         self.running = f"{how}: {result.reason or 'finished'}; {result.steps} actions."
 
-    async def _cancel(self) -> Answer:
+    async def _cancel(self) -> PageAnswer:
         """Cancel every run, whoever began it: an empty goal id and time zero mean all."""
         name = "policy/run/_action/cancel_goal"
         reply = await self._reply(name, CancelGoal.Request())
-        if isinstance(reply, Answer):
+        if isinstance(reply, PageAnswer):
             return reply
         if not reply.goals_canceling:
-            return Answer(False, "No run is under way.")
-        return Answer(True, "The run ends; the arm holds its pose.")
+            return PageAnswer(False, "No run is under way.")
+        return PageAnswer(True, "The run ends; the arm holds its pose.")
 
 
 async def _result(future: Any, timeout_s: float) -> Any:

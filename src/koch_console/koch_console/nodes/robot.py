@@ -18,8 +18,8 @@ from koch_interfaces.msg import EpisodeStatus, GuardStatus, PolicyStatus
 from rcl_interfaces.msg import Log
 from sensor_msgs.msg import CompressedImage, JointState
 
-from koch_console.commands import Answer, Request
-from koch_console.health import Health
+from koch_console.commands import PageAnswer, PageRequest
+from koch_console.health import StreamLights
 from koch_console.nodes.requests import Requests
 from koch_console.slot import LatestImage
 from koch_core.errors import DecodeError
@@ -88,7 +88,7 @@ class RobotView:
         self._diagnostics = self._subscribe(DiagnosticArray, "/diagnostics", _deep(EVENTS, 50))
         self._log = self._subscribe(Log, "/rosout", _deep(EVENTS, 200))
         self._lines: list[Mapping[str, Any]] = []
-        self._health = Health(rig)
+        self._health = StreamLights(rig)
 
     def _subscribe(self, kind: Any, topic: str, qos: QoSProfile, *, raw: bool = False) -> Any:
         return self._node.create_subscription(
@@ -231,7 +231,7 @@ class RobotView:
             shown |= {"rate_hz": round(slot.rate_hz, 1), "age_s": round(slot.age_s, 1)}
         return shown
 
-    async def do(self, request: Request) -> Answer:
+    async def do(self, request: PageRequest) -> PageAnswer:
         """See `Robot`."""
         return await self.requests.do(request)
 

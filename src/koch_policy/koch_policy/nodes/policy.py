@@ -50,7 +50,7 @@ from koch_policy.nodes.command_publisher import CommandPublisher
 from koch_policy.nodes.parameters import PolicyParameters
 from koch_policy.nodes.run_server import RunServer
 from koch_policy.nodes.status import PolicyStatusPublisher
-from koch_policy.nodes.subscriptions import Subscriptions, stream_topic
+from koch_policy.nodes.subscriptions import ObservationInputs, stream_topic
 from koch_policy.policy import Policy
 from koch_policy.shadow import CommandedActions, ShadowMeter
 from koch_rig.action_layout import ActionLayout
@@ -141,7 +141,7 @@ class PolicyNode(Node):
         self._builder = ObservationBuilder(self._policy, rig, units)
         actions = self._commanded(rig) if settings.shadow else None
         self._meter = None if actions is None else ShadowMeter(actions)
-        self._inputs = Subscriptions(
+        self._inputs = ObservationInputs(
             self, rig, self._builder, self.takeover, actions, self._on_guard
         )
         self.delay = DelayQuantile(initial_s=self._worker.warm_up_s)

@@ -37,8 +37,8 @@ def stream_topic(rig: Rig, stream: str) -> str:
     return rig.streams[stream].topic.lstrip("/")
 
 
-class Subscriptions:
-    """Subscriptions; callbacks only store.
+class ObservationInputs:
+    """Subscriptions of all that a policy is told; callbacks only store.
 
     Args:
         node: Where they live.

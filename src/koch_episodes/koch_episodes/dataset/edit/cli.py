@@ -18,7 +18,7 @@ from koch_core.options import OptionModel, add_options, option
 from koch_core.terminal import CommandLine, complain, say
 from koch_episodes.dataset.edit.cut import Way
 from koch_episodes.dataset.edit.doctor import examine, to_json
-from koch_episodes.dataset.edit.make import Made, look, make
+from koch_episodes.dataset.edit.make import EditResult, look, make
 from koch_episodes.dataset.edit.pieces import Plan
 from koch_episodes.dataset.edit.verbs import EDITS, describe
 from koch_episodes.errors import OutputExistsError
@@ -104,7 +104,7 @@ def _progress(done: int, total: int) -> None:
         complain(f"[{done}/{total}] episodes")
 
 
-def _would(plan: Plan, made: Made, *, replaces: bool) -> str:
+def _would(plan: Plan, made: EditResult, *, replaces: bool) -> str:
     frames = sum(piece.length for piece in plan.pieces)
     where = f"in the place of {plan.out}" if replaces else f"as {plan.out}"
     return (
@@ -113,7 +113,7 @@ def _would(plan: Plan, made: Made, *, replaces: bool) -> str:
     )
 
 
-def _did(plan: Plan, made: Made, seconds: float) -> str:
+def _did(plan: Plan, made: EditResult, seconds: float) -> str:
     info = made.info
     assert info is not None
     return (
@@ -122,7 +122,7 @@ def _did(plan: Plan, made: Made, seconds: float) -> str:
     )
 
 
-def _images(made: Made) -> str:
+def _images(made: EditResult) -> str:
     if not made.ways:
         return ""
     parts = [f"{made.ways[way]} {way.value}" for way in Way if made.ways[way]]

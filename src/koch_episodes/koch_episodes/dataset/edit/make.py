@@ -58,7 +58,7 @@ _OURS = ("data", "videos", "images", "meta")
 
 
 @dataclass
-class Made:
+class EditResult:
     """What came of a plan.
 
     Attributes:
@@ -72,13 +72,13 @@ class Made:
     encoded: int = 0
 
 
-def look(plan: Plan) -> Made:
+def look(plan: Plan) -> EditResult:
     """Tell what making a plan would do to the images; nothing is written.
 
     Raises:
         VideoError: A video cannot be read, or lacks images.
     """
-    made = Made(None)
+    made = EditResult(None)
     for piece in plan.pieces:
         for cut in _cuts(plan, piece).values():
             made.ways[cut.way] += 1
@@ -86,7 +86,7 @@ def look(plan: Plan) -> Made:
     return made
 
 
-def make(plan: Plan, *, replaces: bool = False, progress: Progress | None = None) -> Made:
+def make(plan: Plan, *, replaces: bool = False, progress: Progress | None = None) -> EditResult:
     """Write the dataset of a plan.
 
     Args:
@@ -107,8 +107,8 @@ def make(plan: Plan, *, replaces: bool = False, progress: Progress | None = None
         raise OutputUnwritableError(plan.out, exc) from exc
 
 
-def _make(plan: Plan, replaces: bool, progress: Progress | None) -> Made:
-    source, made = plan.source, Made(None)
+def _make(plan: Plan, replaces: bool, progress: Progress | None) -> EditResult:
+    source, made = plan.source, EditResult(None)
     writer = DatasetWriter(
         plan.out,
         plan.features,
@@ -153,7 +153,7 @@ def _held(out: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def _part(plan: Plan, piece: Piece, folder: Path, made: Made) -> StagedEpisode:
+def _part(plan: Plan, piece: Piece, folder: Path, made: EditResult) -> StagedEpisode:
     columns = [key for key, spec in plan.features.items() if not spec.is_video]
     rows = piece.source.rows(piece.episode, columns).slice(piece.start, piece.length)
     folder.mkdir(parents=True)
