@@ -184,3 +184,44 @@ def test_a_border_crossing_is_seen(tmp_path: Path) -> None:
     assert is_ros("rclpy.node")
     assert is_ros("sensor_msgs.msg")
     assert not is_ros("rosbags.rosbag2")
+
+
+def _file_of(module: str) -> Path | None:
+    """The file of a module of ours; None for a package, which only shows what others hold."""
+    top, *rest = module.split(".")
+    path = (ROOT / "src" / top / top).joinpath(*rest).with_suffix(".py")
+    return path if rest and path.is_file() else None
+
+
+def test_no_modules_import_each_other_not_even_for_types() -> None:
+    """Whoever reads one of a circle must read all of it."""
+    reads: dict[Path, set[Path]] = {
+        path: {file for module, _ in imported_modules(path) if (file := _file_of(module))} - {path}
+        for path in sources()
+    }
+    while True:  # who imports nobody that is left, or is imported by none, is in no circle
+        imported = set().union(*reads.values())
+        left = {
+            path: files & reads.keys()
+            for path, files in reads.items()
+            if path in imported and files & reads.keys()
+        }
+        if left == reads:
+            break
+        reads = left
+    told = [
+        f"{where(path)} imports {', '.join(sorted(map(where, files)))}"
+        for path, files in sorted(reads.items())
+    ]
+    assert not told, "\n".join(told)
+
+
+def test_each_class_has_a_name_of_its_own() -> None:
+    """Who searches for a name finds one thing."""
+    places: dict[str, list[str]] = {}
+    for path in sources():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(where(path, node.lineno))
+    twice = [f"{name}: {', '.join(at)}" for name, at in sorted(places.items()) if len(at) > 1]
+    assert not twice, "\n".join(twice)

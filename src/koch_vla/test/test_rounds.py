@@ -13,8 +13,9 @@ import pytest
 
 from koch_vla.fault_round import SIMULATED, FaultResult, faults
 from koch_vla.fault_round import to_markdown as faults_page
-from koch_vla.soak import EDGES, MemoryStats, TopicStats
+from koch_vla.soak import MemoryStats
 from koch_vla.soak import to_markdown as soak_page
+from koch_vla.topic_stats import EDGES, TopicStats
 
 MS = 1_000_000
 MACHINE = {"processor": "a CPU", "cores": "2", "load before": "0.1"}

@@ -20,7 +20,7 @@ from koch_episodes.cdr import header_stamp_ns
 from koch_rig.rig import Role
 from koch_rig.stream import image_topic
 from koch_ros.shared_topics import chosen_namespace, namespace_arguments
-from koch_vla.soak import TopicStats
+from koch_vla.topic_stats import TopicStats
 
 if TYPE_CHECKING:
     from koch_vla.nodes.running_graph import RunningGraph
