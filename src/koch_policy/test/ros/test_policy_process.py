@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -359,13 +360,15 @@ def test_runs_are_judged_one_by_one(ros: None, graph: Graph, tmp_path: Path) -> 
     graph.start("koch_driver.emulator", "--rig", str(graph.rig))
     graph.node("koch_driver.nodes.follower", "/follower", arm="follower")
     world = World()
-    try:
-        world.until(lambda: world.goals)
+    world.until(lambda: world.goals)
+    with contextlib.ExitStack() as stack:
+        stack.callback(world.client.close)
         person = Person(
             graph.environment, "--policy", str(checkpoint), "--rig", str(graph.rig), "--set",
             "stale_abort=3.0", "--num-episodes", "4", "--episode-time-s", "3", "--out", str(out),
             "--runtime", "torch",
         )  # fmt: skip
+        stack.callback(person.process.kill)
         world.until(lambda: person.has_read("run 1 of 4: lay out set-up 1. space runs, q ends"))
         person.press(" ")
         world.until(lambda: person.has_read("running"))
@@ -386,8 +389,6 @@ def test_runs_are_judged_one_by_one(ros: None, graph: Graph, tmp_path: Path) -> 
         world.until(lambda: person.process.poll() is not None)
         assert person.process.returncode == 0, person.text
         person.has_read("")
-    finally:
-        world.client.close()
     said = " ".join(person.text.split())
     assert "1 of 2 (9 to 91 %) succeeded" in said
     assert "not judged, and not counted: 1 of 3 runs" in said
