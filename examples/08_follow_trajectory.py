@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from koch_driver import TrajectoryPoint, check_trajectory
-from koch_sim import LockstepSettings
+from koch_sim import Lockstep, LockstepSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 PERIOD_S = 0.01
@@ -27,7 +27,7 @@ PERIOD_S = 0.01
 
 def main() -> None:
     """Turn the shoulder to one side and back."""
-    arm = LockstepSettings(ROOT / "config" / "rig.sim.yaml").open()
+    arm = Lockstep.of(LockstepSettings(ROOT / "config" / "rig.sim.yaml"))
     here = tuple(arm.joints().tolist())  # rad, as the servos measure
     aside = (np.radians(30.0), *here[1:])
     joints = arm.rig.follower.model.joints

@@ -34,6 +34,8 @@ PATIENCE_S = 150.0  # other processes may use the machine
 ELSEWHERE = {
     "setup": "tests/test_bare_home.py",
     "setup --without policy,sim": "tests/test_bare_home.py::test_parts_are_read_and_checked",
+    "setup --with lerobot": "tests/test_bare_home.py::test_extras_are_read_and_checked",
+    "run --runtime lerobot": "src/koch_policy/test/test_lerobot_runtime.py",
     "test": "tests/everything.py",
     "env": "tests/test_koch_script.py::test_environment_can_be_taken_over",
     # Minutes to hours long; its steps are those of the tutorial.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from koch_sim import LockstepSettings
+from koch_sim import Lockstep, LockstepSettings
 
 HERE = Path(__file__).resolve().parent
 SEED = 100_000
@@ -26,7 +26,7 @@ MAX_BYTES = 1_500_000
 
 def poses_of_a_demonstration(settings: LockstepSettings) -> tuple[Any, list[NDArray[np.float64]]]:
     """The world, and where everything in it was, FPS times per second."""
-    lockstep = settings.open()
+    lockstep = Lockstep.of(settings)
     lockstep.restart(SEED)
     poses: list[NDArray[np.float64]] = []
     last_ns = 0
