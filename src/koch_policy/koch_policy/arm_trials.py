@@ -3,7 +3,7 @@
 """Trials on a real arm, judged by a person: their order, what is counted, the table. No ROS.
 
 A set-up is the table as a person laid it out. Each policy tries every set-up once, in an order
-that is drawn anew for each: whoever tires, or a battery that empties, favours no policy.
+that is drawn for each: a person who tires, or a battery that empties, favours no policy.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 A policy is told apart from another only by what it does in the same set-ups. So the first image of
 a set-up is kept, and while the table is laid out again `reset.png` shows it half-transparent over
-what the camera sees now. Results are written after each run: whoever stops keeps what was done.
+what the camera sees now. Results are written after each run: a person may stop at any time.
 """
 
 from __future__ import annotations
@@ -154,7 +154,10 @@ class Judge:
             self._layouts.setdefault(setup, onlooker.image)
         onlooker.begin()
         run = watched_run(self._client, self._settings.request, self._keyboard)
-        run, failure = self._verdict(run)
+        try:
+            run, failure = self._verdict(run)
+        except KeyboardInterrupt:  # the run counts as one that nobody judged
+            run, failure = replace(run, quit=True), ""
         trial = ArmTrial(setup, policy, run, failure, onlooker.changes())
         if onlooker.image is not None:
             self._ends.append((onlooker.image, trial.success))

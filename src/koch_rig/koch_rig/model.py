@@ -119,6 +119,9 @@ def process_xacro(path: Path, arguments: Mapping[str, str]) -> str:
         raise ModelError(
             str(path), got=f"{type(exc).__name__}: {exc}", expected="a xacro file that processes"
         ) from exc
+    # xacro's comments name folders of this machine, and bags carry the description elsewhere.
+    for comment in [n for n in document.childNodes if n.nodeType == n.COMMENT_NODE]:
+        document.removeChild(comment)
     return str(document.toprettyxml(indent="  "))
 
 

@@ -298,3 +298,9 @@ def test_a_camera_named_like_a_link_has_frames_of_its_own() -> None:
     root = ElementTree.fromstring(robot_urdf(SIM, "follower"))
     names = [link.attrib["name"].rpartition("/")[2] for link in root.iter("link")]
     assert sorted(names) == sorted(set(names)), "two frames differ in their prefix alone"
+
+
+def test_a_description_names_no_folder_of_this_machine() -> None:
+    """It travels in bags, and xacro would begin it with a comment that names its file."""
+    assert str(share_folder()) not in arm_urdf(Role.FOLLOWER)
+    assert "<!--" not in arm_urdf(Role.FOLLOWER)

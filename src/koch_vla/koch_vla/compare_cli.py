@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import json
 import random
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -91,6 +92,7 @@ def main(argv: Sequence[str]) -> int:
     for policy in options.policies:
         resolve_checkpoint(policy.expanduser())
     options.out.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the node must end
     if options.lockstep:
         return _in_lockstep(settings, options)
     # The simulated rig is the default of the simulation only.
@@ -211,7 +213,7 @@ def _on_arm(rig: Path | None, options: CompareOptions) -> int:
 
 
 class _OnePolicy(contextlib.AbstractContextManager["_OnePolicy"]):
-    """The policy node of whoever is next; it says nothing by which it can be known."""
+    """The node of the policy that is next; it says nothing by which it can be known."""
 
     def __init__(self, client: RunClient, rig: Path, runtime: str) -> None:
         self._client, self._rig, self._runtime = client, rig, runtime

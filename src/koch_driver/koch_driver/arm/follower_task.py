@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -24,11 +25,11 @@ from koch_driver.arm.servo_watch import (
     UNPOWERED,
     ServoWatch,
     by_words,
-    has_run_for,
+    ran_since,
 )
 from koch_driver.bus.handshake import make_talkative
 from koch_driver.bus.motors import motors_for
-from koch_driver.errors import DriverError, ImplausibleReading
+from koch_driver.errors import DriverError, ImplausibleReading, PortLost
 from koch_driver.guard import Guard, GuardResult, GuardState, Rule
 from koch_driver.trajectory.moves import EXIT_SOURCE, move_to
 from koch_driver.trajectory.source import TrajectorySource
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from koch_rig.units import JointUnits
 
 _HEALTH_PERIOD_S = 0.1
-# Motors that are silent for longer may have no power; for less, a computer is busy.
-_SILENT_S = 1.0
 _WORDS_S = 0.1  # by when the reason of a shutdown is known
 # Holds a full cup, and leaves an egg whole; far below the servo's overload.
 GRIP_CURRENT_A = 0.45
@@ -251,27 +250,18 @@ class FollowerController:
         if self._known or not self.torque_on:  # else the first connection broke half-way
             if self.torque_on or (not self._known and self.latch.state.held):
                 words = RESTARTED
-            elif not self._known and self._came_to_power(looks):
+            elif not self._known and not ran_since(self.silent_since_s, looks.values()):
                 words = UNPOWERED
             elif not self._known and held:
                 words = LIMP
         limp = [j for j in self.model.joints if j not in held and j not in self.servos.errors]
         return dict.fromkeys(limp if words else (), words)
 
-    def _came_to_power(self, looks: Mapping[str, MotorHealth]) -> bool:
-        """Whether the arm had no power while it was waited for."""
-
-        def ran_through(look: MotorHealth) -> bool:
-            silent_s = look.at_s - self.silent_since_s
-            return silent_s < _SILENT_S or has_run_for(look, silent_s)
-
-        return not all(ran_through(look) for look in looks.values())
-
     def cycle(self, bus: MotorBus, state: MotorState) -> None:
         """One cycle."""
         now_s = time.monotonic()
         self._offered = False
-        reading = self._read(bus, state)
+        reading = self._read(state)
         if reading is not None:
             self.reading = reading
             self._watch(reading, now_s)
@@ -461,7 +451,7 @@ class FollowerController:
             lead = None if reason is None else self.config.back_off_lead_rad
             self.guard.back_off(joint, lead)
 
-    def _read(self, bus: MotorBus, state: MotorState) -> Reading | None:
+    def _read(self, state: MotorState) -> Reading | None:
         """This cycle's reading; None without one.
 
         Raises:
@@ -471,7 +461,8 @@ class FollowerController:
         try:
             return self._converter.convert(state) if state.ok else None
         except ImplausibleReading as exc:
-            self.servos.ask(exc.joints, self.model.joints if self.torque_on else ())
+            with suppress(PortLost):  # then nobody can say more, and the stop stands all the same
+                self.servos.ask(exc.joints, self.model.joints if self.torque_on else ())
             self.stop(StopCause.MEASUREMENT, str(exc))
             raise
 

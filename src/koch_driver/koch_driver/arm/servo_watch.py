@@ -12,7 +12,7 @@ is connected again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from koch_driver.arm.connect import align_turns
@@ -37,6 +37,7 @@ LIMP = "has no torque while the others hold: loose plug or supply?"
 _TICK_TURN_MS = 32768
 _TICK_SLACK_MS = 150.0
 _TICK_DRIFT = 0.02  # of a servo's clock against ours
+_SILENT_S = 1.0
 _TICK_KNOWN_S = 120.0  # after so long the tick proves nothing
 
 
@@ -76,13 +77,19 @@ class RestartWatch:
         self._last.pop(motor_id, None)
 
 
-def has_run_for(look: MotorHealth, seconds: float) -> bool:
-    """Whether a servo's own clock shows that it has been under power for so long.
+def ran_since(silent_since_s: float, looks: Iterable[MotorHealth]) -> bool:
+    """Whether servos that did not answer for a while were under power all the time.
 
-    It turns over after 33 seconds; after longer it shows nothing.
+    For less than a second a computer is busy. For longer each servo's own clock must show it; that
+    clock turns over after 33 seconds, and shows nothing of a longer time.
     """
-    tick = look.registers.get("Realtime_Tick", 0)
-    return tick > 1e3 * seconds + _TICK_SLACK_MS
+
+    def ran(look: MotorHealth) -> bool:
+        silent_s = look.at_s - silent_since_s
+        tick_ms = look.registers.get("Realtime_Tick", 0)
+        return silent_s < _SILENT_S or tick_ms > 1e3 * silent_s + _TICK_SLACK_MS
+
+    return all(map(ran, looks))
 
 
 class ServoWatch:

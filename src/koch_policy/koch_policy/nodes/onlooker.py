@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from koch_rig.rig import Rig
     from koch_ros.session import GraphSession
 
+_IMAGE_S = 2.0  # older, an image does not show what is there now
 _RELEASED_S = 2.0
 _BEGIN_S = 1.0  # by when a motion home has begun
 _HOME_S = 15.0
@@ -37,7 +38,7 @@ class Onlooker:
     """
 
     def __init__(self, session: GraphSession, rig: Rig, camera: str | None) -> None:
-        self.image: bytes | None = None
+        self._image: tuple[bytes, float] | None = None
         self._session = session
         self._guards: dict[str, GuardStatus] = {}
         self._before: Counter[str] = Counter()
@@ -53,7 +54,14 @@ class Onlooker:
         self._homes = {arm: node.create_client(Trigger, f"{arm}/home") for arm in followers}
 
     def _on_image(self, message: CompressedImage) -> None:
-        self.image = bytes(message.data)
+        self._image = bytes(message.data), time.monotonic()
+
+    @property
+    def image(self) -> bytes | None:
+        """The newest image as a JPEG; None without a camera, and where it shows none any more."""
+        if self._image is None or time.monotonic() - self._image[1] > _IMAGE_S:
+            return None
+        return self._image[0]
 
     def _guard_of(self, arm: str) -> Callable[[GuardStatus], None]:
         def on_status(message: GuardStatus) -> None:

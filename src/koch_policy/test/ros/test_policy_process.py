@@ -365,37 +365,39 @@ def test_runs_are_judged_one_by_one(ros: None, graph: Graph, tmp_path: Path) -> 
         stack.callback(world.client.close)
         person = Person(
             graph.environment, "--policy", str(checkpoint), "--rig", str(graph.rig), "--set",
-            "stale_abort=3.0", "--num-episodes", "4", "--episode-time-s", "3", "--out", str(out),
+            "stale_abort=3.0", "--num-episodes", "5", "--episode-time-s", "3", "--out", str(out),
             "--runtime", "torch",
         )  # fmt: skip
         stack.callback(person.process.kill)
-        world.until(lambda: person.has_read("run 1 of 4: lay out set-up 1. space runs, q ends"))
+        world.until(lambda: person.has_read("run 1 of 5: lay out set-up 1. space runs, q ends"))
         person.press(" ")
         world.until(lambda: person.has_read("running"))
         person.press("s")
-        world.until(lambda: person.has_read("run 2 of 4"))
+        world.until(lambda: person.has_read("run 2 of 5"))
         assert world.distance(0.15) > 0.12, "the arm went home first"
         person.press(" ")
         world.until(lambda: person.has_read("s success, f failure"))
         person.press("f")
         world.until(lambda: person.has_read("2 not gripped"))
         person.press("2")
-        world.until(lambda: person.has_read("run 3 of 4"))
+        world.until(lambda: person.has_read("run 3 of 5"))
         person.press(" ")
         world.until(lambda: person.has_read("s success, f failure"))
         person.press("n")
-        world.until(lambda: person.has_read("run 4 of 4"))
-        person.press("q")
+        world.until(lambda: person.has_read("run 4 of 5"))
+        person.press(" ")
+        world.until(lambda: person.has_read("s success, f failure"))
+        person.process.send_signal(signal.SIGINT)  # who leaves here keeps all four
         world.until(lambda: person.process.poll() is not None)
         assert person.process.returncode == 0, person.text
         person.has_read("")
     said = " ".join(person.text.split())
     assert "1 of 2 (9 to 91 %) succeeded" in said
-    assert "not judged, and not counted: 1 of 3 runs" in said
+    assert "not judged, and not counted: 2 of 4 runs" in said
     trials = json.loads((out / "trials.json").read_text(encoding="utf-8"))["trials"]
-    assert [trial["success"] for trial in trials] == [True, False, None]
-    assert [trial["failure"] for trial in trials] == ["", "not gripped", ""]
-    assert [trial["setup"] for trial in trials] == [1, 2, 3]
+    assert [trial["success"] for trial in trials] == [True, False, None, None]
+    assert [trial["failure"] for trial in trials] == ["", "not gripped", "", ""]
+    assert [trial["setup"] for trial in trials] == [1, 2, 3, 4]
     assert trials[0]["reason"] != trials[1]["reason"]
     assert trials[1]["duration_s"] == pytest.approx(3.0, abs=1.0)
     assert all(trial["guard"] for trial in trials), "the arm starts softly each time"
