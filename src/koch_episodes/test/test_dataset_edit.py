@@ -27,8 +27,9 @@ from koch_episodes.dataset import (
 )
 from koch_episodes.dataset.edit.cli import main
 from koch_episodes.dataset.edit.cut import Way
+from koch_episodes.dataset.edit.edits import describe
 from koch_episodes.dataset.edit.make import look, make
-from koch_episodes.dataset.edit.verbs import EDITS, describe
+from koch_episodes.dataset.edit.options import EDITS
 from koch_episodes.dataset.stats import column_stats, exact_quantiles
 
 CAMERA = "observation.images.front"

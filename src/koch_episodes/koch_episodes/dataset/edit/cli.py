@@ -9,53 +9,35 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from koch_core.errors import KochError
-from koch_core.options import OptionModel, add_options, option
+from koch_core.options import add_options
 from koch_core.terminal import CommandLine, complain, say
-from koch_episodes.dataset.edit.cut import Way
-from koch_episodes.dataset.edit.doctor import examine, to_json
-from koch_episodes.dataset.edit.make import EditResult, look, make
-from koch_episodes.dataset.edit.pieces import Plan
-from koch_episodes.dataset.edit.verbs import EDITS, describe
+from koch_episodes.dataset.edit.options import EDITS, Doctor, EditOptions, Info
 from koch_episodes.errors import OutputExistsError
 
+if TYPE_CHECKING:
+    from koch_episodes.dataset.edit.make import EditResult
+    from koch_episodes.dataset.edit.pieces import Plan
+
+# What needs pyarrow or FFmpeg is imported in the functions: --help shall not wait for it.
 _TOLD = 20  # lines of one plan
 _MB = 1e6
 
 
-@dataclass(frozen=True, kw_only=True)
-class Info(OptionModel):
-    """Look at a dataset."""
-
-    root: Path = option(..., "dataset folder", flags=("root",), metavar="DATASET")
-    json: bool = option(False, "as JSON, for programs")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Doctor(OptionModel):
-    """Look for demonstrations that would teach something wrong."""
-
-    roots: tuple[Path, ...] = option(..., "dataset folders", flags=("roots",), metavar="DATASET")
-    images: bool = option(True, "decode some images of each episode")
-    json: bool = option(False, "as JSON, for programs")
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = CommandLine(prog="koch dataset", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="EDIT")
-    info = verbs.add_parser("info", help="what a dataset holds", description=Info.__doc__)
+    edits = parser.add_subparsers(dest="edit", required=True, metavar="EDIT")
+    info = edits.add_parser("info", help="what a dataset holds", description=Info.__doc__)
     add_options(info, Info)
-    doctor = verbs.add_parser(
+    doctor = edits.add_parser(
         "doctor", help="what is wrong with demonstrations", description=Doctor.__doc__
     )
     add_options(doctor, Doctor)
     for name in EDITS:
         edit = EDITS[name]
-        inner = verbs.add_parser(name, help=edit.summary, description=edit.plans.__doc__)
+        inner = edits.add_parser(name, help=edit.summary, description=edit.options.__doc__)
         add_options(inner, edit.options)
     return parser
 
@@ -64,27 +46,28 @@ def main(argv: list[str]) -> int:
     """Run `koch dataset`; 0: done, 1: the doctor found something, 2: nothing was changed."""
     words = _parser().parse_args(argv)
     try:
-        if words.verb == "info":
+        if words.edit == "info":
             _tell(Info.of(words))
             return 0
-        if words.verb == "doctor":
+        if words.edit == "doctor":
             return _examine(Doctor.of(words))
-        edit = EDITS[words.verb]
+        edit = EDITS[words.edit]
         options = edit.options.of(words)
         _run(edit.plans(options), options)
     except KochError as exc:
-        complain(f"koch dataset {words.verb}: {exc}")
+        complain(f"koch dataset {words.edit}: {exc}")
         return 2
     except KeyboardInterrupt:
-        complain(f"koch dataset {words.verb}: interrupted; nothing was changed")
+        complain(f"koch dataset {words.edit}: interrupted; nothing was changed")
         return 2
     return 0
 
 
-def _run(plans: Sequence[Plan], options: Any) -> None:
-    replaces = bool(getattr(options, "in_place", False))
+def _run(plans: Sequence[Plan], options: EditOptions) -> None:
+    from koch_episodes.dataset.edit.make import look, make
+
     for plan in plans:
-        if plan.out.exists() and not replaces:
+        if plan.out.exists() and not options.replaces:
             raise OutputExistsError(plan.out)
     for plan in plans:
         for line in plan.told[:_TOLD]:
@@ -92,10 +75,10 @@ def _run(plans: Sequence[Plan], options: Any) -> None:
         if len(plan.told) > _TOLD:
             say(f"and {len(plan.told) - _TOLD} more")
         if options.dry_run:
-            say(_would(plan, look(plan), replaces=replaces))
+            say(_would(plan, look(plan), replaces=options.replaces))
         else:
             begin = time.monotonic()
-            made = make(plan, replaces=replaces, progress=_progress)
+            made = make(plan, replaces=options.replaces, progress=_progress)
             say(_did(plan, made, time.monotonic() - begin))
 
 
@@ -123,6 +106,8 @@ def _did(plan: Plan, made: EditResult, seconds: float) -> str:
 
 
 def _images(made: EditResult) -> str:
+    from koch_episodes.dataset.edit.cut import Way
+
     if not made.ways:
         return ""
     parts = [f"{made.ways[way]} {way.value}" for way in Way if made.ways[way]]
@@ -131,6 +116,8 @@ def _images(made: EditResult) -> str:
 
 
 def _examine(options: Doctor) -> int:
+    from koch_episodes.dataset.edit.doctor import examine, to_json
+
     found = {str(root): examine(root, images=options.images) for root in options.roots}
     if options.json:
         plain = {root: to_json(complaints) for root, complaints in found.items()}
@@ -148,6 +135,8 @@ def _examine(options: Doctor) -> int:
 
 
 def _tell(options: Info) -> None:
+    from koch_episodes.dataset.edit.edits import describe
+
     found = describe(options.root)
     if options.json:
         say(json.dumps(found, ensure_ascii=False, indent=2))

@@ -23,8 +23,8 @@ import numpy.typing as npt
 from koch_core.image import decode_image
 from koch_core.yuv import rgb_of_frame
 from koch_episodes.dataset.edit.cut import frames_of, plan_cut
+from koch_episodes.dataset.edit.edits import moving_frames
 from koch_episodes.dataset.edit.source import SourceDataset
-from koch_episodes.dataset.edit.verbs import moving_frames
 from koch_episodes.dataset.findings import Severity
 from koch_episodes.dataset.format import Episode
 from koch_episodes.dataset.load import column_array

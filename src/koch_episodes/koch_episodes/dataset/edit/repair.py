@@ -10,7 +10,7 @@ has its image. Of an episode the longest such run stays.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from koch_core.errors import KochError
 from koch_episodes.dataset.edit.cut import frames_from
+from koch_episodes.dataset.edit.options import Repair
 from koch_episodes.dataset.edit.pieces import Piece, Plan, StatsFrom, features_of
 from koch_episodes.dataset.edit.source import SourceDataset, StoredRows
 from koch_episodes.dataset.format import Episode, load_info
@@ -30,14 +31,6 @@ from koch_episodes.errors import DatasetFormatError, VideoError
 
 _LEAST = 2  # frames of an episode
 _KEYS = ("episode_index", "frame_index", "task_index")
-
-
-@dataclass(frozen=True)
-class _Run:
-    """Consecutive frames."""
-
-    start: int
-    stop: int
 
 
 class DamagedDataset(SourceDataset):
@@ -152,19 +145,20 @@ class DamagedDataset(SourceDataset):
         self._task_index = index
 
 
-def repair(root: Path, out: Path) -> Plan:
+def repair(options: Repair) -> list[Plan]:
     """Plan a dataset of all that is sound, all numbers and statistics worked out again.
 
     Raises:
         DatasetFormatError: There is nothing to begin with.
     """
-    source = DamagedDataset(root)
+    source = DamagedDataset(options.root)
     pieces = []
     for episode in source.episodes:
         piece = _sound_piece(source, episode)
         if piece is not None:
             pieces.append(piece)
-    return Plan(out, features_of(source), pieces, source.told, stats=StatsFrom.IMAGES)
+    features = features_of(source)
+    return [Plan(options.folder, features, pieces, source.told, stats=StatsFrom.IMAGES)]
 
 
 def _sound_piece(source: DamagedDataset, episode: Episode) -> Piece | None:
@@ -192,15 +186,15 @@ def _sound_piece(source: DamagedDataset, episode: Episode) -> Piece | None:
                 f"episode {episode.index}: {key} lacks {int((~shown).sum())} images"
             )
         good &= shown
-    run = _longest(good)
-    if run.stop - run.start < _LEAST:
+    start, stop = _longest(good)
+    if stop - start < _LEAST:
         source.told.append(f"episode {episode.index}: nothing is left of it")
         return None
-    return Piece(source, episode, run.start, run.stop)
+    return Piece(source, episode, start, stop)
 
 
-def _longest(good: npt.NDArray[np.bool_]) -> _Run:
-    """Return the longest run of frames that are good."""
+def _longest(good: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """Return begin and end of the longest run of frames that are good."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], good.astype(np.int8), [0]])))
-    runs = edges.reshape(-1, 2).tolist()
-    return _Run(*max(runs, key=lambda run: run[1] - run[0], default=(0, 0)))
+    runs = [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+    return max(runs, key=lambda run: run[1] - run[0], default=(0, 0))

@@ -4,15 +4,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from koch_core.options import OptionError, OptionModel, option
-from koch_core.registry import Registry
+from koch_core.options import OptionError
+from koch_episodes.dataset.edit.options import (
+    Delete,
+    DropFeature,
+    Merge,
+    RecomputeStats,
+    Reencode,
+    Relabel,
+    Split,
+    Target,
+    Trim,
+)
 from koch_episodes.dataset.edit.pieces import (
     Piece,
     Plan,
@@ -21,7 +31,6 @@ from koch_episodes.dataset.edit.pieces import (
     features_of,
     whole,
 )
-from koch_episodes.dataset.edit.repair import repair
 from koch_episodes.dataset.edit.source import SourceDataset
 from koch_episodes.dataset.format import Episode
 from koch_episodes.dataset.layout import DEFAULT_FEATURES, Codec
@@ -29,53 +38,8 @@ from koch_episodes.dataset.load import column_array
 from koch_episodes.dataset.video import VideoSettings
 from koch_episodes.errors import DatasetEditError
 
-_REST_S = 0.2
 _STILL = 0.01  # of the widest motion of an element, as in `koch convert --trim-idle`
 _MADE_ALIKE = ("fingerprint", "units", "action_from", "delta_actions")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target(OptionModel):
-    """Where the result of an edit goes."""
-
-    root: Path = option(..., "dataset folder", flags=("root",), metavar="DATASET")
-    out: Path | None = option(None, "folder of the new dataset", metavar="DIR")
-    in_place: bool = option(False, "put the new dataset in the place of DATASET, at once")
-    dry_run: bool = option(False, "say what would be done, and write nothing")
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the new dataset.
-
-        Raises:
-            OptionError: Neither --out nor --in-place is given, or both are.
-        """
-        if self.in_place and self.out is not None:
-            raise OptionError("--out", str(self.out), "nothing beside --in-place")
-        if self.in_place:
-            return self.root
-        if self.out is None:
-            raise OptionError("--out", None, "a folder for the new dataset, or --in-place")
-        return self.out
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One kind of edit.
-
-    Attributes:
-        summary: One line of the help.
-        options: What can be asked for; has `dry_run`.
-        plans: Turns options into the datasets to be made.
-    """
-
-    summary: str
-    options: type[Any]
-    plans: Callable[[Any], list[Plan]]
-
-
-#: Edits by the word of the command line, in the order of the help.
-EDITS: Registry[Edit] = Registry("edit of a dataset", "koch_vla.dataset_edits")
 
 
 def _plan(target: Target, source: SourceDataset, pieces: Sequence[Piece], *told: str) -> Plan:
@@ -88,25 +52,6 @@ def _list(episodes: Sequence[Episode]) -> str:
 
 
 # -- trim -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trim(Target):
-    """Cut seconds off the ends of episodes."""
-
-    episodes: str | None = option(None, "numbers of episodes, like 0,3-5 (default: all)")
-    start: float = option(0.0, "seconds to cut off the begin", low=0.0, metavar="S")
-    end: float = option(0.0, "seconds to cut off the end", low=0.0, metavar="S")
-    keep: tuple[str, ...] = option(
-        (), "what to keep of an episode, in seconds, like 3:0.5-7 (repeatable)", metavar="E:A-B"
-    )
-    idle: float | None = option(
-        None,
-        f"cut rests at the ends, in which no action moves, down to S seconds (default: {_REST_S})",
-        low=0.0,
-        metavar="S",
-        bare=_REST_S,
-    )
 
 
 def trim(options: Trim) -> list[Plan]:
@@ -185,16 +130,6 @@ def moving_frames(source: SourceDataset, episode: Episode, rest: int) -> tuple[i
 # -- delete, split, merge -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class Delete(Target):
-    """Leave episodes out."""
-
-    episodes: str | None = option(None, "numbers of episodes, like 0,3-5")
-    outcome: tuple[str, ...] = option(
-        (), "episodes that ended so (repeatable); with --episodes, those of them", metavar="LABEL"
-    )
-
-
 def delete(options: Delete) -> list[Plan]:
     """Leave episodes out; the others are numbered without holes."""
     source = SourceDataset(options.root)
@@ -208,23 +143,6 @@ def delete(options: Delete) -> list[Plan]:
     if not left:
         raise DatasetEditError("delete: no episode would be left", "Remove the folder yourself.")
     return [_plan(options, source, left, f"left out: episodes {_list(gone) or '(none)'}")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Split(OptionModel):
-    """Make several datasets of one."""
-
-    root: Path = option(..., "dataset folder", flags=("root",), metavar="DATASET")
-    into: tuple[str, ...] = option(
-        ...,
-        "name and share or episodes of a part, like train=0.8 or val=0,3-5 (repeatable); "
-        "shares are taken in order",
-        metavar="NAME=PART",
-    )
-    out: Path | None = option(
-        None, "folder of the parts (default: DATASET_NAME beside DATASET)", metavar="DIR"
-    )
-    dry_run: bool = option(False, "say what would be done, and write nothing")
 
 
 def split(options: Split) -> list[Plan]:
@@ -273,17 +191,6 @@ def _check_apart(parts: Mapping[str, Sequence[Episode]]) -> None:
                 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Merge(OptionModel):
-    """Put datasets one behind the other."""
-
-    roots: tuple[Path, ...] = option(
-        ..., "dataset folders, in order", flags=("roots",), metavar="DATASET"
-    )
-    out: Path = option(..., "folder of the new dataset", metavar="DIR")
-    dry_run: bool = option(False, "say what would be done, and write nothing")
-
-
 def merge(options: Merge) -> list[Plan]:
     """Join datasets that have the same features, rate and meaning."""
     sources = [SourceDataset(root) for root in options.roots]
@@ -323,20 +230,6 @@ def _check_alike(first: SourceDataset, other: SourceDataset) -> None:
 # -- relabel, drop-feature ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class Relabel(Target):
-    """Change task texts and outcomes."""
-
-    episodes: str | None = option(None, "numbers of episodes, like 0,3-5 (default: all)")
-    task: str | None = option(None, "task text in place of all that they have", metavar="TEXT")
-    rename: tuple[str, ...] = option(
-        (), "one task text in place of another, as OLD=NEW (repeatable)", metavar="OLD=NEW"
-    )
-    outcome: str | None = option(
-        None, "outcome: success, failure, a word of your own, or empty", metavar="LABEL"
-    )
-
-
 def relabel(options: Relabel) -> list[Plan]:
     """Change the words of episodes; tasks that no frame has any more are left out."""
     source = SourceDataset(options.root)
@@ -367,13 +260,6 @@ def _renaming(source: SourceDataset, word: str) -> tuple[str, str]:
     raise OptionError("--rename", word, f"OLD=NEW, where OLD is one of {known}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class DropFeature(Target):
-    """Leave features out."""
-
-    feature: tuple[str, ...] = option(..., "key of a feature (repeatable)", metavar="KEY")
-
-
 def drop_feature(options: DropFeature) -> list[Plan]:
     """Leave columns and cameras out; the index columns stay."""
     source = SourceDataset(options.root)
@@ -389,16 +275,6 @@ def drop_feature(options: DropFeature) -> list[Plan]:
 
 
 # -- reencode, recompute-stats ------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reencode(Target):
-    """Encode all images again."""
-
-    vcodec: Codec = option(Codec.H264, "video codec")
-    crf: int | None = option(None, "constant rate factor (default: the codec's)", low=0, high=63)
-    gop: int | None = option(None, "frames from key frame to key frame (default: 2)", low=1)
-    preset: str | None = option(None, "speed preset of the encoder (default: the codec's)")
 
 
 def reencode(options: Reencode) -> list[Plan]:
@@ -420,17 +296,12 @@ def reencode(options: Reencode) -> list[Plan]:
     return [replace(_plan(options, source, pieces, told), encode=settings)]
 
 
-def recompute_stats(options: Target) -> list[Plan]:
+def recompute_stats(options: RecomputeStats) -> list[Plan]:
     """Work out all statistics again from what the dataset holds."""
     source = SourceDataset(options.root)
     pieces = [whole(source, episode) for episode in source.episodes]
     told = "statistics of all features from all values and of sampled images"
     return [replace(_plan(options, source, pieces, told), stats=StatsFrom.IMAGES)]
-
-
-def repaired(options: Target) -> list[Plan]:
-    """Keep what is sound of a damaged dataset; each thing that is not is named."""
-    return [repair(options.root, options.folder)]
 
 
 def describe(root: Path) -> dict[str, Any]:
@@ -463,14 +334,3 @@ def describe(root: Path) -> dict[str, Any]:
         "units": source.koch.get("units"),
         "edits": source.koch.get("edits", []),
     }
-
-
-EDITS.add(Edit("cut seconds or rests off the ends of episodes", Trim, trim), "trim")
-EDITS.add(Edit("leave episodes out", Delete, delete), "delete")
-EDITS.add(Edit("make several datasets of one", Split, split), "split")
-EDITS.add(Edit("put datasets one behind the other", Merge, merge), "merge")
-EDITS.add(Edit("change task texts and outcomes", Relabel, relabel), "relabel")
-EDITS.add(Edit("leave features out, cameras too", DropFeature, drop_feature), "drop-feature")
-EDITS.add(Edit("encode the videos again", Reencode, reencode), "reencode")
-EDITS.add(Edit("work out all statistics again", Target, recompute_stats), "recompute-stats")
-EDITS.add(Edit("keep what is sound of a damaged dataset", Target, repaired), "repair")
