@@ -337,6 +337,29 @@ def test_datasets_that_differ_are_not_merged(
     assert "units of" in capsys.readouterr().err
 
 
+def test_a_merge_that_loses_the_units_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = write(tmp_path / "one", Version.V30)
+    two = write(tmp_path / "two", Version.V30)
+    (one / "meta/koch.json").write_text(json.dumps({"units": "degrees"}))
+    assert run("merge", one, two, "--out", tmp_path / "out") == 0
+    assert f"meta/koch.json is left out, since {two} has none" in capsys.readouterr().out
+    assert not (tmp_path / "out/meta/koch.json").exists()
+
+
+def test_a_damaged_koch_json_is_no_missing_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write(tmp_path / "data", Version.V30)
+    (root / "meta/koch.json").write_text('{"units": ')
+    assert run("delete", root, "--in-place", "--episodes", "0") == 2
+    assert "meta/koch.json: got unreadable file" in capsys.readouterr().err
+    check(root, ALL)
+    assert run("repair", root, "--out", tmp_path / "out") == 0
+    assert "meta/koch.json: unreadable, left out" in capsys.readouterr().out
+
+
 def test_a_read_me_and_words_of_ones_own_stay(dataset: Path, tmp_path: Path) -> None:
     (dataset / "README.md").write_text("Ours.")
     info = json.loads((dataset / "meta/info.json").read_text())

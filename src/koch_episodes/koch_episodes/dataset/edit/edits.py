@@ -33,7 +33,7 @@ from koch_episodes.dataset.edit.pieces import (
 )
 from koch_episodes.dataset.edit.source import SourceDataset
 from koch_episodes.dataset.format import Episode
-from koch_episodes.dataset.layout import DEFAULT_FEATURES, Codec
+from koch_episodes.dataset.layout import DEFAULT_FEATURES, KOCH, Codec
 from koch_episodes.dataset.load import column_array
 from koch_episodes.dataset.video import VideoSettings
 from koch_episodes.errors import DatasetEditError
@@ -199,6 +199,13 @@ def merge(options: Merge) -> list[Plan]:
         _check_alike(first, other)
     pieces = [whole(source, episode) for source in sources for episode in source.episodes]
     told = [f"{source.root}: {len(source.episodes)} episodes" for source in sources]
+    silent = [str(source.root) for source in sources if not source.koch]
+    if 0 < len(silent) < len(sources):
+        told.insert(
+            0,
+            f"{KOCH} is left out, since {', '.join(silent)} has none: units, rig and bags are "
+            "lost. Check that the units are the same",
+        )
     return [Plan(options.out, features_of(first), pieces, told)]
 
 

@@ -23,9 +23,9 @@ from koch_core.errors import KochError
 from koch_episodes.dataset.edit.cut import frames_from
 from koch_episodes.dataset.edit.options import Repair
 from koch_episodes.dataset.edit.pieces import Piece, Plan, StatsFrom, features_of
-from koch_episodes.dataset.edit.source import SourceDataset, StoredRows
+from koch_episodes.dataset.edit.source import SourceDataset, StoredRows, read_koch
 from koch_episodes.dataset.format import Episode, load_info
-from koch_episodes.dataset.layout import data_files
+from koch_episodes.dataset.layout import KOCH, data_files
 from koch_episodes.dataset.load import MALFORMED, column_array, load_columns
 from koch_episodes.errors import DatasetFormatError, VideoError
 
@@ -58,6 +58,11 @@ class DamagedDataset(SourceDataset):
         self._stats = lambda index: {}
         self._find(listed, columns)
         self._find_tasks(columns)
+        self.koch = {}
+        try:
+            self.koch = read_koch(root)
+        except DatasetFormatError:
+            self.told.append(f"{KOCH}: unreadable, left out: units, rig and bags are lost")
 
     def _sound_files(self, listed: Sequence[Episode]) -> list[Path]:
         wanted = self.info.format.frame_files(self.root, self.info, listed)

@@ -91,6 +91,7 @@ class SourceDataset:
         except MALFORMED as exc:
             got = f"malformed files ({type(exc).__name__}: {exc})"
             raise DatasetFormatError(root, got, "a LeRobot dataset") from exc
+        self.koch = read_koch(root)
         self.episodes = rows.episodes
         self._places = rows.places
         self._task_index = rows.columns["task_index"].astype(np.int64)
@@ -134,20 +135,28 @@ class SourceDataset:
         except MALFORMED:  # they are worked out again
             return {}
 
-    def raw(self, name: str) -> dict[str, Any]:
-        """Return a JSON object beside the tables; empty where there is none."""
-        try:
-            found = json.loads((self.root / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
-
-    @property
-    def koch(self) -> dict[str, Any]:
-        """What the converter wrote about the dataset."""
-        return self.raw(KOCH)
-
     @property
     def foreign_info(self) -> dict[str, Any]:
         """Entries of info.json that are not ours nor LeRobot's."""
-        return {k: v for k, v in self.raw(INFO).items() if k not in self.info.to_json()}
+        known = self.info.to_json()
+        return {k: v for k, v in _json_object(self.root / INFO).items() if k not in known}
+
+
+def read_koch(root: Path) -> dict[str, Any]:
+    """Read what the converter wrote about a dataset; empty where another program made it.
+
+    Raises:
+        DatasetFormatError: It cannot be read. What it says of units would get lost in an edit.
+    """
+    path = root / KOCH
+    return _json_object(path) if path.exists() else {}
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise DatasetFormatError(path, f"unreadable file ({exc})", "JSON") from exc
+    if not isinstance(found, dict):
+        raise DatasetFormatError(path, type(found).__name__, "a JSON object")
+    return found
