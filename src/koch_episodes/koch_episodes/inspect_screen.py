@@ -252,7 +252,7 @@ def _clipped(line: str) -> str:
 def _print_report(report: Report) -> None:
     for finding in report.findings:
         say(f"  {finding}")
-    errors = sum(1 + f.more for f in report.findings if f.severity.value == "error")
+    errors = sum(1 + found.more for found in report.errors)
     say("valid: LeRobot can load it" if report.ok else f"not valid: {errors} error(s)")
 
 

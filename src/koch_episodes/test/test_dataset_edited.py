@@ -23,6 +23,7 @@ from koch_episodes.dataset import (
     Version,
     validate_dataset,
 )
+from koch_episodes.dataset.edit.doctor import examine
 from koch_episodes.dataset.reader import StoredImages
 from koch_episodes.errors import DatasetFormatError
 
@@ -355,6 +356,13 @@ def test_image_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert reader.image(CAMERA, 8).mean() == 40
     with pytest.raises(DatasetFormatError, match=r"no bytes in .* of row 9"):
         reader.image(CAMERA, 9)
+
+
+def test_doctor_names_an_episode_without_its_images(tmp_path: Path) -> None:
+    root = write(tmp_path / "data", Version.V30)
+    into_table(root, lambda r: {"bytes": None, "path": "9.png"}, 25)
+    found = {complaint.kind: complaint for complaint in examine(root)}
+    assert "no bytes in" in found["images"].text
 
 
 def test_row_group_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

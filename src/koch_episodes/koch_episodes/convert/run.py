@@ -250,9 +250,8 @@ def _convert(
         )
         all_reports = (_read(out / REPORT, list) if append else []) + reports
         stage = writer.prepare({KOCH: koch, REPORT: all_reports})
-        found = validate_dataset(stage)
-        if not found.ok:
-            raise DatasetFormatError(out, str(found.findings[0]), "a valid dataset")
+        if errors := validate_dataset(stage).errors:
+            raise DatasetFormatError(out, str(errors[0]), "a valid dataset")
         writer.publish()
     except BaseException:
         writer.abort()

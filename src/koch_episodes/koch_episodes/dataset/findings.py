@@ -54,9 +54,14 @@ class Report:
     findings: list[Violation] = field(default_factory=list)
 
     @property
+    def errors(self) -> list[Violation]:
+        """The findings that are no warnings."""
+        return [found for found in self.findings if found.severity is Severity.ERROR]
+
+    @property
     def ok(self) -> bool:
         """Whether there is no error."""
-        return not any(f.severity is Severity.ERROR for f in self.findings)
+        return not self.errors
 
     def error(self, where: object, text: str) -> None:
         """Add an error."""

@@ -75,6 +75,23 @@ def read_total_stats(path: Path) -> dict[str, Stats] | None:
         raise DatasetFormatError(path, f"({exc})", "JSON") from exc
 
 
+def image_bytes(cell: Any, where: object, what: str) -> bytes:
+    """Return the PNG or JPEG file that a cell of an image column holds.
+
+    Args:
+        cell: The cell's value: the bytes, or Hugging Face's `{"bytes": ..., "path": ...}`.
+        where: File or episode, for the message.
+        what: The cell, for the message.
+
+    Raises:
+        DatasetFormatError: It holds none.
+    """
+    data = cell.get("bytes") if isinstance(cell, dict) else cell
+    if not isinstance(data, bytes):
+        raise DatasetFormatError(str(where), f"no bytes in {what}", "a PNG or JPEG")
+    return data
+
+
 def column_array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """Turn a frame table column into an array of shape (T,) for scalars, (T, *shape) else."""
     array = column.combine_chunks()

@@ -25,7 +25,7 @@ from koch_core.image import Crop, crop_rgb, crop_slices, decode_image, resize_rg
 from koch_episodes.dataset.format import Episode, load_info
 from koch_episodes.dataset.frames import FrameCache, Rgb, VideoFrames
 from koch_episodes.dataset.layout import FeatureSpec
-from koch_episodes.dataset.load import MALFORMED, load_rows
+from koch_episodes.dataset.load import MALFORMED, image_bytes, load_rows
 from koch_episodes.dataset.video_files import check_places, files_digest
 from koch_episodes.errors import DatasetFormatError
 
@@ -84,11 +84,7 @@ class StoredImages:
         while place >= (rows := batches.get_batch(batch)).num_rows:
             place, batch = place - rows.num_rows, batch + 1
         cell = rows.column(0)[place].as_py()
-        data = cell.get("bytes") if isinstance(cell, dict) else cell
-        if not isinstance(data, bytes):
-            path = self._groups[number][0]
-            raise DatasetFormatError(path, f"no bytes in {key!r} of row {row}", "a PNG or JPEG")
-        return data
+        return image_bytes(cell, self._groups[number][0], f"{key!r} of row {row}")
 
     def _unpacked(self, key: str, number: int) -> pa.ipc.RecordBatchFileReader:
         found = self._open.pop((key, number), None)

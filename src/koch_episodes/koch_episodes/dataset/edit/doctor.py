@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from koch_core.errors import DecodeError
 from koch_core.image import decode_image
 from koch_core.yuv import rgb_of_frame
 from koch_episodes.dataset.edit.cut import frames_of, plan_cut
 from koch_episodes.dataset.edit.edits import moving_frames
 from koch_episodes.dataset.edit.source import SourceDataset
-from koch_episodes.dataset.findings import Severity
 from koch_episodes.dataset.format import Episode
-from koch_episodes.dataset.load import column_array
+from koch_episodes.dataset.load import column_array, image_bytes
 from koch_episodes.dataset.validate import validate_dataset
 from koch_episodes.errors import DatasetFormatError, VideoError
 
@@ -109,8 +109,7 @@ def examine(root: Path, *, images: bool = True) -> list[Complaint]:
 
 
 def _unsound(root: Path) -> Iterator[Complaint]:
-    errors = [f for f in validate_dataset(root).findings if f.severity is Severity.ERROR]
-    if errors:
+    if errors := validate_dataset(root).errors:
         text = (
             f"{len(errors)} rule(s) of the format are broken; {errors[0].where}: {errors[0].text}"
         )
@@ -152,7 +151,7 @@ def _image_faults(source: SourceDataset, episode: Episode, key: str, look: _Look
     wanted = sorted({*places.tolist(), *(places + apart).tolist()})
     try:
         shown = _images(source, episode, key, wanted)
-    except VideoError as exc:
+    except (VideoError, DecodeError, DatasetFormatError) as exc:
         return [f"{key}: {exc}"]
     faults = []
     empty = [k for k in wanted if shown[k].mean() < _DARK or shown[k].std() < _FLAT]
@@ -175,11 +174,11 @@ def _images(
     spec = source.features[key]
     if not spec.is_video:
         cells = source.rows(episode, [key])[key]
-        found = {}
-        for k in wanted:
-            cell = cells[k].as_py()
-            found[k] = decode_image(cell["bytes"] if isinstance(cell, dict) else cell)
-        return found
+        where = f"{source.root}, episode {episode.index}"
+        return {
+            k: decode_image(image_bytes(cells[k].as_py(), where, f"{key!r} of frame {k}"))
+            for k in wanted
+        }
     numbers = plan_cut(episode.videos[key], 0, episode.length, source.info.fps, spec.info).numbers
     frames = frames_of(episode.videos[key].path, tuple(numbers[k] for k in wanted))
     return {k: rgb_of_frame(frame) for k, (frame, _) in zip(wanted, frames, strict=True)}

@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Making the dataset of a plan: episode by episode, and in its place when it is whole and valid.
 
-Memory holds one episode's rows, whatever the number of episodes. What a killed run leaves behind
-is a hidden folder, which is no dataset and which the next run to the same place removes.
+Rows and images are held one episode at a time; the validator then reads all numbers at once. What
+a killed run leaves behind is a hidden folder, which is no dataset and which the next run to the
+same place removes.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +22,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from koch_core.files import link_or_copy
 from koch_core.image import decode_image
 from koch_core.yuv import rgb_of_frame
 from koch_episodes.dataset.edit.cut import (
@@ -34,7 +35,7 @@ from koch_episodes.dataset.edit.cut import (
 from koch_episodes.dataset.edit.pieces import Piece, Plan, StatsFrom
 from koch_episodes.dataset.format import DatasetInfo
 from koch_episodes.dataset.layout import INFO, KOCH, FeatureSpec
-from koch_episodes.dataset.load import column_array
+from koch_episodes.dataset.load import column_array, image_bytes
 from koch_episodes.dataset.staged import StagedEpisode
 from koch_episodes.dataset.stats import (
     ImageStats,
@@ -126,9 +127,8 @@ def _make(plan: Plan, replaces: bool, progress: Progress | None) -> EditResult:
                 progress(number + 1, len(plan.pieces))
         stage = writer.prepare(_sidecars(plan))
         _carry_along(plan, stage)
-        found = validate_dataset(stage)
-        if not found.ok:
-            raise DatasetFormatError(plan.out, str(found.findings[0]), "a valid dataset")
+        if errors := validate_dataset(stage).errors:
+            raise DatasetFormatError(plan.out, str(errors[0]), "a valid dataset")
         writer.publish()
     except BaseException:
         writer.abort()
@@ -213,7 +213,8 @@ def _stats(
         elif _fit(stored.get(key, {}), spec):
             stats[key] = stored[key]
         else:
-            stats[key] = _image_stats(key, spec, rows, videos)
+            where = f"{piece.source.root}, episode {piece.episode.index}"
+            stats[key] = _image_stats(where, key, spec, rows, videos)
     return stats
 
 
@@ -235,7 +236,9 @@ def _fit(stats: Stats, spec: FeatureSpec) -> bool:
     )
 
 
-def _image_stats(key: str, spec: FeatureSpec, rows: pa.Table, videos: Mapping[str, Path]) -> Stats:
+def _image_stats(
+    where: str, key: str, spec: FeatureSpec, rows: pa.Table, videos: Mapping[str, Path]
+) -> Stats:
     """Work out the statistics of an episode's images as LeRobot samples them."""
     counted, sampled = ImageStats(), sampled_frames(len(rows))
     if spec.is_video:
@@ -245,7 +248,7 @@ def _image_stats(key: str, spec: FeatureSpec, rows: pa.Table, videos: Mapping[st
     else:
         for number in sampled:
             cell = rows[key][number].as_py()
-            counted.add(decode_image(cell["bytes"] if isinstance(cell, dict) else cell))
+            counted.add(decode_image(image_bytes(cell, where, f"{key!r} of row {number}")))
     found = counted.result()
     channels = spec.shape[-1]
     if channels == 3:
@@ -273,7 +276,7 @@ def _carry_along(plan: Plan, stage: Path) -> None:
     for path in sorted(plan.source.root.iterdir()):
         if path.name in _OURS or path.name.startswith(".") or not path.is_file():
             continue
-        link_or_copy(path, stage / path.name)
+        shutil.copy2(path, stage / path.name)  # no link: people write into such files
     if foreign := plan.source.foreign_info:
         info = json.loads((stage / INFO).read_text(encoding="utf-8"))
         write_json(stage / INFO, {**info, **foreign})
