@@ -95,7 +95,7 @@ def whole(source: SourceDataset, episode: Episode) -> Piece:
 
 
 def features_of(source: SourceDataset) -> dict[str, FeatureSpec]:
-    """Features of a dataset without the index columns, which are written for each anew."""
+    """Features of a dataset without the index columns, which are written again for each."""
     return {key: spec for key, spec in source.features.items() if key not in DEFAULT_FEATURES}
 
 
