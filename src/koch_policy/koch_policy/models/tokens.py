@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Chunks of actions as tokens, and back: uniform bins, and FAST.
+"""Chunks of actions as tokens, and back: uniform bins, and FAST. No policy uses them yet.
+
+`koch train` cannot train on tokens: this module is for a policy of your own. Its FAST was
+compared with no published tokenizer; the tests hold that decoding inverts encoding.
 
 References:
     Kim et al. 2024, "OpenVLA" (arXiv 2406.09246), section 3.2: 256 bins per action element.
