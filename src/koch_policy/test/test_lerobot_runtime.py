@@ -48,6 +48,14 @@ def test_policies_of_lerobot_act_as_in_its_own_loop(lerobot: Any, tmp_path: Path
             assert figures[way] < 1e-5, (name, way)
 
 
+@pytest.mark.parametrize(
+    ("given", "named"), [({"precision": "bf16"}, "precision"), ({"compiles": True}, "compiles")]
+)
+def test_what_lerobot_would_not_hear_of_is_refused(given: dict[str, Any], named: str) -> None:
+    with pytest.raises(RuntimeChoiceError, match=f"takes no {named}"):
+        load_policy("lerobot/smolvla_base", "lerobot", **given)
+
+
 @pytest.mark.skipif(find_spec("lerobot") is not None, reason="lerobot is installed here")
 def test_without_lerobot_it_says_what_to_install(
     make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

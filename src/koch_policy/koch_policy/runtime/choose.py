@@ -42,8 +42,8 @@ def load_policy(
     Args:
         path: Checkpoint folder, or a training output; for "lerobot" also a name on the Hub.
         runtime: "torch", "openvino", "lerobot" (any policy LeRobot can load, in a process of
-            LeRobot's own Python), or "auto": CUDA by
-            torch, else the faster of openvino and torch, measured once per machine.
+            LeRobot's own Python; takes device and threads alone), or "auto": CUDA by torch, else
+            the faster of openvino and torch, measured once per machine.
         precision: "f32"; "bf16"; "int8" (openvino, needs calibration the first time).
         device: For torch and lerobot: "auto", "cpu" or "cuda".
         compiles: For torch: torch.compile.
@@ -62,6 +62,16 @@ def load_policy(
         if value not in known:
             raise RuntimeChoiceError(value, f"no such {name}", f"Known: {', '.join(known)}.")
     if runtime == "lerobot":
+        given = {
+            "precision": precision != "f32",
+            "compiles": compiles,
+            "zero_range": zero_range is not None,
+            "calibration": calibration is not None,
+        }
+        if unknown := [name for name, is_given in given.items() if is_given]:
+            raise RuntimeChoiceError(
+                runtime, f"takes no {', '.join(unknown)}", "Leave it out: LeRobot decides."
+            )
         from koch_policy.server.client import serve_lerobot
 
         is_name = not Path(path).exists() and is_hub_name(str(path))
