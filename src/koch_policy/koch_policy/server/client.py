@@ -36,13 +36,13 @@ from koch_policy.configs import (
 from koch_policy.errors import PolicyError, PolicyUnavailableError, RuntimeChoiceError
 from koch_policy.metadata import CheckpointMetadata, metadata_from
 from koch_policy.policy import Observation
+from koch_policy.server.lerobot import PLACEHOLDER
 from koch_policy.server.protocol import PROTOCOL, Channel, LateError, LinkError, ProtocolError
 
 LOAD_S = 300.0
 _DEADLINE_S = 2.0
 _WARM_UPS_PER_DEADLINE = 5.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
-_PLACEHOLDER = ".empty_camera_"  # LeRobot fills these itself
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -109,6 +109,14 @@ class ServedPolicy:
         deadline_s: It is taken for hung after so long [s]; None: five times its warm-up, and 2 s
             at least.
 
+    Attributes:
+        config: Features and steps of the policy; the rest of its configuration stays the server's.
+        extras: What the checkpoint's koch.json says, if it is there.
+        runtime: Name of the runtime.
+        rename: {name of the rig: name of the policy}.
+        trouble: Why it cannot answer now; empty while it can.
+        restarts: How often the server was started again.
+
     Raises:
         ServedPolicyError: It cannot serve this policy.
         PolicyUnavailableError: It ended, or said nothing, while it loaded.
@@ -127,26 +135,12 @@ class ServedPolicy:
         self._pause_s = _FIRST_PAUSE_S
         self._about = self._connect()
         self.rename: dict[str, str] = dict(self._about["rename"])
-        self._config = foreign_config(self._about["config"])
+        self.config = foreign_config(self._about["config"])
         said = self._about["metadata"]
-        self._extras = metadata_from(said, "koch.json") if said else CheckpointMetadata()
+        self.extras = metadata_from(said, "koch.json") if said else CheckpointMetadata()
+        self.runtime = str(self._about["runtime"])
         warm_up_s = float(self._about["warm_up_s"])
         self.deadline_s = deadline_s or max(_DEADLINE_S, _WARM_UPS_PER_DEADLINE * warm_up_s)
-
-    @property
-    def config(self) -> PolicyConfig:
-        """Features and steps of the policy; the rest of its configuration stays the server's."""
-        return self._config
-
-    @property
-    def extras(self) -> CheckpointMetadata:
-        """What the checkpoint's koch.json says, if it is there."""
-        return self._extras
-
-    @property
-    def runtime(self) -> str:
-        """Name of the runtime."""
-        return str(self._about["runtime"])
 
     @property
     def pid(self) -> int:
@@ -198,11 +192,11 @@ class ServedPolicy:
         It also keeps the messages small.
         """
         result, sources = dict(observation), {new: old for old, new in self.rename.items()}
-        for key, (_, height, width) in self._config.cameras.items():
+        for key, (_, height, width) in self.config.cameras.items():
             name = sources.get(key, key)
             image = result.get(name)
             if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim >= 3:
-                crop, resizes = self._extras.crops.get(key), self._extras.runtime.get("resize")
+                crop, resizes = self.extras.crops.get(key), self.extras.runtime.get("resize")
                 result[name] = fit_rgb(image, height, width, crop=crop, resizes=bool(resizes))
         return result
 
@@ -318,7 +312,7 @@ def foreign_config(content: Mapping[str, Any]) -> PolicyConfig:
         return {
             key: PolicyFeature(FeatureType(value["type"]), tuple(value["shape"]))
             for key, value in content[name].items()
-            if _PLACEHOLDER not in key
+            if PLACEHOLDER not in key
         }
 
     names = ("chunk_size", "n_action_steps", "action_chunk_size")

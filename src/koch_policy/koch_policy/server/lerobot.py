@@ -32,7 +32,7 @@ from koch_policy.server.protocol import Channel
 from koch_policy.server.serve import serve
 
 ACTION, TASK = "action", "task"
-_PLACEHOLDER = ".empty_camera_"  # LeRobot fills these itself
+PLACEHOLDER = ".empty_camera_"  # LeRobot fills these itself
 _PREPROCESSOR = "policy_preprocessor.json"
 _MAX_PIXELS = 40_000_000
 
@@ -64,7 +64,7 @@ class LeRobotPolicy:
         self._inputs = {
             key: (str(value["type"]), tuple(value["shape"]))
             for key, value in self._config["input_features"].items()
-            if _PLACEHOLDER not in key
+            if PLACEHOLDER not in key
         }
         (self._width,) = self._config["output_features"][ACTION]["shape"]
         self._rename = _rename_map(path)
