@@ -49,7 +49,7 @@ class ArmTrial:
         setup: Number of the set-up, from 1.
         policy: Name of the policy in the tables.
         run: How the run ended, and what a person said of it.
-        failure: Kind of failure; empty where nobody named one.
+        failure: Kind of failure; empty where no one named one.
         changes: Bus cycles in which the guard changed a command, by rule and joint.
     """
 
@@ -61,7 +61,7 @@ class ArmTrial:
 
     @property
     def success(self) -> bool | None:
-        """What a person said; None where nobody did."""
+        """What a person said; None where no one did."""
         return {"success": True, "failure": False}.get(self.run.outcome)
 
     def to_json(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class ArmEvaluation:
     """All trials so far.
 
     Attributes:
-        policies: Checkpoints by the name that stands in the tables.
+        policies: Checkpoints by their name in the tables.
         trials: In the order of their runs.
     """
 

@@ -154,13 +154,14 @@ class Judge:
             self._layouts.setdefault(setup, onlooker.image)
         onlooker.begin()
         run = watched_run(self._client, self._settings.request, self._keyboard)
+        image, changes = onlooker.image, onlooker.changes()  # before a person reaches in
         try:
             run, failure = self._verdict(run)
         except KeyboardInterrupt:  # the run counts as one that nobody judged
             run, failure = replace(run, quit=True), ""
-        trial = ArmTrial(setup, policy, run, failure, onlooker.changes())
-        if onlooker.image is not None:
-            self._ends.append((onlooker.image, trial.success))
+        trial = ArmTrial(setup, policy, run, failure, changes)
+        if image is not None:
+            self._ends.append((image, trial.success))
         return trial
 
     def _verdict(self, run: RunRecord) -> tuple[RunRecord, str]:

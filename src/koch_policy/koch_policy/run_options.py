@@ -69,11 +69,11 @@ class RunOptions(OptionModel):
             for flag, given in (("--reset-time-s", self.reset_time_s), ("--out", self.out)):
                 if given not in (0.0, Path("outputs/run")):
                     raise OptionError(flag, str(given), "--num-episodes N beside it")
-        elif self.once or self.interactive or self.shadow or self.replay is not None:
+        elif self.once or self.interactive or self.shadow or self.label or self.replay is not None:
             raise OptionError(
                 "--num-episodes",
                 self.num_episodes,
-                "none of --once, --interactive, --shadow, --replay beside it",
+                "none of --once, --interactive, --shadow, --label, --replay beside it",
             )
         if self.replay is not None and self.policy is None:
             raise OptionError("--replay", str(self.replay), "--policy DIR beside it")

@@ -49,7 +49,7 @@ class RunRecord:
         reason: In words.
         steps: Actions that were sent.
         duration_s: From the first command to the end.
-        outcome: success or failure, as a person said; empty where nobody did.
+        outcome: success or failure, as a key or the label said; empty where neither did.
         episode: Folder of the recording; empty without.
         quit: The person wants no more runs.
     """
@@ -68,7 +68,7 @@ class RunRecord:
         return self.code in (0, 1)
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object; `success` is null where nobody judged."""
+        """As a JSON object; `success` is null where no one judged."""
         values = asdict(self)
         del values["quit"]
         return {**values, "success": {"success": True, "failure": False}.get(self.outcome)}

@@ -6,8 +6,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
+from koch_core.options import OptionError
 from koch_core.trials import Pairs
 from koch_policy.arm_trials import ArmEvaluation, ArmTrial, schedule
+from koch_policy.run_options import RunOptions
 from koch_policy.watched_run import RunRecord
 
 
@@ -54,3 +58,8 @@ def test_a_run_that_was_cut_short_says_so() -> None:
     lines = ArmEvaluation({"a": "a"}, [cut]).table(None)
     assert "not judged" in lines[1]
     assert "cameras/above is 0.9 s old" in lines[1]
+
+
+def test_a_label_for_all_is_no_verdict() -> None:
+    with pytest.raises(OptionError, match=r"none of .*--label"):
+        RunOptions(num_episodes=3, label="success")

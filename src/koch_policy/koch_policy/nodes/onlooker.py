@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""What somebody who judges runs needs beside them: the table's image, the guard, arms at home."""
+"""What a person who judges runs needs beside them: the table's image, the guard, arms at home."""
 
 from __future__ import annotations
 
@@ -107,4 +107,6 @@ class Onlooker:
             return arm in self._guards and self._guards[arm].source == "trajectory"
 
         self._session.spin_until(lambda: all(map(goes, moving)), _BEGIN_S)
-        self._session.spin_until(lambda: not any(map(goes, moving)), _HOME_S)
+        if not self._session.spin_until(lambda: not any(map(goes, moving)), _HOME_S):
+            late = ", ".join(filter(goes, moving))
+            say(f"{late} is not at home after {_HOME_S:.0f} s")
