@@ -124,7 +124,8 @@ def _curve(path: Path) -> dict[str, list[tuple[float, float]]]:
                 for key, found in points.items():
                     if row.get(key) and row.get("step"):
                         found.append((float(row["step"]), float(row[key])))
-    return {key: found[:: 1 + len(found) // _DRAWN] for key, found in points.items()}
+    # Thinned from the end, so that the newest value is there.
+    return {key: found[:: -1 - len(found) // _DRAWN][::-1] for key, found in points.items()}
 
 
 def _evaluations(folder: Path) -> list[dict[str, Any]]:

@@ -82,3 +82,14 @@ def test_a_page_gets_curves_and_evaluations_and_a_damaged_run_hides_no_other(tmp
     assert second["name"] == "bad"
     assert "not readable as JSON" in second["problem"]
     assert describe_runs(tmp_path / "none") == []
+
+
+def test_a_long_curve_is_thinned_to_its_newest_value(tmp_path):
+    run = write(tmp_path, "act", 999, "0.25", age_s=0.0)
+    rows = "".join(f"{step},{1 / step},\n" for step in range(1, 1000))
+    (run / "loss.csv").write_text("step,loss,error\n" + rows)
+    (described,) = describe_runs(tmp_path)
+    steps = [step for step, _ in described["curve"]["loss"]]
+    assert len(steps) <= 300
+    assert steps[-1] == 999
+    assert steps == sorted(steps)
