@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Going on from a checkpoint, weights that rest, and several datasets trained on as one."""
+"""Going on from a checkpoint, frozen weights, and several datasets trained on as one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from koch_policy.errors import ConfigError, DatasetError
 from koch_policy.train.cli import main
 from koch_policy.train.config import TrainConfig
 from koch_policy.train.data import ArrayFrames, drawn_rows
-from koch_policy.train.finetune import freeze, rest_norms
+from koch_policy.train.finetune import freeze, freeze_norms
 from koch_policy.train.mixture import column_weights, joined, named_dataset, picked
 from koch_policy.train.setup import make_trainer
 from koch_policy.train.source import open_all
@@ -133,7 +133,7 @@ def test_a_dataset_is_named_with_its_weight(tmp_path: Path) -> None:
             named_dataset(text)
 
 
-# -- weights that rest ---------------------------------------------------------------------------
+# -- frozen weights ------------------------------------------------------------------------------
 
 
 def test_frozen_weights_stay_to_the_bit_and_others_learn(make: Any, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_norms_of_frozen_weights_keep_their_running_statistics() -> None:
     model = torch.nn.Sequential(torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3))
     freeze(model, ["0"])
     model.train()
-    rest_norms(model)
+    freeze_norms(model)
     model(torch.full((4, 3), 5.0) + torch.arange(4.0)[:, None])
     first, second = (each.running_mean for each in model)
     assert torch.equal(first, torch.zeros(3))

@@ -187,7 +187,7 @@ class TrainConfig(OptionModel):
     )
     freeze: tuple[str, ...] = option(
         (),
-        "modules or weights that rest, by name or pattern",
+        "modules or weights that are not trained, by name or pattern",
         expected="a list such as [backbone, 'encoder.*']",
     )
     pretrained_backbone: str | None = option(

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Going on from a trained policy: its recipe, the statistics that stay, and weights that rest."""
+"""Going on from a trained policy: its recipe, the statistics that stay, and frozen weights."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _require_same_meaning(start: Checkpoint, data: Demonstrations) -> None:
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
-    """Let weights rest: those whose name is a pattern, begins with one and a dot, or fits it.
+    """Freeze weights whose name is a pattern, begins with one and a dot, or fits it.
 
     Raises:
         ConfigError: A pattern fits no weight, or nothing is left to train.
@@ -136,8 +136,8 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
         raise ConfigError("train", "freeze", list(patterns), "something left to train")
 
 
-def rest_norms(model: nn.Module) -> None:
-    """Keep the running statistics of batch norms whose weights rest: they belong to these."""
+def freeze_norms(model: nn.Module) -> None:
+    """Keep the running statistics of frozen batch norms: they belong to their weights."""
     for module in model.modules():
         own = list(module.parameters(recurse=False))
         is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)

@@ -42,7 +42,7 @@ from koch_policy.train import parallel, state
 from koch_policy.train.augment import add_noise, augment_images, noise_of
 from koch_policy.train.config import Recipe, recipe_from_json
 from koch_policy.train.data import Windows, shuffled_batches
-from koch_policy.train.finetune import freeze, rest_norms
+from koch_policy.train.finetune import freeze, freeze_norms
 from koch_policy.train.lerobot_keys import honoured
 from koch_policy.train.metrics import (
     History,
@@ -153,7 +153,7 @@ class Trainer:
     def _learn(self) -> None:
         """Put the network into training mode."""
         self.model.train()
-        rest_norms(self.model)
+        freeze_norms(self.model)
 
     def _images(self) -> list[Tensor]:
         """Normalised images (B, 3, H, W) of every camera, from all over the training data."""
