@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from koch_core.options import OptionModel, command_line, option, parsed, same_as
+from koch_core.options import OptionError, OptionModel, command_line, option, parsed, same_as
 from koch_core.terminal import say
 from koch_policy.files import resolve_checkpoint
 from koch_ros.shared_options import CHECKPOINT, EPISODE_ROOT, TASK
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 #: Seeds without a success in a row after which the expert cannot do the task.
 _HOPELESS = 20
+_RECOVER_AFTER_S = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +46,22 @@ class LockstepRecord(OptionModel):
         text="recoveries: this policy begins, the expert takes over; marked as intervention",
     )  # fmt: skip
     recover_after: float = option(
-        8.0, "the policy tries for at most so long [s]; see --recover", above=0.5, metavar="S"
+        _RECOVER_AFTER_S,
+        "the policy tries for at most so long [s]; see --recover",
+        above=0.5,
+        metavar="S",
     )
     lockstep: bool = option(False, "in one process and the world's own time")
+
+    def __post_init__(self) -> None:
+        """Check what does not go together.
+
+        Raises:
+            OptionError: A value means nothing.
+        """
+        super().__post_init__()
+        if self.recover is None and self.recover_after != _RECOVER_AFTER_S:
+            raise OptionError("--recover-after", self.recover_after, "--recover DIR beside it")
 
 
 def main(argv: list[str]) -> int:

@@ -5,6 +5,7 @@
 import numpy as np
 import pytest
 
+from koch_core.options import OptionError
 from koch_episodes.convert import cli as convert_cli
 from koch_episodes.dataset.reader import LeRobotDatasetReader
 from koch_policy.configs import FeatureType, PolicyFeature
@@ -14,6 +15,7 @@ from koch_rig.units import Units
 from koch_sim import rollout
 from koch_sim.grasp import APPROACH_HEIGHT_M, HOME_RAD
 from koch_sim.lockstep import Lockstep
+from koch_sim.record_cli import LockstepRecord
 from koch_sim.recovery import Recoverer
 from koch_sim.rollout import PolicySettings
 from koch_sim.settings import LockstepSettings
@@ -106,3 +108,9 @@ def test_a_low_hand_lets_go_and_rises_first(world):
     height = (np.linalg.inv(base) @ tcp)[2, 3]
     assert height == pytest.approx(APPROACH_HEIGHT_M, abs=0.004)
     assert world.planner.rise(HOME_RAD) == []
+
+
+def test_a_time_to_take_over_wants_a_policy():
+    with pytest.raises(OptionError, match=r"--recover-after.*--recover DIR"):
+        LockstepRecord(recover_after=3.0)
+    assert LockstepRecord(recover="outputs/act", recover_after=3.0).recover_after == 3.0
