@@ -72,14 +72,14 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def look(name: str, count: list[int]) -> None:
+async def read_images(name: str, count: list[int]) -> None:
     """Read a camera's stream."""
     async with ClientSession() as session, session.get(f"{URL}/cameras/{name}") as answer:
         async for line in answer.content:
             count[0] += line.startswith(b"--koch-image")
 
 
-async def hear(count: list[int]) -> None:
+async def read_states(count: list[int]) -> None:
     """Read the state."""
     async with ClientSession() as session, session.ws_connect(f"{URL}/socket") as page:
         async for _ in page:
@@ -89,8 +89,10 @@ async def hear(count: list[int]) -> None:
 async def measure(pid: int, seconds: float, pages: int) -> dict[str, float]:
     """CPU while some pages are open, each with both cameras."""
     images, states = [0], [0]
-    tasks = [asyncio.ensure_future(look(name, images)) for _ in range(pages) for name in CAMERAS]
-    tasks += [asyncio.ensure_future(hear(states)) for _ in range(pages)]
+    tasks = [
+        asyncio.ensure_future(read_images(name, images)) for _ in range(pages) for name in CAMERAS
+    ]
+    tasks += [asyncio.ensure_future(read_states(states)) for _ in range(pages)]
     await asyncio.sleep(3.0)
     images[0] = states[0] = 0
     before_s, began_s = cpu_s(pid), time.monotonic()

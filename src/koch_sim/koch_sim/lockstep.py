@@ -337,7 +337,7 @@ class Lockstep:
     # -- the expert ---------------------------------------------------------------------------
 
     def take_over(self) -> None:
-        """Let a hand take the follower over from where it is: the leader is brought there."""
+        """Let the leader take the follower over: it is brought to the follower's pose."""
         self.world.take_hold()
         self.teleop = True
 
