@@ -21,12 +21,12 @@ import yaml
 from koch_core.errors import DecodeError, KochError
 from koch_episodes import cdr
 from koch_episodes.bag import open_bag
+from koch_episodes.bag.metadata import FILE_NAME as _METADATA
 from koch_rig.joints import plain_joints
 from koch_rig.yaml_source import SAFE_LOADER
 
 _IMAGE = "sensor_msgs/msg/CompressedImage"
 _JOINTS = "sensor_msgs/msg/JointState"
-_METADATA = "metadata.yaml"
 _MOST_LISTED = 1000
 _KEPT_FIRST = 300
 _KEPT_EPISODES = 2  # of a minute with two cameras: some 100 MB
@@ -84,6 +84,9 @@ class Episodes:
                     known = self._facts.get(path.name)
                     if known is None or known[0] != changed_s:
                         known = changed_s, _facts(path)
+                        # Another episode may have the name of one that was discarded.
+                        self._first.pop(path.name, None)
+                        self._open.pop(path.name, None)
                     found[path.name] = known
             self._facts = found
             return [facts for _, facts in found.values()]

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recorded episodes as the page needs them."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -41,6 +42,17 @@ def test_no_name_is_a_path(name):
     episodes = Episodes(SAMPLE)
     assert episodes.open(name) is None
     assert episodes.first_image(name) is None
+
+
+def test_another_episode_of_the_same_name_is_not_the_old_one(tmp_path):
+    shutil.copytree(SAMPLE / "episode_000000", tmp_path / "episode_000000")
+    episodes = Episodes(tmp_path)
+    episodes.facts()
+    old = episodes.open("episode_000000")
+    assert episodes.open("episode_000000") is old
+    os.utime(tmp_path / "episode_000000" / "metadata.yaml", (1.0, 1.0))
+    episodes.facts()
+    assert episodes.open("episode_000000") is not old
 
 
 def test_what_cannot_be_read_is_listed_with_the_reason(tmp_path):

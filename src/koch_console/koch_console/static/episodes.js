@@ -20,7 +20,7 @@ export async function showEpisodes() {
 export function hideEpisodes() { pause(); }
 
 function line(episode, root) {
-  const image = element("img", { alt: "", loading: "lazy", src: `/episodes/${encodeURIComponent(episode.name)}/first` });
+  const image = element("img", { alt: "", loading: "lazy", src: `/episodes/${encodeURIComponent(episode.name)}/first?${episode.began_s}` });
   const light = (episode.verdict ?? "").split(/\W/)[0];
   const length = episode.length_s === undefined ? "" : `${episode.length_s.toFixed(1)} s`;
   const facts = [length, episode.outcome, episode.began_s ? new Date(1000 * episode.began_s).toLocaleString() : ""];
