@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from typing import Any
 
-from koch_rig.model import robot_urdf, world_camera_arm
+from koch_rig.model import robot_urdf
 from koch_rig.rig import Rig, Role
 
 _GREY = (0.6, 0.6, 0.6, 1.0)
@@ -16,7 +16,7 @@ _USUAL_FOVY_DEG = 48.0  # of a USB camera; only the drawing of its view depends 
 
 
 def describe_scene(rig: Rig) -> Mapping[str, Any]:
-    """Arms with their links and joints [m, rad], cameras, table and workspace."""
+    """Arms with their links and joints [m, rad], cameras and workspace."""
     limits = rig.limits
     return {
         "arms": [
@@ -31,9 +31,7 @@ def describe_scene(rig: Rig) -> Mapping[str, Any]:
             }
             for camera in rig.cameras.values()
         ],
-        "table_z": limits.table_z,
         "workspace": limits.workspace and [limits.workspace.min, limits.workspace.max],
-        "cameras_of": world_camera_arm(rig),
     }
 
 
