@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,14 +43,15 @@ class StreamLights:
         """Take a diagnostic."""
         self._said[name] = _Said(level, text, values, now_s)
 
-    def temperatures(self, arm: str) -> Mapping[str, float]:
-        """Temperature of each motor by joint [deg C]."""
+    def temperatures(self, arm: str, now_s: float) -> Mapping[str, float]:
+        """Temperature of each motor that was heard of lately, by joint [deg C]."""
         start = f"{arm}: motor "
         found: dict[str, float] = {}
         for name, said in self._said.items():
-            if name.startswith(start):
-                with contextlib.suppress(KeyError, ValueError):
-                    found[name[len(start) :]] = float(said.values["temperature_c"])
+            if name.startswith(start) and now_s - said.at_s < _GONE_S:
+                celsius = _number(said.values, "temperature_c")
+                if celsius is not None:
+                    found[name[len(start) :]] = celsius
         return found
 
     def camera(self, name: str, now_s: float) -> Mapping[str, Any]:
@@ -59,9 +60,11 @@ class StreamLights:
         if said is None:
             return {"light": "red", "text": _SILENT}
         values: dict[str, Any] = {"light": _LIGHTS.get(said.level, "red"), "text": said.text}
-        with contextlib.suppress(KeyError, ValueError):
-            values["rate_hz"] = float(said.values["rate [Hz]"])
-            values["age_s"] = round(1e-3 * float(said.values["age [ms]"]), 1)
+        rate_hz, age_ms = _number(said.values, "rate [Hz]"), _number(said.values, "age [ms]")
+        if rate_hz is not None:
+            values["rate_hz"] = rate_hz
+        if age_ms is not None:
+            values["age_s"] = round(1e-3 * age_ms, 1)
         return values
 
     def checks(self, now_s: float) -> list[Mapping[str, str]]:
@@ -94,6 +97,18 @@ class StreamLights:
 
 def _camera(name: str) -> str:
     return f"cameras/{name}: stream"
+
+
+def _number(values: Mapping[str, str], key: str) -> float | None:
+    """A value, None where there is none: NaN is what a node says of a motor that is silent.
+
+    JSON has no NaN: a browser would refuse the whole state because of one.
+    """
+    try:
+        value = float(values[key])
+    except (KeyError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _fix_of(name: str) -> str:

@@ -29,13 +29,13 @@ from koch_rig.rig import Arm, Rig, Role
 from koch_rig.stream import image_topic
 from koch_ros.polled import PolledGroup, ignore, take_all, take_newest
 from koch_ros.qos import EVENTS, LATCHED, NEWEST, STATE
-from koch_ros.stamps import RosStamper
 
 if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.qos import QoSProfile
 
 _SILENT_S = 3.0  # who has said nothing for so long is gone; the slowest says something each second
+_JOINTS_SILENT_S = 1.0  # joints come thirty times a second or more
 _LEVELS = {10: "debug", 20: "info", 30: "warn", 40: "error", 50: "fatal"}
 _PHASES = ("idle", "waiting", "recording", "saving", "resetting")
 _LIGHTS = ("green", "amber", "red")
@@ -46,10 +46,9 @@ _MODES = ("disconnected", "off", "waiting", "holding", "blending", "driving", "s
 class _Heard:
     """One topic and its newest message."""
 
-    def __init__(self, node: Node, group: PolledGroup, kind: Any, topic: str, qos: Any) -> None:
-        self.subscription = node.create_subscription(
-            kind, topic, ignore, qos, callback_group=group
-        )
+    def __init__(self, subscription: Any, silent_s: float) -> None:
+        self.subscription = subscription
+        self.silent_s = silent_s
         self.message: Any = None
         self.at_s = -math.inf
 
@@ -62,7 +61,7 @@ class _Heard:
     @property
     def fresh(self) -> Any:
         """The message, None when it is too old to be believed."""
-        return self.message if time.monotonic() - self.at_s < _SILENT_S else None
+        return self.message if time.monotonic() - self.at_s < self.silent_s else None
 
 
 class RobotView:
@@ -76,10 +75,9 @@ class RobotView:
     def __init__(self, node: Node, rig: Rig) -> None:
         self._node, self._rig = node, rig
         self._group = PolledGroup()
-        self._stamper = RosStamper(node.get_clock())
         self.requests = Requests(node, rig)
         self.images = {name: LatestImage() for name in rig.cameras}
-        self._cameras: dict[str, Any] = {}  # subscriptions of cameras that somebody looks at
+        self._cameras: dict[str, Any] = {}  # subscriptions of cameras with a reader
         self._arms = {name: self._hear_arm(arm) for name, arm in rig.arms.items()}
         self._joints: dict[tuple[str, str], _Heard] = {}  # only while a page is open
         self._episodes = self._hear(EpisodeStatus, "episodes/status", LATCHED)
@@ -95,8 +93,8 @@ class RobotView:
             kind, topic, ignore, qos, callback_group=self._group, raw=raw
         )
 
-    def _hear(self, kind: Any, topic: str, qos: QoSProfile) -> _Heard:
-        return _Heard(self._node, self._group, kind, topic, qos)
+    def _hear(self, kind: Any, topic: str, qos: QoSProfile, silent_s: float = _SILENT_S) -> _Heard:
+        return _Heard(self._subscribe(kind, topic, qos), silent_s)
 
     def _hear_arm(self, arm: Arm) -> _Heard:
         return self._hear(GuardStatus, f"{arm.name}/guard_status", LATCHED)
@@ -131,7 +129,7 @@ class RobotView:
     # -- images ---------------------------------------------------------------------------------
 
     def take_images(self) -> None:
-        """See `Robot`. A camera is subscribed to while somebody looks."""
+        """See `Robot`. A camera is subscribed to while it has readers."""
         for name, slot in self.images.items():
             subscription = self._cameras.get(name)
             if not slot.readers:
@@ -180,8 +178,11 @@ class RobotView:
             for what in ("joint_states", "joint_command"):
                 if what == "joint_states" or arm.role is Role.FOLLOWER:
                     topic = f"{arm.name}/{what}"
-                    self._joints[arm.name, what] = self._hear(JointState, topic, NEWEST)
-        self._ghost = self._hear(JointState, "policy/ghost/joint_states", NEWEST)
+                    self._joints[arm.name, what] = self._hear_joints(topic)
+        self._ghost = self._hear_joints("policy/ghost/joint_states")
+
+    def _hear_joints(self, topic: str) -> _Heard:
+        return self._hear(JointState, topic, NEWEST, _JOINTS_SILENT_S)
 
     def new_lines(self) -> list[Mapping[str, Any]]:
         """See `Robot`."""
@@ -206,7 +207,8 @@ class RobotView:
         }
 
     def _arm_joints(self, arm: Arm) -> Mapping[str, Any]:
-        found: dict[str, Any] = {"temperature": self._health.temperatures(arm.name)}
+        celsius = self._health.temperatures(arm.name, time.monotonic())
+        found: dict[str, Any] = {"temperature": celsius}
         for what, key in (("joint_states", "measured"), ("joint_command", "goal")):
             heard = self._joints.get((arm.name, what))
             message = None if heard is None else heard.fresh
@@ -216,7 +218,6 @@ class RobotView:
             found[key] = _rounded(names, message.position)
             if key == "measured":
                 found["current"] = _rounded(names, message.effort)
-                found["age_s"] = round(self._stamper.age_s(message.header.stamp), 2)
         return found
 
     def _ghost_joints(self) -> Mapping[str, float] | None:
@@ -257,9 +258,14 @@ def _line(message: Any) -> Mapping[str, Any]:
     }
 
 
+def _word(words: tuple[str, ...], value: int) -> str:
+    """The word for a constant of a message; a newer node may know more of them."""
+    return words[value] if value < len(words) else "unknown"
+
+
 def _guard(message: Any) -> Mapping[str, Any]:
     return {
-        "mode": _MODES[message.mode] if message.mode < len(_MODES) else "unknown",
+        "mode": _word(_MODES, message.mode),
         "source": message.source,
         "torque": message.torque,
         "reason": message.reason,
@@ -279,12 +285,12 @@ def _episode(message: Any) -> Mapping[str, Any] | None:
     if message is None:
         return None
     return {
-        "phase": _PHASES[message.phase],
+        "phase": _word(_PHASES, message.phase),
         "index": message.episode_index,
         "task": message.task,
         "elapsed_s": round(message.elapsed_s, 1),
         "remaining_s": round(message.remaining_s, 1),
-        "light": _LIGHTS[message.light],
+        "light": _word(_LIGHTS, message.light),
         "reason": message.reason,
         "disk_minutes": round(message.disk_minutes_left),
         "saved": message.episodes_saved,
@@ -294,7 +300,7 @@ def _episode(message: Any) -> Mapping[str, Any] | None:
             {
                 "name": item.name,
                 "rate_hz": round(item.rate_hz, 1),
-                "light": _LIGHTS[item.light],
+                "light": _word(_LIGHTS, item.light),
                 "reason": item.reason,
             }
             for item in message.streams
@@ -306,7 +312,7 @@ def _policy(message: Any) -> Mapping[str, Any] | None:
     if message is None:
         return None
     return {
-        "state": _STATES[message.state],
+        "state": _word(_STATES, message.state),
         "task": message.task,
         "strategy": message.strategy,
         "runtime": message.runtime,
