@@ -13,6 +13,7 @@ import contextlib
 import json
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -32,6 +33,7 @@ _MOST_AT_ONCE = 8  # requests of one page; a stop is always taken
 _LOG_LINES = 300
 _PERIOD_S = 0.1
 _IDLE_PERIOD_S = 1.0
+_AFTER_FAULT_S = 1.0  # a traceback each second is enough
 _IMAGE_PERIOD_S = 0.012  # under half the time between two images
 _WRITE_S = 10.0  # a reader that takes nothing for so long is let go
 _KEPT_BY_KERNEL = 96 * 1024  # an image or two, or a slow reader would see the past
@@ -65,7 +67,7 @@ class Robot(Protocol):
         """Put what has come into the slots that have readers."""
 
     def watch(self, *, seen: bool) -> None:
-        """Look at the graph; where nobody sees the page, only at what would be missed."""
+        """Look at the graph; where no page is open, only at what would be missed."""
 
     def state(self) -> Mapping[str, Any]:
         """Sections of the page, each to be sent when it has changed."""
@@ -123,6 +125,7 @@ class ConsoleServer:
         self._examining = asyncio.Lock()
         self._assets = Assets()
         self._pages: set[_Page] = set()
+        self._stops: set[asyncio.Task[None]] = set()
         self._streams = 0
         self._busy: set[Any] = set()  # transports with a request in progress
         self._sections: dict[str, str] = {}
@@ -203,6 +206,7 @@ class ConsoleServer:
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception:
+            # One request's fault ends that request alone; a stranger gets no traceback.
             _log.exception("%s %s", request.method, request.path)
             raise web.HTTPInternalServerError(headers=_HEADERS, text="See the log.\n") from None
         finally:
@@ -386,16 +390,20 @@ class ConsoleServer:
             refusal = "Too many requests are under way."
             self._answer(page, request.number, PageAnswer(False, refusal))
         else:
+            # A stop outlives its page: a browser that goes must not take it back half-way.
+            tasks = self._stops if request.name == "stop" else page.tasks
             task = asyncio.ensure_future(self._do(page, request))
-            page.tasks.add(task)
-            task.add_done_callback(page.tasks.discard)
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
     async def _do(self, page: _Page, request: PageRequest) -> None:
         try:
             answer = await self._robot.do(request)
         except Exception:
+            # The person who pressed must get an answer, whatever fails.
             _log.exception("request %s", request.name)
-            answer = PageAnswer(False, "It failed; the log of the console says why.")
+            what = "NOT STOPPED. Cut the power." if request.name == "stop" else "It failed."
+            answer = PageAnswer(False, f"{what} The log of the console says why.")
         self._answer(page, request.number, answer)
 
     def _answer(self, page: _Page, number: int | None, answer: PageAnswer) -> None:
@@ -406,14 +414,25 @@ class ConsoleServer:
     # -- looking at the robot -------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        """Ten times a second while a page is open, else once a second."""
+        """Ten times a second while a page is open, else once a second.
+
+        `alive` changes each second. A page that misses it says that what it shows is old: after a
+        fault here, and also where this process or the network hangs.
+        """
         while True:
             seen = bool(self._pages)
+            if not seen:
+                self._sections.clear()  # or the next page would open with the state of back then
             try:
                 self._robot.watch(seen=seen)
-                self._tell(self._robot.state() if seen else {}, self._robot.new_lines())
+                state = {**self._robot.state(), "alive": int(time.monotonic())} if seen else {}
+                self._tell(state, self._robot.new_lines())
             except Exception:
+                # One odd message must not end the page for good: without `alive` it says so.
                 _log.exception("looking at the graph")
+                self._sections.clear()
+                await asyncio.sleep(_AFTER_FAULT_S)
+                continue
             if seen:
                 await asyncio.sleep(_PERIOD_S)
                 continue
@@ -422,11 +441,12 @@ class ConsoleServer:
                 await asyncio.wait_for(self._woken.wait(), _IDLE_PERIOD_S)
 
     def _tell(self, state: Mapping[str, Any], lines: list[Mapping[str, Any]]) -> None:
-        changed = {}
-        for name, value in state.items():
-            text = json.dumps(value, separators=(",", ":"))
-            if self._sections.get(name) != text:
-                self._sections[name] = changed[name] = text
+        texts = {
+            name: json.dumps(value, separators=(",", ":"), allow_nan=False)
+            for name, value in state.items()
+        }
+        changed = {name: text for name, text in texts.items() if self._sections.get(name) != text}
+        self._sections.update(changed)
         self._lines = [*self._lines, *lines][-_LOG_LINES:]
         for page in self._pages:
             page.sections.update(changed)
@@ -435,12 +455,14 @@ class ConsoleServer:
                 page.ready.set()
 
     async def _watch_images(self) -> None:
-        """Fetch images while somebody looks at a camera."""
+        """Fetch images while a stream is open."""
         while True:
             try:
                 self._robot.take_images()
             except Exception:
+                # The state goes on without images; each tile shows how old its image gets.
                 _log.exception("taking images")
+                await asyncio.sleep(_AFTER_FAULT_S)
             if self._streams:
                 await asyncio.sleep(_IMAGE_PERIOD_S)
             else:

@@ -151,6 +151,12 @@ def test_the_player_shows_an_episode_and_everything_is_served_from_here(bench, b
     assert {urlsplit(url).netloc for url in asked if not url.startswith("data:")} == {
         urlsplit(robot.url).netloc
     }
+    page.focus("#time")
+    page.keyboard.press("ArrowLeft")  # on the live page it discards and records again
+    page.keyboard.press("d")
+    assert page.locator("#toast").is_hidden()
+    page.keyboard.press("Space")
+    says(page, "#toast", "NOT STOPPED")
     assert not problems
     page.close()
 
@@ -173,9 +179,17 @@ def test_stop_is_in_sight_and_nothing_is_wider_than_the_screen(bench, browser, w
     page.close()
 
 
-def test_a_restart_of_the_server_is_said_and_survived(bench, browser):
+def test_an_old_state_and_a_restart_of_the_server_are_said_and_survived(
+    bench, browser, monkeypatch
+):
     robot = bench()
     page = open_page(browser, robot.url)
+    with monkeypatch.context() as broken:
+        broken.setattr(robot.console._robot, "state", lambda: {"joints": float("nan")})
+        says(page, "#link", "state is old")
+        assert page.evaluate("document.body.classList.contains('lost')")
+    is_connected(page)
+    assert not page.evaluate("document.body.classList.contains('lost')")
     port = int(robot.url.rpartition(":")[2])
     robot.console.close()
     says(page, "#link", "not connected")

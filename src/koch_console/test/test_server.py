@@ -20,6 +20,7 @@ from aiohttp import (
 )
 
 from koch_console import server
+from koch_console.commands import PageAnswer, PageRequest
 
 pytestmark = pytest.mark.ros
 SECRET, LOOK = "operate-secret", "looking-secret"
@@ -50,6 +51,12 @@ async def ask(page: ClientWebSocketResponse, name: str, **values: Any) -> Any:
     """Press a button."""
     await page.send_str(json.dumps({"id": 1, "do": name, "with": values}))
     return await read(page, "answer")
+
+
+async def hear_until_silent(page: ClientWebSocketResponse) -> None:
+    """Hear the server's signs of life until none comes for three seconds."""
+    while True:
+        await asyncio.wait_for(read(page, "alive"), 3.0)
 
 
 async def image(reader: Any) -> bytes:
@@ -146,7 +153,7 @@ def test_a_request_to_nobody_says_so_and_a_stop_that_failed_is_loud(bench):
         async with session.ws_connect(f"{robot.url}/socket") as page:
             answer = await ask(page, "stop")
             assert answer["ok"] is False
-            assert answer["text"].startswith("NOT STOPPED: Nobody offers follower/stop")
+            assert answer["text"].startswith("NOT STOPPED: No node offers follower/stop")
             assert "Cut the power" in answer["text"]
             for name in ("record.discard", "policy.run", "policy.pause", "policy.stop"):
                 answer = await ask(page, name)
@@ -154,6 +161,59 @@ def test_a_request_to_nobody_says_so_and_a_stop_that_failed_is_loud(bench):
             assert (await ask(page, "torque", arm="none", on=True))["ok"] is False
             await page.send_str("no JSON")
             assert "no JSON" in (await read(page, "answer"))["text"]
+
+    with_session(work)
+
+
+def test_a_stop_outlives_its_page(bench, monkeypatch, wait_for):
+    robot = bench()
+    begun, done = [], []
+
+    async def do(request: PageRequest) -> PageAnswer:
+        begun.append(request.name)
+        await asyncio.sleep(0.3)
+        done.append(request.name)
+        return PageAnswer(True, "")
+
+    monkeypatch.setattr(robot.console._robot, "do", do)
+
+    async def work(session: ClientSession) -> None:
+        async with session.ws_connect(f"{robot.url}/socket") as page:
+            for name in ("record.discard", "stop"):
+                await page.send_str(json.dumps({"id": 1, "do": name}))
+            assert await asyncio.to_thread(wait_for, lambda: len(begun) == 2)
+
+    with_session(work)
+    assert wait_for(lambda: done, 5.0) == ["stop"]
+
+
+def test_a_stop_that_raises_is_loud(bench, monkeypatch):
+    robot = bench()
+
+    async def fail(_: Any) -> None:
+        raise RuntimeError("the context is gone")
+
+    monkeypatch.setattr(robot.console._robot, "do", fail)
+
+    async def work(session: ClientSession) -> None:
+        async with session.ws_connect(f"{robot.url}/socket") as page:
+            assert (await ask(page, "stop"))["text"].startswith("NOT STOPPED. Cut the power.")
+
+    with_session(work)
+
+
+def test_a_state_that_cannot_be_had_is_not_said_to_be_alive(bench, monkeypatch):
+    robot = bench()
+
+    async def work(session: ClientSession) -> None:
+        async with session.ws_connect(f"{robot.url}/socket") as page:
+            first = await read(page, "alive")
+            assert await read(page, "alive") > first
+            with monkeypatch.context() as broken:
+                broken.setattr(robot.console._robot, "state", lambda: {"joints": float("nan")})
+                with pytest.raises(asyncio.TimeoutError):
+                    await hear_until_silent(page)
+            assert await read(page, "alive") > first
 
     with_session(work)
 
@@ -393,7 +453,8 @@ def test_stop_reaches_the_guard_and_resume_lifts_it(bench, wait_for):
     async def work(session: ClientSession) -> None:
         async with session.ws_connect(f"{robot.url}/socket") as page:
             await until(page, "holding")
-            joints = (await read(page, "joints"))["follower"]
+            async with session.ws_connect(f"{robot.url}/socket") as other:  # it gets all there is
+                joints = (await read(other, "joints"))["follower"]
             assert set(joints["measured"]) == set(joints["goal"])
             assert len(joints["measured"]) == 6
             assert (await ask(page, "stop"))["ok"] is True

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 _ANSWER_S = 15.0
+_STOP_S = 3.0  # then a person must cut the power
 _START_S = 40.0  # a start waits for streams, ten seconds by default
 Values = Mapping[str, Any]
 
@@ -63,7 +64,7 @@ class Requests:
             self._add(ResetWorld, "sim/reset")
             self._add(Trigger, "sim/demonstrate")
         self._runs = ActionClient(node, RunPolicy, "policy/run")
-        #: What came of the last run of a policy that was begun here.
+        #: What came of the last run of a policy that was started here.
         self.running = ""
         self._doing: Mapping[str, Callable[[Values], Awaitable[PageAnswer]]] = {
             "stop": self._stop,
@@ -105,7 +106,7 @@ class Requests:
         if client is None:
             return PageAnswer(False, f"This rig has no service {name}.")
         if not client.service_is_ready():
-            return PageAnswer(False, f"Nobody offers {client.srv_name}: is its node running?")
+            return PageAnswer(False, f"No node offers {client.srv_name}: does it run?")
         future = client.call_async(message)
         try:
             return await _result(future, timeout_s)
@@ -121,7 +122,7 @@ class Requests:
     async def _stop(self, _: Values) -> PageAnswer:
         """Stop every follower, at once; none waits for another."""
         arms = [arm.name for arm in self._rig.arms.values() if arm.role is Role.FOLLOWER]
-        calls = (self._call(f"{arm}/stop", Trigger.Request()) for arm in arms)
+        calls = (self._call(f"{arm}/stop", Trigger.Request(), _STOP_S) for arm in arms)
         answers = await asyncio.gather(*calls)
         failed = [a.text for a in answers if not a.success]
         if failed:
@@ -159,7 +160,8 @@ class Requests:
         try:
             handle = await _result(self._runs.send_goal_async(goal), _ANSWER_S)
         except asyncio.TimeoutError:
-            return PageAnswer(False, "The policy node did not take the run.")
+            told = f"The policy node did not answer within {_ANSWER_S:.0f} s"
+            return PageAnswer(False, f"{told} and may start yet; End run cancels it.")
         if not handle.accepted:
             return PageAnswer(False, "The policy node refused the run.")
         self.running = ""
@@ -172,7 +174,7 @@ class Requests:
         self.running = f"{how}: {result.reason or 'finished'}; {result.steps} actions."
 
     async def _cancel(self) -> PageAnswer:
-        """Cancel every run, whoever began it: an empty goal id and time zero mean all."""
+        """Cancel the runs of all clients: an empty goal id and time zero mean all."""
         name = "policy/run/_action/cancel_goal"
         reply = await self._reply(name, CancelGoal.Request())
         if isinstance(reply, PageAnswer):

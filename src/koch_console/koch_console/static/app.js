@@ -10,7 +10,10 @@ const byId = (id) => document.getElementById(id);
 const state = {};
 let socket = null;
 let asked = 0;
-const waiting = new Map(); // id of a request -> its button
+const waiting = new Map(); // id of a request -> its name and button
+const OLD_MS = 3000; // the server says each second that it is alive
+const STOP_MS = 5000; // the server gives a stop three seconds
+let aliveAt = 0;
 
 function connect() {
   const scheme = location.protocol === "https:" ? "wss" : "ws";
@@ -19,8 +22,10 @@ function connect() {
   socket.onclose = () => {
     // What was shown is no longer true: say so, and keep trying.
     link("not connected", "red");
-    for (const id of [...waiting.keys()]) answered({ answer: id, ok: false, text: "The connection was lost." });
     document.body.classList.add("lost");
+    // A stop last: its text is the one that stays.
+    const lost = [...waiting].sort(([, a], [, b]) => (a.name === "stop") - (b.name === "stop"));
+    for (const [id, { name }] of lost) unanswered(id, name, "The connection was lost.");
     setTimeout(connect, 1000);
   };
 }
@@ -31,17 +36,38 @@ function receive(message) {
   else {
     const { log, ...sections } = message;
     Object.assign(state, sections);
+    if ("alive" in sections) revive();
     drawLive(state, sections, log ?? []);
     if (sections.joints || "ghost" in sections) moveView();
   }
 }
 
+function revive() {
+  aliveAt = performance.now();
+  if (!document.body.classList.contains("lost")) return;
+  document.body.classList.remove("lost");
+  linked();
+}
+
+// The connection may be open while nothing comes: the server hangs, or the network is gone.
+setInterval(() => {
+  if (socket.readyState !== WebSocket.OPEN || performance.now() - aliveAt < OLD_MS) return;
+  document.body.classList.add("lost");
+  link("state is old", "red");
+}, 500);
+
+function linked() {
+  const operates = state.hello.role === "operate";
+  link(operates ? "connected" : "looking only", operates ? "green" : "amber");
+}
+
 function greet(hello) {
+  aliveAt = performance.now();
   document.body.classList.remove("lost");
   byId("log").replaceChildren(); // the server sends all of it again
   const known = state.hello && JSON.stringify(state.hello) === JSON.stringify(hello);
   state.hello = hello;
-  link(hello.role === "operate" ? "connected" : "looking only", hello.role === "operate" ? "green" : "amber");
+  linked();
   if (!known) buildLive(hello);
   if (!byId("live").hidden) openTab("live");
   setTimeout(openView, 200);
@@ -107,13 +133,18 @@ export function ask(name, values = {}, button = null) {
     return;
   }
   const id = ++asked;
-  waiting.set(id, button);
+  waiting.set(id, { name, button });
   if (button) button.setAttribute("aria-busy", "true");
   socket.send(JSON.stringify({ id, do: name, with: values }));
+  if (name === "stop") setTimeout(() => { if (waiting.has(id)) unanswered(id, name, "The console does not answer."); }, STOP_MS);
+}
+
+function unanswered(id, name, why) {
+  answered({ answer: id, ok: false, text: name === "stop" ? `PERHAPS NOT STOPPED: ${why} Cut the power.` : why });
 }
 
 function answered({ answer, ok, text }) {
-  waiting.get(answer)?.removeAttribute("aria-busy");
+  waiting.get(answer)?.button?.removeAttribute("aria-busy");
   waiting.delete(answer);
   toast(text || (ok ? "Done." : "It failed."), ok);
 }
@@ -159,8 +190,13 @@ const KEYS = {
   s: "success", f: "failure", d: "record.discard", u: "record.undo",
 };
 
+/** Whether a key writes into a field; the slider of the player has no use for the space bar. */
+function isTyping(event) {
+  return event.target.matches("input:not([type=range]), textarea, select");
+}
+
 document.addEventListener("keydown", (event) => {
-  const typing = event.target.matches("input, textarea, select");
+  const typing = isTyping(event);
   if (event.key === "Escape" && typing) event.target.blur();
   if (typing || event.ctrlKey || event.altKey || event.metaKey) return;
   if (event.code === "Space") {
@@ -169,14 +205,15 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   const name = KEYS[event.key];
-  if (!name || event.repeat || state.hello?.role !== "operate") return;
+  // Who looks at recordings moves their time with the arrows: those keys belong to the live page.
+  if (!name || event.repeat || byId("live").hidden || state.hello?.role !== "operate") return;
   event.preventDefault();
   if (name === "success" || name === "failure") ask("record.stop", { outcome: name });
   else if (name === "record.start" && state.episode?.phase === "recording") ask("record.stop");
   else ask(name, FIELDS[name]?.() ?? {});
 });
 document.addEventListener("keyup", (event) => {
-  if (event.code === "Space" && !event.target.matches("input, textarea, select")) event.preventDefault();
+  if (event.code === "Space" && !isTyping(event)) event.preventDefault();
 });
 
 connect();

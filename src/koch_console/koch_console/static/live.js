@@ -34,15 +34,17 @@ function cameraTile(camera) {
   return element("figure", { id: `camera-${camera.name}` }, image, caption);
 }
 
-function armCard(arm) {
+function armCard(arm, _, arms) {
   const follows = arm.role === "follower";
   const button = (text, name, more = {}) =>
     element("button", { textContent: text, "data-do": name, "data-with": JSON.stringify({ arm: arm.name, ...more }) });
   const buttons = follows ? [
     button("Resume", "resume"), button("Home", "home"),
     button("Torque on", "torque", { on: true }), button("Torque off", "torque", { on: false }),
-    button("Follow the leader", "teleop", { on: true }), button("Let go", "teleop", { on: false }),
   ] : [];
+  if (arms.some((other) => other.drives === arm.name)) {
+    buttons.push(button("Enable switch on", "teleop", { on: true }), button("Enable switch off", "teleop", { on: false }));
+  }
   return element("article", { id: `arm-${arm.name}` },
     element("h2", { textContent: `${arm.name} (${arm.role})` }),
     element("div", { className: "facts guard" }),

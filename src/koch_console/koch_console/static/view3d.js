@@ -82,9 +82,12 @@ export class View3d {
     this.world.add(this.line);
   }
 
-  /** Move the arms; `ghost` is where the policy will have the follower. */
+  /** Move the arms; `ghost` is where the policy will have the follower. An arm without angles is not drawn. */
   show(angles, ghost = null) {
-    for (const [name, joints] of Object.entries(angles)) if (joints) pose(this.arms.get(name), joints);
+    for (const [name, arm] of this.arms) {
+      arm.root.visible = Boolean(angles[name]);
+      if (angles[name]) pose(arm, angles[name]);
+    }
     if (this.ghost) {
       this.ghost.root.visible = Boolean(ghost);
       if (ghost) pose(this.ghost, ghost);
@@ -169,7 +172,6 @@ export class View3d {
 }
 
 function pose(arm, joints) {
-  if (!arm) return;
   for (const [name, angle] of Object.entries(joints)) {
     const joint = arm.joints.get(name);
     if (joint) joint.turning.setRotationFromAxisAngle(joint.axis, angle);
