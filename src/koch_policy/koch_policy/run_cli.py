@@ -19,9 +19,7 @@ from koch_episodes.recorder.plan import Key
 from koch_policy.files import resolve_checkpoint
 from koch_policy.run_options import RunOptions
 from koch_policy.watched_run import RunRecord, RunRequest, watched_run
-from koch_ros.shared_options import (
-    absolute,
-)
+from koch_ros.shared_options import absolute
 
 if TYPE_CHECKING:
     from koch_policy.nodes.run_client import RunClient

@@ -19,7 +19,7 @@ from koch_policy.errors import ConfigError, DatasetError
 from koch_policy.train.cli import main
 from koch_policy.train.config import TrainConfig
 from koch_policy.train.data import ArrayFrames, drawn_rows
-from koch_policy.train.finetune import freeze, freeze_norms
+from koch_policy.train.finetune import freeze, freeze_norms, kept_statistics
 from koch_policy.train.mixture import column_weights, joined, named_dataset, picked
 from koch_policy.train.setup import make_trainer
 from koch_policy.train.source import open_all
@@ -196,6 +196,7 @@ def test_going_on_keeps_network_and_statistics_and_says_so(
     said = capsys.readouterr().err
     assert "are kept from" in said
     assert "trained under them" in said
+    assert "units are taken to be the same" not in said
     tuned, first = load_checkpoint(out), load_checkpoint(run)
     assert tuned.config == first.config
     for key, values in statistics(run).items():
@@ -204,6 +205,16 @@ def test_going_on_keeps_network_and_statistics_and_says_so(
     assert tuned.extras.training["data"]["episodes"] == 2
     shutil.rmtree(source)  # the run goes on without what it began from
     assert main([*few, "--from", str(source), *STEPS, "--resume", "--set", "train.steps=6"]) == 0
+
+
+def test_units_that_a_checkpoint_does_not_name_are_said_to_be_believed(
+    trained: tuple[Path, Path], make: Any
+) -> None:
+    start = load_checkpoint(trained[1])
+    start = replace(start, extras=replace(start.extras, units=""))
+    data = make.demonstrations(units="lerobot")
+    _, lines = kept_statistics(start.statistics, start, data)
+    assert f"units are taken to be the same: {start.path} names none" in lines
 
 
 def test_the_new_data_decide_where_that_is_asked_for(

@@ -79,6 +79,9 @@ def kept_statistics(
         f"statistics of {', '.join(kept) or 'nothing'} are kept from {start.path}: its weights "
         "were trained under them"
     ]
+    units = {str(start.path): start.extras.units, data.name: data.units}
+    if silent := [name for name, unit in units.items() if not unit]:
+        lines.append(f"units are taken to be the same: {' and '.join(silent)} names none")
     new = [key for key in measured if key not in kept]
     if new:
         lines.append(f"statistics of {', '.join(new)} are the new data's: the policy had none")
