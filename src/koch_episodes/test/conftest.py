@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -260,6 +262,28 @@ def recorder_data(index: int = 0, **more: str) -> dict[str, str]:
         "koch.calibration.leader": text,
         **more,
     }
+
+
+@pytest.fixture
+def lerobot(lerobot_python: str, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Run a script with arguments in LeRobot's environment; returns the JSON of its last line."""
+
+    def run(script: str, *arguments: str) -> dict[str, Any]:
+        done = subprocess.run(
+            [lerobot_python, "-c", script, *arguments],
+            capture_output=True,
+            text=True,
+            env={
+                **{k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+                "HF_HUB_OFFLINE": "1",
+                "HF_HOME": str(tmp_path / "hf"),
+            },
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+    return run
 
 
 @pytest.fixture

@@ -7,9 +7,6 @@ And the other way: what it records, alone or behind our episodes, is valid and r
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,8 @@ from koch_episodes.dataset import Codec, LeRobotDatasetReader, validate_dataset
 
 # On a busy machine LeRobot's import alone took a minute and a half.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+LeRobot = Callable[..., dict[str, Any]]
 
 SCRIPT = """
 import json, sys
@@ -111,25 +110,25 @@ def check_recorded(root: Path, first: int, episodes: tuple[int, ...], *, within:
 
 
 def test_what_lerobot_records_is_read_here_and_continued(
-    lerobot_python: str, write_bag: Callable[..., Path], tmp_path: Path
+    lerobot: LeRobot, write_bag: Callable[..., Path], tmp_path: Path
 ) -> None:
     """It records behind our episodes, we convert behind its own; AV1 is what it encodes."""
     bags = [write_bag(f"episode_{k}", seconds=1.0) for k in range(2)]
     ours, theirs, stored = (tmp_path / name for name in ("ours", "theirs", "stored"))
     convert(bags[:1], ours, ConvertOptions(codec=Codec.AV1))
-    lerobot(lerobot_python, RECORD, tmp_path, str(ours), str(theirs), str(stored))
+    lerobot(RECORD, str(ours), str(theirs), str(stored))
     check_recorded(ours, 1, (0,), within=3.0)
     check_recorded(theirs, 0, (1, 2), within=3.0)
     check_recorded(stored, 0, (1, 2), within=0.0)
     convert(bags[1:], theirs, ConvertOptions(codec=Codec.AV1), append=True)
     check_recorded(theirs, 0, (1, 2), within=3.0)
-    found = lerobot(lerobot_python, SCRIPT, tmp_path, str(theirs), "observation.images.above")
+    found = lerobot(SCRIPT, str(theirs), "observation.images.above")
     assert found["length"] == 70
     assert found["states"][5] == LeRobotDatasetReader(theirs)[45]["observation.state"].tolist()
 
 
 def test_lerobot_reads_interventions_outcomes_and_rewards(
-    lerobot_python: str,
+    lerobot: LeRobot,
     write_bag: Callable[..., Path],
     episode_event: Callable[..., Any],
     tmp_path: Path,
@@ -145,7 +144,7 @@ def test_lerobot_reads_interventions_outcomes_and_rewards(
     bags = [write_bag(f"e{k}", seconds=1.0, change=helped if k else None) for k in range(2)]
     out = tmp_path / "out"
     convert(bags, out, ConvertOptions(rewards=True))
-    found = lerobot(lerobot_python, TABLES, tmp_path, str(out))
+    found = lerobot(TABLES, str(out))
     reader = LeRobotDatasetReader(out)
     for key in ("intervention", "next.done", "next.reward", "next.success"):
         assert found[key] == reader.column(key).astype(float).tolist()
@@ -154,31 +153,14 @@ def test_lerobot_reads_interventions_outcomes_and_rewards(
     assert found["q50"] == pytest.approx(float(np.median(reader.column("action")[:, 0])))
 
 
-def lerobot(python: str, script: str, folder: Path, *arguments: str) -> dict[str, Any]:
-    """Run a script in LeRobot's environment; returns the JSON of its last line."""
-    done = subprocess.run(
-        [python, "-c", script, *arguments],
-        capture_output=True,
-        text=True,
-        env={
-            **{k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
-            "HF_HUB_OFFLINE": "1",
-            "HF_HOME": str(folder / "hf"),
-        },
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 @pytest.mark.parametrize("codec", list(Codec))
 def test_lerobot_reads_what_we_read(
-    lerobot_python: str, write_bag: Callable[..., Path], tmp_path: Path, codec: Codec
+    lerobot: LeRobot, write_bag: Callable[..., Path], tmp_path: Path, codec: Codec
 ) -> None:
     bags = [write_bag(f"episode_{k}", seconds=1.0) for k in range(2)]
     out, camera = tmp_path / "out", "observation.images.above"
     convert(bags, out, ConvertOptions(codec=codec))
-    found = lerobot(lerobot_python, SCRIPT, tmp_path, str(out), camera)
+    found = lerobot(SCRIPT, str(out), camera)
     reader = LeRobotDatasetReader(out)
     assert found["length"] == len(reader) == 60
     assert found["task"] == reader[0]["task"]

@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,8 @@ from koch_episodes.dataset import validate_dataset
 from koch_episodes.dataset.edit.cli import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+LeRobot = Callable[..., dict[str, Any]]
 
 RECORD = """
 import json, sys
@@ -80,30 +80,13 @@ print(json.dumps(found))
 """
 
 
-def lerobot(python: str, script: str, folder: Path, *arguments: str) -> dict[str, Any]:
-    """Run a script in LeRobot's environment; returns the JSON of its last line."""
-    done = subprocess.run(
-        [python, "-c", script, *arguments],
-        capture_output=True,
-        text=True,
-        env={
-            **{k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
-            "HF_HUB_OFFLINE": "1",
-            "HF_HOME": str(folder / "hf"),
-        },
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def run(*words: object) -> None:
     assert main([str(word) for word in words]) == 0
 
 
-def test_lerobot_loads_what_was_edited(lerobot_python: str, tmp_path: Path) -> None:
+def test_lerobot_loads_what_was_edited(lerobot: LeRobot, tmp_path: Path) -> None:
     odd, more = tmp_path / "odd", tmp_path / "more"
-    lerobot(lerobot_python, RECORD, tmp_path, str(odd), str(more))
+    lerobot(RECORD, str(odd), str(more))
     made = {name: tmp_path / name for name in ("trim", "delete", "merge", "drop", "label", "h264")}
     run("trim", odd, "--out", made["trim"], "--start", 0.3, "--end", 0.4)
     run("delete", odd, "--out", made["delete"], "--episodes", "1")
@@ -114,7 +97,7 @@ def test_lerobot_loads_what_was_edited(lerobot_python: str, tmp_path: Path) -> N
     for root in made.values():
         errors = [str(f) for f in validate_dataset(root, decode=True).findings]
         assert not errors, root
-    found = lerobot(lerobot_python, LOAD, tmp_path, *map(str, made.values()))
+    found = lerobot(LOAD, *map(str, made.values()))
     lengths = (21, 14, 17)
     whole = [(episode, 0, length) for episode, length in enumerate(lengths)]
     wanted = {
