@@ -20,11 +20,13 @@ from koch_episodes.convert import ConvertOptions, convert
 from koch_episodes.convert.cli import main
 from koch_episodes.dataset import Codec, LeRobotDatasetReader
 from koch_episodes.errors import (
+    DatasetFormatError,
     DatasetWriteError,
     EpisodeError,
     OptionError,
     OutputUnwritableError,
 )
+from koch_rig.units import Units
 
 WriteBag = Callable[..., Path]
 
@@ -152,6 +154,18 @@ def test_copy_of_a_bag_is_converted_once(write_bag: WriteBag, tmp_path: Path) ->
     result = convert([bags[0], bags[1], copy], tmp_path / "out", ConvertOptions(), jobs=1)
     assert result.skipped == ["copy"]
     assert [report["bag"] for report in result.reports] == ["first", "other"]
+
+
+def test_a_dataset_whose_koch_json_is_damaged_is_not_appended_to(
+    write_bag: WriteBag, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    convert([write_bag("one", seconds=1.0)], out, ConvertOptions())
+    (out / "meta/koch.json").write_text('{"units": ')
+    bags = [write_bag("two", seconds=1.0)]
+    with pytest.raises(DatasetFormatError, match=r"koch\.json: got unreadable file"):
+        convert(bags, out, ConvertOptions(units=Units.RADIANS), append=True)
+    assert len(LeRobotDatasetReader(out).episodes) == 1
 
 
 def test_other_codec_is_not_appended(write_bag: WriteBag, tmp_path: Path) -> None:

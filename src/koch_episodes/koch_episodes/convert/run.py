@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ from koch_episodes.convert.survey import load_survey
 from koch_episodes.convert.worker import Job, LookTask, survey_of
 from koch_episodes.dataset.append import append_state
 from koch_episodes.dataset.format import FORMATS, DatasetInfo, load_info
-from koch_episodes.dataset.layout import DEFAULT_FEATURES, KOCH, REPORT
+from koch_episodes.dataset.layout import DEFAULT_FEATURES, KOCH, REPORT, read_json
 from koch_episodes.dataset.staged import StagedEpisode
 from koch_episodes.dataset.validate import validate_dataset
 from koch_episodes.dataset.writer import DatasetWriter, bring_back
@@ -294,12 +293,12 @@ def _clear(work: Path) -> None:
 
 
 def _read(path: Path, kind: type[Any]) -> Any:
-    """Read an earlier conversion's JSON file; an empty object where there is none."""
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return kind()
-    return raw if isinstance(raw, kind) else kind()
+    """Read an earlier conversion's JSON file; an empty object where there is none.
+
+    Raises:
+        DatasetFormatError: It is damaged. Nothing else says what the numbers of a dataset mean.
+    """
+    return read_json(path, kind) if path.exists() else kind()
 
 
 def _check_same_making(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:

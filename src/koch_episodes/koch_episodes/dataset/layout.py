@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -93,6 +94,21 @@ KOCH_LEVELS = "meta/koch_levels.json"  # counts of pixel values by camera, for a
 def data_files(root: Path) -> list[Path]:
     """List the frame tables as LeRobot does."""
     return sorted((root / "data").glob("*/*.parquet"))
+
+
+def read_json(path: Path, kind: type[Any] = dict) -> Any:
+    """Read a JSON file that holds an object, or a list where `kind` is that.
+
+    Raises:
+        DatasetFormatError: Not there, not JSON, or of another kind.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise DatasetFormatError(path, f"unreadable file ({exc})", "JSON") from exc
+    if not isinstance(found, kind):
+        raise DatasetFormatError(path, type(found).__name__, f"a JSON {kind.__name__}")
+    return found
 
 
 def _names(value: Any) -> tuple[str, ...] | None:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from koch_episodes.dataset.format import DatasetInfo, Episode, load_info
-from koch_episodes.dataset.layout import INFO, KOCH, FeatureSpec
+from koch_episodes.dataset.layout import INFO, KOCH, FeatureSpec, read_json
 from koch_episodes.dataset.load import MALFORMED, load_rows
 from koch_episodes.dataset.stats import Stats
 from koch_episodes.errors import DatasetFormatError
@@ -139,7 +138,7 @@ class SourceDataset:
     def foreign_info(self) -> dict[str, Any]:
         """Entries of info.json that are not ours nor LeRobot's."""
         known = self.info.to_json()
-        return {k: v for k, v in _json_object(self.root / INFO).items() if k not in known}
+        return {k: v for k, v in read_json(self.root / INFO).items() if k not in known}
 
 
 def read_koch(root: Path) -> dict[str, Any]:
@@ -149,14 +148,5 @@ def read_koch(root: Path) -> dict[str, Any]:
         DatasetFormatError: It cannot be read. What it says of units would get lost in an edit.
     """
     path = root / KOCH
-    return _json_object(path) if path.exists() else {}
-
-
-def _json_object(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
-        raise DatasetFormatError(path, f"unreadable file ({exc})", "JSON") from exc
-    if not isinstance(found, dict):
-        raise DatasetFormatError(path, type(found).__name__, "a JSON object")
+    found: dict[str, Any] = read_json(path) if path.exists() else {}
     return found
