@@ -31,6 +31,7 @@ from koch_episodes.dataset.edit.edits import describe
 from koch_episodes.dataset.edit.make import look, make
 from koch_episodes.dataset.edit.options import EDITS
 from koch_episodes.dataset.stats import column_stats, exact_quantiles
+from koch_episodes.errors import OutputExistsError
 
 CAMERA = "observation.images.front"
 FPS = 10
@@ -335,6 +336,14 @@ def test_datasets_that_differ_are_not_merged(
     assert run("drop-feature", one, "--in-place", "--feature", "next.reward") == 0
     assert run("merge", one, two, "--out", tmp_path / "out") == 2
     assert "units of" in capsys.readouterr().err
+
+
+def test_a_refused_edit_leaves_no_lock(tmp_path: Path) -> None:
+    root = write(tmp_path / "data", Version.V30)
+    (plan,) = plans("delete", root, root, episodes="0")
+    with pytest.raises(OutputExistsError):
+        make(plan)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_a_merge_that_loses_the_units_says_so(

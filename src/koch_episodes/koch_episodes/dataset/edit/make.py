@@ -149,8 +149,10 @@ def _held(out: Path) -> Iterator[None]:
             raise DatasetEditError(
                 f"{out}: another edit is writing there", "Wait for it."
             ) from exc
-        yield
-        path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _part(plan: Plan, piece: Piece, folder: Path, made: EditResult) -> StagedEpisode:
