@@ -16,14 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from koch_core.errors import DecodeError, KochError
 from koch_episodes import cdr
 from koch_episodes.bag import open_bag
-from koch_episodes.bag.metadata import FILE_NAME as _METADATA
+from koch_episodes.bag.metadata import FILE_NAME, read_information
 from koch_rig.joints import plain_joints
-from koch_rig.yaml_source import SAFE_LOADER
 
 _IMAGE = "sensor_msgs/msg/CompressedImage"
 _JOINTS = "sensor_msgs/msg/JointState"
@@ -80,7 +77,7 @@ class Episodes:
             found: dict[str, tuple[float, Mapping[str, Any]]] = {}
             for path in self._folders():
                 with contextlib.suppress(OSError):  # discarded just now
-                    changed_s = (path / _METADATA).stat().st_mtime
+                    changed_s = (path / FILE_NAME).stat().st_mtime
                     known = self._facts.get(path.name)
                     if known is None or known[0] != changed_s:
                         known = changed_s, _facts(path)
@@ -92,7 +89,7 @@ class Episodes:
             return [facts for _, facts in found.values()]
 
     def _folders(self) -> list[Path]:
-        names = sorted(self.root.glob(f"*/{_METADATA}"), reverse=True)
+        names = sorted(self.root.glob(f"*/{FILE_NAME}"), reverse=True)
         return [path.parent for path in names if path.parent.suffix != ".partial"][:_MOST_LISTED]
 
     def first_image(self, name: str) -> bytes | None:
@@ -132,15 +129,17 @@ class Episodes:
 def _facts(path: Path) -> Mapping[str, Any]:
     """What `metadata.yaml` says of an episode."""
     try:
-        text = (path / _METADATA).read_text(encoding="utf-8")
-        info = yaml.load(text, Loader=SAFE_LOADER)["rosbag2_bagfile_information"]
-        custom = info.get("custom_data") or {}
+        info = read_information(path)
+        custom = info["custom_data"]
         length_s = 1e-9 * info["duration"]["nanoseconds"]
         began_s = 1e-9 * info["starting_time"]["nanoseconds_since_epoch"]
         quality = json.loads(custom.get("koch.quality", "{}"))
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as exc:
+        reasons = [
+            f"{name}: {item['reason']}" for name, item in quality.items() if item.get("reason")
+        ]
+    except (KochError, OSError, AttributeError, KeyError, TypeError, ValueError) as exc:
+        # One bag of another program must not hide the list.
         return {"name": path.name, "problem": f"metadata cannot be read: {exc!s:.200}"}
-    reasons = [f"{name}: {item['reason']}" for name, item in quality.items() if item.get("reason")]
     return {
         "name": path.name,
         "task": custom.get("koch.task", ""),

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from koch_console.episodes import Episodes, range_of
 from koch_console.scene import describe_scene
@@ -58,10 +59,15 @@ def test_another_episode_of_the_same_name_is_not_the_old_one(tmp_path):
 def test_what_cannot_be_read_is_listed_with_the_reason(tmp_path):
     shutil.copytree(SAMPLE / "episode_000000", tmp_path / "torn")
     (tmp_path / "torn" / "metadata.yaml").write_text("{")
+    foreign = shutil.copytree(SAMPLE / "episode_000000", tmp_path / "foreign") / "metadata.yaml"
+    raw = yaml.safe_load(foreign.read_text())
+    raw["rosbag2_bagfile_information"]["custom_data"] = {"koch.quality": "[1]"}
+    foreign.write_text(yaml.safe_dump(raw))
     shutil.copytree(SAMPLE / "episode_000000", tmp_path / "new.partial")
     episodes = Episodes(tmp_path)
-    [facts] = episodes.facts()
-    assert "cannot be read" in facts["problem"]
+    found = episodes.facts()
+    assert sorted(facts["name"] for facts in found) == ["foreign", "torn"]
+    assert all("cannot be read" in facts["problem"] for facts in found)
     assert Episodes(tmp_path / "absent").facts() == []
 
 

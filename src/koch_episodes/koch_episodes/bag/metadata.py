@@ -11,12 +11,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from koch_episodes.bag.qos import OfferedQos, plain
 from koch_episodes.bag.storage import Topic
 from koch_episodes.errors import BagError
+from koch_rig.yaml_source import SAFE_LOADER
 
 VERSION = 9
 FILE_NAME = "metadata.yaml"
@@ -92,6 +94,21 @@ def dump(value: object) -> str:
     return text
 
 
+def read_information(folder: Path) -> dict[str, Any]:
+    """Read ``rosbag2_bagfile_information`` of a whole bag; ``custom_data`` is a new dict.
+
+    Raises:
+        BagError: The metadata cannot be understood.
+        OSError: They cannot be read.
+    """
+    try:
+        raw = yaml.load((folder / FILE_NAME).read_text(encoding="utf-8"), Loader=SAFE_LOADER)
+        found: dict[str, Any] = raw["rosbag2_bagfile_information"]
+        return {**found, "custom_data": dict(found.get("custom_data") or {})}
+    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as exc:
+        raise BagError(folder, "has unreadable metadata", "Look into it by hand.") from exc
+
+
 def add_custom(folder: Path, values: Mapping[str, str]) -> None:
     """Set custom data of a whole bag, in its metadata.yaml.
 
@@ -99,13 +116,8 @@ def add_custom(folder: Path, values: Mapping[str, str]) -> None:
         BagError: The metadata cannot be read.
         OSError: They cannot be written.
     """
-    try:
-        raw = yaml.safe_load((folder / FILE_NAME).read_text(encoding="utf-8"))
-        found = raw["rosbag2_bagfile_information"]
-        custom = found["custom_data"] = dict(found.get("custom_data") or {})
-    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as exc:
-        raise BagError(folder, "has unreadable metadata", "Label it by hand.") from exc
-    custom.update(values)
+    found = read_information(folder)
+    found["custom_data"].update(values)
     write(folder, found)
 
 

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from koch_core.stream import NS_PER_S
 from koch_episodes.bag import open_bag
+from koch_episodes.bag.metadata import read_information
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.clip import FPS, write_clip
 from koch_rig.load import load_rig
@@ -66,6 +65,4 @@ def images_of(episode: Path, rig: Path) -> Iterator[bytes]:
 
 def length_s(episode: Path) -> float:
     """Length of a bag by its metadata [s]."""
-    text = (episode / "metadata.yaml").read_text(encoding="utf-8")
-    information = yaml.safe_load(text)["rosbag2_bagfile_information"]
-    return float(information["duration"]["nanoseconds"]) / 1e9
+    return float(read_information(episode)["duration"]["nanoseconds"]) / 1e9
