@@ -83,9 +83,11 @@ async function openView() {
   try {
     // Late: the page and its STOP are there before the largest file is.
     const [{ View3d }, scene] = await Promise.all([import("./view3d.js"), fetch("/scene").then((answer) => answer.json())]);
+    byId("view3d").replaceChildren(); // of a failure before
     view = new View3d(byId("view3d"), scene);
     moveView();
   } catch (error) {
+    view = null; // the next connection tries again
     byId("view3d").textContent = `No 3D view here: ${error.message}`;
   }
 }

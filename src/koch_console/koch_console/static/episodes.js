@@ -12,6 +12,11 @@ let view = null;
 
 export async function showEpisodes() {
   const answer = await fetch("/episodes");
+  if (!answer.ok) { // rather no list than an old one
+    byId("root").textContent = await answer.text();
+    byId("list").replaceChildren();
+    return;
+  }
   const { root, episodes } = await answer.json();
   byId("root").textContent = episodes.length ? root : `No episodes in ${root}`;
   byId("list").replaceChildren(...episodes.map((episode) => line(episode, root)));

@@ -9,6 +9,11 @@ const Z95 = 1.96;
 
 export async function showRuns() {
   const answer = await fetch("/runs");
+  if (!answer.ok) { // rather no list than an old one
+    byId("runs-title").textContent = await answer.text();
+    byId("runs").replaceChildren();
+    return;
+  }
   const runs = await answer.json();
   byId("runs-title").textContent = runs.length ? "Training runs" : "No training runs: koch train makes them, koch console --runs DIR finds them";
   byId("runs").replaceChildren(...runs.map((run) => line(run)));
