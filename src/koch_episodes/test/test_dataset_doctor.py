@@ -15,7 +15,7 @@ import pytest
 
 from koch_episodes.dataset import DatasetWriter, FeatureSpec
 from koch_episodes.dataset.edit.cli import main
-from koch_episodes.dataset.edit.doctor import examine
+from koch_episodes.dataset.edit.doctor import examine, rank
 
 CAMERA = "observation.images.front"
 FPS, LENGTH = 10, 60
@@ -119,6 +119,22 @@ def test_a_fault_is_found_and_mended_by_what_is_told(
     assert main(words[2:]) == 0
     assert kind not in {complaint.kind for complaint in examine(root)}
     assert main(["doctor", str(root)]) in (0, 1)
+
+
+@pytest.mark.parametrize("plant", [resting, jumping, jerky, calibrated_otherwise])
+def test_the_faulty_episode_comes_first_with_its_figures(tmp_path: Path, plant: Plant) -> None:
+    ranked = rank(write(tmp_path / "data", plant))
+    assert sorted(item.episode for item in ranked) == list(range(6))
+    worst, others = ranked[0], ranked[1:]
+    assert worst.episode == 3
+    assert worst.complaints
+    assert worst.weight > 0 == max(item.weight for item in others)
+    figure = {
+        resting: "idle_fraction",
+        jerky: "jerk",
+        calibrated_otherwise: "offset_fraction",
+    }.get(plant, "jerk")
+    assert getattr(worst, figure) > 2 * max(getattr(item, figure) for item in others)
 
 
 def test_a_broken_dataset_is_sent_to_repair(tmp_path: Path) -> None:

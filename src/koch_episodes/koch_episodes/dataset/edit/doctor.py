@@ -81,6 +81,15 @@ class _Look:
         spread = np.ptp(self.actions, axis=0).max(initial=0.0)
         return float(np.abs(np.diff(self.actions, 3, axis=0)).mean() / spread) if spread else 0.0
 
+    @property
+    def offset(self) -> float:
+        """Largest median difference of action and state, as a share of a state's range."""
+        if self.actions.shape != self.states.shape or not self.actions.size:
+            return 0.0
+        spread = np.ptp(self.states, axis=0)
+        apart = np.abs(np.median(self.actions - self.states, axis=0))
+        return float((apart[spread > 0] / spread[spread > 0]).max(initial=0.0))
+
 
 Check = Callable[[Path, Sequence[_Look]], Iterator[Complaint]]
 
@@ -95,17 +104,69 @@ def examine(root: Path, *, images: bool = True) -> list[Complaint]:
     Raises:
         DatasetFormatError: It is no readable dataset.
     """
+    return _examined(root, images=images)[1]
+
+
+def _examined(root: Path, *, images: bool) -> tuple[list[_Look], list[Complaint]]:
     found = list(_unsound(root))
     try:
         source = SourceDataset(root)
     except DatasetFormatError:
         if found:
-            return found
+            return [], found
         raise
     looks = [_look(source, episode, images=images) for episode in source.episodes]
     for check in _CHECKS:
         found += check(root, looks)
-    return sorted(found, key=lambda complaint: -complaint.weight)
+    return looks, sorted(found, key=lambda complaint: -complaint.weight)
+
+
+@dataclass(frozen=True)
+class EpisodeQuality:
+    """Figures of one episode, to be compared with those of the others.
+
+    Attributes:
+        episode: Its number.
+        seconds: Length [s].
+        jerk: Times the usual jerk of the dataset's episodes; 1 where there is none to compare.
+        idle_fraction: Part of it that rests at its ends.
+        offset_fraction: Largest median difference of action and state, as part of a joint's range.
+        complaints: Texts of what `examine` says of it.
+        weight: Seconds of it that suffer.
+    """
+
+    episode: int
+    seconds: float
+    jerk: float
+    idle_fraction: float
+    offset_fraction: float
+    complaints: tuple[str, ...]
+    weight: float
+
+
+def rank(root: Path, *, images: bool = False) -> list[EpisodeQuality]:
+    """Put the episodes of a dataset in order, the most doubtful first.
+
+    Raises:
+        DatasetFormatError: It is no readable dataset.
+    """
+    looks, complaints = _examined(root, images=images)
+    usual = float(np.median([look.jerk for look in looks])) if looks else 0.0
+    found = []
+    for look in looks:
+        mine = [item for item in complaints if look.episode.index in item.episodes]
+        found.append(
+            EpisodeQuality(
+                look.episode.index,
+                round(look.seconds, 2),
+                round(look.jerk / usual, 2) if usual else 1.0,
+                round(sum(look.ends) / look.seconds, 3) if look.seconds else 0.0,
+                round(look.offset, 3),
+                tuple(f"{item.kind}: {item.text}" for item in mine),
+                round(sum(item.weight / len(item.episodes) for item in mine), 3),
+            )
+        )
+    return sorted(found, key=lambda item: (-item.weight, -item.jerk))
 
 
 def _unsound(root: Path) -> Iterator[Complaint]:

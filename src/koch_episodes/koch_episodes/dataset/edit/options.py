@@ -152,6 +152,15 @@ class Relabel(Target):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Apply(Target):
+    """Apply all pending edits of the console's page at once: trims, labels, deletions."""
+
+    edits: Path | None = option(
+        None, "list of edits (default: DATASET.edits.json beside DATASET)", metavar="FILE"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class DropFeature(Target):
     """Leave columns and cameras out. The index columns stay."""
 
@@ -208,6 +217,9 @@ EDITS.add(Edit("leave episodes out", Delete, f"{_EDITS}:delete"), "delete")
 EDITS.add(Edit("make several datasets of one", Split, f"{_EDITS}:split"), "split")
 EDITS.add(Edit("put datasets one behind the other", Merge, f"{_EDITS}:merge"), "merge")
 EDITS.add(Edit("change task texts and outcomes", Relabel, f"{_EDITS}:relabel"), "relabel")
+EDITS.add(
+    Edit("do all that is marked", Apply, "koch_episodes.dataset.edit.pending:apply"), "apply"
+)
 EDITS.add(
     Edit("leave features out, cameras too", DropFeature, f"{_EDITS}:drop_feature"), "drop-feature"
 )
