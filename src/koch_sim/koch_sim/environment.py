@@ -31,6 +31,8 @@ from koch_sim.tasks import BLOCK_IN_CUP, Wording
 from koch_sim.truth import ENVIRONMENT_NAMES
 
 ENVIRONMENT_ID = "KochTable-v0"
+#: The same, with the words of the task on its outermost layer.
+TOLD_ID = "KochTableTold-v0"
 #: 16 s at 30 Hz: more than twice what the expert takes.
 MAX_STEPS = 480
 #: LeRobot's numbers: -100..100, the gripper 0..100. A little room for joints beyond their range.
@@ -180,14 +182,43 @@ class KochTable(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return resize_rgb(drawn, height, width)
 
 
+class Told(
+    gymnasium.Wrapper[dict[str, Any], NDArray[np.float32], dict[str, Any], NDArray[np.float32]]
+):
+    """A table that says what its task is, without being unwrapped.
+
+    LeRobot asks the outermost layer, and `gymnasium.make` wraps a table into layers that hide its
+    attributes: a policy that follows sentences would be told nothing.
+    """
+
+    @property
+    def task_description(self) -> str:
+        """The sentence of the table that lies there now."""
+        table = self.unwrapped
+        assert isinstance(table, KochTable)
+        return table.task
+
+
+def told(episode_length: int = MAX_STEPS, **options: Any) -> Told:
+    """Open a table whose episodes end after so many steps; options are those of `KochTable`."""
+    return Told(gymnasium.make(ENVIRONMENT_ID, max_episode_steps=episode_length, **options))
+
+
 def register() -> None:
     """Make the environment known to Gymnasium; harmless when it is."""
-    if ENVIRONMENT_ID not in gymnasium.registry:
-        gymnasium.register(
-            ENVIRONMENT_ID,
-            entry_point="koch_sim.environment:KochTable",
-            max_episode_steps=MAX_STEPS,
-        )
+    if ENVIRONMENT_ID in gymnasium.registry:
+        return
+    gymnasium.register(
+        ENVIRONMENT_ID,
+        entry_point="koch_sim.environment:KochTable",
+        max_episode_steps=MAX_STEPS,
+    )
+    gymnasium.register(
+        TOLD_ID,
+        entry_point="koch_sim.environment:told",
+        order_enforce=False,
+        disable_env_checker=True,
+    )
 
 
 register()

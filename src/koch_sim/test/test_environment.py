@@ -67,6 +67,18 @@ def test_its_tables_are_those_of_the_evaluation(table):
     )
 
 
+def test_its_outermost_layer_says_what_to_do():
+    options = {"cameras": (), "task": "colour_in_cup", "wording": "held-out", "episode_length": 7}
+    made = gymnasium.make("koch_sim.environment:KochTableTold-v0", **options)
+    for seed in (1, 2):
+        made.reset(seed=seed)
+        asked = made.unwrapped.lockstep.world.setup.goal.sentence
+        assert made.task_description == asked
+        assert hasattr(made, "task_description")  # what LeRobot asks
+    assert made.get_wrapper_attr("_max_episode_steps") == 7
+    made.close()
+
+
 def test_a_wild_action_is_limited_by_the_guard(table):
     table.reset(seed=1)
     wild = np.full(6, 100.0, np.float32)

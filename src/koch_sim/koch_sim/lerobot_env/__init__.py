@@ -15,7 +15,8 @@ from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
 
 from koch_rig.arm_model import KOCH_V1_1
-from koch_sim.environment import ENVIRONMENT_ID, MAX_STEPS
+from koch_sim.environment import MAX_STEPS, TOLD_ID
+from koch_sim.tasks import BLOCK_IN_CUP, Wording
 
 __all__ = ["KochTableConfig"]
 
@@ -30,16 +31,20 @@ class KochTableConfig(EnvConfig):  # type: ignore[misc]  # LeRobot is not instal
         height, width: Size of their images [px].
         spread: Part of the reachable area over which things lie, 0..1.
         randomise: What varies besides poses: "all", or some switches, comma-separated.
+        scene: What is on the table, and what to do: a name of `koch_sim.tasks.TASKS`.
+        wording: In which words the task is given: "first", "train" or "held-out".
         episode_length: Steps until an episode counts as failed.
     """
 
-    task: str | None = ENVIRONMENT_ID
+    task: str | None = TOLD_ID
     fps: int = 30
     cameras: str = "above,left,wrist"
     height: int = 480
     width: int = 640
     spread: float = 0.5
     randomise: str = ""
+    scene: str = BLOCK_IN_CUP.name
+    wording: str = Wording.FIRST.value
     episode_length: int = MAX_STEPS
     features: dict[str, PolicyFeature] = field(default_factory=dict)
     features_map: dict[str, str] = field(default_factory=dict)
@@ -71,7 +76,7 @@ class KochTableConfig(EnvConfig):  # type: ignore[misc]  # LeRobot is not instal
     @property
     def gym_id(self) -> str:
         """Name under which Gymnasium knows it."""
-        return ENVIRONMENT_ID
+        return TOLD_ID
 
     @property
     def gym_kwargs(self) -> dict[str, Any]:
@@ -81,5 +86,7 @@ class KochTableConfig(EnvConfig):  # type: ignore[misc]  # LeRobot is not instal
             "image_size": (self.height, self.width),
             "spread": self.spread,
             "randomise": self.randomise,
-            "max_episode_steps": self.episode_length,
+            "task": self.scene,
+            "wording": self.wording,
+            "episode_length": self.episode_length,
         }
