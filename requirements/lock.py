@@ -100,8 +100,17 @@ def python_version(python: str) -> Version:
     return int(major), int(minor)
 
 
-def pin_lines(name: str, versions: dict[Version, str], every: list[Version]) -> list[str]:
-    """Write the pins of one package, with markers where the Pythons differ.
+def platform(part: str, name: str) -> list[str]:
+    """Return the marker on the platform that a part names a package with: pip sees only ours."""
+    text = (FOLDER / f"{part}.in").read_text(encoding="utf-8")
+    found = re.search(rf"^{name} ;.*(platform_machine == \"\w+\")", text, re.MULTILINE)
+    return [found.group(1)] if found else []
+
+
+def pin_lines(
+    name: str, versions: dict[Version, str], every: list[Version], more: list[str]
+) -> list[str]:
+    """Write the pins of one package, with markers where the Pythons differ, and with `more`.
 
     The first range is open downwards and the last one upwards, so that a Python that was not
     asked gets its neighbour's versions.
@@ -119,7 +128,7 @@ def pin_lines(name: str, versions: dict[Version, str], every: list[Version]) -> 
         if end + 1 < len(every):
             bounds.append('python_version < "{}.{}"'.format(*every[end + 1]))
         if version is not None:
-            marker = " and ".join(bounds)
+            marker = " and ".join([*bounds, *more])
             lines.append(f"{name}=={version}" + (f" ; {marker}" if marker else ""))
         start = end + 1
     return lines
@@ -143,7 +152,11 @@ def main(pythons: list[str]) -> int:
             print(f"{version[0]}.{version[1]} {ros}: {len(installs)} packages", flush=True)
     versions = [version for version, _ in found]
     for part, pins in locked.items():
-        lines = [line for name in sorted(pins) for line in pin_lines(name, pins[name], versions)]
+        lines = [
+            line
+            for name in sorted(pins)
+            for line in pin_lines(name, pins[name], versions, platform(part, name))
+        ]
         text = HEADER.format(part=part) + "".join(f"{line}\n" for line in lines)
         (FOLDER / f"{part}.txt").write_text(text, encoding="utf-8")
     return 0

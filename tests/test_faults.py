@@ -8,6 +8,7 @@ import hashlib
 import resource
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,23 @@ def finished(graph: RunningGraph) -> dict[str, str]:
     return digests(graph.episodes)
 
 
+def listening(pids: set[int]) -> dict[int, list[str]]:
+    """TCP addresses on which these processes accept connections, as Linux lists them."""
+    sockets = {}
+    for table, length in (("tcp", 8), ("tcp6", 32)):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":  # LISTEN
+                sockets[f"socket:[{fields[9]}]"] = fields[1][:length]
+    found: dict[int, list[str]] = {}
+    for pid in pids:
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # closed since it was listed
+                if (name := str(file.readlink())) in sockets:
+                    found.setdefault(pid, []).append(sockets[name])
+    return found
+
+
 @pytest.fixture(autouse=True)
 def promises(graph: RunningGraph, finished: dict[str, str]) -> Iterator[None]:
     """Around each fault: all other nodes live on, goals keep their bounds, episodes stay."""
@@ -99,6 +117,14 @@ def wait_still(graph: RunningGraph, since_s: float, seconds: float = 3.0) -> Non
         return any(len(w) > 10 and np.ptp(w, axis=0).max() < HOLDS_RAD for w in windows)
 
     wait_for(stood, f"an arm that holds within {seconds:.0f} s")
+
+
+def test_nothing_listens_beyond_this_computer(graph: RunningGraph) -> None:
+    """The one TCP port of a simulated rig is that of its cameras; DDS is kept to this computer."""
+    found = listening(set(graph.pids().values()))
+    assert found, "the camera server was not seen"
+    loopback = "0100007F"  # 127.0.0.1, as the kernel writes it
+    assert all(address == loopback for rows in found.values() for address in rows), found
 
 
 def kill(graph: RunningGraph, *nodes: str) -> float:

@@ -35,7 +35,7 @@ def test_every_line_is_an_exact_pin(part: str) -> None:
 def test_every_named_requirement_is_pinned(part: str) -> None:
     pinned = {match["name"] for match in pins(part)}
     named = lines(FOLDER / f"{part}.in")
-    names = {re.split(r"[<=\[]", line)[0].replace("_", "-") for line in named}
+    names = {re.split(r"[ <=\[]", line)[0].replace("_", "-") for line in named}
     assert names <= pinned, names - pinned
 
 

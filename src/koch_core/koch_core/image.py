@@ -127,7 +127,8 @@ def check_jpeg(data: bytes) -> None:
         if marker == _SCAN_MARKER:
             end = _AFTER_SCAN.search(data, place)
             # An image of several scans has markers between them.
-            if components == data[start] and (end is None or end[0] != _JPEG_END):
+            one_scan = data[start : start + 1] == bytes([components])
+            if one_scan and (end is None or end[0] != _JPEG_END):
                 raise DecodeError("JPEG image", "a marker inside the image data")
             return
     raise DecodeError("JPEG image", f"no segment at byte {place}")

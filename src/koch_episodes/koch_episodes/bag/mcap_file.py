@@ -156,6 +156,8 @@ class McapFile:
                 else:
                     self._learn(kind, body)
             self._read_metadata(metadata)
+            if any(p.offset + p.length + p.index_length > self._size for p in chunks):
+                raise ValueError("index leads behind the end")
         except (struct.error, ValueError):
             return None
         if not chunks or not self._channels:

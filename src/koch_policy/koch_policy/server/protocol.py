@@ -202,6 +202,8 @@ def _restored(value: Any) -> Any:
         return _array(value["dtype"], value["shape"], value["data"])
     if value.keys() == _JPEG and isinstance(value["jpeg"], bytes):
         return value["jpeg"]
+    if not all(isinstance(key, str) for key in value):
+        raise ValueError("a key that is no text")
     return {key: _restored(item) for key, item in value.items()}
 
 
