@@ -19,6 +19,7 @@ from typing import Any
 from koch_core.errors import DecodeError, KochError
 from koch_episodes import cdr
 from koch_episodes.bag import open_bag
+from koch_episodes.bag.marks import load_marks, marks_file
 from koch_episodes.bag.metadata import FILE_NAME, read_information
 from koch_rig.joints import plain_joints
 
@@ -78,6 +79,8 @@ class Episodes:
             for path in self._folders():
                 with contextlib.suppress(OSError):  # discarded just now
                     changed_s = (path / FILE_NAME).stat().st_mtime
+                    with contextlib.suppress(FileNotFoundError):
+                        changed_s += marks_file(path).stat().st_mtime
                     known = self._facts.get(path.name)
                     if known is None or known[0] != changed_s:
                         known = changed_s, _facts(path)
@@ -130,7 +133,8 @@ def _facts(path: Path) -> Mapping[str, Any]:
     """What `metadata.yaml` says of an episode."""
     try:
         info = read_information(path)
-        custom = info["custom_data"]
+        marks = load_marks(path)
+        custom = marks.over(info["custom_data"])
         length_s = 1e-9 * info["duration"]["nanoseconds"]
         began_s = 1e-9 * info["starting_time"]["nanoseconds_since_epoch"]
         quality = json.loads(custom.get("koch.quality", "{}"))
@@ -144,6 +148,8 @@ def _facts(path: Path) -> Mapping[str, Any]:
         "name": path.name,
         "task": custom.get("koch.task", ""),
         "outcome": custom.get("koch.outcome", ""),
+        "deleted": marks.delete_all,
+        "marked": [edit.told for edit in marks.edits],
         "verdict": custom.get("koch.verdict", ""),
         "reasons": reasons,
         "length_s": round(length_s, 1),

@@ -19,7 +19,7 @@ from koch_core.errors import DecodeError, KochError
 from koch_core.health import StreamStatistics
 from koch_episodes.bag import Bag, RawMessage, Topic, open_bag
 from koch_episodes.bag.types import TypeDecoder
-from koch_episodes.convert.events import Window, windows_of
+from koch_episodes.convert.events import Window, obey_marks, windows_of
 from koch_episodes.convert.lag import delays_of
 from koch_episodes.convert.mapping import FeatureSource
 from koch_episodes.convert.options import StampFrom
@@ -53,6 +53,7 @@ class TopicFacts:
         values: Its values over time, float64, shape (n, len(names)).
         images: Up to four RGB images from first to last.
         image_stamps_ns: Their stamps, int64.
+        logs_ns: When the messages of `stamps_ns` were recorded, int64.
     """
 
     type: str
@@ -64,19 +65,42 @@ class TopicFacts:
     values: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
     images: list[npt.NDArray[np.uint8]] = field(default_factory=list)
     image_stamps_ns: list[int] = field(default_factory=list)
+    logs_ns: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it is a stream of numbers or images, which has a rate and is drawn."""
+        return self.type in (*IMAGE_TYPES, *NAMED_TYPES)
 
 
 @dataclass(eq=False)
 class BagFacts:
-    """Everything `koch inspect` tells about a bag."""
+    """Everything `koch inspect` tells about a bag.
+
+    Attributes:
+        recorded: Its episodes as they were recorded.
+        windows: Its episodes as its marks want them.
+        marked: What the marks say, one line for each edit.
+        runs: How often the clock begins.
+    """
 
     path: Path
     topics: dict[str, TopicFacts]
+    recorded: list[Window]
     windows: list[Window]
+    marked: list[str]
+    runs: int
     custom: Mapping[str, str]
     damage: list[str]
     reasons: list[str]
     verdict: Verdict
+
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """First and last stamp of the streams; seconds count from the first one."""
+        stamps = [t.stamps_ns for t in self.topics.values() if t.is_measured and len(t.stamps_ns)]
+        first = min((int(each.min()) for each in stamps), default=0)
+        return first, max((int(each.max()) for each in stamps), default=first)
 
 
 class _Collector:
@@ -142,6 +166,7 @@ class _Collector:
             values,
             [image for _, image in thumbnails],
             [int(stream.stamps[place]) for place, _ in thumbnails],
+            stream.logs,
         )
 
     def _thumbnails(self) -> list[tuple[int, npt.NDArray[np.uint8]]]:
@@ -189,7 +214,9 @@ def inspect_bag(path: Path) -> BagFacts:
         for message in bag.messages(bag.topics):
             collectors[message.topic].take(message)
         topics = {name: c.facts(shapes.get(name, ())) for name, c in collectors.items()}
-        windows = windows_of(survey.events, bag.custom, runs, [], by_log=False)
+        recorded = windows_of(survey.events, bag.custom, runs, [], by_log=False)
+        marked: list[str] = []
+        windows = obey_marks(recorded, bag.marks, marked, by_log=False)
         verdict, reasons = judge(topics, bag.damage)
         images = frozenset(n for n, t in bag.topics.items() if t.type in IMAGE_TYPES)
         faults = [delay.fault for delay in delays_of(streams, images) if delay.fault]
@@ -204,7 +231,16 @@ def inspect_bag(path: Path) -> BagFacts:
             for name, form in bag.foreign.items()
         ]
         return BagFacts(
-            path, topics, windows, dict(bag.custom), list(bag.damage), reasons, verdict
+            path,
+            topics,
+            recorded,
+            windows,
+            marked,
+            runs.count,
+            bag.marks.over(bag.custom) if len(windows) == 1 else dict(bag.custom),
+            list(bag.damage),
+            reasons,
+            verdict,
         )
 
 
@@ -241,7 +277,7 @@ def judge(topics: Mapping[str, TopicFacts], damage: list[str]) -> tuple[Verdict,
         if facts.broken:
             why = max(facts.broken, key=lambda reason: facts.broken[reason])
             bad.append(f"{name}: {sum(facts.broken.values())} unreadable message(s) ({why})")
-        if facts.type not in (*IMAGE_TYPES, *NAMED_TYPES):
+        if not facts.is_measured:
             continue  # events and parameters have no rate
         if stream.count < 2:
             bad.append(f"{name}: {stream.count} message(s)")

@@ -57,6 +57,8 @@ def _print_bag(facts: BagFacts) -> None:
             say(f"  {key.removeprefix('koch.')}: {facts.custom[key]}")
     if len(facts.windows) > 1:
         say(f"  episodes by its events: {len(facts.windows)}")
+    for line in facts.marked:
+        say(f"  {line}")
     rows = []
     for name, topic in facts.topics.items():
         s = topic.stream
@@ -94,9 +96,7 @@ def _inspect_bag(path: Path, image: Path | None) -> int:
 
 
 def _draw_bag(facts: BagFacts, out: Path) -> None:
-    begin = min(
-        (int(t.stamps_ns.min()) for t in facts.topics.values() if len(t.stamps_ns)), default=0
-    )
+    begin, _ = facts.span_ns
     measured = {n: t for n, t in facts.topics.items() if t.names or t.images}
     curves = {}
     for name, topic in measured.items():

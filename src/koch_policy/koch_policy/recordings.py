@@ -86,7 +86,7 @@ def bag_ticks(
         missing = sorted(set(topics) - set(bag.topics))
         if missing:
             raise DatasetError(str(path), f"lacks {', '.join(missing)}", "Record these topics.")
-        task = bag.custom.get("koch.task") or rig.task
+        task = bag.marks.over(bag.custom).get("koch.task") or rig.task
         states = {f"/{name}/state": name for name in builder.streams}
         stamped = StampedBag(bag, {*topics, *(states.keys() & set(bag.topics))})
         for line in stamped.notes:

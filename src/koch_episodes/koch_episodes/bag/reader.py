@@ -11,6 +11,7 @@ import filecmp
 import re
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
@@ -20,6 +21,7 @@ import yaml
 import zstandard
 
 from koch_core.closing import Closing
+from koch_episodes.bag.marks import Marks, load_marks
 from koch_episodes.bag.order import overlap
 from koch_episodes.bag.storage import STORAGES, RawMessage, StorageFile, Topic, TopicTypes
 from koch_episodes.errors import BagError
@@ -79,6 +81,15 @@ class Bag(Closing):
     def name(self) -> str:
         """A short name for messages: the folder's or file's."""
         return self.path.name
+
+    @cached_property
+    def marks(self) -> Marks:
+        """Edits that the recording itself does not show; whoever makes episodes of it obeys them.
+
+        Raises:
+            BagError: They cannot be read.
+        """
+        return load_marks(self.path)
 
     def note(self, line: str) -> None:
         """Remember a damage once."""

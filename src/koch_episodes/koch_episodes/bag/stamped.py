@@ -6,6 +6,10 @@
 stamp that is zero, or off the line of its stream, is one refused sample: it must not say when a
 replay ends. A clock that was set anew inside the bag makes two recordings of one, which only the
 converter takes apart.
+
+What the bag's marks cut off is left out, as in a conversion. They are followed where the bag is
+one episode: a bag that `ros2 bag record` made may hold several, which only the converter tells
+apart.
 """
 
 from __future__ import annotations
@@ -21,12 +25,13 @@ from koch_core.stream import NS_PER_S
 from koch_episodes import cdr
 from koch_episodes.bag.clock import REFUSED, Numbers, Runs, Times
 from koch_episodes.bag.reader import Bag
-from koch_episodes.bag.storage import RawMessage
+from koch_episodes.bag.storage import EVENTS_TYPE, RawMessage
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.errors import EpisodeError
 
 # No stream of a robot is so late, and no recorder stops for so long without its log time.
 _FAR_NS = 5 * NS_PER_S
+_EVER = (-(1 << 62), 1 << 62)
 
 
 class Stamped(NamedTuple):
@@ -44,7 +49,8 @@ class StampedBag:
         notes: What was passed over, and the bag's damage; one line each.
 
     Raises:
-        EpisodeError: A topic has no stamps, or the clock was set anew in between.
+        EpisodeError: A topic has no stamps, the clock was set anew in between, or the bag is
+            marked as deleted.
     """
 
     def __init__(self, bag: Bag, topics: Collection[str]) -> None:
@@ -54,6 +60,7 @@ class StampedBag:
         for topic in self._topics:
             self._types.add(bag.topics[topic])
         self.notes: list[str] = []
+        self._first_ns, self._last_ns = self._span()
         self._kept = self._judged(self._times())
         self.notes += [f"{bag.name} is damaged: {line}" for line in bag.damage]
 
@@ -69,6 +76,21 @@ class StampedBag:
             if self._kept[message.topic][places[message.topic]]:
                 value = self._decoded(message)
                 yield Stamped(message.topic, _header_ns(value), value)
+
+    def _span(self) -> tuple[int, int]:
+        """First and last stamp that the bag's marks keep, [ns]."""
+        mark = self._bag.marks.of(0)
+        if self._bag.marks.delete_all:
+            advice = f"'koch dataset undo {self._bag.path}' takes the last mark back."
+            raise EpisodeError(self._bag.name, "is marked as deleted", advice)
+        told = any(topic.type == EVENTS_TYPE for topic in self._bag.topics.values())
+        if told and "koch.index" not in self._bag.custom:
+            if self._bag.marks.edits:
+                self.notes.append("its marks are of single episodes; all of the bag is played")
+            return _EVER
+        self.notes += [f"marked: {edit.told}" for edit in self._bag.marks.edits]
+        first = _EVER[0] if mark.begin is None else mark.begin.stamp_ns
+        return first, _EVER[1] if mark.end is None else mark.end.stamp_ns
 
     def _times(self) -> dict[str, Times]:
         columns: dict[str, list[tuple[int, int, int]]] = {topic: [] for topic in self._topics}
@@ -112,6 +134,8 @@ class StampedBag:
             self._note(topic, int((~on_line).sum()), len(kept[topic]), "off the others' line")
             self._require_one_clock(topic, times, run)
             kept[topic][kept[topic]] = on_line
+            kept[topic] &= every[topic].stamps >= self._first_ns
+            kept[topic] &= every[topic].stamps <= self._last_ns
         return kept
 
     def _note(self, topic: str, count: int, total: int, what: str) -> None:

@@ -16,6 +16,9 @@ import yaml
 from koch_core.registry import Registry
 from koch_rig.yaml_source import SAFE_LOADER
 
+#: Messages that say where in a bag episodes begin and end.
+EVENTS_TYPE = "koch_interfaces/msg/EpisodeEvent"
+
 OpenStorage = Callable[[Path, Callable[[str], None]], "StorageFile"]
 
 

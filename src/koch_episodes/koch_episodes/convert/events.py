@@ -14,9 +14,10 @@ import numpy.typing as npt
 from koch_core.stream import NS_PER_S
 from koch_episodes.bag import RawMessage
 from koch_episodes.bag.clock import Runs
+from koch_episodes.bag.marks import Mark, Marks
+from koch_episodes.bag.storage import EVENTS_TYPE
 from koch_episodes.bag.types import TypeDecoder
 
-EVENTS_TYPE = "koch_interfaces/msg/EpisodeEvent"
 START, STOP, DISCARD, INTERVENTION_BEGIN, INTERVENTION_END, LABEL, UNDO = range(7)
 _ALWAYS_NS = 1 << 62
 LAST_RUN = 1 << 30
@@ -67,6 +68,8 @@ class Window:
             same episode have the same frames; None where there was no such event.
         start_run: Run of the clock to which start and grid belong.
         end_run: Run of the clock to which the end belongs.
+        keep_ns: First tick that the bag's marks keep, [ns]; of the start's run of the clock.
+        deleted: Whether the bag's marks leave it out.
     """
 
     start_ns: int = -_ALWAYS_NS
@@ -77,6 +80,13 @@ class Window:
     grid_ns: int | None = None
     start_run: int = 0
     end_run: int = LAST_RUN
+    keep_ns: int = -_ALWAYS_NS
+    deleted: bool = False
+
+    @property
+    def first_ns(self) -> int:
+        """First possible tick, by the recording and by its marks, [ns]."""
+        return max(self.start_ns, self.keep_ns)
 
     def within(self, run: int) -> Window | None:
         """The part of the episode in one run of the clock; None where it has none."""
@@ -87,18 +97,21 @@ class Window:
             self,
             start_ns=self.start_ns if begins else -_ALWAYS_NS,
             grid_ns=self.grid_ns if begins else None,
+            keep_ns=self.keep_ns if begins else -_ALWAYS_NS,
             end_ns=self.end_ns if ends else _ALWAYS_NS,
             start_run=run,
             end_run=run,
         )
 
     def first_tick(self, ready_ns: int, fps: int) -> int:
-        """The first tick at which every stream has begun, at `ready_ns` or after it, [ns]."""
+        """The first tick at which every stream has begun, at `ready_ns` or after it, [ns].
+
+        Marks that cut the begin off leave the other ticks where they would be without them.
+        """
         ready_ns = max(ready_ns, self.start_ns)
-        if self.grid_ns is None:
-            return ready_ns
-        ticks = -((self.grid_ns - ready_ns) * fps // NS_PER_S)
-        return self.grid_ns + round(ticks * NS_PER_S / fps)
+        grid_ns = ready_ns if self.grid_ns is None else self.grid_ns
+        ticks = -((grid_ns - max(ready_ns, self.keep_ns)) * fps // NS_PER_S)
+        return grid_ns + round(ticks * NS_PER_S / fps)
 
 
 def read_event(types: TypeDecoder, message: RawMessage, place: int) -> Event:
@@ -159,6 +172,35 @@ def windows_of(
             )
         ]
     return found or [Window(task=custom.get("koch.task", ""))]
+
+
+def obey_marks(
+    windows: Sequence[Window], marks: Marks, notes: list[str], *, by_log: bool
+) -> list[Window]:
+    """Return the episodes of a bag as its marks want them.
+
+    Args:
+        windows: The episodes, in order of time.
+        marks: Of the bag.
+        notes: A line is added for each edit.
+        by_log: As in `windows_of`.
+    """
+    notes += [f"marked: {edit.told}" for edit in marks.edits]
+    return [_marked(window, marks.of(k), by_log) for k, window in enumerate(windows)]
+
+
+def _marked(window: Window, mark: Mark, by_log: bool) -> Window:
+    if mark.begin is not None:
+        window = replace(window, keep_ns=mark.begin.of_clock(by_log=by_log))
+    if mark.end is not None:
+        end_ns = min(window.end_ns, mark.end.of_clock(by_log=by_log))
+        window = replace(window, end_ns=end_ns, end_run=window.start_run)
+    return replace(
+        window,
+        deleted=bool(mark.deleted),
+        task=window.task if mark.task is None else mark.task,
+        outcome=window.outcome if mark.outcome is None else mark.outcome,
+    )
 
 
 def _said_by(

@@ -17,6 +17,8 @@ from typing import Any
 
 from koch_core.errors import KochError
 from koch_episodes.bag import find_bags
+from koch_episodes.bag.marks import FILE_NAME as MARKS
+from koch_episodes.bag.marks import load_marks
 from koch_episodes.convert.copies import find_copies
 from koch_episodes.convert.mapping import INTERVENTION
 from koch_episodes.convert.options import ConvertOptions
@@ -60,8 +62,12 @@ class ConvertResult:
 
 
 def bag_identity(path: Path) -> str:
-    """Return a short hash that tells one bag from another: names, sizes, and their beginnings."""
-    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    """Return a short hash that tells one bag from another: names, sizes, and their beginnings.
+
+    A bag stays the same one whatever its marks say.
+    """
+    inside = path.iterdir() if path.is_dir() else [path]
+    files = sorted(p for p in inside if p.is_file() and MARKS not in p.name)
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.name} {file.stat().st_size}\n".encode())
@@ -110,7 +116,7 @@ def convert(
         raise OutputExistsError(out)
     work = out.with_name(f".{out.name}.parts")
     passed_over: list[str] = []
-    bags = find_bags(inputs, passed_over)
+    bags = _without_deleted(find_bags(inputs, passed_over), passed_over)
     try:
         with _locked(out, work):
             bring_back(out)
@@ -128,6 +134,22 @@ def convert(
             return result
     except OSError as exc:
         raise OutputUnwritableError(out, exc) from exc
+
+
+def _without_deleted(bags: Sequence[Path], passed_over: list[str]) -> list[Path]:
+    """Leave out bags that are marked as deleted, and name them.
+
+    Raises:
+        BagError: The marks of a bag cannot be read.
+        EpisodeError: None is left.
+    """
+    deleted = [bag for bag in bags if load_marks(bag).delete_all]
+    passed_over += [f"{bag}: marked as deleted" for bag in deleted]
+    left = [bag for bag in bags if bag not in deleted]
+    if not left:
+        advice = "'koch dataset undo BAG' takes the last mark back."
+        raise EpisodeError(str(bags[0]), "every bag is marked as deleted", advice)
+    return left
 
 
 @contextmanager
@@ -218,7 +240,14 @@ def _convert(
             task.folder,
             task.look_digest,
             options,
-            options.digest({**contents, "bag": identities[task.bag], "schema": schema.to_json()}),
+            options.digest(
+                {
+                    **contents,
+                    "bag": identities[task.bag],
+                    "schema": schema.to_json(),
+                    "marks": load_marks(task.bag).digest,
+                }
+            ),
             schema,
         )
         for task in tasks

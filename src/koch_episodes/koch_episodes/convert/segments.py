@@ -32,6 +32,9 @@ def select_segments(
     chosen: list[Segment] = []
     for plan in plans:
         name, outcome = _name(plan), plan.window.outcome
+        if plan.window.deleted:
+            notes.append(f"{name}: left out (marked as deleted)")
+            continue
         if outcome == "discarded" or (options.outcomes and outcome not in options.outcomes):
             notes.append(f"{name}: left out ({outcome or 'no label'})")
             continue
@@ -72,7 +75,7 @@ def unused_ends(plan: BagPlan) -> list[str]:
             ticks = [part.ticks_ns for part in each.segments if part.run == run]
             found = [(s.source.topic, _span(s.stamps[s.runs == run])) for s in plan.streams]
             begin, end = min(first for _, (first, _) in found), max(last for _, (_, last) in found)
-            head = min(part[0] for part in ticks) - max(begin, window.start_ns)
+            head = min(part[0] for part in ticks) - max(begin, window.first_ns)
             tail = min(end, window.end_ns) - max(part[-1] for part in ticks)
             if head > _UNUSED_NS:
                 topic, (first, _) = max(found, key=lambda item: item[1][0])

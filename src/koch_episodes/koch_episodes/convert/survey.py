@@ -25,9 +25,10 @@ import numpy.typing as npt
 from koch_core.errors import DecodeError
 from koch_episodes.bag import Bag, RawMessage
 from koch_episodes.bag.clock import REFUSED, Runs, Times
+from koch_episodes.bag.storage import EVENTS_TYPE
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.cdr import stream_state
-from koch_episodes.convert.events import EVENTS_TYPE, Event, read_event
+from koch_episodes.convert.events import Event, read_event
 from koch_episodes.convert.mapping import FeatureSource
 from koch_episodes.convert.options import StampFrom
 from koch_episodes.convert.topics import Form, TopicReader, TopicReading

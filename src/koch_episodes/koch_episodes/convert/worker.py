@@ -24,7 +24,12 @@ from koch_episodes.bag import Bag, open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert.advice import advice, split_report
 from koch_episodes.convert.columns import dataset_columns, joint_units, reward_columns
-from koch_episodes.convert.events import Interventions, tells_intervention, windows_of
+from koch_episodes.convert.events import (
+    Interventions,
+    obey_marks,
+    tells_intervention,
+    windows_of,
+)
 from koch_episodes.convert.idle import trimmed
 from koch_episodes.convert.lag import delays_of
 from koch_episodes.convert.mapping import (
@@ -315,6 +320,7 @@ class _BagConversion:
         by_log = all(stream.clock is StampFrom.RECEIVE for stream in streams)
         self.interventions = Interventions(self.survey.events, runs, by_log=by_log)
         windows = windows_of(self.survey.events, self.bag.custom, runs, self.notes, by_log=by_log)
+        windows = obey_marks(windows, self.bag.marks, self.notes, by_log=by_log)
         for stream in streams:
             self.notes += [note for note in stream.notes if note not in self.notes]
         return plan_bag(self.map.features, self.map.fps, streams, windows, runs.count)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""`koch dataset`: look at LeRobot datasets and edit them; LeRobot itself is not needed."""
+"""`koch dataset`: look at LeRobot datasets and bags, and edit them; LeRobot is not needed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from koch_core.errors import KochError
-from koch_core.options import add_options
+from koch_core.options import OptionError, add_options
 from koch_core.terminal import CommandLine, complain, say
-from koch_episodes.dataset.edit.options import EDITS, Doctor, EditOptions, Info
+from koch_episodes.dataset.edit.options import (
+    EDITS,
+    Doctor,
+    EditOptions,
+    Info,
+    Markable,
+    Target,
+    Undo,
+)
 from koch_episodes.errors import OutputExistsError
 
 if TYPE_CHECKING:
@@ -29,12 +37,16 @@ _MB = 1e6
 def _parser() -> argparse.ArgumentParser:
     parser = CommandLine(prog="koch dataset", description=__doc__)
     edits = parser.add_subparsers(dest="edit", required=True, metavar="EDIT")
-    info = edits.add_parser("info", help="what a dataset holds", description=Info.__doc__)
+    info = edits.add_parser("info", help="what datasets or bags hold", description=Info.__doc__)
     add_options(info, Info)
     doctor = edits.add_parser(
         "doctor", help="what is wrong with demonstrations", description=Doctor.__doc__
     )
     add_options(doctor, Doctor)
+    undo = edits.add_parser(
+        "undo", help="take back the last edit of bags", description=Undo.__doc__
+    )
+    add_options(undo, Undo)
     for name in EDITS:
         edit = EDITS[name]
         inner = edits.add_parser(name, help=edit.summary, description=edit.options.__doc__)
@@ -47,19 +59,52 @@ def main(argv: list[str]) -> int:
     words = _parser().parse_args(argv)
     try:
         if words.edit == "info":
-            _tell(Info.of(words))
-            return 0
+            return _tell(Info.of(words))
+        if words.edit == "undo":
+            return _take_back(Undo.of(words))
         if words.edit == "doctor":
             return _examine(Doctor.of(words))
         edit = EDITS[words.edit]
         options = edit.options.of(words)
-        _run(edit.plans(options), options)
+        if not _mark(options):
+            _run(edit.plans(options), options)
     except KochError as exc:
         complain(f"koch dataset {words.edit}: {exc}")
         return 2
     except KeyboardInterrupt:
         complain(f"koch dataset {words.edit}: interrupted; nothing was changed")
         return 2
+    return 0
+
+
+def _mark(options: EditOptions) -> bool:
+    """Mark bags, if bags are named."""
+    if not isinstance(options, Target):
+        return False
+    from koch_episodes.dataset.edit.bags import are_bags, edit_bags
+
+    roots = [options.root, *(options.more if isinstance(options, Markable) else ())]
+    if not are_bags(roots[0]):
+        if len(roots) > 1:
+            expected = "one dataset; several may be bags"
+            raise OptionError("DATASET", ", ".join(map(str, roots)), expected)
+        return False
+    for edit in edit_bags(roots, options):
+        if not options.dry_run:
+            edit.make()
+        say(f"{edit.bag}: {'would mark: ' * (options.dry_run and bool(edit.marks))}{edit.told}")
+    return True
+
+
+def _take_back(options: Undo) -> int:
+    from koch_episodes.dataset.edit.bags import undo
+
+    found = undo(options)
+    for bag, told in found:
+        for line in told:
+            say(f"{bag}: {'would take' if options.dry_run else 'took'} back: {line}")
+        if not told:
+            say(f"{bag}: has no marks")
     return 0
 
 
@@ -134,13 +179,41 @@ def _examine(options: Doctor) -> int:
     return 1 if any(found.values()) else 0
 
 
-def _tell(options: Info) -> None:
+def _tell(options: Info) -> int:
+    from koch_episodes.bag import find_bags
+    from koch_episodes.dataset.edit.bags import are_bags, describe_bag
     from koch_episodes.dataset.edit.edits import describe
 
-    found = describe(options.root)
+    found = []
+    for root in options.roots:
+        if are_bags(root):
+            found += [(describe_bag(bag), _tell_bag) for bag in find_bags([root])]
+        else:
+            found.append((describe(root), _tell_dataset))
     if options.json:
-        say(json.dumps(found, ensure_ascii=False, indent=2))
-        return
+        plain = [facts for facts, _ in found]
+        say(json.dumps(plain if len(plain) > 1 else plain[0], ensure_ascii=False, indent=2))
+        return 0
+    for facts, tell in found:
+        tell(facts)
+    return 0
+
+
+def _tell_bag(found: Mapping[str, Any]) -> None:
+    say(f"{found['root']}: bag of {len(found['episodes'])} episode(s), {found['verdict']}")
+    for each in found["episodes"]:
+        begin, end = each["keep"]
+        words = [f"  episode {each['episode']}: {each['seconds']:.2f} s"]
+        if (begin, end) != (0.0, each["seconds"]):
+            words.append(f"{begin:.2f} to {end:.2f} s are kept")
+        words += ["deleted"] * each["deleted"]
+        words.append(each["outcome"] or "no outcome")
+        say(", ".join(words) + f", {each['task']!r}")
+    for line in found["edits"]:
+        say(f"  marked: {line}")
+
+
+def _tell_dataset(found: Mapping[str, Any]) -> None:
     say(
         f"{found['root']}: LeRobot {found['format']}, robot {found['robot_type']}, "
         f"{found['fps']} frames/s, {found['bytes'] / _MB:.1f} MB"

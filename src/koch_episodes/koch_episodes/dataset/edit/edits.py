@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from koch_core.options import OptionError
 from koch_episodes.dataset.edit.options import (
@@ -84,16 +86,24 @@ def trim(options: Trim) -> list[Plan]:
 
 
 def _kept(source: SourceDataset, word: str) -> tuple[int, tuple[int, int]]:
+    number, begin, end = keep_of(word)
+    (episode,) = chosen(source, number, option="--keep")
+    fps = source.info.fps
+    last = episode.length if end is None else min(round(end * fps), episode.length)
+    return episode.index, (round(begin * fps), last)
+
+
+def keep_of(word: str) -> tuple[str, float, float | None]:
+    """Return number, first and last second of a text like ``3:0.5-7``; None: to the end."""
+    number, _, span = word.partition(":")
+    begin, _, end = span.partition("-")
     try:
-        number, _, span = word.partition(":")
-        begin, _, end = span.partition("-")
-        (episode,) = chosen(source, number, option="--keep")
-        fps = source.info.fps
-        first = round(float(begin or 0) * fps)
-        last = round(float(end) * fps) if end else episode.length
+        found = int(number), float(begin or 0), float(end) if end else None
     except ValueError as exc:
         raise OptionError("--keep", word, "EPISODE:FROM-TO in seconds, like 3:0.5-7") from exc
-    return episode.index, (first, min(last, episode.length))
+    if not all(math.isfinite(second or 0.0) for second in found):
+        raise OptionError("--keep", word, "EPISODE:FROM-TO in seconds, like 3:0.5-7")
+    return number, *found[1:]
 
 
 def _trimmed(piece: Piece, options: Trim, kept: tuple[int, int] | None) -> Piece:
@@ -118,13 +128,22 @@ def moving_frames(source: SourceDataset, episode: Episode, rest: int) -> tuple[i
         column_array(rows[key], source.features[key].shape).reshape(episode.length, -1)
         for key in keys
     ]
-    actions = np.concatenate(columns, axis=1).astype(np.float64)
+    return moving_span(np.concatenate(columns, axis=1).astype(np.float64), rest)
+
+
+def moving_span(actions: npt.NDArray[np.float64], rest: int) -> tuple[int, int]:
+    """Return the frames between the first and last motion, and some at rest; all if none moves.
+
+    Args:
+        actions: Shape (T, N).
+        rest: Count of frames at rest that stay at either end.
+    """
     widest = float(np.ptp(actions, axis=0).max(initial=0.0))
     steps = np.abs(np.diff(actions, axis=0)).max(axis=1, initial=0.0)
     moving = np.flatnonzero(steps > _STILL * widest)
     if not len(moving):
-        return 0, episode.length
-    return max(0, int(moving[0]) - rest), min(episode.length, int(moving[-1]) + 2 + rest)
+        return 0, len(actions)
+    return max(0, int(moving[0]) - rest), min(len(actions), int(moving[-1]) + 2 + rest)
 
 
 # -- delete, split, merge -----------------------------------------------------------------------

@@ -28,9 +28,12 @@ class OneDataset(OptionModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Info(OneDataset):
-    """Look at a dataset."""
+class Info(OptionModel):
+    """Look at datasets and bags."""
 
+    roots: tuple[Path, ...] = option(
+        ..., "dataset folders, bags, folders of bags", flags=("roots",), metavar="DATASET|BAG"
+    )
     json: bool = option(False, "as JSON, for programs")
 
 
@@ -84,7 +87,27 @@ class Target(EditOptions, OneDataset):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trim(Target):
+class Markable(Target):
+    """An edit that a bag can have as well: it is marked, and nothing of it is changed."""
+
+    root: Path = option(
+        ..., "dataset folder, bag, or folder of bags", flags=("root",), metavar="DATASET|BAG"
+    )
+    more: tuple[Path, ...] = option((), "more bags", flags=("more",), metavar="BAG")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undo(EditOptions):
+    """Take back the last edit of bags."""
+
+    roots: tuple[Path, ...] = option(
+        ..., "bags, or folders of bags", flags=("roots",), metavar="BAG"
+    )
+    all: bool = option(False, "take back all edits")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trim(Markable):
     """Leave out frames at the ends of episodes. An episode without frames is an error."""
 
     episodes: str | None = option(None, "numbers of episodes, like 0,3-5 (default: all)")
@@ -103,7 +126,7 @@ class Trim(Target):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Delete(Target):
+class Delete(Markable):
     """Leave episodes out. The others are numbered without holes."""
 
     episodes: str | None = option(None, "numbers of episodes, like 0,3-5")
@@ -138,7 +161,7 @@ class Merge(EditOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Relabel(Target):
+class Relabel(Markable):
     """Change task texts and outcomes. Tasks that no frame has any more are left out."""
 
     episodes: str | None = option(None, "numbers of episodes, like 0,3-5 (default: all)")

@@ -102,26 +102,40 @@ def features_of(source: SourceDataset) -> dict[str, FeatureSpec]:
 def chosen(
     source: SourceDataset, text: str | None, *, option: str = "--episodes"
 ) -> list[Episode]:
-    """Return the episodes of a text like ``0,3-5,-1``; None stands for all of them.
+    """Return the episodes of a text, see `chosen_numbers`."""
+    by_number = {episode.index: episode for episode in source.episodes}
+    numbers = chosen_numbers(source.root, list(by_number), text, option=option)
+    return [by_number[number] for number in numbers]
+
+
+def chosen_numbers(
+    where: Path, known: Sequence[int], text: str | None, *, option: str = "--episodes"
+) -> list[int]:
+    """Return the episodes of a text like ``0,3-5``; None stands for all of them.
+
+    Args:
+        where: Dataset or bag, for messages.
+        known: Numbers of its episodes.
+        text: The text.
+        option: What the text was given to, for messages.
 
     Raises:
         DatasetEditError: It is no such text, or names an episode that is not there.
     """
     if text is None:
-        return list(source.episodes)
-    by_number = {episode.index: episode for episode in source.episodes}
-    wanted: dict[int, Episode] = {}
+        return list(known)
+    there, wanted = frozenset(known), dict[int, None]()
     for word in text.replace(" ", "").split(","):
         for number in _numbers(word, text, option):
-            if number not in by_number:
-                known = ", ".join(map(str, by_number)) if len(by_number) < 20 else ""
-                usual = f"0 to {max(by_number, default=0)}"
+            if number not in there:
+                listed = ", ".join(map(str, known)) if len(known) < 20 else ""
+                usual = f"0 to {max(known, default=0)}"
                 raise DatasetEditError(
                     f"{option} {text}: there is no episode {number}",
-                    f"{source.root} has {known or usual}.",
+                    f"{where} has {listed or usual}.",
                 )
-            wanted[number] = by_number[number]
-    return list(wanted.values())
+            wanted[number] = None
+    return list(wanted)
 
 
 def _numbers(word: str, text: str, option: str) -> range:
