@@ -17,8 +17,9 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from koch_episodes.bag.definitions import Definitions
 from koch_episodes.bag.qos import OfferedQos
+from koch_episodes.bag.storage import EVENTS_TYPE
 from koch_episodes.bag.writer import BagWriter
-from koch_episodes.convert.events import EVENTS_TYPE, INTERVENTION_BEGIN
+from koch_episodes.convert.events import INTERVENTION_BEGIN
 from koch_episodes.recorder.provenance import Provenance
 from koch_rig.stream import COMPRESSED_IMAGE, JOINT_STATE, NAMED_VECTOR
 from koch_sim.errors import UnreachableError
