@@ -436,9 +436,7 @@ def _without_none(kind: Any) -> Any:
 # -- command line -----------------------------------------------------------------------------
 
 
-def command_line(
-    prog: str, description: str, *models: type[Any], epilog: str = ""
-) -> argparse.ArgumentParser:
+def command_line(prog: str, description: str, *models: type[Any], epilog: str = "") -> CommandLine:
     """A parser with the options of some models; each model takes its own with `of`."""
     parser = CommandLine(prog=prog, description=description, epilog=epilog)
     for model in models:

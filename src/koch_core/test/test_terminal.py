@@ -162,3 +162,23 @@ def test_a_mistake_on_the_command_line_fits_the_terminal(
         said = capsys.readouterr().err
         assert "error:" in said
         assert max(map(len, said.splitlines())) <= 40
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--num-episode=3"], "Did you mean `--num-episodes`?"),
+        (["--batch_size=3"], "Did you mean `--set train.batch_size=VALUE`?"),
+        (["trim", "--sart", "3"], "Did you mean `--start`?"),
+        (["--nothing-like-it"], "unrecognized arguments: --nothing-like-it\n"),
+    ],
+)
+def test_a_wrong_flag_names_the_one_that_was_meant(words, said, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    parser = CommandLine("koch thing", allow_abbrev=False)
+    parser.elsewhere = {"--batch-size": "--set train.batch_size=VALUE"}
+    parser.add_argument("--num-episodes")
+    parser.add_subparsers().add_parser("trim").add_argument("--start")
+    with pytest.raises(SystemExit):
+        parser.parse_args(words)
+    assert said in capsys.readouterr().err

@@ -78,7 +78,10 @@ def main(argv: Sequence[str]) -> int:
                 if options.policy is not None:
                     parameters = {"use_sim_time": client.follows_clock(_FIND_S)}
                     process = PolicyProcess({**parameters, **node_parameters(options)})
-                client.wait_for_node(_LOAD_S if process else _FIND_S, process)
+                if process is not None:
+                    client.wait_for_node(_LOAD_S, process.check)
+                else:
+                    client.wait_for_node(_FIND_S)
             if isinstance(keyboard, Keyboard) and options.num_episodes:
                 results = _judged(client, options, keyboard)
             else:

@@ -25,12 +25,15 @@ class BackgroundGraph(Opening):
         specs: The nodes.
         log: File for their output; appended to.
 
+    Attributes:
+        log: That file.
+
     Use as a context manager; the nodes are stopped at its end.
     """
 
     def __init__(self, specs: Sequence[NodeSpec], log: Path) -> None:
         self._specs = tuple(specs)
-        self._log = log
+        self.log = log
         self._code: int | None = None
         self._error: BaseException | None = None
         self._stream: TextIO | None = None
@@ -39,8 +42,8 @@ class BackgroundGraph(Opening):
 
     def open(self) -> None:
         """Start the nodes."""
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = self._log.open("a", encoding="utf-8")
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = self.log.open("a", encoding="utf-8")
         output = PrefixedOutput(self._specs, stream=self._stream)
         self._supervisor = Supervisor(self._specs, report=output)
         self._thread.start()
@@ -63,7 +66,7 @@ class BackgroundGraph(Opening):
             raise self._error
         if self._code is not None:
             assert self._supervisor is not None
-            raise GraphEndedError(self._code, self._log, self._supervisor.cause)
+            raise GraphEndedError(self._code, self.log, self._supervisor.cause)
 
     def _run(self) -> None:
         assert self._supervisor is not None

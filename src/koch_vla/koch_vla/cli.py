@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from koch_core.terminal import Interjections, complain, say
 from koch_core.working import Working
+from koch_vla.lerobot.flags import lerobot_command
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 CAMERA_CALIBRATION = Subcommand(
     "calibrate camera", "koch_cameras.calibrate_cli", "calibrate a camera"
 )
+FROM_LEROBOT = "koch_vla.lerobot.commands"
 LOCKSTEP_RECORD = Subcommand(
     "record --lockstep", "koch_sim.record_cli", "record the scripted expert"
 )
@@ -123,6 +125,8 @@ def find_subcommand(argv: Sequence[str]) -> tuple[Subcommand, list[str]]:
         UnknownVerbError: There is no such subcommand.
     """
     name, *rest = argv
+    if command := lerobot_command(name, rest):
+        return Subcommand(command, FROM_LEROBOT, "a command line of LeRobot's"), [command, *rest]
     if name == "calibrate" and rest[:1] == ["camera"]:
         return CAMERA_CALIBRATION, rest[1:]
     if name == "record" and "--lockstep" in rest:

@@ -237,7 +237,7 @@ class _OnePolicy(contextlib.AbstractContextManager["_OnePolicy"]):
                 },
                 quiet=True,
             )
-            self._client.wait_for_node(_LOAD_S, self._process)
+            self._client.wait_for_node(_LOAD_S, self._process.check)
         self._name = name
 
     def _close(self) -> None:

@@ -140,6 +140,13 @@ class GraphEndedError(KochError):
         )
 
 
+class GraphNotReadyError(KochError):
+    """A node graph that was started in the background says nothing."""
+
+    def __init__(self, waited_s: float, log: object) -> None:
+        super().__init__(f"the nodes were not ready within {waited_s:.0f} s. Look into {log}.")
+
+
 class DemoError(KochError):
     """A step of the demo did not reach its aim."""
 

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,13 +88,7 @@ class RecordOptions(OptionModel):
 
 def main(argv: list[str]) -> int:
     """Run the subcommand; 0 when all episodes asked for are saved, 1 when it ended before."""
-    parser = command_line(
-        "koch record",
-        "Record episodes with the arms and cameras that are running (koch up).",
-        RecordOptions,
-        epilog=f"Keys: {view.KEYS}. Without a terminal it runs by itself.",
-    )
-    options: RecordOptions = parsed(parser, argv, RecordOptions)
+    options = parse(argv)
     from koch_episodes.recorder.nodes.client import RecorderClient
 
     with contextlib.ExitStack() as stack:
@@ -101,12 +96,32 @@ def main(argv: list[str]) -> int:
         stack.callback(client.close)
         with Working("koch record: looking for a recorder") as work:
             _find_recorder(client, options, stack, work)
-        client.set_number("reset_time_s", options.reset_time_s)
-        keyboard = stack.enter_context(Keyboard())
+        return record_with(options, client)
+
+
+def parse(argv: Sequence[str]) -> RecordOptions:
+    """Parse the arguments."""
+    options: RecordOptions = parsed(_parser(), argv, RecordOptions)
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    return command_line(
+        "koch record",
+        "Record episodes with the arms and cameras that are running (koch up).",
+        RecordOptions,
+        epilog=f"Keys: {view.KEYS}. Without a terminal it runs by itself.",
+    )
+
+
+def record_with(options: RecordOptions, client: RecorderClient) -> int:
+    """Record with a recorder that was found; returns what `main` does."""
+    client.set_number("reset_time_s", options.reset_time_s)
+    with Keyboard() as keyboard:
         if not keyboard.present and not options.num_episodes:
-            parser.error("without a terminal, say how many: --num-episodes N")
+            _parser().error("without a terminal, say how many: --num-episodes N")
         if not keyboard.present and not options.episode_time_s:
-            parser.error("without a terminal, say how long: --episode-time-s S")
+            _parser().error("without a terminal, say how long: --episode-time-s S")
         screen = keyboard.present and sys.stdout.isatty() and not options.plain
         return Recording(options, client, keyboard, on_screen=screen).run()
 

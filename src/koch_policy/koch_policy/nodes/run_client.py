@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from action_msgs.msg import GoalStatus
@@ -89,17 +89,16 @@ class RunClient(Closing):
         self.session.meet_graph(timeout_s)
         return self.session.follow_graph_clock()
 
-    def wait_for_node(self, timeout_s: float, process: PolicyProcess | None = None) -> None:
+    def wait_for_node(self, timeout_s: float, check: Callable[[], None] = lambda: None) -> None:
         """Wait until a policy node serves the action.
 
+        Args:
+            timeout_s: Longest wait [s].
+            check: Called while waiting; raises when waiting makes no more sense.
+
         Raises:
-            NoPolicyNodeError: None does in time, or its process ended.
+            NoPolicyNodeError: None does in time.
         """
-
-        def check() -> None:
-            if process is not None:
-                process.check()
-
         if not self.session.spin_until(self._action.server_is_ready, timeout_s, check):
             raise NoPolicyNodeError(f"nothing for {timeout_s:.0f} s")
 

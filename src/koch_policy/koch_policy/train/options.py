@@ -64,5 +64,10 @@ def parse(argv: Sequence[str]) -> TrainOptions:
         TrainOptions,
         epilog=f"Presets: {', '.join(preset_names())} (POLICY-PRESET).",
     )
+    # A value of the recipe is asked for like an option, under LeRobot's name or ours.
+    parser.elsewhere = {
+        f"--{name.replace('_', '-')}": f"--set train.{name}=VALUE"
+        for name in declared(TrainConfig)
+    }
     options: TrainOptions = parsed(parser, argv, TrainOptions)
     return options

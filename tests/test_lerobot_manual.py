@@ -1,0 +1,278 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""The five commands of the Koch manual, flags as they stand there, on an emulated bench."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from narrow_terminal import NarrowTerminal
+from repository import ROOT
+
+from koch_episodes.dataset import LeRobotDatasetReader, load_info
+from koch_rig.joints import JOINT_NAMES
+
+MIDDLE_RAD = (0.0, -0.485, -0.06, 0.0, 0.0, -0.784)  # config/rig.yaml: tick 2047
+MOVED = ("shoulder_lift", "elbow_flex", "wrist_flex", "gripper")
+TASK = "Pick up the rectangular block and put it into the cup."
+TINY = [f"--policy.{words}" for words in (
+    "dim_model=32", "n_heads=2", "dim_feedforward=64", "n_encoder_layers=1", "chunk_size=10",
+    "n_action_steps=10", "use_vae=false",
+)]  # fmt: skip
+
+
+def camera_file(path: Path, shade: int) -> Path:
+    """Two seconds of a moving bar; the camera node plays it again and again."""
+    path = path.with_suffix(".mp4")
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("mpeg4", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for index in range(60):
+            image = np.full((64, 96, 3), shade, np.uint8)
+            image[:, index : index + 8] = 255
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+        file.mux(stream.encode(None))
+    return path
+
+
+# A process of its own, as their answers must not wait for this one's other threads. Each line on
+# its input holds a joint of an arm at an angle, or lets it go; the answer is the joint's position.
+ARMS = """
+import sys
+from koch_core.realtime import request_realtime
+from koch_driver.emulator.build import build_chain
+from koch_rig.load import load_rig
+rig, middle = load_rig(sys.argv[1]), [float(word) for word in sys.argv[2:]]
+request_realtime()
+arms = {name: build_chain(rig, name, initial_rad=middle) for name in ("follower", "leader")}
+for arm in arms.values():
+    arm.open()
+print("ready", flush=True)
+for line in sys.stdin:
+    arm, joint, angle = line.split()
+    if angle != "look":
+        arms[arm].hold(joint, None if angle == "free" else float(angle))
+    print(arms[arm].read(joint, "Present_Position"), flush=True)
+for arm in arms.values():
+    arm.close()
+"""
+
+
+class Arms:
+    """The emulated arms, and what a hand does to them."""
+
+    def __init__(self, rig: Path) -> None:
+        self._lock = threading.Lock()
+        words = [str(rig), *map(str, MIDDLE_RAD)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", ARMS, *words], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+
+    def move(self, arm: str, joint: str, angle: float | str) -> int:
+        """Hold a joint at an angle [rad], let it go (free), or only look; its ticks."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._lock:
+            print(arm, joint, angle, file=self._process.stdin, flush=True)
+            return int(self._process.stdout.readline())
+
+    def move_through_ranges(self, arm: str) -> None:
+        for joint in MOVED:
+            middle = MIDDLE_RAD[JOINT_NAMES.index(joint)]
+            for angle in (-0.6, 0.6, 0.0):
+                self.move(arm, joint, middle + angle)
+                time.sleep(0.5)
+
+    def close(self) -> None:
+        self._process.communicate(timeout=20.0)
+
+
+class Bench:
+    """Two arms on pseudo-terminals, and LeRobot's words for them."""
+
+    def __init__(self, folder: Path, arms: Arms) -> None:
+        self.folder, self.arms = folder, arms
+        self.follower = [
+            "--robot.type=koch_follower", f"--robot.port={folder / 'follower'}",
+            "--robot.id=my_follower",
+        ]  # fmt: skip
+        self.leader = [
+            "--teleop.type=koch_leader", f"--teleop.port={folder / 'leader'}",
+            "--teleop.id=my_leader",
+        ]  # fmt: skip
+        files = {"left": 40, "above": 120}
+        cameras = ", ".join(
+            f"{name}: {{type: opencv, index_or_path: {camera_file(folder / name, shade)}, "
+            "width: 96, height: 64, fps: 30, color_mode: 'rgb', rotation: 'NO_ROTATION'}"
+            for name, shade in files.items()
+        )
+        self.cameras = [f"--robot.cameras={{ {cameras}}}"]
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if k not in ("KOCH_RIG", "COLUMNS")},
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "HF_LEROBOT_HOME": str(folder / "lerobot"),
+            "XDG_CACHE_HOME": str(folder / "cache"),
+            "KOCH_RUN_DIR": str(folder / "run"),
+        }
+
+    @staticmethod
+    def command(*words: str) -> list[str]:
+        return [sys.executable, "-m", "koch_vla", *words]
+
+    def run(self, *words: str, timeout_s: float = 300.0) -> str:
+        """Run a command without a terminal; its output."""
+        done = subprocess.run(
+            self.command(*words), env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout_s,
+            check=False,
+        )  # fmt: skip
+        logs = "".join(path.read_text()[-3000:] for path in self.folder.glob("*.log"))
+        assert done.returncode == 0, done.stdout[-4000:] + logs
+        return done.stdout
+
+    def calibrate(self, arm: str, words: list[str]) -> None:
+        command = self.command("calibrate", *words)
+        with NarrowTerminal(command, self.environment, self.folder) as terminal:
+            terminal.wait_for("middle pose")
+            terminal.press("w")
+            terminal.wait_for("the ranges")
+            terminal.wait_for("move it")
+            hand = threading.Thread(target=self.arms.move_through_ranges, args=(arm,))
+            hand.start()  # beside: a terminal that nobody reads stops what writes to it
+            terminal.wait_for(lambda: not hand.is_alive())
+            terminal.wait_for(lambda: "move it" not in terminal.text[-600:])
+            terminal.press("w")
+            terminal.wait_for("Saved")
+            assert terminal.end() == 0
+        for joint in MOVED:
+            self.arms.move(arm, joint, "free")
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    folder = tmp_path_factory.mktemp("manual")
+    text = (ROOT / "config/rig.emulated.yaml").read_text(encoding="utf-8")
+    text = text.replace("${KOCH_RUN_DIR:-/tmp/koch}", str(folder))
+    rig_file = folder / "rig.yaml"
+    rig_file.write_text(text.replace("calibration/", f"{ROOT}/config/calibration/"))
+    with contextlib.closing(Arms(rig_file)) as arms:
+        yield Bench(folder, arms)
+
+
+@pytest.fixture
+def hand(bench: Bench) -> Iterator[None]:
+    """Swings the leader's joints."""
+    stop = threading.Event()
+
+    def swing() -> None:
+        begin = time.monotonic()
+        while not stop.wait(0.04):
+            angle = 0.4 * math.sin(2.0 * math.pi * (time.monotonic() - begin) / 3.0)
+            for joint, middle in zip(JOINT_NAMES, MIDDLE_RAD, strict=True):
+                bench.arms.move("leader", joint, middle + angle)
+
+    thread = threading.Thread(target=swing)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+    for joint, middle in zip(JOINT_NAMES, MIDDLE_RAD, strict=True):
+        bench.arms.move("leader", joint, middle)
+
+
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(600)]
+
+
+def test_1_both_arms_are_calibrated_into_lerobots_cache(bench: Bench) -> None:
+    bench.calibrate("leader", bench.leader)
+    bench.calibrate("follower", bench.follower)
+    home = bench.folder / "lerobot/calibration"
+    for name in ("robots/koch_follower/my_follower", "teleoperators/koch_leader/my_leader"):
+        made = json.loads((home / f"{name}.json").read_text())
+        assert list(made) == list(JOINT_NAMES)
+        assert made["wrist_flex"]["range_max"] - made["wrist_flex"]["range_min"] == pytest.approx(
+            1.2 * 4096 / (2 * math.pi), abs=60
+        )
+
+
+@pytest.mark.usefixtures("hand")
+def test_2_the_leader_drives_the_follower(bench: Bench) -> None:
+    command = bench.command("teleoperate", *bench.follower, *bench.leader)
+    with NarrowTerminal(command, bench.environment, bench.folder) as terminal:
+        terminal.wait_for("= koch teleop --rig", 60.0)
+        terminal.wait_for("Hz", 90.0)
+        wait_until(lambda: abs(pan_ticks(bench) - 2047) > 150, 60.0)
+        os.killpg(terminal.process.pid, signal.SIGINT)
+        assert terminal.end() == 0, terminal.text[-3000:]
+
+
+@pytest.mark.usefixtures("hand")
+def test_3_two_episodes_are_recorded_and_become_a_dataset(bench: Bench) -> None:
+    said = bench.run(
+        "record", *bench.follower, *bench.cameras, *bench.leader, "--display_data=false",
+        "--dataset.repo_id=me/training_datasets", "--dataset.num_episodes=2",
+        "--dataset.episode_time_s=3", "--dataset.reset_time_s=1", f"--dataset.single_task={TASK}",
+        "--dataset.push_to_hub=False", f"--dataset.root={bench.folder / 'data'}", "--resume=false",
+    )  # fmt: skip
+    assert "= koch convert" in said
+    info = load_info(bench.folder / "data")
+    assert (info.total_episodes, info.fps, info.robot_type) == (2, 30, "koch_follower")
+    assert {"observation.images.left", "observation.images.above"} <= set(info.features)
+    with contextlib.closing(LeRobotDatasetReader(bench.folder / "data")) as dataset:
+        actions = dataset.column("action")
+    assert np.ptp(actions[:, 0]) > 10.0  # the hand's swing, in LeRobot's units
+
+
+def test_4_a_policy_is_trained(bench: Bench) -> None:
+    bench.run(
+        "scripts.train", "--policy.type=act", "--policy.push_to_hub=false",
+        f"--dataset.root={bench.folder / 'data'}", "--dataset.repo_id=me/block_cup",
+        "--batch_size=2", "--steps=2", "--output_dir=outputs/train/my_koch",
+        "--job_name=my_koch_act", "--policy.device=cpu", "--wandb.enable=false", *TINY,
+    )  # fmt: skip
+    checkpoint = bench.folder / "outputs/train/my_koch/checkpoints/last/pretrained_model"
+    assert (checkpoint / "model.safetensors").is_file()
+
+
+def test_5_the_policy_drives_while_an_episode_is_recorded(bench: Bench) -> None:
+    checkpoint = bench.folder / "outputs/train/my_koch/checkpoints/last/pretrained_model"
+    bench.run(
+        "record", *bench.follower, *bench.cameras, *bench.leader, "--display_data=false",
+        "--dataset.reset_time_s=1", f"--dataset.single_task={TASK}", "--dataset.push_to_hub=False",
+        f"--dataset.root={bench.folder / 'evaluated'}", "--dataset.repo_id=me/eval_act",
+        "--dataset.num_episodes=1", "--dataset.episode_time_s=5", f"--policy.path={checkpoint}",
+    )  # fmt: skip
+    info = load_info(bench.folder / "evaluated")
+    assert info.total_episodes >= 1
+    log = (bench.folder / "evaluated_bags.log").read_text()
+    actions = re.search(r"run ended after (\d+) actions", log)
+    assert actions, log
+    assert int(actions[1]) > 60  # of 150 ticks
+
+
+def pan_ticks(bench: Bench) -> int:
+    return bench.arms.move("follower", "shoulder_pan", "look")
+
+
+def wait_until(holds: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
