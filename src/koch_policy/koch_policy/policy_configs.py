@@ -3,7 +3,7 @@
 """The policies' configurations: shape of the network and defaults of its training.
 
 `act` and `diffusion` are LeRobot's types with LeRobot's fields and (0.4) defaults;
-`diffusion_transformer` and `flow` are ours.
+`diffusion_transformer`, `flow` and `fast` are ours.
 """
 
 from __future__ import annotations
@@ -271,82 +271,51 @@ class DiffusionTransformerConfig(DenoisingConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowConfig(PolicyConfig):
-    """Flow matching with an action expert over a cached observation prefix.
+class PrefixConfig(PolicyConfig):
+    """What policies share that attend to a cached observation prefix.
 
     Attributes:
         task_encoder: "none"; "learned" (an embedding per task text of the dataset); or "minilm"
             (sentence embeddings, so that new wordings of a task work too).
         task_dim: Width of the task input: number of tasks when learned, 384 for minilm.
-        guidance_scale: Classifier-free guidance on the task; 1 = off.
-        task_dropout: Part of the training windows whose task is hidden, which guidance needs.
-        solver: "euler", "midpoint", "heun" or "rk4"; all take num_inference_steps steps.
-        time_alpha, time_beta, time_scale, time_offset: Training times are drawn as
-            Beta(alpha, beta) * scale + offset; 1 is noise, 0 is data.
         backbone_norm: "group", "frozen" or "batch".
     """
 
-    type: ClassVar[str] = "flow"
-    normalization_mapping: Mapping[str, NormalizationMode] = field(
-        default_factory=_modes_with_environment
-    )
     chunk_size: int = 50
     n_action_steps: int = 50
     vision_backbone: str = "resnet18"
     backbone_norm: str = "group"
     dim_model: int = 384
-    dim_expert: int = 256
     n_heads: int = 6
     dim_head: int = 64
     n_layers: int = 6
     dropout: float = 0.0
     task_encoder: str = "none"
     task_dim: int = 0
-    task_dropout: float = 0.1
-    guidance_scale: float = 1.0
-    num_inference_steps: int = 10
-    solver: str = "euler"
-    time_alpha: float = 1.5
-    time_beta: float = 1.0
-    time_scale: float = 0.999
-    time_offset: float = 0.001
-    min_period: float = 4e-3
-    max_period: float = 4.0
     optimizer_lr: float = 1e-4
     optimizer_lr_backbone: float = 5e-5
     optimizer_weight_decay: float = 0.01
     optimizer_betas: tuple[float, float] = (0.9, 0.95)
 
     def __post_init__(self) -> None:
-        """Check the combinations that the flow policy allows."""
+        """Check the combinations that a prefix allows."""
         super().__post_init__()
-        self.require_choice("solver", ("euler", "midpoint", "heun", "rk4"))
         self.require_choice("backbone_norm", ("group", "frozen", "batch"))
         self.require_choice("task_encoder", ("none", *TASK_ENCODERS.names()))
-        self.require_positive(
-            "chunk_size", "n_layers", "n_heads", "num_inference_steps", "dim_model", "dim_expert",
-            "dim_head", "time_alpha", "time_beta", "time_scale", "min_period", "max_period",
-        )  # fmt: skip
+        self.require_positive("chunk_size", "n_layers", "n_heads", "dim_model", "dim_head")
         self.require_within("optimizer_lr_backbone")
-        self.require_within("dropout", "task_dropout", "time_offset", below=1)
-        if self.time_scale + self.time_offset > 1:
-            raise self.error("time_offset", self.time_offset, "<= 1 - time_scale: time ends at 1")
+        self.require_within("dropout", below=1)
         self.require_observation()
         if self.n_obs_steps != 1:
-            raise self.error("n_obs_steps", self.n_obs_steps, "1 (flow sees one observation)")
+            raise self.error(
+                "n_obs_steps", self.n_obs_steps, f"1 ({self.type} sees one observation)"
+            )
         if self.n_action_steps > self.chunk_size:
             raise self.error("n_action_steps", self.n_action_steps, f"<= {self.chunk_size}")
         if (self.task_encoder == "none") != (self.task_dim == 0):
             raise self.error("task_dim", self.task_dim, "zero exactly when task_encoder is none")
-        if self.guidance_scale != 1.0 and self.task_encoder == "none":
-            raise self.error("guidance_scale", self.guidance_scale, "1 without a task_encoder")
-        if self.dim_model % 4 or self.dim_expert % 2:
-            raise self.error("dim_model", self.dim_model, "a multiple of 4 (dim_expert of 2)")
-
-    @property
-    def strategy(self) -> str:
-        """Real-time chunking: the velocity field can be guided."""
-        return "rtc"
+        if self.dim_model % 4:
+            raise self.error("dim_model", self.dim_model, "a multiple of 4")
 
     @property
     def language(self) -> LanguageInput | None:
@@ -357,3 +326,86 @@ class FlowConfig(PolicyConfig):
     def horizon_steps(self) -> int:
         """Steps of one chunk."""
         return self.chunk_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig(PrefixConfig):
+    """Flow matching with an action expert over a cached observation prefix.
+
+    Attributes:
+        guidance_scale: Classifier-free guidance on the task; 1 = off.
+        task_dropout: Part of the training windows whose task is hidden, which guidance needs.
+        solver: "euler", "midpoint", "heun" or "rk4"; all take num_inference_steps steps.
+        time_alpha, time_beta, time_scale, time_offset: Training times are drawn as
+            Beta(alpha, beta) * scale + offset; 1 is noise, 0 is data.
+    """
+
+    type: ClassVar[str] = "flow"
+    normalization_mapping: Mapping[str, NormalizationMode] = field(
+        default_factory=_modes_with_environment
+    )
+    dim_expert: int = 256
+    task_dropout: float = 0.1
+    guidance_scale: float = 1.0
+    num_inference_steps: int = 10
+    solver: str = "euler"
+    time_alpha: float = 1.5
+    time_beta: float = 1.0
+    time_scale: float = 0.999
+    time_offset: float = 0.001
+    min_period: float = 4e-3
+    max_period: float = 4.0
+
+    def __post_init__(self) -> None:
+        """Check the combinations that the flow policy allows."""
+        super().__post_init__()
+        self.require_choice("solver", ("euler", "midpoint", "heun", "rk4"))
+        self.require_positive(
+            "num_inference_steps", "dim_expert", "time_alpha", "time_beta", "time_scale",
+            "min_period", "max_period",
+        )  # fmt: skip
+        self.require_within("task_dropout", "time_offset", below=1)
+        if self.time_scale + self.time_offset > 1:
+            raise self.error("time_offset", self.time_offset, "<= 1 - time_scale: time ends at 1")
+        if self.guidance_scale != 1.0 and self.task_encoder == "none":
+            raise self.error("guidance_scale", self.guidance_scale, "1 without a task_encoder")
+        if self.dim_expert % 2:
+            raise self.error("dim_expert", self.dim_expert, "a multiple of 2")
+
+    @property
+    def strategy(self) -> str:
+        """Real-time chunking: the velocity field can be guided."""
+        return "rtc"
+
+
+def _modes_for_tokens() -> Mapping[str, NormalizationMode]:
+    """Tokens cover -1 to 1: actions are scaled by their range, the rest as elsewhere."""
+    return MappingProxyType({**_modes_with_environment(), "ACTION": NormalizationMode.MIN_MAX})
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastConfig(PrefixConfig):
+    """Tokens of a chunk, predicted one after the other over a cached observation prefix.
+
+    Attributes:
+        tokenizer: "fast", learned from the data; or "bins", one token per element.
+        vocabulary: Tokens at most; for "bins" their number.
+        token_scale: Of FAST: cosine coefficients are multiplied by it before they are rounded.
+    """
+
+    type: ClassVar[str] = "fast"
+    is_single_shot: ClassVar[bool] = True  # nothing is sampled that could be guided
+    normalization_mapping: Mapping[str, NormalizationMode] = field(
+        default_factory=_modes_for_tokens
+    )
+    tokenizer: str = "fast"
+    vocabulary: int = 1024
+    token_scale: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Check the tokenizer's options."""
+        super().__post_init__()
+        self.require_choice("tokenizer", ("fast", "bins"))
+        self.require_positive("vocabulary", "token_scale")
+        if self.normalization_mapping.get("ACTION") is NormalizationMode.IDENTITY:
+            raise self.error("normalization_mapping", "ACTION IDENTITY", "actions in -1 to 1")

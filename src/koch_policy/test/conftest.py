@@ -149,6 +149,8 @@ TINY: dict[str, dict[str, object]] = {
                               "noise_scheduler_type": "DDIM"},
     "flow": {"chunk_size": 8, "n_action_steps": 8, "dim_model": 32, "dim_expert": 32,
              "n_heads": 2, "dim_head": 16, "n_layers": 1, "num_inference_steps": 4},
+    "fast": {"chunk_size": 8, "n_action_steps": 8, "dim_model": 32, "n_heads": 2, "dim_head": 16,
+             "n_layers": 1, "vocabulary": 128},
 }  # fmt: skip
 
 

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from koch_policy.configs import FeatureType, PolicyFeature
 from koch_policy.errors import ConfigError
-from koch_policy.models.flow import Flow, block_mask
+from koch_policy.models.flow import Flow
 from koch_policy.models.ode import EVALUATIONS, integrate
 from koch_policy.models.positions import flow_time_embedding
+from koch_policy.models.prefix import block_mask
 from koch_policy.policy_configs import FlowConfig
 
 ORDERS = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}

@@ -53,7 +53,7 @@ def test_a_point_lies_where_its_map_is_hot() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["act", "diffusion", "diffusion_transformer", "flow"])
+@pytest.mark.parametrize("kind", ["act", "diffusion", "diffusion_transformer", "fast", "flow"])
 def test_every_policy_takes_key_points(kind: str, make: Any, tmp_path: Path) -> None:
     recipe = make.recipe(kind, measure_norms=True).with_overrides(
         {"policy": {"vision_backbone": "keypoints"}}, "test"

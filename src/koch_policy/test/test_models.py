@@ -140,6 +140,8 @@ SMALL_POLICIES: dict[str, dict[str, Any]] = {
             "dim_feedforward": 32, "n_encoder_layers": 1, "dropout": 0.0},
     "flow": {"chunk_size": 20, "n_action_steps": 20, "dim_model": 32, "dim_expert": 32,
              "n_heads": 2, "dim_head": 16, "n_layers": 1},
+    "fast": {"chunk_size": 20, "n_action_steps": 20, "dim_model": 32, "n_heads": 2,
+             "dim_head": 16, "n_layers": 1, "tokenizer": "bins", "vocabulary": 256},
     "diffusion": {"horizon": 16, "n_action_steps": 8, "down_dims": [32, 64],
                   "crop_shape": None, "use_group_norm": True,
                   "use_separate_rgb_encoder_per_camera": False, "do_mask_loss_for_padding": True},

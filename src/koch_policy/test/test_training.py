@@ -36,7 +36,7 @@ from koch_policy.train.data import (
 )
 from koch_policy.train.setup import make_trainer
 
-POLICIES = ("act", "diffusion", "diffusion_transformer", "flow")
+POLICIES = ("act", "diffusion", "diffusion_transformer", "fast", "flow")
 
 
 def test_every_known_policy_is_tested() -> None:

@@ -25,7 +25,7 @@ def test_every_subcommand_and_its_options_are_known(words):
     assert "--num-episodes" in words["record"].options
     assert set(words["motors"].kinds) == {"list", "setup", "read"}
     assert words["demo"].choices["--policy"] == (
-        "act", "diffusion", "diffusion_transformer", "flow",
+        "act", "diffusion", "diffusion_transformer", "fast", "flow",
     )  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def test_every_subcommand_and_its_options_are_known(words):
     [
         (["koch", "rec"], ["record"]),
         (["koch", "record", "--num"], ["--num-episodes"]),
-        (["./koch", "demo", "--policy", "f"], ["flow"]),
+        (["./koch", "demo", "--policy", "f"], ["fast", "flow"]),
         (["koch", "motors", "se"], ["setup"]),
         (["koch", "cameras", "gr"], ["grab"]),
     ],

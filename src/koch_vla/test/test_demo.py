@@ -193,7 +193,7 @@ def test_a_verb_that_fails_ends_the_step_with_its_last_lines(tmp_path):
 
 
 def test_the_demo_learns_any_policy_that_has_a_small_preset(capsys):
-    assert demo.policies() == ["act", "diffusion", "diffusion_transformer", "flow"]
+    assert demo.policies() == ["act", "diffusion", "diffusion_transformer", "fast", "flow"]
     assert demo.parse(["--policy", "diffusion_transformer"]).policy == "diffusion_transformer"
     with pytest.raises(SystemExit):
         demo.parse(["--policy", "atc"])

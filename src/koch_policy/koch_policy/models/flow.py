@@ -12,103 +12,39 @@ Time runs from t = 1 (noise) to t = 0 (data), here and everywhere in this packag
 
     x_t = t eps + (1 - t) a,   dx/dt = u = eps - a,   L = E || v_theta(x_t, t, o) - u ||^2
 
-Attention blocks: [images, task] | [state, environment] | [actions]; a token sees its own and
-earlier blocks, so the prefix does not depend on the actions and its keys and values are computed
-once per observation.
+The actions attend to the observation's prefix (`models/prefix.py`) and to each other.
 
-Shapes: B batch, T chunk, A action, P prefix tokens, L layers, H heads, W head width, D prefix
-width, E expert width.
+Shapes: B batch, T chunk, A action, P prefix tokens, L layers, H heads, W head width, E expert
+width.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from koch_policy.chunks.rtc import Guidance, guided
-from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE, TASK_EMBEDDING
+from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT
 from koch_policy.models.denoiser import hold_padding, mean_without_padding
-from koch_policy.models.keypoints import KEYPOINTS, KeypointEncoder
 from koch_policy.models.ode import integrate
-from koch_policy.models.positions import flow_time_embedding, sinusoid_2d
+from koch_policy.models.positions import flow_time_embedding
+from koch_policy.models.prefix import ExpertBlock, ObservationPrefix
 from koch_policy.models.registry import register_policy
-from koch_policy.models.resnet import Norm, ResNet, each_camera
 from koch_policy.models.schedule import Evaluate
 from koch_policy.policy_configs import FlowConfig
 
 
-class ExpertBlock(nn.Module):
-    """Pre-norm transformer layer of its own width, with heads of the shared width."""
-
-    def __init__(self, dim: int, config: FlowConfig) -> None:
-        super().__init__()
-        self.heads = config.n_heads
-        inner = config.n_heads * config.dim_head
-        self.norm1 = nn.LayerNorm(dim)
-        self.qkv = nn.Linear(dim, 3 * inner)
-        self.out = nn.Linear(inner, dim)
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = nn.Sequential(
-            nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim)
-        )
-        self.drop = nn.Dropout(config.dropout)
-
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values (B, H, N, W) of tokens (B, N, dim)."""
-        q, k, v = self.qkv(self.norm1(x)).chunk(3, dim=-1)
-        return self._split(q), self._split(k), self._split(v)
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.view(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
-
-    def finish(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend and feed forward; mask is bool (N, K), True where seen."""
-        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        x = x + self.drop(self.out(seen.transpose(1, 2).flatten(2)))
-        out: Tensor = x + self.drop(self.mlp(self.norm2(x)))
-        return out
-
-
-def block_mask(blocks: Tensor) -> Tensor:
-    """Return bool (N, N): token i sees token j unless j's block comes later. blocks: (N,)."""
-    return blocks[:, None] >= blocks[None, :]
-
-
 @register_policy(FlowConfig)
-class Flow(nn.Module):
+class Flow(ObservationPrefix):
     """The network; all values in and out are normalised."""
 
     state_dict_prefix = "model."
-    backbones = ("backbone.",)
+    config: FlowConfig
 
     def __init__(self, config: FlowConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.draws = 1  # noises per window of `loss`, under one condition
-        dim, expert = config.dim_model, config.dim_expert
-        self.has_keypoints = bool(config.cameras) and config.vision_backbone == KEYPOINTS
-        if self.has_keypoints:  # one token per camera
-            self.backbone: nn.Module = nn.ModuleList(KeypointEncoder() for _ in config.cameras)
-            self.image_in = nn.Linear(KeypointEncoder.width, dim)
-            if config.task_dim:  # begins as if there were no task
-                self.task_film = nn.Linear(dim, 2 * KeypointEncoder.width)
-                nn.init.zeros_(self.task_film.weight)
-                nn.init.zeros_(self.task_film.bias)
-        elif config.cameras:
-            resnet = ResNet(config.vision_backbone, Norm(config.backbone_norm))
-            self.backbone = resnet
-            self.image_in = nn.Linear(resnet.channels, dim)
-        if config.cameras:
-            self.camera_embed = nn.Parameter(0.02 * torch.randn(len(config.cameras), dim))
-        if config.task_dim:
-            self.task_in = nn.Linear(config.task_dim, dim)
-            self.no_task = nn.Parameter(0.02 * torch.randn(dim))
-        if config.state_dim:
-            self.state_in = nn.Linear(config.state_dim, dim)
-        if config.environment_dim:
-            self.environment_in = nn.Linear(config.environment_dim, dim)
-        self.prefix = nn.ModuleList(ExpertBlock(dim, config) for _ in range(config.n_layers))
+        expert = config.dim_expert
         self.action_in = nn.Linear(config.action_dim, expert)
         self.action_position = nn.Parameter(0.02 * torch.randn(config.chunk_size, expert))
         self.time_mlp = nn.Sequential(
@@ -117,96 +53,9 @@ class Flow(nn.Module):
         self.expert = nn.ModuleList(ExpertBlock(expert, config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(expert)
         self.action_out = nn.Linear(expert, config.action_dim)
-        self._positions: dict[tuple[int, int], Tensor] = {}
-
-    def camera_features(self, index: int, images: Tensor) -> Tensor:
-        """Encode images (B, 3, H, W) of one camera to tokens (B, h * w, D)."""
-        if self.has_keypoints:
-            assert isinstance(self.backbone, nn.ModuleList)
-            found: Tensor = self.backbone[index](images).unsqueeze(1)  # (B, 1, width)
-            return found if self.config.task_dim else self._camera_token(index, found)
-        features = self.backbone(images)  # (B, C, h, w)
-        size = (int(features.shape[-2]), int(features.shape[-1]))
-        if size not in self._positions:
-            self._positions[size] = sinusoid_2d(*size, self.config.dim_model)
-        position = self._positions[size].to(features.device)
-        tokens: Tensor = self.image_in(features.flatten(2).transpose(1, 2))
-        return tokens + position + self.camera_embed[index]
-
-    def _camera_token(self, index: int, found: Tensor) -> Tensor:
-        token: Tensor = self.image_in(found) + self.camera_embed[index]
-        return token
-
-    def _task_token(self, embedding: Tensor) -> Tensor:
-        """Map a task's embedding (B, E) to its token (B, D)."""
-        if self.has_keypoints:  # a sentence's unit vector would begin as next to nothing
-            embedding = F.layer_norm(embedding, embedding.shape[-1:])
-        token: Tensor = self.task_in(embedding)
-        return token
-
-    def _told(self, task: Tensor, found: list[Tensor]) -> list[Tensor]:
-        """Return the cameras' tokens: key points (B, 1, width), weighed by the task (B, D).
-
-        Which of three blocks is meant is a product of what is seen and what is said, which a few
-        layers of attention over two tokens learn slowly. Perez et al. 2017, FiLM, equation 1.
-        """
-        scale, shift = self.task_film(task).unsqueeze(1).chunk(2, dim=-1)
-        return [
-            self._camera_token(index, points * (1.0 + scale) + shift)
-            for index, points in enumerate(found)
-        ]
-
-    def condition_from(
-        self, batch: dict[str, Tensor], features: list[Tensor], hide_task: Tensor | None = None
-    ) -> Tensor:
-        """Run the prefix and return its keys and values (L, 2, B, H, P, W).
-
-        With classifier-free guidance, B is doubled at inference: with the task, then without.
-
-        Args:
-            batch: State, environment and task embedding.
-            features: Each camera's tokens; its key points where there is a task, too.
-            hide_task: bool (B,), windows that are to see no task (training).
-        """
-        tokens = list(features)
-        if self.config.task_dim:
-            task = self._task_token(batch[TASK_EMBEDDING])  # (B, D)
-            if hide_task is not None:
-                task = torch.where(hide_task.unsqueeze(-1), self.no_task, task)
-            if self._is_guided():
-                task = torch.cat((task, self.no_task.expand_as(task)))
-                tokens = [torch.cat((part, part)) for part in tokens]
-            if self.has_keypoints:
-                tokens = self._told(task, tokens)
-            tokens.append(task.unsqueeze(1))
-        seen_by_all = sum(part.shape[1] for part in tokens)
-        vectors = []
-        if self.config.state_dim:
-            vectors.append(self.state_in(batch[STATE]).unsqueeze(1))
-        if self.config.environment_dim:
-            vectors.append(self.environment_in(batch[ENVIRONMENT]).unsqueeze(1))
-        if self._is_guided():
-            vectors = [torch.cat((part, part)) for part in vectors]
-        x = torch.cat((*tokens, *vectors), dim=1)  # (B, P, D)
-        blocks = (torch.arange(x.shape[1], device=x.device) >= seen_by_all).long()
-        mask = block_mask(blocks)
-        cache = []
-        for layer in self.prefix:
-            q, k, v = layer.project(x)  # type: ignore[operator]
-            cache.append(torch.stack((k, v)))
-            x = layer.finish(x, q, k, v, mask)  # type: ignore[operator]
-        return torch.stack(cache)
 
     def _is_guided(self) -> bool:
         return not self.training and self.config.guidance_scale != 1.0
-
-    def condition(self, batch: dict[str, Tensor], hide_task: Tensor | None = None) -> Tensor:
-        """Encode an observation once for all steps: keys and values (L, 2, B, H, P, W)."""
-        features = [
-            self.camera_features(index, batch[key])
-            for index, key in enumerate(self.config.cameras)
-        ]
-        return self.condition_from(batch, features, hide_task)
 
     def evaluate(self, noisy: Tensor, time: Tensor, condition: Tensor) -> Tensor:
         """Return the velocity (B, T, A) at noisy actions (B, T, A) and times (B,) in [0, 1]."""
@@ -238,11 +87,6 @@ class Flow(nn.Module):
         gamma_b = torch._standard_gamma(torch.full((count,), config.time_beta))
         fraction = gamma_a / (gamma_a + gamma_b)  # Beta(alpha, beta)
         return (fraction * config.time_scale + config.time_offset).to(device)
-
-    def camera_encoders(self) -> list[nn.Module]:
-        """Return what encodes each camera: one ResNet for all, or key points of its own."""
-        cameras = self.config.cameras
-        return each_camera(self.backbone, len(cameras)) if cameras else []
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the objective of a normalised batch and its parts, each a scalar.

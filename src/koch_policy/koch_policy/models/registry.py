@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # a command line asks for the names, and shall not wait for t
     from koch_policy.models.schedule import Evaluate
 
 _PRESETS = Path(__file__).parents[1] / "train" / "presets"
-_OWN = ("act", "diffusion", "diffusion_transformer", "flow")
+_OWN = ("act", "diffusion", "diffusion_transformer", "fast", "flow")
 N = TypeVar("N", bound="nn.Module")
 
 
@@ -52,6 +52,8 @@ class PolicyModel(Protocol):
             `optimizer_lr_backbone` of the configuration is for.
         camera_encoders: Optional method: each camera's encoder, for accelerators of ResNets; a
             network without it, or with other encoders, computes its images itself.
+        learn_tokens: Optional method: learns how normalised chunks (N, T, A) of the training data
+            are written as tokens. A new run calls it once, before its first step.
     """
 
     state_dict_prefix: str

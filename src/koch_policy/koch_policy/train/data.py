@@ -175,17 +175,10 @@ class Windows:
 
         The axis of the observation steps is there where the network has one.
         """
-        starts = self.data.starts
-        episode = np.searchsorted(starts, rows, side="right") - 1
-        first = starts[episode][:, None]  # (B, 1)
-        last = first + np.asarray(self.data.lengths)[episode][:, None] - 1
+        first, last = self._bounds(rows)
         seen = rows[:, None] + np.asarray(self.config.observation_offsets())  # (B, O)
         seen = np.clip(seen, first, last)
-        done = rows[:, None] + np.asarray(self.config.action_offsets())  # (B, T)
-        batch: dict[str, Tensor] = {
-            ACTION: torch.from_numpy(self.data.vectors[ACTION][np.clip(done, first, last)]),
-            ACTION_IS_PAD: torch.from_numpy((done < first) | (done > last)),
-        }
+        batch = self.actions(rows)
         history = self.config.has_step_axis
         for key in self.config.input_features:
             if key in self.data.vectors:
@@ -197,6 +190,22 @@ class Windows:
             task = self.data.task_index[rows]
             batch[TASK_EMBEDDING] = torch.from_numpy(self.task_embeddings[task])  # (B, E)
         return batch
+
+    def actions(self, rows: IntArray) -> dict[str, Tensor]:
+        """Return the chunks around rows (B, T, A), and bool (B, T), True outside the episode."""
+        first, last = self._bounds(rows)
+        done = rows[:, None] + np.asarray(self.config.action_offsets())  # (B, T)
+        return {
+            ACTION: torch.from_numpy(self.data.vectors[ACTION][np.clip(done, first, last)]),
+            ACTION_IS_PAD: torch.from_numpy((done < first) | (done > last)),
+        }
+
+    def _bounds(self, rows: IntArray) -> tuple[IntArray, IntArray]:
+        """Return first and last row of the episodes that rows are in, each (B, 1)."""
+        starts = self.data.starts
+        episode = np.searchsorted(starts, rows, side="right") - 1
+        first = starts[episode][:, None]
+        return first, first + np.asarray(self.data.lengths)[episode][:, None] - 1
 
     def _images(self, key: str, rows: IntArray, *, history: bool) -> Tensor:
         """Return uint8 (B, [O,] 3, H, W); each row is read once."""

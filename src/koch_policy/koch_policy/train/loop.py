@@ -71,6 +71,7 @@ from koch_policy.train.rollouts import Evaluate, EvaluationError, find_evaluatio
 
 _PREFETCHED = 3
 _MEASURED_ROWS = 32
+_TOKENIZED_ROWS = 2000  # chunks that a tokenizer is learned from
 
 
 @dataclass
@@ -128,6 +129,8 @@ class Trainer:
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.normalizer.to(self.device)
         freeze(self.model, train.freeze)
+        if self.is_new and train.pretrained_policy is None:
+            self._learn_tokens()
         if self.is_new and train.measure_norms and train.pretrained is None:
             measure_norms(self.model, self._images())
         self.optimizer = make_optimizer(self.model, self.config, train)
@@ -150,6 +153,18 @@ class Trainer:
 
             load_backbones(self.model, Path(train.pretrained_backbone))
 
+    def _learn_tokens(self) -> None:
+        """Let a network that predicts tokens learn its tokenizer from the training data."""
+        learn_tokens = getattr(self.model, "learn_tokens", None)
+        if learn_tokens is not None:
+            actions = self.training.actions(self._rows_all_over(_TOKENIZED_ROWS))[ACTION]
+            learn_tokens(self.normalizer.normalize(ACTION, actions.to(self.device)))
+
+    def _rows_all_over(self, count: int) -> NDArray[np.int64]:
+        """Return up to so many rows, from all over the training data."""
+        rows = self.training.rows()
+        return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64)]
+
     def _learn(self) -> None:
         """Put the network into training mode."""
         self.model.train()
@@ -157,9 +172,8 @@ class Trainer:
 
     def _images(self) -> list[Tensor]:
         """Normalised images (B, 3, H, W) of every camera, from all over the training data."""
-        rows = self.training.rows()
-        picked = np.linspace(0, len(rows) - 1, min(_MEASURED_ROWS, len(rows))).astype(np.int64)
-        batch = prepare(self.training.batch(rows[picked]), self.normalizer, self.device)
+        raw = self.training.batch(self._rows_all_over(_MEASURED_ROWS))
+        batch = prepare(raw, self.normalizer, self.device)
         return [batch[key].flatten(0, -4) for key in self.config.cameras]
 
     def resume(self) -> int:
