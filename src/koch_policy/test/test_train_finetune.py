@@ -17,9 +17,11 @@ from koch_policy.checkpoint import load_checkpoint
 from koch_policy.configs import ACTION, STATE
 from koch_policy.errors import ConfigError, DatasetError
 from koch_policy.train.cli import main
-from koch_policy.train.config import TrainConfig
+from koch_policy.train.config import LoraOptions, TrainConfig
 from koch_policy.train.data import ArrayFrames, drawn_rows
 from koch_policy.train.finetune import freeze, freeze_norms, kept_statistics
+from koch_policy.train.lora import add_adapters, merged
+from koch_policy.train.metrics import prepare
 from koch_policy.train.mixture import column_weights, joined, named_dataset, picked
 from koch_policy.train.setup import make_trainer
 from koch_policy.train.source import open_all
@@ -165,6 +167,97 @@ def test_norms_of_frozen_weights_keep_their_running_statistics() -> None:
     first, second = (each.running_mean for each in model)
     assert torch.equal(first, torch.zeros(3))
     assert not torch.equal(second, torch.zeros(3))
+
+
+# -- low-rank adapters ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["act", "fast", "flow", "diffusion_transformer"])
+def test_adapters_learn_beside_frozen_weights_and_are_merged(
+    kind: str, make: Any, tmp_path: Path
+) -> None:
+    start = make.checkpoint(kind, tmp_path / "start")
+    lora = {"rank": 2, "alpha": 4, "targets": []}
+    recipe = make.recipe(kind, pretrained_policy=str(start), lora=lora, ema_decay=0.0)
+    trainer = make_trainer(make.demonstrations(), recipe, tmp_path / "o", show_progress=False)
+    first = load_checkpoint(start).model.state_dict()
+    trainer.run()
+    model = trainer.model.eval()
+    originals = {
+        key.replace(".parametrizations.", ".").removesuffix(".original"): value
+        for key, value in model.state_dict().items()
+        if not key.endswith((".0.a", ".0.b"))
+    }
+    assert all(torch.equal(originals[key], value) for key, value in first.items())
+    learned = [name for name, weight in model.named_parameters() if weight.requires_grad]
+    assert learned
+    assert all(name.endswith((".0.a", ".0.b")) for name in learned)
+    saved = load_checkpoint(tmp_path / "o")
+    assert saved.model.state_dict().keys() == first.keys()
+    assert not all(torch.equal(saved.model.state_dict()[key], first[key]) for key in first)
+    batch = prepare(
+        trainer.training.batch(trainer.training.rows()[:5]), trainer.normalizer, trainer.device
+    )
+    losses = []
+    for each in (model, saved.model):
+        torch.manual_seed(0)
+        losses.append(float(each.loss(batch)[0].detach()))  # type: ignore[operator]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_an_adapter_is_the_product_of_its_factors(make: Any) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Embedding(5, 6))
+    before = model[0].weight.detach().clone()
+    add_adapters(model, LoraOptions(rank=2, alpha=6.0))
+    assert torch.equal(model[0].weight, before)  # B is zero at first
+    low_rank = model[0].parametrizations.weight[0]  # type: ignore[index, union-attr]
+    with torch.no_grad():
+        low_rank.b.normal_()
+    expected = before + 3.0 * low_rank.b @ low_rank.a
+    torch.testing.assert_close(model[0].weight, expected)
+    plain = merged(model)
+    torch.testing.assert_close(plain.state_dict()["0.weight"], expected)
+    assert sorted(plain.state_dict()) == ["0.bias", "0.weight", "1.weight"]
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_a_run_with_adapters_resumes_to_the_bit(
+    ema_decay: float, make: Any, tmp_path: Path
+) -> None:
+    start = make.checkpoint("act", tmp_path / "start")
+    data = make.demonstrations()
+
+    def trainer(out: str, steps: int, **changes: Any) -> Any:
+        lora = {"rank": 2, "targets": ["encoder", "decoder"]}
+        recipe = make.recipe(
+            "act", pretrained_policy=str(start), lora=lora, steps=steps, ema_decay=ema_decay,
+            save_every=3, final_rate_fraction=1.0,
+        )  # fmt: skip
+        return make_trainer(data, recipe, tmp_path / out, show_progress=False, **changes)
+
+    trainer("whole", 6).run()
+    trainer("parts", 3).run()
+    second = trainer("parts", 6, is_new=False)
+    assert second.resume() == 3
+    second.run()
+    ends = [load_checkpoint(tmp_path / name).model.state_dict() for name in ("whole", "parts")]
+    assert all(torch.equal(ends[1][key], value) for key, value in ends[0].items())
+
+
+def test_adapters_of_nothing_are_refused_by_name(make: Any, tmp_path: Path) -> None:
+    start = str(make.checkpoint("act", tmp_path / "start"))
+
+    def build(**train: Any) -> None:
+        make_trainer(make.demonstrations(), make.recipe("act", **train), tmp_path / "o")
+
+    with pytest.raises(ConfigError, match=r"lora.targets.*'encodr'.*modules are .*encoder"):
+        build(pretrained_policy=start, lora={"targets": ["encodr"]})
+    with pytest.raises(ConfigError, match=r"'action_head.bias'.*with a matrix"):
+        build(pretrained_policy=start, lora={"targets": ["action_head.bias"]})
+    with pytest.raises(ConfigError, match=r"lora.rank.*0"):
+        build(pretrained_policy=start, lora={"rank": 0})
+    with pytest.raises(ConfigError, match="without --from"):
+        build(lora={"rank": 4})
 
 
 # -- koch train --from -------------------------------------------------------------------------

@@ -42,6 +42,19 @@ class ExecutionDefaults(OptionModel):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoraOptions(OptionModel):
+    """Adapters of a fine-tuning."""
+
+    rank: int = option(16, "rank of the adapters", low=1)
+    alpha: float = option(16.0, "adapters count alpha / rank times", above=0.0)
+    targets: tuple[str, ...] = option(
+        (),
+        "modules or weights that get one, by name or pattern; empty: all matrices",
+        expected="a list such as [encoder, 'decoder.*']",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class AugmentConfig(OptionModel):
     """Strength of each augmentation; zero switches it off."""
 
@@ -190,6 +203,11 @@ class TrainConfig(OptionModel):
         "modules or weights that are not trained, by name or pattern",
         expected="a list such as [backbone, 'encoder.*']",
     )
+    lora: Mapping[str, Any] = option(
+        {},
+        "train low-rank adapters of a pretrained policy (rank, alpha, targets), freeze the rest",
+        expected="{rank: 16, alpha: 16, targets: [encoder]}",
+    )
     pretrained_backbone: str | None = option(
         None, "safetensors file of torchvision weights to start the backbones from"
     )
@@ -217,6 +235,8 @@ class TrainConfig(OptionModel):
         read_some(
             ExecutionDefaults, self.execution, lambda key, *why: refuse(f"execution.{key}", *why)
         )
+        if self.adapters is not None and self.pretrained_policy is None:
+            raise self.refuse("lora", self.lora, "nothing without --from: it adapts weights")
         if self.pretrained_policy is not None and self.pretrained_backbone is not None:
             raise ConfigError(
                 "train", "pretrained_backbone", self.pretrained_backbone, "nothing",
@@ -227,6 +247,13 @@ class TrainConfig(OptionModel):
     def refuse(cls, name: str, got: object, expected: str, hint: str = "") -> Exception:
         """The error of a wrong value."""
         return config_refusal("train")(name, got, expected, hint)
+
+    @property
+    def adapters(self) -> LoraOptions | None:
+        """The low-rank adapters, None without."""
+        refuse = config_refusal("train")
+        read = read_some(LoraOptions, self.lora, lambda key, *why: refuse(f"lora.{key}", *why))
+        return LoraOptions(**read) if self.lora else None
 
     @property
     def pretrained(self) -> str | None:

@@ -114,26 +114,35 @@ def _require_same_meaning(start: Checkpoint, data: Demonstrations) -> None:
             )
 
 
+def matching_weights(model: nn.Module, pattern: str, option: str) -> list[str]:
+    """Return the weights whose name is a pattern, begins with one and a dot, or fits it.
+
+    Raises:
+        ConfigError: There is none; `option` of `train` is named.
+    """
+    found = [
+        name
+        for name, _ in model.named_parameters()
+        if name == pattern or name.startswith(f"{pattern}.") or fnmatchcase(name, pattern)
+    ]
+    if not found:
+        modules = ", ".join(name for name, _ in model.named_children())
+        raise ConfigError(
+            "train", option, pattern, f"a module or weight; modules are {modules}",
+            "Patterns such as encoder.* are understood.",
+        )  # fmt: skip
+    return found
+
+
 def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
-    """Freeze weights whose name is a pattern, begins with one and a dot, or fits it.
+    """Freeze the weights that patterns name.
 
     Raises:
         ConfigError: A pattern fits no weight, or nothing is left to train.
     """
     names = dict(model.named_parameters())
     for pattern in patterns:
-        found = [
-            name
-            for name in names
-            if name == pattern or name.startswith(f"{pattern}.") or fnmatchcase(name, pattern)
-        ]
-        if not found:
-            modules = ", ".join(name for name, _ in model.named_children())
-            raise ConfigError(
-                "train", "freeze", pattern, f"a module or weight; modules are {modules}",
-                "Patterns such as encoder.* are understood.",
-            )  # fmt: skip
-        for name in found:
+        for name in matching_weights(model, pattern, "freeze"):
             names[name].requires_grad_(False)
     if patterns and not any(weight.requires_grad for weight in names.values()):
         raise ConfigError("train", "freeze", list(patterns), "something left to train")

@@ -44,6 +44,7 @@ from koch_policy.train.config import Recipe, recipe_from_json
 from koch_policy.train.data import Windows, shuffled_batches
 from koch_policy.train.finetune import freeze, freeze_norms
 from koch_policy.train.lerobot_keys import honoured
+from koch_policy.train.lora import add_adapters, has_adapters, merged
 from koch_policy.train.metrics import (
     History,
     MetricsBoard,
@@ -129,6 +130,8 @@ class Trainer:
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.normalizer.to(self.device)
         freeze(self.model, train.freeze)
+        if train.adapters is not None:
+            add_adapters(self.model, train.adapters)
         if self.is_new and train.pretrained_policy is None:
             self._learn_tokens()
         if self.is_new and train.measure_norms and train.pretrained is None:
@@ -192,7 +195,8 @@ class Trainer:
             )
         if lines := self._differences(checkpoint):
             raise ResumeError(self.out, lines)
-        self.model.load_state_dict(checkpoint.model.state_dict())
+        if not has_adapters(self.model):  # else the checkpoint's weights are merged
+            self.model.load_state_dict(checkpoint.model.state_dict())
         self.step, history = state.load_state(
             folder / state.STATE_FOLDER, self.model, self.optimizer, self.average
         )
@@ -450,7 +454,7 @@ class Trainer:
         }
         extras = CheckpointMetadata(**{**self.extras.__dict__, "training": training})
         inner = folder / state.MODEL_FOLDER
-        save_checkpoint(inner, self.config, self.model, self.statistics, extras)
+        save_checkpoint(inner, self.config, merged(self.model), self.statistics, extras)
         write_json(inner / RECIPE, self.recipe.to_dict())
         if kept is not None:
             self.model.load_state_dict(kept)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from koch_policy.errors import CheckpointError
 from koch_policy.files import read_json, write_json
+from koch_policy.train.lora import has_adapters
 from koch_policy.train.optim import AveragedWeights
 
 STATE_FOLDER = "training_state"
@@ -30,7 +31,7 @@ MODEL_FOLDER = "pretrained_model"
 _STEP = "training_step.json"
 _OPTIMIZER = "optimizer_state.safetensors"
 _RANDOM = "rng_state.safetensors"
-_WEIGHTS = "raw_weights.safetensors"
+_WEIGHTS, _AVERAGE = "raw_weights.safetensors", "averaged_weights.safetensors"
 
 
 def step_folder(out: Path, step: int, steps: int) -> Path:
@@ -68,12 +69,11 @@ def save_state(
     if torch.cuda.is_available():
         random["torch_cuda_rng_state"] = torch.cuda.get_rng_state()
     save_file(random, folder / _RANDOM)
-    if average is not None:  # the checkpoint holds the average, so the raw weights are here
-        raw = {
-            key: value.detach().cpu().contiguous().clone()  # images' weights are channels-last
-            for key, value in model.state_dict().items()
-        }
-        save_file(raw, folder / _WEIGHTS)
+    adapted = has_adapters(model)
+    if average is not None or adapted:  # the checkpoint holds the average, or merged weights
+        save_file(_plain(model.state_dict()), folder / _WEIGHTS)
+    if average is not None and adapted:
+        save_file(_plain(average.values), folder / _AVERAGE)
     updates = average.updates if average is not None else 0
     write_json(folder / _STEP, {"step": step, "ema_updates": updates, "history": dict(history)})
 
@@ -96,6 +96,10 @@ def load_state(
     if average is not None:
         average.values = {key: value.detach().clone() for key, value in model.state_dict().items()}
         average.updates = int(content["ema_updates"])
+        if has_adapters(model):
+            for key, value in _tensors(folder / _AVERAGE).items():
+                average.values[key].copy_(value)
+    if average is not None or has_adapters(model):
         model.load_state_dict(_tensors(folder / _WEIGHTS))
     parameters = [each for group in optimizer.param_groups for each in group["params"]]
     saved: dict[int, dict[str, Tensor]] = {}
@@ -113,6 +117,11 @@ def load_state(
     if torch.cuda.is_available() and "torch_cuda_rng_state" in random:
         torch.cuda.set_rng_state(random["torch_cuda_rng_state"])
     return int(content["step"]), dict(content["history"])
+
+
+def _plain(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors as a file holds them; images' weights are channels-last here."""
+    return {key: value.detach().cpu().contiguous().clone() for key, value in values.items()}
 
 
 def _laid_out(value: Tensor, parameters: list[Tensor], index: int) -> Tensor:
