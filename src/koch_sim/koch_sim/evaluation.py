@@ -15,6 +15,31 @@ from koch_core.busy import busy_words
 from koch_core.trials import wilson_interval
 
 REPEATS = 3  # of a rollout that was void
+#: A success counts when it has lasted so long, [s] of the world.
+LASTING_S = 0.5
+
+
+class Success:
+    """Watches whether a task stays done while the policy goes on.
+
+    Nothing shows at the first instant whether a block that was let go rests, and a policy that is
+    stopped then is judged by where its fingers stood, not by what it does next.
+    """
+
+    def __init__(self) -> None:
+        self._since_s: float | None = None
+
+    def lasts(self, is_done: bool, now_s: float) -> bool:
+        """Take in whether the task is done now, [s] of the world; say whether it has lasted."""
+        if not is_done:
+            self._since_s = None
+        elif self._since_s is None:
+            self._since_s = now_s
+        return self._since_s is not None and now_s - self._since_s >= LASTING_S
+
+    def time_s(self, now_s: float) -> float:
+        """When it began to last; now, where it does not."""
+        return now_s if self._since_s is None else self._since_s
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from koch_policy.execution.compatibility import action_layout, policy_units
 from koch_policy.execution.inference import Predict
 from koch_policy.runtime import load_policy, seed_draws
 from koch_sim.errors import UnreachableError
-from koch_sim.evaluation import Trial
+from koch_sim.evaluation import Success, Trial
 from koch_sim.lockstep import Lockstep
 from koch_sim.settings import LockstepSettings
 from koch_sim.tasks import MILESTONES
@@ -47,7 +47,8 @@ if TYPE_CHECKING:
 
 #: Success is asked for as often as the world node tells it, in ticks of 30 Hz.
 _ASK_EVERY = 3
-#: After success or the end the world gets this long to come to rest, [s].
+_DONE = len(MILESTONES) - 1
+#: After the end of a run the world gets this long to come to rest, [s].
 REST_S = 0.5
 
 
@@ -147,22 +148,25 @@ class PolicyRollouts:
         lockstep.listen(self._hear, self._builder.streams)
         run = self._begin(seed, timeout_s)
         begin_s, tick, furthest, lifted = lockstep.world.time_s, 0, 0, ""
-        while run.end is None and furthest < len(MILESTONES) - 1:
+        success, lasts = Success(), False
+        while run.end is None and not lasts:
             tick += 1
             lockstep.run_until(run.grid.time_ns(tick))
             run.step(tick)
             if tick % _ASK_EVERY == 0:
-                furthest = max(furthest, lockstep.world.milestone())
+                reached = lockstep.world.milestone()
+                furthest = max(furthest, reached)
                 lifted = lifted or min(lockstep.world.lifted(), default="")
-        duration_s = lockstep.world.time_s - begin_s
+                lasts = success.lasts(reached == _DONE, lockstep.world.time_s)
+        duration_s = success.time_s(lockstep.world.time_s) - begin_s
         lockstep.hush()
-        lockstep.run(REST_S)
-        success = lockstep.world.succeeded()
+        if not lasts:
+            lockstep.run(REST_S)
         reason = "the task is done" if run.end is None else run.end.reason
         asked = lockstep.world.setup.goal.thing
         return Trial(
-            seed, success, duration_s, reason, milestone=MILESTONES[furthest], asked=asked,
-            lifted=lifted,
+            seed, lasts or lockstep.world.succeeded(), duration_s, reason,
+            milestone=MILESTONES[furthest], asked=asked, lifted=lifted,
         )  # fmt: skip
 
     def _begin(self, seed: int, timeout_s: float) -> PolicyRun:

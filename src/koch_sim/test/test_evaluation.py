@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from koch_sim.evaluation import Evaluation, Trial
+from koch_sim.evaluation import Evaluation, Success, Trial
 
 
 def test_json_holds_all_trials():
@@ -49,3 +49,13 @@ def test_a_void_rollout_is_repeated_and_counted_apart(void):
     found = json.loads(evaluation.to_json())
     assert (found["rollouts"], len(found["void"])) == (int(not given_up), min(void, 4))
     assert ("not counted" in evaluation.table()) is (void > 0)
+
+
+def test_a_success_counts_when_it_has_lasted():
+    success = Success()
+    seen = [(0.1, False), (0.2, True), (0.5, True), (0.6, False), (0.7, True), (1.1, True)]
+    assert not any(success.lasts(done, now) for now, done in seen)
+    assert success.lasts(True, 1.3)
+    assert success.time_s(1.3) == 0.7
+    success.lasts(False, 1.4)
+    assert success.time_s(1.5) == 1.5

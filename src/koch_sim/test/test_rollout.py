@@ -29,6 +29,7 @@ from koch_sim.lockstep import Lockstep
 from koch_sim.recording import LockstepRecorder
 from koch_sim.rollout import PolicyRollouts, PolicySettings
 from koch_sim.settings import LockstepSettings
+from koch_sim.things import BLOCK_HALF_M, CUP_FLOOR_M
 
 SEED = 5001
 CAMERA = "observation.images.above"
@@ -70,6 +71,29 @@ def test_a_policy_that_stays_home_runs_out_of_time(rollouts):
     assert trial.duration_s == pytest.approx(2.0, abs=0.1)
     assert seen[0][CAMERA].shape == (480, 640, 3)
     assert seen[0]["task"].startswith("Pick up the rectangular block")
+
+
+def test_a_success_that_does_not_last_ends_nothing(rollouts):
+    """The block lies in the cup for 0.4 s, then beside it, then in it to the end."""
+    made, calls = None, []
+
+    def stay(call, observation):
+        world = made.lockstep.world
+        calls.append(world.time_s)
+        block, cup = world.data.joint("block"), world.data.joint("cup")
+        beside = (0.0, 0.0) if len(calls) != 2 else (-0.08, 0.0)
+        block.qpos[:2] = cup.qpos[:2] + beside
+        block.qpos[2] = CUP_FLOOR_M + BLOCK_HALF_M[2]
+        block.qvel[:] = 0.0
+        return np.repeat(observation["observation.state"][None], 60, axis=0)
+
+    made = rollouts(stay, 4.0, execution_steps=12)
+    trial = made(SEED)
+    assert trial.success
+    assert trial.reason == "the task is done"
+    assert len(calls) >= 3
+    assert trial.duration_s >= calls[2] - calls[0]
+    assert trial.duration_s < 3.0
 
 
 def test_a_rollout_follows_from_its_seed(rollouts):

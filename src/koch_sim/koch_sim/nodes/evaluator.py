@@ -22,7 +22,7 @@ from std_srvs.srv import Trigger
 from koch_episodes.clip import FPS
 from koch_rig.stream import image_topic
 from koch_sim.errors import SimulationError
-from koch_sim.evaluation import Trial
+from koch_sim.evaluation import LASTING_S, Success, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from koch_rig.rig import Rig
 
 CALL_TIMEOUT_S = 20.0
-#: After success or the end the world gets this long to come to rest, [s].
+#: After the end of a run the world gets this long to come to rest, [s].
 REST_S = 0.5
 #: The arm stands still below this, [rad/s], and is home when it did for HOME_STILL_S.
 STILL_SPEED = 0.05
@@ -208,8 +208,15 @@ class Evaluator(Node):
         start_s = self._world_s()
         handle = sent.result()
         result = handle.get_result_async()
-        self.spin_until(lambda: self._succeeded() or result.done(), timeout_s + CALL_TIMEOUT_S)
-        duration = self._world_s() - start_s
+        success, lasts = Success(), False
+
+        def over() -> bool:
+            nonlocal lasts
+            lasts = success.lasts(self._succeeded(), self._world_s())
+            return lasts or result.done()
+
+        self.spin_until(over, timeout_s + LASTING_S + CALL_TIMEOUT_S)
+        duration = success.time_s(self._world_s()) - start_s
         reason, code = "the block is in the cup", RunPolicy.Result.FINISHED
         if result.done():
             ended = result.result().result
@@ -217,11 +224,12 @@ class Evaluator(Node):
         else:
             self.spin_until(handle.cancel_goal_async().done, CALL_TIMEOUT_S)
             self.spin_until(result.done, CALL_TIMEOUT_S)
-        self._rest()
-        success = self._succeeded()
+        if not lasts:
+            self._rest()
+        succeeded = lasts or self._succeeded()
         # What a policy cannot help: what it looks at came late. A success is one all the same.
-        void = code == RunPolicy.Result.STALE_STREAM and not success
-        return Trial(seed, success, duration, reason, void)
+        void = code == RunPolicy.Result.STALE_STREAM and not succeeded
+        return Trial(seed, succeeded, duration, reason, void)
 
     def _world_s(self) -> float:
         """Time of the world since its reset, [s]: a busy machine makes no run longer."""
