@@ -26,8 +26,9 @@ Array = NDArray[np.float64]
 #: Gripper angles [rad]: 5 cm, 2.5 times the block; squeezing the block with some 6 N.
 GRIPPER_OPEN_RAD = KOCH_V1_1.home_rad[-1]
 GRIPPER_CLOSED_RAD = -0.15
-#: The fixed finger passes the block's side with this much room, [m].
-FINGER_CLEARANCE_M = 0.011
+#: The fixed finger passes the block's side with this much room, [m]: half of what the open hand
+#: leaves, so that a policy may miss by as much to either side (docs/learning.md).
+FINGER_CLEARANCE_M = 0.015
 #: Height of the pads' centre over the table while gripping, [m].
 GRASP_HEIGHT_M = 0.017
 APPROACH_HEIGHT_M = 0.070
