@@ -2,9 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Install koch_episodes."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 NAME = "koch_episodes"
+
+
+def beside(name: str) -> str:
+    """Requirement of a package of this suite: the folder beside this one, where it is there.
+
+    They are on no index, and what goes by these names there would be somebody else's.
+    """
+    folder = Path(__file__).resolve().parent.parent / name
+    return f"{name} @ {folder.as_uri()}" if (folder / "setup.py").is_file() else name
+
 
 setup(
     name=NAME,
@@ -16,6 +28,8 @@ setup(
         (f"share/{NAME}", ["package.xml"]),
     ],
     install_requires=[
+        beside("koch_core"),
+        beside("koch_rig"),
         "setuptools",
         "av",
         "lz4",
@@ -41,6 +55,7 @@ setup(
             "convert = koch_episodes.convert.cli:run",
             "dataset = koch_episodes.dataset.edit.cli:run",
             "inspect = koch_episodes.inspect_cli:run",
+            "koch-episodes = koch_episodes.__main__:run",
         ],
         "koch_vla.bag_writers": ["rosbag2 = koch_episodes.bag.rosbag2"],
         "koch_vla.bag_storages": ["rosbag2 = koch_episodes.bag.rosbag2"],

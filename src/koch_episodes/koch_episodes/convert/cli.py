@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""`koch convert`: bags in, LeRobot dataset out."""
+"""`koch convert`: bags in, LeRobot dataset out; with --to-bag the other way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koch_core.errors import KochError
-from koch_core.options import command_line
+from koch_core.options import OptionError, command_line
 from koch_core.terminal import complain, say
 from koch_episodes.convert.options import ConvertOptions, ConvertRun
 from koch_episodes.dataset.layout import REPORT, Codec
@@ -27,7 +27,7 @@ _LINES_SHOWN = 8  # of damage and of notes, per bag: a bag may tell of hundreds 
 
 
 def _parser() -> argparse.ArgumentParser:
-    about = "Convert rosbag2 bags to a LeRobot dataset."
+    about = "Convert rosbag2 bags to a LeRobot dataset, or a dataset to bags (--to-bag)."
     return command_line("koch convert", about, ConvertRun, ConvertOptions)
 
 
@@ -84,6 +84,33 @@ def _summary(result: ConvertResult, out: Path, seconds: float) -> str:
     return text
 
 
+def _to_bags(run: ConvertRun, options: ConvertOptions) -> None:
+    for flag, given in (
+        ("--append", run.append),
+        ("--jobs", run.jobs is not None),
+        ("--allow-overlap", run.allow_overlap),
+    ):
+        if given:
+            raise OptionError(flag, "given", "nothing beside --to-bag, where it has no effect")
+    if len(run.inputs) != 1:
+        raise OptionError("IN", ", ".join(map(str, run.inputs)), "one dataset beside --to-bag")
+    from koch_episodes.convert.to_bag import to_bags
+
+    def progress(done: int, total: int) -> None:
+        if sys.stderr.isatty() and (done == total or done % 10 == 0):
+            complain(f"[{done}/{total}] episodes")
+
+    begin = time.monotonic()
+    made = to_bags(run.inputs[0], run.out, options, resume=run.resume, progress=progress)
+    say(
+        f"{run.out}: {made.episodes} bags, {made.frames} frames; "
+        f"took {time.monotonic() - begin:.1f} s"
+    )
+    for line in made.told:
+        say(f"  {line}")
+    say(f"back: {made.way_back}")
+
+
 def main(argv: list[str]) -> int:
     """Run `koch convert`; 0: all converted, 1: some bags failed, 2: nothing was made."""
     args = _parser().parse_args(argv)
@@ -93,6 +120,9 @@ def main(argv: list[str]) -> int:
     begin = time.monotonic()
     try:
         run, options = ConvertRun.of(args), ConvertOptions.of(args)
+        if run.to_bag:
+            _to_bags(run, options)
+            return 0
         # Here, because --help and a wrong word shall not wait for FFmpeg and pyarrow.
         from koch_episodes.convert.advice import advice
         from koch_episodes.convert.run import convert

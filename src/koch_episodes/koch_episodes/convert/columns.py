@@ -5,14 +5,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from koch_episodes.bag import Bag
+from koch_episodes.bag import Bag, open_bag
 from koch_episodes.convert.mapping import (
     ACTION,
     DONE,
@@ -33,6 +33,7 @@ from koch_rig.geometry import sixd_from_matrix
 from koch_rig.rig import Rig
 from koch_rig.units import JointUnits, Units
 
+CALIBRATION = "koch.calibration."  # and the arm: of a bag's custom data
 Table = npt.NDArray[np.float64]
 
 
@@ -43,13 +44,32 @@ def calibration_of(bag: Bag, rig: Rig, arm: str) -> Calibration:
         CalibrationError: Neither can be read.
     """
     joints = rig.arms[arm].model.joints
-    text = bag.custom.get(f"koch.calibration.{arm}")
+    text = bag.custom.get(f"{CALIBRATION}{arm}")
     if text is None:
         return load_calibration(rig.arms[arm].calibration_path, joints)
+    return calibration_from(text, arm, joints)
+
+
+def calibration_from(text: str, arm: str, joints: Sequence[str]) -> Calibration:
+    """Load a calibration from the text of its file.
+
+    Raises:
+        CalibrationError: It is none of these joints.
+    """
     with tempfile.TemporaryDirectory(prefix="koch_calibration_") as folder:
         path = Path(folder) / f"{arm}.json"
         path.write_text(text, encoding="utf-8")
         return load_calibration(path, joints)
+
+
+def calibrations_of(bags: Sequence[Path]) -> dict[str, str]:
+    """Return arm to its calibration file's text, where all bags hold the same; else nothing."""
+    found: list[dict[str, str]] = []
+    for path in bags:
+        with open_bag(path) as bag:
+            named = {k: v for k, v in bag.custom.items() if k.startswith(CALIBRATION)}
+        found.append({key.removeprefix(CALIBRATION): text for key, text in named.items()})
+    return found[0] if found and all(each == found[0] for each in found) else {}
 
 
 def joint_units(
@@ -72,7 +92,7 @@ def dataset_columns(
     rig: Rig | None,
     options: ConvertOptions,
 ) -> dict[str, npt.NDArray[Any]]:
-    """Turn a segment's recorded vectors into dataset columns, float32, shape (T, N)."""
+    """Turn a segment's recorded vectors into dataset columns, shape (T, N), in their dtypes."""
     columns: dict[str, Table] = {}
     for feature in feature_map.features:
         if feature.key not in segment.columns:
@@ -93,7 +113,8 @@ def dataset_columns(
         joints = segment.columns[STATE][:, : len(model.joints)]
         columns[TCP_POSE] = tool_poses(joints, model)
     with np.errstate(over="ignore"):  # the caller refuses infinity
-        return {key: table.astype(np.float32) for key, table in columns.items()}
+        dtypes = {feature.key: feature.dtype for feature in feature_map.features}
+        return {key: table.astype(dtypes.get(key, "float32")) for key, table in columns.items()}
 
 
 def _turns(feature: MappedFeature) -> list[list[int]]:

@@ -31,7 +31,8 @@ DONE, REWARD, SUCCESS = "next.done", "next.reward", "next.success"
 IMAGES = "observation.images."
 _DEFAULT_AGE_S = 0.2
 _KEY = re.compile(r"[^./\s\x00-\x1f\x7f\ud800-\udfff][^/\x00-\x1f\x7f\ud800-\udfff]*")
-_RESERVED = {*DEFAULT_FEATURES, "task", TCP_POSE}
+_RESERVED = {*DEFAULT_FEATURES, "task"}
+DTYPES = ("float32", "float64", "int64", "int32", "int16", "uint8", "bool")
 _LARGEST = 1e9  # of a number in a --map file: a second in nanoseconds, and no infinity
 _A_NUMBER = f"a number of at most {_LARGEST:.0e}"
 _AGE = Option(
@@ -82,6 +83,12 @@ class MapSource(OptionModel):
     rule: SampleRule | None = option(
         None, "which sample belongs to a tick (default: next for actions, else newest)"
     )
+    dtype: str = option(
+        "float32",
+        "of the column",
+        choices=DTYPES,
+        expected=", ".join(DTYPES[:-1]) + f" or {DTYPES[-1]}",
+    )
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,7 @@ class FeatureSource:
         arm: Arm of the rig whose units apply, or None: values as they are.
         prefix: Put before its elements' names, where arms are joined: the follower's name.
         given: Keys that a --map file says of it.
+        dtype: Of the dataset's column.
     """
 
     topic: str
@@ -113,6 +121,7 @@ class FeatureSource:
     arm: str | None = None
     prefix: str = ""
     given: frozenset[str] = frozenset()
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,11 @@ class MappedFeature:
 
     key: str
     sources: tuple[FeatureSource, ...]
+
+    @property
+    def dtype(self) -> str:
+        """Type of the dataset's column, one for all sources."""
+        return self.sources[0].dtype
 
 
 @dataclass(frozen=True)
@@ -253,17 +267,20 @@ def map_from_yaml(path: Path, options: ConvertOptions) -> FeatureMap:
     features = []
     for key, entry in top.features.items():
         where = f"{path}: features.{key}"
-        if not isinstance(key, str) or not _KEY.fullmatch(key) or key in _RESERVED:
+        reserved = {*_RESERVED, TCP_POSE} if options.tcp_pose else _RESERVED
+        if not isinstance(key, str) or not _KEY.fullmatch(key) or key in reserved:
             raise MappingError(
                 where,
                 key,
                 "a name of printable characters without '/', not beginning with a dot, none of "
-                + ", ".join(sorted(_RESERVED)),
+                + ", ".join(sorted(reserved)),
             )
         listed = entry if isinstance(entry, list) else [entry]
         sources = tuple(_source(part, where, age_s, _rule(key)) for part in listed)
         if not sources:
             raise MappingError(where, entry, "a topic")
+        if len(dtypes := {source.dtype for source in sources}) > 1:
+            raise MappingError(f"{where}.dtype", sorted(dtypes), "one dtype for all sources")
         features.append(MappedFeature(key, sources))
     every = [source for feature in features for source in feature.sources]
     if "max_age_ms" in raw and every and all(source.rule is SampleRule.HOLD for source in every):
@@ -316,6 +333,7 @@ def _source(raw: Any, where: str, age_s: float, rule: SampleRule) -> FeatureSour
         entry.stamp,
         rule,
         given=frozenset(said),
+        dtype=entry.dtype,
     )
 
 
@@ -388,6 +406,7 @@ def check_effect(source: FeatureSource, message_type: str, where: str) -> None:
         "field": message_type != "sensor_msgs/msg/JointState",
         "scale": is_image,
         "names": is_image,
+        "dtype": is_image,
     }
     for key, idle in without.items():
         if idle and key in source.given:

@@ -52,6 +52,7 @@ class ConvertRun(OptionModel):
         ..., "bag, storage file, or folder of bags", flags=("inputs",), metavar="IN"
     )
     out: Path = option(..., "dataset folder", metavar="DIR")
+    to_bag: bool = option(False, "the other way: IN is a dataset, and DIR will hold its bags")
     jobs: int | None = option(
         None,
         "worker processes (default: one per core, at most 4, for av1 2: 600 MB in all)",

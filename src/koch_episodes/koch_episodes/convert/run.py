@@ -19,6 +19,7 @@ from koch_core.errors import KochError
 from koch_episodes.bag import find_bags
 from koch_episodes.bag.marks import FILE_NAME as MARKS
 from koch_episodes.bag.marks import load_marks
+from koch_episodes.convert.columns import calibrations_of
 from koch_episodes.convert.copies import find_copies
 from koch_episodes.convert.mapping import INTERVENTION
 from koch_episodes.convert.options import ConvertOptions
@@ -276,6 +277,9 @@ def _convert(
             rig.text if rig else None,
             {**known, **{identities[job.bag]: job.bag.name for job in [*done, *copies]}},
         )
+        found = calibrations_of([job.bag for job in done])
+        if found and (not append or earlier.get("calibrations") == found):
+            koch["calibrations"] = found
         all_reports = (_read(out / REPORT, list) if append else []) + reports
         stage = writer.prepare({KOCH: koch, REPORT: all_reports})
         if errors := validate_dataset(stage).errors:

@@ -86,6 +86,15 @@ def rig_of(bag: Bag, options: ConvertOptions) -> Rig | None:
             "no rig stored in it",
             "--rig FILE, or --map FILE for bags that were not made by this suite",
         )
+    return rig_from(text)
+
+
+def rig_from(text: str) -> Rig:
+    """Load a rig from the text of its file.
+
+    Raises:
+        KochError: It is no sound rig.
+    """
     with tempfile.TemporaryDirectory(prefix="koch_rig_") as folder:
         path = Path(folder) / "rig.yaml"
         path.write_text(text, encoding="utf-8")
@@ -259,7 +268,7 @@ def dataset_features(
             specs[feature.key] = FeatureSpec("video", (*size, 3), ("height", "width", "channels"))
             continue
         names = element_names(with_names(feature, schema.names), feature_map.where)
-        specs[feature.key] = FeatureSpec("float32", (len(names),), names)
+        specs[feature.key] = FeatureSpec(feature.dtype, (len(names),), names)
     state = next((f for f in feature_map.features if f.key == STATE), None)
     if options.tcp_pose:
         if state is None or len(state.sources) > 1 or state.sources[0].arm is None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import enum
 import functools
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,6 +174,18 @@ def encode(
 
 def frames_of(path: Path, numbers: range | tuple[int, ...]) -> Iterator[tuple[av.VideoFrame, int]]:
     """Decode frames of a file by their numbers in order; each with how often it is wanted."""
+    return _numbered(path, numbers, lambda container, stream: container.decode(stream))
+
+
+def packets_of(path: Path, numbers: range | tuple[int, ...]) -> Iterator[tuple[bytes, int]]:
+    """Read images of an MJPEG file as they are stored; else as `frames_of`."""
+    packets = _numbered(path, numbers, lambda container, stream: container.demux(stream))
+    return ((bytes(packet), count) for packet, count in packets)
+
+
+def _numbered(
+    path: Path, numbers: range | tuple[int, ...], read: Callable[[Any, Any], Iterator[Any]]
+) -> Iterator[tuple[Any, int]]:
     times = _facts(path).times_s
     counts = dict(zip(*np.unique(np.asarray(numbers), return_counts=True), strict=True))
     try:
@@ -182,12 +194,12 @@ def frames_of(path: Path, numbers: range | tuple[int, ...]) -> Iterator[tuple[av
             stream.thread_type = "SLICE"
             base = float(stream.time_base or 1)
             container.seek(max(0, round(times[numbers[0]] / base)), stream=stream, backward=True)
-            for frame in container.decode(stream):
-                if frame.pts is None:
+            for item in read(container, stream):
+                if item.pts is None:
                     continue
-                number = int(_nearest(times, np.array([frame.pts * base]))[0])
+                number = int(_nearest(times, np.array([item.pts * base]))[0])
                 if number in counts:
-                    yield frame, int(counts.pop(number))
+                    yield item, int(counts.pop(number))
                 if not counts:
                     return
     except (av.FFmpegError, OSError, ValueError) as exc:

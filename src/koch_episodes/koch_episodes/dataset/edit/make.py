@@ -267,6 +267,9 @@ def _sidecars(plan: Plan) -> dict[str, Any]:
     koch["bags"] = {
         k: v for source in sources for k, v in dict(source.koch.get("bags", {})).items()
     }
+    told = [source.koch.get("calibrations") for source in sources]
+    if any(each != told[0] for each in told):  # of one of them would be wrong for the others
+        koch.pop("calibrations", None)
     koch["edits"] = [*koch.get("edits", []), *plan.told]
     if plan.encode is not None:
         koch["vcodec"] = plan.encode.codec.value
