@@ -69,6 +69,8 @@ ELSEWHERE = {
     "test_calibration_from_a_recorded_file",
     "cameras list": "src/koch_cameras/test/test_cli.py::"
     "test_list_without_devices_says_what_to_do",
+    "serve": "src/koch_policy/test/ros/test_policy_process.py::"
+    "test_a_policy_on_another_computer_drives_the_arm_and_may_be_lost",
     # The preset of the paper takes hours on a processor.
     "train --dataset outputs/dataset --policy act --out outputs/act":
     "src/koch_policy/test/test_train_cli.py::test_trains_and_resumes",

@@ -17,6 +17,7 @@ from koch_core.files import write_atomically
 from koch_policy.errors import CheckpointError, PickleRefusedError
 
 CONFIG = "config.json"
+SCHEMES = ("tcp://", "tls://")
 PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
@@ -82,6 +83,11 @@ def resolve_checkpoint(path: Path) -> Path:
 def is_hub_name(text: str) -> bool:
     """Whether this may be a name on the Hugging Face Hub, such as lerobot/smolvla_base."""
     return re.fullmatch(r"[\w.-]*\w/[\w.-]*\w", text) is not None
+
+
+def is_address(text: str) -> bool:
+    """Whether this names a policy server, such as tcp://gpu-box:8766."""
+    return text.startswith(SCHEMES)
 
 
 def refuse_pickle(path: Path) -> None:

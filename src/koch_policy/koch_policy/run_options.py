@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from koch_core.options import OptionError, OptionModel, option, same_as
-from koch_policy.files import is_hub_name
+from koch_policy.files import is_address, is_hub_name
 from koch_ros.shared_options import (
     ALLOW_MISMATCH,
     CHECKPOINT,
@@ -92,6 +92,8 @@ class RunOptions(OptionModel):
 
     @property
     def is_name(self) -> bool:
-        """Whether the policy is a name that LeRobot is to fetch from the Hub."""
+        """Whether the policy is an address, or a name that LeRobot is to fetch from the Hub."""
+        if is_address(self.policy or ""):
+            return True
         is_name = is_hub_name(self.policy or "") and not self.is_folder
         return self.runtime == "lerobot" and is_name

@@ -17,12 +17,20 @@ def absolute(path: str) -> str:
     return str(Path(path).expanduser().resolve()) if path else ""
 
 
+def checkpoint(policy: str) -> str:
+    """A folder as `absolute` has it; the address of a policy server stays as it is."""
+    return policy if "://" in policy else absolute(policy)
+
+
 RIG = Option("path of the rig file", required=True, metavar="FILE")
 EPISODE_ROOT = Option(
     "folder of the episodes; empty: ~/koch_episodes/<rig>", metavar="DIR", parse=absolute
 )
 CHECKPOINT = Option(
-    "checkpoint folder, or a training output", required=True, metavar="DIR", parse=absolute
+    "checkpoint folder, training output, or address of a `koch serve`",
+    required=True,
+    metavar="DIR",
+    parse=checkpoint,
 )
 STRATEGY = Option("chunk execution; empty: what suits the policy", metavar="NAME")
 SHADOW = Option("predict and compare with the human, command nothing")

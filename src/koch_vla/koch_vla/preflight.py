@@ -34,11 +34,12 @@ def check_files(rig: Rig, specs: Collection[NodeSpec], params_file: str = "") ->
         arm = rig.arms.get(str(spec.parameters.get("arm")))
         if spec.package == "koch_driver" and arm is not None:
             load_calibration(arm.calibration_path, arm.model.joints)
-        checkpoint = spec.parameters.get("checkpoint")
+        checkpoint = str(spec.parameters.get("checkpoint") or "")
         if checkpoint:
-            from koch_policy.files import resolve_checkpoint  # here: it may be left out
+            from koch_policy.files import is_address, resolve_checkpoint  # it may be left out
 
-            resolve_checkpoint(Path(str(checkpoint)))
+            if not is_address(checkpoint):
+                resolve_checkpoint(Path(checkpoint))
 
 
 def _check_parameter_file(path: str, specs: Collection[NodeSpec]) -> None:

@@ -47,6 +47,7 @@ class ObservationBuilder:
 
     def __init__(self, policy: Policy, rig: Rig, units: Mapping[str, JointUnits]) -> None:
         self._config = policy.config
+        self._image = bytes if getattr(policy, "takes_jpegs", False) else _image
         self._units = policy_units(policy)
         keys = dataset_keys(policy)
         self._named = {key: parts[0] if len(parts) == 1 else key for key, parts in keys.items()}
@@ -143,7 +144,7 @@ class ObservationBuilder:
         result: dict[str, Any] = {TASK: task}
         for key, parts in self._joined.items():
             values = [_joined([frame.values[part] for part in parts]) for frame in frames]
-            result[self._named[key]] = values[0] if steps == 1 else np.stack(values)
+            result[self._named[key]] = values[0] if steps == 1 else _stacked(values)
         return result
 
     def stamp_ns(self, tick: int) -> int:
@@ -171,7 +172,7 @@ class ObservationBuilder:
     ) -> Callable[[Any], Any]:
         content = rig.content_of(stream)
         if content.kind is StreamKind.IMAGE:
-            return _image
+            return self._image
         if content.kind is StreamKind.JOINTS:
             return partial(_joints, units[content.source], self._units)
         self._vectors.append(_NamedVector(self._names.get(key, [])))
@@ -185,6 +186,10 @@ def _part(feature: Feature, stream: str) -> str:
 
 def _joined(values: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return values[0] if len(values) == 1 else np.concatenate(values)
+
+
+def _stacked(values: Sequence[Any]) -> Any:
+    return list(values) if isinstance(values[0], bytes) else np.stack(values)
 
 
 def _image(value: Any) -> NDArray[np.uint8]:

@@ -43,7 +43,7 @@ from koch_policy.execution.compatibility import action_layout, policy_units
 from koch_policy.execution.inference import Predict, plain_predict
 from koch_policy.execution.takeover import Takeovers
 from koch_policy.execution.ticker import Ticker
-from koch_policy.files import CONFIG, resolve_checkpoint
+from koch_policy.files import CONFIG, is_address, resolve_checkpoint
 from koch_policy.memory import keep_freed_memory
 from koch_policy.metadata import read_metadata
 from koch_policy.nodes.command_publisher import CommandPublisher
@@ -77,6 +77,8 @@ class SecondNodeError(PolicyError):
 def _wants_gradients(parameters: PolicyParameters) -> bool:
     """Whether the runtime is left open and rtc's guidance needs one that differentiates."""
     if parameters.runtime != "auto" or parameters.guidance != "gradient":
+        return False
+    if is_address(parameters.checkpoint):
         return False
     folder = resolve_checkpoint(Path(parameters.checkpoint))
     config, extras = read_config(folder / CONFIG), read_metadata(folder)

@@ -106,6 +106,10 @@ class EnginePolicy:
         assert self._model is not None  # asked of iterative policies only
         return self._model
 
+    def example(self) -> dict[str, Any]:
+        """Return a made-up observation of the right shapes; see `example_observation`."""
+        return example_observation(self._checkpoint)
+
     def require_names(self, names: Mapping[str, Sequence[str]]) -> None:
         """Raise LayoutError if the caller's element names differ from the checkpoint's."""
         self.reader.require_names(names)

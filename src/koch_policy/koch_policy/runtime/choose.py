@@ -12,7 +12,7 @@ import torch
 
 from koch_policy.checkpoint import Checkpoint, load_checkpoint
 from koch_policy.errors import RuntimeChoiceError
-from koch_policy.files import is_hub_name, resolve_checkpoint
+from koch_policy.files import is_address, is_hub_name, resolve_checkpoint
 from koch_policy.models.registry import policy_kind
 from koch_policy.normalize import ZeroRange
 from koch_policy.policy import Policy
@@ -40,7 +40,8 @@ def load_policy(
     """Load a checkpoint and warm it up.
 
     Args:
-        path: Checkpoint folder, or a training output; for "lerobot" also a name on the Hub.
+        path: Checkpoint folder, or a training output; for "lerobot" also a name on the Hub. Or
+            the address of a `koch serve`, which decides everything else.
         runtime: "torch", "openvino", "lerobot" (any policy LeRobot can load, in a process of
             LeRobot's own Python; takes device and threads alone), or "auto": CUDA by torch, else
             the faster of openvino and torch, measured once per machine.
@@ -61,17 +62,25 @@ def load_policy(
     ):
         if value not in known:
             raise RuntimeChoiceError(value, f"no such {name}", f"Known: {', '.join(known)}.")
+    if is_address(str(path)):
+        from koch_policy.server.client import remote_policy
+
+        _require_left_out(
+            str(path),
+            runtime=runtime != "auto",
+            precision=precision != "f32",
+            compiles=compiles,
+            calibration=calibration is not None,
+        )
+        return remote_policy(str(path))
     if runtime == "lerobot":
-        given = {
-            "precision": precision != "f32",
-            "compiles": compiles,
-            "zero_range": zero_range is not None,
-            "calibration": calibration is not None,
-        }
-        if unknown := [name for name, is_given in given.items() if is_given]:
-            raise RuntimeChoiceError(
-                runtime, f"takes no {', '.join(unknown)}", "Leave it out: LeRobot decides."
-            )
+        _require_left_out(
+            runtime,
+            precision=precision != "f32",
+            compiles=compiles,
+            zero_range=zero_range is not None,
+            calibration=calibration is not None,
+        )
         from koch_policy.server.client import serve_lerobot
 
         is_name = not Path(path).exists() and is_hub_name(str(path))
@@ -100,6 +109,11 @@ def load_policy(
     warm_up(policy, checkpoint)
     checkpoint.model.to("meta")  # the engine has weights of its own; these need not stay
     return policy
+
+
+def _require_left_out(by: str, **given: bool) -> None:
+    if named := [name for name, is_given in given.items() if is_given]:
+        raise RuntimeChoiceError(by, f"takes no {', '.join(named)}", "Leave it out.")
 
 
 def warm_up(policy: EnginePolicy, checkpoint: Checkpoint) -> None:

@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ from koch_policy.metadata import CheckpointMetadata, metadata_from
 from koch_policy.policy import Observation
 from koch_policy.server.lerobot import PLACEHOLDER
 from koch_policy.server.protocol import PROTOCOL, Channel, LateError, LinkError, ProtocolError
+from koch_policy.server.remote import TOKEN, Address, RemoteServer
 
 LOAD_S = 300.0
 _DEADLINE_S = 2.0
@@ -53,6 +54,29 @@ class ServedPolicyError(PolicyError):
         super().__init__(f"policy server ({server}): {text}")
 
 
+class Server(Protocol):
+    """The other end of a policy server's connection.
+
+    Attributes:
+        name: For messages.
+        hung, again: What is said of one that does not answer, and of what is done about it.
+        channel: The connection.
+    """
+
+    name: str
+    hung: str
+    again: str
+    channel: Channel
+
+    def fate(self) -> str:
+        """What became of it; empty where that is not known."""
+        ...
+
+    def close(self) -> None:
+        """Give it up; idempotent."""
+        ...
+
+
 class ServerProcess:
     """A policy server of our own, on the other end of a socket that only we two have.
 
@@ -60,6 +84,9 @@ class ServerProcess:
         command: Starts it; `--fd N` is added.
         environment: The process's environment.
     """
+
+    hung = "it hangs and is ended"
+    again = "it is being started again"
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair()
@@ -77,6 +104,7 @@ class ServerProcess:
             )
         self.channel = Channel(ours)
         self.pid = self._process.pid
+        self.name = f"process {self.pid}"
 
     def fate(self) -> str:
         """What became of the process; empty while it lives."""
@@ -105,9 +133,12 @@ class ServedPolicy:
     """A policy in a server; see `koch_policy.policy.Policy` for the interface.
 
     Args:
-        start: Starts the server.
+        start: Starts the server, or connects to one.
         deadline_s: It is taken for hung after so long [s]; None: five times its warm-up, and 2 s
             at least.
+        token: What the server asks for.
+        takes_jpegs: Images go there as the cameras sent them; else they are cut and resized here,
+            because a foreign server knows nothing of that.
 
     Attributes:
         config: Features and steps of the policy; the rest of its configuration stays the server's.
@@ -123,13 +154,21 @@ class ServedPolicy:
     """
 
     def __init__(
-        self, start: Callable[[], ServerProcess], *, deadline_s: float | None = None
+        self,
+        start: Callable[[], Server],
+        *,
+        deadline_s: float | None = None,
+        token: str = "",
+        takes_jpegs: bool = False,
     ) -> None:
         self._start = start
+        self._token = token
+        self.takes_jpegs = takes_jpegs
         self._lock = threading.Lock()
         self._ready = threading.Event()
         self._closing = threading.Event()
-        self._server: ServerProcess | None = None
+        self._server: Server | None = None
+        self._name = ""
         self.trouble = ""
         self.restarts = 0
         self._pause_s = _FIRST_PAUSE_S
@@ -144,9 +183,9 @@ class ServedPolicy:
 
     @property
     def pid(self) -> int:
-        """Process of the server, 0 while there is none."""
+        """Process of a server of our own, 0 while there is none."""
         server = self._server
-        return 0 if server is None else server.pid
+        return getattr(server, "pid", 0)
 
     def require_names(self, names: Mapping[str, Sequence[str]]) -> None:
         """Accept any names: foreign checkpoints carry none, and the run compares them."""
@@ -187,10 +226,9 @@ class ServedPolicy:
             server.close()
 
     def _prepared(self, observation: Observation) -> dict[str, Any]:
-        """Cut and resize images here, as our training did: a foreign server knows nothing of it.
-
-        It also keeps the messages small.
-        """
+        """Cut and resize images as our training did; it also keeps the messages small."""
+        if self.takes_jpegs:
+            return dict(observation)
         result, sources = dict(observation), {new: old for old, new in self.rename.items()}
         for key, (_, height, width) in self.config.cameras.items():
             name = sources.get(key, key)
@@ -221,7 +259,8 @@ class ServedPolicy:
         server = self._start()
         finalizer = weakref.finalize(self, server.close)
         try:
-            about = server.channel.ask({"kind": "hello", "protocol": PROTOCOL}, LOAD_S)
+            hello = {"kind": "hello", "protocol": PROTOCOL, "token": self._token}
+            about = server.channel.ask(hello, LOAD_S)
             _check_welcome(about)
         except LinkError as exc:
             text = _cause(server, exc)
@@ -231,11 +270,11 @@ class ServedPolicy:
             finalizer()
             raise
         with self._lock:
-            self._server, self.trouble = server, ""
+            self._server, self._name, self.trouble = server, server.name, ""
         self._ready.set()
         return about
 
-    def _lose(self, server: ServerProcess, exc: LinkError) -> None:
+    def _lose(self, server: Server, exc: LinkError) -> None:
         """Give a server up and begin to start another."""
         text = _cause(server, exc)
         server.close()
@@ -243,7 +282,7 @@ class ServedPolicy:
             if self._server is not server:  # closed by us
                 return
             self._server = None
-            self.trouble = f"{text}; it is being started again"
+            self.trouble = f"{text}; {server.again}"
         self._ready.clear()
         _LOGGER.error("%s", self.trouble)
         threading.Thread(target=self._restart, name="policy server", daemon=True).start()
@@ -265,18 +304,18 @@ class ServedPolicy:
                 self.trouble = "the checkpoint has changed under the run: start the policy again"
                 _LOGGER.error("%s", self.trouble)
             else:
-                _LOGGER.warning("the policy server is back (process %d)", self.pid)
+                _LOGGER.warning("the policy server is back (%s)", self._name)
             return
 
 
-def _cause(server: ServerProcess, exc: LinkError) -> str:
+def _cause(server: Server, exc: LinkError) -> str:
     """Say what happened to a server."""
     if isinstance(exc, LateError):
         return (
-            f"the policy server (process {server.pid}) has not answered for "
-            f"{exc.deadline_s:.1f} s: it hangs and is ended"
+            f"the policy server ({server.name}) has not answered for {exc.deadline_s:.1f} s: "
+            f"{server.hung}"
         )
-    return f"the policy server (process {server.pid}) {server.fate() or f'is gone: {exc}'}"
+    return f"the policy server ({server.name}) {server.fate() or f'is gone: {exc}'}"
 
 
 def _check_welcome(about: Mapping[str, Any]) -> None:
@@ -352,6 +391,22 @@ def lerobot_python() -> str:
         "lerobot",
         "LeRobot is not installed",
         "Run ./koch setup --with lerobot, or name a Python that has it in KOCH_LEROBOT_PYTHON",
+    )
+
+
+def remote_policy(address: str) -> ServedPolicy:
+    """Connect to the policy of a `koch serve`.
+
+    Args:
+        address: tcp://HOST:PORT or tls://HOST:PORT.
+
+    Raises:
+        RuntimeChoiceError: That is no address.
+        PolicyError: Nobody answers there, or does not let us in.
+    """
+    where = Address.parsed(address)
+    return ServedPolicy(
+        lambda: RemoteServer(where), token=os.environ.get(TOKEN, ""), takes_jpegs=True
     )
 
 

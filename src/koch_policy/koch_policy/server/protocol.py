@@ -5,7 +5,7 @@
 A frame is a length (4 bytes, big-endian, at most MAX_BYTES) and one msgpack map. The client
 speaks, the server answers each message with one:
 
-    hello {protocol}                  -> welcome {protocol, server, runtime, warm_up_s,
+    hello {protocol[, token]}         -> welcome {protocol, server, runtime, warm_up_s,
                                                   config, metadata, rename}
     predict {observation[, noise]}    -> chunk {actions}
     observe {observation}, reset {}   -> done {}
@@ -95,7 +95,9 @@ class Channel:
         except OSError as exc:
             raise LinkClosedError(str(exc)) from exc
 
-    def receive(self, deadline_s: float | None = None) -> dict[str, Any]:
+    def receive(
+        self, deadline_s: float | None = None, most_bytes: int = MAX_BYTES
+    ) -> dict[str, Any]:
         """Return the next message; waits without end where there is no deadline.
 
         Raises:
@@ -105,8 +107,8 @@ class Channel:
         """
         begin = time.monotonic()
         (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size, deadline_s))
-        if not 0 < length <= MAX_BYTES:
-            raise ProtocolError(f"a frame of {length} bytes", f"1 to {MAX_BYTES}")
+        if not 0 < length <= most_bytes:
+            raise ProtocolError(f"a frame of {length} bytes", f"1 to {most_bytes}")
         if deadline_s is None:
             left_s = _REST_S
         else:

@@ -15,6 +15,7 @@ from koch_core.errors import KochError
 from koch_policy.server.protocol import PROTOCOL, Channel, LinkError, ProtocolError
 
 _WARM_UPS = 2
+_HELLO_S, _HELLO_BYTES = 5.0, 4096  # a stranger gets no more time and memory than that
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -42,17 +43,30 @@ class Served(Protocol):
         ...
 
 
-def serve(channel: Channel, load: Callable[[], Served]) -> int:
+def serve(
+    channel: Channel,
+    load: Callable[[], Served],
+    admits: Callable[[Any], bool] = lambda token: True,
+) -> int:
     """Greet a client, load the policy, and answer until the client goes.
+
+    Args:
+        channel: The connection.
+        load: Returns the policy.
+        admits: Whether a client with this token may come in.
 
     Returns:
         0 when it has gone, 1 when there was nothing to serve.
     """
     try:
-        hello = channel.receive()
+        hello = channel.receive(_HELLO_S, most_bytes=_HELLO_BYTES)
         if hello["kind"] != "hello" or hello.get("protocol") != PROTOCOL:
             text = f"this server speaks protocol {PROTOCOL}, the client {hello.get('protocol')!r}"
             channel.send({"kind": "error", "text": f"{text}. Take both from one release."})
+            return 1
+        if not admits(hello.get("token")):
+            _LOGGER.warning("a client with a wrong token was turned away")
+            channel.send({"kind": "error", "text": "the token is missing or wrong"})
             return 1
         try:
             policy = load()

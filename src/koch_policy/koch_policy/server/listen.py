@@ -1,0 +1,236 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""A policy for other computers: accepts clients, lets in who knows the token, answers them.
+
+Each client has a thread and one question at a time, so a slow one waits for itself alone. The
+policy is loaded once. One that keeps a history of its own serves one client.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import ipaddress
+import logging
+import os
+import platform
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from koch_core.errors import KochError
+from koch_core.image import decode_image, image_size
+from koch_policy.files import CONFIG, read_json
+from koch_policy.metadata import METADATA
+from koch_policy.policy import Policy
+from koch_policy.runtime.base import EnginePolicy
+from koch_policy.server.protocol import Channel, LinkError
+from koch_policy.server.remote import TOKEN, keep_alive
+from koch_policy.server.serve import serve
+
+MOST_CLIENTS = 16
+_HELLO_S = 5.0
+_MAX_PIXELS = 40_000_000
+_SHORTEST_TOKEN = 8
+_LOGGER = logging.getLogger(__name__)
+
+
+class DoorError(KochError):
+    """The server would be open to people whom nobody let in, or cannot listen."""
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where a server listens and whom it lets in.
+
+    Attributes:
+        bind: Address.
+        port: TCP port, 0 for any that is free.
+        token: What a client must know; empty: everybody on this computer may come in.
+        certificate, key: PEM files for TLS; None: in clear.
+    """
+
+    bind: str
+    port: int
+    token: str = ""
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse to be open to strangers.
+
+        Raises:
+            DoorError: Other computers reach it and there is no token, or a short one.
+        """
+        if not self.is_local and not self.token:
+            raise DoorError(
+                f"--bind {self.bind}: other computers could ask this policy; set a token of "
+                f"{_SHORTEST_TOKEN} letters or more in {TOKEN}, here and there."
+            )
+        if self.token and len(self.token) < _SHORTEST_TOKEN:
+            raise DoorError(f"{TOKEN} has {len(self.token)} letters, not {_SHORTEST_TOKEN}.")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this computer alone reaches it."""
+        try:
+            return ipaddress.ip_address(self.bind).is_loopback
+        except ValueError:
+            return self.bind == "localhost"
+
+    def context(self) -> ssl.SSLContext | None:
+        """Return what encrypts; None for nothing.
+
+        Raises:
+            DoorError: The certificate cannot be read.
+        """
+        if self.certificate is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as exc:
+            raise DoorError(f"{self.certificate}: no certificate with its key ({exc}).") from exc
+        return context
+
+
+class OwnPolicy:
+    """A policy of this release, for `koch_policy.server.serve.serve`.
+
+    Args:
+        policy: The policy.
+        folder: Its checkpoint.
+    """
+
+    def __init__(self, policy: EnginePolicy, folder: Path) -> None:
+        self._policy = policy
+        self._folder = folder
+        self._lock = threading.Lock()
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a client must know; `chunk_size` is the length of what `predict` returns."""
+        about = self._folder / METADATA
+        length = len(self.predict(self.example(), None))
+        return {
+            "config": {**read_json(self._folder / CONFIG), "chunk_size": length},
+            "metadata": read_json(about) if about.is_file() else {},
+            "rename": dict(self._policy.rename),
+            "runtime": self._policy.runtime,
+            "server": f"koch serve, Python {platform.python_version()}",
+        }
+
+    def example(self) -> dict[str, Any]:
+        """Return a made-up observation."""
+        return self._policy.example()
+
+    def predict(self, observation: Mapping[str, Any], noise: Any | None) -> Any:
+        """Return a chunk; clients take turns."""
+        seen = {key: _decoded(key, value) for key, value in observation.items()}
+        with self._lock:
+            return self._policy.predict(seen, noise=noise)
+
+    def observe(self, observation: Mapping[str, Any]) -> None:
+        """Nothing to remember: an observation brings its history along."""
+
+    def reset(self) -> None:
+        """Nothing was remembered."""
+
+
+def _decoded(key: str, value: Any) -> Any:
+    """Turn JPEGs into images; of several steps, into a stack of them."""
+    if isinstance(value, list) and value and isinstance(value[0], bytes):
+        return np.stack([_decoded(key, each) for each in value])
+    if not isinstance(value, bytes):
+        return value
+    height, width = image_size(value)
+    if height * width > _MAX_PIXELS:
+        raise DoorError(f"{key}: an image of {width}x{height} is too large.")
+    return decode_image(value)
+
+
+class Listener:
+    """Accepts clients of one policy.
+
+    Args:
+        policy: What answers them.
+        door: Where, and whom.
+
+    Attributes:
+        port: The TCP port.
+
+    Raises:
+        DoorError: The port is taken, or the certificate cannot be read.
+    """
+
+    def __init__(self, policy: OwnPolicy, door: Door) -> None:
+        self._policy = policy
+        self._door = door
+        self._context = door.context()
+        self._clients = threading.Semaphore(MOST_CLIENTS)
+        try:
+            self._socket = socket.create_server((door.bind, door.port))
+        except OSError as exc:
+            raise DoorError(f"cannot listen on {door.bind}:{door.port} ({exc.strerror}).") from exc
+        self.port: int = self._socket.getsockname()[1]
+
+    def run(self) -> None:
+        """Accept until `close`."""
+        while True:
+            try:
+                connection, peer = self._socket.accept()
+            except OSError:
+                return  # closed
+            if not self._clients.acquire(blocking=False):
+                _LOGGER.warning("%s turned away: %d clients are here", peer[0], MOST_CLIENTS)
+                connection.close()
+                continue
+            threading.Thread(target=self._talk, args=(connection, peer[0]), daemon=True).start()
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes `accept`
+        self._socket.close()
+
+    def _talk(self, connection: socket.socket, peer: str) -> None:
+        try:
+            keep_alive(connection)
+            connection.settimeout(_HELLO_S)
+            if self._context is not None:
+                connection = self._context.wrap_socket(connection, server_side=True)
+            _LOGGER.info("%s has come", peer)
+            serve(Channel(connection), lambda: self._policy, admits=self._admits)
+        except (OSError, LinkError) as exc:
+            _LOGGER.warning("%s: %s", peer, exc)
+        finally:
+            connection.close()
+            self._clients.release()
+            _LOGGER.info("%s is gone", peer)
+
+    def _admits(self, token: Any) -> bool:
+        if not self._door.token:
+            return True
+        given = token if isinstance(token, str) else ""
+        return hmac.compare_digest(given.encode(), self._door.token.encode())
+
+
+def token_of_environment() -> str:
+    """Return the token that both ends must know; empty without one."""
+    return os.environ.get(TOKEN, "")
+
+
+def checkpoint_policy(policy: Policy, folder: Path) -> OwnPolicy:
+    """Return a loaded checkpoint as what a listener serves.
+
+    Raises:
+        DoorError: It runs in a process of LeRobot's: that one has a history of its own.
+    """
+    if not isinstance(policy, EnginePolicy):
+        raise DoorError("koch serve runs policies by torch and openvino, not LeRobot's runtime.")
+    return OwnPolicy(policy, folder)
