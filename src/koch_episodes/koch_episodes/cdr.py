@@ -24,6 +24,7 @@ from koch_core.stream import NS_PER_S
 _STAMP = struct.Struct("<iI")
 _LENGTH = struct.Struct("<I")
 _IMAGE_SIZE = struct.Struct("<II")
+_INTERVENTIONS = (3, 4)  # kinds INTERVENTION_BEGIN and INTERVENTION_END
 Vector = npt.NDArray[np.float64]
 
 
@@ -55,6 +56,14 @@ def _bytes(data: bytes, place: int) -> tuple[int, int]:
     if end > len(data):
         raise DecodeError("message", "shorter than it says")
     return start, end
+
+
+def is_intervention(event: bytes) -> bool:
+    """Tell whether a koch_interfaces/EpisodeEvent says that a human took over or gave back."""
+    if not is_little_endian(event):
+        return False
+    place = _after_header(event)
+    return place < len(event) and event[place] in _INTERVENTIONS
 
 
 def compressed_image(data: bytes) -> bytes:

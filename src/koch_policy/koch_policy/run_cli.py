@@ -18,7 +18,7 @@ from koch_episodes.recorder.keys import Keyboard, Lines
 from koch_episodes.recorder.plan import Key
 from koch_policy.files import resolve_checkpoint
 from koch_policy.run_options import RunOptions
-from koch_policy.watched_run import RunRecord, RunRequest, watched_run
+from koch_policy.watched_run import RunRecord, RunRequest, tell_highlight, watched_run
 from koch_ros.shared_options import absolute
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _LOAD_S = 300.0
 _FIND_S = 10.0  # discovery is slow on a busy machine
 _PERIOD_S = 0.1
-KEYS = "space pause, q end, s/f end with success/failure"
+KEYS = "space pause, q end, s/f end with success/failure, h highlight"
 
 
 def parse(argv: Sequence[str]) -> RunOptions:
@@ -167,9 +167,12 @@ def _judged(client: RunClient, options: RunOptions, keyboard: Keyboard) -> list[
 def _again(keyboard: Keyboard | Lines, client: RunClient) -> bool:
     """Ask whether to run once more."""
     keyboard.forget()  # a second space, meant for the run that has ended, would move the arm
-    say("space: run again, q: quit")
+    say("space: run again, h: highlight, q: quit")
     while True:
         client.spin(_PERIOD_S)
+        tell_highlight(client)
         for key in keyboard.read():
-            if key in (Key.NEXT, Key.QUIT):
+            if key is Key.HIGHLIGHT:
+                tell_highlight(client, pressed=True)
+            elif key in (Key.NEXT, Key.QUIT):
                 return key is Key.NEXT

@@ -114,10 +114,13 @@ def _watch(client: RunClient, keyboard: Keyboard | Lines, *, blind: bool) -> str
             client.spin(_PERIOD_S)
             if client.status is not None and not keyboard.echoes:
                 line.show(status_parts(client.status)[: 1 if blind else None])
+            tell_highlight(client, line=line)
             for key in keyboard.read():
                 if isinstance(key, str):
                     client.tell(key)
                     say(f"told: {key}")
+                elif key is Key.HIGHLIGHT:
+                    tell_highlight(client, pressed=True, line=line)
                 elif key is Key.NEXT:
                     is_paused = not is_paused
                     line.end()
@@ -128,6 +131,17 @@ def _watch(client: RunClient, keyboard: Keyboard | Lines, *, blind: bool) -> str
     finally:
         line.end()
     return outcome
+
+
+def tell_highlight(
+    client: RunClient, *, pressed: bool = False, line: StatusLine | None = None
+) -> None:
+    """Ask for a highlight where its key was pressed; say what came of an earlier one."""
+    told = (client.highlight.ask() if pressed else "") or client.highlight.answer()
+    if told:
+        if line is not None:
+            line.end()
+        say(told)
 
 
 def status_parts(status: Any) -> list[LinePart]:

@@ -28,6 +28,8 @@ from koch_episodes.errors import BagError
 from koch_rig.yaml_source import SAFE_LOADER
 
 _SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
+# Folders of the recorder beside its episodes. Highlights hold messages of episodes once more.
+_ASIDE = {"trash": "discarded bag(s)", "highlights": "highlight(s); name the folder to use them"}
 _STORAGES = {".mcap": "mcap", ".db3": "sqlite3"}
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _LARGEST_MESSAGE = 256 * 1024**2
@@ -313,9 +315,9 @@ def is_bag(path: Path) -> bool:
 def find_bags(paths: Iterable[Path], passed_over: list[str] | None = None) -> list[Path]:
     """List the bags at or below some paths, in natural order; each once, links followed.
 
-    Below a folder hidden ones, ``trash`` and ``*.partial`` (episodes that were never finished) are
-    left out, and so is all that lies inside a bag with metadata. Storage files that lie loose in a
-    folder are one bag, whatever other bags it holds.
+    Below a folder hidden ones, ``trash``, ``highlights`` and ``*.partial`` (episodes that were
+    never finished) are left out, and so is all that lies inside a bag with metadata. Storage files
+    that lie loose in a folder are one bag, whatever other bags it holds.
 
     Args:
         paths: Bags, or folders of bags.
@@ -357,9 +359,9 @@ def _below(folder: Path, above: frozenset[Path], left_out: list[str]) -> Iterato
             left_out.append(f"{path}: a link that leads nowhere")
         elif path.name.endswith(".partial"):
             left_out.append(f"{path}: an episode that was never finished")
-        elif path.name == "trash":
-            thrown = sum(1 for _ in _below(path, above, []))
-            left_out += [f"{path}: {thrown} discarded bag(s)"] * bool(thrown)
+        elif path.name in _ASIDE:
+            aside = sum(1 for _ in _below(path, above, []))
+            left_out += [f"{path}: {aside} {_ASIDE[path.name]}"] * bool(aside)
         elif path.name.startswith("."):
             continue
         elif path.is_dir():

@@ -14,18 +14,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from koch_core.errors import DecodeError
-from koch_core.health import LossCounter
 from koch_core.stream import to_ns
-from koch_episodes.bag.qos import OfferedQos
-from koch_episodes.bag.storage import Topic
 from koch_episodes.bag.writer import EpisodeWriter
-from koch_episodes.cdr import header_stamp_ns, is_little_endian, stream_state
-from koch_episodes.recorder.joint_watch import JointWatch
+from koch_episodes.recorder.backlog import Backlog, ReceivedMessage, Recent, TopicSource, judge
 from koch_episodes.recorder.quality import Health, StreamMonitor, StreamReport
 
 _PERIOD_S = 0.05
@@ -33,42 +28,7 @@ _FLUSH_NS = to_ns(0.3)
 _FLUSH_BYTES = 4 << 20
 _SYNC_S = 1.0
 _RATE_S = 5.0
-_LATCHED_KEPT = 64
 _NOBODY = b""
-
-
-@dataclass(eq=False)
-class TopicSource:
-    """One recorded topic.
-
-    Attributes:
-        topic: Name, type, definition.
-        type_hash: RIHS01 hash or empty.
-        qos: What its publishers offer.
-        stamped: Messages begin with a header.
-        latched: Stored samples, and values that hold, come once; each bag begins with them.
-        monitor: Present for streams of the rig.
-        joints: Present for joint states of the rig.
-        state_of: Present for a StreamState: the stream of which it speaks.
-    """
-
-    topic: Topic
-    type_hash: str
-    qos: tuple[OfferedQos, ...]
-    stamped: bool = False
-    latched: bool = False
-    monitor: StreamMonitor | None = None
-    joints: JointWatch | None = None
-    state_of: StreamMonitor | None = None
-    losses: LossCounter = field(default_factory=LossCounter)
-    kept: list[bytes] = field(default_factory=list)
-
-    def keep(self, data: bytes) -> None:
-        """Remember a latched message for the next bag."""
-        if data in self.kept:
-            return
-        self.kept.append(data)
-        del self.kept[:-_LATCHED_KEPT]
 
 
 @dataclass(frozen=True)
@@ -94,6 +54,11 @@ class _Begin:
 
 
 @dataclass(frozen=True)
+class _Look:
+    result: Future[Recent]
+
+
+@dataclass(frozen=True)
 class _End:
     custom: Callable[[tuple[StreamReport, ...], str], Mapping[str, str]]
     result: Future[Summary]
@@ -104,9 +69,13 @@ class BagWriterThread:
 
     Args:
         node_ns: The node's time at a `time.time_ns` instant; another one where time is simulated.
+        backlog: Keeps the last seconds, whether or not a bag is open.
     """
 
-    def __init__(self, node_ns: Callable[[int], int] = int) -> None:
+    def __init__(
+        self, node_ns: Callable[[int], int] = int, backlog: Backlog | None = None
+    ) -> None:
+        self._backlog = backlog or Backlog()
         self._queue: deque[tuple[Any, bytes, Any]] = deque()
         self._node_ns = node_ns
         self._sources: list[TopicSource] = []
@@ -170,6 +139,12 @@ class BagWriterThread:
         self._queue.append((_End(custom, result), b"", None))
         return result
 
+    def recent(self) -> Future[Recent]:
+        """The last seconds until now, see `Backlog`."""
+        result: Future[Recent] = Future()
+        self._queue.append((_Look(result), b"", None))
+        return result
+
     @property
     def error(self) -> str:
         """Why nothing is written any more; empty while all is well."""
@@ -215,6 +190,8 @@ class BagWriterThread:
                     self._take(source, data, info)
                 elif isinstance(source, _Begin):
                     self._begin(source.writer)
+                elif isinstance(source, _Look):
+                    source.result.set_result(self._backlog.recent(self._streams))
                 else:
                     self._end(source)
             if self._writer is not None:
@@ -226,24 +203,14 @@ class BagWriterThread:
         sequence = info.get("publication_sequence_number") or 0
         gid = info.get("publisher_gid")
         missing = source.losses.add(sequence, gid["data"] if gid else _NOBODY)
-        monitor = source.monitor
-        if monitor is not None:
-            if source.stamped and is_little_endian(data):
-                monitor.add(header_stamp_ns(data), arrived_ns, missing)
-            else:
-                monitor.add(arrived_ns, arrived_ns, missing)
-            if source.joints is not None and (changed := source.joints.check(data)):
-                monitor.names_changed = changed
-        if source.state_of is not None:
-            try:
-                source.state_of.mark(*stream_state(data))
-            except DecodeError as exc:
-                source.state_of.mark(arrived_ns, f"its state cannot be read ({exc.why})")
+        publish_ns = self._node_ns(info["source_timestamp"])
+        arrival = ReceivedMessage(source, data, arrived_ns, publish_ns, sequence, missing)
+        judge(arrival)
+        self._backlog.add(arrival)
         if source.latched:
             source.keep(data)
         self._bytes += len(data) + 31
         if self._writer is not None and not self._error:
-            publish_ns = self._node_ns(info["source_timestamp"])
             self._write(source, data, arrived_ns, publish_ns, sequence)
 
     def _write(

@@ -31,6 +31,7 @@ _MEANINGS = {
     "s": Key.SUCCESS,
     "f": Key.FAILURE,
     "u": Key.UNDO,
+    "h": Key.HIGHLIGHT,
 }
 
 

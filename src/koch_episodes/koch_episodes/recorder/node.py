@@ -21,12 +21,16 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
 from rclpy.task import Future
+from std_srvs.srv import Trigger
 
 from koch_episodes.bag.definitions import Definitions
 from koch_episodes.bag.qos import OfferedQos
 from koch_episodes.bag.writer import find_writer
-from koch_episodes.recorder.bag_thread import BagWriterThread, TopicSource
+from koch_episodes.cdr import is_intervention
+from koch_episodes.recorder.backlog import Backlog, TopicSource
+from koch_episodes.recorder.bag_thread import BagWriterThread
 from koch_episodes.recorder.disk import DiskWatch
+from koch_episodes.recorder.highlight import Highlights
 from koch_episodes.recorder.nodes.parameters import RecorderParameters
 from koch_episodes.recorder.nodes.status import RecorderStatusPublisher
 from koch_episodes.recorder.nodes.subscriptions import Subscriptions
@@ -70,7 +74,8 @@ class RecorderNode(Node):
         self.store = EpisodeStore(Path(root).expanduser().resolve())
         self._report_repairs()
         definitions = Definitions()
-        self.intake = BagWriterThread(RosStamper(self.get_clock()).of_wall_ns)
+        backlog = Backlog(parameters.highlight_s, int(parameters.highlight_mb * 1e6))
+        self.intake = BagWriterThread(RosStamper(self.get_clock()).of_wall_ns, backlog)
         self._events = self.create_publisher(EpisodeEvent, "episodes/events", EVENTS_LATCHED)
         self._own_events: list[bytes] = []
         self._event_source = self._make_event_source(definitions)
@@ -89,6 +94,13 @@ class RecorderNode(Node):
             ),
             self._now_s,
             self._emit,
+            find_writer(parameters.storage),
+        )
+        self._highlights = Highlights(
+            self.store,
+            self.intake.recent,
+            Provenance(rig),
+            self.session.disk,
             find_writer(parameters.storage),
         )
         self._status = RecorderStatusPublisher(self, self.session, self.intake)
@@ -114,6 +126,7 @@ class RecorderNode(Node):
             except Exception as exc:
                 self.get_logger().error(f"the episode could not be saved: {exc}")
             self.session.tick()
+        self._highlights.close()
         self.intake.close()
         self.store.close()
 
@@ -128,7 +141,10 @@ class RecorderNode(Node):
         name = self.resolve_topic_name("episodes/events")
         topic, type_hash = definitions.topic(name, _EVENT_TYPE)
         source = TopicSource(
-            topic, type_hash, (OfferedQos(latched=True, depth=EVENTS_LATCHED.depth),)
+            topic,
+            type_hash,
+            (OfferedQos(latched=True, depth=EVENTS_LATCHED.depth),),
+            lasts=is_intervention,
         )
         self.intake.add_source(source)
         record = self.intake.callback(source)
@@ -148,6 +164,7 @@ class RecorderNode(Node):
             (StopEpisode, "stop", self._on_stop),
             (DiscardEpisode, "discard", self._on_discard),
             (UndoDiscard, "undo", self._on_undo),
+            (Trigger, "highlight", self._on_highlight),
         ):
             self.create_service(
                 kind, f"episodes/{name}", handle, qos_profile=SERVICES, callback_group=group
@@ -167,6 +184,7 @@ class RecorderNode(Node):
             self._recorded.look()
         self._ticks += 1
         self.session.tick()
+        self._highlights.tick()
         self._status.tick()
 
     # -- events and services --------------------------------------------------------------------
@@ -225,6 +243,15 @@ class RecorderNode(Node):
         self, _: UndoDiscard.Request, response: UndoDiscard.Response
     ) -> UndoDiscard.Response:
         return _fill(response, await self._ask(self.session.undo))
+
+    async def _on_highlight(
+        self, _: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        self._recorded.drain()
+        task = self.session.task
+        reply = await self._ask(lambda done: self._highlights.save(task, done))
+        response.success, response.message = reply.success, reply.message
+        return response
 
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         live = live_parameters(RecorderParameters)

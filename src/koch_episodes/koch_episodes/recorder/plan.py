@@ -23,6 +23,7 @@ class Key(enum.Enum):
     SUCCESS = "success"
     FAILURE = "failure"
     UNDO = "undo"
+    HIGHLIGHT = "highlight"
 
 
 class RecordCommand(enum.Enum):
@@ -66,7 +67,7 @@ class PlanSettings:
 
 
 # A held key repeats every 30 ms, and a second tap comes within half a second.
-_REPEAT_S = 0.5
+HELD_KEY_S = 0.5
 
 
 class Presses:
@@ -92,7 +93,7 @@ class Presses:
             seen = phase
             if self._last is not None and self._last[0] is key:
                 _, before, at_s = self._last
-                seen = before if now_s - at_s < _REPEAT_S else phase
+                seen = before if now_s - at_s < HELD_KEY_S else phase
             if seen is phase:
                 found.append(key)
             self._last = key, seen, now_s
@@ -189,7 +190,7 @@ class RecordPlan:
             if key is Key.QUIT:
                 self._quit = True
                 return RecordStep(RecordCommand.STOP)
-            if key is not Key.UNDO:
+            if key not in (Key.UNDO, Key.HIGHLIGHT):
                 return RecordStep(RecordCommand.STOP, "" if key is Key.NEXT else key.value)
         return None
 

@@ -46,8 +46,8 @@ _DIGITS = {
     "/": ("  █", "  █", " █ ", "█  ", "█  "),
     " ": ("  ", "  ", "  ", "  ", "  "),
 }
-KEYS = "n → next    r ← again    s success    f failure    u undo    q Esc stop"
-SHORT_KEYS = "n next  r again  s success  f failure  u undo  q stop"
+KEYS = "n → next    r ← again    s success    f failure    u undo    h highlight    q Esc stop"
+SHORT_KEYS = "n next  r again  s success  f failure  u undo  h highlight  q stop"
 _KEPT_LINES = 6  # about finished episodes
 _MESSAGE_LINES = 3
 

@@ -285,6 +285,9 @@ class RecorderSession:
     def _begin(self) -> None:
         episode = self._episode
         assert episode is not None
+        # While the start waited for streams, a highlight may have taken the number.
+        episode.index = self._store.next_index
+        episode.folder = self._store.folder(episode.index)
         try:
             custom = self._provenance.begin(episode.task, episode.index)
             writer = self._make_writer(episode.folder, custom)

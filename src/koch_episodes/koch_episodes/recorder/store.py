@@ -5,6 +5,7 @@
     root/episode_000012/            a whole episode: metadata.yaml and one .mcap
     root/episode_000013.partial/    being recorded, or left behind by a crash
     root/trash/episode_000011/      discarded; undo brings it back
+    root/highlights/episode_000014/ the last seconds, saved when asked; shares messages with others
     root/trash/quarantine/          what a crash left behind and nothing could be saved from
 
 An episode's number is never used twice, so that undo always finds its place free.
@@ -27,6 +28,7 @@ from koch_episodes.bag.repair import QUARANTINE, Repaired, repair_all
 from koch_episodes.errors import EpisodeError
 
 TRASH = "trash"
+HIGHLIGHTS = "highlights"
 REASON = "discarded.txt"
 _LOCK = ".recorder.lock"
 _NAME = re.compile(r"^episode_(\d+)")
@@ -89,10 +91,18 @@ class EpisodeStore:
 
     def repair(self) -> list[Repaired]:
         """Make whole, or set aside, what a crash left behind."""
-        return repair_all(self.root, self.trash)
+        return [
+            *repair_all(self.root, self.trash),
+            *repair_all(self.root / HIGHLIGHTS, self.trash),
+        ]
 
     def _numbered(self) -> Iterator[tuple[Path, int]]:
-        for folder in (self.root, self.trash, self.trash / QUARANTINE):
+        for folder in (
+            self.root,
+            self.root / HIGHLIGHTS,
+            self.trash,
+            self.trash / QUARANTINE,
+        ):
             if folder.is_dir():
                 for path in folder.iterdir():
                     match = _NAME.match(path.name)
@@ -112,6 +122,10 @@ class EpisodeStore:
     def folder(self, index: int) -> Path:
         """Where an episode stands when it is whole."""
         return self.root / f"episode_{index:06d}"
+
+    def highlight(self, index: int) -> Path:
+        """Where a highlight stands when it is whole."""
+        return self.root / HIGHLIGHTS / self.folder(index).name
 
     def last(self) -> Path | None:
         """The whole episode with the highest number."""

@@ -180,7 +180,8 @@ class Recording:
             while not plan.done:
                 pressed = self._keyboard.read()
                 keys = self._presses.meant(pressed, self._phase, time.monotonic())
-                self._next(keys)
+                self._highlight(Key.HIGHLIGHT in keys)
+                self._next([key for key in keys if key is not Key.HIGHLIGHT])
                 client.spin(_PERIOD_S)
                 client.check()
                 self._show()
@@ -191,6 +192,12 @@ class Recording:
     def _saved(self) -> int:
         assert self._client.status is not None
         return self._plan.recorded(self._client.status.episodes_saved)
+
+    def _highlight(self, pressed: bool) -> None:
+        """Save the last seconds beside whatever else is going on."""
+        highlight = self._client.highlight
+        if told := (highlight.ask() if pressed else "") or highlight.answer():
+            self._note(told)
 
     def _next(self, keys: list[Key]) -> None:
         """Do what the plan and the keys ask for, which were pressed in the phase on the screen."""

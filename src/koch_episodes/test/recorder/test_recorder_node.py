@@ -209,6 +209,37 @@ def test_episodes_from_start_to_undo(recorder: Any, publisher: Any, caller: Call
         )
 
 
+def test_a_highlight_is_saved_beside_an_episode_that_goes_on(
+    recorder: Any, publisher: Any, caller: Caller
+) -> None:
+    from std_srvs.srv import Trigger
+
+    publisher()
+    recorder("highlight_s:=2.0")
+    caller.find()
+    assert caller.call("start", start_timeout_s=15.0).success
+    caller.spin(3.0)
+    client = caller.node.create_client(Trigger, "/episodes/highlight")
+    future = client.call_async(Trigger.Request())
+    caller.executor.spin_until_future_complete(future, timeout_sec=10.0)
+    reply = future.result()
+    assert reply.success, reply.message
+    caller.spin(0.5)
+    stopped = caller.call("stop", outcome="success", keep=True)
+    assert stopped.success, stopped.message
+    assert Path(stopped.path).name == "episode_000000"
+    highlight = Path(stopped.path).parent / "highlights/episode_000001"
+    assert reply.message.startswith(f"{highlight}: the last ")
+    clip, whole = _sequences(highlight), _sequences(Path(stopped.path))
+    for topic in ("/follower/joint_states", "/cameras/above/image_raw/compressed"):
+        numbers = clip[topic]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), topic
+        assert set(numbers) <= set(whole[topic]), topic
+        assert whole[topic][-1] > numbers[-1], "the episode went on"
+    assert 150 <= len(clip["/follower/joint_states"]) <= 205
+    assert len(clip["/robot_description"]) == 1
+
+
 def test_dead_stream_is_named_and_found_when_it_comes(
     recorder: Any, publisher: Any, caller: Caller, tmp_path: Path
 ) -> None:

@@ -16,7 +16,8 @@ import pytest
 
 from koch_episodes.bag import open_bag
 from koch_episodes.bag.storage import Topic
-from koch_episodes.recorder.bag_thread import BagWriterThread, TopicSource
+from koch_episodes.recorder.backlog import TopicSource
+from koch_episodes.recorder.bag_thread import BagWriterThread
 from koch_episodes.recorder.disk import DiskWatch
 from koch_episodes.recorder.provenance import Provenance
 from koch_episodes.recorder.quality import StreamMonitor

@@ -15,7 +15,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from koch_core.closing import Closing
-from koch_episodes.recorder.nodes.client import EpisodeControl
+from koch_episodes.recorder.nodes.client import EpisodeControl, HighlightControl
 from koch_policy.errors import PolicyError
 from koch_ros.errors import RefusedError
 from koch_ros.process import NodeProcess
@@ -71,6 +71,7 @@ class RunClient(Closing):
         }
         self._task = node.create_publisher(String, "policy/task", COMMAND)
         self._episodes = EpisodeControl(self.session)
+        self.highlight = HighlightControl(self.session)
         self.status: PolicyStatus | None = None
         self._handle: Any = None
         self._result: Any = None

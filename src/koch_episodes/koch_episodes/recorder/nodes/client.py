@@ -14,9 +14,10 @@ from koch_interfaces.srv import DiscardEpisode, StartEpisode, StopEpisode, UndoD
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
+from std_srvs.srv import Trigger
 
 from koch_core.errors import KochError
-from koch_episodes.recorder.plan import RecordCommand, RecordStep
+from koch_episodes.recorder.plan import HELD_KEY_S, RecordCommand, RecordStep
 from koch_ros.errors import NoAnswerError
 from koch_ros.process import NodeProcess
 from koch_ros.qos import LATCHED
@@ -34,6 +35,40 @@ class RecorderGoneError(KochError):
             f"The episode recorder does not answer: {why}. Start it with 'koch up --record', or "
             "give --rig FILE so that this command starts one."
         )
+
+
+class HighlightControl:
+    """Lets the recorder save its highlight buffer, while the caller goes on.
+
+    Args:
+        session: Spins for it.
+    """
+
+    def __init__(self, session: GraphSession) -> None:
+        self._client: Any = session.node.create_client(Trigger, "episodes/highlight")
+        self._pending: Any = None
+        self._asked_s = -HELD_KEY_S
+
+    def ask(self) -> str:
+        """Save the last seconds; why that cannot be asked for, or empty.
+
+        A key that is held down asks again and again: that is one wish.
+        """
+        before_s, self._asked_s = self._asked_s, time.monotonic()
+        if self._asked_s - before_s < HELD_KEY_S:
+            return ""
+        if not self._client.service_is_ready():
+            return "no highlight: no episode recorder runs ('koch up --record')"
+        if self._pending is None:
+            self._pending = self._client.call_async(Trigger.Request())
+        return ""
+
+    def answer(self) -> str:
+        """What came of it, once; empty until then."""
+        if self._pending is None or not self._pending.done():
+            return ""
+        pending, self._pending = self._pending, None
+        return f"highlight {pending.result().message}"
 
 
 class EpisodeControl:
@@ -95,6 +130,7 @@ class RecorderClient:
             RecordCommand.UNDO: node.create_client(UndoDiscard, "episodes/undo"),
         }
         self._clients[RecordCommand.LABEL] = self._clients[RecordCommand.STOP]
+        self.highlight = HighlightControl(self._session)
         self._parameters = node.create_client(SetParameters, "recorder/set_parameters")
         node.create_subscription(EpisodeStatus, "episodes/status", self._on_status, LATCHED)
         self.status: EpisodeStatus | None = None

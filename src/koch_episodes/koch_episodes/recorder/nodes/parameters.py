@@ -29,4 +29,10 @@ class RecorderParameters:
         "how bags are written: mcap, which loses two seconds at most to a crash; rosbag2, through "
         "rosbag2_py of a ROS installation and its default storage plug-in; or another package's",
     )
+    highlight_s: float = parameter(
+        30.0, "what the highlight buffer keeps of every topic [s]; 0: none", low=0.0, high=3600.0
+    )
+    highlight_mb: float = parameter(
+        200.0, "the most memory that it takes [MB]; the oldest go first", low=1.0, high=1e5
+    )
     extra_topics: tuple[str, ...] = parameter((), "more topics to record")

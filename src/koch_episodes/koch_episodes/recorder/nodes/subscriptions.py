@@ -12,7 +12,8 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 
 from koch_episodes.bag.definitions import Definitions
 from koch_episodes.bag.qos import OfferedQos
-from koch_episodes.recorder.bag_thread import BagWriterThread, TopicSource
+from koch_episodes.recorder.backlog import TopicSource
+from koch_episodes.recorder.bag_thread import BagWriterThread
 from koch_episodes.recorder.joint_watch import JointWatch
 from koch_episodes.recorder.quality import StreamMonitor
 from koch_episodes.recorder.topics import RecordedTopic
