@@ -176,9 +176,8 @@ def measure(way: str, rig: Path, port: int, seconds: float) -> dict[str, object]
     packages = [str(SOURCES / name) for name in ("koch_rig", "koch_cameras")]
     path = os.pathsep.join([*packages, os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path}
-    processes = [
-        subprocess.Popen(command, env=environment) for command in commands(way, rig, port)
-    ]
+    started = commands(way, rig, port)
+    processes = [subprocess.Popen(command, env=environment) for command in started]
     try:
         end_s = time.monotonic() + WARM_UP_S
         while time.monotonic() < end_s:

@@ -120,11 +120,33 @@ def image(k: int, base: np.ndarray[Any, Any], noise: np.ndarray[Any, Any]) -> An
     return np.clip(noisy, 0, 255).astype(np.uint8)
 
 
+def timetable(start: int, seconds: float) -> list[tuple[int, str, int]]:
+    """Return stamp, topic and number of each message in order of time."""
+    messages: list[tuple[int, str, int]] = []
+    for k in range(round(seconds * 100)):
+        messages += [
+            (start + k * NS // 100, "/follower/joint_states", k),
+            (start + k * NS // 100 + 2_000_000, "/follower/joint_command", k),
+        ]
+    for k in range(round(seconds * FPS)):
+        messages += [
+            (start + k * NS // FPS + 1_000_000, f"/cameras/{c}/image_raw/compressed", k)
+            for c in CAMERAS
+        ]
+    return sorted(messages)
+
+
+def encoded(image: Any) -> bytes:
+    """As a camera makes its JPEGs."""
+    import simplejpeg  # not at the top, as in make_bag
+
+    return bytes(simplejpeg.encode_jpeg(image, quality=85, colorsubsampling="422"))
+
+
 def make_bag(path: Path, seconds: float, seed: int, distinct: int = 0) -> int:
     """Write one episode; returns the bytes of its images. Of those, `distinct` (0: all) differ,
     and come again and again: hours are written in a minute so."""
     # Not at the top: the workers of a conversion import this file too.
-    import simplejpeg
     from rosbags.rosbag2 import StoragePlugin, Writer
     from rosbags.typesys import Stores, get_typestore
 
@@ -141,27 +163,14 @@ def make_bag(path: Path, seconds: float, seed: int, distinct: int = 0) -> int:
             new["builtin_interfaces/msg/Time"](stamp // NS, stamp % NS), ""
         )
 
-    messages: list[tuple[int, str, int]] = []
-    for k in range(round(seconds * 100)):
-        messages += [
-            (start + k * NS // 100, "/follower/joint_states", k),
-            (start + k * NS // 100 + 2_000_000, "/follower/joint_command", k),
-        ]
-    for k in range(round(seconds * FPS)):
-        messages += [
-            (start + k * NS // FPS + 1_000_000, f"/cameras/{c}/image_raw/compressed", k)
-            for c in CAMERAS
-        ]
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         connections: dict[str, Any] = {}
-        for stamp, topic, k in sorted(messages):
+        for stamp, topic, k in timetable(start, seconds):
             if topic.startswith("/cameras"):
                 kind = "sensor_msgs/msg/CompressedImage"
                 shown = (topic, k % distinct if distinct else k)
-                jpeg = known.get(shown) or simplejpeg.encode_jpeg(
-                    image(shown[1], bases[topic.split("/")[2]], noise),
-                    quality=85,
-                    colorsubsampling="422",
+                jpeg = known.get(shown) or encoded(
+                    image(shown[1], bases[topic.split("/")[2]], noise)
                 )
                 if distinct:
                     known[shown] = jpeg
@@ -169,13 +178,9 @@ def make_bag(path: Path, seconds: float, seed: int, distinct: int = 0) -> int:
                 message = new[kind](header(stamp), "jpeg", np.frombuffer(jpeg, np.uint8))
             else:
                 kind = "sensor_msgs/msg/JointState"
-                message = new[kind](
-                    header(stamp),
-                    list(KOCH_V1_1.joints),
-                    np.sin(k / 50 + np.arange(6)),
-                    np.zeros(6),
-                    np.zeros(6),
-                )
+                joints, zeros = list(KOCH_V1_1.joints), np.zeros(len(KOCH_V1_1.joints))
+                pose = np.sin(k / 50 + np.arange(len(joints)))
+                message = new[kind](header(stamp), joints, pose, zeros, zeros)
             if topic not in connections:
                 connections[topic] = writer.add_connection(topic, kind, typestore=store)
             writer.write(connections[topic], stamp, store.serialize_cdr(message, kind))
@@ -297,8 +302,8 @@ def measure_lerobot(python: str, work: Path, frames: int) -> dict[str, Any]:
     return {**found, "frames_per_s": frames / found["seconds"]}
 
 
-def main() -> None:
-    """Run the benchmark and print a table and JSON."""
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=15.0)
@@ -316,7 +321,12 @@ def main() -> None:
         help="interpreter that can import lerobot",
     )
     parser.add_argument("--json", type=Path, help="also write the figures here")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the benchmark and print a table and JSON."""
+    args = arguments()
     frames = round(args.seconds * FPS)
     with tempfile.TemporaryDirectory(prefix="koch_bench_") as folder:
         work = Path(folder)

@@ -132,10 +132,25 @@ def lost_in_bag(folder: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def measure(seconds: float, folder: Path) -> dict[str, Any]:
-    """Record one episode and return the figures."""
+def record(recorder: int, seconds: float) -> tuple[Any, list[float]]:
+    """Record one episode; the recorder's answer and its share of a core in each second."""
     from koch_interfaces.srv import StartEpisode, StopEpisode
 
+    client = Client()
+    started = client.call(StartEpisode, "/episodes/start", start_timeout_s=15.0)
+    if not started.success:
+        raise SystemExit(started.message)
+    time.sleep(1.0)  # warm
+    shares, begin = [], time.monotonic()
+    while time.monotonic() - begin < seconds:
+        before, at = cpu_s(recorder), time.monotonic()
+        time.sleep(1.0)
+        shares.append((cpu_s(recorder) - before) / (time.monotonic() - at))
+    return client.call(StopEpisode, "/episodes/stop", outcome="success", keep=True), shares
+
+
+def measure(seconds: float, folder: Path) -> dict[str, Any]:
+    """Record one episode and return the figures."""
     calibration = Path(__file__).resolve().parents[1] / "config/calibration/sim_follower.json"
     rig = folder / "rig.yaml"
     rig.write_text(RIG.format(calibration=calibration))
@@ -155,17 +170,7 @@ def measure(seconds: float, folder: Path) -> dict[str, Any]:
         ]
     )
     try:
-        client = Client()
-        started = client.call(StartEpisode, "/episodes/start", start_timeout_s=15.0)
-        if not started.success:
-            raise SystemExit(started.message)
-        time.sleep(1.0)  # warm
-        shares, begin = [], time.monotonic()
-        while time.monotonic() - begin < seconds:
-            before, at = cpu_s(recorder.pid), time.monotonic()
-            time.sleep(1.0)
-            shares.append((cpu_s(recorder.pid) - before) / (time.monotonic() - at))
-        stopped = client.call(StopEpisode, "/episodes/stop", outcome="success", keep=True)
+        stopped, shares = record(recorder.pid, seconds)
     finally:
         for process in (publisher, recorder):
             process.send_signal(signal.SIGTERM)

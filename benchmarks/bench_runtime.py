@@ -145,41 +145,51 @@ def phase_features(phase: Any) -> Any:
     return np.stack(parts, axis=-1).astype(np.float32)
 
 
+def phase_observation(phase: float) -> dict[str, Any]:
+    """What the policy sees."""
+    return {"observation.environment_state": phase_features(phase)}
+
+
+def seam_ways() -> list[tuple[str, Any, Any]]:
+    """Strategies by name, with the way to call the policy."""
+    from functools import partial
+
+    from koch_policy.chunks.guided import predict_continuing
+    from koch_policy.chunks.strategies import StrategyKind
+    from koch_policy.execution.inference import plain_predict
+
+    pull = partial(predict_continuing, back_propagates=False)
+    return [
+        ("queue", StrategyKind.QUEUE, plain_predict),
+        ("blend", StrategyKind.BLEND, plain_predict),
+        ("temporal_ensemble", StrategyKind.TEMPORAL_ENSEMBLE, plain_predict),
+        ("rtc (gradient)", StrategyKind.RTC, predict_continuing),
+        ("rtc (pull)", StrategyKind.RTC, pull),
+    ]
+
+
 def seam_rows(ticks: int = 1200) -> list[dict[str, Any]]:
     """Jerk at the seams per strategy."""
     from functools import partial
 
-    from koch_policy.chunks.guided import predict_continuing
     from koch_policy.chunks.seams import seam_statistics
-    from koch_policy.chunks.strategies import StrategyKind
-    from koch_policy.execution.inference import plain_predict
     from koch_policy.offline import Tick, replay
 
     policy = exact_flow()
     phases = np.arange(ticks) * SPEED / FPS
     truths = [path(phases, side) for side in (-1.0, 1.0)]
     rows = []
-    for name, kind, predict in (
-        ("queue", StrategyKind.QUEUE, plain_predict),
-        ("blend", StrategyKind.BLEND, plain_predict),
-        ("temporal_ensemble", StrategyKind.TEMPORAL_ENSEMBLE, plain_predict),
-        ("rtc (gradient)", StrategyKind.RTC, predict_continuing),
-        ("rtc (pull)", StrategyKind.RTC, partial(predict_continuing, back_propagates=False)),
-    ):
+    for name, kind, predict in seam_ways():
         torch.manual_seed(SEED)
-        recording = [
-            Tick(lambda p=p: {"observation.environment_state": phase_features(p)}, None)
-            for p in phases
-        ]
+        recording = [Tick(partial(phase_observation, phase), None) for phase in phases]
         result = replay(
             policy, recording, fps=FPS, to_rad=lambda raw: raw.astype(np.float64), kind=kind,
             predict=predict, delay_s=DELAY_S, execution_steps=CHUNK // 2,
         )  # fmt: skip
         found = seam_statistics(result.executed, result.seams[1:], 1.0 / FPS)
         known = np.isfinite(result.executed).all(axis=1)
-        distance = np.min(
-            [np.abs(result.executed - truth)[known].max(axis=1) for truth in truths], axis=0
-        )
+        offs = [np.abs(result.executed - truth)[known].max(axis=1) for truth in truths]
+        distance = np.min(offs, axis=0)
         rows.append(
             {
                 "strategy": name,

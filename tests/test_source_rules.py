@@ -29,6 +29,9 @@ COMMENTED = {
     ".yml",
 }
 MAX_LINES = 600
+# Of a function's body: signature and docstring are not counted. A test may be longer: it is a
+# story that reads from top to bottom.
+MAX_BODY = 40
 # A function that runs text or bytes from outside.
 FORBIDDEN_CALLS = {"eval", "exec", "os.system", "torch.load", "pickle.load", "pickle.loads"}
 FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "shelve"}
@@ -90,6 +93,31 @@ def test_no_module_is_longer_than_it_should_be() -> None:
     }
     wrong = [f"{where(path)}: {lines}" for path, lines in lengths.items() if lines > MAX_LINES]
     assert not wrong, f"more than {MAX_LINES} lines; split:\n" + "\n".join(wrong)
+
+
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Count the lines of a function from its first statement to its last."""
+    told = ast.get_docstring(function, clean=False) is not None and len(function.body) > 1
+    return (function.end_lineno or 0) - function.body[told].lineno + 1
+
+
+def test_no_function_is_longer_than_it_should_be() -> None:
+    wrong = [
+        f"{where(path, node.lineno)} {node.name}: {body_lines(node)}"
+        for path in python_files(tests=False)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and body_lines(node) > MAX_BODY
+    ]
+    assert not wrong, f"bodies of more than {MAX_BODY} lines; name their steps:\n" + "\n".join(
+        wrong
+    )
+
+
+def test_the_lines_of_a_body_are_counted() -> None:
+    sample = 'def f(\n    a,\n):\n    """Say.\n\n    More.\n    """\n    a\n    # why\n    a\n'
+    function = ast.parse(sample).body[0]
+    assert isinstance(function, ast.FunctionDef)
+    assert body_lines(function) == 3
 
 
 def test_nothing_runs_foreign_text_or_bytes() -> None:

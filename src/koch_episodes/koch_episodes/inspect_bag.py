@@ -7,7 +7,7 @@ from __future__ import annotations
 import enum
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -205,31 +205,13 @@ def inspect_bag(path: Path) -> BagFacts:
         streams, runs = streams_of(
             survey, named, StampFrom.AUTO, lambda s, form: _why_odd(shapes[s.topic], form), {}
         )
-        types = TypeDecoder()
-        by_topic = {stream.source.topic: stream for stream in streams}
-        collectors = {
-            name: _Collector(bag.topics[name], by_topic.get(name), types)
-            for name in sorted(bag.topics)
-        }
-        for message in bag.messages(bag.topics):
-            collectors[message.topic].take(message)
-        topics = {name: c.facts(shapes.get(name, ())) for name, c in collectors.items()}
+        topics = _topic_facts(bag, streams, shapes)
         recorded = windows_of(survey.events, bag.custom, runs, [], by_log=False)
         marked: list[str] = []
         windows = obey_marks(recorded, bag.marks, marked, by_log=False)
-        verdict, reasons = judge(topics, bag.damage)
         images = frozenset(n for n, t in bag.topics.items() if t.type in IMAGE_TYPES)
         faults = [delay.fault for delay in delays_of(streams, images) if delay.fault]
-        if faults and verdict is Verdict.GOOD:
-            verdict = Verdict.DOUBTFUL
-        reasons += faults
-        if runs.count > 1:
-            reasons.append(f"the clock was set back {runs.count - 1} time(s)")
-        reasons += [f"passed over: {line}" for line in bag.passed_over]
-        reasons += [
-            f"{name}: {form} messages, not ROS 2's (cdr); not read"
-            for name, form in bag.foreign.items()
-        ]
+        verdict, reasons = _judged(topics, bag, faults, runs.count)
         return BagFacts(
             path,
             topics,
@@ -242,6 +224,39 @@ def inspect_bag(path: Path) -> BagFacts:
             reasons,
             verdict,
         )
+
+
+def _topic_facts(
+    bag: Bag, streams: Sequence[SurveyedStream], shapes: Mapping[str, tuple[Any, ...]]
+) -> dict[str, TopicFacts]:
+    """Read the bag once more, for what is shown of each topic."""
+    types = TypeDecoder()
+    by_topic = {stream.source.topic: stream for stream in streams}
+    collectors = {
+        name: _Collector(bag.topics[name], by_topic.get(name), types)
+        for name in sorted(bag.topics)
+    }
+    for message in bag.messages(bag.topics):
+        collectors[message.topic].take(message)
+    return {name: c.facts(shapes.get(name, ())) for name, c in collectors.items()}
+
+
+def _judged(
+    topics: Mapping[str, TopicFacts], bag: Bag, faults: Sequence[str], clock_runs: int
+) -> tuple[Verdict, list[str]]:
+    """Judge the topics, and add what speaks against the bag as a whole."""
+    verdict, reasons = judge(topics, bag.damage)
+    if faults and verdict is Verdict.GOOD:
+        verdict = Verdict.DOUBTFUL
+    reasons += faults
+    if clock_runs > 1:
+        reasons.append(f"the clock was set back {clock_runs - 1} time(s)")
+    reasons += [f"passed over: {line}" for line in bag.passed_over]
+    reasons += [
+        f"{name}: {form} messages, not ROS 2's (cdr); not read"
+        for name, form in bag.foreign.items()
+    ]
+    return verdict, reasons
 
 
 def _survey(bag: Bag, sources: list[FeatureSource]) -> Survey:

@@ -8,15 +8,19 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from koch_core.options import OptionModel, command_line, option, parsed, same_as
 from koch_core.terminal import say
 from koch_core.working import Working
-from koch_episodes.replay.motion import load_motion
+from koch_episodes.replay.motion import Motion, load_motion
 from koch_rig.load import load_rig
 from koch_rig.model import named_rig
 from koch_rig.units import Units
 from koch_ros.shared_options import RIG
+
+if TYPE_CHECKING:
+    from koch_episodes.replay.nodes.player import Tracking
 
 _COUNTDOWN_S = 3
 
@@ -66,6 +70,15 @@ def main(argv: list[str]) -> int:
         say(f"note: {note}")
     if options.dry_run:
         return 0
+    tracking = _play(arm, motion, options)
+    for index, joint in enumerate(motion.joints):
+        rms, most = tracking.rms_rad[index], tracking.max_rad[index]
+        say(f"  {joint:<14} error rms {rms:.3f} rad, max {most:.3f} rad")
+    return 0
+
+
+def _play(arm: str, motion: Motion, options: ReplayOptions) -> Tracking:
+    """Count down, go to the first pose and play; the arm holds its pose at the end."""
     from koch_episodes.replay.nodes.player import Player
 
     with Working("koch replay: looking for the arm") as work:
@@ -80,13 +93,9 @@ def main(argv: list[str]) -> int:
             work.now("koch replay: approaching the first pose")
             player.approach(motion.at(0.0))
             work.now(f"koch replay: playing {motion.duration_s / options.speed:.1f} s")
-            tracking = player.play(motion, options.speed)
+            return player.play(motion, options.speed)
         finally:
             player.close()
-    for index, joint in enumerate(motion.joints):
-        rms, most = tracking.rms_rad[index], tracking.max_rad[index]
-        say(f"  {joint:<14} error rms {rms:.3f} rad, max {most:.3f} rad")
-    return 0
 
 
 if __name__ == "__main__":

@@ -67,22 +67,7 @@ def to_markdown(report: Mapping[str, Any]) -> str:
     ]
     if report["note"]:
         lines += [report["note"], ""]
-    heads = ["topic", "messages", "lost", "median ms", "p99 ms", "p99.9 ms", "max ms"]
-    lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    keys = ("topic", "messages", "lost", "median_ms", "p99_ms", "p999_ms", "max_ms")
-    lines += [
-        "| " + " | ".join(str(row.get(key, "")) for key in keys) + " |" for row in report["topics"]
-    ]
-    names = [f"≤ {edge:g}" for edge in EDGES] + [f"> {EDGES[-1]:g}"]
-    lines += [
-        "",
-        "Intervals in nominal intervals (1 = 10 ms of an arm, 33 ms of a camera), count:",
-    ]
-    lines += ["", "| topic | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 1)]
-    lines += [
-        f"| {row['topic']} | " + " | ".join(map(str, row.get("histogram", []))) + " |"
-        for row in report["topics"]
-    ]
+    lines += _topic_tables(report["topics"])
     lines += [
         "",
         "| process | MB after a minute | MB at the end | growth MB/h |",
@@ -101,6 +86,25 @@ def to_markdown(report: Mapping[str, Any]) -> str:
         lines += ["", "Errors on /diagnostics (a report is a second):", ""]
         lines += [f"- {count} x {text}" for text, count in report["errors"].items()]
     return "\n".join(lines) + "\n"
+
+
+def _topic_tables(topics: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Figures of each topic, then how long its intervals were."""
+    heads = ["topic", "messages", "lost", "median ms", "p99 ms", "p99.9 ms", "max ms"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    keys = ("topic", "messages", "lost", "median_ms", "p99_ms", "p999_ms", "max_ms")
+    lines += ["| " + " | ".join(str(row.get(key, "")) for key in keys) + " |" for row in topics]
+    names = [f"≤ {edge:g}" for edge in EDGES] + [f"> {EDGES[-1]:g}"]
+    lines += [
+        "",
+        "Intervals in nominal intervals (1 = 10 ms of an arm, 33 ms of a camera), count:",
+    ]
+    lines += ["", "| topic | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 1)]
+    lines += [
+        f"| {row['topic']} | " + " | ".join(map(str, row.get("histogram", []))) + " |"
+        for row in topics
+    ]
+    return lines
 
 
 def run(minutes: float, folder: Path, note: str = "", rig: Path | None = None) -> dict[str, Any]:

@@ -46,23 +46,7 @@ class Requests:
     def __init__(self, node: Node, rig: Rig) -> None:
         self._node, self._rig = node, rig
         self._clients: dict[str, Any] = {}
-        for arm in rig.arms.values():
-            if arm.role is Role.FOLLOWER:
-                self._add(SetBool, f"{arm.name}/torque")
-                for name in ("stop", "resume", "home"):
-                    self._add(Trigger, f"{arm.name}/{name}")
-                if rig.leader_of(arm.name) is not None:
-                    self._add(SetBool, f"{arm.name}/teleop/clutch")
-        self._add(StartEpisode, "episodes/start")
-        self._add(StopEpisode, "episodes/stop")
-        self._add(DiscardEpisode, "episodes/discard")
-        self._add(UndoDiscard, "episodes/undo")
-        self._add(Trigger, "policy/pause")
-        self._add(Trigger, "policy/resume")
-        self._add(CancelGoal, "policy/run/_action/cancel_goal")
-        if rig.has_simulated_table:
-            self._add(ResetWorld, "sim/reset")
-            self._add(Trigger, "sim/demonstrate")
+        self._add_clients()
         self._runs = ActionClient(node, RunPolicy, "policy/run")
         #: What came of the last run of a policy that was started here.
         self.running = ""
@@ -85,6 +69,25 @@ class Requests:
             "world.demonstrate": lambda _: self._call("sim/demonstrate", Trigger.Request()),
         }
         assert set(self._doing) == set(COMMANDS)
+
+    def _add_clients(self) -> None:
+        for arm in self._rig.arms.values():
+            if arm.role is Role.FOLLOWER:
+                self._add(SetBool, f"{arm.name}/torque")
+                for name in ("stop", "resume", "home"):
+                    self._add(Trigger, f"{arm.name}/{name}")
+                if self._rig.leader_of(arm.name) is not None:
+                    self._add(SetBool, f"{arm.name}/teleop/clutch")
+        self._add(StartEpisode, "episodes/start")
+        self._add(StopEpisode, "episodes/stop")
+        self._add(DiscardEpisode, "episodes/discard")
+        self._add(UndoDiscard, "episodes/undo")
+        self._add(Trigger, "policy/pause")
+        self._add(Trigger, "policy/resume")
+        self._add(CancelGoal, "policy/run/_action/cancel_goal")
+        if self._rig.has_simulated_table:
+            self._add(ResetWorld, "sim/reset")
+            self._add(Trigger, "sim/demonstrate")
 
     def _add(self, kind: Any, name: str) -> None:
         self._clients[name] = self._node.create_client(kind, name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
 from koch_interfaces.msg import GuardStatus
@@ -70,35 +71,10 @@ class LeaderNode(Node):
         self._bus: MotorBus | None = None
         self._states = self.create_publisher(JointState, "joint_states", STATE)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
-        guard = Guard(
-            setup.guard_limits(simulated_time=self._stamper.simulated),
-            period_s=1.0 / setup.arm.rate_hz,
-            sources=LEADER_SOURCES,
-        )
-        config = LeaderConfig(parameters.gripper_open, parameters.gripper_current)
-        self.task = LeaderController(
-            setup.units,
-            setup.calibration,
-            guard,
-            config,
-            publish=self._publish,
-            hear=self._follow,
-            say=self._warn,
-        )
-
-        def connect() -> MotorBus:
-            self._bus = connect_arm(
-                setup.arm,
-                setup.calibration,
-                allow_drift=parameters.allow_drift,
-                rig=setup.rig,
-                thorough=self._bus is None,
-            )
-            return self._bus
-
+        self.task = self._make_controller(parameters)
         self.loop = ControlLoop(
             setup.arm.name,
-            connect,
+            partial(self._connect, allow_drift=parameters.allow_drift),
             self.task,
             LoopConfig.at(setup.arm.rate_hz),
             report=self._on_phase,
@@ -119,6 +95,34 @@ class LeaderNode(Node):
     def close(self) -> None:
         """Free the arm; idempotent."""
         self.loop.close()
+
+    def _make_controller(self, parameters: LeaderParameters) -> LeaderController:
+        setup = self._setup
+        guard = Guard(
+            setup.guard_limits(simulated_time=self._stamper.simulated),
+            period_s=1.0 / setup.arm.rate_hz,
+            sources=LEADER_SOURCES,
+        )
+        return LeaderController(
+            setup.units,
+            setup.calibration,
+            guard,
+            LeaderConfig(parameters.gripper_open, parameters.gripper_current),
+            publish=self._publish,
+            hear=self._follow,
+            say=self._warn,
+        )
+
+    def _connect(self, *, allow_drift: bool) -> MotorBus:
+        """Open the arm, in the control loop's thread; the first time everything is checked."""
+        self._bus = connect_arm(
+            self._setup.arm,
+            self._setup.calibration,
+            allow_drift=allow_drift,
+            rig=self._setup.rig,
+            thorough=self._bus is None,
+        )
+        return self._bus
 
     def _watch_follower(self) -> PoseMap | None:
         """Subscribe to the follower that this leader drives, for back-driving."""

@@ -80,20 +80,24 @@ class TeleopNode(Node):
         self._delays: deque[float] = deque(maxlen=1000)
         self._commands = self.create_publisher(JointState, "command/teleop", COMMAND)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
-        topic = sibling(self, leader.name, "joint_states")
-        self._leader_senders = Senders(self, topic)
-        self.create_subscription(JointState, topic, self._on_leader, NEWEST)
-        self._follower_states = ControlTopic(self, JointState, "joint_states", NEWEST)
         self._rivals: tuple[str, ...] = ()
         self._stop_count: int | None = None
         self._still = ""  # why the follower obeys nobody
         self._driven_back = False
-        self.create_subscription(GuardStatus, "guard_status", self._on_guard, LATCHED)
-        back = sibling(self, leader.name, "guard_status")
-        self.create_subscription(GuardStatus, back, self._on_leader_guard, LATCHED)
+        self._listen(leader.name)
         self.create_service(SetBool, "~/clutch", self._on_enable, qos_profile=SERVICES)
         self.create_timer(1.0, self._report, clock=STEADY_CLOCK)
         self.create_timer(_LOOK_S, self._look, clock=STEADY_CLOCK)
+
+    def _listen(self, leader: str) -> None:
+        """Subscribe to the poses of both arms and to what their guards say."""
+        topic = sibling(self, leader, "joint_states")
+        self._leader_senders = Senders(self, topic)
+        self.create_subscription(JointState, topic, self._on_leader, NEWEST)
+        self._follower_states = ControlTopic(self, JointState, "joint_states", NEWEST)
+        self.create_subscription(GuardStatus, "guard_status", self._on_guard, LATCHED)
+        back = sibling(self, leader, "guard_status")
+        self.create_subscription(GuardStatus, back, self._on_leader_guard, LATCHED)
 
     def close(self) -> None:
         """Ended on purpose: the next start begins as its parameters say."""

@@ -53,6 +53,18 @@ _WARN_EVERY_S = 10.0
 _NODE = "arm_controller"
 
 
+def _make_node(namespace: str) -> Node:
+    # A `__node:=` for the process means the driver; local arguments win over global ones.
+    names = ["-r", f"__node:={_NODE}", "-r", f"__ns:={namespace}"]
+    return Node(
+        _NODE,
+        namespace=namespace,
+        cli_args=["--ros-args", *names],
+        # The stamper knows simulated time; here /clock would wake four threads at each tick.
+        parameter_overrides=[Parameter("use_sim_time", value=False)],
+    )
+
+
 class TrajectoryServer:
     """A node of its own in the follower's process, because its goals wait while they execute.
 
@@ -85,37 +97,8 @@ class TrajectoryServer:
         limits = task.guard.limits
         pairs = zip(limits.lower, limits.upper, strict=True)
         self._limits = dict(zip(self._joints, pairs, strict=True))
-        # A `__node:=` for the process means the driver; local arguments win over global ones.
-        names = ["-r", f"__node:={_NODE}", "-r", f"__ns:={namespace}"]
-        self.node = Node(
-            _NODE,
-            namespace=namespace,
-            cli_args=["--ros-args", *names],
-            # The stamper knows simulated time; here /clock would wake four threads at each tick.
-            parameter_overrides=[Parameter("use_sim_time", value=False)],
-        )
-        group = ReentrantCallbackGroup()
-        actions = (
-            (FollowJointTrajectory, "arm_controller/follow_joint_trajectory", self._follow),
-            (GripperCommand, "gripper_controller/gripper_cmd", self._grip),
-            (
-                ParallelGripperCommand,
-                "parallel_gripper_controller/gripper_cmd",
-                self._grip_parallel,
-            ),
-        )
-        self._servers = [
-            ActionServer(
-                self.node,
-                kind,
-                name,
-                execute,
-                callback_group=group,
-                cancel_callback=_accept_cancel,
-                **ACTION_SERVICES,
-            )
-            for kind, name, execute in actions
-        ]
+        self.node = _make_node(namespace)
+        self._servers = self._serve_actions()
         topic = self.node.create_subscription(
             JointTrajectory,
             "~/joint_trajectory",
@@ -131,6 +114,30 @@ class TrajectoryServer:
             target=self._executor.spin, name="trajectory-server", daemon=True
         )
         self._thread.start()
+
+    def _serve_actions(self) -> list[ActionServer]:
+        group = ReentrantCallbackGroup()
+        actions = (
+            (FollowJointTrajectory, "arm_controller/follow_joint_trajectory", self._follow),
+            (GripperCommand, "gripper_controller/gripper_cmd", self._grip),
+            (
+                ParallelGripperCommand,
+                "parallel_gripper_controller/gripper_cmd",
+                self._grip_parallel,
+            ),
+        )
+        return [
+            ActionServer(
+                self.node,
+                kind,
+                name,
+                execute,
+                callback_group=group,
+                cancel_callback=_accept_cancel,
+                **ACTION_SERVICES,
+            )
+            for kind, name, execute in actions
+        ]
 
     def close(self) -> None:
         """End the actions under way and the threads; idempotent."""

@@ -21,15 +21,21 @@ from koch_episodes.bag.marks import FILE_NAME as MARKS
 from koch_episodes.bag.marks import load_marks
 from koch_episodes.convert.columns import calibrations_of
 from koch_episodes.convert.copies import find_copies
-from koch_episodes.convert.mapping import INTERVENTION
+from koch_episodes.convert.mapping import INTERVENTION, FeatureMap
 from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.pool import Progress, look_at_bags, prepare, run_jobs
-from koch_episodes.convert.schema import dataset_features, decide_schema, find_map
+from koch_episodes.convert.schema import Schema, dataset_features, decide_schema, find_map
 from koch_episodes.convert.survey import load_survey
-from koch_episodes.convert.worker import Job, LookTask, survey_of
+from koch_episodes.convert.worker import Job, JobResult, LookTask, survey_of
 from koch_episodes.dataset.append import append_state
 from koch_episodes.dataset.format import FORMATS, DatasetInfo, load_info
-from koch_episodes.dataset.layout import DEFAULT_FEATURES, KOCH, REPORT, read_json
+from koch_episodes.dataset.layout import (
+    DEFAULT_FEATURES,
+    KOCH,
+    REPORT,
+    FeatureSpec,
+    read_json,
+)
 from koch_episodes.dataset.staged import StagedEpisode
 from koch_episodes.dataset.validate import validate_dataset
 from koch_episodes.dataset.writer import DatasetWriter, bring_back
@@ -41,6 +47,7 @@ from koch_episodes.errors import (
     OutputExistsError,
     OutputUnwritableError,
 )
+from koch_rig.rig import Rig
 
 
 @dataclass
@@ -124,9 +131,16 @@ def convert(
             if out.exists() and not append:
                 raise OutputExistsError(out)
             try:
-                result = _convert(
-                    bags, out, work, options, jobs, append, resume, allow_overlap, progress
+                conversion = _Conversion(
+                    out=out,
+                    work=work,
+                    options=options,
+                    jobs=jobs,
+                    append=append,
+                    allow_overlap=allow_overlap,
+                    progress=progress,
                 )
+                result = conversion.run(bags, resume=resume)
             except KochError:
                 if not any(work.glob("*/part_*")):  # nothing that --resume could go on from
                     shutil.rmtree(work, ignore_errors=True)
@@ -168,129 +182,193 @@ def _locked(out: Path, work: Path) -> Iterator[None]:
         yield
 
 
-def _convert(
-    bags: Sequence[Path],
-    out: Path,
-    work: Path,
-    options: ConvertOptions,
-    jobs: int,
-    append: bool,
-    resume: bool,
-    allow_overlap: bool,
-    progress: Progress | None,
-) -> ConvertResult:
-    identities = {bag: bag_identity(bag) for bag in bags}
-    earlier = _read(out / KOCH, dict) if append else {}
-    known = dict(earlier.get("bags", {}))
-    firsts: dict[str, Path] = {}
-    for bag, number in identities.items():
-        if number not in known:
-            firsts.setdefault(number, bag)
-    skipped = [bag.name for bag in bags if firsts.get(identities[bag]) != bag]
-    bags = list(firsts.values())
-    if not resume:
-        _clear(work)
-    if not bags:
-        raise EpisodeError(str(out), "every bag is in the dataset already", "Nothing to append.")
-    if jobs > 1 and len(bags) > 1:
-        prepare(options.codec)
-    feature_map, rig, rig_print = find_map(bags, options)
-    contents = {
-        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in (options.rig, options.map)
-        if path is not None
-    }
-    tasks = [
-        LookTask(
-            bag,
-            work / identities[bag],
-            options.digest({**contents, "bag": identities[bag]}),
-            options,
+@dataclass(frozen=True)
+class _Plan:
+    """What was decided before the first episode is converted.
+
+    Attributes:
+        feature_map: Which streams make which features.
+        rig: The bags' rig, where they hold one.
+        schema: What all episodes share.
+        features: Of the dataset, in order.
+        jobs: One per bag to convert.
+        copies: Bags that are left out, all of whose messages another one holds; with the words.
+    """
+
+    feature_map: FeatureMap
+    rig: Rig | None
+    schema: Schema
+    features: dict[str, FeatureSpec]
+    jobs: list[Job]
+    copies: dict[LookTask, str]
+
+
+@dataclass(kw_only=True)
+class _Conversion:
+    """One conversion, step by step: choose bags, look at them, decide, convert, write.
+
+    Attributes: As the arguments of `convert`, and
+        work: Folder beside `out` for staged episodes; --resume goes on from it.
+    """
+
+    out: Path
+    work: Path
+    options: ConvertOptions
+    jobs: int
+    append: bool
+    allow_overlap: bool
+    progress: Progress | None
+
+    def run(self, bags: Sequence[Path], *, resume: bool) -> ConvertResult:
+        """Take all the steps."""
+        self._identities = {bag: bag_identity(bag) for bag in bags}
+        self._earlier = _read(self.out / KOCH, dict) if self.append else {}
+        self._known = dict(self._earlier.get("bags", {}))
+        chosen = self._choose()
+        if not resume:
+            _clear(self.work)
+        if not chosen:
+            why = "every bag is in the dataset already"
+            raise EpisodeError(str(self.out), why, "Nothing to append.")
+        plan = self._plan(chosen)
+        results = run_jobs(plan.jobs, self.jobs, self.progress)
+        failed = {job.bag.name: results[job].error for job in plan.jobs if results[job].error}
+        reports = [results[job].report for job in plan.jobs]
+        info = self._write(plan, results, reports, failed)
+        shutil.rmtree(self.work, ignore_errors=True)
+        skipped = [bag.name for bag in bags if bag not in chosen]
+        skipped += [task.bag.name for task in plan.copies]
+        return ConvertResult(info, reports, failed, skipped, list(plan.copies.values()))
+
+    def _choose(self) -> list[Path]:
+        """Return the bags that the dataset lacks, each once, however often it was given."""
+        firsts: dict[str, Path] = {}
+        for bag, number in self._identities.items():
+            if number not in self._known:
+                firsts.setdefault(number, bag)
+        return list(firsts.values())
+
+    def _plan(self, bags: Sequence[Path]) -> _Plan:
+        """Look at all bags and decide what their episodes share."""
+        if self.jobs > 1 and len(bags) > 1:
+            prepare(self.options.codec)
+        feature_map, rig, rig_print = find_map(bags, self.options)
+        contents = {
+            str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in (self.options.rig, self.options.map)
+            if path is not None
+        }
+        tasks = [self._look_task(bag, contents) for bag in bags]
+        looks = look_at_bags(tasks, self.jobs)
+        copies = {} if self.allow_overlap else _copies(self.out, tasks)
+        tasks = [task for task in tasks if task not in copies]
+        if all(look.error for look in looks.values()):
+            survey_of(tasks[0])  # raises what is wrong with the first one
+            why = f"no bag could be read; {looks[tasks[0]].error.rstrip('.')}"
+            raise EpisodeError(str(self.out), why)
+        schema = decide_schema(
+            feature_map,
+            {task.bag.name: looks[task].tally for task in tasks},
+            rig_print,
+            [line for task in tasks for line in looks[task].damage],
         )
-        for bag in bags
-    ]
-    looks = look_at_bags(tasks, jobs)
-    copies = {} if allow_overlap else _copies(out, tasks)
-    tasks = [task for task in tasks if task not in copies]
-    if all(look.error for look in looks.values()):
-        survey_of(tasks[0])  # raises what is wrong with the first one
-        raise EpisodeError(str(out), f"no bag could be read; {looks[tasks[0]].error.rstrip('.')}")
-    schema = decide_schema(
-        feature_map,
-        {task.bag.name: looks[task].tally for task in tasks},
-        rig_print,
-        [line for task in tasks for line in looks[task].damage],
-    )
-    mapped = any(feature.key == INTERVENTION for feature in feature_map.features)
-    told = any(look.intervened for look in looks.values())
-    told |= append and INTERVENTION in load_info(out).features
-    schema = replace(schema, intervention=told and not mapped)
-    features = dataset_features(feature_map, schema, options)
-    _check_same_making(out, earlier, _sidecar(options, schema.fingerprint, None, {}))
-    if append:  # what does not fit is no reason to convert first
-        wanted = {**features, **DEFAULT_FEATURES}
-        made = DatasetInfo(
-            FORMATS[options.version], feature_map.fps, wanted, feature_map.robot_type
+        intervened = any(look.intervened for look in looks.values())
+        schema = self._with_interventions(schema, feature_map, intervened)
+        features = dataset_features(feature_map, schema, self.options)
+        self._check_fits(feature_map, schema, features)
+        jobs = self._jobs(tasks, contents, schema, len(bags))
+        return _Plan(feature_map, rig, schema, features, jobs, copies)
+
+    def _look_task(self, bag: Path, contents: dict[str, str]) -> LookTask:
+        number = self._identities[bag]
+        digest = self.options.digest({**contents, "bag": number})
+        return LookTask(bag, self.work / number, digest, self.options)
+
+    def _with_interventions(
+        self, schema: Schema, feature_map: FeatureMap, intervened: bool
+    ) -> Schema:
+        """Add the column where a human took over, or has one in what is appended to."""
+        mapped = any(feature.key == INTERVENTION for feature in feature_map.features)
+        held = self.append and INTERVENTION in load_info(self.out).features
+        return replace(schema, intervention=(intervened or held) and not mapped)
+
+    def _check_fits(
+        self, feature_map: FeatureMap, schema: Schema, features: dict[str, FeatureSpec]
+    ) -> None:
+        """Refuse what cannot be appended, before an hour of converting."""
+        koch = _sidecar(self.options, schema.fingerprint, None, {})
+        _check_same_making(self.out, self._earlier, koch)
+        if self.append:
+            made = DatasetInfo(
+                FORMATS[self.options.version],
+                feature_map.fps,
+                {**features, **DEFAULT_FEATURES},
+                feature_map.robot_type,
+            )
+            append_state(self.out, made, self.options.codec)
+
+    def _jobs(
+        self, tasks: Sequence[LookTask], contents: dict[str, str], schema: Schema, bags: int
+    ) -> list[Job]:
+        threads = max(1, (os.cpu_count() or 1) // max(1, min(self.jobs, bags)))
+        options = replace(self.options, encoder_threads=threads)
+        jobs = []
+        for task in tasks:
+            made_of = {
+                **contents,
+                "bag": self._identities[task.bag],
+                "schema": schema.to_json(),
+                "marks": load_marks(task.bag).digest,
+            }
+            digest = options.digest(made_of)
+            jobs.append(Job(task.bag, task.folder, task.look_digest, options, digest, schema))
+        return jobs
+
+    def _write(
+        self,
+        plan: _Plan,
+        results: dict[Job, JobResult],
+        reports: list[dict[str, Any]],
+        failed: dict[str, str],
+    ) -> DatasetInfo:
+        """Join the staged episodes to a dataset, validate it, and put it in its place."""
+        writer = DatasetWriter(
+            self.out,
+            plan.features,
+            fps=plan.feature_map.fps,
+            robot_type=plan.feature_map.robot_type,
+            version=self.options.version,
+            append=self.append,
         )
-        append_state(out, made, options.codec)
-    threads = max(1, (os.cpu_count() or 1) // max(1, min(jobs, len(bags))))
-    options = replace(options, encoder_threads=threads)
-    planned = [
-        Job(
-            task.bag,
-            task.folder,
-            task.look_digest,
-            options,
-            options.digest(
-                {
-                    **contents,
-                    "bag": identities[task.bag],
-                    "schema": schema.to_json(),
-                    "marks": load_marks(task.bag).digest,
-                }
-            ),
-            schema,
-        )
-        for task in tasks
-    ]
-    results = run_jobs(planned, jobs, progress)
-    failed = {job.bag.name: results[job].error for job in planned if results[job].error}
-    writer = DatasetWriter(
-        out,
-        features,
-        fps=feature_map.fps,
-        robot_type=feature_map.robot_type,
-        version=options.version,
-        append=append,
-    )
-    try:
-        done = [job for job in planned if results[job].parts]
-        for job in done:
-            for folder in results[job].parts:
-                writer.add_part(StagedEpisode.load(folder))
-        if not done:
-            raise EpisodeError(str(out), f"no episode could be converted; {_first(failed)}")
-        reports = [results[job].report for job in planned]
-        koch = _sidecar(
-            options,
-            schema.fingerprint,
-            rig.text if rig else None,
-            {**known, **{identities[job.bag]: job.bag.name for job in [*done, *copies]}},
-        )
+        try:
+            done = [job for job in plan.jobs if results[job].parts]
+            for job in done:
+                for folder in results[job].parts:
+                    writer.add_part(StagedEpisode.load(folder))
+            if not done:
+                why = f"no episode could be converted; {_first(failed)}"
+                raise EpisodeError(str(self.out), why)
+            koch = self._koch(plan, done)
+            earlier = _read(self.out / REPORT, list) if self.append else []
+            stage = writer.prepare({KOCH: koch, REPORT: earlier + reports})
+            if errors := validate_dataset(stage).errors:
+                raise DatasetFormatError(self.out, str(errors[0]), "a valid dataset")
+            writer.publish()
+        except BaseException:
+            writer.abort()
+            raise
+        return writer.info
+
+    def _koch(self, plan: _Plan, done: Sequence[Job]) -> dict[str, Any]:
+        """Return what koch.json says of the dataset, once these jobs are in it."""
+        held = {self._identities[task.bag]: task.bag.name for task in [*done, *plan.copies]}
+        rig = plan.rig.text if plan.rig else None
+        bags = {**self._known, **held}
+        koch = _sidecar(self.options, plan.schema.fingerprint, rig, bags)
         found = calibrations_of([job.bag for job in done])
-        if found and (not append or earlier.get("calibrations") == found):
+        if found and (not self.append or self._earlier.get("calibrations") == found):
             koch["calibrations"] = found
-        all_reports = (_read(out / REPORT, list) if append else []) + reports
-        stage = writer.prepare({KOCH: koch, REPORT: all_reports})
-        if errors := validate_dataset(stage).errors:
-            raise DatasetFormatError(out, str(errors[0]), "a valid dataset")
-        writer.publish()
-    except BaseException:
-        writer.abort()
-        raise
-    shutil.rmtree(work, ignore_errors=True)
-    skipped += [task.bag.name for task in copies]
-    return ConvertResult(writer.info, reports, failed, skipped, list(copies.values()))
+        return koch
 
 
 def _copies(out: Path, tasks: Sequence[LookTask]) -> dict[LookTask, str]:

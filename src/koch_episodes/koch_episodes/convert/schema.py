@@ -24,6 +24,7 @@ from koch_episodes.convert.mapping import (
     SUCCESS,
     TCP_POSE,
     FeatureMap,
+    MappedFeature,
     element_names,
     map_from_rig,
     map_from_yaml,
@@ -241,6 +242,37 @@ def _has_kind(key: str) -> bool:
     return key in (ACTION, STATE) or key.startswith(IMAGES)
 
 
+def _mapped_spec(feature: MappedFeature, feature_map: FeatureMap, schema: Schema) -> FeatureSpec:
+    """Return shape and type of a feature that the mapping names.
+
+    Raises:
+        MappingError: As `dataset_features`.
+    """
+    where = f"{feature_map.where}: {feature.key}"
+    images = [s.topic for s in feature.sources if s.topic in schema.sizes]
+    if bool(images) != feature.key.startswith(IMAGES) and _has_kind(feature.key):
+        got, wanted = ("images", "numbers") if images else ("numbers", "images")
+        raise MappingError(where, got, f"a topic of {wanted}")
+    if images and len(feature.sources) > 1:
+        raise MappingError(where, "several topics", "one topic for a camera feature")
+    if images:
+        size = schema.sizes[images[0]]
+        return FeatureSpec("video", (*size, 3), ("height", "width", "channels"))
+    names = element_names(with_names(feature, schema.names), feature_map.where)
+    return FeatureSpec(feature.dtype, (len(names),), names)
+
+
+def _check_one_arm(feature_map: FeatureMap) -> None:
+    """Refuse to compute the pose of a tool where the state is not that of one arm."""
+    state = next((f for f in feature_map.features if f.key == STATE), None)
+    if state is None or len(state.sources) > 1 or state.sources[0].arm is None:
+        raise MappingError(
+            "--include-tcp-pose",
+            "no arm behind observation.state, or several",
+            "a rig whose observation.state comes from one arm",
+        )
+
+
 def dataset_features(
     feature_map: FeatureMap, schema: Schema, options: ConvertOptions
 ) -> dict[str, FeatureSpec]:
@@ -250,33 +282,9 @@ def dataset_features(
         MappingError: An image feature has several sources, numbers stand for images or the
             reverse, or an option asks for what is not there.
     """
-    specs: dict[str, FeatureSpec] = {}
-    for feature in feature_map.features:
-        images = [s.topic for s in feature.sources if s.topic in schema.sizes]
-        if bool(images) != feature.key.startswith(IMAGES) and _has_kind(feature.key):
-            got, wanted = ("images", "numbers") if images else ("numbers", "images")
-            where = f"{feature_map.where}: {feature.key}"
-            raise MappingError(where, got, f"a topic of {wanted}")
-        if images and len(feature.sources) > 1:
-            raise MappingError(
-                f"{feature_map.where}: {feature.key}",
-                "several topics",
-                "one topic for a camera feature",
-            )
-        if images:
-            size = schema.sizes[images[0]]
-            specs[feature.key] = FeatureSpec("video", (*size, 3), ("height", "width", "channels"))
-            continue
-        names = element_names(with_names(feature, schema.names), feature_map.where)
-        specs[feature.key] = FeatureSpec(feature.dtype, (len(names),), names)
-    state = next((f for f in feature_map.features if f.key == STATE), None)
+    specs = {f.key: _mapped_spec(f, feature_map, schema) for f in feature_map.features}
     if options.tcp_pose:
-        if state is None or len(state.sources) > 1 or state.sources[0].arm is None:
-            raise MappingError(
-                "--include-tcp-pose",
-                "no arm behind observation.state, or several",
-                "a rig whose observation.state comes from one arm",
-            )
+        _check_one_arm(feature_map)
         specs[TCP_POSE] = FeatureSpec("float32", (9,), _TCP_NAMES)
     if schema.intervention:
         specs[INTERVENTION] = FeatureSpec("bool", (1,))

@@ -149,13 +149,8 @@ def load_rows(
             frames, some of them twice or not all; or the episodes were numbered again, their
             frames not.
     """
-    every = listed = sorted(info.format.episodes(root, info), key=lambda episode: episode.index)
-    if outcomes:
-        told = sorted({episode.outcome or "(none)" for episode in listed})
-        listed = [episode for episode in listed if episode.outcome in outcomes]
-        if not listed:
-            got = f"episodes that ended as {', '.join(told)}"
-            raise DatasetFormatError(root, got, f"some that ended as {', '.join(outcomes)}")
+    every = sorted(info.format.episodes(root, info), key=lambda episode: episode.index)
+    listed = _ended_as(every, outcomes, root) if outcomes else every
     files = info.format.frame_files(root, info, listed)
     columns = load_columns(root, info, files, keys)
     owners, steps = columns["episode_index"], columns["frame_index"]
@@ -169,30 +164,47 @@ def load_rows(
     start = 0
     for episode, begin, end in zip(listed, begins.tolist(), ends.tolist(), strict=True):
         part = order[begin:end]
-        length = len(part)
         if episodes and episodes[-1].index == episode.index:
             raise DatasetFormatError(root, f"episode {episode.index} twice", "each once")
-        if not length or not np.array_equal(steps[part], np.arange(length)):
-            shown = ", ".join(map(str, steps[part][:6]))
-            raise DatasetFormatError(
-                root,
-                f"{length} rows of episode {episode.index} (frame_index {shown or 'none'}, ...)",
-                "its frames 0, 1, 2, ..., each once and in order",
-            )
-        videos = {
-            key: replace(place, to_s=place.from_s + length / info.fps)
-            for key, place in episode.videos.items()
-        }
-        found = replace(
-            episode, length=length, from_index=start, to_index=start + length, videos=videos
-        )
-        episodes.append(found)
+        _check_whole(episode, steps[part], root)
+        episodes.append(_placed(episode, start, len(part), info.fps))
         parts.append(part)
-        start += length
+        start += len(part)
     places = np.concatenate(parts)
     if not np.array_equal(places, np.arange(len(owners))):
         columns = {key: values[places] for key, values in columns.items()}
     return Rows(tuple(episodes), columns, tuple(files), places)
+
+
+def _ended_as(every: Sequence[Episode], outcomes: Sequence[str], root: Path) -> list[Episode]:
+    listed = [episode for episode in every if episode.outcome in outcomes]
+    if not listed:
+        told = sorted({episode.outcome or "(none)" for episode in every})
+        got = f"episodes that ended as {', '.join(told)}"
+        raise DatasetFormatError(root, got, f"some that ended as {', '.join(outcomes)}")
+    return listed
+
+
+def _check_whole(episode: Episode, steps: npt.NDArray[Any], root: Path) -> None:
+    """Refuse an episode without frames, with a frame twice, or with one missing."""
+    if not len(steps) or not np.array_equal(steps, np.arange(len(steps))):
+        shown = ", ".join(map(str, steps[:6]))
+        raise DatasetFormatError(
+            root,
+            f"{len(steps)} rows of episode {episode.index} (frame_index {shown or 'none'}, ...)",
+            "its frames 0, 1, 2, ..., each once and in order",
+        )
+
+
+def _placed(episode: Episode, start: int, length: int, fps: float) -> Episode:
+    """Return an episode as long as it has frames, whatever the table says."""
+    videos = {
+        key: replace(place, to_s=place.from_s + length / fps)
+        for key, place in episode.videos.items()
+    }
+    return replace(
+        episode, length=length, from_index=start, to_index=start + length, videos=videos
+    )
 
 
 def load_columns(

@@ -27,7 +27,7 @@ from koch_policy.configs import TASK
 from koch_policy.execution.compatibility import dataset_keys, policy_units
 from koch_policy.policy import Policy
 from koch_rig.rig import Feature, Rig
-from koch_rig.stream import StreamKind
+from koch_rig.stream import Stream, StreamKind
 from koch_rig.units import JointUnits, Units
 
 _IMAGES, _VECTORS = 16, 128  # samples that a buffer keeps
@@ -71,30 +71,17 @@ class ObservationBuilder:
             if len(self._joined[key]) == 1
         }
         self.buffers = {
-            name: StreamBuffer(
-                name,
-                _IMAGES if rig.streams[name].kind is StreamKind.IMAGE else _VECTORS,
-                rig.streams[name].max_age_s,
-                rig.streams[name].offset_s,
-            )
-            for name in dict.fromkeys(streams.values())
-        }
-        rules = {
-            name: SampleRule.HOLD if rig.streams[name].holds else SampleRule.NEWEST
-            for name in self.buffers
+            name: _buffer(rig.streams[name]) for name in dict.fromkeys(streams.values())
         }
         self._vectors: list[_NamedVector] = []
-        self._watch = FrameAssembler(
-            [FrameFeature(key, stream, rules[stream]) for key, stream in streams.items()],
-            self.buffers,
-        )
-        self._read = FrameAssembler(
-            [
-                FrameFeature(key, stream, rules[stream], self._decoder(key, stream, rig, units))
-                for key, stream in streams.items()
-            ],
-            self.buffers,
-        )
+        watched, read = [], []
+        for key, stream in streams.items():
+            rule = SampleRule.HOLD if rig.streams[stream].holds else SampleRule.NEWEST
+            watched.append(FrameFeature(key, stream, rule))
+            decoder = self._decoder(key, stream, rig, units)
+            read.append(FrameFeature(key, stream, rule, decoder))
+        self._watch = FrameAssembler(watched, self.buffers)
+        self._read = FrameAssembler(read, self.buffers)
         self._history: OrderedDict[int, Frame] = OrderedDict()
 
     @property
@@ -177,6 +164,11 @@ class ObservationBuilder:
             return partial(_joints, units[content.source], self._units)
         self._vectors.append(_NamedVector(self._names.get(key, [])))
         return self._vectors[-1]
+
+
+def _buffer(stream: Stream) -> StreamBuffer:
+    samples = _IMAGES if stream.kind is StreamKind.IMAGE else _VECTORS
+    return StreamBuffer(stream.name, samples, stream.max_age_s, stream.offset_s)
 
 
 def _part(feature: Feature, stream: str) -> str:

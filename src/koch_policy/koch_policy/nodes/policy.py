@@ -175,19 +175,33 @@ class PolicyNode(Node):
 
         loader = threading.Thread(target=load, name="load", daemon=True)
         loader.start()
+        self._listen_for_another(
+            lambda: not failed and (loader.is_alive() or time.monotonic() < begin + _LISTEN_S)
+        )
+        if failed:
+            raise failed[0]
+        self._check_policy()
+
+    def _listen_for_another(self, goes_on: Callable[[], bool]) -> None:
+        """Spin meanwhile; two policy nodes would command one arm.
+
+        Raises:
+            SecondNodeError: Another one tells its status.
+        """
         others: list[PolicyStatus] = []
         topic = self.create_subscription(PolicyStatus, "policy/status", others.append, STATE)
         executor = SingleThreadedExecutor()
         executor.add_node(self)
-        while not failed and (loader.is_alive() or time.monotonic() < begin + _LISTEN_S):
+        while goes_on():
             executor.spin_once(timeout_sec=0.05)
         executor.remove_node(self)
         name = topic.topic_name
         self.destroy_subscription(topic)
         if others:
             raise SecondNodeError(name)
-        if failed:
-            raise failed[0]
+
+    def _check_policy(self) -> None:
+        """Compare the loaded policy with the rig, and note what it will run as."""
         settings, rig = self.settings, self._rig
         named = ActionLayout.of_arms(rig, [settings.arm]) if settings.arm else None
         self._layout = named or action_layout(self._policy, rig)

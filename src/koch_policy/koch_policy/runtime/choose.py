@@ -56,12 +56,8 @@ def load_policy(
     Raises:
         PolicyError: The checkpoint cannot be read, or the runtime cannot run here.
     """
-    for name, value, known in (
-        ("runtime", runtime, RUNTIMES),
-        ("precision", precision, PRECISIONS),
-    ):
-        if value not in known:
-            raise RuntimeChoiceError(value, f"no such {name}", f"Known: {', '.join(known)}.")
+    _check_known("runtime", runtime, RUNTIMES)
+    _check_known("precision", precision, PRECISIONS)
     if is_address(str(path)):
         from koch_policy.server.client import remote_policy
 
@@ -81,22 +77,14 @@ def load_policy(
             zero_range=zero_range is not None,
             calibration=calibration is not None,
         )
-        from koch_policy.server.client import serve_lerobot
-
-        is_name = not Path(path).exists() and is_hub_name(str(path))
-        served = str(path) if is_name else str(resolve_checkpoint(Path(path)).absolute())
-        return serve_lerobot(served, device=device, threads=threads)
+        return _served_by_lerobot(path, device, threads)
     if threads is not None:
         torch.set_num_threads(threads)
     checkpoint = load_checkpoint(path, zero_range=zero_range)
     chosen = torch.device(_device(device))
     if runtime == "auto":
         runtime = _fastest(checkpoint, chosen, precision)
-    if runtime not in _able(checkpoint):
-        able = ", ".join(_able(checkpoint))
-        raise RuntimeChoiceError(
-            runtime, f"cannot compute a {checkpoint.config.type} policy", f"Known for it: {able}."
-        )
+    _check_able(checkpoint, runtime)
     engine: Engine
     if runtime == "openvino":
         from koch_policy.runtime.openvino_runtime import OpenVinoEngine
@@ -114,6 +102,27 @@ def load_policy(
 def _require_left_out(by: str, **given: bool) -> None:
     if named := [name for name, is_given in given.items() if is_given]:
         raise RuntimeChoiceError(by, f"takes no {', '.join(named)}", "Leave it out.")
+
+
+def _check_known(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise RuntimeChoiceError(value, f"no such {name}", f"Known: {', '.join(known)}.")
+
+
+def _check_able(checkpoint: Checkpoint, runtime: str) -> None:
+    if runtime not in _able(checkpoint):
+        able = ", ".join(_able(checkpoint))
+        raise RuntimeChoiceError(
+            runtime, f"cannot compute a {checkpoint.config.type} policy", f"Known for it: {able}."
+        )
+
+
+def _served_by_lerobot(path: Path | str, device: str, threads: int | None) -> Policy:
+    from koch_policy.server.client import serve_lerobot
+
+    is_name = not Path(path).exists() and is_hub_name(str(path))
+    served = str(path) if is_name else str(resolve_checkpoint(Path(path)).absolute())
+    return serve_lerobot(served, device=device, threads=threads)
 
 
 def warm_up(policy: EnginePolicy, checkpoint: Checkpoint) -> None:

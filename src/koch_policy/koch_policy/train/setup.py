@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from koch_policy.checkpoint import load_checkpoint
+from koch_policy.checkpoint import Checkpoint, load_checkpoint
 from koch_policy.config_json import config_from_dict
 from koch_policy.configs import ACTION, ENVIRONMENT, STATE, PolicyConfig
 from koch_policy.errors import ConfigError, DatasetError
@@ -19,7 +19,7 @@ from koch_policy.metadata import CheckpointMetadata
 from koch_policy.models.registry import policy_kind
 from koch_policy.models.text import TASK_ENCODERS, make_task_encoder
 from koch_policy.normalize import IMAGENET, Statistics, ZeroRange, normalizer_for
-from koch_policy.train.config import Recipe
+from koch_policy.train.config import Recipe, TrainConfig
 from koch_policy.train.data import Demonstrations, Windows, split_episodes, vector_statistics
 from koch_policy.train.degrees import degrees_per_unit
 from koch_policy.train.finetune import kept_statistics
@@ -99,6 +99,32 @@ def task_vectors(config: PolicyConfig, data: Demonstrations) -> NDArray[np.float
     return np.stack([encoder.encode(text) for text in data.tasks])
 
 
+def _start(train: TrainConfig, out: Path, is_new: bool) -> Checkpoint | None:
+    """Return the checkpoint whose statistics stay: the pretrained one, later the run's own."""
+    if not train.keep_statistics or train.pretrained_policy is None:
+        return None
+    last = out / "checkpoints" / "last" / MODEL_FOLDER
+    path = Path(train.pretrained_policy) if is_new else last
+    return load_checkpoint(path, zero_range=ZeroRange(train.zero_range))
+
+
+def _metadata(data: Demonstrations, train: TrainConfig) -> CheckpointMetadata:
+    return CheckpointMetadata(
+        fingerprint=data.fingerprint,
+        rig=dict(data.rig),
+        names=dict(data.names),
+        units=data.units,
+        fps=data.fps,
+        robot_type=data.robot_type,
+        tasks=list(data.tasks),
+        angles={key: dict(value) for key, value in data.angles.items()},
+        parts={key: list(value) for key, value in train.parts.items()},
+        execution=dict(train.execution),
+        crops={key: list(box) for key, box in train.crops.items() if key in data.frames},
+        runtime={"resize": True} if train.image_size or train.image_sizes else {},
+    )
+
+
 def make_trainer(
     data: Demonstrations,
     recipe: Recipe,
@@ -129,13 +155,8 @@ def make_trainer(
     asked = recipe.policy.get("device")
     if asked not in (None, device.type, str(device)):
         raise ConfigError(WHERE, "device", asked, f"{device}, as --device says", "Leave one out.")
-    last = out / "checkpoints" / "last" / MODEL_FOLDER  # the run's own, where it goes on
-    start = None
-    if train.keep_statistics and train.pretrained_policy is not None:
-        start = load_checkpoint(
-            Path(train.pretrained_policy) if is_new else last,
-            zero_range=ZeroRange(train.zero_range),
-        )
+    start = _start(train, out, is_new)
+    if start is not None:
         data = with_tasks(data, start.extras.tasks)
     config = policy_config(data, recipe)
     statistics, notes = dataset_statistics(data, recipe), list[str]()
@@ -148,20 +169,6 @@ def make_trainer(
     )
     learn, check = split_episodes(len(data.lengths), train.validation_fraction, train.seed)
     check = [n for n in check if data.lengths[n] >= config.horizon_steps]
-    extras = CheckpointMetadata(
-        fingerprint=data.fingerprint,
-        rig=dict(data.rig),
-        names=dict(data.names),
-        units=data.units,
-        fps=data.fps,
-        robot_type=data.robot_type,
-        tasks=list(data.tasks),
-        angles={key: dict(value) for key, value in data.angles.items()},
-        parts={key: list(value) for key, value in train.parts.items()},
-        execution=dict(train.execution),
-        crops={key: list(box) for key, box in train.crops.items() if key in data.frames},
-        runtime={"resize": True} if train.image_size or train.image_sizes else {},
-    )
     tasks = task_vectors(config, data)
     return Trainer(
         recipe=recipe,
@@ -170,7 +177,7 @@ def make_trainer(
         validation=Windows(data, config, check, tasks) if check else None,
         normalizer=normalizer,
         statistics=statistics,
-        extras=extras,
+        extras=_metadata(data, train),
         out=out,
         device=device,
         degrees=degrees,

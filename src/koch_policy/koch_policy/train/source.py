@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,31 +62,19 @@ def open_demonstrations(
     """
     from koch_episodes.dataset.recorded import RecordedDataset
 
-    crops = {key: _box(box) for key, box in train.crops.items()}
     recorded = RecordedDataset(
         root,
         image_size=train.image_size,
         sizes={key: (height, width) for key, (height, width) in train.image_sizes.items()},
-        crops=crops,
+        crops={key: _box(box) for key, box in train.crops.items()},
         cache=cache,
         outcomes=train.outcomes,
     )
     reader = recorded.reader
-    for key in (*crops, *train.image_sizes):
-        if key not in reader.image_keys:
-            known = ", ".join(reader.image_keys) or "no cameras"
-            wish = "crop" if key in crops else "reduce"
-            raise DatasetError(str(root), f"has no camera {key!r} to {wish}", f"It has {known}.")
-    parts = {STATE: [STATE], ENVIRONMENT: [ENVIRONMENT], ACTION: [ACTION], **train.parts}
-    for key in (STATE, ENVIRONMENT):
-        if key not in train.parts and key not in reader.features:
-            del parts[key]
-    inputs = list(train.inputs) or [key for key in (STATE, ENVIRONMENT) if key in parts]
-    if ACTION in inputs:
-        raise DatasetError(str(root), "has the action among `inputs`", "Leave it out there.")
-    if not train.inputs:
-        inputs += list(reader.image_keys)
-    _require_effect(train, inputs, reader.image_keys, str(root))
+    _require_cameras(train, reader.image_keys, str(root))
+    parts = {key: [key] for key in (STATE, ENVIRONMENT) if key in reader.features}
+    parts |= {ACTION: [ACTION], **train.parts}
+    inputs = _chosen_inputs(train, parts, reader.image_keys, str(root))
     vectors: dict[str, NDArray[np.float32]] = {}
     names: dict[str, list[str]] = {}
     for key in [key for key in inputs if key not in reader.image_keys] + [ACTION]:
@@ -112,6 +100,28 @@ def open_demonstrations(
         fingerprint=recorded.made.fingerprint,
         weights=_weights(reader, train, str(root)),
     )
+
+
+def _require_cameras(train: TrainConfig, cameras: Sequence[str], where: str) -> None:
+    """Refuse to crop or reduce the images of a camera that is not there."""
+    for key in (*train.crops, *train.image_sizes):
+        if key not in cameras:
+            known = ", ".join(cameras) or "no cameras"
+            wish = "crop" if key in train.crops else "reduce"
+            raise DatasetError(where, f"has no camera {key!r} to {wish}", f"It has {known}.")
+
+
+def _chosen_inputs(
+    train: TrainConfig, parts: Mapping[str, object], cameras: Sequence[str], where: str
+) -> list[str]:
+    """Return what the policy will see: what the recipe names, else state, environment, cameras."""
+    inputs = list(train.inputs) or [key for key in (STATE, ENVIRONMENT) if key in parts]
+    if ACTION in inputs:
+        raise DatasetError(where, "has the action among `inputs`", "Leave it out there.")
+    if not train.inputs:
+        inputs += cameras
+    _require_effect(train, inputs, cameras, where)
+    return inputs
 
 
 def open_all(

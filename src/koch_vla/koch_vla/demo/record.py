@@ -231,30 +231,44 @@ def _record_on_the_graph(
         recorder = EpisodeControl(opened, graph.check)
         if not world.wait(lambda task: True, START_S):
             raise WorldSilentError(START_S, log)
-        done = len(finished_episodes(folder))
-        progress = Progress(context.say, "episodes", settings.episodes, done)
-        seed = attempts.next_seed()
-        while done < settings.episodes:
-            try:
-                world.reset(seed)
-                recorder.start(rig.task, world.patience_s(STREAM_TIMEOUT_S))
-            except RefusedError as error:
-                context.say(f"      {error} {busy_words()}".rstrip())
-                tally.failed()
-                continue
-            verdict = _demonstrate(world, recorder)
-            before, done = done, len(finished_episodes(folder))
-            if verdict is None:
-                tally.failed()
-            elif done == before:
-                context.say(f"      again, {_shortened(verdict)} {busy_words()}".rstrip())
-                tally.was_spoiled(verdict)
-                continue
-            else:
-                tally.kept()
-                progress.show(done, _shortened(verdict))
-            if done < settings.episodes:
-                seed = attempts.next_seed()
+        _record_the_missing(context, folder, attempts, tally, rig.task, world, recorder)
+
+
+def _record_the_missing(
+    context: DemoContext,
+    folder: Path,
+    attempts: Attempts,
+    tally: Tally,
+    task: str,
+    world: WorldClient,
+    recorder: EpisodeControl,
+) -> None:
+    """Demonstrate until there are enough; a table is tried again after a refused or red one."""
+    episodes = context.settings.episodes
+    done = len(finished_episodes(folder))
+    progress = Progress(context.say, "episodes", episodes, done)
+    seed = attempts.next_seed()
+    while done < episodes:
+        try:
+            world.reset(seed)
+            recorder.start(task, world.patience_s(STREAM_TIMEOUT_S))
+        except RefusedError as error:
+            context.say(f"      {error} {busy_words()}".rstrip())
+            tally.failed()
+            continue
+        verdict = _demonstrate(world, recorder)
+        before, done = done, len(finished_episodes(folder))
+        if verdict is None:
+            tally.failed()
+        elif done == before:
+            context.say(f"      again, {_shortened(verdict)} {busy_words()}".rstrip())
+            tally.was_spoiled(verdict)
+            continue
+        else:
+            tally.kept()
+            progress.show(done, _shortened(verdict))
+        if done < episodes:
+            seed = attempts.next_seed()
 
 
 def _shortened(verdict: str) -> str:

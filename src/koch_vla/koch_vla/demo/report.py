@@ -46,48 +46,11 @@ class ReportImage:
 
 def rows(results: Mapping[str, Results]) -> list[tuple[str, str]]:
     """Turn the results of the steps into lines of a table, in the order of the loop."""
-    found: list[tuple[str, str]] = []
-    drive = results.get("drive", {})
-    if drive:
-        found.append(
-            (
-                "arm rates",
-                "leader {leader_rate_hz:.0f} Hz, follower {follower_rate_hz:.0f} Hz".format(
-                    **drive
-                ),
-            )
-        )
-        found.append(
-            (
-                "follower behind leader",
-                "{lag_ms:.0f} ms, then within {worst_error_deg:.1f} deg".format(**drive),
-            )
-        )
-    record = results.get("record", {})
-    if record:
-        found.append(
-            (
-                "demonstrations",
-                "{episodes} kept of {attempts} tried, {megabytes:.0f} MB".format(**record)
-                + (f"; {record['spoiled']} recorded again" if record.get("spoiled") else ""),
-            )
-        )
-        share = record["episodes"] / max(1, record["attempts"])
-        found.append(
-            (
-                "success of the scripted expert",
-                "{episodes} of {attempts}".format(**record) + f" ({share:.0%})",
-            )
-        )
-    convert = results.get("convert", {})
-    if convert:
-        found.append(
-            (
-                "dataset",
-                "{episodes} episodes, {frames} frames at {fps}/s, "
-                "{megabytes:.0f} MB with video".format(**convert),
-            )
-        )
+    found = _driving(results.get("drive", {}))
+    found += _recording(results.get("record", {}))
+    if convert := results.get("convert"):
+        text = "{episodes} episodes, {frames} frames at {fps}/s, {megabytes:.0f} MB with video"
+        found.append(("dataset", text.format(**convert)))
     found += _training(results.get("train", {}))
     found += _rollouts(results.get("rollouts", {}))
     spent = {name: step["seconds"] for name, step in results.items() if "seconds" in step}
@@ -95,6 +58,27 @@ def rows(results: Mapping[str, Results]) -> list[tuple[str, str]]:
         parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in spent.items())
         found.append(("time", f"{duration(sum(spent.values()))} ({parts})"))
     return found
+
+
+def _driving(drive: Results) -> list[tuple[str, str]]:
+    if not drive:
+        return []
+    rates = "leader {leader_rate_hz:.0f} Hz, follower {follower_rate_hz:.0f} Hz"
+    lag = "{lag_ms:.0f} ms, then within {worst_error_deg:.1f} deg"
+    return [
+        ("arm rates", rates.format(**drive)),
+        ("follower behind leader", lag.format(**drive)),
+    ]
+
+
+def _recording(record: Results) -> list[tuple[str, str]]:
+    if not record:
+        return []
+    kept = "{episodes} kept of {attempts} tried, {megabytes:.0f} MB".format(**record)
+    again = f"; {record['spoiled']} recorded again" if record.get("spoiled") else ""
+    share = record["episodes"] / max(1, record["attempts"])
+    success = "{episodes} of {attempts}".format(**record) + f" ({share:.0%})"
+    return [("demonstrations", kept + again), ("success of the scripted expert", success)]
 
 
 def _training(train: Results) -> list[tuple[str, str]]:
@@ -250,20 +234,6 @@ def report(context: DemoContext) -> Results:
     """Write the page and print the table."""
     settings, results = context.settings, context.results
     task = load_rig(settings.rig).task
-    candidates = [
-        ReportImage("A demonstration by the scripted expert", _path(results, "images", "film")),
-        ReportImage(
-            "The policy's rollouts, one after the other",
-            _path(results, "rollouts", "folder", FILM),
-        ),
-        ReportImage(
-            "The end of each rollout: green is a success",
-            _path(results, "rollouts", "folder", SHEET),
-        ),
-        ReportImage("A demonstration under way", _path(results, "images", "scene")),
-        ReportImage("One recorded episode", _path(results, "images", "episode")),
-        ReportImage("Loss over the training", _path(results, "train", "folder", "loss.png")),
-    ]
     files = {
         "episodes": str(results.get("record", {}).get("folder", "")),
         "dataset": str(results.get("convert", {}).get("dataset", "")),
@@ -277,7 +247,7 @@ def report(context: DemoContext) -> Results:
         headline=headline(results, task),
         lead=lead(settings, results, task),
         table=rows(results),
-        images=[image for image in candidates if image.path.is_file()],
+        images=[image for image in _images(results) if image.path.is_file()],
         files=files,
         commands={
             "run the policy on more tables": f"./koch eval --policy {checkpoint} -n 50",
@@ -293,6 +263,24 @@ def report(context: DemoContext) -> Results:
         context.say(line)
     context.say(f"  report: {path}")
     return {"page": str(path)}
+
+
+def _images(results: Mapping[str, Results]) -> list[ReportImage]:
+    """What the page shows, as far as its files are there."""
+    return [
+        ReportImage("A demonstration by the scripted expert", _path(results, "images", "film")),
+        ReportImage(
+            "The policy's rollouts, one after the other",
+            _path(results, "rollouts", "folder", FILM),
+        ),
+        ReportImage(
+            "The end of each rollout: green is a success",
+            _path(results, "rollouts", "folder", SHEET),
+        ),
+        ReportImage("A demonstration under way", _path(results, "images", "scene")),
+        ReportImage("One recorded episode", _path(results, "images", "episode")),
+        ReportImage("Loss over the training", _path(results, "train", "folder", "loss.png")),
+    ]
 
 
 def _path(results: Mapping[str, Results], step: str, key: str, name: str = "") -> Path:

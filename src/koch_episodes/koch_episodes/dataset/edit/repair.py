@@ -95,21 +95,16 @@ class DamagedDataset(SourceDataset):
                 self.told.append(f"episode {episode.index}: twice in the table")
                 continue
             known.add(episode.index)
-            mine = np.flatnonzero(owners == episode.index)
-            frames, first = np.unique(steps[mine], return_index=True)
-            mine = mine[first]
-            runs = np.split(np.arange(len(frames)), np.flatnonzero(np.diff(frames) != 1) + 1)
-            longest = max(runs, key=len)
-            if len(longest) < _LEAST:
+            rows, offset = _longest_run(np.flatnonzero(owners == episode.index), steps)
+            length = len(rows)
+            if length < _LEAST:
                 self.told.append(f"episode {episode.index}: has no frames, left out")
                 continue
-            if len(longest) != episode.length:
+            if length != episode.length:
                 self.told.append(
-                    f"episode {episode.index}: {len(longest)} consecutive frames, the table says "
+                    f"episode {episode.index}: {length} consecutive frames, the table says "
                     f"{episode.length}"
                 )
-            offset = int(frames[longest[0]])
-            length = len(longest)
             videos = {
                 key: replace(place, from_s=place.from_s + offset / self.info.fps)
                 for key, place in episode.videos.items()
@@ -123,7 +118,7 @@ class DamagedDataset(SourceDataset):
                     videos=videos,
                 )
             )
-            parts.append(mine[longest])
+            parts.append(rows)
             start += length
         for number in sorted(set(np.unique(owners).tolist()) - known):
             self.told.append(f"episode {number}: frames, but no row in the table, left out")
@@ -196,6 +191,16 @@ def _sound_piece(source: DamagedDataset, episode: Episode) -> Piece | None:
         source.told.append(f"episode {episode.index}: nothing is left of it")
         return None
     return Piece(source, episode, start, stop)
+
+
+def _longest_run(
+    rows: npt.NDArray[np.int64], steps: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.int64], int]:
+    """Of an episode's rows, return the longest run of consecutive frames and its first number."""
+    frames, first = np.unique(steps[rows], return_index=True)
+    runs = np.split(np.arange(len(frames)), np.flatnonzero(np.diff(frames) != 1) + 1)
+    longest = max(runs, key=len)
+    return rows[first][longest], int(frames[longest[0]]) if len(longest) else 0
 
 
 def _longest(good: npt.NDArray[np.bool_]) -> tuple[int, int]:
