@@ -183,7 +183,7 @@ def measure_guard(cycles: int = 5000) -> dict[str, dict[str, float]]:
     result = {}
     for name, lift in (("free", 0.0), ("pressed into the table", -1.3)):
         guard = Guard(GuardLimits.from_rig(rig.limits), period_s=0.01, workspace=workspace)
-        pose: Sequence[float] = [0.0] * 6
+        pose: Sequence[float] = [0.0] * len(KOCH_V1_1.joints)
         times = []
         for cycle in range(cycles):
             now = 0.01 * cycle

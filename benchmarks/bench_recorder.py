@@ -58,6 +58,8 @@ def publish() -> None:
     from rclpy.qos import QoSProfile
     from sensor_msgs.msg import CameraInfo, CompressedImage, JointState
 
+    from koch_rig.arm_model import KOCH_V1_1
+
     rclpy.init()
     node = rclpy.create_node("bench_publisher")
     qos = QoSProfile(depth=5)
@@ -72,9 +74,8 @@ def publish() -> None:
     images = [
         array.array("B", generator.randbytes(generator.randint(20_000, 60_000))) for _ in range(30)
     ]
-    names = ["shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper"]
-    zeros = array.array("d", [0.0] * 6)
-    state = JointState(name=names, position=zeros, velocity=zeros, effort=zeros)
+    zeros = array.array("d", [0.0] * len(KOCH_V1_1.joints))
+    state = JointState(name=KOCH_V1_1.joints, position=zeros, velocity=zeros, effort=zeros)
     message_image, info = CompressedImage(format="jpeg"), CameraInfo()
     due = time.monotonic()
     for count in range(1 << 30):

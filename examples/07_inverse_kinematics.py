@@ -13,7 +13,7 @@ Output:
 
 import numpy as np
 
-from koch_rig import Kinematics, Orientation
+from koch_rig import KOCH_V1_1, Kinematics, Orientation
 
 
 def straight_down(x: float, y: float, z: float) -> np.ndarray:
@@ -27,7 +27,8 @@ def straight_down(x: float, y: float, z: float) -> np.ndarray:
 def main() -> None:
     """Solve for a pose in reach, one whose direction is not, and one beyond."""
     arm = Kinematics()
-    seed = np.zeros(6)  # rad; the answer is near it where it can be, and keeps its gripper angle
+    # [rad]; the answer is near it where it can be, and keeps its gripper angle.
+    seed = np.zeros(len(KOCH_V1_1.joints))
     for name, target in {
         "above the table": straight_down(0.15, 0.0, 0.03),
         "higher up": straight_down(0.18, 0.0, 0.15),

@@ -4,9 +4,11 @@
 
 import ast
 import re
+from pathlib import Path
 
 from repository import ROOT, python_files, tracked_files, tree, where
 
+THIS = Path(__file__).resolve()
 HEADER = (
     "SPDX-FileCopyrightText: 2026 The koch_vla authors",
     "SPDX-License-Identifier: Apache-2.0",
@@ -199,10 +201,10 @@ def test_what_commands_leave_behind_is_not_kept() -> None:
 
 def test_joints_are_asked_of_the_arm() -> None:
     """One constant of joint names, for users' scripts alone: arms have models, which know."""
-    home = {"src/koch_rig/koch_rig/joints.py", "src/koch_rig/koch_rig/__init__.py"}
+    home = {"src/koch_rig/koch_rig/joints.py", "src/koch_rig/koch_rig/__init__.py", where(THIS)}
     found = [
         where(path)
-        for path in python_files(tests=False)
+        for path in python_files(tests=True)
         if "JOINT_NAMES" in path.read_text(encoding="utf-8") and where(path) not in home
     ]
     assert not found, f"say arm.model.joints in {', '.join(found)}"

@@ -26,8 +26,8 @@ from koch_driver.bus.motors import motors_for
 from koch_driver.emulator import EmulatedChain, build_chain
 from koch_driver.guard import Guard, GuardLimits
 from koch_driver.trajectory.moves import DRIVER_SOURCES
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import Calibration, load_calibration
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.units import JointUnits
 
@@ -187,7 +187,7 @@ class ArmBench:
             self.drive(joint, rad)
             time.sleep(0.02)
             assert self.task.reading is not None
-            if abs(self.task.reading.positions[JOINT_NAMES.index(joint)] - rad) < 0.03:
+            if abs(self.task.reading.positions[KOCH_V1_1.joints.index(joint)] - rad) < 0.03:
                 return True
         return False
 
@@ -196,8 +196,8 @@ class ArmBench:
 
     def drive(self, joint: str, rad: float) -> None:
         pose = list(START_RAD)
-        pose[JOINT_NAMES.index(joint)] = rad
-        self.task.guard.submit("policy", JOINT_NAMES, pose, age_s=0.0, now_s=time.monotonic())
+        pose[KOCH_V1_1.joints.index(joint)] = rad
+        self.task.guard.submit("policy", KOCH_V1_1.joints, pose, age_s=0.0, now_s=time.monotonic())
 
 
 @contextmanager

@@ -22,8 +22,8 @@ from koch_driver.arm.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig
 from koch_driver.emulator import EmulatedChain, build_chain
 from koch_driver.guard import Guard, GuardLimits
 from koch_driver.trajectory.moves import DRIVER_SOURCES
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import load_calibration
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.units import JointUnits, Units
 
 if TYPE_CHECKING:
@@ -181,7 +181,9 @@ def test_a_leader_is_free_but_for_its_trigger(
     loop.call(lambda bus: made[0].drive_back(bus, True))
     target = (0.4, 0.2, -0.3, 0.1, 0.2, 0.0)
     for _ in range(120):
-        made[0].guard.submit(BACK_DRIVE, JOINT_NAMES, target, age_s=0.0, now_s=time.monotonic())
+        made[0].guard.submit(
+            BACK_DRIVE, KOCH_V1_1.joints, target, age_s=0.0, now_s=time.monotonic()
+        )
         time.sleep(0.01)
     assert readings[-1].positions[:5] == pytest.approx(target[:5], abs=0.03)
     loop.call(lambda bus: made[0].drive_back(bus, False))

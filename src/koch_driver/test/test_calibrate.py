@@ -32,8 +32,8 @@ from koch_driver.setup.calibrate import CalibrationRoutine, JointRange, zero_off
 from koch_driver.setup.calibrate_cli import calibrate
 from koch_driver.setup.console import Console
 from koch_driver.setup.rig_offsets import joints_block, replace_offsets
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import load_calibration
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import JointOffset, Role
 from koch_rig.units import RAD_PER_TICK, ticks_to_rad
 
@@ -53,7 +53,7 @@ def fresh(request: pytest.FixtureRequest, rig: Rig) -> Iterator[tuple[EmulatedCh
     motors = motors_for(arm.role)
     servos = [EmulatedServo(spec.model, spec.id) for spec in motors]
     physics = FirstOrderPhysics([spec.model for spec in motors], MIDDLE.tolist())
-    with EmulatedChain(servos, physics, link_path=arm.port, joints=JOINT_NAMES) as chain:
+    with EmulatedChain(servos, physics, link_path=arm.port, joints=KOCH_V1_1.joints) as chain:
         yield chain, arm
 
 
@@ -61,7 +61,7 @@ def move(chain: EmulatedChain, *offsets_rad: float) -> None:
     """A hand leads the four limited joints to offsets from the middle, one after the other."""
     for offset in offsets_rad:
         for k in (1, 2, 3, 5):
-            chain.hold(JOINT_NAMES[k], MIDDLE[k] + offset)
+            chain.hold(KOCH_V1_1.joints[k], MIDDLE[k] + offset)
         time.sleep(0.4)  # reach the end and be seen there
 
 
@@ -77,7 +77,7 @@ def test_routine_gives_lerobots_numbers(fresh: tuple[EmulatedChain, Arm], tmp_pa
             routine.observe()
         made = routine.finish(tmp_path / "made.json")
         assert check_drift(bus, made).clean
-    for k, joint in enumerate(JOINT_NAMES):
+    for k, joint in enumerate(KOCH_V1_1.joints):
         mirrored = arm.role is Role.LEADER and joint == "elbow_flex"
         sign = -1 if mirrored else 1
         assert made[joint].drive_mode == int(mirrored)
@@ -114,8 +114,8 @@ def test_a_range_beyond_one_turn_is_refused(
         routine.prepare()
         routine.set_middle()
         routine.observe()
-        for joint, offset in zip(JOINT_NAMES, (0, 0.3, 0.3, 0.3, 0, 3.4), strict=True):
-            chain.hold(joint, MIDDLE[JOINT_NAMES.index(joint)] + offset)
+        for joint, offset in zip(KOCH_V1_1.joints, (0, 0.3, 0.3, 0.3, 0, 3.4), strict=True):
+            chain.hold(joint, MIDDLE[KOCH_V1_1.joints.index(joint)] + offset)
         time.sleep(0.8)
         routine.observe()
         with pytest.raises(CalibrationAborted, match=r"gripper .*middle pose"):
@@ -179,11 +179,11 @@ def test_a_corrupt_file_is_named_and_a_new_calibration_offered(
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_zero_offsets_make_the_pose_read_as_it_should(sign: int) -> None:
-    mounts = {j: JointOffset(sign, 0.7) for j in JOINT_NAMES}
+    mounts = {j: JointOffset(sign, 0.7) for j in KOCH_V1_1.joints}
     ticks = [2047, 2300, 1500, 0, 4095, 6000]
     pose = [0.0, 0.1, -0.2, 0.0, 0.3, 0.0]
     offsets = zero_offsets(ticks, mounts, pose)
-    for joint, tick, angle in zip(JOINT_NAMES, ticks, pose, strict=True):
+    for joint, tick, angle in zip(KOCH_V1_1.joints, ticks, pose, strict=True):
         read = ticks_to_rad(tick, sign=sign, offset_rad=offsets[joint])
         assert np.cos(read - angle) == pytest.approx(1.0)
         assert abs(offsets[joint]) <= np.pi + 1e-9
@@ -200,12 +200,12 @@ arms:
 
 
 def test_offsets_go_into_the_rig_and_nothing_else_changes() -> None:
-    rows = "\n".join(f"      {j}: {{sign: -1, offset_rad: 0.5}}  # {j}" for j in JOINT_NAMES)
+    rows = "\n".join(f"      {j}: {{sign: -1, offset_rad: 0.5}}  # {j}" for j in KOCH_V1_1.joints)
     text = RIG_TEXT.format(rows=rows)
-    offsets = {joint: k / 10 for k, joint in enumerate(JOINT_NAMES)}
+    offsets = {joint: k / 10 for k, joint in enumerate(KOCH_V1_1.joints)}
     changed = replace_offsets(text, "follower", offsets)
     data = yaml.safe_load(changed)["arms"]
-    assert [data["follower"]["joints"][j]["offset_rad"] for j in JOINT_NAMES] == list(
+    assert [data["follower"]["joints"][j]["offset_rad"] for j in KOCH_V1_1.joints] == list(
         offsets.values()
     )
     assert data["leader"]["joints"]["gripper"]["offset_rad"] == 9
@@ -215,10 +215,10 @@ def test_offsets_go_into_the_rig_and_nothing_else_changes() -> None:
 @pytest.mark.parametrize("name", ["rig.emulated.yaml", "rig.yaml"])
 def test_shared_or_missing_offsets_are_left_to_the_person(name: str) -> None:
     text = (REPO / "config" / name).read_text()
-    offsets = dict.fromkeys(JOINT_NAMES, 0.1)
+    offsets = dict.fromkeys(KOCH_V1_1.joints, 0.1)
     for arm in ("follower", "leader"):
         assert replace_offsets(text, arm, offsets) is None
-    block = yaml.safe_load(joints_block(offsets, {j: JointOffset() for j in JOINT_NAMES}))
+    block = yaml.safe_load(joints_block(offsets, {j: JointOffset() for j in KOCH_V1_1.joints}))
     assert block["joints"]["gripper"] == {"sign": 1, "offset_rad": 0.1}
 
 
@@ -238,7 +238,7 @@ def test_bars_show_range_and_position() -> None:
 
 @pytest.mark.parametrize("columns", [60, 80, 100, 200])
 def test_bars_fit_the_terminal(columns: int) -> None:
-    rows = [JointRange(name, 0, 4095, -99999, False) for name in JOINT_NAMES]
+    rows = [JointRange(name, 0, 4095, -99999, False) for name in KOCH_V1_1.joints]
     lines = view.bars(rows, columns)
     assert max(map(len, lines)) < columns
     assert len(lines[1]) == min(columns - 1, 47 + view.BAR_WIDTH)
@@ -263,7 +263,7 @@ def test_the_whole_dialogue_on_a_terminal(rig: Rig, tmp_path: Path) -> None:
         .replace("&joints", "")
         .replace("joints: *joints", "")
     )
-    rows = "".join(f"      {j}: {{offset_rad: 0.0}}\n" for j in JOINT_NAMES)
+    rows = "".join(f"      {j}: {{offset_rad: 0.0}}\n" for j in KOCH_V1_1.joints)
     text = re.sub(r"( {4}joints:).*?( {2}leader:)", rf"\1\n{rows}\2", text, flags=re.DOTALL)
     rig_path = folder / "rig.emulated.yaml"
     rig_path.write_text(text.replace("${KOCH_RUN_DIR:-/tmp/koch}", str(tmp_path)))
@@ -272,7 +272,7 @@ def test_the_whole_dialogue_on_a_terminal(rig: Rig, tmp_path: Path) -> None:
     physics = FirstOrderPhysics([s.model for s in motors], MIDDLE.tolist())
     link = tmp_path / "follower"
     with (
-        EmulatedChain(servos, physics, link_path=link, joints=JOINT_NAMES) as chain,
+        EmulatedChain(servos, physics, link_path=link, joints=KOCH_V1_1.joints) as chain,
         koch_calibrate("follower", "--rig", str(rig_path), "--new", "--write") as terminal,
     ):
         terminal.wait_for("middle pose")

@@ -18,8 +18,8 @@ from koch_driver.arm.gripper_motion import GripperMotion
 from koch_driver.emulator import EmulatedChain, FirstOrderPhysics, build_chain
 from koch_driver.guard import Guard, GuardLimits
 from koch_driver.trajectory.moves import DRIVER_SOURCES
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import load_calibration
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.units import JointUnits
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def ready(task: FollowerController) -> bool:
 
 def drive(task: FollowerController, gripper_rad: float, source: str = "teleop") -> None:
     pose = [*(0.0,) * 5, gripper_rad]
-    task.guard.submit(source, JOINT_NAMES, pose, age_s=0.0, now_s=time.monotonic())
+    task.guard.submit(source, KOCH_V1_1.joints, pose, age_s=0.0, now_s=time.monotonic())
 
 
 @pytest.mark.parametrize(

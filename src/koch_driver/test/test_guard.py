@@ -10,7 +10,7 @@ import math
 import pytest
 
 from koch_driver.guard import Guard, GuardConfigError, GuardLimits, GuardResult, GuardState, Rule
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 PERIOD = 0.01
 LIMITS = GuardLimits(lower=(-2.0,) * 6, upper=(2.0,) * 6)
@@ -27,7 +27,7 @@ class Bench:
         self.follows = True
 
     def send(self, source: str, positions: list[float] | tuple[float, ...], age: float = 0.0):
-        return self.guard.submit(source, JOINT_NAMES, positions, age_s=age, now_s=self.now)
+        return self.guard.submit(source, KOCH_V1_1.joints, positions, age_s=age, now_s=self.now)
 
     def cycle(self) -> GuardResult:
         self.now += PERIOD
@@ -87,12 +87,12 @@ def test_the_first_goal_is_the_measured_pose() -> None:
 @pytest.mark.parametrize(
     ("names", "positions", "rule", "joint"),
     [
-        (JOINT_NAMES[:5], ZERO[:5], Rule.NAMES, "gripper"),
-        ((*JOINT_NAMES[:5], "jaw"), ZERO, Rule.NAMES, "jaw"),
-        ((*JOINT_NAMES, "wrist_flex"), (*ZERO, 0.0), Rule.NAMES, "wrist_flex"),
-        (JOINT_NAMES, ZERO[:5], Rule.NAMES, "shoulder_pan"),
-        (JOINT_NAMES, (0.0, math.nan, 0.0, 0.0, 0.0, 0.0), Rule.FINITE, "shoulder_lift"),
-        (JOINT_NAMES, (0.0, 0.0, -math.inf, 0.0, 0.0, 0.0), Rule.FINITE, "elbow_flex"),
+        (KOCH_V1_1.joints[:5], ZERO[:5], Rule.NAMES, "gripper"),
+        ((*KOCH_V1_1.joints[:5], "jaw"), ZERO, Rule.NAMES, "jaw"),
+        ((*KOCH_V1_1.joints, "wrist_flex"), (*ZERO, 0.0), Rule.NAMES, "wrist_flex"),
+        (KOCH_V1_1.joints, ZERO[:5], Rule.NAMES, "shoulder_pan"),
+        (KOCH_V1_1.joints, (0.0, math.nan, 0.0, 0.0, 0.0, 0.0), Rule.FINITE, "shoulder_lift"),
+        (KOCH_V1_1.joints, (0.0, 0.0, -math.inf, 0.0, 0.0, 0.0), Rule.FINITE, "elbow_flex"),
     ],
 )
 def test_an_unusable_command_is_refused_by_name(names, positions, rule, joint) -> None:
@@ -128,7 +128,7 @@ def test_a_command_is_matched_by_name_not_by_order() -> None:
     for _ in range(300):
         bench.guard.submit(
             "teleop",
-            tuple(reversed(JOINT_NAMES)),
+            tuple(reversed(KOCH_V1_1.joints)),
             (0.6, 0.5, 0.4, 0.3, 0.2, 0.1),
             age_s=0.0,
             now_s=bench.now,
@@ -327,8 +327,10 @@ def test_limits_that_cannot_hold_are_refused_at_construction() -> None:
 def test_refusals_say_who_why_and_how_often() -> None:
     bench = Bench()
     for _ in range(3):
-        bench.guard.submit("policy", JOINT_NAMES[:5], ZERO[:5], age_s=0.0, now_s=1.0, sender="a")
-    bench.guard.submit("policy", JOINT_NAMES, ZERO, age_s=1.8e9, now_s=2.0, sender="b")
+        bench.guard.submit(
+            "policy", KOCH_V1_1.joints[:5], ZERO[:5], age_s=0.0, now_s=1.0, sender="a"
+        )
+    bench.guard.submit("policy", KOCH_V1_1.joints, ZERO, age_s=1.8e9, now_s=2.0, sender="b")
     names, age = bench.guard.refusals.all()
     assert (names.source, names.rule, names.count, names.senders) == (
         "policy",

@@ -21,7 +21,7 @@ from koch_driver.guard import (
     Workspace,
     workspace_from_rig,
 )
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
@@ -161,7 +161,7 @@ class Fuzzer:
             self.command()
 
     def command(self) -> None:
-        names, positions = list(JOINT_NAMES), list(self.target)
+        names, positions = list(KOCH_V1_1.joints), list(self.target)
         age = 0.0
         draw = self.rng.random()
         if draw < 0.05:
@@ -220,7 +220,7 @@ def test_promises_hold_while_the_goals_slide_along_the_faces(rig: Rig, seed: int
 IMPOSSIBLE = (2.0 * math.pi, -2.0 * math.pi, math.nan, -math.inf)
 
 
-@pytest.mark.parametrize("joint", range(6), ids=JOINT_NAMES)
+@pytest.mark.parametrize("joint", range(6), ids=KOCH_V1_1.joints)
 @pytest.mark.parametrize("off", IMPOSSIBLE)
 def test_a_measurement_that_cannot_be_changes_no_goal(joint: int, off: float) -> None:
     """Beside a twin that is told nothing in those cycles: the same goals, to the last bit."""
@@ -245,7 +245,7 @@ def test_a_measurement_that_cannot_be_changes_no_goal(joint: int, off: float) ->
         for one in (liar, twin):
             one.arm.follow(result.goal)
     assert told > 10
-    named = liar.guard.counts().get((Rule.MEASURED, JOINT_NAMES[joint]), 0)
+    named = liar.guard.counts().get((Rule.MEASURED, KOCH_V1_1.joints[joint]), 0)
     assert named == (told if math.isfinite(off) else 0)
 
 
@@ -275,7 +275,7 @@ def test_promises_hold_for_found_sequences(events: list[tuple], seed: int) -> No
     for event in events:
         cycles, reading_lost = 1, False
         if event[0] == "command":
-            guard.submit(event[1], JOINT_NAMES, event[2], age_s=event[3], now_s=now)
+            guard.submit(event[1], KOCH_V1_1.joints, event[2], age_s=event[3], now_s=now)
             cycles = 5
         elif event[0] == "wait":
             cycles = event[1]

@@ -12,7 +12,7 @@ import pytest
 
 from koch_driver.guard import Guard, GuardLimits, Workspace, workspace_from_rig
 from koch_driver.guard.slide import Face, nearest_inside
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
@@ -94,7 +94,7 @@ def swing(
         for joint, phase in phases.items():
             wave = math.sin(2 * math.pi * hz * now + phase)
             command[joint] += min(1.0, now / 2.0) * SWING_RAD * wave
-        guard.submit("teleop", JOINT_NAMES, command, age_s=0.0, now_s=now)
+        guard.submit("teleop", KOCH_V1_1.joints, command, age_s=0.0, now_s=now)
         result = guard.step(now, goals[max(0, len(goals) - delay)])
         assert result.goal is not None
         goals.append(list(result.goal))
@@ -141,7 +141,7 @@ def test_every_joint_keeps_up_when_the_leader_glides_just_above_the_table(
     guard = Guard(limits, period_s=PERIOD, workspace=table)
     goal, off = path[0], []
     for cycle, command in enumerate(path):
-        guard.submit("teleop", JOINT_NAMES, command, age_s=0.0, now_s=cycle * PERIOD)
+        guard.submit("teleop", KOCH_V1_1.joints, command, age_s=0.0, now_s=cycle * PERIOD)
         result = guard.step(cycle * PERIOD, goal)
         assert result.goal is not None
         goal = list(result.goal)
@@ -169,7 +169,7 @@ def test_an_arm_in_the_edge_of_table_and_wall_slides_along_it(
     for cycle in range(500):
         bend = 0.9 - 0.003 * min(cycle, 250)
         command = [direction * 0.9, -0.9, bend, 0.3, 0.5, -0.7]
-        guard.submit("teleop", JOINT_NAMES, command, age_s=0.0, now_s=cycle * PERIOD)
+        guard.submit("teleop", KOCH_V1_1.joints, command, age_s=0.0, now_s=cycle * PERIOD)
         result = guard.step(cycle * PERIOD, goal)
         assert result.goal is not None
         goal = list(result.goal)
@@ -194,7 +194,7 @@ def test_an_arm_pressed_into_a_face_comes_back_at_once(
         pressed = np.clip(home + rng.uniform(-1.0, 1.0, 6), limits.lower, limits.upper).tolist()
         for cycle in range(250):
             command = pressed if cycle < 130 else home
-            guard.submit("teleop", JOINT_NAMES, command, age_s=0.0, now_s=cycle * PERIOD)
+            guard.submit("teleop", KOCH_V1_1.joints, command, age_s=0.0, now_s=cycle * PERIOD)
             result = guard.step(cycle * PERIOD, goal)
             assert result.goal is not None
             goal = list(result.goal)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from koch_driver.guard import Guard, GuardConfigError, GuardLimits, Workspace, workspace_from_rig
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.fingertips import FingertipKinematics
-from koch_rig.joints import JOINT_NAMES
 
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
@@ -77,7 +77,7 @@ def test_the_arm_slides_along_the_table_when_pressed_into_it(
     for cycle in range(900):
         now = 1.0 + cycle * PERIOD
         command = [0.8 * math.sin(1.5 * now), -1.3, 0.0, 0.2, 0.5, -0.5]
-        guard.submit("teleop", JOINT_NAMES, command, age_s=0.0, now_s=now)
+        guard.submit("teleop", KOCH_V1_1.joints, command, age_s=0.0, now_s=now)
         begin = time.perf_counter()
         result = guard.step(now, pose)
         times.append(time.perf_counter() - begin)
@@ -106,7 +106,7 @@ def test_an_arm_that_wakes_up_below_the_table_only_rises(
         now += PERIOD
         lower = cycle > 300
         command = [0.0, -1.4 if lower else 0.0, 0.0, 0.0, 0.0, 0.0]
-        guard.submit("teleop", JOINT_NAMES, command, age_s=0.0, now_s=now)
+        guard.submit("teleop", KOCH_V1_1.joints, command, age_s=0.0, now_s=now)
         result = guard.step(now, pose)
         assert result.goal is not None
         pose = list(result.goal)
@@ -123,7 +123,7 @@ def test_a_cycle_costs_less_than_its_budget(workspace: Workspace, limits: GuardL
         now = 1.0 + cycle * PERIOD
         swing = math.sin(2.0 * now)
         command = [swing, 0.3 * swing, 0.5 * swing, 0.5 * swing, swing, -0.5 + 0.4 * swing]
-        guard.submit("teleop", JOINT_NAMES, command, age_s=0.0, now_s=now)
+        guard.submit("teleop", KOCH_V1_1.joints, command, age_s=0.0, now_s=now)
         begin = time.perf_counter()
         result = guard.step(now, pose)
         times.append(time.perf_counter() - begin)

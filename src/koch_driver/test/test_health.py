@@ -18,7 +18,7 @@ from koch_driver.bus.control_table import HardwareError
 from koch_driver.bus.packet import Instruction
 from koch_driver.emulator.protocol import BusProtocol
 from koch_driver.errors import BusTimeout
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ class WatchingTask:
     """Looks at a motor in every cycle."""
 
     def __init__(self) -> None:
-        self.monitor = HealthMonitor(JOINT_NAMES)
+        self.monitor = HealthMonitor(KOCH_V1_1.joints)
         self.watch: HealthWatch | None = None
         self.cycles = 0
 
@@ -76,7 +76,7 @@ def test_it_goes_round(bus: DynamixelBus, chain: EmulatedChain) -> None:
     reader = HealthReader(bus)
     looks = [reader.step(0.2) for _ in range(6)]
     rows = {spec.joint: health for spec, health in looks if health is not None}
-    assert set(rows) == set(JOINT_NAMES)
+    assert set(rows) == set(KOCH_V1_1.joints)
     assert rows["elbow_flex"].temperature_c == 55.0
     assert rows["shoulder_pan"].voltage_v == 12.0
     assert rows["gripper"].voltage_v == 5.0
@@ -148,7 +148,7 @@ def test_the_loop_misses_no_cycle_for_a_motor_without_answers(
 
 
 def test_a_cycle_without_time_left_asks_nothing(bus: DynamixelBus, chain: EmulatedChain) -> None:
-    monitor = HealthMonitor(JOINT_NAMES)
+    monitor = HealthMonitor(KOCH_V1_1.joints)
     state = bus.sync_read_state(0.3)
     late = HealthWatch(bus, monitor, every_s=0.0, period_s=1e-3)
     time.sleep(0.002)

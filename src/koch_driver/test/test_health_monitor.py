@@ -9,12 +9,12 @@ import pytest
 from koch_driver.arm.health_monitor import HealthMonitor
 from koch_driver.arm.motor_health import MotorHealth
 from koch_driver.bus.control_table import HardwareError
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 
 @pytest.fixture
 def monitor() -> HealthMonitor:
-    return HealthMonitor(JOINT_NAMES)
+    return HealthMonitor(KOCH_V1_1.joints)
 
 
 def warm_motor(joint: str, celsius: float) -> MotorHealth:

@@ -29,8 +29,8 @@ from koch_driver.errors import (
 )
 from koch_driver.setup.calibrate_cli import calibrate
 from koch_driver.setup.console import Console
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import Calibration, load_calibration, save_calibration
-from koch_rig.joints import JOINT_NAMES
 
 if TYPE_CHECKING:
     from koch_rig.rig import Arm, Rig
@@ -118,7 +118,7 @@ def test_ports_that_went_round_name_the_arm_that_is_there(
             connect_arm(arm, load_calibration(arm.calibration_path), rig=pair)
 
 
-@pytest.mark.parametrize("joint", JOINT_NAMES)
+@pytest.mark.parametrize("joint", KOCH_V1_1.joints)
 def test_one_joint_that_still_fits_is_drift_and_no_swap(
     pair: Rig, chains: dict[str, EmulatedChain], joint: str
 ) -> None:
@@ -186,7 +186,7 @@ def test_calibrate_keeps_the_motors_beside_the_file_and_leaves_lerobots_alone(
     connect_arm(arm, load_calibration(arm.calibration_path), rig=pair).close()
 
 
-@pytest.mark.parametrize("joint", JOINT_NAMES)
+@pytest.mark.parametrize("joint", KOCH_V1_1.joints)
 def test_a_motor_that_was_replaced_is_named_before_torque(
     pair: Rig, chains: dict[str, EmulatedChain], joint: str
 ) -> None:

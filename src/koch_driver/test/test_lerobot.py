@@ -19,8 +19,8 @@ from koch_driver.arm.connect import check_drift, connect_arm
 from koch_driver.bus.dynamixel import DynamixelBus
 from koch_driver.bus.motors import FOLLOWER_MOTORS, LEADER_MOTORS, motors_for
 from koch_driver.emulator import EmulatedChain, EmulatedServo, FirstOrderPhysics
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import load_calibration
-from koch_rig.joints import JOINT_NAMES
 
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
@@ -33,12 +33,12 @@ def fresh_chain(motors: tuple, link: Path, middle_rad: list[float]) -> EmulatedC
     """An arm as it comes out of 'setup-motors': ids and baud rate set, everything else factory."""
     servos = [EmulatedServo(spec.model, spec.id) for spec in motors]
     physics = FirstOrderPhysics([spec.model for spec in motors], middle_rad)
-    return EmulatedChain(servos, physics, link_path=link, joints=JOINT_NAMES)
+    return EmulatedChain(servos, physics, link_path=link, joints=KOCH_V1_1.joints)
 
 
 def move_through_ranges(chain: EmulatedChain, middle_rad: list[float]) -> None:
     """What the person does: each joint to both ends and back."""
-    for k, joint in enumerate(JOINT_NAMES):
+    for k, joint in enumerate(KOCH_V1_1.joints):
         if joint in MOVED:
             for angle in (-0.9, 0.8, 0.0):
                 chain.hold(joint, middle_rad[k] + angle)
@@ -107,8 +107,8 @@ def test_lerobot_calibrates_and_teleoperates(
         session.process.wait(20)
         report = json.loads(session.output.splitlines()[0])
 
-        observed = [report["observation"][f"{j}.pos"] for j in JOINT_NAMES]
-        commanded = [report["action"][f"{j}.pos"] for j in JOINT_NAMES]
+        observed = [report["observation"][f"{j}.pos"] for j in KOCH_V1_1.joints]
+        commanded = [report["action"][f"{j}.pos"] for j in KOCH_V1_1.joints]
         np.testing.assert_allclose(observed, commanded, atol=2.0)
         assert abs(report["action"]["wrist_flex.pos"]) > 40.0
 

@@ -14,7 +14,7 @@ from koch_driver.arm.reading import ReadingConverter
 from koch_driver.bus.dynamixel import MotorState
 from koch_driver.bus.motors import FOLLOWER_MOTORS
 from koch_driver.errors import ImplausibleReading
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.units import JointUnits
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def state(units: JointUnits, joint: str, angle: float, at_s: float) -> MotorStat
     """Everything at rest in the middle of its range but one joint."""
     lower, upper = units.range_rad()
     pose = 0.5 * (lower + upper)
-    pose[JOINT_NAMES.index(joint)] += angle
-    ticks, zero = units.rad_to_ticks(pose), np.zeros(len(JOINT_NAMES), dtype=np.int64)
+    pose[KOCH_V1_1.joints.index(joint)] += angle
+    ticks, zero = units.rad_to_ticks(pose), np.zeros(len(KOCH_V1_1.joints), dtype=np.int64)
     ns = int(1e9 * at_s)
     return MotorState(ticks, zero, zero, ns, ns, 0.001, True, (), (), 0)
 
@@ -56,7 +56,7 @@ def test_a_joint_a_turn_outside_its_range_is_refused_without_a_reading_before(
 ) -> None:
     units = JointUnits(follower, calibration)
     converter = ReadingConverter(units, FOLLOWER_MOTORS)
-    span = float(np.ptp(np.array(units.range_rad()), axis=0)[JOINT_NAMES.index(joint)])
+    span = float(np.ptp(np.array(units.range_rad()), axis=0)[KOCH_V1_1.joints.index(joint)])
     converter.convert(state(units, joint, 0.5 * span + 3.0, 1.0))
     converter.forget()
     words = rf"{joint} at -?\d+\.\d\d rad, half a turn outside its range\."

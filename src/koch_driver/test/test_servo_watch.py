@@ -25,8 +25,8 @@ from koch_driver.arm.teleop_map import LEADER_LOST_S
 from koch_driver.bus.control_table import HardwareError
 from koch_driver.bus.motors import FOLLOWER_MOTORS
 from koch_driver.emulator import EmulatedChain, build_chain
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import Calibration, load_calibration, save_calibration
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.units import JointUnits
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def torques(chain: EmulatedChain) -> list[int]:
         (("gripper",), 0.05),
         (("elbow_flex", "wrist_roll"), 0.2),
         (("wrist_flex",), 0.5),  # long enough for a fault of the bus
-        (JOINT_NAMES, 0.15),
+        (KOCH_V1_1.joints, 0.15),
     ],
 )
 def test_a_follower_whose_servos_restart_stops_names_them_and_is_restored_on_request(
@@ -90,7 +90,7 @@ def test_a_follower_whose_servos_restart_stops_names_them_and_is_restored_on_req
         assert wait_until(lambda: bench.ready)
         bench.drive("shoulder_pan", 0.2)
         time.sleep(0.1)
-        healthy = [k for k, joint in enumerate(JOINT_NAMES) if joint not in joints]
+        healthy = [k for k, joint in enumerate(KOCH_V1_1.joints) if joint not in joints]
         dip(chain, joints, seconds)
         assert wait_until(lambda: set(bench.task.faults) == set(joints), 2.0), bench.phases
         assert wait_until(lambda: bench.loop.status().phase is LoopPhase.RUNNING)
@@ -191,7 +191,7 @@ def wrapped(rig: Rig, name: str, joint: str) -> Calibration:
     """A calibration in which the joint's encoder wraps at an angle of 0.1 rad."""
     calibration = load_calibration(rig.arms[name].calibration_path)
     units = JointUnits(rig.arms[name], calibration)
-    wrap = int(units.rad_to_ticks(np.full(6, 0.1))[JOINT_NAMES.index(joint)])
+    wrap = int(units.rad_to_ticks(np.full(6, 0.1))[KOCH_V1_1.joints.index(joint)])
     motors = {**calibration, joint: dataclasses.replace(calibration[joint], homing_offset=wrap)}
     return Calibration(motors, calibration.path)
 
@@ -213,7 +213,7 @@ def test_a_turn_lost_in_a_restart_is_never_published_and_moves_nothing(
     save_calibration(wrapped(rig, arm, joint), path)
     arms = {**rig.arms, arm: dataclasses.replace(rig.arms[arm], calibration_path=path)}
     rig = dataclasses.replace(rig, arms=arms)
-    k = JOINT_NAMES.index(joint)
+    k = KOCH_V1_1.joints.index(joint)
     monkeypatch.setattr("koch_driver.arm.leader_task._SILENT_S", 0.1)  # another test's question
 
     def stands(target: float) -> bool:
@@ -376,12 +376,12 @@ def test_errors_are_said_with_what_is_measured_and_allowed() -> None:
     assert math.isnan(look(0, 0.0).supply_v)
 
 
-@pytest.mark.parametrize("joint", JOINT_NAMES)
+@pytest.mark.parametrize("joint", KOCH_V1_1.joints)
 def test_a_shutdown_says_at_once_that_its_cause_is_being_read(joint: str) -> None:
     """A state answer carries one bit; which error it is takes a read more."""
     profile = RegisterProfile.of(FOLLOWER_MOTORS)
     servos = ServoWatch(profile, every_s=0.1, period_s=0.01, say=lambda text: None)
-    motor_id = JOINT_NAMES.index(joint) + 1
+    motor_id = KOCH_V1_1.joints.index(joint) + 1
     assert servos.note_alerts([motor_id]) == [joint]
     assert servos.errors == {joint: "cause is being read"}
     assert servos.note_alerts([motor_id]) == []

@@ -15,8 +15,8 @@ from koch_driver.emulator.build import build_servos
 from koch_driver.emulator.physics import FirstOrderPhysics
 from koch_driver.emulator.servo import EmulatedServo
 from koch_driver.emulator.shaft import ShaftFrame
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import load_calibration
-from koch_rig.joints import JOINT_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,10 +32,10 @@ def crowded(rig: Rig, joint: str, start_rad: tuple[float, ...]) -> EmulatedChain
     arm = rig.arms["follower"]
     calibration = load_calibration(arm.calibration_path)
     servos = build_servos(arm, calibration)
-    servos.append(EmulatedServo(servos[JOINT_NAMES.index(joint)].model, 99))
+    servos.append(EmulatedServo(servos[KOCH_V1_1.joints.index(joint)].model, 99))
     shafts = [*ShaftFrame(arm, calibration).to_shaft(start_rad).tolist(), 1.0]
     physics = FirstOrderPhysics([servo.model for servo in servos], shafts)
-    return EmulatedChain(servos, physics, link_path=arm.port, joints=(*JOINT_NAMES, "guest"))
+    return EmulatedChain(servos, physics, link_path=arm.port, joints=(*KOCH_V1_1.joints, "guest"))
 
 
 @pytest.mark.parametrize("joint", ["shoulder_pan", "wrist_flex", "gripper"])
@@ -47,7 +47,7 @@ def test_a_motor_that_comes_with_the_id_of_another_is_named_and_nothing_is_writt
     start_rad: tuple[float, ...],
     running: Running,
 ) -> None:
-    number = JOINT_NAMES.index(joint) + 1
+    number = KOCH_V1_1.joints.index(joint) + 1
     with crowded(rig, joint, start_rad) as chain, running(rig, "follower") as bench:
         assert wait_until(lambda: bench.ready)
         chain.servos[-1].set("ID", number)
@@ -77,7 +77,7 @@ def test_a_motor_that_takes_the_id_of_another_is_named(
     running: Running,
     start_rad: tuple[float, ...],
 ) -> None:
-    number = JOINT_NAMES.index(other) + 1
+    number = KOCH_V1_1.joints.index(other) + 1
     with build_chain(rig, name, initial_rad=start_rad) as chain, running(rig, name) as bench:
         assert wait_until(lambda: bench.loop.phase is LoopPhase.RUNNING)
         chain.servo(joint).set("ID", number)

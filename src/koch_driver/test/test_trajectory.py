@@ -18,7 +18,7 @@ from koch_driver.trajectory.trajectory import (
     check_trajectory,
     interpolate,
 )
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 START = TrajectoryPoint(0.0, (0.0,), (0.0,), (0.0,))
 
@@ -86,7 +86,7 @@ def test_a_point_at_time_zero_is_taken_at_once() -> None:
 
 def check(joints, points):
     return check_trajectory(
-        joints, points, own_joints=JOINT_NAMES, limits={"elbow_flex": (-1.0, 1.0)}
+        joints, points, own_joints=KOCH_V1_1.joints, limits={"elbow_flex": (-1.0, 1.0)}
     )
 
 

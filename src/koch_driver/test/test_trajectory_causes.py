@@ -20,8 +20,8 @@ from koch_driver.guard import Guard, GuardLimits
 from koch_driver.trajectory.moves import DRIVER_SOURCES
 from koch_driver.trajectory.runner import Execution, Tolerances
 from koch_driver.trajectory.trajectory import ResultCode, Trajectory, TrajectoryPoint
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import load_calibration
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.units import JointUnits
 
 if TYPE_CHECKING:
@@ -64,11 +64,11 @@ class Bench:
         rest = (0.0,) * 6
         assert self.task.reading is not None
         return self.task.trajectories.arm.start(
-            Trajectory(JOINT_NAMES, (TrajectoryPoint(seconds, target, rest, rest),)),
-            Tolerances(goal=dict.fromkeys(JOINT_NAMES, 0.1), goal_time_s=1.0),
+            Trajectory(KOCH_V1_1.joints, (TrajectoryPoint(seconds, target, rest, rest),)),
+            Tolerances(goal=dict.fromkeys(KOCH_V1_1.joints, 0.1), goal_time_s=1.0),
             stamp_s=0.0,
             now_s=self.task.ros_now_s(),
-            pose=dict(zip(JOINT_NAMES, self.task.reading.positions, strict=True)),
+            pose=dict(zip(KOCH_V1_1.joints, self.task.reading.positions, strict=True)),
         )
 
 
@@ -97,7 +97,7 @@ def restart_a_turn_off(bench: Bench) -> None:
 
 
 def take_over(bench: Bench) -> None:
-    bench.task.guard.submit("teleop", JOINT_NAMES, HOME, age_s=0.0, now_s=time.monotonic())
+    bench.task.guard.submit("teleop", KOCH_V1_1.joints, HOME, age_s=0.0, now_s=time.monotonic())
 
 
 def torque_off(bench: Bench) -> None:

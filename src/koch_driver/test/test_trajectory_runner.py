@@ -14,9 +14,9 @@ from koch_driver.trajectory.trajectory import (
     TrajectoryError,
     TrajectoryPoint,
 )
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
-POSE = dict.fromkeys(JOINT_NAMES, 0.0)
+POSE = dict.fromkeys(KOCH_V1_1.joints, 0.0)
 TOLERANCES = Tolerances(path={"elbow_flex": 0.2}, goal={"elbow_flex": 0.05}, goal_time_s=0.5)
 NOW = 1000.0
 
@@ -32,7 +32,7 @@ def start(runner: TrajectoryRunner, trajectory: Trajectory, *, stamp_s: float = 
 
 @pytest.fixture
 def runner() -> TrajectoryRunner:
-    return TrajectoryRunner(JOINT_NAMES)
+    return TrajectoryRunner(KOCH_V1_1.joints)
 
 
 def at(runner: TrajectoryRunner, now_s: float, elbow: float) -> float | None:
@@ -125,13 +125,15 @@ def test_cancel_ends_an_execution(runner: TrajectoryRunner) -> None:
 def test_goals_override_default_tolerances() -> None:
     merged = TOLERANCES.override(
         path={"elbow_flex": -1.0, "wrist_flex": 0.3}, goal={"elbow_flex": 0.0}, goal_time_s=2.0,
-        own_joints=JOINT_NAMES,
+        own_joints=KOCH_V1_1.joints,
     )  # fmt: skip
     assert merged == Tolerances({"elbow_flex": 0.0, "wrist_flex": 0.3}, {"elbow_flex": 0.05}, 2.0)
     with pytest.raises(TrajectoryError, match="unknown joint jaw"):
-        TOLERANCES.override(path={"jaw": 0.1}, goal={}, goal_time_s=0.0, own_joints=JOINT_NAMES)
+        TOLERANCES.override(
+            path={"jaw": 0.1}, goal={}, goal_time_s=0.0, own_joints=KOCH_V1_1.joints
+        )
     with pytest.raises(TrajectoryError, match="expected a positive"):
-        TOLERANCES.override(path={}, goal={}, goal_time_s=-2.0, own_joints=JOINT_NAMES)
+        TOLERANCES.override(path={}, goal={}, goal_time_s=-2.0, own_joints=KOCH_V1_1.joints)
 
 
 MEASURED = (0.0,) * 6

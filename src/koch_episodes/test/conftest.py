@@ -19,7 +19,7 @@ import simplejpeg
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 NS = 1_000_000_000
 START_NS = 1_760_000_000 * NS
@@ -51,7 +51,7 @@ CALIBRATION = {
         "range_min": 0 if name in ("shoulder_pan", "wrist_roll") else 1000,
         "range_max": 4095 if name in ("shoulder_pan", "wrist_roll") else 3000,
     }
-    for number, name in enumerate(JOINT_NAMES)
+    for number, name in enumerate(KOCH_V1_1.joints)
 }
 
 EPISODE_EVENT = """uint8 START=0
@@ -91,7 +91,7 @@ def header(stamp_ns: int) -> Any:
 
 
 def joint_state(
-    stamp_ns: int, positions: Sequence[float], names: Sequence[str] = JOINT_NAMES
+    stamp_ns: int, positions: Sequence[float], names: Sequence[str] = KOCH_V1_1.joints
 ) -> Any:
     empty = np.zeros(0)
     return STORE.types["sensor_msgs/msg/JointState"](

@@ -32,12 +32,12 @@ from koch_episodes.dataset import (
 from koch_episodes.decode import joint_vector
 from koch_episodes.errors import MappingError
 from koch_episodes.turns import continuous, quaternions
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.units import Units
 
 CALIBRATION = {
     name: {"id": k + 1, "drive_mode": 0, "homing_offset": 0, "range_min": 0, "range_max": 4095}
-    for k, name in enumerate(JOINT_NAMES)
+    for k, name in enumerate(KOCH_V1_1.joints)
 }
 STATES = "/follower/joint_states"
 MAP = "fps: 30\ntask: t\nfeatures: {{observation.state: {state}, action: {action}}}\n"
@@ -310,7 +310,7 @@ def test_two_arms_in_one_feature(
     options = ConvertOptions(units=Units.RADIANS, action_from=action_from)
     convert([bag], out, options)
     reader = LeRobotDatasetReader(out)
-    names = tuple(f"{arm}_{joint}.pos" for arm in arms for joint in JOINT_NAMES)
+    names = tuple(f"{arm}_{joint}.pos" for arm in arms for joint in KOCH_V1_1.joints)
     assert reader.features["observation.state"].names == names
     assert reader.features["action"].names == names
     for key in ("observation.state", "action"):

@@ -15,10 +15,11 @@ import simplejpeg
 from koch_episodes.convert import ConvertOptions, convert
 from koch_episodes.dataset import LeRobotDatasetReader
 from koch_episodes.errors import EpisodeError, MappingError
+from koch_rig.arm_model import KOCH_V1_1
 
 WriteBag = Callable[..., Path]
 STATES, CAMERA = "/follower/joint_states", "/cameras/above/image_raw/compressed"
-JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+JOINTS = KOCH_V1_1.joints
 HEAD = "fps: 30\ntask: t\nmax_age_ms: 100\nfeatures:\n"
 WHOLE = HEAD + f"  observation.state: {STATES}\n  action: /follower/joint_command\n"
 Change = Callable[[int, Any], None]

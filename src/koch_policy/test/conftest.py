@@ -25,7 +25,7 @@ from safetensors.torch import load_file as load_torch
 from koch_policy.train.config import Recipe
 from koch_policy.train.data import ArrayFrames, Demonstrations
 from koch_policy.train.setup import make_trainer
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 FOLDER = Path(__file__).parent / "golden"
 GOLDEN_NAMES = ("act", "act_novae", "act_prenorm_env", "diffusion_ddim", "diffusion_ddpm_sample")
@@ -114,7 +114,7 @@ def make_demonstrations(*, images: bool = False, **changes: object) -> Demonstra
         action.append(path[1:])
         environment.append(np.tile(goal[:4] / 100, (FRAMES, 1)) + 0.001 * draw.normal(size=4))
     total = EPISODES * FRAMES
-    joints = [f"{name}.pos" for name in JOINT_NAMES]
+    joints = [f"{name}.pos" for name in KOCH_V1_1.joints]
     values: dict[str, object] = {
         "name": "made-up dataset",
         "fps": 30.0,

@@ -19,9 +19,9 @@ from koch_policy.execution import ObservationBuilder, check_policy, differences
 from koch_policy.execution.compatibility import MismatchError
 from koch_policy.execution.synthetic import FunctionPolicy
 from koch_policy.metadata import CheckpointMetadata
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import load_calibration
 from koch_rig.fingerprint import fingerprint
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.units import JointUnits, Units, joint_units
 
@@ -56,7 +56,7 @@ def jpeg(level: int) -> bytes:
 
 
 def fed(builder: ObservationBuilder, at: int, value: float = 0.1) -> None:
-    shuffled = JOINT_NAMES[::-1]
+    shuffled = KOCH_V1_1.joints[::-1]
     builder.push("follower/joint_states", at, NamedValues(shuffled, [value] * 5 + [value + 0.1]))
     names = ["block_x", "block_y", "block_z", "block_yaw", "cup_x", "cup_y"]
     builder.push("sim/environment_state", at, NamedValues(names, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
@@ -104,7 +104,7 @@ def test_a_stream_that_holds_counts_at_any_age_from_when_it_was_sent(age_s: floa
     builder = ObservationBuilder(policy(), rig, UNITS)
     later = T0 + round(age_s * 1e9)
     fed(builder, T0)
-    builder.push("follower/joint_states", later, NamedValues(JOINT_NAMES, [0.1] * 6))
+    builder.push("follower/joint_states", later, NamedValues(KOCH_V1_1.joints, [0.1] * 6))
     builder.push("cameras/above", later, jpeg(100))
     assert builder.observe(0, later) is None
     assert builder.observation(0, "")["observation.environment_state"][0] == 1.0
@@ -155,7 +155,9 @@ def test_vectors_are_joined_as_in_training() -> None:
 def test_a_stale_stream_is_named_without_decoding() -> None:
     builder = ObservationBuilder(policy(), RIG, UNITS)
     fed(builder, T0)
-    builder.push("follower/joint_states", T0 + 80_000_000, NamedValues(JOINT_NAMES, [0.0] * 6))
+    builder.push(
+        "follower/joint_states", T0 + 80_000_000, NamedValues(KOCH_V1_1.joints, [0.0] * 6)
+    )
     builder.push("sim/environment_state", T0 + 80_000_000, NamedValues(["a"], [0.0]))
     gone = builder.missing(T0 + 120_000_000)
     assert gone is not None
@@ -180,7 +182,7 @@ def test_history_stands_oldest_first_and_the_first_is_repeated() -> None:
     assert builder.has_history
     for tick, value in ((0, 0.1), (1, 0.2), (2, 0.3), (4, 0.5)):
         at = T0 + tick * 33_333_333
-        builder.push("follower/joint_states", at, NamedValues(JOINT_NAMES, [value] * 6))
+        builder.push("follower/joint_states", at, NamedValues(KOCH_V1_1.joints, [value] * 6))
         assert builder.observe(tick, at) is None
         if tick == 0:
             first = builder.observation(0, "")["observation.state"]
@@ -194,7 +196,7 @@ def test_history_stands_oldest_first_and_the_first_is_repeated() -> None:
 
 
 def test_a_checkpoint_of_this_rig_fits() -> None:
-    names = {"action": [f"{joint}.pos" for joint in JOINT_NAMES]}
+    names = {"action": [f"{joint}.pos" for joint in KOCH_V1_1.joints]}
     made = policy(fps=30.0, units="lerobot", fingerprint=fingerprint(RIG), names=names)
     assert differences(made, RIG) == ([], [])
 
@@ -219,7 +221,11 @@ def test_a_checkpoint_without_any_word_fits_with_notes() -> None:
         ({"observation.state": PolicyFeature(FeatureType.STATE, (7,))}, {}, "7 values, the arm"),
         (None, {"fps": 50.0}, "50 per second, the rig's are 30"),
         (None, {"units": "inches"}, "units: 'inches', known are"),
-        (None, {"names": {"action": list(JOINT_NAMES[::-1])}}, "names are gripper, wrist_roll"),
+        (
+            None,
+            {"names": {"action": list(KOCH_V1_1.joints[::-1])}},
+            "names are gripper, wrist_roll",
+        ),
         (None, {"fingerprint": "sha256:" + "0" * 64}, "fingerprint sha256:"),
     ],
 )
@@ -271,9 +277,9 @@ def test_a_state_of_two_arms_is_joined_and_each_arm_has_its_units() -> None:
     wide = {"observation.state": PolicyFeature(FeatureType.STATE, (12,))}
     builder = ObservationBuilder(policy(wide), rig, units)
     assert set(builder.streams) == {"left/joint_states", "right/joint_states"}
-    builder.push("left/joint_states", T0, NamedValues(JOINT_NAMES, [0.1] * 6))
+    builder.push("left/joint_states", T0, NamedValues(KOCH_V1_1.joints, [0.1] * 6))
     assert str(builder.missing(T0)) == "right/joint_states: no sample at or before the tick"
-    builder.push("right/joint_states", T0, NamedValues(JOINT_NAMES[::-1], [0.2] * 6))
+    builder.push("right/joint_states", T0, NamedValues(KOCH_V1_1.joints[::-1], [0.2] * 6))
     assert builder.observe(1, T0) is None
     state = builder.observation(1, "")["observation.state"]
     for arm, angle, part in (("left", 0.1, state[:6]), ("right", 0.2, state[6:])):

@@ -28,8 +28,8 @@ from koch_policy.execution import (
 from koch_policy.execution.inference import checked
 from koch_policy.execution.synthetic import FunctionPolicy
 from koch_policy.execution.takeover import Takeovers
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import load_calibration
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.units import JointUnits
 
@@ -139,7 +139,7 @@ class Stage:
                     self.builder.push(
                         "follower/joint_states",
                         self.now - self.state_age_ns,
-                        NamedValues(JOINT_NAMES, [0.1] * 6),
+                        NamedValues(KOCH_V1_1.joints, [0.1] * 6),
                     )
             each()
             self.run.step(self.tick)

@@ -25,11 +25,11 @@ from koch_policy.recordings import bag_ticks
 from koch_policy.run_cli import chosen_rig, node_parameters, parse
 from koch_policy.shadow import CommandedActions, ShadowMeter, summarize
 from koch_rig.action_layout import ActionLayout
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.load import load_rig
 from koch_rig.units import joint_units
 
-ONE_ARM = ActionLayout.of([("follower", JOINT_NAMES)])
+ONE_ARM = ActionLayout.of([("follower", KOCH_V1_1.joints)])
 SAMPLE = Path(__file__).resolve().parents[3] / "docs" / "sample"
 T0 = 1_700_000_000_000_000_000
 
@@ -116,7 +116,7 @@ def test_shadow_errors_are_per_joint_at_the_same_tick() -> None:
     for tick in range(30):
         at = T0 + tick * 33_333_333
         meter.predicted(at, np.full(6, 0.1))
-        actions.push(at + 5_000_000, NamedValues(JOINT_NAMES, [0.1, 0.2, 0.1, 0.1, 0.1, 0.1]))
+        actions.push(at + 5_000_000, NamedValues(KOCH_V1_1.joints, [0.1, 0.2, 0.1, 0.1, 0.1, 0.1]))
     meter.settle(T0)
     assert meter.summary().count == 0  # the human's action may still come
     assert "no action" in str(meter.summary())
@@ -137,7 +137,7 @@ def test_shadow_skips_ticks_without_a_human_action() -> None:
 
 
 def test_summary_by_hand() -> None:
-    summary = summarize(np.array([[0.1] * 6, [-0.3] * 6]), JOINT_NAMES)
+    summary = summarize(np.array([[0.1] * 6, [-0.3] * 6]), KOCH_V1_1.joints)
     np.testing.assert_allclose(summary.mean, 0.2)
     np.testing.assert_allclose(summary.largest, 0.3)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import (
     Calibration,
     MotorCalibration,
@@ -18,7 +19,6 @@ from koch_rig.calibration import (
     save_calibration,
 )
 from koch_rig.errors import CalibrationError
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import Role
 
 CONFIG = Path(__file__).resolve().parents[3] / "config" / "calibration"
@@ -45,7 +45,7 @@ def entries() -> dict[str, dict[str, int]]:
             "range_min": 0,
             "range_max": 4095,
         }
-        for i, name in enumerate(JOINT_NAMES)
+        for i, name in enumerate(KOCH_V1_1.joints)
     }
 
 
@@ -70,7 +70,7 @@ def test_load_and_save_keep_every_byte(name: str, tmp_path: Path) -> None:
 def test_order_of_the_file_is_kept(tmp_path: Path) -> None:
     reverse = dict(reversed(entries().items()))
     calibration = load_calibration(write(tmp_path / "c.json", reverse))
-    assert list(calibration) == list(reversed(JOINT_NAMES))
+    assert list(calibration) == list(reversed(KOCH_V1_1.joints))
     assert calibration["gripper"] == MotorCalibration(6, 0, -5, 0, 4095)
 
 

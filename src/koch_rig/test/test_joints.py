@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import koch_rig
 from koch_rig.arm_model import KOCH_V1_1
-from koch_rig.joints import JOINT_NAMES, joint_of, plain_joints
+from koch_rig.joints import joint_of, plain_joints
 from koch_rig.model import urdf_limits
 from koch_rig.rig import Role
 
@@ -14,14 +14,18 @@ from koch_rig.rig import Role
 def test_home_and_rest_lie_within_the_limits() -> None:
     limits = urdf_limits(Role.FOLLOWER)
     for pose in (KOCH_V1_1.home_rad, KOCH_V1_1.rest_rad):
-        for name, angle in zip(JOINT_NAMES, pose, strict=True):
+        for name, angle in zip(KOCH_V1_1.joints, pose, strict=True):
             assert limits[name].lower <= angle <= limits[name].upper, name
 
 
 def test_a_prefix_is_taken_away_where_all_names_have_it() -> None:
     assert plain_joints(["left_gripper", "left_wrist_roll"]) == ("gripper", "wrist_roll")
     assert plain_joints(["left_gripper"], "left_") == ("gripper",)
-    assert plain_joints(JOINT_NAMES) == plain_joints(JOINT_NAMES, "left_") == JOINT_NAMES
+    assert (
+        plain_joints(KOCH_V1_1.joints)
+        == plain_joints(KOCH_V1_1.joints, "left_")
+        == KOCH_V1_1.joints
+    )
     for other in (
         ["left_gripper", "right_gripper"],
         ["left_gripper", "left_wheel"],

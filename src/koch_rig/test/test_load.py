@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from koch_core.errors import KochError
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.errors import RigError
 from koch_rig.fingerprint import canonical
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 from koch_rig.rig import ArmChoiceError, PhysicsKind, Role
 
@@ -39,7 +39,7 @@ def test_values_arrive_in_si_units(write_rig: WriteRig) -> None:
     assert rig.streams["cameras/above"].max_age_s == pytest.approx(0.08)
     assert rig.streams["cameras/above"].offset_s == pytest.approx(-0.02)
     assert rig.limits.max_command_age_s == pytest.approx(0.2)
-    assert tuple(rig.limits.joints) == JOINT_NAMES
+    assert tuple(rig.limits.joints) == KOCH_V1_1.joints
     assert rig.text == path.read_text()
     assert rig.simulation is None
 

@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 import koch_rig.model
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import load_calibration
 from koch_rig.errors import ModelError
 from koch_rig.geometry import camera_matrix_from_fovy, rpy_to_matrix, transform_from
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.kinematics import Kinematics
 from koch_rig.load import load_rig
 from koch_rig.model import (
@@ -72,7 +72,7 @@ def check_urdf(text: str, folder: Path) -> str:
 @pytest.mark.parametrize("role", list(Role))
 def test_limits_are_those_of_the_spec_and_the_data_sheets(role: Role) -> None:
     limits = urdf_limits(role)
-    assert tuple(limits) == JOINT_NAMES
+    assert tuple(limits) == KOCH_V1_1.joints
     for (name, limit), (rpm, torque) in zip(limits.items(), SERVOS[role], strict=True):
         assert (limit.lower, limit.upper) == RANGES[name]
         assert limit.velocity == pytest.approx(rpm * 2 * math.pi / 60)
@@ -120,7 +120,7 @@ def test_links_carry_the_prefix_and_joints_do_not(role: Role) -> None:
     assert links == ["world", *frames]
     assert set(frames) >= {f"left/{name}_link" for name in LINKS} | {"left/tcp"}
     moving = [j.attrib["name"] for j in root.iter("joint") if j.attrib["type"] == "revolute"]
-    assert tuple(moving) == JOINT_NAMES
+    assert tuple(moving) == KOCH_V1_1.joints
 
 
 @pytest.mark.parametrize("role", list(Role))
@@ -156,9 +156,9 @@ def test_description_loads_in_pinocchio(arm: str) -> None:
     model = pinocchio.buildModelFromXML(robot_urdf(SIM, arm))
     assert model.nq == 6
     lower = [
-        model.lowerPositionLimit[model.joints[model.getJointId(n)].idx_q] for n in JOINT_NAMES
+        model.lowerPositionLimit[model.joints[model.getJointId(n)].idx_q] for n in KOCH_V1_1.joints
     ]
-    np.testing.assert_allclose(lower, [RANGES[name][0] for name in JOINT_NAMES])
+    np.testing.assert_allclose(lower, [RANGES[name][0] for name in KOCH_V1_1.joints])
     assert sum(inertia.mass for inertia in model.inertias) == pytest.approx(0.22602)
 
 
@@ -169,7 +169,7 @@ def test_description_loads_in_mujoco_with_the_same_kinematics() -> None:
     assert model.nq == 6
     assert model.body_mass.sum() == pytest.approx(0.22602)
     q = np.array([0.3, -0.6, 0.4, -0.5, 0.8, -0.7])
-    for name, angle in zip(JOINT_NAMES, q, strict=True):
+    for name, angle in zip(KOCH_V1_1.joints, q, strict=True):
         joint = model.joint(name)
         np.testing.assert_allclose(joint.range, RANGES[name])
         data.joint(name).qpos = angle
@@ -183,7 +183,7 @@ def test_arm_does_not_touch_itself_in_its_usual_postures() -> None:
     model = mujoco.MjModel.from_xml_string(robot_urdf(SIM))
     data = mujoco.MjData(model)
     for q in ((0, 0, 0, 0, 0, -0.8), (0, -0.43, -0.51, -1.65, 0.5, -0.8), (0.5, -1, 0.6, 1, 1, 0)):
-        for name, angle in zip(JOINT_NAMES, q, strict=True):
+        for name, angle in zip(KOCH_V1_1.joints, q, strict=True):
             data.joint(name).qpos = angle
         mujoco.mj_forward(model, data)
         assert data.ncon == 0

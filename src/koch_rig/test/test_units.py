@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from koch_core.errors import ShapeError
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import Calibration, MotorCalibration
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.rig import Arm, JointOffset, Mount, Role
 from koch_rig.units import (
     JointUnits,
@@ -40,7 +40,7 @@ def make_arm(*, sign: int = 1, offset_rad: float = 0.0, role: Role = Role.FOLLOW
         calibration_path=Path("none.json"),
         base=Mount(),
         rate_hz=100.0,
-        joints=dict.fromkeys(JOINT_NAMES, mount),
+        joints=dict.fromkeys(KOCH_V1_1.joints, mount),
     )
 
 
@@ -49,7 +49,7 @@ def make_calibration(low: int = 1000, high: int = 3000) -> Calibration:
     return Calibration(
         {
             name: MotorCalibration(index + 1, 0, 0, low, high)
-            for index, name in enumerate(JOINT_NAMES)
+            for index, name in enumerate(KOCH_V1_1.joints)
         }
     )
 
@@ -142,7 +142,7 @@ def test_vector_conversion_equals_lerobots_scalar_one_at_whole_ticks() -> None:
         for kind in (Units.LEROBOT, Units.DEGREES):
             expected = [
                 ticks_to_lerobot(ticks, calibration[name], norm_of(name, kind))
-                for name in JOINT_NAMES
+                for name in KOCH_V1_1.joints
             ]
             np.testing.assert_allclose(units.rad_to(kind, rad), expected, atol=1e-9)
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.load import load_rig
 from koch_rig.rig import Role
 from koch_ros2_control import (
@@ -42,20 +42,20 @@ def system(rig, **where):
 
 def test_every_joint_is_commanded_by_position_and_measured(rig):
     robot, tag = system(rig)
-    assert [joint.get("name") for joint in tag.findall("joint")] == list(JOINT_NAMES)
+    assert [joint.get("name") for joint in tag.findall("joint")] == list(KOCH_V1_1.joints)
     for joint in tag.findall("joint"):
         assert [i.get("name") for i in joint.findall("command_interface")] == ["position"]
         states = [i.get("name") for i in joint.findall("state_interface")]
         assert states == ["position", "velocity", "effort"]
     known = {joint.get("name") for joint in robot.findall("joint")}
-    assert set(JOINT_NAMES) <= known
+    assert set(KOCH_V1_1.joints) <= known
 
 
 def test_a_joint_prefix_stands_in_description_and_controllers(rig):
     arm = dataclasses.replace(rig.arm("follower"), joint_prefix="follower_")
     rig = dataclasses.replace(rig, arms={**rig.arms, "follower": arm})
     robot, tag = system(rig)
-    named = [f"follower_{joint}" for joint in JOINT_NAMES]
+    named = [f"follower_{joint}" for joint in KOCH_V1_1.joints]
     assert [joint.get("name") for joint in tag.findall("joint")] == named
     assert set(named) <= {joint.get("name") for joint in robot.findall("joint")}
     content = yaml.safe_load(controllers_file("follower_").read_text(encoding="utf-8"))
@@ -91,7 +91,7 @@ def test_controllers_claim_all_joints_and_none_speaks_on_joint_states(parameters
     assert set(types) == {*ACTIVE_CONTROLLERS, *LOADED_CONTROLLERS}
     assert set(parameters) == {"controller_manager", *types}
     for name in types:
-        assert parameters[name]["joints"] == list(JOINT_NAMES)
+        assert parameters[name]["joints"] == list(KOCH_V1_1.joints)
     assert not any("broadcaster" in kind.lower() for kind in types.values())
 
 

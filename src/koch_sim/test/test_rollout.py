@@ -22,7 +22,7 @@ from koch_policy.runtime import load_policy
 from koch_policy.train.config import Recipe
 from koch_policy.train.data import ArrayFrames, Demonstrations
 from koch_policy.train.setup import make_trainer
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.units import Units
 from koch_sim import rollout
 from koch_sim.lockstep import Lockstep
@@ -165,7 +165,7 @@ SMALL = {
 def untrained(folder, network="keypoints"):
     """A small camera policy with the units and names of the simulated rig."""
     draw = np.random.default_rng(0)
-    joints = [f"{name}.pos" for name in JOINT_NAMES]
+    joints = [f"{name}.pos" for name in KOCH_V1_1.joints]
     vectors = {
         key: draw.uniform(-50.0, 50.0, (40, 6)).astype(np.float32)
         for key in ("observation.state", "action")

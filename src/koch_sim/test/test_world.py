@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.kinematics import Kinematics
 from koch_rig.model import JOINT_LIMITS
 from koch_sim.draw import draw
@@ -19,7 +19,7 @@ from koch_sim.world import World
 
 
 def test_joint_limits_are_the_urdfs(world):
-    for name in JOINT_NAMES:
+    for name in KOCH_V1_1.joints:
         limit = JOINT_LIMITS[name]
         joint = world.model.joint(f"follower/{name}")
         assert joint.range == pytest.approx([limit.lower, limit.upper])

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.load import load_rig
 
 
@@ -52,8 +52,8 @@ def test_foxglove_lays_out_each_panel_once(repository):
 def test_foxglove_labels_joints_by_their_place_in_the_message(repository):
     text = (repository / "config/foxglove/koch.json").read_text(encoding="utf-8")
     pairs = re.findall(r'joint_states\.position\[(\d)\]".*?"label": "(\w+)"', text, re.DOTALL)
-    assert [name for _, name in pairs] == [JOINT_NAMES[int(place)] for place, _ in pairs]
-    assert len(pairs) == len(JOINT_NAMES)
+    assert [name for _, name in pairs] == [KOCH_V1_1.joints[int(place)] for place, _ in pairs]
+    assert len(pairs) == len(KOCH_V1_1.joints)
 
 
 def test_plotjuggler_plots_joints_of_the_shipped_rig(repository, topics):
@@ -62,6 +62,6 @@ def test_plotjuggler_plots_joints_of_the_shipped_rig(repository, topics):
     for name in curves:
         topic, joint, field = name.rsplit("/", 2)
         assert topic in topics
-        assert joint in JOINT_NAMES
+        assert joint in KOCH_V1_1.joints
         assert field in ("position", "velocity", "effort")
-    assert len(curves) == len(set(curves)) == 4 * len(JOINT_NAMES)
+    assert len(curves) == len(set(curves)) == 4 * len(KOCH_V1_1.joints)

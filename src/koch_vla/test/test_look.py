@@ -26,7 +26,7 @@ from koch_vla.look.scene import ROUND_SIDES, ArmScene, block_faces, cup_faces
 from koch_vla.look.snapshot import GraphSnapshot
 from koch_vla.look.space import View, contents_of, draw_space, place_boxes, tcp_path
 
-JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+JOINTS = KOCH_V1_1.joints
 POSE = dict(zip(JOINTS, (0.3, -0.4, 0.5, 0.2, -0.1, -0.6), strict=True))
 START_NS = 1_700_000_000_000_000_000
 RED = simplejpeg.encode_jpeg(np.full((48, 64, 3), (200, 30, 30), dtype=np.uint8))

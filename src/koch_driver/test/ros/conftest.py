@@ -30,7 +30,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from koch_driver.emulator import EmulatedChain, build_chain
 from koch_driver.guard import GuardLimits, Workspace, workspace_from_rig
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.load import load_rig
 from koch_ros.qos import COMMAND
 
@@ -134,7 +134,7 @@ class Probe(Node):
         return list(self.states[-1].position)
 
     def send(self, positions: Sequence[float], *, source: str = "policy", age: float = 0.0,
-             names: Sequence[str] = JOINT_NAMES) -> None:  # fmt: skip
+             names: Sequence[str] = KOCH_V1_1.joints) -> None:  # fmt: skip
         message = JointState(name=list(names), position=[float(p) for p in positions])
         ns = self.now_ns() - int(age * 1e9)
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(ns, 1_000_000_000)
@@ -164,7 +164,7 @@ class Probe(Node):
     def go(self, joint: str, angle: float, seconds: float = 3.0) -> None:
         """Drive one joint somewhere and the others nowhere."""
         pose = self.pose
-        pose[JOINT_NAMES.index(joint)] = angle
+        pose[KOCH_V1_1.joints.index(joint)] = angle
         self.drive_to(pose, seconds)
 
     def ask(self, name: str, data: bool = True) -> Any:
@@ -197,7 +197,7 @@ class Bounds:
         step = limits.max_acceleration * period
         for index, message in enumerate(commands):
             goal, velocity = message.position, message.velocity
-            assert list(message.name) == list(JOINT_NAMES)
+            assert list(message.name) == list(KOCH_V1_1.joints)
             for low, value, high in zip(limits.lower, goal, limits.upper, strict=True):
                 assert low <= value <= high
             assert all(abs(value) <= limits.max_speed * (1 + 1e-9) for value in velocity)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timing]
 NOD = Path(__file__).resolve().parents[4] / "examples/koch_example_py/koch_example_py/nod.py"
-WRIST = JOINT_NAMES.index("wrist_flex")
+WRIST = KOCH_V1_1.joints.index("wrist_flex")
 
 
 def test_the_wrist_goes_down_and_up_and_back(probe):

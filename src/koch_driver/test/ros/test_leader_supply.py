@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from koch_driver.emulator import EmulatedChain, build_chain
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import Calibration, load_calibration, save_calibration
-from koch_rig.joints import JOINT_NAMES
 from koch_rig.load import load_rig
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def hand(leader: EmulatedChain) -> dict[str, int]:
         (("wrist_roll",), 0.5),
         (("gripper",), 0.1),
         (("shoulder_pan", "wrist_roll"), 0.15),
-        (JOINT_NAMES, 0.3),
+        (KOCH_V1_1.joints, 0.3),
     ],
 )
 def test_a_dip_of_the_leader_moves_nothing_until_teleop_is_engaged_anew(

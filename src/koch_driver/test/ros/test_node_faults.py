@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from koch_driver.emulator import EmulatedChain, build_chain
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
@@ -40,11 +40,11 @@ def guard_count(probe: Any, key: str) -> int:
 
 
 BAD_COMMANDS = {  # what the guard counts: joints, angles, age
-    "finite/shoulder_lift": (JOINT_NAMES, [0.0, math.nan, 0.5, 0.5, 0.5, 0.0], 0.0),
-    "finite/shoulder_pan": (JOINT_NAMES, [math.inf, 0.5, 0.5, 0.5, 0.5, 0.0], 0.0),
-    "names/gripper": (JOINT_NAMES[:5], [0.5] * 5, 0.0),
-    "names/jaw": ((*JOINT_NAMES[:5], "jaw"), [0.5] * 6, 0.0),
-    "age/policy": (JOINT_NAMES, [0.5] * 6, 1.0),
+    "finite/shoulder_lift": (KOCH_V1_1.joints, [0.0, math.nan, 0.5, 0.5, 0.5, 0.0], 0.0),
+    "finite/shoulder_pan": (KOCH_V1_1.joints, [math.inf, 0.5, 0.5, 0.5, 0.5, 0.0], 0.0),
+    "names/gripper": (KOCH_V1_1.joints[:5], [0.5] * 5, 0.0),
+    "names/jaw": ((*KOCH_V1_1.joints[:5], "jaw"), [0.5] * 6, 0.0),
+    "age/policy": (KOCH_V1_1.joints, [0.5] * 6, 1.0),
 }
 
 

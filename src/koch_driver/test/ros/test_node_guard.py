@@ -16,7 +16,7 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 
 from koch_driver.emulator import EmulatedChain, build_chain
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 from koch_ros.qos import COMMAND, LATCHED
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def test_of_two_senders_neither_is_obeyed_until_one_has_gone(
     begin = time.monotonic()
 
     def both(t: float) -> list[float]:
-        message = JointState(name=list(JOINT_NAMES), position=far)
+        message = JointState(name=list(KOCH_V1_1.joints), position=far)
         message.header.stamp = other.get_clock().now().to_msg()
         second.publish(message)
         return home
@@ -158,9 +158,9 @@ def test_of_two_senders_neither_is_obeyed_until_one_has_gone(
 
 def test_a_refused_command_names_reason_and_sender(probe, said) -> None:
     for names, positions, age, reason, word in (
-        (JOINT_NAMES[:1], [0.1], 0.0, GuardRefusal.NAMES, "gripper"),
-        (JOINT_NAMES, [math.nan] * 6, 0.0, GuardRefusal.FINITE, "shoulder_pan is nan"),
-        (JOINT_NAMES, [0.0] * 6, time.time(), GuardRefusal.AGE, "no stamp"),
+        (KOCH_V1_1.joints[:1], [0.1], 0.0, GuardRefusal.NAMES, "gripper"),
+        (KOCH_V1_1.joints, [math.nan] * 6, 0.0, GuardRefusal.FINITE, "shoulder_pan is nan"),
+        (KOCH_V1_1.joints, [0.0] * 6, time.time(), GuardRefusal.AGE, "no stamp"),
     ):
         probe.send(positions, names=names, age=age, source="teleop")
         assert probe.wait(lambda r=reason: said.refusal("teleop", r), 1.0)

@@ -16,7 +16,7 @@ from rosgraph_msgs.msg import Clock
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from koch_driver.emulator import EmulatedChain, build_chain
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,7 +156,7 @@ def test_ages_are_the_clocks_and_timeouts_are_ours(at_speed, bounds) -> None:
 def test_a_trajectory_takes_its_time_on_the_clock(at_speed) -> None:
     probe, _, _ = at_speed
     goal = FollowJointTrajectory.Goal()
-    goal.trajectory.joint_names = list(JOINT_NAMES[:1])
+    goal.trajectory.joint_names = list(KOCH_V1_1.joints[:1])
     away = 0.15 if probe.pose[0] < 0.0 else -0.15
     point = JointTrajectoryPoint(positions=[probe.pose[0] + away])
     point.time_from_start.sec = 1

@@ -22,7 +22,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import JointState
 
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +47,7 @@ class TopicHardware(Node):
 
     @property
     def pose(self) -> list[float]:
-        return [self.measured[name] for name in JOINT_NAMES]
+        return [self.measured[name] for name in KOCH_V1_1.joints]
 
     def follow(self, path: Callable[[float], Sequence[float]]) -> None:
         """Activate a controller with a path of the seconds from now."""
@@ -58,9 +58,9 @@ class TopicHardware(Node):
 
     def _write(self) -> None:
         path = self.path
-        unclaimed = [math.nan] * len(JOINT_NAMES)
+        unclaimed = [math.nan] * len(KOCH_V1_1.joints)
         goal = unclaimed if path is None else list(path(time.monotonic() - self._begin_s))
-        message = JointState(name=list(JOINT_NAMES), position=goal)
+        message = JointState(name=list(KOCH_V1_1.joints), position=goal)
         message.header.stamp = self.get_clock().now().to_msg()
         self._publisher.publish(message)
 
@@ -102,7 +102,7 @@ def test_unclaimed_joints_move_nothing(probe, hardware):
 def test_a_trajectory_arrives_within_the_bounds(probe, hardware, bounds, joint):
     start = hardware.pose
     goal = list(start)
-    index = JOINT_NAMES.index(joint)
+    index = KOCH_V1_1.joints.index(joint)
     goal[index] += 0.4 if start[index] < -0.5 else -0.4  # both lie within every joint's limits
     hardware.follow(ramp(start, goal, 1.0))
     assert probe.wait(lambda: abs(probe.pose[index] - goal[index]) < 0.03, 5.0), probe.pose

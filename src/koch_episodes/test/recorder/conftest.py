@@ -17,7 +17,7 @@ from koch_episodes.bag.definitions import Definitions
 from koch_episodes.bag.mcap_writer import McapWriter
 from koch_episodes.bag.storage import Topic
 from koch_episodes.bag.writer import BagWriter
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.load import load_rig
 from koch_rig.rig import Rig
 
@@ -46,7 +46,7 @@ features:
 
 
 def _joint_state(
-    stamp_ns: int, position: float = 0.0, names: tuple[str, ...] = JOINT_NAMES
+    stamp_ns: int, position: float = 0.0, names: tuple[str, ...] = KOCH_V1_1.joints
 ) -> bytes:
     """A serialised JointState whose joints all stand at one position [rad]."""
     data = struct.pack("<iI", stamp_ns // NS, stamp_ns % NS) + struct.pack("<I", 1) + b"\0"

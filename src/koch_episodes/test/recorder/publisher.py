@@ -18,7 +18,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, JointState
 from std_msgs.msg import String
 
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 
 def main(arguments: list[str]) -> None:
@@ -37,13 +37,13 @@ def main(arguments: list[str]) -> None:
     description = node.create_publisher(String, "/robot_description", latched)
     description.publish(String(data="<robot/>"))
     image = array.array("B", b"\xff\xd8" + bytes(20_000) + b"\xff\xd9")
-    zeros = array.array("d", [0.0] * len(JOINT_NAMES))
+    zeros = array.array("d", [0.0] * len(KOCH_V1_1.joints))
     due = time.monotonic()
     for count in range(1 << 30):
         due += 0.01
         time.sleep(max(0.0, due - time.monotonic()))
         stamp = node.get_clock().now().to_msg()
-        state = JointState(name=list(JOINT_NAMES), position=zeros)
+        state = JointState(name=list(KOCH_V1_1.joints), position=zeros)
         state.header.stamp = stamp
         for publisher in arms:
             publisher.publish(state)

@@ -17,7 +17,7 @@ from koch_episodes.bag.storage import Topic
 from koch_episodes.bag.writer import BagWriter
 from koch_episodes.errors import EpisodeError
 from koch_episodes.replay.motion import Motion, load_motion
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 NS = 1_000_000_000
 START_NS = 1_760_000_000 * NS
@@ -30,7 +30,7 @@ def bag(tmp_path: Path, joint_topic: Any, joint_state: Any) -> Callable[..., Pat
     def write(
         times_s: list[float],
         positions: list[float],
-        names: tuple[str, ...] = JOINT_NAMES,
+        names: tuple[str, ...] = KOCH_V1_1.joints,
         topic: str = "/follower/joint_command",
         broken_log_ns: int = 0,
     ) -> Path:
@@ -47,7 +47,7 @@ def bag(tmp_path: Path, joint_topic: Any, joint_state: Any) -> Callable[..., Pat
 
 
 def test_bag_is_read_by_name_with_exact_times(bag: Any) -> None:
-    path = bag([0.0, 0.1, 0.2], [0.0, 0.1, 0.2], names=tuple(reversed(JOINT_NAMES)))
+    path = bag([0.0, 0.1, 0.2], [0.0, 0.1, 0.2], names=tuple(reversed(KOCH_V1_1.joints)))
     arm, motion = load_motion(path)
     assert arm == "follower"
     np.testing.assert_allclose(motion.times_s, [0.0, 0.1, 0.2], atol=1e-9)
@@ -116,7 +116,7 @@ def test_measured_path_serves_where_no_command_was_recorded(bag: Any) -> None:
 
 def test_missing_joint_is_named(bag: Any) -> None:
     with pytest.raises(EpisodeError, match="gripper"):
-        load_motion(bag([0.0, 0.1], [0.0, 0.1], names=JOINT_NAMES[:5]))
+        load_motion(bag([0.0, 0.1], [0.0, 0.1], names=KOCH_V1_1.joints[:5]))
 
 
 def test_values_that_are_not_finite_are_refused(bag: Any) -> None:
@@ -204,7 +204,7 @@ class FakeArm:
         self._guard.publish(message)
 
     def _on_command(self, message: Any) -> None:
-        assert list(message.name) == list(JOINT_NAMES)
+        assert list(message.name) == list(KOCH_V1_1.joints)
         stamp = message.header.stamp
         now = self.node.get_clock().now().nanoseconds
         self.ages_s.append((now - stamp.sec * NS - stamp.nanosec) / NS)
@@ -219,7 +219,7 @@ class FakeArm:
         self._ticks.publish(message)
 
     def _publish(self) -> None:
-        message = self._kind(name=list(JOINT_NAMES), position=self.pose)
+        message = self._kind(name=list(KOCH_V1_1.joints), position=self.pose)
         message.header.stamp = self.node.get_clock().now().to_msg()
         self._states.publish(message)
 
@@ -252,7 +252,7 @@ def make_player() -> Iterator[Callable[..., Any]]:
     players: list[Any] = []
 
     def make(arm: str) -> Any:
-        players.append(Player(arm, JOINT_NAMES, 50.0, lambda line: None))
+        players.append(Player(arm, KOCH_V1_1.joints, 50.0, lambda line: None))
         return players[-1]
 
     yield make
@@ -262,7 +262,7 @@ def make_player() -> Iterator[Callable[..., Any]]:
 
 def _motion() -> Motion:
     times = np.linspace(0.0, 0.5, 16)
-    return Motion("test", times, np.outer(np.linspace(0.2, 0.4, 16), np.ones(6)), JOINT_NAMES)
+    return Motion("test", times, np.outer(np.linspace(0.2, 0.4, 16), np.ones(6)), KOCH_V1_1.joints)
 
 
 @pytest.mark.ros

@@ -33,7 +33,7 @@ from koch_policy.configs import FeatureType, PolicyFeature
 from koch_policy.execution import StopReason
 from koch_policy.execution.synthetic import FunctionPolicy
 from koch_policy.nodes.policy import PolicyNode
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 CONFIG = Path(__file__).resolve().parents[4] / "config"
 INPUTS = {
@@ -149,7 +149,7 @@ class Probe(Node):
         while not self._closing.wait(0.02):
             now = self._clock_ns()
             self.stamps.add(now)
-            joints = JointState(name=list(JOINT_NAMES), position=self.pose)
+            joints = JointState(name=list(KOCH_V1_1.joints), position=self.pose)
             joints.header.stamp.sec, joints.header.stamp.nanosec = divmod(now, 1_000_000_000)
             if self._clock_topic is not None:
                 self._clock_topic.publish(Clock(clock=joints.header.stamp))

@@ -24,7 +24,7 @@ from koch_episodes.bag.definitions import Definitions
 from koch_episodes.bag.writer import BagWriter
 from koch_policy.nodes.policy import SecondNodeError
 from koch_policy.recordings import seams_of_bag
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 pytestmark = [pytest.mark.ros, pytest.mark.timing]
 Result = RunPolicy.Result
@@ -52,7 +52,7 @@ def test_a_run_commands_stamps_and_finishes(probe, brain, kit, node) -> None:
     assert (result.success, result.code) == (True, Result.FINISHED)
     assert "1.5 s are over" in result.reason
     assert kit.wait_for(lambda: len(probe.commands) == result.steps)
-    assert all(list(message.name) == list(JOINT_NAMES) for message in probe.commands)
+    assert all(list(message.name) == list(KOCH_V1_1.joints) for message in probe.commands)
     run = node.run
     ticks = (stamps(probe, kit) - run.grid.origin_ns) * 30 / 1e9
     np.testing.assert_allclose(ticks, np.round(ticks), atol=1e-6)  # all on one grid of 1/30 s
@@ -364,7 +364,7 @@ def test_shadow_in_a_namespace_compares_and_commands_nothing(probe, kit, rig, br
         found = re.search(r"mean \(p95\) error in degrees over (\d+) ticks: (.*)", result.reason)
         assert found is not None
         assert int(found[1]) > 10
-        assert all(name in found[2] for name in JOINT_NAMES)
+        assert all(name in found[2] for name in KOCH_V1_1.joints)
         assert result.steps >= 20
         assert not inner.commands
         assert not inner.events

@@ -33,7 +33,7 @@ from koch_policy.metadata import CheckpointMetadata
 from koch_policy.models.registry import build_model
 from koch_policy.nodes.run_client import RunClient
 from koch_policy.policy_configs import ActConfig
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(400)]
 SOURCES = Path(__file__).resolve().parents[3]
@@ -66,7 +66,9 @@ def save_act(folder: Path, camera: str = "", pose: float = 0.0) -> Path:
         )
         if camera or "images" not in key
     }
-    extras = CheckpointMetadata(units="radians", fps=30.0, names={"action": list(JOINT_NAMES)})
+    extras = CheckpointMetadata(
+        units="radians", fps=30.0, names={"action": list(KOCH_V1_1.joints)}
+    )
     save_checkpoint(folder, config, build_model(config), statistics, extras)
     return folder
 
