@@ -28,10 +28,12 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from koch_core.errors import KochError
-from koch_core.terminal import CommandLine
+
+if TYPE_CHECKING:
+    from koch_core.terminal import CommandLine
 
 M = TypeVar("M")
 _KEY = "option"
@@ -438,6 +440,8 @@ def _without_none(kind: Any) -> Any:
 
 def command_line(prog: str, description: str, *models: type[Any], epilog: str = "") -> CommandLine:
     """A parser with the options of some models; each model takes its own with `of`."""
+    from koch_core.terminal import CommandLine  # which a node, with its parameters, never needs
+
     parser = CommandLine(prog=prog, description=description, epilog=epilog)
     for model in models:
         add_options(parser, model)

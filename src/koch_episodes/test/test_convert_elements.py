@@ -29,9 +29,8 @@ from koch_episodes.dataset import (
     LeRobotDatasetReader,
     validate_dataset,
 )
-from koch_episodes.decode import joint_vector
+from koch_episodes.decode import continuous, joint_vector, quaternions
 from koch_episodes.errors import MappingError
-from koch_episodes.turns import continuous, quaternions
 from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.units import Units
 

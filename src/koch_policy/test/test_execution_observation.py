@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from koch_episodes.decode import NamedValues
-from koch_episodes.turns import continuous
+from koch_episodes.decode import NamedValues, continuous
 from koch_policy.configs import FeatureType, PolicyFeature
 from koch_policy.execution import ObservationBuilder, check_policy, differences
 from koch_policy.execution.compatibility import MismatchError

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from koch_policy.chunks import Grid
-from koch_policy.execution.ticker import Ticker
+from koch_policy.execution.run import Ticker
 
 NS = 1_000_000_000
 ORIGIN = 1_700_000_000 * NS

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from koch_policy.execution.guard_watch import GuardWatch, GuardWord
-from koch_policy.execution.takeover import SOURCE_TIMEOUT_S, Takeover
+from koch_policy.execution.takeover import SOURCE_TIMEOUT_S, GuardWatch, GuardWord, Takeover
 
 
 class Stage:

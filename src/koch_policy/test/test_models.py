@@ -19,12 +19,12 @@ from koch_policy.configs import FeatureType, NormalizationMode, PolicyFeature
 from koch_policy.errors import CheckpointError, ConfigError, WeightsMismatchError
 from koch_policy.models.act import Act, Attention, EncoderLayer
 from koch_policy.models.denoiser import SpatialSoftmax, hold_padding
-from koch_policy.models.minilm import MiniLm, WordPieces
 from koch_policy.models.positions import diffusion_step_embedding, sinusoid_1d, sinusoid_2d
 from koch_policy.models.pretrained import load_backbones
 from koch_policy.models.registry import build_model, policy_model
 from koch_policy.models.resnet import Norm, ResNet, feature_size, fold_batch_norm
 from koch_policy.models.schedule import NoiseSchedule, betas
+from koch_policy.models.text import MiniLm, WordPieces
 from koch_policy.normalize import Normalizer, ZeroRange
 from koch_policy.policy_configs import ActConfig
 from koch_policy.train.augment import AugmentConfig, add_noise, augment_images

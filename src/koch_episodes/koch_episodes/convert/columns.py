@@ -25,7 +25,7 @@ from koch_episodes.convert.mapping import (
 )
 from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.plan import Segment
-from koch_episodes.turns import continuous, quaternions
+from koch_episodes.decode import continuous, quaternions
 from koch_rig.action_layout import ActionLayout
 from koch_rig.arm_model import KOCH_V1_1, ArmModel
 from koch_rig.calibration import Calibration, load_calibration

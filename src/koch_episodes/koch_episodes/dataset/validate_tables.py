@@ -18,7 +18,7 @@ from koch_episodes.dataset.findings import Report
 from koch_episodes.dataset.format import DatasetInfo, Episode
 from koch_episodes.dataset.layout import FeatureSpec, data_files
 from koch_episodes.dataset.stats import Stats
-from koch_episodes.turns import quaternions
+from koch_episodes.decode import quaternions
 
 Columns = Mapping[str, npt.NDArray[Any]]
 

@@ -3,8 +3,7 @@
 """Chunk execution: which step of which predicted chunk is due now. ROS-free, torch only in rtc."""
 
 from koch_policy.chunks.chunk import Arrival, Chunk, Request
-from koch_policy.chunks.delay import DelayQuantile
-from koch_policy.chunks.scheduler import ChunkScheduler, Grid
+from koch_policy.chunks.scheduler import ChunkScheduler, DelayQuantile, Grid
 from koch_policy.chunks.strategies import (
     Ensemble,
     Fading,

@@ -5,8 +5,14 @@
 from koch_policy.execution.compatibility import check_policy, differences
 from koch_policy.execution.inference import Answer, InferenceWorker, LockstepWorker, Worker
 from koch_policy.execution.observation import ObservationBuilder
-from koch_policy.execution.result import RunResult, StopReason
-from koch_policy.execution.run import PolicyRun, RunSettings, Sink
+from koch_policy.execution.run import (
+    PolicyRun,
+    RunResult,
+    RunSettings,
+    Sink,
+    StopReason,
+    Ticker,
+)
 from koch_policy.execution.takeover import Takeover
 
 __all__ = [
@@ -20,6 +26,7 @@ __all__ = [
     "Sink",
     "StopReason",
     "Takeover",
+    "Ticker",
     "Worker",
     "check_policy",
     "differences",

@@ -21,8 +21,7 @@ from koch_core.frame import (
 )
 from koch_core.image import decode_image
 from koch_core.stream import StreamBuffer
-from koch_episodes.decode import NamedValues, joint_vector
-from koch_episodes.turns import continuous, quaternions
+from koch_episodes.decode import NamedValues, continuous, joint_vector, quaternions
 from koch_policy.configs import TASK
 from koch_policy.execution.compatibility import dataset_keys, policy_units
 from koch_policy.policy import Policy

@@ -1,15 +1,18 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""One run of a policy: what to do at each tick, and why it ended. No ROS, no threads, no sleep.
+"""One run of a policy: what to do at each tick, why it ended, and waking at each tick. No ROS.
 
 A tick goes: who drives -> answer of the last inference -> streams alive? -> action of this tick
 -> next inference. Whatever goes wrong, nothing is commanded from that tick on: the guard then
-brakes and holds the measured pose. The run ends with the first cause.
+brakes and holds the measured pose. The run ends with the first cause. A run has no thread and does
+not sleep: `Ticker` does both.
 """
 
 from __future__ import annotations
 
+import enum
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,11 +26,37 @@ from koch_policy.chunks.chunk import RawRows, Rows
 from koch_policy.errors import PolicyUnavailableError
 from koch_policy.execution.inference import Answer, Predict, Worker
 from koch_policy.execution.observation import ObservationBuilder
-from koch_policy.execution.result import RunResult, StopReason
 from koch_policy.execution.takeover import HUMAN, Driven
 
 _NS = 1_000_000_000
 _HUNG, _HUNG_S = 5.0, 0.5  # a policy hangs that takes so many times as long as usual, and so long
+_LONGEST_NAP_S = 0.05
+_JUMP_S = 0.25
+_SIMULATED_JUMP_S = 2.0
+
+
+class StopReason(enum.IntEnum):
+    """The numbers are those of koch_interfaces/action/RunPolicy."""
+
+    FINISHED = 0
+    CANCELLED = 1
+    STALE_STREAM = 2
+    POLICY_ERROR = 3
+    MISMATCH = 4
+    REFUSED = 5
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The end of a run: the first cause, in words that name stream or joint."""
+
+    cause: StopReason
+    reason: str
+
+    @property
+    def is_fault(self) -> bool:
+        """True unless the run ended as asked."""
+        return self.cause not in (StopReason.FINISHED, StopReason.CANCELLED)
 
 
 class Sink(Protocol):
@@ -364,3 +393,76 @@ class PolicyRun:
         if arrival.usable:
             shown = arrival.rows[: len(rows)]  # a chunk that begins late is longer
             self._sink.chunk(request, shown, arrival.entry, self._observed_ns)
+
+
+class Ticker:
+    """Calls back at each tick until told to stop.
+
+    Ticks that were slept over are left out: the newest one is done at once.
+
+    Args:
+        clock: Time now [ns], in the clock of the stamps.
+        is_simulated: The clock is /clock: it runs at any speed, but never backwards.
+        monotonic_ns: A clock that never jumps.
+        nap: Waits for some seconds, or until the event is set.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], int],
+        *,
+        is_simulated: bool = False,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        nap: Callable[[threading.Event, float], None] = lambda event, s: void(event.wait(s)),
+    ) -> None:
+        self._clock = clock
+        self._is_simulated = is_simulated
+        self._monotonic_ns = monotonic_ns
+        self._nap = nap
+        self.late = 0
+
+    def run(
+        self,
+        grid: Grid,
+        stop: threading.Event,
+        step: Callable[[int], bool],
+        jumped: Callable[[float], None],
+    ) -> None:
+        """Tick until `step` returns False, `stop` is set, or the clock jumps.
+
+        Args:
+            grid: The ticks.
+            stop: Ends the loop.
+            step: Called with each tick.
+            jumped: Called with the size of the jump in [s]; the loop ends then.
+        """
+        before = (self._clock(), self._monotonic_ns())
+        tick = grid.tick_at(before[0]) + 1
+        while not stop.is_set():
+            now, steady = self._clock(), self._monotonic_ns()
+            jump_s = self._jump_s(before, (now, steady))
+            before = (now, steady)
+            if jump_s:
+                jumped(jump_s)
+                return
+            left_s = (grid.time_ns(tick) - now) / _NS
+            if left_s > 0.0:
+                longest = 0.002 if self._is_simulated else _LONGEST_NAP_S
+                self._nap(stop, min(left_s, longest))
+                continue
+            newest = grid.tick_at(now)
+            self.late += newest - tick
+            if not step(newest):
+                return
+            tick = newest + 1
+
+    def _jump_s(self, before: tuple[int, int], now: tuple[int, int]) -> float:
+        """How far the clock moved beyond the time that passed [s], 0 when it did not jump."""
+        moved_s, passed_s = (now[0] - before[0]) / _NS, (now[1] - before[1]) / _NS
+        if self._is_simulated:
+            return moved_s if moved_s < 0.0 or moved_s > _SIMULATED_JUMP_S else 0.0
+        return moved_s - passed_s if abs(moved_s - passed_s) > _JUMP_S else 0.0
+
+
+def void(_: object) -> None:
+    """Drop a value."""

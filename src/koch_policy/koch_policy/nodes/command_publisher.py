@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point
@@ -18,11 +19,13 @@ from visualization_msgs.msg import Marker
 from koch_policy.chunks import Grid, Request
 from koch_policy.chunks.chunk import Rows
 from koch_policy.execution.takeover import HUMAN
-from koch_policy.shadow import ShadowMeter
 from koch_rig.action_layout import ActionLayout
 from koch_rig.fingertips import FingertipKinematics
 from koch_rig.rig import Rig
 from koch_ros.qos import COMMAND, EVENTS, STATE
+
+if TYPE_CHECKING:
+    from koch_policy.shadow import ShadowMeter
 
 _NS = 1_000_000_000
 _MARKER_EVERY = 3  # ticks

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from koch_interfaces.msg import PolicyStatus
 from rclpy.executors import SingleThreadedExecutor
@@ -28,7 +28,6 @@ from koch_policy.chunks import (
     chosen_execution,
     make_strategy,
 )
-from koch_policy.chunks.guided import can_back_propagate, can_guide, predict_continuing
 from koch_policy.config_json import read_config
 from koch_policy.errors import PolicyError
 from koch_policy.execution import (
@@ -37,22 +36,20 @@ from koch_policy.execution import (
     PolicyRun,
     RunSettings,
     StopReason,
+    Ticker,
     check_policy,
 )
 from koch_policy.execution.compatibility import action_layout, policy_units
 from koch_policy.execution.inference import Predict, plain_predict
 from koch_policy.execution.takeover import Takeovers
-from koch_policy.execution.ticker import Ticker
 from koch_policy.files import CONFIG, is_address, resolve_checkpoint
 from koch_policy.memory import keep_freed_memory
 from koch_policy.metadata import read_metadata
 from koch_policy.nodes.command_publisher import CommandPublisher
 from koch_policy.nodes.parameters import PolicyParameters
-from koch_policy.nodes.run_server import RunServer
-from koch_policy.nodes.status import PolicyStatusPublisher
+from koch_policy.nodes.run_server import PolicyStatusPublisher, RunServer
 from koch_policy.nodes.subscriptions import ObservationInputs, stream_topic
 from koch_policy.policy import Policy
-from koch_policy.shadow import CommandedActions, ShadowMeter
 from koch_rig.action_layout import ActionLayout
 from koch_rig.load import load_rig
 from koch_rig.rig import Rig
@@ -60,6 +57,9 @@ from koch_rig.units import joint_units
 from koch_ros.node import run_node
 from koch_ros.parameters import declare
 from koch_ros.qos import STATE
+
+if TYPE_CHECKING:
+    from koch_policy.shadow import CommandedActions, ShadowMeter
 
 _LISTEN_S = 1.0  # a second policy node would be heard twice in this time
 
@@ -141,8 +141,8 @@ class PolicyNode(Node):
         units = joint_units(rig)
         self._to_rad = partial(self._layout.to_rad, units, policy_units(self._policy))
         self._builder = ObservationBuilder(self._policy, rig, units)
-        actions = self._commanded(rig) if settings.shadow else None
-        self._meter = None if actions is None else ShadowMeter(actions)
+        self._meter: ShadowMeter | None = None
+        actions = self._compared(rig) if settings.shadow else None
         self._inputs = ObservationInputs(
             self, rig, self._builder, self.takeover, actions, self._on_guard
         )
@@ -220,11 +220,14 @@ class PolicyNode(Node):
         self.runtime = self._policy.runtime
         self.strategy = self._chosen(self._policy, "")[0].value
 
-    def _commanded(self, rig: Rig) -> CommandedActions:
-        """What shadow mode compares with."""
+    def _compared(self, rig: Rig) -> CommandedActions:
+        """What shadow mode compares with, and the meter that does."""
+        from koch_policy.shadow import CommandedActions, ShadowMeter
+
         actions = CommandedActions.of_rig(rig, self._layout)
         topics = [stream_topic(rig, buffer.name) for buffer in actions.buffers.values()]
         self.get_logger().info(f"shadow mode: compared with /{', /'.join(topics)}")
+        self._meter = ShadowMeter(actions)
         return actions
 
     def now_ns(self) -> int:
@@ -291,9 +294,11 @@ class PolicyNode(Node):
         )
 
     def _predict(self, kind: StrategyKind) -> Predict:
-        settings = self.settings
         if kind is not StrategyKind.RTC:
             return plain_predict
+        from koch_policy.chunks.guided import predict_continuing
+
+        settings = self.settings
         return partial(
             predict_continuing,
             beta=settings.max_guidance,
@@ -305,6 +310,8 @@ class PolicyNode(Node):
         """Say when rtc cannot do all that was asked."""
         if kind is not StrategyKind.RTC:
             return
+        from koch_policy.chunks.guided import can_back_propagate, can_guide
+
         if not can_guide(self._policy):
             self.get_logger().warning(f"rtc: {self.runtime} cannot be guided; chunks are switched")
         elif self.settings.guidance == "gradient" and not can_back_propagate(self._policy):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from koch_interfaces.msg import PolicyStatus
 
-    from koch_policy.chunks.delay import DelayQuantile
+    from koch_policy.chunks import DelayQuantile
     from koch_policy.execution import PolicyRun
     from koch_policy.execution.takeover import Takeovers
     from koch_policy.nodes.command_publisher import CommandPublisher

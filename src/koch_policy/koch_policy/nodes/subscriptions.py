@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from koch_interfaces.msg import GuardRefusal, GuardStatus, StreamState
 from rclpy.clock import Clock, ClockType
@@ -15,16 +15,25 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
 from koch_episodes.decode import sample_reader
-from koch_policy.execution.guard_watch import GuardWatch, GuardWord
 from koch_policy.execution.observation import ObservationBuilder
-from koch_policy.execution.takeover import HUMAN, OTHERS, POLICY, Takeover, Takeovers
+from koch_policy.execution.takeover import (
+    HUMAN,
+    OTHERS,
+    POLICY,
+    GuardWatch,
+    GuardWord,
+    Takeover,
+    Takeovers,
+)
 from koch_policy.nodes.command_publisher import stamp_ns
-from koch_policy.shadow import CommandedActions
 from koch_rig.rig import Rig
 from koch_rig.stream import StreamKind
 from koch_ros.message_types import message_class
 from koch_ros.qos import COMMAND, LATCHED, NEWEST
 from koch_ros.senders import SoleSender, publishers, sender_of
+
+if TYPE_CHECKING:
+    from koch_policy.shadow import CommandedActions
 
 # Refusals that are a fault of the sender; the others say who drives, or that the arm is stopped.
 _FAULTS = (GuardRefusal.NAMES, GuardRefusal.FINITE, GuardRefusal.AGE, GuardRefusal.SENDER)

@@ -14,7 +14,6 @@ import torch
 
 from koch_policy.checkpoint import Checkpoint
 from koch_policy.configs import ACTION
-from koch_policy.dataset_view import DatasetView
 from koch_policy.files import read_json, write_json
 from koch_policy.policy import Observation
 
@@ -97,6 +96,8 @@ def sample_observations(
     Raises:
         DatasetError: The dataset does not fit the policy; see `DatasetView`.
     """
+    from koch_policy.dataset_view import DatasetView
+
     view = DatasetView(root, checkpoint.config, checkpoint.extras, checkpoint.rename_map)
     rows = np.unique(np.linspace(0, sum(view.data.lengths) - 1, count).astype(int)).tolist()
     return [view.observation(row) for row in rows]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,8 +18,9 @@ from koch_policy.models.registry import policy_kind
 from koch_policy.normalize import ZeroRange
 from koch_policy.policy import Policy
 from koch_policy.runtime.base import Engine, EnginePolicy, example_observation
-from koch_policy.runtime.calibration import Calibration
-from koch_policy.runtime.torch_runtime import TorchEngine
+
+if TYPE_CHECKING:
+    from koch_policy.runtime.calibration import Calibration
 
 RUNTIMES = ("auto", "torch", "openvino", "lerobot")
 PRECISIONS = ("f32", "bf16", "int8")
@@ -91,6 +93,8 @@ def load_policy(
 
         engine = OpenVinoEngine(checkpoint, precision=precision, calibration=calibration)
     else:
+        from koch_policy.runtime.torch_runtime import TorchEngine
+
         _require_torch_precision(precision)
         engine = TorchEngine(checkpoint, device=chosen, precision=precision, compiles=compiles)
     policy = EnginePolicy(checkpoint, engine, full_horizon=full_horizon)
@@ -164,6 +168,7 @@ def _fastest(checkpoint: Checkpoint, device: torch.device, precision: str) -> st
     if known is not None:
         return known
     from koch_policy.runtime.openvino_runtime import OpenVinoEngine
+    from koch_policy.runtime.torch_runtime import TorchEngine
 
     candidates: dict[str, Engine] = {
         "openvino": OpenVinoEngine(checkpoint, precision=precision),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from koch_policy.angles import expand
 from koch_policy.checkpoint import Checkpoint
 from koch_policy.configs import ENVIRONMENT, STATE, TASK, TASK_EMBEDDING, FeatureType
 from koch_policy.errors import LayoutError, ObservationError
-from koch_policy.models.text import TaskEncoder, make_task_encoder
+
+if TYPE_CHECKING:
+    from koch_policy.models.text import TaskEncoder
 
 
 class ObservationReader:
@@ -38,6 +40,8 @@ class ObservationReader:
         self._past: deque[dict[str, Tensor]] = deque(maxlen=self.config.n_obs_steps)
         self._tasks: TaskEncoder | None = None
         if self.config.language is not None:
+            from koch_policy.models.text import make_task_encoder
+
             self._tasks = make_task_encoder(self.config.language, checkpoint.extras.tasks)
         used = {STATE, ENVIRONMENT}
         self._inputs = {
