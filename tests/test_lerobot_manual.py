@@ -24,7 +24,7 @@ from narrow_terminal import NarrowTerminal
 from repository import ROOT
 
 from koch_episodes.dataset import LeRobotDatasetReader, load_info
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 MIDDLE_RAD = (0.0, -0.485, -0.06, 0.0, 0.0, -0.784)  # config/rig.yaml: tick 2047
 MOVED = ("shoulder_lift", "elbow_flex", "wrist_flex", "gripper")
@@ -95,7 +95,7 @@ class Arms:
 
     def move_through_ranges(self, arm: str) -> None:
         for joint in MOVED:
-            middle = MIDDLE_RAD[JOINT_NAMES.index(joint)]
+            middle = MIDDLE_RAD[KOCH_V1_1.joints.index(joint)]
             for angle in (-0.6, 0.6, 0.0):
                 self.move(arm, joint, middle + angle)
                 time.sleep(0.5)
@@ -185,7 +185,7 @@ def hand(bench: Bench) -> Iterator[None]:
         begin = time.monotonic()
         while not stop.wait(0.04):
             angle = 0.4 * math.sin(2.0 * math.pi * (time.monotonic() - begin) / 3.0)
-            for joint, middle in zip(JOINT_NAMES, MIDDLE_RAD, strict=True):
+            for joint, middle in zip(KOCH_V1_1.joints, MIDDLE_RAD, strict=True):
                 bench.arms.move("leader", joint, middle + angle)
 
     thread = threading.Thread(target=swing)
@@ -193,7 +193,7 @@ def hand(bench: Bench) -> Iterator[None]:
     yield
     stop.set()
     thread.join()
-    for joint, middle in zip(JOINT_NAMES, MIDDLE_RAD, strict=True):
+    for joint, middle in zip(KOCH_V1_1.joints, MIDDLE_RAD, strict=True):
         bench.arms.move("leader", joint, middle)
 
 
@@ -206,7 +206,7 @@ def test_1_both_arms_are_calibrated_into_lerobots_cache(bench: Bench) -> None:
     home = bench.folder / "lerobot/calibration"
     for name in ("robots/koch_follower/my_follower", "teleoperators/koch_leader/my_leader"):
         made = json.loads((home / f"{name}.json").read_text())
-        assert list(made) == list(JOINT_NAMES)
+        assert list(made) == list(KOCH_V1_1.joints)
         assert made["wrist_flex"]["range_max"] - made["wrist_flex"]["range_min"] == pytest.approx(
             1.2 * 4096 / (2 * math.pi), abs=60
         )
