@@ -27,14 +27,19 @@ from koch_policy.train.source import open_demonstrations
 _FITTED, _MEASURED = 2000, 400
 
 
-def main() -> None:
-    """Print one line per tokenizer."""
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--rig", type=Path, help="gives degrees; else dataset units")
     parser.add_argument("--steps", type=int, default=30, help="of a chunk")
     parser.add_argument("--vocabulary", type=int, default=512)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print one line per tokenizer."""
+    options = arguments()
     sizes = {"chunk_size": options.steps, "n_action_steps": options.steps}
     recipe = load_recipe("fast", "tiny").with_overrides({"policy": sizes}, "bench")
     data = open_demonstrations(options.dataset, recipe.train)
