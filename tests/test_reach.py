@@ -12,8 +12,8 @@ ENTRY = "koch_policy.nodes.policy"
 # What every run imports; the packages' `__init__` count. It was 92 before there was a core.
 AT_START = 64
 # With what only some runs import: OpenVINO, int8 and the dataset it is calibrated with, LeRobot's
-# policies in a server, rtc, shadow mode, language.
-WITH_ALL_OPTIONS = 112
+# policies in a server or on another computer, rtc, shadow mode, language.
+WITH_ALL_OPTIONS = 113
 
 
 def file_of(module: str) -> Path | None:

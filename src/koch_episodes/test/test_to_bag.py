@@ -35,7 +35,7 @@ from koch_episodes.dataset import (
 )
 from koch_episodes.inspect_bag import inspect_bag
 from koch_episodes.replay.motion import load_motion
-from koch_rig.joints import JOINT_NAMES
+from koch_rig.arm_model import KOCH_V1_1
 
 WriteBag = Callable[..., Path]
 ROOT = Path(__file__).resolve().parents[3]
@@ -324,7 +324,7 @@ def test_what_does_not_come_back_is_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], write_bag: WriteBag, rig_file: Path
 ) -> None:
     dataset = tmp_path / "data"
-    names = tuple(f"{joint}.pos" for joint in JOINT_NAMES)
+    names = tuple(f"{joint}.pos" for joint in KOCH_V1_1.joints)
     size = ("height", "width", "channels")
     features = {
         "action": FeatureSpec("float32", (6,), names),

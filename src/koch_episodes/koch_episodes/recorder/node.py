@@ -79,23 +79,7 @@ class RecorderNode(Node):
         self._events = self.create_publisher(EpisodeEvent, "episodes/events", EVENTS_LATCHED)
         self._own_events: list[bytes] = []
         self._event_source = self._make_event_source(definitions)
-        self.session = RecorderSession(
-            self.store,
-            self.intake,
-            Provenance(rig),
-            DiskWatch(
-                self.store.free_bytes,
-                self.intake.bytes_per_s,
-                int(parameters.disk_reserve_mb * 1e6),
-                time.monotonic,
-            ),
-            SessionSettings(
-                parameters.start_timeout_s, parameters.reset_time_s, parameters.discard_red
-            ),
-            self._now_s,
-            self._emit,
-            find_writer(parameters.storage),
-        )
+        self.session = self._make_session(parameters, Provenance(rig))
         self._highlights = Highlights(
             self.store,
             self.intake.recent,
@@ -114,6 +98,27 @@ class RecorderNode(Node):
         self.create_timer(_DRAIN_S, self._recorded.drain, clock=steady)
         self.intake.start()
         self.get_logger().info(f"episodes go to {self.store.root}")
+
+    def _make_session(
+        self, parameters: RecorderParameters, provenance: Provenance
+    ) -> RecorderSession:
+        return RecorderSession(
+            self.store,
+            self.intake,
+            provenance,
+            DiskWatch(
+                self.store.free_bytes,
+                self.intake.bytes_per_s,
+                int(parameters.disk_reserve_mb * 1e6),
+                time.monotonic,
+            ),
+            SessionSettings(
+                parameters.start_timeout_s, parameters.reset_time_s, parameters.discard_red
+            ),
+            self._now_s,
+            self._emit,
+            find_writer(parameters.storage),
+        )
 
     def close(self) -> None:
         """Save what is running and end the threads; idempotent."""

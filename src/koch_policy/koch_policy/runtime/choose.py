@@ -63,13 +63,9 @@ def load_policy(
     if is_address(str(path)):
         from koch_policy.server.client import remote_policy
 
-        _require_left_out(
-            str(path),
-            runtime=runtime != "auto",
-            precision=precision != "f32",
-            compiles=compiles,
-            calibration=calibration is not None,
-        )
+        own = {"compiles": compiles, "calibration": calibration is not None}
+        own = {"runtime": runtime != "auto", "precision": precision != "f32", **own}
+        _require_left_out(str(path), **own)
         return remote_policy(str(path))
     if runtime == "lerobot":
         _require_left_out(
