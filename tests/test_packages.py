@@ -41,7 +41,7 @@ WHEELS = {
 # Backends that are used where a person installed them, and never required.
 OPTIONAL = {"cv_bridge", "gymnasium", "lerobot", "rosbag2_py", "tokenizers"}
 # What LeRobot brings along, in its own Python, where the policy server runs.
-OPTIONAL |= {"PIL", "huggingface_hub"}
+OPTIONAL |= {"PIL", "huggingface_hub", "peft"}
 # Keys beside modules and ROS packages that a package.xml may hold.
 OTHER_KEYS = {"liburdfdom-tools", "python3-hypothesis", "python3-pytest", "python3-setuptools"}
 

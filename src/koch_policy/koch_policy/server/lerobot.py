@@ -33,7 +33,7 @@ from koch_policy.server.serve import serve
 
 ACTION, TASK = "action", "task"
 PLACEHOLDER = ".empty_camera_"  # LeRobot fills these itself
-_PREPROCESSOR = "policy_preprocessor.json"
+_PREPROCESSOR, _ADAPTER = "policy_preprocessor.json", "adapter_config.json"
 _MAX_PIXELS = 40_000_000
 
 
@@ -242,12 +242,27 @@ def _load(path: Path, kind: str, device: str) -> tuple[Any, Any, Any]:
     except (NotImplementedError, ValueError) as exc:
         version = metadata.version("lerobot")
         raise LeRobotError(f"LeRobot {version}", f"the policy {kind!r}", "one it knows") from exc
-    policy = found.from_pretrained(str(path)).to(device).eval()
+    adapted = (path / _ADAPTER).is_file()
+    policy = _with_adapter(found, path) if adapted else found.from_pretrained(str(path))
+    policy = policy.to(device).eval()
     overrides = {"device_processor": {"device": device}}
     before, after = make_pre_post_processors(
         policy.config, pretrained_path=str(path), preprocessor_overrides=overrides
     )
     return policy, before, after
+
+
+def _with_adapter(found: Any, path: Path) -> Any:
+    """Load the policy that a PEFT adapter belongs to, and merge the adapter into it."""
+    from lerobot.configs.policies import PreTrainedConfig
+    from peft import PeftConfig, PeftModel
+
+    adapter = PeftConfig.from_pretrained(str(path))
+    base = adapter.base_model_name_or_path
+    if not base:
+        raise LeRobotError(str(path / _ADAPTER), "no base model", "base_model_name_or_path")
+    policy = found.from_pretrained(base, config=PreTrainedConfig.from_pretrained(str(path)))
+    return PeftModel.from_pretrained(policy, str(path), config=adapter).merge_and_unload()
 
 
 def folder_of(policy: str) -> Path:

@@ -8,7 +8,7 @@ import sys
 
 from koch_core.errors import KochError
 from koch_core.terminal import complain
-from koch_policy.train.options import parse
+from koch_policy.train.options import LEROBOT_POLICIES, parse
 
 
 def main(argv: list[str]) -> int:
@@ -16,7 +16,10 @@ def main(argv: list[str]) -> int:
     try:
         options = parse(argv)
         # Here, because --help and a wrong word shall not wait seconds for torch.
-        from koch_policy.train.start import train
+        if options.policy in LEROBOT_POLICIES:
+            from koch_policy.train.lerobot_trainer import train
+        else:
+            from koch_policy.train.start import train
 
         train(options)
     except KochError as error:

@@ -14,6 +14,9 @@ from koch_policy.models.registry import known_policies
 from koch_policy.train.config import TrainConfig, preset_names
 from koch_ros.shared_options import RIG
 
+#: LeRobot's policies that its own trainer trains; what its release knows, it decides.
+LEROBOT_POLICIES = ("groot", "pi0", "pi0_fast", "pi05", "smolvla", "tdmpc", "vqbet", "xvla")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(OptionModel):
@@ -26,7 +29,9 @@ class TrainOptions(OptionModel):
         metavar="DIR[:WEIGHT]",
     )
     policy: str | None = option(
-        None, "what is trained (default: act)", choices=tuple(known_policies())
+        None,
+        f"what is trained (default: act); LeRobot's trainer trains {', '.join(LEROBOT_POLICIES)}",
+        choices=(*known_policies(), *LEROBOT_POLICIES),
     )
     out: Path = option(..., "output folder")
     start: Path | None = option(
@@ -40,6 +45,7 @@ class TrainOptions(OptionModel):
     settings: tuple[str, ...] = option(
         (), "a value of the recipe (repeatable)", flags=("--set",), metavar="GROUP.KEY=VALUE"
     )
+    lora: bool = option(False, "train low-rank adapters and freeze the rest; train.lora says more")
     resume: bool = option(False, "go on from OUT/checkpoints/last")
     rig: Path | None = same_as(RIG, None, text="rig file: names the data and gives degrees")
     units: str | None = option(

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import torch
 
@@ -20,6 +21,7 @@ from koch_policy.errors import CheckpointError, DatasetError
 from koch_policy.memory import keep_freed_memory
 from koch_policy.train import parallel
 from koch_policy.train.config import (
+    LoraOptions,
     Recipe,
     load_recipe,
     recipe_from_json,
@@ -54,6 +56,8 @@ def _recipe(options: TrainOptions) -> Recipe:
     else:
         kind = options.policy or "act"
         recipe = load_recipe(kind, options.preset, options.config, options.settings)
+    if options.lora and not recipe.train.lora:
+        recipe = recipe.with_overrides({"train": {"lora": asdict(LoraOptions())}}, "--lora")
     return honoured(_zero_range(recipe, options))
 
 
