@@ -22,6 +22,8 @@ STATE = "observation.state"
 ENVIRONMENT = "observation.environment_state"
 ACTION = "action"
 ACTION_IS_PAD = "action_is_pad"
+ACTION_WEIGHT = "action_weight"  # what each step of a chunk counts in the loss, (B, T); 1 without
+ACTION_NOISE = "action_noise"  # what a teacher made the chunk of, (B, T, A)
 TASK = "task"
 TASK_EMBEDDING = "task_embedding"
 

@@ -128,6 +128,17 @@ class _StopAfter(threading.Event):
         return bool(self._trainer.step >= self._step)
 
 
+def test_the_kl_term_grows_over_its_warm_up(make: Any, tmp_path: Path) -> None:
+    recipe = make.recipe("act", steps=4, log_every=1, kl_warmup_steps=2)
+    trainer = make_trainer(make.demonstrations(), recipe, tmp_path, show_progress=False)
+    trainer.run()
+    beta = trainer.config.kl_weight
+    weights = [(row["loss"] - row["l1"]) / row["kl"] for row in trainer.history.rows]
+    assert weights == pytest.approx([0.0, beta / 2, beta, beta], abs=1e-3)
+    with pytest.raises(ConfigError, match="no KL"):
+        make_trainer(make.demonstrations(), make.recipe("flow", kl_warmup_steps=2), tmp_path)
+
+
 def test_resume_refuses_another_configuration(make: Any, tmp_path: Path) -> None:
     data = make.demonstrations()
     make_trainer(data, make.recipe("act"), tmp_path).run()

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE
+from koch_policy.models.denoiser import mean_without_padding
 from koch_policy.models.keypoints import KEYPOINTS, KeypointEncoder
 from koch_policy.models.positions import sinusoid_1d, sinusoid_2d
 from koch_policy.models.registry import register_policy
@@ -194,6 +195,7 @@ class Act(nn.Module):
     def __init__(self, config: ActConfig) -> None:
         super().__init__()
         self.config = config
+        self.kl_fraction = 1.0  # training lets it grow, where train.kl_warmup_steps says so
         dim = config.dim_model
         if config.use_vae:
             self.vae_encoder = Encoder(config, config.n_vae_encoder_layers)
@@ -248,13 +250,14 @@ class Act(nn.Module):
         if mu is not None and log_var is not None:
             latent = mu + (log_var / 2).exp() * torch.randn_like(mu)  # (B, Z)
         predicted = self.decode(batch, latent)  # (B, T, A)
-        valid = ~batch[ACTION_IS_PAD].unsqueeze(-1)  # (B, T, 1)
-        error = (batch[ACTION] - predicted).abs() * valid
-        l1 = error.sum() / (valid.sum() * error.shape[-1]).clamp_min(1)
+        l1 = mean_without_padding((batch[ACTION] - predicted).abs(), batch)
         if mu is None or log_var is None:
             return l1, {"l1": l1.detach()}
         kl = (-0.5 * (1 + log_var - mu.square() - log_var.exp())).sum(-1).mean()
-        return l1 + self.config.kl_weight * kl, {"l1": l1.detach(), "kl": kl.detach()}
+        return l1 + self.kl_fraction * self.config.kl_weight * kl, {
+            "l1": l1.detach(),
+            "kl": kl.detach(),
+        }
 
     def encode_actions(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return mean and log variance of q(z | a, s), each (B, Z)."""

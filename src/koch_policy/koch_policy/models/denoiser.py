@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from koch_policy.chunks.rtc import Guidance, inpainted
-from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE
+from koch_policy.configs import ACTION, ACTION_IS_PAD, ACTION_WEIGHT, ENVIRONMENT, STATE
 from koch_policy.models.keypoints import KEYPOINTS, KeypointRgbEncoder
 from koch_policy.models.resnet import Norm, ResNet, each_camera, feature_size
 from koch_policy.models.schedule import Evaluate, NoiseSchedule, betas
@@ -54,17 +54,19 @@ def hold_padding(actions: Tensor, is_pad: Tensor) -> Tensor:
     return actions.gather(1, nearest.unsqueeze(-1).expand_as(actions))
 
 
-def mean_without_padding(error: Tensor, is_pad: Tensor, draws: int) -> Tensor:
-    """Return the mean of errors over the steps that are no padding.
+def mean_without_padding(error: Tensor, batch: dict[str, Tensor], draws: int = 1) -> Tensor:
+    """Return the mean of errors over the steps that are no padding, each by its weight.
 
     Args:
         error: float (B * draws, T, A), the draws of a window behind one another.
-        is_pad: bool (B, T).
+        batch: `action_is_pad` bool (B, T), and `action_weight` (B, T) where steps are weighed.
         draws: Noises per window.
     """
-    valid = ~is_pad.unsqueeze(-1)  # (B, T, 1)
-    valid = valid.repeat_interleave(draws, dim=0)
-    return (error * valid).sum() / (valid.sum() * error.shape[-1]).clamp_min(1)
+    counts = ~batch[ACTION_IS_PAD].unsqueeze(-1)  # (B, T, 1)
+    if ACTION_WEIGHT in batch:
+        counts = counts * batch[ACTION_WEIGHT].unsqueeze(-1)
+    counts = counts.repeat_interleave(draws, dim=0)
+    return (error * counts).sum() / (counts.sum() * error.shape[-1]).clamp_min(1)
 
 
 class SpatialSoftmax(nn.Module):
@@ -213,10 +215,10 @@ class Denoiser(nn.Module):
         )
         output = self.evaluate(self.schedule.add_noise(actions, noise, step), step, condition)
         error = (output - self.schedule.target(actions, noise)).square()
-        if not self.config.do_mask_loss_for_padding:
+        if not self.config.do_mask_loss_for_padding and ACTION_WEIGHT not in batch:
             mse = error.mean()
         else:
-            mse = mean_without_padding(error, batch[ACTION_IS_PAD], self.draws)
+            mse = mean_without_padding(error, batch, self.draws)
         return mse, {"mse": mse.detach()}
 
     def continue_chunk(

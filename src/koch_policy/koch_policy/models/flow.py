@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from koch_policy.chunks.rtc import Guidance, guided
-from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT
+from koch_policy.configs import ACTION, ACTION_IS_PAD, ACTION_NOISE, ENVIRONMENT
 from koch_policy.models.denoiser import hold_padding, mean_without_padding
 from koch_policy.models.ode import integrate
 from koch_policy.models.positions import flow_time_embedding
@@ -100,12 +100,14 @@ class Flow(ObservationPrefix):
         if self.training and self.config.task_dim:
             hide = torch.rand(len(batch[ACTION]), device=actions.device) < self.config.task_dropout
         noise = torch.randn_like(actions)
+        if ACTION_NOISE in batch:  # of a teacher: its pairs make the paths straight
+            noise = batch[ACTION_NOISE].repeat_interleave(self.draws, dim=0)
         time = self.draw_times(len(actions), actions.device)
         t = time.view(-1, 1, 1)
         noisy = t * noise + (1 - t) * actions
         condition = self.condition(batch, hide).repeat_interleave(self.draws, dim=2)
         error = (self.evaluate(noisy, time, condition) - (noise - actions)).square()
-        mse = mean_without_padding(error, batch[ACTION_IS_PAD], self.draws)
+        mse = mean_without_padding(error, batch, self.draws)
         return mse, {"mse": mse.detach()}
 
     def continue_chunk(

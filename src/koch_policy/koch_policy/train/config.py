@@ -198,6 +198,17 @@ class TrainConfig(OptionModel):
     keep_statistics: bool = option(
         False, "with `pretrained_policy`: keep the statistics that its weights were trained under"
     )
+    kl_warmup_steps: int = option(
+        0, "steps over which the weight of ACT's KL term grows from zero; 0: it is there at once",
+        low=0,
+    )  # fmt: skip
+    teacher: str | None = option(None, "checkpoint whose chunks the policy learns")
+    teacher_fraction: float = option(
+        0.5, "part of the windows whose chunk is the teacher's", low=0.0, high=1.0
+    )
+    teacher_decay: float = option(
+        0.1, "a step t of the teacher's chunk counts exp(-decay t)", low=0.0
+    )
     freeze: tuple[str, ...] = option(
         (),
         "modules or weights that are not trained, by name or pattern",

@@ -73,7 +73,7 @@ def kept_statistics(
     Raises:
         DatasetError: Units or element names are others, so that keeping would be wrong.
     """
-    _require_same_meaning(start, data)
+    require_same_meaning(start, data)
     kept = {key: start.statistics[key] for key in measured if key in start.statistics}
     lines = [
         f"statistics of {', '.join(kept) or 'nothing'} are kept from {start.path}: its weights "
@@ -98,7 +98,12 @@ def kept_statistics(
     return {**measured, **kept}, lines
 
 
-def _require_same_meaning(start: Checkpoint, data: Demonstrations) -> None:
+def require_same_meaning(start: Checkpoint, data: Demonstrations) -> None:
+    """Refuse data whose units or element names are others than a checkpoint's.
+
+    Raises:
+        DatasetError: They are.
+    """
     units = start.extras.units
     if units and data.units and units != data.units:
         raise DatasetError(

@@ -191,7 +191,7 @@ def _settings(given: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 def _refuse_ours_alone(options: TrainOptions) -> None:
-    for name in ("preset", "config", "units", "zero_range", "cache"):
+    for name in ("preset", "config", "teacher", "units", "zero_range", "cache"):
         if value := getattr(options, name):
             raise ConfigError(
                 f"--{name.replace('_', '-')}", "", value, "nothing with LeRobot's trainer",

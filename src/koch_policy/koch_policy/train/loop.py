@@ -33,7 +33,7 @@ from koch_policy.checkpoint import (
     save_checkpoint,
 )
 from koch_policy.configs import ACTION, PolicyConfig
-from koch_policy.errors import CheckpointError, NotFiniteError
+from koch_policy.errors import CheckpointError, ConfigError, NotFiniteError
 from koch_policy.files import write_json
 from koch_policy.metadata import CheckpointMetadata
 from koch_policy.models.registry import build_model, iterative_model, policy_model
@@ -42,6 +42,7 @@ from koch_policy.train import parallel, state
 from koch_policy.train.augment import add_noise, augment_images, noise_of
 from koch_policy.train.config import Recipe, recipe_from_json
 from koch_policy.train.data import Windows, shuffled_batches
+from koch_policy.train.distill import Teacher
 from koch_policy.train.finetune import freeze, freeze_norms
 from koch_policy.train.lerobot_keys import honoured
 from koch_policy.train.lora import add_adapters, has_adapters, merged
@@ -122,6 +123,8 @@ class Trainer:
         self.step = 0
         self.history = History()
         self.model: nn.Module = build_model(self.config)
+        if train.kl_warmup_steps and not getattr(self.config, "use_vae", False):
+            raise ConfigError("train", "kl_warmup_steps", train.kl_warmup_steps, "0: it has no KL")
         iterative = iterative_model(self.model)
         if iterative is not None:
             iterative.draws = train.draws
@@ -136,6 +139,10 @@ class Trainer:
             self._learn_tokens()
         if self.is_new and train.measure_norms and train.pretrained is None:
             measure_norms(self.model, self._images())
+        self.teacher = None
+        if train.teacher is not None:
+            seen = (self.config, self.normalizer, self.training.data, self.extras)
+            self.teacher = Teacher(train, *seen, self.device)
         self.optimizer = make_optimizer(self.model, self.config, train)
         self.average = AveragedWeights(self.model, train.ema_decay) if train.ema_decay else None
         self.rank, self.world = parallel.rank_and_world()
@@ -316,6 +323,9 @@ class Trainer:
         """Take one step; return the loss with its parts, and the gradient's norm."""
         train = self.recipe.train
         set_rate(self.optimizer, self.step, train)
+        if train.kl_warmup_steps:
+            act: Any = self.model
+            act.kl_fraction = min(self.step / train.kl_warmup_steps, 1.0)
         batch = self._augmented(raw)
         if self.world > 1:  # else all processes would draw the same noise, times and dropout
             torch.manual_seed(self._draws())
@@ -347,7 +357,7 @@ class Trainer:
                 moved = augment_images(image, config, generator)
             moved = self.normalizer.normalize(key, moved)
             batch[key] = add_noise(moved, noise_of(key, config), generator)
-        return batch
+        return batch if self.teacher is None else self.teacher.teach(batch, raw, generator)
 
     def _draws(self) -> int:
         """Return the seed of what this process draws at this step."""

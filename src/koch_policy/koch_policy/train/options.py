@@ -40,6 +40,9 @@ class TrainOptions(OptionModel):
         flags=("--from",),
         metavar="DIR",
     )
+    teacher: Path | None = option(
+        None, "learn this policy's chunks beside the demonstrations", metavar="DIR"
+    )
     preset: str | None = option(None, "shipped override file, e.g. tiny")
     config: tuple[Path, ...] = option((), "override file (repeatable)")
     settings: tuple[str, ...] = option(

@@ -58,6 +58,9 @@ def _recipe(options: TrainOptions) -> Recipe:
         recipe = load_recipe(kind, options.preset, options.config, options.settings)
     if options.lora and not recipe.train.lora:
         recipe = recipe.with_overrides({"train": {"lora": asdict(LoraOptions())}}, "--lora")
+    if options.teacher is not None:
+        named = {"teacher": str(options.teacher)}
+        recipe = recipe.with_overrides({"train": named}, "--teacher")
     return honoured(_zero_range(recipe, options))
 
 
