@@ -16,7 +16,7 @@ BIND = Option(
     metavar="ADDRESS",
 )
 PORT = Option("port of the page; 0 takes any that is free", low=0, high=65535)
-RUNS = Option("folder of training runs", metavar="DIR", parse=absolute)
+RUNS = Option("folder of training runs and datasets", metavar="DIR", parse=absolute)
 DEFAULT_RUNS = "outputs"
 DEFAULT_BIND = "127.0.0.1"
 DEFAULT_PORT = 8765

@@ -20,10 +20,12 @@ from typing import Any, Protocol
 from aiohttp import WSMsgType, web
 
 from koch_console.access import Access, PageRole
+from koch_console.answers import HEADERS, ROLE, json_answer, must_operate
 from koch_console.assets import Assets
 from koch_console.commands import PageAnswer, PageRequest, WrongRequest, read_request
 from koch_console.episodes import Episodes, RecordedEpisode, range_of
 from koch_console.slot import LatestImage
+from koch_console.work import Workshop
 
 LARGEST_MESSAGE = 4096
 MOST_CONNECTIONS = 200
@@ -39,16 +41,6 @@ _WRITE_S = 10.0  # a reader that takes nothing for so long is let go
 _KEPT_BY_KERNEL = 96 * 1024  # an image or two, or a slow reader would see the past
 _BOUNDARY = "koch-image"
 _COOKIE = "koch_console"
-_ROLE = web.RequestKey("role", PageRole)
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; "
-    "base-uri 'none'; form-action 'self'; object-src 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
 _log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -115,13 +107,13 @@ class ConsoleServer:
         episodes: Episodes,
         scene: Callable[[], Mapping[str, Any]],
         machine: Callable[[], Sequence[Mapping[str, str]]],
-        runs: Callable[[], Sequence[Mapping[str, Any]]],
+        work: Workshop,
     ) -> None:
         self._robot, self._access = robot, access
         self._episodes = episodes
         self._scene = scene
         self._scene_text = ""
-        self._machine, self._runs = machine, runs
+        self._machine, self._work = machine, work
         self._examining = asyncio.Lock()
         self._assets = Assets()
         self._pages: set[_Page] = set()
@@ -145,11 +137,11 @@ class ConsoleServer:
                 web.get("/cameras/{name}", self._on_camera, allow_head=False),
                 web.get("/scene", self._on_scene),
                 web.get("/machine", self._on_machine),
-                web.get("/runs", self._on_runs),
                 web.get("/episodes", self._on_episodes),
                 web.get("/episodes/{name}", self._on_episode),
                 web.get("/episodes/{name}/first", self._on_first_image),
                 web.get("/episodes/{name}/film/{camera}", self._on_film),
+                *self._work.routes(),
             ]
         )
         runner = web.AppRunner(application, access_log=None, keepalive_timeout=30.0)
@@ -197,18 +189,18 @@ class ConsoleServer:
             if role is None and request.path != "/login":
                 return self._ask_for_token(request)
             if role is not None:
-                request[_ROLE] = role
+                request[ROLE] = role
                 self._busy.add(transport)  # strangers make room for others
             return await handler(request)
         except web.HTTPException as answer:
-            answer.headers.update(_HEADERS)
+            answer.headers.update(HEADERS)
             raise
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception:
             # One request's fault ends that request alone; a stranger gets no traceback.
             _log.exception("%s %s", request.method, request.path)
-            raise web.HTTPInternalServerError(headers=_HEADERS, text="See the log.\n") from None
+            raise web.HTTPInternalServerError(headers=HEADERS, text="See the log.\n") from None
         finally:
             self._busy.discard(transport)
 
@@ -221,7 +213,7 @@ class ConsoleServer:
         """Exchange a token for a cookie that no script can read and no other site sends."""
         if self._access.role_of(token) is None:
             return self._ask_for_token(request, "That token is not known. ")
-        answer = web.HTTPSeeOther("/", headers=_HEADERS)
+        answer = web.HTTPSeeOther("/", headers=HEADERS)
         answer.set_cookie(_COOKIE, token, httponly=True, samesite="Strict", path="/")
         raise answer
 
@@ -229,7 +221,7 @@ class ConsoleServer:
         if request.path not in ("/", "/login"):
             raise web.HTTPUnauthorized(text="A token is needed.\n")
         text = self._assets.login.replace("{why}", why)
-        return web.Response(status=401, text=text, content_type="text/html", headers=_HEADERS)
+        return web.Response(status=401, text=text, content_type="text/html", headers=HEADERS)
 
     async def _on_login(self, request: web.Request) -> web.StreamResponse:
         form = await request.post()
@@ -238,10 +230,10 @@ class ConsoleServer:
     # -- page and images ------------------------------------------------------------------------
 
     async def _on_page(self, request: web.Request) -> web.StreamResponse:
-        return self._assets.answer(request, "index.html", _HEADERS)
+        return self._assets.answer(request, "index.html", HEADERS)
 
     async def _on_asset(self, request: web.Request) -> web.StreamResponse:
-        return self._assets.answer(request, request.match_info["path"], _HEADERS)
+        return self._assets.answer(request, request.match_info["path"], HEADERS)
 
     async def _on_camera(self, request: web.Request) -> web.StreamResponse:
         slot = self._robot.images.get(request.match_info["name"])
@@ -261,7 +253,7 @@ class ConsoleServer:
     async def _stream(self, request: web.Request, slot: LatestImage) -> web.StreamResponse:
         """Send each image that is the newest when the last one has gone."""
         kind = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
-        headers = {**_HEADERS, "Content-Type": kind, "Cache-Control": "no-store"}
+        headers = {**HEADERS, "Content-Type": kind, "Cache-Control": "no-store"}
         response = web.StreamResponse(headers=headers)
         _keep_little(request)
         await response.prepare(request)
@@ -286,34 +278,30 @@ class ConsoleServer:
     async def _on_scene(self, _: web.Request) -> web.StreamResponse:
         if not self._scene_text:  # xacro needs a second
             self._scene_text = json.dumps(await asyncio.to_thread(self._scene))
-        return _json(self._scene_text)
+        return json_answer(self._scene_text)
 
     async def _on_machine(self, request: web.Request) -> web.StreamResponse:
         """Findings about this computer. It costs seconds of its time: not for who only looks."""
-        if request[_ROLE] < PageRole.OPERATE:
-            raise web.HTTPForbidden(text="You may look only.\n")
+        must_operate(request)
         if self._examining.locked():
             raise web.HTTPServiceUnavailable(text="It is being looked at already.\n")
         async with self._examining:
-            return _json(json.dumps(await asyncio.to_thread(self._machine)))
-
-    async def _on_runs(self, _: web.Request) -> web.StreamResponse:
-        return _json(json.dumps(await asyncio.to_thread(self._runs), default=str))
+            return json_answer(await asyncio.to_thread(self._machine))
 
     async def _on_episodes(self, _: web.Request) -> web.StreamResponse:
         found = await asyncio.to_thread(self._episodes.facts)
-        return _json(json.dumps({"root": str(self._episodes.root), "episodes": found}))
+        return json_answer({"root": str(self._episodes.root), "episodes": found})
 
     async def _on_episode(self, request: web.Request) -> web.StreamResponse:
         episode = await self._episode(request)
-        return _json(await asyncio.to_thread(lambda: json.dumps(episode.describe())))
+        return json_answer(await asyncio.to_thread(lambda: json.dumps(episode.describe())))
 
     async def _on_first_image(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
         image = await asyncio.to_thread(self._episodes.first_image, name)
         if image is None:
             raise web.HTTPNotFound(text="There is no image.\n")
-        kept = {**_HEADERS, "Cache-Control": "private, max-age=600"}
+        kept = {**HEADERS, "Cache-Control": "private, max-age=600"}
         return web.Response(body=image, content_type="image/jpeg", headers=kept)
 
     async def _on_film(self, request: web.Request) -> web.StreamResponse:
@@ -321,7 +309,7 @@ class ConsoleServer:
         film = (await self._episode(request)).films.get(request.match_info["camera"])
         if film is None:
             raise web.HTTPNotFound(text="There is no such camera.\n")
-        size, headers = len(film.data), {**_HEADERS, "Accept-Ranges": "bytes"}
+        size, headers = len(film.data), {**HEADERS, "Accept-Ranges": "bytes"}
         asked = request.headers.get("Range")
         if asked is None:
             return web.Response(body=bytes(film.data), headers=headers)
@@ -344,9 +332,9 @@ class ConsoleServer:
         if len(self._pages) >= MOST_PAGES:
             raise web.HTTPServiceUnavailable(text="Too many pages are open already.\n")
         answer = web.WebSocketResponse(max_msg_size=LARGEST_MESSAGE, heartbeat=20.0)
-        answer.headers.update(_HEADERS)
+        answer.headers.update(HEADERS)
         _keep_little(request)
-        page = _Page(answer, request[_ROLE])
+        page = _Page(answer, request[ROLE])
         self._pages.add(page)  # before anything is awaited: the limit counts those that come in
         try:
             await answer.prepare(request)
@@ -425,7 +413,7 @@ class ConsoleServer:
                 self._sections.clear()  # or the next page would open with the state of back then
             try:
                 self._robot.watch(seen=seen)
-                state = {**self._robot.state(), "alive": int(time.monotonic())} if seen else {}
+                state = self._whole_state() if seen else {}
                 self._tell(state, self._robot.new_lines())
             except Exception:
                 # One odd message must not end the page for good: without `alive` it says so.
@@ -439,6 +427,10 @@ class ConsoleServer:
             self._woken.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), _IDLE_PERIOD_S)
+
+    def _whole_state(self) -> Mapping[str, Any]:
+        work = {"work": self._work.state()}
+        return {**self._robot.state(), **work, "alive": int(time.monotonic())}
 
     def _tell(self, state: Mapping[str, Any], lines: list[Mapping[str, Any]]) -> None:
         texts = {
@@ -468,10 +460,6 @@ class ConsoleServer:
             else:
                 self._looked_at.clear()
                 await self._looked_at.wait()
-
-
-def _json(text: str) -> web.Response:
-    return web.Response(text=text, content_type="application/json", headers=_HEADERS)
 
 
 class _Refusal(asyncio.Protocol):

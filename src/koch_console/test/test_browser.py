@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from koch_console.jobs import Jobs
+from koch_episodes.dataset import LeRobotDatasetReader
+
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
@@ -57,12 +60,12 @@ def is_connected(page: Any) -> None:
     page.wait_for_function("() => document.getElementById('link').textContent === 'connected'")
 
 
-def says(page: Any, selector: str, text: str) -> None:
+def says(page: Any, selector: str, text: str, timeout_ms: float = PATIENCE_MS) -> None:
     """Wait until an element has a text."""
     page.wait_for_function(
         "([selector, text]) => document.querySelector(selector)?.textContent.includes(text)",
         arg=[selector, text],
-        timeout=PATIENCE_MS,
+        timeout=timeout_ms,
     )
 
 
@@ -197,4 +200,82 @@ def test_an_old_state_and_a_restart_of_the_server_are_said_and_survived(
     says(page, "#toast", "NOT STOPPED: no connection")
     bench(port=port)
     is_connected(page)
+    page.close()
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a dataset; what a failed test left to run there ends."""
+    shutil.copytree(SAMPLE / "dataset", tmp_path / "runs" / "blocks")
+    yield tmp_path / "runs"
+    jobs = Jobs(tmp_path / "runs", ())
+    for job in jobs.jobs():
+        if job.state == "running":
+            jobs.stop(job.folder.name)
+
+
+def test_a_dataset_is_trimmed_relabelled_and_applied_with_two_pages_open(
+    bench, browser, tmp_path, runs
+):
+    robot = bench(root=str(tmp_path), runs=str(runs))
+    page, other = (open_page(browser, robot.url) for _ in range(2))
+    for each in (page, other):
+        each.click("[data-tab=episodes]")
+        each.select_option("#source", "blocks")
+        says(each, "#pending-title", "No edits wait")
+    page.click("[data-episode='0']")
+    says(page, "#clock", "/ 13.0 s")
+    page.wait_for_function("() => document.querySelector('#films video').videoWidth > 0")
+    for time, key in ((1, "i"), (9, "o")):
+        page.evaluate(
+            "(time) => { const slider = document.getElementById('time'); slider.value = time;"
+            "slider.dispatchEvent(new Event('input')); }",
+            time,
+        )
+        page.keyboard.press(key)
+    says(page, "#edit-trim", "Trim to 1.00")
+    page.click("#edit-trim")
+    says(page, "#pending", "keep 1 to 9 s")
+    page.fill("#edit-task", "put it <b>there</b>")
+    page.click("#edit-relabel")
+    says(page, "#list", "put it <b>there</b>")  # a text, and never HTML
+    page.click("#edit-delete")
+    says(other, "#pending-title", "3 edits wait")  # both see the same
+    other.click("#pending-undo")
+    says(page, "#pending-title", "2 edits wait")
+    says(page, "#pending-commands", "koch dataset trim")
+    page.click("#pending-apply")
+    page.wait_for_selector("#source option[value=blocks_r2]", state="attached")
+    says(page, "#pending-title", "No edits wait")
+    (episode,) = LeRobotDatasetReader(runs / "blocks_r2").episodes
+    assert episode.length == 8 * 15
+    assert episode.tasks == ("put it <b>there</b>",)
+    (before,) = LeRobotDatasetReader(runs / "blocks").episodes
+    assert before.length == 195
+    page.close()
+    other.close()
+
+
+def test_a_training_is_started_survives_the_console_and_is_stopped(bench, browser, tmp_path, runs):
+    pytest.importorskip("torch", reason="koch_policy's packages are not installed")
+    robot = bench(root=str(tmp_path), runs=str(runs))
+    page = open_page(browser, robot.url)
+    page.click("[data-tab=training]")
+    page.click("summary:has-text('Train a policy')")
+    page.wait_for_selector("#train-form option[value=blocks]", state="attached")
+    for field, value in (("preset", "tiny-vision"), ("steps", "100000"), ("name", "mine")):
+        page.fill(f"#train-form [name={field}]", value)
+    page.click("text=Start training")
+    says(page, "#job-title", "koch train --dataset")
+    page.wait_for_selector("#jobs li.running")
+    robot.console.close()
+    says(page, "#link", "not connected")
+    bench(port=int(robot.url.rpartition(":")[2]), runs=str(runs))
+    is_connected(page)
+    says(page, "#jobs", "training on blocks")
+    page.click("#jobs li.running button.plain")
+    says(page, "#job-log", "to go", timeout_ms=120_000)
+    page.click("#jobs button:has-text('Stop')")
+    page.wait_for_selector("#jobs li.stopped", timeout=60_000)
+    page.wait_for_selector("#evaluate-form option[value=mine]", state="attached")  # it saved
     page.close()

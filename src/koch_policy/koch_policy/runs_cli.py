@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import time
@@ -22,6 +23,7 @@ from koch_core.terminal import (
 from koch_policy.errors import CheckpointError
 
 _LAST = "checkpoints/last/pretrained_model"
+_LOSSES = "loss.csv"
 _COLUMNS = (
     Column("run"),
     Column("policy"),
@@ -100,30 +102,43 @@ def find_runs(folders: Sequence[Path]) -> Iterator[Run]:
 def describe_runs(folder: Path) -> list[dict[str, Any]]:
     """The runs below a folder as plain data, the newest first, for the page of the console.
 
-    A damaged run is told with its problem, so that it hides no other.
+    A damaged run is told with its problem, so that it hides no other. One that trains shows its
+    curve before its first checkpoint.
     """
     inside = {path.parents[2] for path in folder.glob(f"**/{_LAST}")}
+    inside |= {path.parent for path in folder.glob(f"**/{_LOSSES}")}
     found = []
-    for each in sorted(inside, key=lambda path: -(path / _LAST).stat().st_mtime):
+    for each in sorted(inside, key=_newest_s, reverse=True):
         name = str(each.relative_to(folder)) if each != folder else folder.name
         try:
             run = read_run(each)
-            facts = {**run.__dict__, "folder": str(each), "curve": _curve(each / "loss.csv")}
-            found.append({**facts, "name": name, "evaluations": _evaluations(each)})
+            facts = {**run.__dict__, "folder": str(each), "curve": _curve(each / _LOSSES)}
+            facts |= {"checkpoints": _checkpoints(each), "evaluations": _evaluations(each)}
+            found.append({**facts, "name": name})
         except CheckpointError as exc:
             found.append({"name": name, "folder": str(each), "problem": str(exc)})
     return found
 
 
+def _newest_s(folder: Path) -> float:
+    """When the newest checkpoint was written, seconds since 1970; before the first, the losses."""
+    path = folder / _LAST
+    return (path if path.exists() else folder / _LOSSES).stat().st_mtime
+
+
+def _checkpoints(folder: Path) -> list[str]:
+    """Names of the checkpoints of a run, the newest first."""
+    found = (path.parent.name for path in folder.glob("checkpoints/*/pretrained_model"))
+    return sorted(found, reverse=True)
+
+
 def _curve(path: Path) -> dict[str, list[tuple[float, float]]]:
     """Points (step, value) of the losses, so few that a page can draw them."""
     points: dict[str, list[tuple[float, float]]] = {"loss": [], "validation_loss": []}
-    if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                for key, found in points.items():
-                    if row.get(key) and row.get("step"):
-                        found.append((float(row["step"]), float(row[key])))
+    for row in _losses(path):
+        for key, found in points.items():
+            if key in row and "step" in row:
+                found.append((row["step"], row[key]))
     # Thinned from the end, so that the newest value is there.
     return {key: found[:: -1 - len(found) // _DRAWN][::-1] for key, found in points.items()}
 
@@ -136,7 +151,9 @@ def _evaluations(folder: Path) -> list[dict[str, Any]]:
         trials = _json(path).get("trials") or []
         good = sum(bool(trial.get("success")) for trial in trials if isinstance(trial, dict))
         name = str(path.parent.relative_to(folder))
-        found.append({"name": name, "successes": good, "trials": len(trials)})
+        shown = {"film": "rollouts.mp4", "sheet": "contact_sheet.png"}
+        there = {key: (path.parent / file).is_file() for key, file in shown.items()}
+        found.append({"name": name, "successes": good, "trials": len(trials), **there})
     return found
 
 
@@ -155,22 +172,29 @@ def read_run(folder: Path) -> Run:
         policy=str(_json(last / "config.json").get("type", "")),
         step=int(training.get("step", 0)),
         steps=int((recipe.get("train") or {}).get("steps", 0)),
-        figures=_newest_figures(folder / "loss.csv"),
+        figures=_newest_figures(folder / _LOSSES),
         success=_success(folder),
         episodes=int((training.get("data") or {}).get("episodes", 0)),
         dataset=str(training.get("dataset", "")),
-        saved_s=last.stat().st_mtime,
+        saved_s=_newest_s(folder),
     )
 
 
 def _newest_figures(path: Path) -> dict[str, float]:
     figures: dict[str, float] = {}
+    for row in _losses(path):
+        figures.update(row)
+    return figures
+
+
+def _losses(path: Path) -> Iterator[dict[str, float]]:
+    """Rows of loss.csv without empty cells; a row that is being written is left out."""
     if not path.is_file():
-        return figures
+        return
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            figures.update({key: float(value) for key, value in row.items() if key and value})
-    return figures
+            with contextlib.suppress(ValueError):
+                yield {key: float(value) for key, value in row.items() if key and value}
 
 
 def _success(folder: Path) -> tuple[float, int] | None:

@@ -77,11 +77,23 @@ def test_a_page_gets_curves_and_evaluations_and_a_damaged_run_hides_no_other(tmp
     first, second = describe_runs(tmp_path)
     assert first["name"] == "good"
     assert first["curve"]["loss"] == [(1.0, 9.0), (500.0, 0.25)]
-    assert first["evaluations"] == [{"name": "eval", "successes": 2, "trials": 3}]
+    assert first["evaluations"] == [
+        {"name": "eval", "successes": 2, "trials": 3, "film": False, "sheet": False}
+    ]
+    assert first["checkpoints"] == ["last", "000500"]
     json.dumps(first)  # plain data but for nothing
     assert second["name"] == "bad"
     assert "not readable as JSON" in second["problem"]
     assert describe_runs(tmp_path / "none") == []
+
+
+def test_a_training_shows_its_curve_before_the_first_checkpoint(tmp_path):
+    (tmp_path / "young").mkdir()
+    (tmp_path / "young" / "loss.csv").write_text("step,loss,error\n10,3.5,\n20,2.5,\n30,1e-")
+    (described,) = describe_runs(tmp_path)
+    assert described["curve"]["loss"] == [(10.0, 3.5), (20.0, 2.5)]
+    assert described["checkpoints"] == []
+    assert "problem" not in described
 
 
 def test_a_long_curve_is_thinned_to_its_newest_value(tmp_path):

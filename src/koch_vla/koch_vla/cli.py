@@ -229,6 +229,11 @@ def _call(verb: Subcommand, arguments: list[str]) -> int:
         raise _unavailable(verb, error) from error
 
 
+def own_words() -> tuple[str, ...]:
+    """The words that start this command in a process of its own, for what lies below koch_vla."""
+    return (sys.executable, "-m", "koch_vla")
+
+
 def console() -> None:
     """Entry point of the `koch` executable."""
     sys.exit(main(sys.argv[1:]))

@@ -16,12 +16,15 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from koch_console.access import Access
+from koch_console.datasets import Datasets
 from koch_console.episodes import Episodes
-from koch_console.machine import examine_machine, training_runs
+from koch_console.jobs import Jobs
+from koch_console.machine import examine_machine, koch_command, training_runs
 from koch_console.nodes.parameters import ConsoleParameters
 from koch_console.nodes.robot import RobotView
 from koch_console.scene import describe_scene
 from koch_console.server import ConsoleServer
+from koch_console.work import Workshop
 from koch_core.errors import KochError
 from koch_rig.load import load_rig
 from koch_ros.node import run_node
@@ -62,7 +65,7 @@ class ConsoleNode(Node):
         self.address = f"http://{host}:{self._listener.getsockname()[1]}"
         self._robot = RobotView(self, rig)
         self._access = access
-        self._runs = settings.runs
+        self._runs = Path(settings.runs).expanduser().resolve()
         self._scene = partial(describe_scene, rig)
         root = settings.root or f"~/koch_episodes/{rig.name}"  # as the recorder has it
         folder = Path(root).expanduser().resolve()
@@ -99,7 +102,11 @@ class ConsoleNode(Node):
             self._episodes,
             self._scene,
             self._machine,
-            partial(training_runs, Path(self._runs).resolve()),
+            Workshop(
+                Datasets(self._runs),
+                Jobs(self._runs, koch_command()),
+                partial(training_runs, self._runs),
+            ),
         )
         await server.run(self._listener, self._ended)
 

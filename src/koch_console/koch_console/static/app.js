@@ -3,10 +3,10 @@
 // The page: one WebSocket brings the state and takes the requests; panels draw what has changed.
 
 import { draw as drawLive, build as buildLive, examine } from "./live.js";
-import { showEpisodes, hideEpisodes } from "./episodes.js";
-import { showRuns } from "./training.js";
+import { beginHere, endHere, heardOfEdits, heardOfJobs, hideEpisodes, showEpisodes } from "./episodes.js";
+import { byId, role, toast } from "./page.js";
+import { drawJobs, showRuns } from "./training.js";
 
-const byId = (id) => document.getElementById(id);
 const state = {};
 let socket = null;
 let asked = 0;
@@ -39,7 +39,18 @@ function receive(message) {
     if ("alive" in sections) revive();
     drawLive(state, sections, log ?? []);
     if (sections.joints || "ghost" in sections) moveView();
+    if (sections.work) drawWork(sections.work);
   }
+}
+
+let jobs = "";
+function drawWork(work) {
+  heardOfEdits(work.edited);
+  const now = JSON.stringify(work.jobs);
+  if (now === jobs) return;
+  jobs = now;
+  if (!byId("training").hidden) drawJobs();
+  heardOfJobs();
 }
 
 function revive() {
@@ -57,8 +68,7 @@ setInterval(() => {
 }, 500);
 
 function linked() {
-  const operates = state.hello.role === "operate";
-  link(operates ? "connected" : "looking only", operates ? "green" : "amber");
+  link(role.operates ? "connected" : "looking only", role.operates ? "green" : "amber");
 }
 
 function greet(hello) {
@@ -67,11 +77,12 @@ function greet(hello) {
   byId("log").replaceChildren(); // the server sends all of it again
   const known = state.hello && JSON.stringify(state.hello) === JSON.stringify(hello);
   state.hello = hello;
+  role.operates = hello.role === "operate";
   linked();
   if (!known) buildLive(hello);
   if (!byId("live").hidden) openTab("live");
   setTimeout(openView, 200);
-  for (const button of document.querySelectorAll("[data-do], #stop")) button.disabled = hello.role !== "operate";
+  for (const button of document.querySelectorAll("[data-do], [data-operate], #stop")) button.disabled = !role.operates;
 }
 
 // -- 3D view -------------------------------------------------------------------------------------
@@ -151,16 +162,6 @@ function answered({ answer, ok, text }) {
   toast(text || (ok ? "Done." : "It failed."), ok);
 }
 
-let fading = 0;
-function toast(text, ok) {
-  const place = byId("toast");
-  place.textContent = text;
-  place.className = ok ? "" : "bad";
-  place.hidden = false;
-  clearTimeout(fading);
-  fading = setTimeout(() => { place.hidden = true; }, ok ? 3000 : 8000);
-}
-
 // What the fields add to a request, by its name.
 const FIELDS = {
   "record.start": recording,
@@ -206,9 +207,10 @@ document.addEventListener("keydown", (event) => {
     if (!event.repeat) ask("stop");
     return;
   }
+  if (!byId("episodes").hidden && (event.key === "i" || event.key === "o")) (event.key === "i" ? beginHere : endHere)();
   const name = KEYS[event.key];
   // Who looks at recordings moves their time with the arrows: those keys belong to the live page.
-  if (!name || event.repeat || byId("live").hidden || state.hello?.role !== "operate") return;
+  if (!name || event.repeat || byId("live").hidden || !role.operates) return;
   event.preventDefault();
   if (name === "success" || name === "failure") ask("record.stop", { outcome: name });
   else if (name === "record.start" && state.episode?.phase === "recording") ask("record.stop");

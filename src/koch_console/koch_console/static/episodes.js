@@ -1,208 +1,274 @@
 // SPDX-FileCopyrightText: 2026 The koch_vla authors
 // SPDX-License-Identifier: Apache-2.0
-// Recorded episodes: a list, and a player with images, curves and the 3D view under one time.
+// Recordings and datasets: a list of episodes, the player, and edits that wait to be applied.
 
-import { element } from "./live.js";
+import { byId, element, post, role, toast } from "./page.js";
+import { Film, Video, close, keep, pause, placeOf, show, time } from "./player.js";
 
-const byId = (id) => document.getElementById(id);
-const BLOCK = 45; // images that are fetched at once
-const COLOURS = ["#e5484d", "#e0a030", "#3fb868", "#5aa2f0", "#b07cf0", "#50c8c8"];
-let shown = null;
-let view = null;
+let source = ""; // a dataset's name; empty: the recordings
+let dataset = null; // as the server describes it
+let episode = null; // the one that is shown, of the dataset
+let root = "";
+let span = [0, 0]; // what a trim would keep
+let edited = 0;
+
+const url = (...parts) => `/${parts.map((part) => encodeURIComponent(part)).join("/")}`;
 
 export async function showEpisodes() {
-  const answer = await fetch("/episodes");
-  if (!answer.ok) { // rather no list than an old one
-    byId("root").textContent = await answer.text();
-    byId("list").replaceChildren();
-    return;
-  }
-  const { root, episodes } = await answer.json();
-  byId("root").textContent = episodes.length ? root : `No episodes in ${root}`;
-  byId("list").replaceChildren(...episodes.map((episode) => line(episode, root)));
+  const answer = await fetch("/datasets");
+  const { datasets } = answer.ok ? await answer.json() : { datasets: [] };
+  const name = (item) => `${item.name}${item.pending ? ` · ${item.pending} edits wait` : ""}${item.problem ? " · cannot be read" : ""}`;
+  byId("source").replaceChildren(
+    element("option", { value: "", textContent: "Recordings" }),
+    ...datasets.map((item) => element("option", { value: item.name, textContent: `Dataset ${name(item)}`, disabled: Boolean(item.problem) })),
+  );
+  if (!datasets.some((item) => item.name === source && !item.problem)) source = "";
+  byId("source").value = source;
+  await (source ? showDataset() : showRecordings());
 }
 
 export function hideEpisodes() { pause(); }
 
-function line(episode, root) {
-  const image = element("img", { alt: "", loading: "lazy", src: `/episodes/${encodeURIComponent(episode.name)}/first?${episode.began_s}` });
-  const light = (episode.verdict ?? "").split(/\W/)[0];
-  const length = episode.length_s === undefined ? "" : `${episode.length_s.toFixed(1)} s`;
-  const facts = [length, episode.outcome, episode.began_s ? new Date(1000 * episode.began_s).toLocaleString() : ""];
-  const words = element("span", {}, element("span", { className: `dot ${light}`, title: episode.reasons?.join("\n") ?? "" }), " ",
-    element("b", { textContent: episode.name }), element("small", { textContent: facts.filter(Boolean).join(" · ") }),
-    element("small", { textContent: episode.problem ?? episode.task }));
-  const button = element("button", { "data-episode": episode.name }, image, words);
-  button.addEventListener("click", () => open(episode.name, root));
+/** Another page may have edited: look again. */
+export function heardOfEdits(count) {
+  const isNew = count !== edited;
+  edited = count;
+  if (isNew && source && !byId("episodes").hidden) refresh();
+}
+
+byId("source").addEventListener("change", (event) => {
+  source = event.target.value;
+  episode = dataset = null;
+  close();
+  byId("edit-card").hidden = true;
+  showEpisodes();
+});
+
+async function failed(answer) {
+  byId("root").textContent = await answer.text();
+  byId("list").replaceChildren(); // rather no list than an old one
+}
+
+function mark(name) {
+  for (const button of byId("list").querySelectorAll("button")) button.toggleAttribute("aria-current", button.dataset.episode === name);
+}
+
+// -- recordings ----------------------------------------------------------------------------------
+
+async function showRecordings() {
+  byId("pending-card").hidden = byId("edit-card").hidden = true;
+  const answer = await fetch("/episodes");
+  if (!answer.ok) { await failed(answer); return; }
+  const found = await answer.json();
+  root = found.root;
+  byId("root").textContent = found.episodes.length ? root : `No episodes in ${root}`;
+  byId("list").replaceChildren(...found.episodes.map(recordingLine));
+}
+
+function recordingLine(item) {
+  const image = element("img", { alt: "", loading: "lazy", src: `${url("episodes", item.name, "first")}?${item.began_s}` });
+  const light = (item.verdict ?? "").split(/\W/)[0];
+  const length = item.length_s === undefined ? "" : `${item.length_s.toFixed(1)} s`;
+  const facts = [length, item.outcome, item.began_s ? new Date(1000 * item.began_s).toLocaleString() : ""];
+  const words = element("span", {}, element("span", { className: `dot ${light}`, title: item.reasons?.join("\n") ?? "" }), " ",
+    element("b", { textContent: item.name }), element("small", { textContent: facts.filter(Boolean).join(" · ") }),
+    element("small", { textContent: item.problem ?? item.task }));
+  const button = element("button", { "data-episode": item.name }, image, words);
+  button.addEventListener("click", () => openRecording(item.name));
   return element("li", {}, button);
 }
 
-async function open(name, root) {
+async function openRecording(name) {
   pause();
-  for (const button of byId("list").querySelectorAll("button")) button.toggleAttribute("aria-current", button.dataset.episode === name);
-  const answer = await fetch(`/episodes/${encodeURIComponent(name)}`);
-  byId("player").hidden = false;
-  if (!answer.ok) { byId("commands").textContent = `${name} cannot be read; koch inspect ${root}/${name} says why.`; return; }
-  const episode = await answer.json();
-  const films = Object.entries(episode.films).map(([camera, images]) => new Film(name, camera, images));
-  shown = { episode, films, length: lengthOf(episode), bounds: boundsOf(episode), time: 0 };
-  byId("films").replaceChildren(...films.map((film) => film.canvas));
-  byId("time").max = shown.length;
+  mark(name);
+  const answer = await fetch(url("episodes", name));
+  if (!answer.ok) {
+    close();
+    toast(`${name} cannot be read; koch inspect ${root}/${name} says why.`, false);
+    return;
+  }
+  const { curves, films } = await answer.json();
+  const ends = [...Object.values(curves).map((curve) => curve.times.at(-1) ?? 0), ...Object.values(films).map((images) => images.at(-1)?.[0] ?? 0)];
+  show({
+    films: Object.entries(films).map(([camera, images]) => new Film(url("episodes", name, "film", camera), camera, images)),
+    curves: Object.entries(curves).filter(([topic]) => `${topic.slice(0, topic.lastIndexOf("/"))}/joint_command` in curves) // no leader
+      .map(([topic, curve]) => ({ ...curve, isGoal: topic.endsWith("joint_command") })),
+    length: Math.max(0.1, ...ends),
+    angles: (at) => anglesAt(curves, at),
+  });
   byId("commands").textContent = [
     `koch inspect ${root}/${name}`, `koch replay ${root}/${name}`, `koch convert ${root} --out outputs/dataset`,
   ].join("\n");
-  seek(0);
-  openView();
 }
 
-function lengthOf({ curves, films }) {
-  const ends = [...Object.values(curves).map((curve) => curve.times.at(-1) ?? 0), ...Object.values(films).map((images) => images.at(-1)?.[0] ?? 0)];
-  return Math.max(0.1, ...ends);
-}
-
-function boundsOf({ curves }) {
-  const values = Object.values(curves).flatMap((curve) => curve.values).flat();
-  const low = values.reduce((a, b) => Math.min(a, b), 0);
-  return [low, Math.max(low + 0.1, values.reduce((a, b) => Math.max(a, b), 0))];
-}
-
-/** The images of one camera; blocks of them are fetched by ranges of bytes. */
-class Film {
-  constructor(episode, camera, images) {
-    this.url = `/episodes/${encodeURIComponent(episode)}/film/${encodeURIComponent(camera)}`;
-    this.images = images;
-    this.blocks = new Map();
-    this.canvas = element("canvas", { width: 640, height: 480, title: camera });
-  }
-
-  block(number) {
-    if (number * BLOCK >= this.images.length) return null;
-    if (!this.blocks.has(number)) {
-      const part = this.images.slice(number * BLOCK, (number + 1) * BLOCK);
-      const [, first] = part[0];
-      const [, last, length] = part.at(-1);
-      const range = `bytes=${first}-${last + length - 1}`;
-      this.blocks.set(number, fetch(this.url, { headers: { Range: range } }).then((answer) => answer.arrayBuffer()));
-    }
-    return this.blocks.get(number);
-  }
-
-  async show(time) {
-    const index = placeOf(this.images, time, (image) => image[0]);
-    if (index === this.index || !this.images.length) return;
-    this.index = index;
-    const number = Math.floor(index / BLOCK);
-    const [data] = [await this.block(number), this.block(number + 1)];
-    if (this.index !== index) return; // another one is wanted by now
-    const [, begin, length] = this.images[index];
-    const start = begin - this.images[number * BLOCK][1];
-    const bitmap = await createImageBitmap(new Blob([data.slice(start, start + length)], { type: "image/jpeg" }));
-    if (this.canvas.width !== bitmap.width) Object.assign(this.canvas, { width: bitmap.width, height: bitmap.height });
-    this.canvas.getContext("2d").drawImage(bitmap, 0, 0);
-    bitmap.close();
-  }
-}
-
-/** Index of the last item that is not later than a time. */
-function placeOf(items, time, timeOf) {
-  let low = 0;
-  let high = items.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (timeOf(items[middle]) <= time) low = middle + 1;
-    else high = middle;
-  }
-  return Math.max(0, low - 1);
-}
-
-function seek(time) {
-  shown.time = Math.min(shown.length, Math.max(0, time));
-  byId("time").value = shown.time;
-  byId("clock").textContent = `${shown.time.toFixed(2)} / ${shown.length.toFixed(1)} s`;
-  for (const film of shown.films) film.show(shown.time);
-  drawCurves();
-  moveView();
-}
-
-// -- playing -------------------------------------------------------------------------------------
-
-let playing = 0;
-function play() {
-  let last = performance.now();
-  const from = shown.time >= shown.length ? 0 : shown.time;
-  shown.time = from;
-  byId("play").textContent = "Pause";
-  const step = (now) => {
-    seek(shown.time + (now - last) / 1000);
-    last = now;
-    if (shown.time >= shown.length) pause();
-    else playing = requestAnimationFrame(step);
-  };
-  playing = requestAnimationFrame(step);
-}
-
-function pause() {
-  cancelAnimationFrame(playing);
-  playing = 0;
-  byId("play").textContent = "Play";
-}
-
-byId("play").addEventListener("click", () => { if (shown) (playing ? pause : play)(); });
-byId("time").addEventListener("input", (event) => { pause(); if (shown) seek(Number(event.target.value)); });
-byId("curves").addEventListener("pointerdown", (event) => {
-  if (!shown) return;
-  pause();
-  seek((event.offsetX / event.target.clientWidth) * shown.length);
-});
-
-// -- curves: measured as lines, goals dashed -----------------------------------------------------
-
-function drawCurves() {
-  const canvas = byId("curves");
-  const width = canvas.clientWidth;
-  if (canvas.width !== width) canvas.width = width;
-  const paint = canvas.getContext("2d");
-  paint.clearRect(0, 0, width, canvas.height);
-  const x = (time) => (time / shown.length) * width;
-  const [low, high] = shown.bounds;
-  const y = (radians) => canvas.height - 6 - ((radians - low) / (high - low)) * (canvas.height - 28);
-  for (const [topic, curve] of Object.entries(shown.episode.curves)) {
-    if (!(`${topic.slice(0, topic.lastIndexOf("/"))}/joint_command` in shown.episode.curves)) continue; // a leader
-    paint.setLineDash(topic.endsWith("joint_command") ? [3, 4] : []);
-    curve.names.forEach((name, joint) => {
-      paint.strokeStyle = COLOURS[joint % COLOURS.length];
-      paint.beginPath();
-      curve.times.forEach((time, index) => paint.lineTo(x(time), y(curve.values[index][joint])));
-      paint.stroke();
-      if (topic.endsWith("joint_states")) {
-        paint.fillStyle = paint.strokeStyle;
-        paint.fillText(name, 8 + 90 * joint, 12);
-      }
-    });
-  }
-  paint.setLineDash([]);
-  paint.strokeStyle = "#e6ebf0";
-  paint.strokeRect(x(shown.time), 0, 0.5, canvas.height);
-}
-
-// -- 3D view -------------------------------------------------------------------------------------
-
-async function openView() {
-  if (!view) {
-    const [{ View3d }, scene] = await Promise.all([import("./view3d.js"), fetch("/scene").then((answer) => answer.json())]);
-    view ??= new View3d(byId("view3d-episode"), scene);
-  }
-  view.clearPath();
-  moveView();
-}
-
-function moveView() {
-  if (!view || !shown) return;
+function anglesAt(curves, at) {
   const angles = {};
-  for (const [topic, curve] of Object.entries(shown.episode.curves)) {
+  for (const [topic, curve] of Object.entries(curves)) {
     if (!topic.endsWith("/joint_states") || !curve.times.length) continue;
-    const values = curve.values[placeOf(curve.times, shown.time, (time) => time)];
+    const values = curve.values[placeOf(curve.times, at, (item) => item)];
     angles[topic.split("/").at(-2)] = Object.fromEntries(curve.names.map((name, index) => [name, values[index]]));
   }
-  view.show(angles);
+  return angles;
+}
+
+// -- datasets ------------------------------------------------------------------------------------
+
+async function showDataset() {
+  const answer = await fetch(url("datasets", source));
+  if (!answer.ok) { await failed(answer); return; }
+  drawDataset(await answer.json());
+}
+
+/** Draw the list and what waits again, and leave the player as it is. */
+async function refresh() {
+  const answer = await fetch(url("datasets", source));
+  if (answer.ok) drawDataset(await answer.json());
+}
+
+function drawDataset(found) {
+  dataset = found;
+  byId("root").textContent = dataset.root;
+  byId("list").replaceChildren(...dataset.episodes.map(episodeLine));
+  byId("pending-card").hidden = false;
+  drawPending();
+  if (episode === null) return;
+  mark(String(episode));
+  drawEdit();
+}
+
+function episodeLine(item) {
+  const change = item.change ?? {};
+  const outcome = change.outcome ?? item.outcome;
+  const light = outcome === "success" ? "green" : outcome === "failure" ? "red" : "";
+  const length = change.trim ? `${change.trim[0]} to ${change.trim[1]} s of ${item.length_s} s` : `${item.length_s} s`;
+  const words = element("span", { className: change.delete ? "gone" : "" },
+    element("span", { className: `dot ${light}` }), " ", element("b", { textContent: `episode ${item.number}` }),
+    item.change ? element("span", { className: "tag", textContent: change.delete ? "to be deleted" : "edited" }) : "",
+    element("small", { textContent: [length, outcome].filter(Boolean).join(" · ") }),
+    element("small", { textContent: change.task ?? item.task }));
+  const button = element("button", { className: "plain", "data-episode": String(item.number) }, words);
+  button.addEventListener("click", () => openEpisode(item.number));
+  return element("li", {}, button);
+}
+
+async function openEpisode(number) {
+  pause();
+  const answer = await fetch(url("datasets", source, "episodes", number));
+  if (!answer.ok) { toast(await answer.text(), false); return; }
+  const { curves, videos, length_s: length } = await answer.json();
+  episode = number;
+  mark(String(number));
+  show({
+    films: Object.entries(videos).map(([camera, place]) => new Video(url("datasets", source, "episodes", number, camera), camera, place.from_s)),
+    curves: Object.entries(curves).map(([key, curve]) => ({ ...curve, isGoal: key === "action" })),
+    length,
+  });
+  const item = dataset.episodes.find((each) => each.number === number);
+  span = item.change?.trim ?? [0, item.length_s];
+  byId("edit-task").value = item.change?.task ?? item.task;
+  byId("commands").textContent = `koch inspect ${dataset.root}\nkoch replay ${dataset.root} --episode ${number}`;
+  drawEdit();
+}
+
+// -- edits ---------------------------------------------------------------------------------------
+
+function drawEdit() {
+  const item = dataset.episodes.find((each) => each.number === episode);
+  byId("edit-card").hidden = !item;
+  if (!item) return;
+  const isWhole = span[0] <= 0 && span[1] >= item.length_s;
+  byId("edit-title").textContent = `Edit episode ${episode}`;
+  byId("edit-trim").textContent = isWhole ? "Trim" : `Trim to ${span[0].toFixed(2)} – ${span[1].toFixed(2)} s`;
+  byId("edit-trim").disabled = isWhole || !role.operates;
+  byId("edit-delete").textContent = item.change?.delete ? "Keep episode" : "Delete episode";
+  keep(isWhole ? null : span);
+}
+
+function drawPending() {
+  const { pending, commands, new: next } = dataset;
+  byId("pending-title").textContent = pending.length ? `${pending.length} edits wait` : "No edits wait";
+  byId("pending").replaceChildren(...pending.map((edit) => element("li", { textContent: told(edit) })));
+  byId("pending-undo").disabled = byId("pending-apply").disabled = !pending.length || !role.operates;
+  byId("pending-apply").textContent = `Apply as ${next}`;
+  byId("pending-commands").hidden = !commands.length;
+  byId("pending-commands").textContent = commands.join("\n");
+}
+
+function told({ episode: number, trim, outcome, task, delete: isGone }) {
+  const what = trim ? `keep ${trim[0]} to ${trim[1]} s` : outcome !== undefined ? `outcome ${outcome || "none"}`
+    : task !== undefined ? `task “${task}”` : isGone ? "delete" : "keep after all";
+  return `episode ${number}: ${what}`;
+}
+
+async function change(edit) {
+  if (episode === null) return;
+  const found = await post(`${url("datasets", source)}/edit`, { episode, ...edit });
+  if (found) drawDataset(found);
+}
+
+function setSpan(from, to) {
+  if (byId("edit-card").hidden) return;
+  const item = dataset.episodes.find((each) => each.number === episode);
+  const seconds = (value) => Math.min(item.length_s, Math.max(0, Math.round(value * 100) / 100));
+  span = [seconds(from), seconds(to)];
+  if (span[0] >= span[1]) span = from === time() ? [span[0], item.length_s] : [0, span[1]];
+  drawEdit();
+}
+
+export function beginHere() { setSpan(time(), span[1]); }
+export function endHere() { setSpan(span[0], time()); }
+byId("edit-in").addEventListener("click", beginHere);
+byId("edit-out").addEventListener("click", endHere);
+byId("edit-trim").addEventListener("click", () => change({ trim: span }));
+byId("edit-delete").addEventListener("click", () => {
+  change({ delete: !dataset.episodes.find((each) => each.number === episode).change?.delete });
+});
+byId("edit-relabel").addEventListener("click", () => change({ task: byId("edit-task").value.trim() }));
+for (const button of document.querySelectorAll("[data-outcome]")) {
+  button.addEventListener("click", () => change({ outcome: button.dataset.outcome }));
+}
+byId("pending-undo").addEventListener("click", async () => {
+  const found = await post(`${url("datasets", source)}/undo`, {});
+  if (found) drawDataset(found);
+});
+byId("pending-apply").addEventListener("click", async (event) => {
+  event.target.disabled = true;
+  const job = await post(`${url("datasets", source)}/apply`, {});
+  if (job) toast(`Making ${job.out}; Training lists the job.`, true);
+  drawPending();
+});
+
+/** A job has ended: a new revision may be there. */
+export function heardOfJobs() {
+  if (!byId("episodes").hidden) showEpisodes();
+}
+
+// -- quality -------------------------------------------------------------------------------------
+
+byId("rank").addEventListener("click", async (event) => {
+  event.target.disabled = true;
+  event.target.textContent = "Ranking …";
+  try {
+    const answer = await fetch(`${url("datasets", source)}/quality`);
+    if (!answer.ok) { toast(await answer.text(), false); return; }
+    drawRanking(await answer.json());
+  } finally {
+    event.target.disabled = false;
+    event.target.textContent = "Rank by quality";
+  }
+});
+
+function drawRanking(rows) {
+  const percent = (value) => `${(100 * value).toFixed(0)} %`;
+  const head = ["episode", "jerk", "idle", "offset", "complaints"];
+  const table = element("table", { className: "figures" },
+    element("thead", {}, element("tr", {}, ...head.map((name) => element("th", { textContent: name })))),
+    element("tbody", {}, ...rows.map((row) => {
+      const cells = [`${row.episode}`, `×${row.jerk.toFixed(1)}`, percent(row.idle_fraction), percent(row.offset_fraction), row.complaints.map((text) => text.split(":")[0]).join(", ") || "–"];
+      const line = element("tr", { title: row.complaints.join("\n"), className: row.complaints.length ? "doubtful" : "" }, ...cells.map((text) => element("td", { textContent: text })));
+      line.addEventListener("click", () => openEpisode(row.episode));
+      return line;
+    })));
+  byId("ranking").replaceChildren(
+    element("div", { className: "scroll" }, table), element("small", { textContent: `With images too: koch dataset doctor ${dataset.root}` }));
 }

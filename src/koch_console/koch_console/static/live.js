@@ -2,20 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The live page: cameras, checks, arms, episode, policy, log.
 
-const byId = (id) => document.getElementById(id);
+import { byId, element } from "./page.js";
+
 const degrees = (radians) => (radians * 180) / Math.PI;
 const HOT_C = 60; // an XL330 shuts down at 70
-
-/** An element with properties, attributes (`data-`, `aria-`) and children; texts are never HTML. */
-export function element(tag, properties = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
-    if (name.includes("-")) made.setAttribute(name, value);
-    else made[name] = value;
-  }
-  made.append(...children);
-  return made;
-}
 
 export function build(hello) {
   byId("rig").textContent = hello.rig;

@@ -1,0 +1,198 @@
+# SPDX-FileCopyrightText: 2026 The koch_vla authors
+# SPDX-License-Identifier: Apache-2.0
+"""What of the page is done at a desk: datasets and their edits, trainings, jobs. No ROS.
+
+Who looks only may read all of it; whatever starts a process or writes a file is for operators.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from koch_console.answers import HEADERS, asked_of, json_answer, must_operate
+from koch_console.datasets import Datasets
+from koch_console.jobs import Jobs, evaluation_words, training_words
+from koch_core.errors import KochError
+
+_T = TypeVar("_T")
+_PERIOD_S = 1.0
+_FILMS = {"film": "rollouts.mp4", "sheet": "contact_sheet.png"}
+
+
+class Workshop:
+    """Routes of datasets, trainings and jobs.
+
+    Args:
+        datasets: Datasets below the folder of runs.
+        jobs: Long work in processes of its own.
+        runs: Describes the training runs.
+    """
+
+    def __init__(
+        self, datasets: Datasets, jobs: Jobs, runs: Callable[[], Sequence[Mapping[str, Any]]]
+    ) -> None:
+        self._datasets, self._jobs, self._runs = datasets, jobs, runs
+        self._ranking = asyncio.Lock()
+        self._looked_s = -_PERIOD_S
+        self._state: Mapping[str, Any] = {}
+
+    def routes(self) -> list[web.RouteDef]:
+        """All of them."""
+        one = "/datasets/{name}"
+        return [
+            web.get("/datasets", self._on_list),
+            web.get(one, self._on_dataset),
+            web.get(f"{one}/quality", self._on_quality),
+            web.get(one + "/episodes/{number:\\d{1,9}}", self._on_episode),
+            web.get(one + "/episodes/{number:\\d{1,9}}/{camera}", self._on_video),
+            web.post(f"{one}/edit", self._on_edit),
+            web.post(f"{one}/undo", self._on_undo),
+            web.post(f"{one}/apply", self._on_apply),
+            web.get("/runs", self._on_runs),
+            web.get("/runs/{name}/{evaluation}/{what:film|sheet}", self._on_film),
+            web.get("/jobs", self._on_jobs),
+            web.get("/jobs/{id}/log", self._on_log),
+            web.post("/jobs/{id}/stop", self._on_stop),
+            web.post("/train", self._on_train),
+            web.post("/evaluate", self._on_evaluate),
+        ]
+
+    def state(self) -> Mapping[str, Any]:
+        """What every page must know at once: how often datasets were edited, how jobs are."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s >= _PERIOD_S:
+            self._looked_s = now_s
+            jobs = {job.folder.name: job.state for job in self._jobs.jobs()[:20]}
+            self._state = {"edited": self._datasets.edited, "jobs": jobs}
+        return self._state
+
+    # -- datasets -------------------------------------------------------------------------------
+
+    async def _on_list(self, _: web.Request) -> web.StreamResponse:
+        found = await asyncio.to_thread(self._datasets.facts)
+        return json_answer({"root": str(self._datasets.root), "datasets": found})
+
+    async def _on_dataset(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        return json_answer(await _found(self._datasets.describe, name))
+
+    async def _on_quality(self, request: web.Request) -> web.StreamResponse:
+        must_operate(request)  # it costs seconds
+        if self._ranking.locked():
+            raise web.HTTPServiceUnavailable(text="A dataset is being ranked already.\n")
+        async with self._ranking:
+            name = request.match_info["name"]
+            return json_answer(await _found(self._datasets.quality, name))
+
+    async def _on_episode(self, request: web.Request) -> web.StreamResponse:
+        words = request.match_info
+        return json_answer(
+            await _found(self._datasets.episode, words["name"], int(words["number"]))
+        )
+
+    async def _on_video(self, request: web.Request) -> web.StreamResponse:
+        """A file of videos; the browser asks for ranges of its bytes."""
+        words = request.match_info
+        path = await _found(
+            self._datasets.video, words["name"], int(words["number"]), words["camera"]
+        )
+        return web.FileResponse(path, headers=HEADERS)
+
+    async def _on_edit(self, request: web.Request) -> web.StreamResponse:
+        name, edit = request.match_info["name"], await asked_of(request)
+        await _done(self._datasets.edit, name, edit)
+        return await self._on_dataset(request)
+
+    async def _on_undo(self, request: web.Request) -> web.StreamResponse:
+        await asked_of(request)
+        await _done(self._datasets.undo, request.match_info["name"])
+        return await self._on_dataset(request)
+
+    async def _on_apply(self, request: web.Request) -> web.StreamResponse:
+        await asked_of(request)
+        name = request.match_info["name"]
+        words, out = await _done(self._datasets.application, name)
+        return json_answer((await _done(self._jobs.start, "dataset", name, words, out)).describe())
+
+    # -- runs and jobs --------------------------------------------------------------------------
+
+    async def _on_runs(self, _: web.Request) -> web.StreamResponse:
+        return json_answer(await asyncio.to_thread(self._runs))
+
+    async def _run(self, name: object) -> Mapping[str, Any]:
+        """A training run that was listed; no name becomes a path.
+
+        Raises:
+            HTTPNotFound: There is none of that name.
+        """
+        for run in await asyncio.to_thread(self._runs):
+            if run["name"] == name:
+                return run
+        raise web.HTTPNotFound(text="There is no such run.\n")
+
+    async def _on_film(self, request: web.Request) -> web.StreamResponse:
+        words = request.match_info
+        run = await self._run(words["name"])
+        for evaluation in run.get("evaluations", ()):
+            path = Path(run["folder"], evaluation["name"], _FILMS[words["what"]])
+            if evaluation["name"] == words["evaluation"] and path.is_file():
+                return web.FileResponse(path, headers=HEADERS)
+        raise web.HTTPNotFound(text="There is no such film.\n")
+
+    async def _on_jobs(self, _: web.Request) -> web.StreamResponse:
+        jobs = await asyncio.to_thread(self._jobs.jobs)
+        return json_answer([job.describe() for job in jobs])
+
+    async def _on_log(self, request: web.Request) -> web.StreamResponse:
+        job = await _found(self._jobs.job, request.match_info["id"])
+        text = await asyncio.to_thread(job.log)
+        return json_answer({**job.describe(), "log": text})
+
+    async def _on_stop(self, request: web.Request) -> web.StreamResponse:
+        await asked_of(request)
+        await _done(self._jobs.stop, request.match_info["id"])
+        return json_answer({})
+
+    async def _on_train(self, request: web.Request) -> web.StreamResponse:
+        asked = await asked_of(request)
+        name = str(asked.get("dataset", ""))
+        dataset = await _done(self._datasets.root_of, name)
+        words, out = await _done(training_words, asked, dataset, self._datasets.root)
+        return json_answer((await _done(self._jobs.start, "train", name, words, out)).describe())
+
+    async def _on_evaluate(self, request: web.Request) -> web.StreamResponse:
+        asked = await asked_of(request)
+        run = await self._run(asked.get("run"))
+        words, out = await _done(evaluation_words, asked, Path(run["folder"]))
+        job = await _done(self._jobs.start, "eval", run["name"], words, out)
+        return json_answer(job.describe())
+
+
+async def _found(work: Callable[..., _T], *values: Any) -> _T:
+    """Look something up in a thread.
+
+    Raises:
+        HTTPNotFound: It is not there, or cannot be read; the text says why.
+    """
+    try:
+        return await asyncio.to_thread(work, *values)
+    except KochError as exc:
+        raise web.HTTPNotFound(text=f"{exc}\n") from exc
+
+
+async def _done(work: Callable[..., _T], *values: Any) -> _T:
+    """Do something in a thread.
+
+    Raises:
+        HTTPConflict: It cannot be done; the text says why.
+    """
+    try:
+        return await asyncio.to_thread(work, *values)
+    except KochError as exc:
+        raise web.HTTPConflict(text=f"{exc}\n") from exc
