@@ -25,6 +25,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from koch_interfaces.action import RunPolicy
 from koch_interfaces.msg import PolicyStatus
 from sensor_msgs.msg import JointState
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from koch_policy.checkpoint import save_checkpoint
@@ -453,3 +454,35 @@ def test_runs_are_judged_one_by_one(ros: None, graph: Graph, tmp_path: Path) -> 
     assert trials[0]["reason"] != trials[1]["reason"]
     assert trials[1]["duration_s"] == pytest.approx(3.0, abs=1.0)
     assert all(trial["guard"] for trial in trials), "the arm starts softly each time"
+
+
+def test_a_line_tells_a_run_another_task(ros: None, graph: Graph, tmp_path: Path) -> None:
+    """`koch run --interactive`: the run goes on with the new words, and q ends it."""
+    checkpoint = save_act(tmp_path / "act", pose=0.15)
+    graph.start("koch_driver.emulator", "--rig", str(graph.rig))
+    graph.node("koch_driver.nodes.follower", "/follower", arm="follower")
+    world = World()
+    told: list[str] = []
+    world.client.session.node.create_subscription(
+        String, "policy/task", lambda message: told.append(message.data), 5
+    )
+    world.until(lambda: world.goals)
+    with contextlib.ExitStack() as stack:
+        stack.callback(world.client.close)
+        person = Person(
+            graph.environment, "--policy", str(checkpoint), "--rig", str(graph.rig), "--set",
+            "stale_abort=3.0", "--task", "first", "--interactive", "--once", "--runtime", "torch",
+        )  # fmt: skip
+        stack.callback(person.process.kill)
+        world.until(lambda: not person.has_read("\0") and world.moves(10))
+        person.press("the red one\n")
+        world.until(lambda: person.has_read("the run is told: the red one"))
+        assert told == ["the red one"]
+        assert world.client.status is not None
+        steps = world.client.status.steps_executed
+        world.until(lambda: world.moves(steps + 10))
+        person.press("q\n")
+        world.until(lambda: person.process.poll() is not None)
+        person.has_read("")
+    assert person.process.returncode == 0, person.text
+    assert "cancelled" in person.text
