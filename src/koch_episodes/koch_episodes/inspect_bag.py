@@ -80,6 +80,7 @@ class BagFacts:
     Attributes:
         recorded: Its episodes as they were recorded.
         windows: Its episodes as its marks want them.
+        clock_faults: What is wrong with the clocks of streams, part of the reasons.
         marked: What the marks say, one line for each edit.
         runs: How often the clock begins.
     """
@@ -94,6 +95,7 @@ class BagFacts:
     damage: list[str]
     reasons: list[str]
     verdict: Verdict
+    clock_faults: Sequence[str] = ()
 
     @property
     def span_ns(self) -> tuple[int, int]:
@@ -223,6 +225,7 @@ def inspect_bag(path: Path) -> BagFacts:
             list(bag.damage),
             reasons,
             verdict,
+            faults,
         )
 
 

@@ -26,6 +26,7 @@ from koch_episodes.dataset.edit.options import (
 from koch_episodes.errors import OutputExistsError
 
 if TYPE_CHECKING:
+    from koch_episodes.dataset.edit.doctor import Complaint
     from koch_episodes.dataset.edit.make import EditResult
     from koch_episodes.dataset.edit.pieces import Plan
 
@@ -70,6 +71,9 @@ def main(argv: list[str]) -> int:
             _run(edit.plans(options), options)
     except KochError as exc:
         complain(f"koch dataset {words.edit}: {exc}")
+        return 2
+    except OSError as exc:
+        complain(f"koch dataset {words.edit}: {exc.filename or ''}: {exc.strerror or exc}")
         return 2
     except KeyboardInterrupt:
         complain(f"koch dataset {words.edit}: interrupted; nothing was changed")
@@ -161,22 +165,44 @@ def _images(made: EditResult) -> str:
 
 
 def _examine(options: Doctor) -> int:
-    from koch_episodes.dataset.edit.doctor import examine, to_json
+    from koch_episodes.dataset.edit.bag_doctor import bag_shots, look_at_bags
+    from koch_episodes.dataset.edit.bags import are_bags
+    from koch_episodes.dataset.edit.doctor import dataset_shots, look_at, to_json
 
-    found = {str(root): examine(root, images=options.images) for root in options.roots}
+    bags = [root for root in options.roots if are_bags(root)]
+    sections: list[Any] = []
+    for root in options.roots:
+        if root not in bags:
+            looks, found = look_at(root, images=options.images)
+            sections.append((str(root), looks, found, dataset_shots(root)))
+    if bags:
+        looked, found = look_at_bags(bags, images=options.images)
+        title = str(bags[0]) if len(bags) == 1 else "bags"
+        sections.append((title, looked, found, bag_shots))
+    if options.report is not None:
+        from koch_episodes.dataset.edit.doctor_report import write_report
+
+        write_report(options.report, sections)
     if options.json:
-        plain = {root: to_json(complaints) for root, complaints in found.items()}
+        plain = {title: to_json(found) for title, _, found, _ in sections}
         say(json.dumps(plain, ensure_ascii=False, indent=2))
-        return 1 if any(found.values()) else 0
-    for root, complaints in found.items():
-        say(f"{root}: {len(complaints) or 'no'} complaint(s)")
-        for complaint in complaints:
-            say(f"  {complaint.kind}: {complaint.text}")
-            if complaint.episodes:
-                shown = ", ".join(map(str, complaint.episodes[:_TOLD]))
-                say(f"    episodes {shown}" + ", ..." * (len(complaint.episodes) > _TOLD))
-            say(f"    {complaint.remedy}")
-    return 1 if any(found.values()) else 0
+    else:
+        for title, _, found, _ in sections:
+            _tell_complaints(title, found)
+        if options.report is not None:
+            say(f"page: {options.report}")
+    return 1 if any(found for _, _, found, _ in sections) else 0
+
+
+def _tell_complaints(title: str, found: Sequence[Complaint]) -> None:
+    say(f"{title}: {len(found) or 'no'} complaint(s)")
+    for complaint in found:
+        say(f"  {complaint.kind}: {complaint.text}")
+        names = complaint.bags or complaint.episodes
+        if names:
+            shown = ", ".join(map(str, names[:_TOLD]))
+            say(f"    episodes {shown}" + ", ..." * (len(names) > _TOLD))
+        say(f"    {complaint.remedy}")
 
 
 def _tell(options: Info) -> int:

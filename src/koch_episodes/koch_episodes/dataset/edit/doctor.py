@@ -8,11 +8,12 @@ checks compare an episode with the others, so that no unit has to be known.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ _SAME = 0.05  # mean difference of images in grey levels, below which they are o
 _DARK, _FLAT = 8.0, 2.0  # mean and spread of an image without content, in grey levels
 _MUCH = 5.0  # times the usual: jerk, or the length of an episode
 _JUMP = 12.0  # times the usual fast step of an action
+_SHOTS = 4  # images of an episode on a page
 _FEW = 4  # episodes that have a "usual"
 
 
@@ -52,6 +54,7 @@ class Complaint:
         episodes: Which.
         text: What was found.
         remedy: The command that mends it.
+        bags: Of each episode, where bags are judged.
     """
 
     kind: str
@@ -59,10 +62,11 @@ class Complaint:
     episodes: tuple[int, ...]
     text: str
     remedy: str
+    bags: tuple[str, ...] = ()
 
 
 @dataclass
-class _Look:
+class EpisodeLook:
     """What the checks need of one episode."""
 
     episode: Episode
@@ -91,7 +95,9 @@ class _Look:
         return float((apart[spread > 0] / spread[spread > 0]).max(initial=0.0))
 
 
-Check = Callable[[Path, Sequence[_Look]], Iterator[Complaint]]
+Command = Callable[..., str]
+"""Edit, episodes and more words to the command that does it."""
+Check = Callable[[Command, Sequence[EpisodeLook]], Iterator[Complaint]]
 
 
 def examine(root: Path, *, images: bool = True) -> list[Complaint]:
@@ -104,10 +110,11 @@ def examine(root: Path, *, images: bool = True) -> list[Complaint]:
     Raises:
         DatasetFormatError: It is no readable dataset.
     """
-    return _examined(root, images=images)[1]
+    return look_at(root, images=images)[1]
 
 
-def _examined(root: Path, *, images: bool) -> tuple[list[_Look], list[Complaint]]:
+def look_at(root: Path, *, images: bool = True) -> tuple[list[EpisodeLook], list[Complaint]]:
+    """Return the episodes that can be read, and what `examine` says."""
     found = list(_unsound(root))
     try:
         source = SourceDataset(root)
@@ -116,9 +123,22 @@ def _examined(root: Path, *, images: bool) -> tuple[list[_Look], list[Complaint]
             return [], found
         raise
     looks = [_look(source, episode, images=images) for episode in source.episodes]
-    for check in _CHECKS:
-        found += check(root, looks)
-    return looks, sorted(found, key=lambda complaint: -complaint.weight)
+
+    def command(edit: str, mine: Sequence[EpisodeLook], *words: str) -> str:
+        numbers = ",".join(str(look.episode.index) for look in mine)
+        return _command(edit, root, "--episodes", numbers, *words, "--in-place")
+
+    return looks, by_worst([*found, *judged(looks, command)])
+
+
+def judged(looks: Sequence[EpisodeLook], command: Command) -> list[Complaint]:
+    """What is wrong with some episodes that can be compared: their vectors are of one length."""
+    return [complaint for check in _CHECKS for complaint in check(command, looks)]
+
+
+def by_worst(found: Iterable[Complaint]) -> list[Complaint]:
+    """Put complaints in order, the worst first."""
+    return sorted(found, key=lambda complaint: -complaint.weight)
 
 
 @dataclass(frozen=True)
@@ -150,7 +170,7 @@ def rank(root: Path, *, images: bool = False) -> list[EpisodeQuality]:
     Raises:
         DatasetFormatError: It is no readable dataset.
     """
-    looks, complaints = _examined(root, images=images)
+    looks, complaints = look_at(root, images=images)
     usual = float(np.median([look.jerk for look in looks])) if looks else 0.0
     found = []
     for look in looks:
@@ -177,10 +197,10 @@ def _unsound(root: Path) -> Iterator[Complaint]:
         yield Complaint("format", 1e9, (), text, _command("repair", root, "--out", "NEW"))
 
 
-def _look(source: SourceDataset, episode: Episode, *, images: bool) -> _Look:
+def _look(source: SourceDataset, episode: Episode, *, images: bool) -> EpisodeLook:
     fps = source.info.fps
     first, last = moving_frames(source, episode, 0)
-    look = _Look(
+    look = EpisodeLook(
         episode,
         episode.length / fps,
         _vectors(source, episode, "action"),
@@ -203,7 +223,9 @@ def _vectors(source: SourceDataset, episode: Episode, key: str) -> Values:
     return column_array(column, spec.shape).reshape(episode.length, -1).astype(np.float64)
 
 
-def _image_faults(source: SourceDataset, episode: Episode, key: str, look: _Look) -> list[str]:
+def _image_faults(
+    source: SourceDataset, episode: Episode, key: str, look: EpisodeLook
+) -> list[str]:
     """Look at pairs of images; each pair lies as far apart as a camera may be frozen."""
     apart = max(1, round(_FROZEN_S * source.info.fps))
     if episode.length <= apart:
@@ -215,7 +237,7 @@ def _image_faults(source: SourceDataset, episode: Episode, key: str, look: _Look
     except (VideoError, DecodeError, DatasetFormatError) as exc:
         return [f"{key}: {exc}"]
     faults = []
-    empty = [k for k in wanted if shown[k].mean() < _DARK or shown[k].std() < _FLAT]
+    empty = [k for k in wanted if _is_empty(shown[k])]
     if empty:
         faults.append(f"{key}: {len(empty)} of {len(wanted)} images looked at show nothing")
     moves = np.ptp(look.states, axis=0).max(initial=0.0)
@@ -227,6 +249,26 @@ def _image_faults(source: SourceDataset, episode: Episode, key: str, look: _Look
     if frozen:
         faults.append(f"{key}: stands still {frozen} of {len(places)} times while the arm moves")
     return faults
+
+
+def _is_empty(image: npt.NDArray[np.uint8]) -> bool:
+    return bool(image.mean() < _DARK or image.std() < _FLAT)
+
+
+def empty_or_frozen(
+    images: Sequence[npt.NDArray[np.uint8]], places: Sequence[int], states: Values
+) -> Iterator[str]:
+    """Say what is wrong with a few images of an episode, taken at some frames of it."""
+    if empty := sum(map(_is_empty, images)):
+        yield f"{empty} of {len(images)} images looked at show nothing"
+    moves = np.ptp(states, axis=0).max(initial=0.0) if len(states) else 0.0
+    frozen = 0
+    for k in range(1, len(images)):
+        moved = np.ptp(states[places[k - 1] : places[k] + 1], axis=0).max(initial=0.0)
+        same = np.abs(images[k].astype(np.int16) - images[k - 1]).mean() < _SAME
+        frozen += bool(same and moved > 0.05 * moves > 0 and not _is_empty(images[k]))
+    if frozen:
+        yield f"stands still {frozen} of {len(images) - 1} times while the arm moves"
 
 
 def _images(
@@ -245,27 +287,39 @@ def _images(
     return {k: rgb_of_frame(frame) for k, (frame, _) in zip(wanted, frames, strict=True)}
 
 
+def dataset_shots(root: Path) -> Callable[[EpisodeLook], list[npt.NDArray[np.uint8]]]:
+    """Return what takes a few images of an episode, of each camera; none where they are broken."""
+    source = SourceDataset(root)
+
+    def shots(look: EpisodeLook) -> list[npt.NDArray[np.uint8]]:
+        found: list[npt.NDArray[np.uint8]] = []
+        places = np.unique(np.linspace(0, look.episode.length - 1, _SHOTS).astype(int)).tolist()
+        for key, spec in source.features.items():
+            if spec.is_image:
+                with contextlib.suppress(VideoError, DecodeError, DatasetFormatError):
+                    found += _images(source, look.episode, key, places).values()
+        return found
+
+    return shots
+
+
 # -- checks -----------------------------------------------------------------------------------
 
 
-def _numbers(looks: Sequence[_Look]) -> tuple[int, ...]:
+def _numbers(looks: Sequence[EpisodeLook]) -> tuple[int, ...]:
     return tuple(look.episode.index for look in looks)
-
-
-def _words(numbers: Sequence[int]) -> str:
-    return ",".join(map(str, numbers))
 
 
 def _command(edit: str, root: Path, *words: str) -> str:
     return shlex.join(["koch", "dataset", edit, str(root), *words])
 
 
-def _seconds(looks: Sequence[_Look]) -> float:
+def _seconds(looks: Sequence[EpisodeLook]) -> float:
     return sum(look.seconds for look in looks)
 
 
-def _duplicates(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
-    same: dict[str, list[_Look]] = defaultdict(list)
+def _duplicates(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Complaint]:
+    same: dict[str, list[EpisodeLook]] = defaultdict(list)
     for look in looks:
         data = np.ascontiguousarray(np.concatenate([look.actions, look.states], axis=1))
         if data.size and np.ptp(data, axis=0).any():
@@ -274,30 +328,30 @@ def _duplicates(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
     if again:
         numbers = _numbers(again)
         text = f"{len(again)} episode(s) have the same numbers as another one"
-        remedy = _command("delete", root, "--episodes", _words(numbers), "--in-place")
+        remedy = command("delete", again)
         yield Complaint("duplicate", 2 * _seconds(again), numbers, text, remedy)
 
 
-def _rests(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
+def _rests(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Complaint]:
     mine = [look for look in looks if max(look.ends) > _IDLE_S]
     if mine:
         total = sum(sum(look.ends) for look in mine)
         text = f"{len(mine)} episode(s) begin or end with rests, {total:.1f} s in all"
         numbers = _numbers(mine)
-        remedy = _command("trim", root, "--episodes", _words(numbers), "--idle", "--in-place")
+        remedy = command("trim", mine, "--idle")
         yield Complaint("idle", total, numbers, text, remedy)
 
 
-def _images_broken(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
+def _images_broken(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Complaint]:
     mine = [look for look in looks if look.images]
     if mine:
         numbers = _numbers(mine)
         text = f"images of {len(mine)} episode(s): {mine[0].images[0]} (episode {numbers[0]})"
-        remedy = _command("delete", root, "--episodes", _words(numbers), "--in-place")
+        remedy = command("delete", mine)
         yield Complaint("images", 2 * _seconds(mine), numbers, text, remedy)
 
 
-def _jumps(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
+def _jumps(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Complaint]:
     """Steps of an action far beyond the fast ones of all episodes."""
     steps = [np.abs(np.diff(look.actions, axis=0)) for look in looks]
     usual = np.quantile(np.concatenate(steps), 0.99, axis=0) if steps else np.zeros(0)
@@ -311,12 +365,12 @@ def _jumps(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
         text = (
             f"actions of {len(mine)} episode(s) jump by over {_JUMP:g} times the usual fast step"
         )
-        remedy = _command("delete", root, "--episodes", _words(numbers), "--in-place")
+        remedy = command("delete", mine)
         yield Complaint("jump", _seconds(mine), numbers, text, remedy)
 
 
 def _unusual(
-    root: Path, looks: Sequence[_Look], kind: str, values: Sequence[float], what: str
+    command: Command, looks: Sequence[EpisodeLook], kind: str, values: Sequence[float], what: str
 ) -> Iterator[Complaint]:
     usual = float(np.median(values)) if len(values) >= _FEW else 0.0
     mine = [
@@ -325,19 +379,19 @@ def _unusual(
     if mine:
         numbers = _numbers(mine)
         text = f"{len(mine)} episode(s) are over {_MUCH:g} times as {what} as usual"
-        remedy = _command("delete", root, "--episodes", _words(numbers), "--in-place")
+        remedy = command("delete", mine)
         yield Complaint(kind, _seconds(mine), numbers, text, remedy)
 
 
-def _jerky(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
-    yield from _unusual(root, looks, "jerk", [look.jerk for look in looks], "jerky")
+def _jerky(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Complaint]:
+    yield from _unusual(command, looks, "jerk", [look.jerk for look in looks], "jerky")
 
 
-def _long(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
-    yield from _unusual(root, looks, "length", [look.seconds for look in looks], "long")
+def _long(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Complaint]:
+    yield from _unusual(command, looks, "length", [look.seconds for look in looks], "long")
 
 
-def _offsets(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
+def _offsets(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Complaint]:
     """Episodes in which action and state differ at rest by other amounts: another calibration."""
     fit = [
         look
@@ -357,13 +411,13 @@ def _offsets(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
             f"action and state of {len(mine)} episode(s) are apart by other amounts than in the "
             "others, as after another calibration"
         )
-        remedy = _command("delete", root, "--episodes", _words(numbers), "--in-place")
+        remedy = command("delete", mine)
         yield Complaint("calibration", _seconds(mine), numbers, text, remedy)
 
 
-def _labels(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
+def _labels(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Complaint]:
     """Task texts that differ only in case, spaces or marks."""
-    alike: dict[str, dict[str, list[_Look]]] = defaultdict(lambda: defaultdict(list))
+    alike: dict[str, dict[str, list[EpisodeLook]]] = defaultdict(lambda: defaultdict(list))
     for look in looks:
         alike[re.sub(r"\W+", "", look.task.casefold())][look.task].append(look)
     for texts in alike.values():
@@ -371,7 +425,7 @@ def _labels(root: Path, looks: Sequence[_Look]) -> Iterator[Complaint]:
         for text, mine in texts.items():
             if text != most:
                 said = f"task {text!r} of {len(mine)} episode(s) is written {most!r} elsewhere"
-                remedy = _command("relabel", root, "--rename", f"{text}={most}", "--in-place")
+                remedy = command("relabel", mine, "--rename", f"{text}={most}")
                 yield Complaint("label", _seconds(mine), _numbers(mine), said, remedy)
 
 
@@ -389,4 +443,7 @@ _CHECKS: tuple[Check, ...] = (
 
 def to_json(complaints: Sequence[Complaint]) -> list[dict[str, Any]]:
     """Return plain values."""
-    return [{**vars(complaint), "episodes": list(complaint.episodes)} for complaint in complaints]
+    return [
+        {**vars(each), "episodes": list(each.episodes), "bags": list(each.bags)}
+        for each in complaints
+    ]

@@ -41,7 +41,15 @@ class Info(OptionModel):
 class Doctor(OptionModel):
     """Look for demonstrations that would teach something wrong."""
 
-    roots: tuple[Path, ...] = option(..., "dataset folders", flags=("roots",), metavar="DATASET")
+    roots: tuple[Path, ...] = option(
+        ...,
+        "dataset folders, bags, folders of bags; all bags are compared with one another",
+        flags=("roots",),
+        metavar="DATASET|BAG",
+    )
+    report: Path | None = option(
+        None, "page with curves and images of what was found", metavar="HTML"
+    )
     images: bool = option(True, "decode some images of each episode")
     json: bool = option(False, "as JSON, for programs")
 
