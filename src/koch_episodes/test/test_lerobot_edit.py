@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from koch_episodes.convert.cli import main as convert
 from koch_episodes.dataset import validate_dataset
 from koch_episodes.dataset.edit.cli import main
 
@@ -118,6 +119,28 @@ def test_lerobot_loads_what_was_edited(lerobot: LeRobot, tmp_path: Path) -> None
                 check(next(rows), place, episode, k, k - start, name)
         assert next(rows, None) is None
     assert {"pose", "note"}.isdisjoint(found[str(made["drop"])]["keys"])
+
+
+def test_lerobot_loads_what_went_through_bags(lerobot: LeRobot, tmp_path: Path) -> None:
+    """Recorded by LeRobot, played as bags, and back in LeRobot: numbers equal, images alike."""
+    odd, bags, back = (tmp_path / name for name in ("odd", "bags", "back"))
+    lerobot(RECORD, str(odd))
+    assert convert(["--to-bag", str(odd), "--out", str(bags)]) == 0
+    words = [str(bags), "--map", str(bags / "map.yaml"), "--out", str(back), "--jobs", "1"]
+    assert convert(words) == 0
+    rows = iter(lerobot(LOAD, str(back))[str(back)]["rows"])
+    for episode, length in enumerate((21, 14, 17)):
+        for k in range(length):
+            row = next(rows)
+            assert (row["episode"], row["frame"], row["task"]) == (episode, k, "first")
+            assert row["state"] == [episode, k, 0.5]
+            assert row["pose"] == [k + number for number in range(6)]
+            assert row["gripped"] in (k > 7, [k > 7])
+            assert row["count"] in (1000 * episode + k, [1000 * episode + k])
+            shade = 30 + 60 * episode + 2 * k
+            assert abs(row["still"] - shade) < 3
+            assert abs(row["film"] - shade) < 3
+    assert next(rows, None) is None
 
 
 def check(row: dict[str, Any], place: int, episode: int, k: int, frame: int, name: str) -> None:
