@@ -392,7 +392,8 @@ import os, shutil, signal, sys
 from koch_episodes.dataset.edit.cli import main
 
 WATCHED = ("make.py", "writer.py", "files.py", "v30.py", "v21.py")
-words = ["delete", "data", "--in-place", "--episodes", "1"]
+words = sys.argv[1:]
+target = "data" if "--in-place" in words else "out"
 count = 0
 
 def attempt(limit):
@@ -418,15 +419,31 @@ shutil.copytree("original", "data")
 assert attempt(0) == 0
 steps = int(open("count").read())
 places = [steps // 3, steps * 2 // 3, steps - 9, steps - 5, steps - 2]
-os.rename("data", "whole")
+os.rename(target, "whole")
+shutil.rmtree("data", ignore_errors=True)
 for place in places:
     shutil.copytree("original", "data")
     assert attempt(place) == signal.SIGKILL
     os.makedirs(f"killed_{place}")
     for name in os.listdir("."):
-        if name == "data" or name.startswith(".data"):
+        if name == target or name.startswith(f".{target}"):
             os.rename(name, f"killed_{place}/{name}")
+    shutil.rmtree("data", ignore_errors=True)
 """
+
+
+def kill_edits(folder: Path, *words: str) -> list[Path]:
+    """Run an edit of a copy of `original`, whole and killed; return folders of what is left."""
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
+    return sorted(folder.glob("killed_*"))
 
 
 @pytest.mark.slow
@@ -434,18 +451,9 @@ for place in places:
 def test_a_killed_edit_leaves_the_old_or_the_new_dataset(tmp_path: Path, version: str) -> None:
     """Killed at places all over its run; what stands there is whole, and repeating works."""
     write(tmp_path / "original", version, LENGTHS[:3])
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert done.returncode == 0, done.stderr
+    killed = kill_edits(tmp_path, "delete", "data", "--in-place", "--episodes", "1")
     new = [(0, 0, 15), (2, 0, 24)]
     check(tmp_path / "whole", new)
-    killed = sorted(tmp_path.glob("killed_*"))
     assert len(killed) == 5
     for folder in killed:
         root = folder / "data"
@@ -455,6 +463,46 @@ def test_a_killed_edit_leaves_the_old_or_the_new_dataset(tmp_path: Path, version
         check(root, new)
         assert run("relabel", root, "--in-place", "--task", "One.") == 0
         assert [path.name for path in folder.iterdir()] == ["data"]
+
+
+def content(root: Path) -> list[Any]:
+    """What tells one state of a dataset from another."""
+    assert not validate_dataset(root).errors
+    reader = LeRobotDatasetReader(root)
+    facts = [[e.length, e.tasks, e.outcome] for e in reader.episodes]
+    videos = [path.read_bytes() for path in sorted(root.rglob("*.mp4"))]
+    return [facts, sorted(reader.features), reader.column("action").tolist(), videos]
+
+
+EVERY_EDIT = [
+    ("trim", "data", "--in-place", "--start", "0.3"),
+    ("relabel", "data", "--in-place", "--task", "One."),
+    ("drop-feature", "data", "--in-place", "--feature", "next.reward"),
+    ("reencode", "data", "--in-place", "--crf", "12"),
+    ("recompute-stats", "data", "--in-place"),
+    ("repair", "data", "--in-place"),
+    ("merge", "data", "original", "--out", "out"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("words", EVERY_EDIT, ids=lambda words: words[0])
+def test_every_edit_that_is_killed_leaves_one_state(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    write(tmp_path / "original", Version.V30, LENGTHS[:3])
+    old = content(tmp_path / "original")
+    killed = kill_edits(tmp_path, *words)
+    new = content(tmp_path / "whole")
+    target = "data" if "--in-place" in words else "out"
+    assert len(killed) == 5
+    for folder in killed:
+        root = folder / target
+        if target == "data":
+            assert content(root) in (old, new)
+        elif root.exists():
+            assert content(root) == new
 
 
 # -- repair -----------------------------------------------------------------------------------
