@@ -19,8 +19,10 @@ from typing import Any
 from koch_core.errors import DecodeError, KochError
 from koch_episodes import cdr
 from koch_episodes.bag import open_bag
-from koch_episodes.bag.marks import load_marks, marks_file
+from koch_episodes.bag.marks import Mark, Marks, add_marks, load_marks, marks_file, undo_marks
 from koch_episodes.bag.metadata import FILE_NAME, read_information
+from koch_episodes.dataset.edit.options import Delete, Relabel, Trim
+from koch_episodes.dataset.edit.pending import PendingEdit
 from koch_rig.joints import plain_joints
 
 _IMAGE = "sensor_msgs/msg/CompressedImage"
@@ -49,13 +51,19 @@ class RecordedEpisode:
     """One episode as the player needs it."""
 
     facts: Mapping[str, Any]
+    start_s: float = 0.0
     curves: dict[str, dict[str, Any]] = field(default_factory=dict)
     films: dict[str, Film] = field(default_factory=dict)
 
     def describe(self) -> Mapping[str, Any]:
         """All but the images themselves."""
         films = {name: film.images for name, film in self.films.items()}
-        return {**self.facts, "curves": self.curves, "films": films}
+        kept = [end and round(max(0.0, end - self.start_s), 3) for end in self.facts["kept"]]
+        return {**self.facts, "curves": self.curves, "films": films, "kept": kept}
+
+
+class RecordingError(KochError):
+    """A recording is not there, or an edit does not fit it."""
 
 
 class Episodes:
@@ -71,6 +79,8 @@ class Episodes:
         self._facts: dict[str, tuple[float, Mapping[str, Any]]] = {}  # by name, with their age
         self._first: OrderedDict[str, bytes] = OrderedDict()
         self._open: OrderedDict[str, RecordedEpisode] = OrderedDict()
+        #: Grows with each edit, so that every open page looks again.
+        self.edited = 0
 
     def facts(self) -> list[Mapping[str, Any]]:
         """Facts of all whole episodes, the newest first."""
@@ -122,11 +132,60 @@ class Episodes:
             self._open.move_to_end(name)
             return self._open[name]
 
+    # -- marks: the recording itself stays as it is ---------------------------------------------
+
+    def edit(self, name: str, plain: Mapping[str, Any]) -> None:
+        """Mark a recording as `koch dataset trim|relabel|delete` does.
+
+        Raises:
+            KochError: It is no edit, or does not fit the recording.
+        """
+        from koch_episodes.dataset.edit.bags import edit_bags
+
+        bag = self._bag(name)
+        edit = PendingEdit.of({**plain, "episode": 0})
+        if edit.kind == "delete" and not edit.value:
+            add_marks(bag, "keep after all", [Mark(deleted=False)])
+        else:
+            for marked in edit_bags([bag], _options(bag, edit)):
+                marked.make()
+        self.edited += 1
+
+    def undo(self, name: str) -> None:
+        """Take back the newest mark of a recording.
+
+        Raises:
+            KochError: It has none, or they cannot be read.
+        """
+        if not undo_marks(self._bag(name)):
+            raise RecordingError("There is nothing to undo.")
+        self.edited += 1
+
+    def _bag(self, name: str) -> Path:
+        if self._known(name) is None:
+            raise RecordingError(f"There is no recording {name!r:.80} in {self.root}.")
+        return self.root / name
+
     def _known(self, name: str) -> Mapping[str, Any] | None:
         if name not in self._facts:
             self.facts()
         known = self._facts.get(name)
         return None if known is None else known[1]
+
+
+def _options(bag: Path, edit: PendingEdit) -> Trim | Relabel | Delete:
+    if isinstance(edit.value, tuple):
+        return Trim(root=bag, keep=(f"0:{edit.value[0]:g}-{edit.value[1]:g}",))
+    if edit.kind == "delete":
+        return Delete(root=bag)
+    words: dict[str, Any] = {edit.kind: edit.value}
+    return Relabel(root=bag, **words)
+
+
+def _kept(marks: Marks) -> list[float | None]:
+    """First and last moment that the marks keep, seconds since 1970; None: as recorded."""
+    mark = marks.of(0)
+    return [None if end is None else 1e-9 * end.stamp_ns for end in (mark.begin, mark.end)]
 
 
 def _facts(path: Path) -> Mapping[str, Any]:
@@ -150,6 +209,7 @@ def _facts(path: Path) -> Mapping[str, Any]:
         "outcome": custom.get("koch.outcome", ""),
         "deleted": marks.delete_all,
         "marked": [edit.told for edit in marks.edits],
+        "kept": _kept(marks),
         "verdict": custom.get("koch.verdict", ""),
         "reasons": reasons,
         "length_s": round(length_s, 1),
@@ -188,6 +248,7 @@ def _read(path: Path, facts: Mapping[str, Any]) -> RecordedEpisode:
                 else:
                     reader = readers.setdefault(message.topic, cdr.JointStateReader())
                     _add_joints(episode, message.topic, time_s, *reader.read(message.data))
+    episode.start_s = 1e-9 * (start_ns or 0)
     for film in episode.films.values():
         film.images.sort()
     return episode

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from koch_console.answers import HEADERS, asked_of, json_answer, must_operate
 from koch_console.datasets import Datasets
+from koch_console.episodes import Episodes
 from koch_console.jobs import Jobs, evaluation_words, training_words
 from koch_core.errors import KochError
 
@@ -29,14 +30,20 @@ class Workshop:
     """Routes of datasets, trainings and jobs.
 
     Args:
+        episodes: Recordings.
         datasets: Datasets below the folder of runs.
         jobs: Long work in processes of its own.
         runs: Describes the training runs.
     """
 
     def __init__(
-        self, datasets: Datasets, jobs: Jobs, runs: Callable[[], Sequence[Mapping[str, Any]]]
+        self,
+        episodes: Episodes,
+        datasets: Datasets,
+        jobs: Jobs,
+        runs: Callable[[], Sequence[Mapping[str, Any]]],
     ) -> None:
+        self._episodes = episodes
         self._datasets, self._jobs, self._runs = datasets, jobs, runs
         self._ranking = asyncio.Lock()
         self._looked_s = -_PERIOD_S
@@ -54,6 +61,7 @@ class Workshop:
             web.post(f"{one}/edit", self._on_edit),
             web.post(f"{one}/undo", self._on_undo),
             web.post(f"{one}/apply", self._on_apply),
+            web.post("/episodes/{name}/{what:edit|undo}", self._on_mark),
             web.get("/runs", self._on_runs),
             web.get("/runs/{name}/{evaluation}/{what:film|sheet}", self._on_film),
             web.get("/jobs", self._on_jobs),
@@ -69,7 +77,8 @@ class Workshop:
         if now_s - self._looked_s >= _PERIOD_S:
             self._looked_s = now_s
             jobs = {job.folder.name: job.state for job in self._jobs.jobs()[:20]}
-            self._state = {"edited": self._datasets.edited, "jobs": jobs}
+            edited = self._datasets.edited + self._episodes.edited
+            self._state = {"edited": edited, "jobs": jobs}
         return self._state
 
     # -- datasets -------------------------------------------------------------------------------
@@ -113,6 +122,15 @@ class Workshop:
         await asked_of(request)
         await _done(self._datasets.undo, request.match_info["name"])
         return await self._on_dataset(request)
+
+    async def _on_mark(self, request: web.Request) -> web.StreamResponse:
+        """Mark a recording, or take the newest mark back."""
+        asked, name = await asked_of(request), request.match_info["name"]
+        if request.match_info["what"] == "edit":
+            await _done(self._episodes.edit, name, asked)
+        else:
+            await _done(self._episodes.undo, name)
+        return json_answer({})
 
     async def _on_apply(self, request: web.Request) -> web.StreamResponse:
         await asked_of(request)

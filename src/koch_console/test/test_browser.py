@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from koch_console.jobs import Jobs
+from koch_episodes.convert.cli import main as convert
 from koch_episodes.dataset import LeRobotDatasetReader
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -278,4 +279,35 @@ def test_a_training_is_started_survives_the_console_and_is_stopped(bench, browse
     page.click("#jobs button:has-text('Stop')")
     page.wait_for_selector("#jobs li.stopped", timeout=60_000)
     page.wait_for_selector("#evaluate-form option[value=mine]", state="attached")  # it saved
+    page.close()
+
+
+def test_a_recording_is_marked_and_converted_as_marked(bench, browser, tmp_path):
+    shutil.copytree(SAMPLE / "episode_000000", tmp_path / "episodes" / "one")
+    robot = bench(root=str(tmp_path / "episodes"), runs=str(tmp_path))
+    page = open_page(browser, robot.url)
+    page.click("[data-tab=episodes]")
+    page.click("[data-episode=one]")
+    says(page, "#pending-title", "No marks")
+    page.fill("#edit-task", "another task")
+    page.click("#edit-relabel")
+    says(page, "#list", "another task")
+    page.evaluate(
+        "() => { const slider = document.getElementById('time'); slider.value = 5;"
+        "slider.dispatchEvent(new Event('input')); }"
+    )
+    page.click("#edit-out")
+    page.click("#edit-trim")
+    says(page, "#pending-title", "2 marks")
+    page.click("#edit-delete")
+    says(page, "#list", "left out")
+    page.click("#pending-undo")
+    says(page, "#pending-title", "2 marks")
+    rig = str(SAMPLE / "rig.yaml")
+    assert (
+        convert([str(tmp_path / "episodes"), "--rig", rig, "--out", str(tmp_path / "made")]) == 0
+    )
+    (episode,) = LeRobotDatasetReader(tmp_path / "made").episodes
+    assert episode.tasks == ("another task",)
+    assert 4.0 < episode.length / LeRobotDatasetReader(tmp_path / "made").info.fps <= 5.1
     page.close()

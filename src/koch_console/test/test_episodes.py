@@ -11,6 +11,7 @@ import yaml
 
 from koch_console.episodes import Episodes, range_of
 from koch_console.scene import describe_scene
+from koch_core.errors import KochError
 from koch_rig.load import load_rig
 
 SAMPLE = Path(__file__).resolve().parents[3] / "docs" / "sample"
@@ -108,3 +109,31 @@ def test_the_scene_has_each_joint_and_a_shape_for_each_moving_link():
         assert all(joint["parent"] in frames | {"world"} for joint in arm["joints"])
     drawn = {joint["child"] for arm in scene["arms"] for joint in arm["joints"]}
     assert {camera["frame"] for camera in scene["cameras"]} <= drawn
+
+
+def test_marks_are_made_undone_and_obeyed_and_the_recording_stays(tmp_path):
+    shutil.copytree(SAMPLE / "episode_000000", tmp_path / "one")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "one").iterdir()}
+    episodes = Episodes(tmp_path)
+    episodes.edit("one", {"trim": [1.0, 9.0]})
+    episodes.edit("one", {"outcome": "failure"})
+    episodes.edit("one", {"delete": True})
+    (facts,) = Episodes(tmp_path).facts()  # a console that starts anew
+    assert facts["deleted"]
+    assert facts["outcome"] == "failure"
+    assert len(facts["marked"]) == 3
+    episodes.edit("one", {"delete": False})
+    assert not episodes.facts()[0]["deleted"]
+    begin, end = episodes.open("one").describe()["kept"]
+    assert (begin, end) == (pytest.approx(1.0, abs=0.1), pytest.approx(9.0, abs=0.1))
+    for _ in range(4):
+        episodes.undo("one")
+    assert episodes.facts()[0]["marked"] == []
+    assert {p.name: p.read_bytes() for p in (tmp_path / "one").iterdir()} == before
+    for wrong in ({"trim": [90.0, 91.0]}, {"shell": "x"}, {}):
+        with pytest.raises(KochError):
+            episodes.edit("one", wrong)
+    with pytest.raises(KochError, match="nothing to undo"):
+        episodes.undo("one")
+    with pytest.raises(KochError, match="no recording"):
+        episodes.edit("../one", {"delete": True})

@@ -16,6 +16,8 @@ POSTS = [
     "/datasets/blocks/edit",
     "/datasets/blocks/undo",
     "/datasets/blocks/apply",
+    "/episodes/episode_000000/edit",
+    "/episodes/episode_000000/undo",
     "/train",
     "/evaluate",
     "/jobs/x/stop",

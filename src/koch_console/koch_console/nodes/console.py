@@ -103,6 +103,7 @@ class ConsoleNode(Node):
             self._scene,
             self._machine,
             Workshop(
+                self._episodes,
                 Datasets(self._runs),
                 Jobs(self._runs, koch_command()),
                 partial(training_runs, self._runs),

@@ -7,7 +7,8 @@ import { Film, Video, close, keep, pause, placeOf, show, time } from "./player.j
 
 let source = ""; // a dataset's name; empty: the recordings
 let dataset = null; // as the server describes it
-let episode = null; // the one that is shown, of the dataset
+let recordings = [];
+let episode = null; // number of the one that is shown, or name of a recording
 let root = "";
 let span = [0, 0]; // what a trim would keep
 let edited = 0;
@@ -33,7 +34,7 @@ export function hideEpisodes() { pause(); }
 export function heardOfEdits(count) {
   const isNew = count !== edited;
   edited = count;
-  if (isNew && source && !byId("episodes").hidden) refresh();
+  if (isNew && !byId("episodes").hidden) refresh();
 }
 
 byId("source").addEventListener("change", (event) => {
@@ -49,6 +50,9 @@ async function failed(answer) {
   byId("list").replaceChildren(); // rather no list than an old one
 }
 
+/** The episode that is shown, as the list has it. */
+const current = () => (source ? dataset?.episodes.find((each) => each.number === episode) : recordings.find((each) => each.name === episode));
+
 function mark(name) {
   for (const button of byId("list").querySelectorAll("button")) button.toggleAttribute("aria-current", button.dataset.episode === name);
 }
@@ -56,13 +60,17 @@ function mark(name) {
 // -- recordings ----------------------------------------------------------------------------------
 
 async function showRecordings() {
-  byId("pending-card").hidden = byId("edit-card").hidden = true;
   const answer = await fetch("/episodes");
   if (!answer.ok) { await failed(answer); return; }
   const found = await answer.json();
   root = found.root;
+  const shown = current();
+  recordings = found.episodes;
+  if (shown && current()) Object.assign(current(), { length_s: shown.length_s, change: { delete: current().deleted } });
   byId("root").textContent = found.episodes.length ? root : `No episodes in ${root}`;
   byId("list").replaceChildren(...found.episodes.map(recordingLine));
+  byId("rank").hidden = byId("pending-apply").hidden = true;
+  drawEdit();
 }
 
 function recordingLine(item) {
@@ -70,8 +78,9 @@ function recordingLine(item) {
   const light = (item.verdict ?? "").split(/\W/)[0];
   const length = item.length_s === undefined ? "" : `${item.length_s.toFixed(1)} s`;
   const facts = [length, item.outcome, item.began_s ? new Date(1000 * item.began_s).toLocaleString() : ""];
-  const words = element("span", {}, element("span", { className: `dot ${light}`, title: item.reasons?.join("\n") ?? "" }), " ",
-    element("b", { textContent: item.name }), element("small", { textContent: facts.filter(Boolean).join(" · ") }),
+  const words = element("span", { className: item.deleted ? "gone" : "" }, element("span", { className: `dot ${light}`, title: item.reasons?.join("\n") ?? "" }), " ",
+    element("b", { textContent: item.name }), item.marked?.length ? element("span", { className: "tag", textContent: item.deleted ? "left out" : "marked" }) : "",
+    element("small", { textContent: facts.filter(Boolean).join(" · ") }),
     element("small", { textContent: item.problem ?? item.task }));
   const button = element("button", { "data-episode": item.name }, image, words);
   button.addEventListener("click", () => openRecording(item.name));
@@ -80,6 +89,7 @@ function recordingLine(item) {
 
 async function openRecording(name) {
   pause();
+  await showRecordings();
   mark(name);
   const answer = await fetch(url("episodes", name));
   if (!answer.ok) {
@@ -87,7 +97,8 @@ async function openRecording(name) {
     toast(`${name} cannot be read; koch inspect ${root}/${name} says why.`, false);
     return;
   }
-  const { curves, films } = await answer.json();
+  const { curves, films, kept } = await answer.json();
+  episode = name;
   const ends = [...Object.values(curves).map((curve) => curve.times.at(-1) ?? 0), ...Object.values(films).map((images) => images.at(-1)?.[0] ?? 0)];
   show({
     films: Object.entries(films).map(([camera, images]) => new Film(url("episodes", name, "film", camera), camera, images)),
@@ -99,6 +110,12 @@ async function openRecording(name) {
   byId("commands").textContent = [
     `koch inspect ${root}/${name}`, `koch replay ${root}/${name}`, `koch convert ${root} --out outputs/dataset`,
   ].join("\n");
+  const item = current();
+  if (!item) return;
+  Object.assign(item, { length_s: Math.max(0.1, ...ends), change: { delete: item.deleted } });
+  span = [kept[0] ?? 0, kept[1] ?? item.length_s];
+  byId("edit-task").value = item.task;
+  drawEdit();
 }
 
 function anglesAt(curves, at) {
@@ -121,6 +138,7 @@ async function showDataset() {
 
 /** Draw the list and what waits again, and leave the player as it is. */
 async function refresh() {
+  if (!source) { await showRecordings(); return; }
   const answer = await fetch(url("datasets", source));
   if (answer.ok) drawDataset(await answer.json());
 }
@@ -129,6 +147,7 @@ function drawDataset(found) {
   dataset = found;
   byId("root").textContent = dataset.root;
   byId("list").replaceChildren(...dataset.episodes.map(episodeLine));
+  byId("rank").hidden = byId("pending-apply").hidden = false;
   byId("pending-card").hidden = false;
   drawPending();
   if (episode === null) return;
@@ -163,7 +182,7 @@ async function openEpisode(number) {
     curves: Object.entries(curves).map(([key, curve]) => ({ ...curve, isGoal: key === "action" })),
     length,
   });
-  const item = dataset.episodes.find((each) => each.number === number);
+  const item = current();
   span = item.change?.trim ?? [0, item.length_s];
   byId("edit-task").value = item.change?.task ?? item.task;
   byId("commands").textContent = `koch inspect ${dataset.root}\nkoch replay ${dataset.root} --episode ${number}`;
@@ -173,14 +192,15 @@ async function openEpisode(number) {
 // -- edits ---------------------------------------------------------------------------------------
 
 function drawEdit() {
-  const item = dataset.episodes.find((each) => each.number === episode);
-  byId("edit-card").hidden = !item;
-  if (!item) return;
+  const item = current();
+  byId("edit-card").hidden = !item?.change && !(source && item);
+  if (!source) drawMarks(item);
+  if (byId("edit-card").hidden) return;
   const isWhole = span[0] <= 0 && span[1] >= item.length_s;
-  byId("edit-title").textContent = `Edit episode ${episode}`;
+  byId("edit-title").textContent = source ? `Edit episode ${episode}` : `Mark ${episode}`;
   byId("edit-trim").textContent = isWhole ? "Trim" : `Trim to ${span[0].toFixed(2)} – ${span[1].toFixed(2)} s`;
   byId("edit-trim").disabled = isWhole || !role.operates;
-  byId("edit-delete").textContent = item.change?.delete ? "Keep episode" : "Delete episode";
+  byId("edit-delete").textContent = item.change?.delete ? "Keep episode" : source ? "Delete episode" : "Leave out";
   keep(isWhole ? null : span);
 }
 
@@ -194,6 +214,21 @@ function drawPending() {
   byId("pending-commands").textContent = commands.join("\n");
 }
 
+/** Marks of a recording: they hold at once, and the recording stays as it is. */
+function drawMarks(item) {
+  const marked = item?.marked ?? [];
+  byId("pending-card").hidden = !item?.change;
+  byId("pending-title").textContent = marked.length ? `${marked.length} marks, which koch convert obeys` : "No marks";
+  byId("pending").replaceChildren(...marked.map((text) => element("li", { textContent: text })));
+  byId("pending-undo").disabled = !marked.length || !role.operates;
+  byId("pending-commands").hidden = !item?.change;
+  const bag = `${root}/${episode}`;
+  byId("pending-commands").textContent = [
+    `koch dataset trim ${bag} --keep 0:${span[0]}-${span[1]}`, `koch dataset relabel ${bag} --outcome success`, `koch dataset delete ${bag}`, `koch dataset undo ${bag}`,
+  ].join("\n");
+  byId("ranking").replaceChildren();
+}
+
 function told({ episode: number, trim, outcome, task, delete: isGone }) {
   const what = trim ? `keep ${trim[0]} to ${trim[1]} s` : outcome !== undefined ? `outcome ${outcome || "none"}`
     : task !== undefined ? `task “${task}”` : isGone ? "delete" : "keep after all";
@@ -202,13 +237,13 @@ function told({ episode: number, trim, outcome, task, delete: isGone }) {
 
 async function change(edit) {
   if (episode === null) return;
-  const found = await post(`${url("datasets", source)}/edit`, { episode, ...edit });
-  if (found) drawDataset(found);
+  const found = source ? await post(`${url("datasets", source)}/edit`, { episode, ...edit }) : await post(`${url("episodes", episode)}/edit`, edit);
+  if (found) await (source ? drawDataset(found) : showRecordings());
 }
 
 function setSpan(from, to) {
   if (byId("edit-card").hidden) return;
-  const item = dataset.episodes.find((each) => each.number === episode);
+  const item = current();
   const seconds = (value) => Math.min(item.length_s, Math.max(0, Math.round(value * 100) / 100));
   span = [seconds(from), seconds(to)];
   if (span[0] >= span[1]) span = from === time() ? [span[0], item.length_s] : [0, span[1]];
@@ -221,15 +256,16 @@ byId("edit-in").addEventListener("click", beginHere);
 byId("edit-out").addEventListener("click", endHere);
 byId("edit-trim").addEventListener("click", () => change({ trim: span }));
 byId("edit-delete").addEventListener("click", () => {
-  change({ delete: !dataset.episodes.find((each) => each.number === episode).change?.delete });
+  change({ delete: !current().change?.delete });
 });
 byId("edit-relabel").addEventListener("click", () => change({ task: byId("edit-task").value.trim() }));
 for (const button of document.querySelectorAll("[data-outcome]")) {
   button.addEventListener("click", () => change({ outcome: button.dataset.outcome }));
 }
 byId("pending-undo").addEventListener("click", async () => {
-  const found = await post(`${url("datasets", source)}/undo`, {});
-  if (found) drawDataset(found);
+  const found = await post(`${source ? url("datasets", source) : url("episodes", episode)}/undo`, {});
+  if (found && source) drawDataset(found);
+  else if (found) await openRecording(episode);
 });
 byId("pending-apply").addEventListener("click", async (event) => {
   event.target.disabled = true;
