@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from repository import ROOT
-from small_images import with_small_images
+from small_images import with_small_rig
 
 if TYPE_CHECKING:
     from koch_vla.nodes.running_graph import RunningGraph
@@ -26,13 +25,9 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGraph]:
 
     It ends with its module: another module's graph in the same domain would hear it.
     """
-    from koch_vla.nodes.running_graph import RIG_FILE, RunningGraph
+    from koch_vla.nodes.running_graph import RunningGraph
 
-    text = with_small_images(RIG_FILE.read_text(encoding="utf-8"))
-    rig_file = tmp_path_factory.mktemp("rig") / "rig.yaml"
-    rig_file.write_text(
-        re.sub(r"(calibration|intrinsics): ", rf"\1: {RIG_FILE.parent}/", text), encoding="utf-8"
-    )
+    rig_file = with_small_rig(tmp_path_factory.mktemp("rig"))
     with RunningGraph(tmp_path_factory.mktemp("graph"), rig_file) as running:
         running.wait_healthy(seconds=120.0)  # imports take long on a busy machine
         yield running

@@ -68,7 +68,7 @@ class Watcher(Node):
     """Hears what the graph says. Lists only grow; they may be read from any thread."""
 
     def __init__(
-        self, context: rclpy.Context, arms: Iterable[str], cameras: Iterable[str]
+        self, context: rclpy.Context, arms: Iterable[str], cameras: Iterable[str], follower: str
     ) -> None:
         super().__init__("watcher", context=context)
         self.goals: list[tuple[int, JointState]] = []  # publication number, message
@@ -81,10 +81,9 @@ class Watcher(Node):
         self.read = dict.fromkeys(arms, 0)  # joint states, by arm
         for arm in self.read:
             self._watch_arm(arm)
-        self.create_subscription(JointState, "follower/joint_command", self._on_goal, _RELIABLE)
-        self.create_subscription(
-            JointState, "follower/joint_states", self.states.append, _RELIABLE
-        )
+        self.create_subscription(JointState, f"{follower}/joint_command", self._on_goal, _RELIABLE)
+        states = f"{follower}/joint_states"
+        self.create_subscription(JointState, states, self.states.append, _RELIABLE)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 100)
         self.create_subscription(TaskState, "sim/task_state", self._on_task, 10)
         self.create_subscription(EpisodeStatus, "episodes/status", self._on_episodes, 10)
@@ -168,7 +167,9 @@ class RunningGraph:
             context=self._context,
             signal_handler_options=SignalHandlerOptions.NO,
         )
-        self.watcher = Watcher(self._context, self.rig.arms, self.rig.cameras)
+        self.watcher = Watcher(
+            self._context, self.rig.arms, self.rig.cameras, self.rig.follower.name
+        )
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.watcher)
         self._thread = threading.Thread(target=self._spin, daemon=True)
@@ -230,7 +231,7 @@ class RunningGraph:
             os.kill(pid, signal.SIGCONT)
 
     def wait_respawned(self, node: str, old_pid: int) -> None:
-        """Wait until the supervisor has started a node anew."""
+        """Wait until the supervisor has started a node again."""
         wait_for(lambda: self.pids().get(node, old_pid) != old_pid, f"a new {node}")
 
     # -- services -------------------------------------------------------------------------------
@@ -250,7 +251,7 @@ class RunningGraph:
         return self._clients[name]
 
     def switch(self, name: str, works: bool) -> None:
-        """Break or mend something of the simulated hardware."""
+        """Break or repair something of the simulated hardware."""
         assert self.call(SetBool, f"sim/{name}", data=works).success
 
     def start_episode(self, patience_s: float = PATIENCE_S) -> Any:
@@ -266,19 +267,20 @@ class RunningGraph:
         assert self.call(ResetWorld, "sim/reset", seed=seed).success
 
     def begin_demonstration(self) -> None:
-        """Let the hand begin."""
+        """Let the scripted expert begin."""
         answer = self.call(Trigger, "sim/demonstrate")
         assert answer.success, answer.message
-        wait_for(lambda: self.hand() == "moving", "a hand that moves")
+        wait_for(lambda: self.hand() == "moving", "a scripted expert that moves")
 
     def take_up(self, *, engage: bool = True) -> None:
         """What a person does once the cause of a fault is gone: torque on, resume, engage.
 
         What answers no is asked again by the caller, or is what the caller looks at.
         """
-        self._insist(SetBool, "follower/torque", data=True)
-        self._insist(Trigger, "follower/resume")
-        self._insist(SetBool, "follower/teleop/clutch", data=engage)
+        follower = self.rig.follower.name
+        self._insist(SetBool, f"{follower}/torque", data=True)
+        self._insist(Trigger, f"{follower}/resume")
+        self._insist(SetBool, f"{follower}/teleop/clutch", data=engage)
 
     def _insist(self, kind: Any, name: str, **fields: Any) -> Any:
         """Call a service that may be asked twice; a request to a process just killed is lost."""
@@ -294,7 +296,7 @@ class RunningGraph:
         raise AssertionError(f"not within {PATIENCE_S:.0f} s: an answer of {name}")
 
     def demonstrate(self, seed: int) -> None:
-        """Let the hand begin, and wait until the follower follows it.
+        """Let the scripted expert begin, and wait until the follower follows it.
 
         On a slow machine teleop may let go of a late leader. Then a person takes the arm up and
         starts the demonstration again.
@@ -316,7 +318,7 @@ class RunningGraph:
             f"{arm}: {said.mode} {said.reason}" for arm, said in self.watcher.guard_said.items()
         ]
         log = self.log.read_text(errors="replace").splitlines()[-lines:]
-        return "\n".join([*modes, f"the hand: {self.hand()}", *log])
+        return "\n".join([*modes, f"the expert: {self.hand()}", *log])
 
     # -- what can be seen -----------------------------------------------------------------------
 
@@ -338,7 +340,7 @@ class RunningGraph:
         return bool(states) and time.time() - seconds_of(states[-1]) < 1.0
 
     def hand(self) -> str:
-        """What the demonstrating hand does."""
+        """What the scripted expert does."""
         return "" if self.watcher.task is None else str(self.watcher.task.detail)
 
     def recorder_phase(self) -> int:
