@@ -4,8 +4,10 @@
 
 import hashlib
 import os
+import re
 import shutil
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from bare_home.environment import build_environment, sourced_ros
 from bare_home.errors import (
     CommandFailedError,
     MissingSystemPackagesError,
+    NoCudaError,
     SetupError,
     UnknownPartError,
 )
@@ -90,7 +93,8 @@ def test_parts_are_read_and_checked() -> None:
 def test_extras_are_read_and_checked() -> None:
     assert extras.parse_with("lerobot, none") == ("lerobot",)
     assert extras.parse_with("") == ()
-    with pytest.raises(UnknownPartError, match=r"--with sim: expected some of lerobot"):
+    assert extras.parse_with("wandb,hub") == ("hub", "wandb")
+    with pytest.raises(UnknownPartError, match=r"--with sim: expected some of hub, lerobot"):
         extras.parse_with("lerobot,sim")
 
 
@@ -99,6 +103,38 @@ def test_every_extra_has_its_requirements_and_is_not_kept_by_git() -> None:
     for name, folder in extras.EXTRAS.items():
         assert (ROOT / "requirements" / f"{name}.txt").is_file()
         assert f"{folder}/" in ignored
+
+
+def test_packages_that_are_added_are_pinned() -> None:
+    for package, _ in extras.PACKAGES.values():
+        assert re.fullmatch(rf"{package}==\d[\w.]+", extras.pinned(ROOT, package, "extras.txt"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_gpu_wants_a_torch(tmp_path: Path) -> None:
+    venv.create(tmp_path / ".venv")
+    with pytest.raises(NoCudaError, match="torch is not installed"):
+        extras.provide_gpu(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_torch_with_cuda_is_kept_and_another_one_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venv.create(tmp_path / ".venv", with_pip=True)
+    (packages,) = (tmp_path / ".venv").glob("lib/python3.*/site-packages")
+    (packages / "torch").mkdir()
+    torch = packages / "torch/__init__.py"
+    torch.write_text("class version: cuda = '13.0'\n")
+    extras.provide_gpu(tmp_path)
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements/policy.txt").write_text("torch==2.13.0\n")
+    torch.write_text("class version: cuda = None  # another one\n")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")  # nothing is downloaded
+    with pytest.raises(CommandFailedError, match=r"torch==2\.13\.0"):
+        extras.provide_gpu(tmp_path)
 
 
 @pytest.mark.slow

@@ -318,7 +318,7 @@ def test_wandb_is_refused_where_it_is_not_installed(
     monkeypatch.setitem(sys.modules, "wandb", None)
     asked = ["--dataset", str(dataset), "--out", str(tmp_path / "o"), *SMALL]
     assert main([*asked, "--set", "train.wandb=koch"]) == 2
-    assert "pip install wandb" in capsys.readouterr().err
+    assert "koch setup --with wandb" in capsys.readouterr().err
 
 
 def test_help_and_wrong_words_do_not_wait_for_torch(tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ def main(arguments: list[str]) -> int:
             set_up(chosen, record, force=options.force and not wanted, quick=options.quick)
             for name in wanted:
                 extras.provide(ROOT, name, force=options.force)
+            if options.gpu:
+                extras.provide_gpu(ROOT)
         except SetupError as error:
             return fail(str(error))
         except KeyboardInterrupt:
@@ -132,7 +134,10 @@ def _parser() -> argparse.ArgumentParser:
         dest="extras",
         metavar="EXTRAS",
         default="",
-        help="add an environment of its own: lerobot, for koch run --runtime lerobot",
+        help="add lerobot, in an environment of its own; hub, tensorboard, wandb",
+    )
+    parser.add_argument(
+        "--gpu", action="store_true", help="install the torch for NVIDIA GPUs (CUDA)"
     )
     parser.add_argument(
         "--force", action="store_true", help="do every step again; with --with, its alone"

@@ -57,3 +57,11 @@ class UnknownPartError(SetupError):
     def __init__(self, got: str, choices: Sequence[str], flag: str = "--without") -> None:
         """List the parts there are."""
         super().__init__(f"{flag} {got}: expected some of {', '.join(choices)}, or none")
+
+
+class NoCudaError(SetupError):
+    """There is no torch for a GPU."""
+
+    def __init__(self, why: str) -> None:
+        """Say why not."""
+        super().__init__(f"--gpu: {why}")

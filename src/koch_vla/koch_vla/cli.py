@@ -47,6 +47,7 @@ VERBS = (
     Subcommand(
         "console", "koch_console.cli", "serve a page that shows, records, runs and stops the robot"
     ),
+    Subcommand("bridge", "koch_vla.bridge_cli", "let LeRobot read and drive the running graph"),
     Subcommand("look", "koch_vla.look", "draw robot, frames, cameras and TCP path as one PNG"),
     Subcommand(
         "demo", "koch_vla.demo", "the whole loop without hardware: record, train, run, report"
@@ -69,6 +70,7 @@ VERBS = (
     ),
     Subcommand("replay", "koch_episodes.replay_cli", "play a recorded episode on the follower"),
     Subcommand("train", "koch_policy.train.cli", "train a policy on a dataset"),
+    Subcommand("hub", "koch_vla.hub", "push datasets and checkpoints to the Hub, or pull them"),
     Subcommand("runs", "koch_policy.runs_cli", "list training runs with their losses and success"),
     Subcommand("run", "koch_policy.run_cli", "let a trained policy drive the follower"),
     Subcommand("serve", "koch_policy.serve_cli", "run a policy for arms on other computers"),

@@ -240,7 +240,7 @@ class Wandb:
         except ImportError as exc:
             raise ConfigError(
                 "train", "wandb", project, "null, as wandb is not installed",
-                "Add it with `.venv/bin/python -m pip install wandb`.",
+                "Add it with `./koch setup --with wandb`.",
             ) from exc  # fmt: skip
         # The name of the output folder names the run, so that --resume goes on with the same one.
         self._run: Any = wandb.init(
