@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from koch_rig.action_layout import ActionLayout
 from koch_rig.rig import ArmChoiceError
 
 if TYPE_CHECKING:
@@ -26,6 +25,9 @@ def ghost_urdfs(rig: Rig) -> dict[str, str]:
 
     actions = [key for key in rig.features if key == "action" or key.startswith("action.")]
     try:
+        # It brings numpy, which `koch up --help` would wait for.
+        from koch_rig.action_layout import ActionLayout
+
         layout = ActionLayout.of_rig(rig, actions)
     except ArmChoiceError:  # no feature says which
         return {}
