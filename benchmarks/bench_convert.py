@@ -345,7 +345,7 @@ def main() -> None:
         )
         rows, lerobot = [], {}
         for codec in [Codec(c) for c in args.codec or [c.value for c in Codec]]:
-            if args.lerobot_python:  # anew each time: the machine's speed changes within minutes
+            if args.lerobot_python:  # again each time: the machine's speed changes within minutes
                 lerobot = measure_lerobot(args.lerobot_python, work, min(frames, _LEROBOT_FRAMES))
             base = lerobot.get("frames_per_s", LEROBOT_IDLE_2_CORES)
             row = measure(codec, work / "bags", work, args.jobs)

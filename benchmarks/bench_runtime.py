@@ -8,7 +8,7 @@ written that came from that image; deviation of the command period (30 Hz, stamp
 of the goal period (100 Hz, stamps of writing); CPU of the policy's process (utime + stime); jerk
 at the seams of what was really commanded.
 
-seams: a flow policy whose data are known exactly (one of two smooth paths, drawn anew for every
+seams: a flow policy whose data are known exactly (one of two smooth paths, drawn again for every
 chunk: the multimodal case in which plain switching jumps). The scheduler executes it with a fixed
 inference delay, all strategies on the same noise. Figures: third difference of the commands at the
 seams (the greatest of the joints and of the three differences that span a seam) and elsewhere, and

@@ -25,7 +25,7 @@ class Goals:
         stamps_s: Acquisition times, shape (N,).
         positions: Angles in [rad], shape (N, 6).
         velocities: What the publisher says that their change is, in [rad/s], shape (N, 6). Used
-            only where it began anew: the first goal of a sequence is one step from the measured
+            only where it began again: the first goal of a sequence is one step from the measured
             pose, which no other goal tells.
     """
 
@@ -39,7 +39,7 @@ class Goals:
 
 
 def split_sequences(rig: Rig, goals: Goals) -> list[tuple[np.ndarray, bool]]:
-    """Split where goals were not heard, and at pauses after which the guard began anew.
+    """Split where goals were not heard, and at pauses after which the guard began again.
 
     A late cycle steps no farther than a punctual one, so a goal that its own speed leads to from
     the one before goes on, however late it comes.
@@ -50,8 +50,8 @@ def split_sequences(rig: Rig, goals: Goals) -> list[tuple[np.ndarray, bool]]:
     period_s = 1.0 / rig.follower.rate_hz
     off = np.abs(np.diff(goals.positions, axis=0) - goals.velocities[1:] * period_s).max(axis=1)
     missed = np.diff(goals.numbers) != 1
-    anew = (np.diff(goals.stamps_s) > _PAUSE_S) & (off > _EPS)
-    cuts = np.nonzero(missed | anew)[0] + 1
+    again = (np.diff(goals.stamps_s) > _PAUSE_S) & (off > _EPS)
+    cuts = np.nonzero(missed | again)[0] + 1
     parts = np.split(np.arange(len(goals)), cuts)
     return [
         (part, bool(part[0] > 0 and not missed[part[0] - 1]) or goals.numbers[part[0]] == 1)

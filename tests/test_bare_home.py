@@ -29,7 +29,6 @@ from bare_home.errors import (
     SetupError,
     UnknownPartError,
 )
-from bare_home.mend import mend_text, mend_wheels
 from bare_home.options import (
     PARTS,
     Options,
@@ -40,6 +39,7 @@ from bare_home.options import (
     record_path,
     write_record,
 )
+from bare_home.repair import repair_text, repair_wheels
 from bare_home.run import quiet_output, run
 from bare_home.workspace import build, make_importable, site_folder
 
@@ -50,13 +50,13 @@ BROKEN = (
 
 
 def test_foreign_include_folders_become_ours() -> None:
-    mended = mend_text(BROKEN, "/py/include", "/np/include")
-    assert mended == 'INTERFACE_INCLUDE_DIRECTORIES "/py/include;/np/include;/usr/include"'
-    assert mend_text(mended, "/py/include", "/np/include") == mended
+    repaired = repair_text(BROKEN, "/py/include", "/np/include")
+    assert repaired == 'INTERFACE_INCLUDE_DIRECTORIES "/py/include;/np/include;/usr/include"'
+    assert repair_text(repaired, "/py/include", "/np/include") == repaired
 
 
 def test_backslashes_in_a_folder_are_not_a_pattern() -> None:
-    assert "\\1/inc" in mend_text(BROKEN, "\\1/inc", "/np")
+    assert "\\1/inc" in repair_text(BROKEN, "\\1/inc", "/np")
 
 
 def test_mending_touches_only_what_is_broken(tmp_path: Path) -> None:
@@ -64,9 +64,9 @@ def test_mending_touches_only_what_is_broken(tmp_path: Path) -> None:
         folder = tmp_path / "share" / name / "cmake"
         folder.mkdir(parents=True)
         (folder / f"{name}Export.cmake").write_text(text)
-    changed = mend_wheels(tmp_path, "/py", "/np")
+    changed = repair_wheels(tmp_path, "/py", "/np")
     assert [path.name for path in changed] == ["aExport.cmake"]
-    assert mend_wheels(tmp_path, "/py", "/np") == []
+    assert repair_wheels(tmp_path, "/py", "/np") == []
 
 
 def test_a_set_up_keeps_what_the_last_one_chose() -> None:

@@ -94,7 +94,7 @@ def promises(graph: RunningGraph, finished: dict[str, str]) -> Iterator[None]:
     yield
     graph.wait_healthy(seconds=90.0)
     changed = {node for node, pid in graph.pids().items() if pids.get(node) != pid}
-    assert changed == graph.broken, f"started anew: {changed}\n{graph.log.read_text()[-4000:]}"
+    assert changed == graph.broken, f"started again: {changed}\n{graph.log.read_text()[-4000:]}"
     assert violations(graph.rig, goals_of(graph, first)) == []
     kept = digests(graph.episodes)
     assert {name: kept.get(name) for name in finished} == finished
@@ -199,11 +199,11 @@ def test_killed_follower_driver_leaves_the_arm_where_it_is(graph: RunningGraph) 
     wait_for(lambda: graph.watcher.goals[-1][0] < graph.watcher.goals[count - 1][0], "new goals")
     numbers = [number for number, _ in graph.watcher.goals]
     first = next(i for i in range(count, len(numbers)) if numbers[i] < numbers[i - 1])
-    anew = graph.watcher.goals[first][1]
-    when = seconds_of(anew)
+    again = graph.watcher.goals[first][1]
+    when = seconds_of(again)
     nearest = min(graph.watcher.states, key=lambda state: abs(seconds_of(state) - when))
     # The servos kept the last goal that they were given; the driver goes on where the arm is.
-    assert np.abs(by_name(anew) - by_name(nearest))[:GRIPPER].max() < 0.1
+    assert np.abs(by_name(again) - by_name(nearest))[:GRIPPER].max() < 0.1
 
 
 def test_killed_cameras_and_state_publisher_come_back(graph: RunningGraph) -> None:

@@ -194,7 +194,7 @@ def _file_of(module: str) -> Path | None:
 
 
 def test_no_modules_import_each_other_not_even_for_types() -> None:
-    """Whoever reads one of a circle must read all of it."""
+    """Anyone who reads one of a circle must read all of it."""
     reads: dict[Path, set[Path]] = {
         path: {file for module, _ in imported_modules(path) if (file := _file_of(module))} - {path}
         for path in sources()

@@ -22,7 +22,7 @@ from lerobot.robots import Robot, RobotConfig
 from lerobot_robot_koch_ros.link import DEFAULT_ADDRESS, BridgeError, Link
 
 __all__ = ["BridgeError", "KochRos", "KochRosConfig", "Link"]
-_DRIVES = "policy"  # the guard's name of whoever commands through the bridge
+_DRIVES = "policy"  # the guard's name of what commands through the bridge
 _LOGGER = logging.getLogger(__name__)
 
 

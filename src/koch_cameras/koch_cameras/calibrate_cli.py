@@ -58,7 +58,7 @@ class CalibrateCamera(OptionModel):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the subcommand; 2 = something the person can mend, told in one message."""
+    """Run the subcommand; 2 = something the person can repair, told in one message."""
     parser = command_line("koch calibrate camera", __doc__ or "", CalibrateCamera)
     words = _without_kind(sys.argv[1:] if argv is None else argv)
     options: CalibrateCamera = parsed(parser, words, CalibrateCamera)

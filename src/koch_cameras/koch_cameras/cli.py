@@ -86,7 +86,7 @@ KINDS = {"show": ShowCameras, "list": ListCameras, "grab": GrabImage, "crop": Cr
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the subcommand; 2 = something the person can mend, told in one message."""
+    """Run the subcommand; 2 = something the person can repair, told in one message."""
     about = "Every device at a glance, a list, one image of a camera or its crop."
     parser = subcommands("koch cameras", about, KINDS, "show")
     word, options = parsed_subcommand(parser, sys.argv[1:] if argv is None else argv, KINDS)

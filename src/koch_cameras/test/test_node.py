@@ -201,7 +201,7 @@ def test_unusable_images_are_told_to_every_reader_until_they_are_fine(
     since = told[-1].since.sec * 10**9 + told[-1].since.nanosec
     assert kind in told[-1].reason
     assert before - 0.5e9 < since < stamp_ns(images[-1]) + 0.3e9
-    late: list = []  # whoever comes later is told as well
+    late: list = []  # anyone who comes later is told as well
     rig.listener.create_subscription(StreamState, "/cameras/above/state", late.append, LATCHED)
     assert rig.spin(lambda: bool(late))
     assert not late[0].usable

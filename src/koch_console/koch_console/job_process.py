@@ -21,7 +21,7 @@ def main(folder: Path) -> int:
     """Run the command of a job's folder until it ends."""
     command = json.loads((folder / JOB).read_text(encoding="utf-8"))["command"]
     os.nice(_NICE)
-    # Whoever stops the job signals the command itself. This process stays, to tell how it ended.
+    # A stop signals the command itself. This process stays, to tell how it ended.
     # A handler, since what is ignored would stay ignored in the command.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)

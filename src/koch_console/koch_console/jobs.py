@@ -3,7 +3,7 @@
 """Long work that the page starts: trainings, evaluations, edits of datasets. No ROS.
 
 Each job is a `koch` command in a process of its own, which outlives the console. What is known of
-it is in its folder, so that a console that starts anew finds it again:
+it is in its folder, so that a console that starts again finds it again:
 
 - `job.json`: what was asked for, and the words behind `koch`;
 - `process.json`: the command's process id, and when that process began as Linux counts;

@@ -61,7 +61,7 @@ def test_edits_wait_are_taken_back_and_are_gone_once_a_revision_has_them(dataset
     datasets.edit("blocks", {"episode": 0, "trim": [1.0, 3.0]})
     datasets.edit("blocks", {"episode": 0, "delete": True})
     datasets.undo("blocks")
-    again = Datasets(datasets.root).describe("blocks")  # a console that starts anew
+    again = Datasets(datasets.root).describe("blocks")  # a console that starts again
     assert [list(edit) for edit in again["pending"]] == [
         ["episode", "outcome"],
         ["episode", "trim"],

@@ -118,7 +118,7 @@ def test_marks_are_made_undone_and_obeyed_and_the_recording_stays(tmp_path):
     episodes.edit("one", {"trim": [1.0, 9.0]})
     episodes.edit("one", {"outcome": "failure"})
     episodes.edit("one", {"delete": True})
-    (facts,) = Episodes(tmp_path).facts()  # a console that starts anew
+    (facts,) = Episodes(tmp_path).facts()  # a console that starts again
     assert facts["deleted"]
     assert facts["outcome"] == "failure"
     assert len(facts["marked"]) == 3

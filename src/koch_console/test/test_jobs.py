@@ -57,7 +57,7 @@ def test_a_job_ends_well_or_fails_and_says_why(jobs, wait_for):
 def test_a_job_outlives_its_console_and_the_next_one_stops_it(jobs, wait_for):
     job = start(jobs, "60")
     assert wait_for(lambda: job.state == "running" and job.log())
-    again = Jobs(jobs.root, ())  # a console that starts anew
+    again = Jobs(jobs.root, ())  # a console that starts again
     (found,) = again.jobs()
     assert found.state == "running"
     again.stop(found.folder.name)

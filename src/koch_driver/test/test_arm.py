@@ -15,7 +15,7 @@ from koch_driver.arm.connect import (
     check_drift,
     configure,
     connect_arm,
-    mend_registers,
+    repair_registers,
     torque_off_quietly,
     turn_offsets,
 )
@@ -125,7 +125,7 @@ def test_drift_stops_the_connection_and_is_mended(
         connect_arm(follower, calibration)
     assert "koch calibrate follower" in str(caught.value)
     with connect_arm(follower, calibration, allow_drift=True) as bus:
-        mend_registers(bus, calibration)
+        repair_registers(bus, calibration)
         assert check_drift(bus, calibration).clean
 
 

@@ -262,7 +262,7 @@ def test_a_leader_that_restarts_is_set_up_again_and_silent_for_so_long_that_tele
         assert wait_until(lambda: len(bench.readings) > count + 5, 3.0)
         stamps = [at_s for at_s, _ in bench.readings]
         assert max(b - a for a, b in itertools.pairwise(stamps)) > LEADER_LOST_S
-        assert "engaged anew" in bench.said[-1]
+        assert "engaged again" in bench.said[-1]
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.5])

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""`koch dataset doctor`: each planted fault is found in the right episode, and mended as told."""
+"""`koch dataset doctor`: each planted fault is found in the right episode, and repaired."""
 
 from __future__ import annotations
 

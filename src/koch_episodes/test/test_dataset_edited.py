@@ -237,7 +237,7 @@ def test_v30_episode_table_that_was_numbered_anew(
         return rows
 
     table(root, EPISODES, without)
-    if gone == 3:  # the last one: nothing was numbered anew
+    if gone == 3:  # the last one: nothing was numbered again
         check(root, [0, 1, 2], lengths)
     else:
         with pytest.raises(DatasetFormatError, match="has the length or place of another"):

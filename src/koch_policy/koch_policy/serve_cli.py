@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
     scheme = "tls" if options.certificate else "tcp"
     say(f"{folder}: {policy.runtime}, at {scheme}://{options.bind}:{listener.port}")
     if not door.is_local and options.certificate is None:
-        say("In clear: whoever listens on the way sees images and token. --certificate encrypts.")
+        say("In clear: who listens on the way sees images and token. --certificate encrypts.")
     try:
         listener.run()
     except KeyboardInterrupt:

@@ -344,7 +344,7 @@ def test_dimension_that_never_moves_is_refused_or_kept(make: Any, tmp_path: Path
     value = torch.tensor([[0.0, 0, 0, 0, 9.0, 0]])
     assert trainer.normalizer.normalize("observation.state", value)[0, 4] == 0.0
     trainer.run()
-    for zero_range in (None, ZeroRange.CONSTANT):  # whoever runs it need not say it again
+    for zero_range in (None, ZeroRange.CONSTANT):  # anyone who runs it need not say it again
         loaded = load_checkpoint(tmp_path, zero_range=zero_range)
         assert loaded.normalizer.normalize("observation.state", value)[0, 4] == 0.0
     with pytest.raises(StatisticsError, match=r"element\(s\) \[4\]"):

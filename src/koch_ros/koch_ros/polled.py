@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Subscriptions that are looked into when it suits the node, instead of waking it.
 
-An executor of rclpy needs some 300 us to find out which entity is ready, for each message anew. A
+An executor of rclpy needs some 300 us to find out which entity is ready, for each message again. A
 node that hears 100 messages/s and needs the newest one 30 times, or all of them 50 times a second,
 spends most of its time on that. It puts such subscriptions into a `PolledGroup` and takes
 from them. Needs no import of rclpy: what has these methods is a callback group to it.

@@ -54,7 +54,7 @@ class SoleSender:
             return not self._rivals
 
     def look(self, present: Iterable[Hashable], now_s: float) -> None:
-        """Forget whoever is gone; called now and then, with the publishers that still exist."""
+        """Forget senders that are gone; called now and then with the live publishers."""
         there = set(present)
         with self._lock:
             self._heard = {who: at for who, at in self._heard.items() if who in there}

@@ -114,7 +114,7 @@ def let_no_thread_starve() -> None:
 
     Mesa runs its shader cache at nice 19. A process that was killed is over, and its ports are
     free, when its last thread is: on a busy machine that one got no time for 6 s, for which nobody
-    could say that the world had been killed, nor start it anew. Without the cache
+    could say that the world had been killed, nor start it again. Without the cache
     (MESA_SHADER_CACHE_DISABLE) the first image takes three times as long.
     """
     if not hasattr(os, "sched_setscheduler"):

@@ -51,7 +51,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _NS = 1_000_000_000
-#: Stamps begin here: zero would mean "no stamp" to whoever reads a bag, [s].
+#: Stamps begin here: zero would mean "no stamp" to anyone who reads a bag, [s].
 START_S = 1000.0
 #: The arm comes to rest at home before anything begins, [s].
 SETTLE_S = 0.6

@@ -69,7 +69,7 @@ class SharedArm:
         Args:
             path: The file; physics creates it, the servo process opens it.
             arm: Says which servos it has.
-            create: Make it anew.
+            create: Make it again.
         """
         self._models = [motor.model for motor in motors_for(arm.role, arm.model)]
         joints = len(self._models)

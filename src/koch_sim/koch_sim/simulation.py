@@ -111,7 +111,7 @@ class Simulation(Closing):
         return self.clock.stamp_ns(self.world.time_s)
 
     def reset(self, seed: int) -> int:
-        """Lay out the table anew; -1 takes the seed after the last. Returns the seed."""
+        """Lay out the table again; -1 takes the seed after the last. Returns the seed."""
         self._seed = self._seed + 1 if seed < 0 else seed
         self.world.reset(self._seed)
         return self._seed

@@ -86,12 +86,12 @@ def set_up(options: Options, record: Record | None, *, force: bool, quick: bool)
     say("[2/5] virtual environment")
     python = wheels.make_environment(ROOT, options, record)
     say("[3/5] Python packages")
-    if same_wheels and record_path(ROOT).is_file():  # gone with an environment made anew
+    if same_wheels and record_path(ROOT).is_file():  # gone with an environment made again
         say("      as pinned")
     else:
         wheels.install_wheels(ROOT, options, python)
         if options.home == "bare":
-            wheels.mend(ROOT, python)
+            wheels.repair(ROOT, python)
     done = Record(options=options, wheels=wheels_wanted)
     write_record(ROOT, done)
     say("[4/5] workspace")

@@ -22,7 +22,7 @@ def requirement_files(root: Path, options: Options) -> list[Path]:
     """Return the requirement files that these options install.
 
     A sourced ROS chooses numpy's version, so there the exact pins cannot hold; pip resolves the
-    names anew, and colcon comes with ROS.
+    names again, and colcon comes with ROS.
     """
     names = ["base", "dev"]
     names += [part for part in PARTS if part not in options.without]

@@ -36,7 +36,7 @@ class CommandFailedError(SetupError):
         """Show the end of the command's log."""
         super().__init__(
             f"{what} failed with exit code {code}; the last lines of {log}:\n{tail}\n"
-            "  mend the cause and run ./koch setup again; it continues where it stopped"
+            "  repair the cause and run ./koch setup again; it continues where it stopped"
         )
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The virtual environment: made, filled with the pinned wheels, and its wheels mended."""
+"""The virtual environment: made, filled with the pinned wheels, and its wheels repaired."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from .digest import data_requirements, requirement_files
 from .errors import UnsupportedPythonError
-from .mend import mend_wheels
 from .options import Options, Record
+from .repair import repair_wheels
 from .run import quiet_output, run, say
 
 # The ROS wheels exist for these; a sourced ROS brings its own Python, which may be newer.
@@ -94,14 +94,14 @@ def install_wheels(root: Path, options: Options, python: Path) -> None:
         run("pip install", command, log=root / "log" / "setup" / "pip_data.log")
 
 
-def mend(root: Path, python: Path) -> None:
-    """Mend the CMake files of the ROS wheels; they need this machine's include folders."""
+def repair(root: Path, python: Path) -> None:
+    """Repair the CMake files of the ROS wheels; they need this machine's include folders."""
     output = quiet_output([str(python), "-c", _INCLUDES])
     if output is None:
         raise UnsupportedPythonError("without numpy", "the numpy of requirements/base.txt")
     python_include, numpy_include = output.splitlines()
-    changed = mend_wheels(root / ".venv", python_include, numpy_include)
-    say(f"      {len(changed)} CMake files of the ROS wheels mended")
+    changed = repair_wheels(root / ".venv", python_include, numpy_include)
+    say(f"      {len(changed)} CMake files of the ROS wheels repaired")
 
 
 def beside_ros(root: Path, files: list[Path], python: Path) -> list[str]:

@@ -18,7 +18,7 @@ from koch_vla.node_spec import NodeSpec
 # Exit codes after which a node is not started again. 0: somebody asked it to end, with a signal of
 # their own; a driver that came back would take the arm again. 2: its rig or parameters are wrong.
 STAYS_DOWN = (0, 2)
-STEADY_S = 20.0  # a process that lived longer than this failed anew, not again
+STEADY_S = 20.0  # a process that lived longer than this failed again, not again
 LONGEST_DELAY_S = 30.0
 LONGEST_LINE_BYTES = 64 * 1024
 

@@ -219,7 +219,7 @@ def main(argv: Sequence[str]) -> int:
             raise  # a device or a socket: not a file that the user named
         where = f"{error.filename}: " if error.filename is not None else ""
         complain(
-            f"koch {argv[0]}: {where}{error.strerror}. Name another file or folder, or mend it."
+            f"koch {argv[0]}: {where}{error.strerror}. Name another file or folder, or repair it."
         )
         return 2
 

@@ -50,7 +50,7 @@ class Fault:
         cause: Regular expression that the message naming the cause must match, on /diagnostics
             ("name: message") or in the log of `koch up`. Empty: nothing needs to be said, because
             the fault is absorbed.
-        heal: Mends it, beyond what is always mended after a fault.
+        heal: Repairs it, beyond what is always repaired after a fault.
         seconds: How long it lasts at least.
         rig: EMULATED or SIMULATED.
     """
@@ -281,7 +281,7 @@ def _hang(node: str) -> Callable[[Any], None]:
 
 
 def run_fault(bench: BenchOfFaults, fault: Fault) -> FaultResult:
-    """Inject one fault into a graph that is well, watch, and mend."""
+    """Inject one fault into a graph that is well, watch, and repair."""
     bench.drive_by("sender" if fault.kind in ("sender", "clock") else "leader")
     bench.recover()
     if fault.cause:

@@ -244,7 +244,7 @@ def _kind_of(api: Any, repo: str) -> str:
 
 
 def _check(folder: Path, kind: str) -> None:
-    """Read what was pulled, as whoever uses it will."""
+    """Read what was pulled, as its user will."""
     if kind == "dataset":
         from koch_episodes.dataset import load_info
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cards of datasets and checkpoints for the Hub: what their files say, and nothing else.
 
-A licence is not in the files, so that the card has none: whoever pushes writes a README.md of
+A licence is not in the files, so that the card has none: anyone who pushes writes a README.md of
 their own into the folder, which then takes the place of this.
 """
 

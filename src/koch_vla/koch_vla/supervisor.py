@@ -6,7 +6,7 @@ One thread sleeps in `select` until a process writes or ends, a signal comes, or
 or escalation is due; it costs nothing while nodes are quiet.
 
 End: SIGINT to the nodes that no running node needs, so that drivers stop before the hardware that
-they talk to; whoever does not end gets SIGTERM, then SIGKILL. Should the supervisor itself be
+they talk to; anyone who does not end gets SIGTERM, then SIGKILL. Should the supervisor itself be
 killed, its guardian ends the nodes.
 """
 

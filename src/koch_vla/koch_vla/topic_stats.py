@@ -21,7 +21,7 @@ class TopicStats:
         name: Topic.
         rate_hz: Nominal.
         lost: Messages published and not heard, by publication sequence number.
-        restarts: Times at which the numbers began anew: another process publishes.
+        restarts: Times at which the numbers began again: another process publishes.
     """
 
     name: str

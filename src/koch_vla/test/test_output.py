@@ -141,7 +141,7 @@ def test_the_status_line_tells_rates_tracking_guard_and_complaints():
     assert narrow == ("follower 100 Hz  ! bus: unplugged  behind by 3.0 deg (b)  | leader 101 Hz")
     follower.take_status("bus", 0, "running")
     assert "unplugged" not in fit(status_line({"follower": follower}, 1.0), None)
-    assert follower.states == 0  # each line counts anew
+    assert follower.states == 0  # each line counts again
 
 
 @pytest.mark.parametrize(("goals", "joint"), [({}, ""), ({"x": 1.0}, ""), ({"a": 2.0}, "a")])

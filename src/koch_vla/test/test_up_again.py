@@ -303,7 +303,7 @@ def test_power_cut_before_koch_up_was_ended_moves_nothing_in_the_next(lab: Lab) 
 
 
 def test_an_arm_that_gets_its_power_long_after_koch_up_stays_limp(lab: Lab) -> None:
-    """Whoever starts everything and then finds the supply: torque is given by a person."""
+    """Anyone who starts everything and then finds the supply: torque is given by a person."""
     lab.interrupt()
     lab.chains["follower"].faults.power_cut()
     lab.start(wait=False)

@@ -53,7 +53,7 @@ class DriftReport:
     """How an arm differs from its calibration file.
 
     Attributes:
-        registers: Differences that writing the file into the servos mends, as sentences.
+        registers: Differences that writing the file into the servos repairs, as sentences.
         unmendable: Differences that need a new calibration or another file: drive mode, pose.
     """
 
@@ -257,10 +257,10 @@ def connect_arm(
     return bus
 
 
-def mend_registers(bus: MotorBus, calibration: Mapping[str, MotorCalibration]) -> None:
+def repair_registers(bus: MotorBus, calibration: Mapping[str, MotorCalibration]) -> None:
     """Write a calibration file into the servos' EEPROM; torque goes off.
 
-    Unlike LeRobot this also writes Drive_Mode, so that a replaced leader elbow is mended too.
+    Unlike LeRobot this also writes Drive_Mode, so that a replaced leader elbow is repaired too.
     """
     bus.write_all("Torque_Enable", 0)
     for register, field in identity.FIELDS.items():

@@ -32,7 +32,7 @@ BACK_DRIVE = "back_drive"
 LEADER_SOURCES = (CommandSource(BACK_DRIVE, 1),)
 _HEALTH_PERIOD_S = 0.1
 # A leader that was lost is silent for longer than teleop waits for it: a hand may have moved it
-# meanwhile, and whoever teleoperates must engage anew.
+# meanwhile, and anyone who teleoperates must engage again.
 _SILENT_S = LEADER_LOST_S + 0.2
 # A spring that a finger holds closed for hours; far below the servo's overload.
 GENTLE_CURRENT_A = 0.2
@@ -144,7 +144,9 @@ class LeaderController:
         for joint, words in lost.items():
             self.monitor.note(joint, words)
         if lost:
-            self._say(f"the leader is set up again, teleop must be engaged anew: {by_words(lost)}")
+            self._say(
+                f"the leader is set up again, teleop must be engaged again: {by_words(lost)}"
+            )
         self.servos.restored()
 
     def cycle(self, bus: MotorBus, state: MotorState) -> None:

@@ -72,7 +72,7 @@ class ReadingConverter:
         self._load = amperes / stall
 
     def forget(self) -> None:
-        """The next state begins anew: turns were counted again."""
+        """The next state begins again: turns were counted again."""
         self._plausibility.forget()
 
     def convert(self, state: MotorState) -> Reading:

@@ -58,7 +58,7 @@ class Schedule:
         self._begun_s: float | None = None
 
     def restart(self) -> None:
-        """Begin anew at the present; what passed in between is not counted as missed."""
+        """Begin again at the present; what passed in between is not counted as missed."""
         self._next_s = time.monotonic()
         self._begun_s = None
 

@@ -42,7 +42,7 @@ _TICK_KNOWN_S = 120.0  # after so long the tick proves nothing
 
 
 class RestartWatch:
-    """Tells from Realtime_Tick, milliseconds since its start, whether a servo has started anew.
+    """Tells from Realtime_Tick, milliseconds since its start, whether a servo has started again.
 
     A tick that does not run like our clock (other emulators, a servo of another make) is not
     believed: it must have kept time from one look to the next before it may accuse.
@@ -283,7 +283,7 @@ class ServoWatch:
         return f"does not hold {self.profile.in_words(look, names)}" if names else ""
 
     def _fresh(self, look: MotorHealth, torque: Collection[str]) -> bool:
-        """Whether the servo has started anew since the look before."""
+        """Whether the servo has started again since the look before."""
         return self._ticks.restarted(look) or (look.joint in torque and not look.torque_on)
 
     def _set_error(self, look: MotorHealth) -> None:

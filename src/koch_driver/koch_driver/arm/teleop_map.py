@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from koch_rig.units import JointUnits
 
 
-#: A leader that was silent for longer may have been moved, or have lost its turns, unseen: whoever
-#: teleoperates must engage anew. Its driver stays silent for longer after each fault.
+#: A leader that was silent for longer may have been moved, or have lost its turns, unseen: who
+#: teleoperates must engage again. Its driver stays silent for longer after each fault.
 LEADER_LOST_S = 1.0
 
 

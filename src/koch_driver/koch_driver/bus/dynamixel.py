@@ -134,7 +134,7 @@ class DynamixelBus(BusLink):
     def reboot(self, motor: str | int) -> None:
         """Restart one motor: clears its hardware error; torque comes back off.
 
-        Multi-turn positions start anew within one turn; the turn offset must be found again.
+        Multi-turn positions start again within one turn; the turn offset must be found again.
         """
         spec = self._find(motor)
         self.request(spec.id, Instruction.REBOOT, b"", 0, f"reboot of id {spec.id}")

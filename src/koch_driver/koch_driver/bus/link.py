@@ -32,7 +32,7 @@ _CLEAN_CYCLES = 1000  # after so many without a time-out the allowance shrinks a
 
 
 class BusLink(Opening):
-    """The protocol on one port, whoever is behind it. Owned by one thread; not thread safe.
+    """The protocol on one port, no matter what is behind it. Owned by one thread; not thread safe.
 
     The time-out of an attempt is the wire time plus an allowance for adapter and scheduler. The
     allowance starts small and grows when answers turn out to come late.

@@ -250,7 +250,7 @@ class EmulatedServo:
         self.memory.data[64] = int(on)
 
     def _change_mode(self) -> None:
-        """The manual: gains, profile and goals start anew; position mode forgets the turns."""
+        """The manual: gains, profile and goals start again; position mode forgets the turns."""
         for name in _RESET_BY_MODE:
             register = self.model.table[name]
             self.memory.put(register, register.default or 0)

@@ -177,7 +177,7 @@ class Guard:
             positions: Joint angles in [rad], one per name.
             age_s: Time since the command's stamp, on the clock of the stamp.
             now_s: Time on the clock that `step` uses (monotonic).
-            sender: Whoever sent it, for the record of refusals; None where unknown.
+            sender: Who sent it, for the record of refusals; None where unknown.
 
         Returns:
             Why the command was refused; empty when it was accepted. A refusal by PRIORITY alone

@@ -169,7 +169,7 @@ class GuardReport:
         elif result is not None:
             mode, source = _MODES[result.state], result.source or ""
             if source == "trajectory" and task.trajectories.holds:
-                # The end of a motion is held, for whoever comes next: nobody drives.
+                # The end of a motion is held, for anyone who comes next: nobody drives.
                 mode, source = GuardStatus.HOLDING, ""
         return mode, source, task.torque_on, task.latch.state
 

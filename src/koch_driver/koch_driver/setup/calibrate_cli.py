@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from koch_core.errors import KochError
 from koch_core.options import OptionModel, command_line, option, parsed, same_as
 from koch_core.terminal import complain
-from koch_driver.arm.connect import align_turns, check_drift, mend_registers, open_bus
+from koch_driver.arm.connect import align_turns, check_drift, open_bus, repair_registers
 from koch_driver.arm.identity import check_swapped, keep_identity, others_of
 from koch_driver.errors import DialogueEnded, in_words
 from koch_driver.setup import calibrate_view as view
@@ -102,7 +102,7 @@ def _use_existing(bus: MotorBus, arm: Arm, console: Console, existing: Calibrati
         question = "u writes the file's values into the servos and uses it; "
     if console.choose(f"{question}c makes a new calibration (q ends).", "uc", enter=False) == "c":
         return False
-    mend_registers(bus, existing)
+    repair_registers(bus, existing)
     console.say("The servos hold the file's calibration.")
     return True
 

@@ -196,7 +196,7 @@ def test_of_many_requests_at_once_none_is_lost(
 def test_an_open_enable_switch_survives_a_killed_teleop(
     probe, said, processes, rig_ros: Rig, opened_by: str
 ) -> None:
-    """Whoever opened it may have laid the leader down."""
+    """Anyone who opened it may have laid the leader down."""
     name = "teleop: leader to follower"
 
     def again(number: signal.Signals) -> None:

@@ -86,7 +86,7 @@ class Bag(Closing):
 
     @cached_property
     def marks(self) -> Marks:
-        """Edits that the recording itself does not show; whoever makes episodes of it obeys them.
+        """Edits that the recording itself does not show; a reader that makes episodes obeys them.
 
         Raises:
             BagError: They cannot be read.

@@ -4,7 +4,7 @@
 
 `koch replay` and `koch run --replay` read bags here, by the converter's rule (`bag.clock`). A
 stamp that is zero, or off the line of its stream, is one refused sample: it must not say when a
-replay ends. A clock that was set anew inside the bag makes two recordings of one, which only the
+replay ends. A clock that was set again inside the bag makes two recordings of one, which only the
 converter takes apart.
 
 What the bag's marks cut off is left out, as in a conversion. They are followed where the bag is
@@ -49,7 +49,7 @@ class StampedBag:
         notes: What was passed over, and the bag's damage; one line each.
 
     Raises:
-        EpisodeError: A topic has no stamps, the clock was set anew in between, or the bag is
+        EpisodeError: A topic has no stamps, the clock was set again in between, or the bag is
             marked as deleted.
     """
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random access to images: video decoders with a key frame index, and a cache of what they gave.
 
-Both are safe with several processes: decoders are opened anew after a fork, and the cache is one
+Both are safe with several processes: decoders are opened again after a fork, and the cache is one
 memory-mapped file per camera to which everybody writes the same bytes.
 """
 

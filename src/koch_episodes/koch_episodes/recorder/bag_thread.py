@@ -275,7 +275,7 @@ class BagWriterThread:
             self._fail(exc)
             writer.abandon()
             end.result.set_result(Summary(writer.partial, reports, self._error, False))
-        except Exception as exc:  # top of the thread's work: whoever waits must hear of it
+        except Exception as exc:  # top of the thread's work: anyone who waits must hear of it
             writer.abandon()
             end.result.set_exception(exc)
 

@@ -168,7 +168,7 @@ class RecordPlan:
     def meanwhile(self, phase: RecorderPhase, keys: list[Key]) -> RecordStep | None:
         """Return a request that may overtake the one under way, or None.
 
-        Whoever presses a key now has not seen what the request brings, so that keys are not kept
+        Who presses a key now has not seen what the request brings, so that keys are not kept
         for the phase that follows. Only the wish to quit holds in every phase: it cancels a start
         that waits for streams.
         """

@@ -46,7 +46,7 @@ def evaluator_node(
 ) -> Iterator[Evaluator]:
     """Bring ROS up for one evaluator and down again.
 
-    Signals stay Python's: whoever started a graph has to end it after them.
+    Signals stay Python's: anyone who started a graph has to end it after them.
     """
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     evaluator = Evaluator(rig, camera, check, speed)

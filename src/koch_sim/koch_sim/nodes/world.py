@@ -159,7 +159,7 @@ class WorldNode(Node):
         def plan() -> None:
             try:
                 self.simulation.world.demonstrate()
-            except Exception as exc:  # whoever asked hears it, planner's bugs included
+            except Exception as exc:  # anyone who asked hears it, planner's bugs included
                 planned.set_result(str(exc) or repr(exc))
             else:
                 planned.set_result("")

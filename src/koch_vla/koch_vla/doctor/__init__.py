@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""`koch doctor`: looks at the machine and says what to mend. Needs neither a rig nor ROS."""
+"""`koch doctor`: looks at the machine and says what to repair. Needs neither a rig nor ROS."""
 
 from __future__ import annotations
 

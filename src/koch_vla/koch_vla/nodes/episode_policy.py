@@ -24,7 +24,7 @@ _PERIOD_S = 0.05
 class EpisodePolicy(Opening):
     """Follows the recorder: a run begins with each episode and ends with it.
 
-    Whoever ends the episode, by key or by time, ends the run. Behind it the leader drives again,
+    The end of the episode, by key or by time, ends the run. Behind it the leader drives again,
     so that a person can lay out the table.
 
     Args:

@@ -160,7 +160,7 @@ class BenchOfFaults(ABC):
         """What did not come: gaps in the states, images."""
 
     @abstractmethod
-    def _mend(self) -> None:
+    def _repair(self) -> None:
         """Give back what a fault took."""
 
     @abstractmethod
@@ -174,7 +174,7 @@ class BenchOfFaults(ABC):
     def recover(self) -> float | None:
         """Mend everything; seconds until the arm follows again, None if it never did."""
         begin_s = time.monotonic()
-        self._mend()
+        self._repair()
         self._wait_for_the_hung()
         asked_s = 0.0
         while time.monotonic() - begin_s < self.WELL_S:
@@ -495,7 +495,7 @@ class FaultBench(BenchOfFaults):
             found.append(f"{missing / expected:.0%} of the images")
         return ", ".join(found) or "nothing"
 
-    def _mend(self) -> None:
+    def _repair(self) -> None:
         self._mode = "good"
         self.camera.kind = "good"
         for arm, chain in self._chains.items():

@@ -59,9 +59,9 @@ class SimulatedBench(BenchOfFaults):
         ]
         return ", ".join(found) or "nothing"
 
-    def _mend(self) -> None:
+    def _repair(self) -> None:
         for name in tuple(self._broken):
-            with suppress(AssertionError):  # a world that was started anew works anyway
+            with suppress(AssertionError):  # a world that was started again works anyway
                 self.graph.switch(name, works=True)
             self._broken.discard(name)
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""What of a dataset would teach a policy something wrong, each with the command that mends it.
+"""What of a dataset would teach a policy something wrong, each with the command that repairs it.
 
 The validator tells whether programs can read a dataset; here the demonstrations are judged. Most
 checks compare an episode with the others, so that no unit has to be known.
@@ -53,7 +53,7 @@ class Complaint:
         weight: Seconds of demonstration that suffer; the order of the list.
         episodes: Which.
         text: What was found.
-        remedy: The command that mends it.
+        remedy: The command that repairs it.
         bags: Of each episode, where bags are judged.
     """
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Mends the CMake files of the ROS wheels, which name folders of the machine that built them."""
+"""Repairs the CMake files of the ROS wheels, which name folders of the machine that built them."""
 
 import re
 from pathlib import Path
@@ -13,11 +13,11 @@ _NUMPY_INCLUDE = re.compile(
 )
 
 
-def mend_text(text: str, python_include: str, numpy_include: str) -> str:
+def repair_text(text: str, python_include: str, numpy_include: str) -> str:
     """Return a CMake file's text with the builder's include folders replaced by ours.
 
     Args:
-        text: The file as the wheel brought it, or as mended before.
+        text: The file as the wheel brought it, or as repaired before.
         python_include: Folder that holds Python.h.
         numpy_include: Folder that holds numpy/arrayobject.h.
     """
@@ -25,7 +25,7 @@ def mend_text(text: str, python_include: str, numpy_include: str) -> str:
     return _PYTHON_INCLUDE.sub(lambda _: python_include, text)
 
 
-def mend_wheels(prefix: Path, python_include: str, numpy_include: str) -> list[Path]:
+def repair_wheels(prefix: Path, python_include: str, numpy_include: str) -> list[Path]:
     """Rewrite the exported CMake targets below a virtual environment.
 
     Args:
@@ -34,12 +34,12 @@ def mend_wheels(prefix: Path, python_include: str, numpy_include: str) -> list[P
         numpy_include: Folder that holds numpy/arrayobject.h.
 
     Returns:
-        The files that changed; empty when everything was mended before.
+        The files that changed; empty when everything was repaired before.
     """
     changed = []
     for path in sorted((prefix / "share").glob("*/cmake/*.cmake")):
         before = path.read_text(encoding="utf-8")
-        after = mend_text(before, python_include, numpy_include)
+        after = repair_text(before, python_include, numpy_include)
         if after != before:
             path.write_text(after, encoding="utf-8")
             changed.append(path)
