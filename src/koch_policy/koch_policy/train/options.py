@@ -30,8 +30,10 @@ class TrainOptions(OptionModel):
     )
     policy: str | None = option(
         None,
-        f"what is trained (default: act); LeRobot's trainer trains {', '.join(LEROBOT_POLICIES)}",
+        f"what is trained: {', '.join(known_policies())} (default: act); LeRobot's trainer trains "
+        f"{', '.join(LEROBOT_POLICIES)}",
         choices=(*known_policies(), *LEROBOT_POLICIES),
+        metavar="NAME",
     )
     out: Path = option(..., "output folder")
     start: Path | None = option(
