@@ -224,8 +224,7 @@ class Evaluator(Node):
         else:
             self.spin_until(handle.cancel_goal_async().done, CALL_TIMEOUT_S)
             self.spin_until(result.done, CALL_TIMEOUT_S)
-        if not lasts:
-            self._rest()
+        self._rest()  # also after a success: to the guard the policy drives a moment longer
         succeeded = lasts or self._succeeded()
         # What a policy cannot help: what it looks at came late. A success is one all the same.
         void = code == RunPolicy.Result.STALE_STREAM and not succeeded
