@@ -21,6 +21,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallb
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -36,7 +37,7 @@ from koch_driver.trajectory.trajectory import (
     check_trajectory,
 )
 from koch_rig.joints import plain_joints
-from koch_ros.qos import ACTION_SERVICES, COMMAND
+from koch_ros.qos import ACTION_SERVICES
 from koch_ros.senders import sender_of
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ TOPIC = "joint_trajectory"
 _FEEDBACK_S = 0.05
 _WARN_EVERY_S = 10.0
 _NODE = "arm_controller"
+#: Of two senders at the same moment a depth of one would keep the later: the rival stayed unheard.
+_TRAJECTORIES = QoSProfile(depth=10)
 
 
 def _make_node(namespace: str) -> Node:
@@ -103,7 +106,7 @@ class TrajectoryServer:
             JointTrajectory,
             "~/joint_trajectory",
             self._on_trajectory,
-            COMMAND,
+            _TRAJECTORIES,
             callback_group=MutuallyExclusiveCallbackGroup(),
         )
         self.senders = Senders(self.node, str(topic.topic_name))

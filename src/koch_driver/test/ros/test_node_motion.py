@@ -216,6 +216,7 @@ def test_two_publishers_of_trajectories_move_nothing(probe) -> None:
         probe.create_publisher(JointTrajectory, "arm_controller/joint_trajectory", 1)
         for _ in range(2)
     ]
+    assert probe.wait(lambda: all(w.get_subscription_count() for w in writers), 10.0)
     for writer in writers:  # empty ones move nothing, and show that both are heard
         for _ in range(20):
             writer.publish(JointTrajectory())
