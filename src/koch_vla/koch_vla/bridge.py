@@ -34,7 +34,7 @@ from koch_policy.server.protocol import PROTOCOL, Channel, LinkError, ProtocolEr
 
 TOKEN = "KOCH_BRIDGE_TOKEN"
 _SHORTEST_TOKEN = 8
-_HELLO_S = 5.0
+_HELLO_S, _HELLO_BYTES = 5.0, 4096  # a stranger gets no more time and memory than that
 _MOST_CLIENTS = 4  # robot, leader, a viewer, and one that is just leaving
 _LOGGER = logging.getLogger(__name__)
 
@@ -68,7 +68,11 @@ class BridgedRobot(Protocol):
         ...
 
     def take(self) -> None:
-        """Somebody is going to command: open the human's enable switch."""
+        """Somebody is going to command: open the human's enable switch.
+
+        Raises:
+            Refused: It may still be closed.
+        """
         ...
 
     def observe(self) -> dict[str, Any]:
@@ -129,6 +133,7 @@ class BridgeServer(Opening):
             raise BridgePortError(host, port, error.strerror or error) from error
         self.port = int(self._listener.getsockname()[1])
         self._commands = threading.Lock()  # held by the client that commands
+        self._has_taken = False  # whether that client drives in the human's place
         self._open: set[socket.socket] = set()
         self._thread = threading.Thread(target=self._accept, name="bridge", daemon=True)
 
@@ -169,19 +174,18 @@ class BridgeServer(Opening):
                 message = channel.receive()
                 if message["kind"] == "command" and not holds:
                     holds = self._commands.acquire(blocking=False)
-                    if holds:
-                        self._robot.take()
                 channel.send(self._answer(message, may_command=holds))
         except LinkError as error:
             _LOGGER.info("client %s gone: %s", address[0], error)
         finally:
             if holds:
+                self._has_taken = False
                 self._commands.release()
             self._open.discard(connection)
             channel.close()
 
     def _greet(self, channel: Channel) -> None:
-        hello = channel.receive(_HELLO_S)
+        hello = channel.receive(_HELLO_S, most_bytes=_HELLO_BYTES)
         text = ""
         if hello["kind"] != "hello" or hello.get("protocol") != PROTOCOL:
             text = f"this bridge speaks protocol {PROTOCOL}, the client {hello.get('protocol')!r}"
@@ -203,6 +207,9 @@ class BridgeServer(Opening):
                 raise Refused(f"a message {kind!r}: expected observe, leader or command")
             if not may_command:
                 raise Refused("another client commands; one can at a time")
+            if not self._has_taken:
+                self._robot.take()
+                self._has_taken = True
             driver = self._robot.command(message.get("action"))
             return {"kind": "done", "driver": driver}
         except KochError as error:

@@ -110,20 +110,20 @@ class OwnPolicy:
 
     def __init__(self, policy: EnginePolicy, folder: Path) -> None:
         self._policy = policy
-        self._folder = folder
         self._lock = threading.Lock()
+        metadata = folder / METADATA
+        length = len(self.predict(self.example(), None))
+        self._about = {
+            "config": {**read_json(folder / CONFIG), "chunk_size": length},
+            "metadata": read_json(metadata) if metadata.is_file() else {},
+            "rename": dict(policy.rename),
+            "runtime": policy.runtime,
+            "server": f"koch serve, Python {platform.python_version()}",
+        }
 
     def describe(self) -> dict[str, Any]:
         """Return what a client must know; `chunk_size` is the length of what `predict` returns."""
-        about = self._folder / METADATA
-        length = len(self.predict(self.example(), None))
-        return {
-            "config": {**read_json(self._folder / CONFIG), "chunk_size": length},
-            "metadata": read_json(about) if about.is_file() else {},
-            "rename": dict(self._policy.rename),
-            "runtime": self._policy.runtime,
-            "server": f"koch serve, Python {platform.python_version()}",
-        }
+        return self._about
 
     def example(self) -> dict[str, Any]:
         """Return a made-up observation."""

@@ -131,14 +131,23 @@ class GraphRobot(Closing):
         }
 
     def take(self) -> None:
-        """Open the human's enable switches: teleoperation goes before every other source."""
+        """Open the human's enable switches: teleoperation goes before every other source.
+
+        Raises:
+            Refused: A teleoperation is there and does not say that its switch is open.
+        """
         for arm, switch in self._switches.items():
-            if switch.service_is_ready():
-                done = switch.call_async(SetBool.Request(data=False))
-                end = time.monotonic() + _SWITCH_S
-                while not done.done() and time.monotonic() < end:
-                    time.sleep(0.01)
-                say(f"{arm}: a client of the bridge drives; the leader's enable switch is open")
+            if not switch.service_is_ready():
+                continue  # nobody teleoperates this arm
+            done = switch.call_async(SetBool.Request(data=False))
+            end = time.monotonic() + _SWITCH_S
+            while not done.done() and time.monotonic() < end:
+                time.sleep(0.01)
+            answer = done.result() if done.done() else None
+            if answer is None or not answer.success:
+                why = answer.message if answer is not None else f"no answer in {_SWITCH_S:.0f} s"
+                raise Refused(f"{arm}: the leader's enable switch does not open: {why}")
+            say(f"{arm}: a client of the bridge drives; the leader's enable switch is open")
 
     def observe(self) -> dict[str, Any]:
         """Return the newest state and images.
@@ -169,7 +178,10 @@ class GraphRobot(Closing):
             Refused: It is no action, or an arm is stopped.
         """
         values = checked_action(action, self._action.width)
-        for arm, guard in self._guards.items():
+        for arm in self._action.arms:
+            guard = self._guards.get(arm)
+            if guard is None:
+                raise Refused(f"{arm}: its driver is not heard. Is `koch up` running?")
             if guard.mode in (GuardStatus.OFF, GuardStatus.STOPPED):
                 raise Refused(f"{arm} is stopped: {guard.reason or 'its torque is off'}")
         rad = self._action.to_rad(self._units, Units.LEROBOT, values)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The doctor's findings as one page with pictures, which needs no other file."""
+"""The doctor's findings as one page with images, which needs no other file."""
 
 from __future__ import annotations
 
