@@ -11,7 +11,7 @@ from typing import NamedTuple
 _KEPT = 50  # ticks
 # Who was held up hears ticks at once. They say nothing of the rate, and a short time says little.
 _AT_ONCE_NS, _BASE_NS = 5_000_000, 50_000_000
-_REMEMBERED_NS = 1_000_000_000  # how long ago an instant may be that somebody asks for
+_REMEMBERED_NS = 1_000_000_000  # how long ago an instant may be that someone asks for
 # A tick so far ahead of what was expected, in wall time, is a jump, and one so far behind.
 _AHEAD_NS, _BEHIND_NS = 200_000_000, 1_000_000_000
 _FIRST_NS = 10_000_000_000  # while the rate is not known

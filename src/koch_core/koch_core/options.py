@@ -10,7 +10,7 @@ arguments, the checks of files, and the tables in the documents:
         times: int = option(3, "how often", low=1)
 
     Wave(times=0)  # OptionError: --times: got 0, expected 1 or more.
-    Wave.of(command_line("koch wave", "Wave.", Wave).parse_args(argv))
+    Wave.from_command_line("koch wave", "Wave.", argv)
     read(Wave, values_of_a_file, refuse)  # `refuse` makes the error: it knows file and line
 
 Dataclasses and argparse, because both are imported anyway. docs/decisions.md has the times that
@@ -219,13 +219,10 @@ def declared(model: type[Any]) -> Mapping[str, Declared]:
         hints = typing.get_type_hints(model)
         found: dict[str, Declared] = {}
         for item in dataclasses.fields(model):
-            if _KEY not in item.metadata:
-                continue
-            default = item.default
-            if item.default_factory is not MISSING:
-                default = item.default_factory()
-            described = item.metadata[_KEY]
-            found[item.name] = Declared(item.name, hints[item.name], default, described)
+            if _KEY in item.metadata:
+                make, described = item.default_factory, item.metadata[_KEY]
+                default = item.default if make is MISSING else make()
+                found[item.name] = Declared(item.name, hints[item.name], default, described)
         _MODELS[model] = types.MappingProxyType(found)
     return _MODELS[model]
 
@@ -264,6 +261,14 @@ class OptionModel:
         options = declared(cls).items()
         found = {name: _from_words(item, getattr(words, item.word)) for name, item in options}
         return cls(**found, **given)
+
+    @classmethod
+    def from_command_line(
+        cls: type[M], prog: str, description: str, argv: Sequence[str], *, epilog: str = ""
+    ) -> M:
+        """Parse a command line of this model alone; it ends the process as argparse does."""
+        made: M = parsed(command_line(prog, description, cls, epilog=epilog), argv, cls)
+        return made
 
 
 def _from_words(item: Declared, value: Any) -> Any:
@@ -557,12 +562,8 @@ def parsed_subcommand(
     parser: argparse.ArgumentParser, argv: Sequence[str], kinds: Mapping[str, type[Any]]
 ) -> tuple[str, Any]:
     """Parse a command line of `subcommands`: the word, and its model."""
-    words = parser.parse_args(argv)
-    word = getattr(words, _CHOSEN)
-    try:
-        return word, kinds[word].of(words)
-    except OptionError as error:
-        parser.error(str(error))
+    word = getattr(parser.parse_args(argv), _CHOSEN)
+    return word, parsed(parser, argv, kinds[word])
 
 
 # -- documents --------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ A registry belongs to the package that uses the kinds:
     class FolderCamera: ...
 
 A package outside this tree names the module that registers a kind in its own metadata, so that
-nothing of it is imported before somebody asks for that kind:
+nothing of it is imported before someone asks for that kind:
 
     [project.entry-points."koch_vla.cameras"]
     folder = "my_package.folder_camera"

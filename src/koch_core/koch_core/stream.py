@@ -17,6 +17,11 @@ def to_ns(seconds: float) -> int:
     return round(seconds * NS_PER_S)
 
 
+def stamp_ns(stamp: Any) -> int:
+    """A ROS time in [ns], of rclpy's messages and of those that a bag's reader makes."""
+    return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """A value and the time at which it was acquired.

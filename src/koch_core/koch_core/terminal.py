@@ -3,7 +3,7 @@
 """What command lines write to a terminal: lines that fit its columns, colours, progress.
 
 Who writes a line that lives on a screen gives its parts and how dear each is; `fit` shortens and
-drops them until the line has room. Nobody else asks for a width.
+drops them until the line has room. No one else asks for a width.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def complain(text: str) -> None:
 
 
 def interject(text: str) -> None:
-    """Write what somebody else says, a node or a library, to standard error.
+    """Write what someone else says, a node or a library, to standard error.
 
     On a terminal it gets a line of its own and breaks between words. What stood there is wiped;
     a status line draws itself again below, with its next figures.
