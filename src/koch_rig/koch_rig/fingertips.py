@@ -27,7 +27,7 @@ TOOL_FRAMES = ("tcp", "finger_tip", "jaw_tip", "gripper_link", "wrist_link")
 
 
 @dataclass(frozen=True)
-class _Step:
+class _ChainJoint:
     """One joint of a chain: child point -> rotation about an axis -> origin in the parent."""
 
     joint: int  # index among the arm's joints, -1 for a fixed joint
@@ -46,7 +46,7 @@ class FingertipKinematics:
     def __init__(
         self, urdf: str, base: Mount, prefix: str = "", model: ArmModel = KOCH_V1_1
     ) -> None:
-        """Read the chains from a URDF whose base_link stands in "world"; `base` replaces it.
+        """Read the chains from a URDF whose base_link is in "world"; `base` replaces it.
 
         Raises:
             ModelError: A frame is missing, or a joint axis is not along x, y or z.
@@ -63,7 +63,7 @@ class FingertipKinematics:
 
     @classmethod
     def for_arm(cls, arm: Arm) -> FingertipKinematics:
-        """The model of an arm of a rig, where the rig says its base stands."""
+        """The model of an arm of a rig, where the rig says its base is."""
         return cls(arm_urdf(arm.role, model=arm.model), arm.base, model=arm.model)
 
     @classmethod
@@ -73,7 +73,7 @@ class FingertipKinematics:
 
     def _chain(
         self, joints: dict[str, ElementTree.Element], frame: str, prefix: str
-    ) -> tuple[_Step, ...]:
+    ) -> tuple[_ChainJoint, ...]:
         """Steps from a frame back to the world, in the order of evaluation."""
         steps = []
         link = frame
@@ -112,13 +112,13 @@ class FingertipKinematics:
         fixed, moving = self._across(self._chains[1], q), self._across(self._chains[2], q)
         return moving - fixed
 
-    def _across(self, chain: tuple[_Step, ...], q: Sequence[float]) -> float:
+    def _across(self, chain: tuple[_ChainJoint, ...], q: Sequence[float]) -> float:
         """Coordinate along the opening: the TCP's x axis, -y of gripper_link."""
         inside = chain[: -(len(self._chains[3]))]
         return -_evaluate(inside, q)[1]
 
 
-def _evaluate(chain: tuple[_Step, ...], q: Sequence[float]) -> Point:
+def _evaluate(chain: tuple[_ChainJoint, ...], q: Sequence[float]) -> Point:
     """Carry the frame's origin through the chain."""
     x = y = z = 0.0
     for step in chain:
@@ -151,13 +151,13 @@ def _numbers(text: str | None) -> Point:
     return x, y, z
 
 
-def _fixed_step(xyz: Point, rpy: Point) -> _Step:
+def _fixed_step(xyz: Point, rpy: Point) -> _ChainJoint:
     """A step without a joint."""
     matrix = None if rpy == (0.0, 0.0, 0.0) else tuple(rpy_to_matrix(*rpy).ravel().tolist())
-    return _Step(joint=-1, axis=0, sign=1.0, origin=xyz, rotation=matrix)
+    return _ChainJoint(joint=-1, axis=0, sign=1.0, origin=xyz, rotation=matrix)
 
 
-def _step(element: ElementTree.Element, joints: Sequence[str]) -> _Step:
+def _step(element: ElementTree.Element, joints: Sequence[str]) -> _ChainJoint:
     """A step from a URDF joint."""
     origin = element.find("origin")
     attributes = {} if origin is None else origin.attrib
@@ -172,4 +172,4 @@ def _step(element: ElementTree.Element, joints: Sequence[str]) -> _Step:
         raise ModelError(
             f"URDF joint {name}", got=f"axis {axis}", expected="a joint of the arm along x, y or z"
         )
-    return _Step(joints.index(name), ones[0], axis[ones[0]], fixed.origin, fixed.rotation)
+    return _ChainJoint(joints.index(name), ones[0], axis[ones[0]], fixed.origin, fixed.rotation)

@@ -32,6 +32,13 @@ def _array(value: ArrayLike, shape: tuple[int, ...], what: str) -> Array:
     return array
 
 
+def constant(values: ArrayLike) -> Array:
+    """A float64 copy that no one can change."""
+    array = np.array(values, dtype=np.float64)
+    array.setflags(write=False)
+    return array
+
+
 def transform_from(
     rotation: ArrayLike | None = None, translation: ArrayLike = (0.0, 0.0, 0.0)
 ) -> Array:

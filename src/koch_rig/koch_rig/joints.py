@@ -15,7 +15,7 @@ JOINT_NAMES = KOCH_V1_1.joints  # scripts of users import it; here an arm's mode
 def plain_joints(
     names: Sequence[str], prefix: str | None = None, joints: Sequence[str] | None = None
 ) -> tuple[str, ...]:
-    """Joints of a message without the prefix that stands before all of them.
+    """Joints of a message without the prefix that is before all of them.
 
     Args:
         names: As the message has them, in any order; some joints may be absent.

@@ -14,7 +14,8 @@ from koch_core.errors import ShapeError
 from koch_rig.arm_model import KOCH_V1_1, ArmModel
 from koch_rig.errors import ModelError
 from koch_rig.fingertips import FingertipKinematics, Point
-from koch_rig.inverse_kinematics import IkResult, IkSettings, Orientation, solve
+from koch_rig.geometry import constant
+from koch_rig.inverse_kinematics import IkResult, IkSettings, Orientation, Search
 from koch_rig.model import arm_urdf, urdf_limits
 from koch_rig.rig import Role
 
@@ -40,8 +41,8 @@ class Kinematics:
         self._tips = FingertipKinematics.for_role(role, model)
         self._pinocchio: _PinocchioModel | None = None
         limits = urdf_limits(role, model).values()
-        self.lower = _constant([limit.lower for limit in limits])
-        self.upper = _constant([limit.upper for limit in limits])
+        self.lower = constant([limit.lower for limit in limits])
+        self.upper = constant([limit.upper for limit in limits])
 
     @classmethod
     def for_arm(
@@ -92,15 +93,15 @@ class Kinematics:
         target = np.array(T_base_tcp, dtype=np.float64)
         if target.shape != (4, 4):
             raise ShapeError("T_base_tcp", got=target.shape, expected="(4, 4)")
-        return solve(
+        search = Search(
             self._model.tcp_and_jacobian,
             target,
-            self._vector(q_seed),
             self.lower,
             self.upper,
-            orientation=orientation,
-            settings=settings or IkSettings(),
+            orientation,
+            settings or IkSettings(),
         )
+        return search.solve(self._vector(q_seed))
 
     def _vector(self, q: ArrayLike) -> Array:
         """Check joint angles: one per joint."""
@@ -166,10 +167,3 @@ class _PinocchioModel:
         )
         placement = self._pin.updateFramePlacement(self._model, self._data, self._tcp)
         return np.array(placement.homogeneous), np.array(jacobian[:, self._order])
-
-
-def _constant(values: ArrayLike) -> Array:
-    """A float64 copy that nobody can change."""
-    array = np.array(values, dtype=np.float64)
-    array.setflags(write=False)
-    return array

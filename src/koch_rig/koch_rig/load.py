@@ -98,7 +98,7 @@ def _frozen(mapping: Mapping[str, T]) -> Mapping[str, T]:
 
 
 def _simulation(root: Section) -> SimulationSettings | None:
-    """The simulation section, where it stands in the file."""
+    """The simulation section, where it is in the file."""
     section = root.section("simulation", optional=True)
     if not root.has("simulation"):
         return None
@@ -180,7 +180,7 @@ def _unknown(section: Section, key: str, name: str, known: list[str]) -> RigErro
 
 
 def _joint_prefix(section: Section) -> str:
-    """What stands before the joints' names; text that URDF, SRDF and YAML take as it is."""
+    """What is before the joints' names; text that URDF, SRDF and YAML take as it is."""
     prefix = section.text("joint_prefix", default="")
     if not re.fullmatch(r"([A-Za-z]\w*/?)?", prefix, re.ASCII):
         expected = "letters, digits and underscores, beginning with a letter, such as 'follower_'"
@@ -373,7 +373,7 @@ def _read_limits(section: Section, arms: Mapping[str, Arm]) -> Limits:
 
 
 def _workspace(section: Section) -> WorkspaceBox | None:
-    """The box for the TCP, where it stands in the file."""
+    """The box for the TCP, where it is in the file."""
     entry = section.section("workspace", optional=True)
     if not section.has("workspace"):
         return None
@@ -389,7 +389,7 @@ def _workspace(section: Section) -> WorkspaceBox | None:
 def _urdf_ranges(arms: Mapping[str, Arm]) -> Mapping[str, tuple[float, float]]:
     """Ranges of the followers' joints; where two models share a name, what both can reach.
 
-    A rig of leaders alone takes its arms' models as followers: nobody moves, whatever they are.
+    A rig of leaders alone takes its arms' models as followers: no one moves, whatever they are.
     """
     followers = [arm for arm in arms.values() if arm.role is Role.FOLLOWER] or arms.values()
     ranges: dict[str, tuple[float, float]] = {}

@@ -165,7 +165,7 @@ def robot_urdf(rig: Rig, arm: str | None = None, *, joint_prefix: str = "") -> s
     Args:
         rig: The rig.
         arm: Name of the arm; the one that carries the world's cameras where None.
-        joint_prefix: Stands before the name of each of the arm's joints.
+        joint_prefix: Is before the name of each of the arm's joints.
     """
     name = world_camera_arm(rig) if arm is None else rig.arm(arm).name
     content = {

@@ -80,7 +80,7 @@ class Arm:
         rate_hz: Bus cycles per second [Hz].
         joints: Sign and zero offset of all joints.
         drives: Name of the follower that a leader drives, else None.
-        joint_prefix: Stands before each joint's name on topics and in the robot description, such
+        joint_prefix: Is before each joint's name on topics and in the robot description, such
             as "follower_"; datasets, calibrations and all code have the plain names.
         model: What kind of arm it is.
         bus: How the driver speaks to its servos, a name in `arm_model.MOTOR_BUSES`.

@@ -73,7 +73,7 @@ class Section:
         return list(self._values)
 
     def has(self, name: str) -> bool:
-        """Whether the key stands in the file with a value other than null."""
+        """Whether the key is in the file with a value other than null."""
         return self._values.get(name) is not None
 
     def _take(self, name: str, expected: str, default: object, unit: str = "") -> Any:
@@ -112,7 +112,7 @@ class Section:
         default: Any = _MISSING,
         hint: str = "",
     ) -> float:
-        """A finite number within [low, high]; `hint` is shown where it lies outside."""
+        """A finite number within [low, high]; `hint` is shown where it is outside."""
         expected = f"a number {_range_text(low, high)}[{unit}]"
         value = self._take(name, expected, default, unit)
         if value is default:
@@ -199,7 +199,7 @@ class Section:
         return result
 
     def refuse_unknown(self, *, partial: bool = False) -> None:
-        """Raise at a key that nobody took.
+        """Raise at a key that no one took.
 
         Args:
             partial: Not all keys were taken yet: refuse only what is near a taken one.

@@ -24,6 +24,7 @@ from koch_rig.calibration import (
     MotorCalibration,
     load_calibration,
 )
+from koch_rig.geometry import constant
 from koch_rig.rig import Arm, JointOffset, Rig
 
 Array = NDArray[np.float64]
@@ -142,24 +143,17 @@ class JointUnits:
         joints = arm.model.joints
         mounts = [arm.joints[name] for name in joints]
         motors = [calibration[name] for name in joints]
-        self.sign = self._constant([mount.sign for mount in mounts])
-        self.offset_rad = self._constant([mount.offset_rad for mount in mounts])
-        self.range_min_ticks = self._constant([motor.range_min for motor in motors])
-        self.range_max_ticks = self._constant([motor.range_max for motor in motors])
-        self._span = self._constant(self.range_max_ticks - self.range_min_ticks)
-        self._middle = self._constant((self.range_max_ticks + self.range_min_ticks) / 2)
+        self.sign = constant([mount.sign for mount in mounts])
+        self.offset_rad = constant([mount.offset_rad for mount in mounts])
+        self.range_min_ticks = constant([motor.range_min for motor in motors])
+        self.range_max_ticks = constant([motor.range_max for motor in motors])
+        self._span = constant(self.range_max_ticks - self.range_min_ticks)
+        self._middle = constant((self.range_max_ticks + self.range_min_ticks) / 2)
         is_percent = [name in arm.model.percent for name in joints]
         # LeRobot's number = fraction of the range * scale + shift.
-        self._scale = self._constant(np.where(is_percent, 100.0, 200.0))
-        self._shift = self._constant(np.where(is_percent, 0.0, -100.0))
+        self._scale = constant(np.where(is_percent, 100.0, 200.0))
+        self._shift = constant(np.where(is_percent, 0.0, -100.0))
         self._is_percent = np.array(is_percent)
-
-    @staticmethod
-    def _constant(values: ArrayLike) -> Array:
-        """A float64 copy that nobody can change."""
-        array = np.array(values, dtype=np.float64)
-        array.setflags(write=False)
-        return array
 
     def _vectors(self, values: ArrayLike, what: str) -> Array:
         """Check the trailing length: one value per joint."""

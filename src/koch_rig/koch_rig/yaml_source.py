@@ -28,7 +28,7 @@ class YamlSource:
 
     Attributes:
         path: The file.
-        text: Its text as it stands in the file.
+        text: Its text as it is in the file.
         root: dict, list, str, int, float, bool or None.
         lines: Dotted key path -> one-based line.
     """

@@ -17,6 +17,8 @@ from koch_rig.rig import ArmChoiceError
 from koch_rig.stream import StreamKind
 from koch_rig.units import Units, joint_units
 
+J = len(KOCH_V1_1.joints)
+
 CONFIG = Path(__file__).resolve().parents[3] / "config"
 TWO = load_rig(CONFIG / "rig.two_arms.yaml")
 
@@ -45,10 +47,10 @@ def test_units_are_each_arms_own_and_other_numbers_stay() -> None:
     layout = ActionLayout.of(
         [("right", KOCH_V1_1.joints), ("", ("x", "y")), ("left", KOCH_V1_1.joints)]
     )
-    values = np.concatenate([np.full(6, 10.0), [7.0, 8.0], np.full(6, 20.0)])
+    values = np.concatenate([np.full(J, 10.0), [7.0, 8.0], np.full(J, 20.0)])
     rad = layout.to_rad(units, Units.LEROBOT, values)
-    np.testing.assert_allclose(rad[:6], units["right"].to_rad(Units.LEROBOT, np.full(6, 10.0)))
-    np.testing.assert_allclose(rad[8:], units["left"].to_rad(Units.LEROBOT, np.full(6, 20.0)))
+    np.testing.assert_allclose(rad[:6], units["right"].to_rad(Units.LEROBOT, np.full(J, 10.0)))
+    np.testing.assert_allclose(rad[8:], units["left"].to_rad(Units.LEROBOT, np.full(J, 20.0)))
     np.testing.assert_array_equal(rad[6:8], [7.0, 8.0])
     np.testing.assert_allclose(layout.rad_to(units, Units.LEROBOT, rad), values)
     assert layout.names[6:9] == ("x", "y", "left_shoulder_pan")
@@ -56,7 +58,7 @@ def test_units_are_each_arms_own_and_other_numbers_stay() -> None:
 
 def test_a_vector_of_another_length_is_refused() -> None:
     with pytest.raises(ShapeError, match=r"\(\.\.\., 12\)"):
-        ActionLayout.of_rig(TWO).split(np.zeros(6))
+        ActionLayout.of_rig(TWO).split(np.zeros(J))
 
 
 def test_actions_taken_from_leaders_move_their_followers(tmp_path: Path) -> None:

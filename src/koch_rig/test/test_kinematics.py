@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from koch_core.errors import ShapeError
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.errors import ModelError
 from koch_rig.fingertips import TOOL_FRAMES, FingertipKinematics
 from koch_rig.geometry import inverse, rotation_vector, rpy_to_matrix, transform_from
@@ -23,6 +24,8 @@ from koch_rig.kinematics import IkSettings, Kinematics, Orientation
 from koch_rig.load import load_rig
 from koch_rig.model import arm_urdf
 from koch_rig.rig import Mount, Role
+
+J = len(KOCH_V1_1.joints)
 
 Array = NDArray[np.float64]
 RIG = Path(__file__).resolve().parents[3] / "config" / "rig.sim.yaml"
@@ -95,7 +98,7 @@ def test_jacobian_equals_finite_differences(values: list[float]) -> None:
     q = angles(values)
     jacobian = ARM.jacobian(q)
     step = 1e-6
-    for joint in range(6):
+    for joint in range(J):
         dq = np.eye(6)[joint] * step
         before, after = ARM.tcp(q - dq), ARM.tcp(q + dq)
         linear = (after[:3, 3] - before[:3, 3]) / (2 * step)
@@ -110,8 +113,8 @@ def test_inverse_finds_poses_that_the_arm_can_take(orientation: Orientation) -> 
     rng = np.random.default_rng(7)
     for _ in range(25):
         # A tenth of the range from the limits: the wanted pose itself stays well inside.
-        goal = ARM.lower + rng.uniform(0.1, 0.9, 6) * (ARM.upper - ARM.lower)
-        seed = ARM.lower + rng.uniform(0.0, 1.0, 6) * (ARM.upper - ARM.lower)
+        goal = ARM.lower + rng.uniform(0.1, 0.9, J) * (ARM.upper - ARM.lower)
+        seed = ARM.lower + rng.uniform(0.0, 1.0, J) * (ARM.upper - ARM.lower)
         wanted = ARM.tcp(goal)
         found = ARM.inverse(wanted, seed, orientation=orientation)
         reached = ARM.tcp(found.q)
@@ -129,7 +132,7 @@ def test_inverse_finds_poses_that_the_arm_can_take(orientation: Orientation) -> 
 def test_inverse_reaches_straight_down_grasps_with_any_turn_of_the_jaws() -> None:
     for yaw in (-1.2, 0.0, 0.8):
         pose = transform_from(rpy_to_matrix(0, 0, yaw) @ DOWN, (0.15, 0.05, 0.02))
-        found = ARM.inverse(pose, np.zeros(6), orientation=Orientation.FULL)
+        found = ARM.inverse(pose, np.zeros(J), orientation=Orientation.FULL)
         assert found.converged
         np.testing.assert_allclose(ARM.tcp(found.q), pose, atol=2e-3)
 
@@ -145,8 +148,8 @@ def test_inverse_stays_near_its_seed() -> None:
 
 def test_position_wins_where_the_orientation_is_out_of_reach() -> None:
     """Pointing sideways far in front: five joints cannot, so only the direction gives way."""
-    pose = transform_from(rpy_to_matrix(0, 0, HALF) @ ARM.tcp(np.zeros(6))[:3, :3], (0.2, 0, 0.15))
-    found = ARM.inverse(pose, np.zeros(6))
+    pose = transform_from(rpy_to_matrix(0, 0, HALF) @ ARM.tcp(np.zeros(J))[:3, :3], (0.2, 0, 0.15))
+    found = ARM.inverse(pose, np.zeros(J))
     assert not found.converged
     assert found.position_error_m < 1e-4
     assert found.rotation_error_rad > 0.1
@@ -155,7 +158,7 @@ def test_position_wins_where_the_orientation_is_out_of_reach() -> None:
 
 def test_out_of_reach_is_said_and_not_hidden() -> None:
     pose = transform_from(DOWN, (1.0, 0.0, 0.1))
-    found = ARM.inverse(pose, np.zeros(6), settings=IkSettings(starts=3))
+    found = ARM.inverse(pose, np.zeros(J), settings=IkSettings(starts=3))
     assert not found.converged
     assert found.position_error_m > 0.5
     assert np.isfinite(found.q).all()
@@ -172,7 +175,7 @@ def test_inverse_survives_an_opposite_approach() -> None:
 
 def test_inverse_gives_the_same_answer_twice() -> None:
     pose = transform_from(DOWN, (0.16, -0.04, 0.03))
-    first, second = (ARM.inverse(pose, np.full(6, 0.1)) for _ in range(2))
+    first, second = (ARM.inverse(pose, np.full(J, 0.1)) for _ in range(2))
     np.testing.assert_array_equal(first.q, second.q)
 
 
@@ -185,7 +188,7 @@ def test_gripper_opens_with_negative_angles() -> None:
 
 
 def test_tcp_lies_between_the_closed_finger_tips() -> None:
-    frames = ARM.forward(np.zeros(6))
+    frames = ARM.forward(np.zeros(J))
     tcp = inverse(frames["follower/tcp"])
     for name, side in (("finger_tip", -1), ("jaw_tip", 1)):
         x, y, z = (tcp @ frames[f"follower/{name}"])[:3, 3]
@@ -210,15 +213,15 @@ def test_wrong_shapes_are_refused() -> None:
     with pytest.raises(ShapeError, match=r"joint angles: got an array of shape \(5,\)"):
         ARM.tcp(np.zeros(5))
     with pytest.raises(ShapeError, match="T_base_tcp"):
-        ARM.inverse(np.zeros(3), np.zeros(6))
+        ARM.inverse(np.zeros(3), np.zeros(J))
 
 
 def test_without_pinocchio_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pinocchio", None)
     arm = Kinematics.for_arm()
-    assert arm.tcp_position(np.zeros(6).tolist())[0] == pytest.approx(0.21328)
+    assert arm.tcp_position(np.zeros(J).tolist())[0] == pytest.approx(0.21328)
     with pytest.raises(ModelError, match=r"no Pinocchio .*koch setup"):
-        arm.tcp(np.zeros(6))
+        arm.tcp(np.zeros(J))
 
 
 def test_tip_model_refuses_what_it_cannot_compute() -> None:

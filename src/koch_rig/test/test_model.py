@@ -34,6 +34,8 @@ from koch_rig.model import (
 from koch_rig.rig import Rig, Role
 from koch_rig.units import JointUnits
 
+J = len(KOCH_V1_1.joints)
+
 ROOT = Path(__file__).resolve().parents[3]
 FILES = ("rig.yaml", "rig.sim.yaml", "rig.emulated.yaml")
 SIM = load_rig(ROOT / "config" / "rig.sim.yaml", {})
@@ -50,7 +52,7 @@ RANGES = {
 }
 SERVOS = {
     Role.FOLLOWER: [XL430] * 2 + [XL330_M288] * 4,
-    Role.LEADER: [XL330_M077] * 6,
+    Role.LEADER: [XL330_M077] * J,
 }
 LINKS = ("base", "shoulder", "upper_arm", "forearm", "wrist", "gripper", "jaw")
 
@@ -107,7 +109,7 @@ def test_open_gripper_is_100_in_lerobots_units() -> None:
     from koch_rig.units import Units
 
     units = JointUnits(SIM.follower, load_calibration(SIM.follower.calibration_path))
-    closed, wide = np.zeros(6), np.array([0, 0, 0, 0, 0, -1.6])
+    closed, wide = np.zeros(J), np.array([0, 0, 0, 0, 0, -1.6])
     assert units.rad_to(Units.LEROBOT, closed)[5] < 5
     assert units.rad_to(Units.LEROBOT, wide)[5] > 95
 
@@ -194,7 +196,7 @@ def frames_of(rig: Rig, arm: str) -> dict[str, np.ndarray]:
     pinocchio = pytest.importorskip("pinocchio")
     model = pinocchio.buildModelFromXML(robot_urdf(rig, arm))
     data = model.createData()
-    pinocchio.framesForwardKinematics(model, data, np.zeros(6))
+    pinocchio.framesForwardKinematics(model, data, np.zeros(J))
     return {frame.name: data.oMf[i].homogeneous for i, frame in enumerate(model.frames)}
 
 

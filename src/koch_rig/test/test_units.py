@@ -29,6 +29,8 @@ from koch_rig.units import (
     unit_to_rad,
 )
 
+J = len(KOCH_V1_1.joints)
+
 
 def make_arm(*, sign: int = 1, offset_rad: float = 0.0, role: Role = Role.FOLLOWER) -> Arm:
     """An arm whose joints all have this sign and offset."""
@@ -138,7 +140,7 @@ def test_vector_conversion_equals_lerobots_scalar_one_at_whole_ticks() -> None:
     calibration = make_calibration()
     units = JointUnits(make_arm(sign=-1, offset_rad=0.3), calibration)
     for ticks in (500, 1000, 1777, 2999, 3500):
-        rad = units.ticks_to_rad([ticks] * 6)
+        rad = units.ticks_to_rad([ticks] * J)
         for kind in (Units.LEROBOT, Units.DEGREES):
             expected = [
                 ticks_to_lerobot(ticks, calibration[name], norm_of(name, kind))
@@ -161,7 +163,7 @@ def test_dataset_units_round_trip_within_the_range(
     converter = JointUnits(
         make_arm(sign=sign, offset_rad=offset_rad), make_calibration(low, low + span)
     )
-    rad = converter.ticks_to_rad(np.full(6, low + fraction * span))
+    rad = converter.ticks_to_rad(np.full(J, low + fraction * span))
     back = converter.to_rad(units, converter.rad_to(units, rad))
     np.testing.assert_allclose(back, rad, atol=1e-9)
 
@@ -178,27 +180,27 @@ def test_scalar_conversions_are_inverse_of_each_other(norm: MotorNorm) -> None:
 
 def test_outside_the_range_lerobot_units_clip_and_degrees_do_not() -> None:
     units = JointUnits(make_arm(), make_calibration())
-    outside = units.ticks_to_rad([3500] * 6)
+    outside = units.ticks_to_rad([3500] * J)
     np.testing.assert_allclose(units.rad_to(Units.LEROBOT, outside), 100.0)
     degrees = units.rad_to(Units.DEGREES, outside)
     np.testing.assert_allclose(degrees[:5], 1500 * 360 / 4095)
     assert degrees[5] == 100.0
     np.testing.assert_allclose(
-        units.to_rad(Units.LEROBOT, [150] * 6), units.ticks_to_rad([3000] * 6)
+        units.to_rad(Units.LEROBOT, [150] * J), units.ticks_to_rad([3000] * J)
     )
-    assert units.to_rad(Units.DEGREES, [-200] * 6)[5] == units.ticks_to_rad([1000] * 6)[5]
+    assert units.to_rad(Units.DEGREES, [-200] * J)[5] == units.ticks_to_rad([1000] * J)[5]
 
 
 def test_nan_stays_nan() -> None:
     units = JointUnits(make_arm(), make_calibration())
     for kind in Units:
-        assert np.isnan(units.rad_to(kind, np.full(6, np.nan))).all()
-        assert np.isnan(units.to_rad(kind, np.full(6, np.nan))).all()
+        assert np.isnan(units.rad_to(kind, np.full(J, np.nan))).all()
+        assert np.isnan(units.to_rad(kind, np.full(J, np.nan))).all()
 
 
 def test_results_are_new_arrays_and_constants_cannot_be_changed() -> None:
     units = JointUnits(make_arm(), make_calibration())
-    rad = np.zeros(6)
+    rad = np.zeros(J)
     units.rad_to(Units.RADIANS, rad)[0] = 5.0
     assert rad[0] == 0.0
     with pytest.raises(ValueError, match="read-only"):
