@@ -4,7 +4,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 import rclpy
@@ -14,10 +19,28 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from koch_core.errors import KochError
-from koch_core.realtime import OFF, request_realtime
+from koch_core.realtime import OFF, request_realtime, spare_from_collection
 from koch_core.stop_signal import on_stop
 
 EXIT_CONFIGURATION = 2
+#: Environment variable: the process without which this one has nothing to do. A policy node that
+#: outlived its killed `koch run` would go on driving the arm, and nobody would know why.
+OWNER = "KOCH_OWNER_PID"
+
+
+def end_with_the_owner() -> None:
+    """Send this process SIGTERM when its owner ends; nothing without one."""
+    owner = os.environ.pop(OWNER, "")  # it is not the owner of what this process starts
+    if owner.isdecimal():
+        threading.Thread(target=_watch, args=(int(owner),), name="owner", daemon=True).start()
+
+
+def _watch(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # gone already
+        end = os.pidfd_open(pid)
+        select.select([end], [], [])
+        os.close(end)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run_node(
@@ -39,6 +62,7 @@ def run_node(
     scheduling = request_realtime() if realtime else OFF  # before the middleware's threads
     ended: Future[None] = Future()
     with on_stop(lambda: ended.set_result(None)):
+        end_with_the_owner()
         rclpy.init(
             args=list(sys.argv if argv is None else argv),
             signal_handler_options=SignalHandlerOptions.NO,
@@ -54,6 +78,7 @@ def run_node(
             node.get_logger().warning(f"no real-time scheduling: {scheduling.text}")
         # Measured: rclpy's EventsExecutor (9.1) needs three times the CPU of this one here.
         executor = SingleThreadedExecutor()
+        spare_from_collection()
         try:
             executor.add_node(node)
             executor.spin_until_future_complete(ended)

@@ -83,7 +83,11 @@ def declare(node: Node, kind: type[P]) -> P:
             section of a parameter file, such as /**, may hold parameters of other nodes.
     """
     options = declared(kind)
-    names = list(options)
+    _refuse_unknown(node, list(options))
+    return kind(**{name: _declared_value(node, item) for name, item in options.items()})
+
+
+def _refuse_unknown(node: Node, names: Sequence[str]) -> None:
     given = getattr(node, "_parameter_overrides", ())  # rclpy has no public way to them
     strange = {
         name
@@ -93,25 +97,24 @@ def declare(node: Node, kind: type[P]) -> P:
     shared = strange & _for_several_nodes(sys.argv) if strange else set()
     for name in sorted(strange - (shared & _of_other_nodes() if shared else set())):
         raise UnknownParameterError(name, names)
-    values: dict[str, Any] = {}
-    for name, item in options.items():
-        described, default = item.option, item.default
-        # An empty list would have no type: one empty text stands for it.
-        start = (list(default) or [""]) if item.is_list else default
-        descriptor = _descriptor(item)
-        try:
-            value = node.declare_parameter(name, start, descriptor).value
-        except ParameterException as exc:
-            raise ParameterRefusedError(name, exc, described.text) from exc
-        if item.is_list:
-            value = tuple(entry for entry in value or () if entry != "")
-        if described.choices and value not in described.choices:
-            known = ", ".join(choice or '""' for choice in described.choices)
-            raise ParameterError(name, value, f"one of {known}")
-        if described.required and value == default:
-            raise ParameterError(name, value, described.text)
-        values[name] = value
-    return kind(**values)
+
+
+def _declared_value(node: Node, item: Declared) -> Any:
+    described, default = item.option, item.default
+    # An empty list would have no type: one empty text stands for it.
+    start = (list(default) or [""]) if item.is_list else default
+    try:
+        value = node.declare_parameter(item.name, start, _descriptor(item)).value
+    except ParameterException as exc:
+        raise ParameterRefusedError(item.name, exc, described.text) from exc
+    if item.is_list:
+        value = tuple(entry for entry in value or () if entry != "")
+    if described.choices and value not in described.choices:
+        known = ", ".join(choice or '""' for choice in described.choices)
+        raise ParameterError(item.name, value, f"one of {known}")
+    if described.required and value == default:
+        raise ParameterError(item.name, value, described.text)
+    return value
 
 
 def _for_several_nodes(argv: Sequence[str]) -> set[str]:

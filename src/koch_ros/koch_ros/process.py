@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 
 from koch_core.closing import Closing
 from koch_core.terminal import interject
+from koch_ros.node import OWNER
 
 _END_S = 10.0
 _RELAY_S = 1.0  # a process that the node has left behind may hold its output open
@@ -22,7 +24,7 @@ Process = TypeVar("Process", bound="NodeProcess")
 
 
 class NodeProcess(Closing):
-    """Starts a node's module; ended by `close`, or at the end of a `with` block.
+    """Starts a node's module; ended by `close`, the end of a `with` block, or of this process.
 
     Args:
         module: Python module with a `main`.
@@ -48,6 +50,7 @@ class NodeProcess(Closing):
         command = [sys.executable, "-m", module, "--ros-args", "--params-file", str(file)]
         self._process = subprocess.Popen(
             [*command, *ros_arguments],
+            env={**os.environ, OWNER: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stderr=self._log or subprocess.PIPE,
             text=True,

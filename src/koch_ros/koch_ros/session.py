@@ -81,10 +81,10 @@ class GraphSession(Closing):
 
         To be called when some node of the graph was heard, since its subscriptions are known
         soon after. Not the publishers count but the subscribers: a bag that plays a /clock beside
-        a real arm changes nobody's time.
+        a real arm changes no one's time.
 
         Raises:
-            ClockSilentError: They do, and nobody publishes it.
+            ClockSilentError: They do, and no one publishes it.
         """
         if self.follows_clock:
             return True

@@ -7,6 +7,7 @@ Each is declared here once; a model takes it with `same_as`, perhaps under a nam
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from koch_core.options import Option, OptionError
@@ -42,6 +43,12 @@ SPEED = Option(
     low=1e-3,
     high=1000.0,
     metavar="X",
+)
+WORLD_SPEED = replace(
+    SPEED,
+    text="simulated seconds per second: below 1 for a busy machine, above 1 for a fast one",
+    low=0.05,
+    high=20.0,
 )
 START_TIMEOUT = Option(
     "how long a start waits for dead streams [s]", low=0.1, high=3600.0, live=True, metavar="S"

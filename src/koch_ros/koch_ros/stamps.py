@@ -12,6 +12,7 @@ from rclpy.clock import Clock, ClockType, JumpThreshold, ROSClock
 from rclpy.duration import Duration
 
 from koch_core.clock import TickedClock, step_in_words
+from koch_core.stream import NS_PER_S, stamp_ns
 
 #: For timers that must go on when a simulated clock stands still.
 STEADY_CLOCK = Clock(clock_type=ClockType.STEADY_TIME)
@@ -21,8 +22,13 @@ _STEP_S = 0.02  # NTP slews by 0.5 ms per second at most
 _STEP_TOLD_S = 30.0
 
 
+def ros_time(time_ns: int) -> Time:
+    """Nanoseconds as a ROS time; the way back is `koch_core.stream.stamp_ns`."""
+    return Time(sec=time_ns // NS_PER_S, nanosec=time_ns % NS_PER_S)
+
+
 class ClockWatch:
-    """Notices when somebody sets the system clock, which stamps and trajectories go by."""
+    """Notices when someone sets the system clock, which stamps and trajectories go by."""
 
     def __init__(self) -> None:
         self._offset_s = _system_offset_s()
@@ -30,7 +36,7 @@ class ClockWatch:
         self._stepped_s = -math.inf
 
     def now_s(self) -> float:
-        """System time in [s], but as if nobody had set the clock since the last look."""
+        """System time in [s], but as if no one had set the clock since the last look."""
         return 1e-9 * time.clock_gettime_ns(time.CLOCK_BOOTTIME) + self._offset_s
 
     def look(self) -> float:
@@ -53,7 +59,7 @@ class ClockWatch:
 
 
 def _system_offset_s() -> float:
-    """System time minus the clock that nobody sets and that goes on while the computer sleeps."""
+    """System time minus the clock that no one sets and that goes on while the computer sleeps."""
     return 1e-9 * (time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
 
@@ -86,8 +92,7 @@ class RosStamper:
 
     def stamp(self, monotonic_ns: int) -> Time:
         """ROS time of an instant."""
-        ns = max(0, self._at(monotonic_ns))
-        return Time(sec=ns // 1_000_000_000, nanosec=ns % 1_000_000_000)
+        return ros_time(max(0, self._at(monotonic_ns)))
 
     def of_wall_ns(self, wall_ns: int) -> int:
         """ROS time in [ns] of a `time.time_ns` instant of the recent past."""
@@ -98,11 +103,11 @@ class RosStamper:
     def age_s(self, stamp: Time) -> float:
         """ROS time from a stamp to now in [s]; positive for the past.
 
-        What lies in the future under a fast clock is given in wall time: that is how far two
+        What is in the future under a fast clock is given in wall time: that is how far two
         processes can differ in hearing the same /clock.
         """
         now_ns = self._at(time.monotonic_ns())
-        age_s = (now_ns - stamp.sec * 1_000_000_000 - stamp.nanosec) * 1e-9
+        age_s = (now_ns - stamp_ns(stamp)) * 1e-9
         return age_s if age_s >= 0.0 else age_s / max(1.0, self._ticked.rate)
 
     def _at(self, monotonic_ns: int) -> int:

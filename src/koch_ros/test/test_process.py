@@ -5,7 +5,13 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
+
+import pytest
 
 from koch_ros.process import NodeProcess
 
@@ -38,3 +44,36 @@ def test_a_quiet_process_keeps_them(capfd) -> None:
             time.sleep(0.05)
         assert "unrecognized arguments" in process.last_words()
     assert not capfd.readouterr().err
+
+
+_NODE = """
+from rclpy.node import Node
+from koch_ros.node import run_node
+run_node(lambda: Node("little"), realtime=False)
+"""
+_COMMAND = """
+import time
+from koch_ros.process import NodeProcess
+with NodeProcess("little_node", {}) as process:
+    print(process.pid, flush=True)
+    time.sleep(120.0)
+"""
+
+
+@pytest.mark.ros
+def test_a_node_ends_with_its_command_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "little_node.py").write_text(_NODE)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    command = subprocess.Popen(
+        [sys.executable, "-c", _COMMAND], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    with command:
+        assert command.stdout is not None
+        node = Path("/proc") / command.stdout.readline().strip()
+        assert node.is_dir()
+        command.kill()
+    deadline_s = time.monotonic() + 30.0
+    while node.is_dir() and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert not node.is_dir()
