@@ -229,18 +229,29 @@ class RegisterError(DriverError):
         super().__init__(f"{what}: got {got!r}, expected {expected}.")
 
 
-class CalibrationDrift(DriverError):
-    """The arm's registers or pose do not belong to its calibration file."""
+class OtherArm(DriverError):
+    """What an arm says of itself is not what a file says of it."""
+
+    fault = ""
+    advice = ""
 
     def __init__(self, arm: str, path: object, differences: Sequence[str]) -> None:
         lines = "\n  ".join(differences)
         super().__init__(
-            f"arm '{arm}' does not match its calibration {path}:\n  {lines}\n"
-            f"Nothing was moved. Is this the arm '{arm}', on its own port? Then "
-            f"run 'koch calibrate {arm}': it offers to write the file's values into the servos, "
-            "or to calibrate again."
+            f"arm '{arm}' {self.fault} {path}:\n  {lines}\n"
+            f"Nothing was moved. Is this the arm '{arm}'{self.advice.format(arm=arm)}"
         )
         self.differences = tuple(differences)
+
+
+class CalibrationDrift(OtherArm):
+    """The arm's registers or pose do not belong to its calibration file."""
+
+    fault = "does not match its calibration"
+    advice = (
+        ", on its own port? Then run 'koch calibrate {arm}': it offers to write the file's values "
+        "into the servos, or to calibrate again."
+    )
 
 
 class SwappedPorts(DriverError):
@@ -255,17 +266,14 @@ class SwappedPorts(DriverError):
         )
 
 
-class OtherMotors(DriverError):
+class OtherMotors(OtherArm):
     """The arm's motors are not those that were calibrated."""
 
-    def __init__(self, arm: str, path: object, differences: Sequence[str]) -> None:
-        lines = "\n  ".join(differences)
-        super().__init__(
-            f"arm '{arm}' has other motors than those kept in {path}:\n  {lines}\n"
-            f"Nothing was moved. Is this the arm '{arm}'? If a motor was replaced, its firmware "
-            f"updated, or the arm calibrated by LeRobot, 'koch calibrate {arm}' keeps the new "
-            "ones."
-        )
+    fault = "has other motors than those kept in"
+    advice = (
+        "? If a motor was replaced, its firmware updated, or the arm calibrated by LeRobot, "
+        "'koch calibrate {arm}' keeps the new ones."
+    )
 
 
 class IdentityError(DriverError):

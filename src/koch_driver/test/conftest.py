@@ -15,7 +15,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-from koch_core.realtime import request_realtime
+from koch_core.realtime import request_realtime, spare_from_collection
 from koch_driver.arm.connect import connect_arm
 from koch_driver.arm.control_loop import ControlLoop, LoopConfig, LoopPhase
 from koch_driver.arm.follower_task import FollowerConfig, FollowerController, FollowerSnapshot
@@ -77,6 +77,7 @@ def wait_until() -> Callable[..., bool]:
 def prompt() -> Iterator[None]:
     """Priority of the emulator's own process: real servos answer whatever the computer does."""
     request_realtime()
+    spare_from_collection()
     yield
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 

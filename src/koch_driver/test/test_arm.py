@@ -24,6 +24,7 @@ from koch_driver.bus.motors import LEADER_MOTORS
 from koch_driver.bus.sdk import SdkBus
 from koch_driver.emulator import build_chain
 from koch_driver.errors import CalibrationDrift
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import Calibration, load_calibration, save_calibration
 from koch_rig.errors import RigError
 from koch_rig.load import load_rig
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from koch_driver.emulator import EmulatedChain
     from koch_rig.rig import Arm, Rig
 
-
+J = len(KOCH_V1_1.joints)
 REPO = Path(__file__).resolve().parents[3]
 PATIENT_S = 0.3  # where an answer must come, however busy the machine is
 
@@ -149,8 +150,8 @@ def test_configure_follower_is_lerobots(bus: DynamixelBus, calibration: Calibrat
     bus.write_all("Torque_Enable", 1)
     configure(bus, calibration)
     assert bus.read_all("Operating_Mode").tolist() == [4, 4, 4, 4, 4, 5]
-    assert bus.read_all("Return_Delay_Time").tolist() == [0] * 6
-    assert bus.read_all("Torque_Enable").tolist() == [0] * 6
+    assert bus.read_all("Return_Delay_Time").tolist() == [0] * J
+    assert bus.read_all("Torque_Enable").tolist() == [0] * J
     gains = [bus.read(f"Position_{g}_Gain", "elbow_flex") for g in "PID"]
     assert gains == [1500, 0, 600]
     assert bus.read("Position_P_Gain", "wrist_flex") == 400
@@ -184,6 +185,6 @@ def test_configure(leader_chain: EmulatedChain, rig: Rig) -> None:
 def test_torque_off_quietly_reports_a_dead_motor(bus: DynamixelBus, chain: EmulatedChain) -> None:
     bus.write_all("Torque_Enable", 1)
     assert torque_off_quietly(bus)
-    assert bus.read_all("Torque_Enable").tolist() == [0] * 6
+    assert bus.read_all("Torque_Enable").tolist() == [0] * J
     chain.faults.silence(5)
     assert not torque_off_quietly(bus, attempts=1)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from koch_rig.rig import Rig
 
+J = len(KOCH_V1_1.joints)
+
 
 def start(rig: Rig, name: str, make: Callable) -> ControlLoop:
     """A loop at 200 Hz around the task that `make(units, calibration, limits)` builds."""
@@ -87,11 +89,11 @@ def test_a_follower_is_left_as_configured(
     config = FollowerConfig(on_exit=on_exit, rest=rest)
     loop = start(rig, "follower", follower_task(config, snapshots))
     assert wait_until(lambda: any(s.result is not None for s in snapshots))
-    assert torques(chain) == [1] * 6
+    assert torques(chain) == [1] * J
     loop.close()
-    assert torques(chain) == [int(on_exit is OnExit.HOLD)] * 6
+    assert torques(chain) == [int(on_exit is OnExit.HOLD)] * J
     assert snapshots[-1].reading is not None
-    expected = rest if on_exit is OnExit.REST else (0.0,) * 6
+    expected = rest if on_exit is OnExit.REST else (0.0,) * J
     assert snapshots[-1].reading.positions == pytest.approx(expected, abs=0.03)
 
 
@@ -115,7 +117,7 @@ def test_a_follower_that_is_still_held_is_not_dropped_at_connect(
     assert wait_until(lambda: len(snapshots) > count + 5)
     again.close()
     assert configured == []
-    assert torques(chain) == [1] * 6
+    assert torques(chain) == [1] * J
 
 
 @pytest.mark.parametrize("silent_s", [0.5, 3.0, 15.0])
@@ -136,7 +138,7 @@ def test_an_arm_that_answers_late_is_held_and_one_that_had_no_power_is_not(
     loop = start(rig, "follower", make)
     assert wait_until(lambda: made[0].reading is not None)
     stays_limp = cut and silent_s > 1.0  # in half a second a busy computer is as likely
-    assert torques(chain) == [int(not stays_limp)] * 6
+    assert torques(chain) == [int(not stays_limp)] * J
     assert bool(made[0].faults) is stays_limp
     loop.close()
 
@@ -189,7 +191,7 @@ def test_a_leader_is_free_but_for_its_trigger(
     loop.call(lambda bus: made[0].drive_back(bus, False))
     assert torques(leader_chain) == [0, 0, 0, 0, 0, 1]
     loop.close()
-    assert torques(leader_chain) == [0] * 6
+    assert torques(leader_chain) == [0] * J
 
 
 def test_a_trigger_held_closed_does_not_shut_its_servo_down(
@@ -256,7 +258,7 @@ def test_a_follower_connects_with_a_servo_that_has_shut_down(
         return made[-1]
 
     first = start(rig, "follower", make)
-    assert wait_until(lambda: torques(chain) == [1] * 6)
+    assert wait_until(lambda: torques(chain) == [1] * J)
     first.close()
     chain.faults.trip("wrist_flex", "overload")
     loop = start(rig, "follower", make)
@@ -264,7 +266,7 @@ def test_a_follower_connects_with_a_servo_that_has_shut_down(
     assert made[1].errors == {"wrist_flex": "overload"}
     assert torques(chain) == [1, 1, 1, 0, 1, 1]
     loop.call(lambda bus: made[1].set_torque(bus, True), timeout_s=5.0)
-    assert torques(chain) == [1] * 6
+    assert torques(chain) == [1] * J
     assert made[1].errors == {}
     made[1].resume()
     loop.close()

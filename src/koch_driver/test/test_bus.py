@@ -29,12 +29,14 @@ from koch_driver.errors import (
     WrongModel,
     WrongPort,
 )
+from koch_rig.arm_model import KOCH_V1_1
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from koch_driver.emulator import EmulatedChain
 
+J = len(KOCH_V1_1.joints)
 PATIENT_S = 0.3  # where an answer must come, however busy the machine is
 QUICK = BusConfig(handshake_budget_s=0.02)
 
@@ -146,7 +148,7 @@ def test_the_lock_dies_with_its_process(chain: EmulatedChain) -> None:
 def test_ping_and_firmware(bus: DynamixelBus) -> None:
     reply = bus.ping(3)
     assert (reply.id, reply.model_number, reply.firmware) == (3, 1200, 52)
-    assert bus.firmware == (52,) * 6
+    assert bus.firmware == (52,) * J
     assert bus.fast_read is not isinstance(bus, SdkBus)
 
 
@@ -178,7 +180,7 @@ def test_read_all_and_write_all(bus: DynamixelBus) -> None:
     bus.write_all("Position_P_Gain", [10, 20, 30, 40, 50, 60])
     assert bus.read_all("Position_P_Gain").tolist() == [10, 20, 30, 40, 50, 60]
     bus.write_all("LED", 1)
-    assert bus.read_all("LED").tolist() == [1] * 6
+    assert bus.read_all("LED").tolist() == [1] * J
     with pytest.raises(RegisterError, match="6 values"):
         bus.write_all("LED", [1, 0])
 
@@ -268,7 +270,9 @@ def test_turn_offsets_act_on_both_ways(bus: DynamixelBus) -> None:
     np.testing.assert_array_equal(bus.read_all("Goal_Position"), plain)
 
 
-@pytest.mark.parametrize("goal", [[0] * 5, [0.5] * 6, [[0] * 6], [2_000_000] + [0] * 5], ids=str)
+@pytest.mark.parametrize(
+    "goal", [[0] * (J - 1), [0.5] * J, [[0] * J], [2_000_000] + [0] * (J - 1)], ids=str
+)
 def test_malformed_goals_are_refused(bus: DynamixelBus, goal: list) -> None:
     with pytest.raises(RegisterError, match="goal positions"):
         bus.sync_write_goal(goal)

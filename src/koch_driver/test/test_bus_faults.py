@@ -14,12 +14,14 @@ from koch_driver.bus.dynamixel import BusConfig, DynamixelBus
 from koch_driver.bus.motors import FOLLOWER_MOTORS
 from koch_driver.bus.sdk import SdkBus
 from koch_driver.errors import BusTimeout
+from koch_rig.arm_model import KOCH_V1_1
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from koch_driver.emulator import EmulatedChain
 
+J = len(KOCH_V1_1.joints)
 PATIENT_S = 0.3  # where an answer must come, however busy the machine is
 CYCLES_OF_A_MINUTE = 6000  # 60 s at 100 Hz; the test does not wait for the clock
 
@@ -165,7 +167,7 @@ def test_power_cut_and_return(bus: DynamixelBus, chain: EmulatedChain) -> None:
     assert bus.sync_read_state().missing == (1, 2, 3, 4, 5, 6)
     chain.faults.power_return()
     assert bus.sync_read_state(PATIENT_S).ok
-    assert bus.read_all("Torque_Enable").tolist() == [0] * 6
+    assert bus.read_all("Torque_Enable").tolist() == [0] * J
 
 
 def test_writes_are_retried_until_acknowledged(

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from koch_rig.rig import Arm, Rig
 
+J = len(KOCH_V1_1.joints)
 MIDDLE = np.array([0.4, 2.9, 1.1, -0.3, 2.2, 0.7])
 REPO = Path(__file__).resolve().parents[3]
 
@@ -71,7 +72,7 @@ def test_routine_gives_lerobots_numbers(fresh: tuple[EmulatedChain, Arm], tmp_pa
         routine = CalibrationRoutine(bus, arm.model)
         routine.prepare()
         homing = routine.set_middle()
-        assert bus.read_all("Present_Position").tolist() == [2047] * 6
+        assert bus.read_all("Present_Position").tolist() == [2047] * J
         for offset in (-0.6, 0.5):
             move(chain, offset)
             routine.observe()

@@ -28,6 +28,7 @@ from koch_driver.emulator import (
 from koch_driver.emulator.__main__ import main, parse
 from koch_driver.emulator.script import load_script, run_event
 from koch_driver.errors import EmulatorError
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import Calibration, load_calibration
 from koch_rig.units import JointUnits
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from koch_rig.rig import Arm, Rig
 
+J = len(KOCH_V1_1.joints)
 PATIENT_S = 0.3  # where an answer must come, however busy the machine is
 REPO = Path(__file__).resolve().parents[3]
 
@@ -108,7 +110,7 @@ def test_gripper_meets_an_object(bus: DynamixelBus, chain: EmulatedChain) -> Non
 
 
 def test_external_physics_owns_the_state(rig: Rig, wait_until: Callable[..., bool]) -> None:
-    world = ExternalPhysics([1.0] * 6)
+    world = ExternalPhysics([1.0] * J)
     with build_chain(rig, "follower", world) as chain:
         with DynamixelBus(chain.path, FOLLOWER_MOTORS) as bus:
             start = bus.sync_read_state(PATIENT_S).position_ticks
@@ -119,7 +121,7 @@ def test_external_physics_owns_the_state(rig: Rig, wait_until: Callable[..., boo
             drive = world.drives()[0]
             assert drive.torque_enabled
             assert drive.torque(1.0, 0.0) > 0.1
-            world.publish(PhysicsState([1.5] * 6, [0.0] * 6, [0.1] * 6))
+            world.publish(PhysicsState([1.5] * J, [0.0] * J, [0.1] * J))
             expected = start + round(0.5 / (2 * np.pi) * 4096)
             assert wait_until(
                 lambda: np.abs(bus.sync_read_state(PATIENT_S).position_ticks - expected).max() <= 1

@@ -20,10 +20,12 @@ from koch_driver.arm.schedule import Schedule
 from koch_driver.bus.dynamixel import BusConfig, DynamixelBus
 from koch_driver.bus.motors import FOLLOWER_MOTORS
 from koch_driver.errors import NoStateRead, WrongModel
+from koch_rig.arm_model import KOCH_V1_1
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+J = len(KOCH_V1_1.joints)
 pytestmark = pytest.mark.timing
 PATIENT_S = 0.3
 POSITION, VELOCITY, CURRENT, LEVEL = 132, 128, 126, 68
@@ -235,10 +237,10 @@ def test_an_echo_is_no_late_answer(servos) -> None:
         for _ in range(5):
             assert bus.sync_read_state(PATIENT_S).ok
             time.sleep(0.02)  # answers to a question that was repeated, if any
-            bus.sync_write_goal([2000] * 6)
+            bus.sync_write_goal([2000] * J)
             time.sleep(0.02)  # the echo of the goals now lies in the buffer
             late, bus._last_timed_out = bus.statistics.late_packets, True
-            bus.sync_write_goal([2000] * 6)
+            bus.sync_write_goal([2000] * J)
             assert bus.statistics.late_packets == late
 
 
@@ -262,7 +264,7 @@ def test_without_sync_read_the_port_does_not_open_and_says_why(servos) -> None:
 
 
 def test_other_models_are_named(servos) -> None:
-    arm = servos(models=(1060,) * 6)
+    arm = servos(models=(1060,) * J)
     with pytest.raises(WrongModel, match=r"elbow_flex \(id 3\): found xl430-w250, expected xl330"):
         DynamixelBus(arm.path, FOLLOWER_MOTORS).open()
 

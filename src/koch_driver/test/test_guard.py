@@ -12,9 +12,11 @@ import pytest
 from koch_driver.guard import Guard, GuardConfigError, GuardLimits, GuardResult, GuardState, Rule
 from koch_rig.arm_model import KOCH_V1_1
 
+J = len(KOCH_V1_1.joints)
+
 PERIOD = 0.01
-LIMITS = GuardLimits(lower=(-2.0,) * 6, upper=(2.0,) * 6)
-ZERO = (0.0,) * 6
+LIMITS = GuardLimits(lower=(-2.0,) * J, upper=(2.0,) * J)
+ZERO = (0.0,) * J
 
 
 class Bench:
@@ -70,7 +72,7 @@ def test_a_source_that_falls_silent_is_named_until_another_drives() -> None:
 
 def test_there_is_no_goal_before_a_measurement() -> None:
     guard = Guard(LIMITS, period_s=PERIOD)
-    for measured in (None, [math.nan] * 6, [0.0] * 5):
+    for measured in (None, [math.nan] * J, [0.0] * 5):
         result = guard.step(1.0, measured)
         assert result.goal is None
         assert rules_of(result) == {Rule.MEASURED}
@@ -319,9 +321,9 @@ def test_commands_at_the_bus_rate_have_no_added_latency() -> None:
 
 def test_limits_that_cannot_hold_are_refused_at_construction() -> None:
     with pytest.raises(GuardConfigError, match="shoulder_pan"):
-        GuardLimits(lower=(1.0,) * 6, upper=(-1.0,) * 6)
+        GuardLimits(lower=(1.0,) * J, upper=(-1.0,) * J)
     with pytest.raises(GuardConfigError, match="max_speed"):
-        GuardLimits(lower=(-1.0,) * 6, upper=(1.0,) * 6, max_speed=0.0)
+        GuardLimits(lower=(-1.0,) * J, upper=(1.0,) * J, max_speed=0.0)
 
 
 def test_refusals_say_who_why_and_how_often() -> None:

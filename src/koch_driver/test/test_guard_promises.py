@@ -26,6 +26,7 @@ from koch_rig.arm_model import KOCH_V1_1
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
 
+J = len(KOCH_V1_1.joints)
 PERIOD_S = 0.01
 LIMITS = GuardLimits(
     lower=(-2.2, -1.57, -1.57, -2.0, -3.14, -1.6), upper=(2.2, 0.6, 1.45, 2.0, 3.14, 0.032)
@@ -64,7 +65,7 @@ class Arm:
             pairs = zip(self.pose, goal, strict=True)
             self.pose = [a + self.gain * (b - a) for a, b in pairs]
         if self.rng.random() < 0.01:
-            self.pose[self.rng.randrange(6)] += self.rng.uniform(-0.5, 0.5)
+            self.pose[self.rng.randrange(J)] += self.rng.uniform(-0.5, 0.5)
 
     def read(self) -> list[float] | None:
         draw = self.rng.random()
@@ -72,7 +73,7 @@ class Arm:
             return None
         reading = [value + self.rng.gauss(0.0, self.noise) for value in self.pose]
         if draw < 0.04:
-            reading[self.rng.randrange(6)] = math.nan
+            reading[self.rng.randrange(J)] = math.nan
         return reading
 
 
@@ -83,7 +84,7 @@ class Promises:
         self.limits = guard.limits
         self.workspace = workspace
         self.goal: tuple[float, ...] | None = None
-        self.velocity = (0.0,) * 6
+        self.velocity = (0.0,) * J
         self.low, self.high = self.limits.lower, self.limits.upper
         self.depth = 0.0
 
@@ -96,7 +97,7 @@ class Promises:
             self._restart(result.goal, measured)
         assert self.goal is not None
         velocity = tuple((b - a) / PERIOD_S for a, b in zip(self.goal, result.goal, strict=True))
-        for index in range(6):
+        for index in range(J):
             assert self.low[index] <= result.goal[index] <= self.high[index]
             assert abs(velocity[index]) <= self.limits.max_speed * (1 + 1e-9)
             change = abs(velocity[index] - self.velocity[index])
@@ -114,7 +115,7 @@ class Promises:
             for m, low, high in zip(measured, self.limits.lower, self.limits.upper, strict=True)
         ]
         assert all(abs(a - b) <= reach + 1e-9 for a, b in zip(goal, measured, strict=True))
-        self.goal, self.velocity = tuple(start), (0.0,) * 6
+        self.goal, self.velocity = tuple(start), (0.0,) * J
         self.low = tuple(map(min, self.limits.lower, start))
         self.high = tuple(map(max, self.limits.upper, start))
         self.depth = max(0.0, -self.workspace.room(start)) if self.workspace else 0.0
@@ -128,12 +129,12 @@ class Fuzzer:
         self.guard = Guard(LIMITS, period_s=PERIOD_S, workspace=workspace)
         start = [self.rng.uniform(a, b) for a, b in zip(LIMITS.lower, LIMITS.upper, strict=True)]
         if seed % 5 == 0:
-            start[self.rng.randrange(6)] += self.rng.choice([-0.4, 0.4])
+            start[self.rng.randrange(J)] += self.rng.choice([-0.4, 0.4])
         self.arm = Arm(start, self.rng)
         self.promises = Promises(self.guard, workspace)
         self.now = 100.0
         self.target = list(start)
-        self.drift = [0.0] * 6
+        self.drift = [0.0] * J
         self.began = False  # goals come
 
     def run(self, cycles: int) -> int:
@@ -153,9 +154,9 @@ class Fuzzer:
         if draw < 0.01:
             self.rng.choice([guard.stop, guard.resume, guard.resume, guard.restart])()
         elif draw < 0.05:
-            self.target = [self.rng.uniform(-4.0, 4.0) for _ in range(6)]
+            self.target = [self.rng.uniform(-4.0, 4.0) for _ in range(J)]
         elif draw < 0.10:
-            self.drift = [self.rng.uniform(-0.05, 0.05) for _ in range(6)]
+            self.drift = [self.rng.uniform(-0.05, 0.05) for _ in range(J)]
         self.target = [a + b for a, b in zip(self.target, self.drift, strict=True)]
         if self.rng.random() < 0.6:
             self.command()
@@ -165,7 +166,7 @@ class Fuzzer:
         age = 0.0
         draw = self.rng.random()
         if draw < 0.05:
-            positions[self.rng.randrange(6)] = self.rng.choice(BAD)
+            positions[self.rng.randrange(J)] = self.rng.choice(BAD)
         elif draw < 0.08:
             names.pop()
         elif draw < 0.10:
@@ -192,7 +193,7 @@ class Swinger(Fuzzer):
             self.arm.pose = list(map(rng.uniform, LIMITS.lower, LIMITS.upper))
         self.center = list(self.arm.pose)
         self.waves = [
-            (rng.uniform(0.0, 1.2), rng.uniform(0.5, 8.0), rng.uniform(0.0, 6.3)) for _ in range(6)
+            (rng.uniform(0.0, 1.2), rng.uniform(0.5, 8.0), rng.uniform(0.0, 6.3)) for _ in range(J)
         ]
 
     def event(self) -> None:
@@ -220,7 +221,7 @@ def test_promises_hold_while_the_goals_slide_along_the_faces(rig: Rig, seed: int
 IMPOSSIBLE = (2.0 * math.pi, -2.0 * math.pi, math.nan, -math.inf)
 
 
-@pytest.mark.parametrize("joint", range(6), ids=KOCH_V1_1.joints)
+@pytest.mark.parametrize("joint", range(J), ids=KOCH_V1_1.joints)
 @pytest.mark.parametrize("off", IMPOSSIBLE)
 def test_a_measurement_that_cannot_be_changes_no_goal(joint: int, off: float) -> None:
     """Beside a twin that is told nothing in those cycles: the same goals, to the last bit."""

@@ -17,6 +17,7 @@ from koch_rig.arm_model import KOCH_V1_1
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
 
+J = len(KOCH_V1_1.joints)
 PERIOD = 0.01
 SWING_RAD = 500 * 2 * math.pi / 4096
 PAN, LIFT, ELBOW, FLEX, ROLL = range(5)
@@ -191,7 +192,7 @@ def test_an_arm_pressed_into_a_face_comes_back_at_once(
         guard = Guard(limits, period_s=PERIOD, workspace=room)
         home = low_pose(room, limits, rng.uniform(0.002, 0.05))
         goal = home
-        pressed = np.clip(home + rng.uniform(-1.0, 1.0, 6), limits.lower, limits.upper).tolist()
+        pressed = np.clip(home + rng.uniform(-1.0, 1.0, J), limits.lower, limits.upper).tolist()
         for cycle in range(250):
             command = pressed if cycle < 130 else home
             guard.submit("teleop", KOCH_V1_1.joints, command, age_s=0.0, now_s=cycle * PERIOD)

@@ -18,6 +18,7 @@ from koch_rig.fingertips import FingertipKinematics
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
 
+J = len(KOCH_V1_1.joints)
 PERIOD = 0.01
 
 
@@ -38,17 +39,17 @@ def test_lever_arms_bound_the_way_of_the_tcp(
 ) -> None:
     for _ in range(300):
         q = rng.uniform(limits.lower, limits.upper)
-        turn = rng.uniform(-0.3, 0.3, 6)
+        turn = rng.uniform(-0.3, 0.3, J)
         a = np.array(workspace.tcp_position(q.tolist()))
         b = np.array(workspace.tcp_position((q + turn).tolist()))
         assert np.linalg.norm(b - a) <= workspace.travel(np.abs(turn).tolist()) + 1e-12
 
 
 def test_room_is_the_height_above_the_table(rig: Rig, workspace: Workspace) -> None:
-    z = FingertipKinematics.for_arm(rig.arms["follower"]).tcp([0.0] * 6)[2]
+    z = FingertipKinematics.for_arm(rig.arms["follower"]).tcp([0.0] * J)[2]
     assert rig.limits.table_z is not None
     expected = z - rig.limits.table_z - workspace.clearance_m
-    assert workspace.room([0.0] * 6) == pytest.approx(expected)
+    assert workspace.room([0.0] * J) == pytest.approx(expected)
 
 
 def test_projection_moves_a_pose_onto_the_face_and_leaves_the_gripper(
@@ -59,7 +60,7 @@ def test_projection_moves_a_pose_onto_the_face_and_leaves_the_gripper(
     above = workspace.project(below, 0.001)
     assert workspace.room(above) == pytest.approx(0.001, abs=5e-4)
     assert above[5] == -0.7
-    inside = [0.0] * 6
+    inside = [0.0] * J
     assert workspace.project(inside) == inside
 
 
@@ -72,7 +73,7 @@ def test_the_arm_slides_along_the_table_when_pressed_into_it(
     workspace: Workspace, limits: GuardLimits
 ) -> None:
     guard = Guard(limits, period_s=PERIOD, workspace=workspace)
-    pose, heights, pans, times = [0.0] * 6, [], [], []
+    pose, heights, pans, times = [0.0] * J, [], [], []
     assert workspace.table_z is not None
     for cycle in range(900):
         now = 1.0 + cycle * PERIOD
@@ -118,7 +119,7 @@ def test_an_arm_that_wakes_up_below_the_table_only_rises(
 
 def test_a_cycle_costs_less_than_its_budget(workspace: Workspace, limits: GuardLimits) -> None:
     guard = Guard(limits, period_s=PERIOD, workspace=workspace)
-    pose, times = [0.0] * 6, []
+    pose, times = [0.0] * J, []
     for cycle in range(1000):
         now = 1.0 + cycle * PERIOD
         swing = math.sin(2.0 * now)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from koch_rig.rig import Rig
 
+J = len(KOCH_V1_1.joints)
 pytestmark = pytest.mark.usefixtures("prompt")
 Running = Any  # the context of an `ArmBench`
 BRISK_S = 0.01  # from one look at a motor to the next, where the usual 0.1 s is not the question
@@ -109,7 +110,7 @@ def test_a_follower_whose_servos_restart_stops_names_them_and_is_restored_on_req
         answer = bench.torque(True)
         assert all(joint in answer for joint in joints), answer
         assert ("Goal_Current" in answer) is ("gripper" in joints), answer
-        assert torques(chain) == [1] * 6
+        assert torques(chain) == [1] * J
         assert chain.read("elbow_flex", "Position_P_Gain") == 1500
         assert chain.read("gripper", "Goal_Current") == 450
         assert bench.task.faults == {}
@@ -150,7 +151,7 @@ def test_what_was_written_is_verified_and_restored(
         assert wait_until(lambda: bench.loop.status().phase is LoopPhase.RUNNING)
         assert joint in bench.torque(True)
         assert chain.read(joint, register) == wanted
-        assert torques(chain) == [1] * 6
+        assert torques(chain) == [1] * J
         time.sleep(8 * BRISK_S)  # a look at each
         assert bench.task.faults == {}
 
@@ -191,7 +192,7 @@ def wrapped(rig: Rig, name: str, joint: str) -> Calibration:
     """A calibration in which the joint's encoder wraps at an angle of 0.1 rad."""
     calibration = load_calibration(rig.arms[name].calibration_path)
     units = JointUnits(rig.arms[name], calibration)
-    wrap = int(units.rad_to_ticks(np.full(6, 0.1))[KOCH_V1_1.joints.index(joint)])
+    wrap = int(units.rad_to_ticks(np.full(J, 0.1))[KOCH_V1_1.joints.index(joint)])
     motors = {**calibration, joint: dataclasses.replace(calibration[joint], homing_offset=wrap)}
     return Calibration(motors, calibration.path)
 
@@ -280,7 +281,7 @@ def test_power_that_returns_to_a_follower_moves_nothing(
         for _ in range(20):
             bench.drive("shoulder_pan", 0.6)
             time.sleep(0.01)
-        assert torques(chain) == [0] * 6
+        assert torques(chain) == [0] * J
         assert [stop.cause for stop in bench.task.latch.state.stops] == [StopCause.POWER]
 
 
@@ -300,7 +301,7 @@ def test_a_driver_that_is_started_again_knows_that_the_arm_lost_its_power(
         chain.faults.power_return()
         with running(rig, "follower", latch=SafetyLatch(path)) as again:
             assert wait_until(lambda: again.loop.status().phase is LoopPhase.RUNNING)
-            assert torques(chain) == [0 if killed else 1] * 6
+            assert torques(chain) == [0 if killed else 1] * J
             assert again.task.guard.stopped is killed
 
 

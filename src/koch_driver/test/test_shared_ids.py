@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from koch_rig.rig import Rig
 
+J = len(KOCH_V1_1.joints)
 pytestmark = pytest.mark.usefixtures("prompt")
 Running = Any  # the context of an `ArmBench`
 
@@ -58,7 +59,7 @@ def test_a_motor_that_comes_with_the_id_of_another_is_named_and_nothing_is_writt
             bench.drive("elbow_flex", 0.8)
             time.sleep(0.01)
         assert [chain.servos[k].get("Goal_Position") for k in range(7)] == goals
-        assert [servo.get("Torque_Enable") for servo in chain.servos] == [1] * 6 + [0]
+        assert [servo.get("Torque_Enable") for servo in chain.servos] == [1] * J + [0]
         chain.servos[-1].set("ID", 99)
         assert wait_until(lambda: bench.loop.phase is LoopPhase.RUNNING, 4.0), bench.phases
 

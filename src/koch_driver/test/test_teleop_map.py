@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from koch_driver.arm.teleop_map import PoseMap, engage
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import load_calibration
 from koch_rig.units import JointUnits, Units
 
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
+
+J = len(KOCH_V1_1.joints)
 
 
 @pytest.fixture
@@ -36,16 +39,16 @@ def test_both_arms_have_the_same_lerobot_numbers(units, rng: np.random.Generator
 def test_beyond_its_range_the_leader_stands_at_the_end_of_the_followers(units) -> None:
     leader, follower = units
     low, high = follower.range_rad()
-    for extreme in ([9.0] * 6, [-9.0] * 6):
+    for extreme in ([9.0] * J, [-9.0] * J):
         mapped = np.array(PoseMap(leader, follower).map(extreme))
         assert np.all((np.abs(mapped - low) < 1e-9) | (np.abs(mapped - high) < 1e-9))
 
 
-ZERO = (0.0,) * 6
+ZERO = (0.0,) * J
 
 
 def test_arms_that_agree_engage() -> None:
-    answer = engage(ZERO, (0.1,) * 6, threshold_rad=0.2, refuse=True)
+    answer = engage(ZERO, (0.1,) * J, threshold_rad=0.2, refuse=True)
     assert answer.engaged
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from koch_rig.rig import Rig
 
+J = len(KOCH_V1_1.joints)
 pytestmark = pytest.mark.usefixtures("prompt")
 HOME = (0.0, 0.0, 0.0, 0.0, 0.0, -0.5)
 AWAY = (0.6, *HOME[1:])
@@ -61,7 +62,7 @@ class Bench:
         return self.task.torque_on and self.task.reading is not None
 
     def start(self, target: tuple[float, ...] = AWAY, seconds: float = 1.5) -> Execution:
-        rest = (0.0,) * 6
+        rest = (0.0,) * J
         assert self.task.reading is not None
         return self.task.trajectories.arm.start(
             Trajectory(KOCH_V1_1.joints, (TrajectoryPoint(seconds, target, rest, rest),)),

@@ -16,6 +16,8 @@ from koch_driver.trajectory.trajectory import (
 )
 from koch_rig.arm_model import KOCH_V1_1
 
+J = len(KOCH_V1_1.joints)
+
 POSE = dict.fromkeys(KOCH_V1_1.joints, 0.0)
 TOLERANCES = Tolerances(path={"elbow_flex": 0.2}, goal={"elbow_flex": 0.05}, goal_time_s=0.5)
 NOW = 1000.0
@@ -136,7 +138,7 @@ def test_goals_override_default_tolerances() -> None:
         TOLERANCES.override(path={}, goal={}, goal_time_s=-2.0, own_joints=KOCH_V1_1.joints)
 
 
-MEASURED = (0.0,) * 6
+MEASURED = (0.0,) * J
 
 
 def run(source: TrajectorySource, runner: TrajectoryRunner, trajectory: Trajectory) -> Execution:

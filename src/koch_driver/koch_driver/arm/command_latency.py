@@ -22,17 +22,22 @@ class CommandLatency:
         self._values: dict[str, deque[float]] = {}
         self._last: object = None
 
-    def add(self, result: GuardResult, written_ns: int) -> None:
-        """Note the write of a goal at `written_ns` of `time.monotonic_ns`."""
+    def add(self, result: GuardResult, written_ns: int) -> bool:
+        """Note the write of a goal at `written_ns` of `time.monotonic_ns`.
+
+        Returns:
+            Whether the goal is the first that answers its command.
+        """
         command = result.command
         if command is None or result.source is None or command is self._last:
-            return
+            return False
         self._last = command
         values = self._values.get(result.source)
         if values is None:
             values = deque(maxlen=_KEPT)
             self._values = {**self._values, result.source: values}
         values.append(written_ns * 1e-9 - command.stamp_s)
+        return True
 
     def quantiles(self) -> dict[str, tuple[float, float]]:
         """Median and 99th percentile in [s] per source, over the last thousand commands."""

@@ -315,7 +315,7 @@ class ControlLoop:
                 self._closing.wait(retry_s)
                 retry_s = min(2.0 * retry_s, self.config.last_retry_s)
             self._set(LoopPhase.CLOSED)
-        except Exception:
+        except Exception:  # top of the bus thread: callers hear it, and nothing is written
             self._task.disconnected("internal error")
             self._set(LoopPhase.DEAD, traceback.format_exc())
             self._fail_calls()

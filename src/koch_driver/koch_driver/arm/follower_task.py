@@ -16,19 +16,17 @@ from koch_driver.arm.command_latency import CommandLatency
 from koch_driver.arm.connect import align_turns, configure, torque_off_quietly
 from koch_driver.arm.grip import Grip
 from koch_driver.arm.latch import SafetyLatch, StopCause
-from koch_driver.arm.reading import Reading, ReadingConverter
-from koch_driver.arm.register_profile import RegisterProfile
+from koch_driver.arm.reading import Reading
 from koch_driver.arm.servo_watch import (
     BEING_READ,
     LIMP,
     RESTARTED,
     UNPOWERED,
-    ServoWatch,
     by_words,
     ran_since,
 )
+from koch_driver.arm.watched_arm import WatchedArm
 from koch_driver.bus.handshake import make_talkative
-from koch_driver.bus.motors import motors_for
 from koch_driver.errors import DriverError, ImplausibleReading, PortLost
 from koch_driver.guard import Guard, GuardResult, GuardState, Rule
 from koch_driver.trajectory.moves import EXIT_SOURCE, move_to
@@ -121,15 +119,19 @@ class FollowerSnapshot:
         reading: The joints, None when this cycle's reading failed.
         result: What the guard said; None while the torque is off.
         written_ns: When the goal was written, `time.monotonic_ns`; 0 without a goal.
+        guarded_ns: When the guard had decided, in the same clock.
+        answers: The goal is the first one that answers its command.
     """
 
     reading: Reading | None
     result: GuardResult | None
     written_ns: int
+    guarded_ns: int = 0
+    answers: bool = False
 
 
-class FollowerController:
-    """An `ArmTask`. Its methods run in the loop's thread; `guard` and `moves` take requests."""
+class FollowerController(WatchedArm):
+    """Its methods run in the loop's thread; `guard` and `moves` take requests."""
 
     def __init__(
         self,
@@ -159,34 +161,22 @@ class FollowerController:
             latch: What earlier processes were told: stops and a released torque stay.
             say: Receives faults of servos as sentences, once each, in the loop's thread.
         """
-        self.guard = guard
+        every_s = _HEALTH_PERIOD_S
+        super().__init__(
+            Role.FOLLOWER, units, calibration, guard, every_s=every_s, hear=hear, say=say
+        )
         self.latch = latch or SafetyLatch()
         self.config = config
-        self.model = units.model
-        motors = motors_for(Role.FOLLOWER, self.model)
         self.trajectories = TrajectorySource(self.model)
-        self.servos = ServoWatch(
-            RegisterProfile.of(motors),
-            every_s=_HEALTH_PERIOD_S,
-            period_s=guard.period_s,
-            say=say,
-        )
-        self.monitor = self.servos.monitor
         self.latency = CommandLatency()
         self.grip = Grip(config.gripper_current_a, self.model.gripper)
         self.torque_on = False
-        self.reading: Reading | None = None
         self._wants_torque = config.torque_on_start and not self.latch.state.released
         if self.latch.state.stops:
             guard.stop()
-        self._units = units
-        self._calibration = calibration
-        self._converter = ReadingConverter(units, motors, fastest_rad_s=guard.limits.fastest_rad_s)
         self._publish = publish
         self.ros_now_s = ros_now_s
         self._clock_step_s = clock_step_s
-        self._hear = hear
-        self._say = say
         self._goal: tuple[float, ...] | None = None
         self._leaving: Execution | None = None
         self._known_by_s = 0.0
@@ -199,16 +189,11 @@ class FollowerController:
         self.silent_since_s = math.inf
 
     @property
-    def errors(self) -> dict[str, str]:
-        """Hardware errors by joint, in words."""
-        return self.servos.errors
-
-    @property
     def faults(self) -> dict[str, str]:
         """What is wrong with servos by joint, in words; while there is any the arm is stopped."""
         return {**self.servos.lost, **self.servos.errors}
 
-    # -- ArmTask ------------------------------------------------------------------------------
+    # -- ArmController ------------------------------------------------------------------------
 
     def connected(self, bus: MotorBus) -> None:
         """Begin at the measured pose, without dropping an arm that is held, or moving a limp one.
@@ -269,18 +254,19 @@ class FollowerController:
         if state.alerts:
             self._note_alerts(state.alerts)
         self._hear()
-        result, written_ns = None, 0
+        result, written_ns, guarded_ns, answers = None, 0, 0, False
         if self.torque_on:
             result = self.guard.step(now_s, None if reading is None else self._held_pose(reading))
             self._goal = result.goal
+            guarded_ns = time.monotonic_ns()
             if result.goal is not None:
                 bus.sync_write_goal(self._units.rad_to_ticks(result.goal))
                 written_ns = time.monotonic_ns()
-                self.latency.add(result, written_ns)
+                answers = self.latency.add(result, written_ns)
             self._settle_trajectory(result)
             if self.grip.lowered and result.source not in (None, "trajectory", EXIT_SOURCE):
                 self.grip.restore(bus)
-        self._publish(FollowerSnapshot(reading, result, written_ns))
+        self._publish(FollowerSnapshot(reading, result, written_ns, guarded_ns, answers))
         torque = self.model.joints if self.torque_on else ()
         self.servos.look(state, torque, self.grip.possible_ma)
         self._explain()
@@ -350,7 +336,7 @@ class FollowerController:
 
     @property
     def why_still(self) -> str:
-        """Why the arm obeys nobody although it is connected; empty when it does."""
+        """Why the arm obeys no one although it is connected; empty when it does."""
         stops = "; ".join(stop.text for stop in self.latch.state.stops)
         reasons = [f"stopped: {stops}"] if stops else []
         if not self.torque_on:
@@ -421,7 +407,7 @@ class FollowerController:
             guard.submit(source, self.model.joints, target, age_s=0.0, now_s=now_s)
 
     def _settle_trajectory(self, result: GuardResult) -> None:
-        """Abort a trajectory that a stop or somebody else pushed aside, and say why."""
+        """Abort a trajectory that a stop or someone else pushed aside, and say why."""
         if not self.trajectories.active or self._leaving is not None:
             return
         self._note_changes(result)
@@ -461,7 +447,7 @@ class FollowerController:
         try:
             return self._converter.convert(state) if state.ok else None
         except ImplausibleReading as exc:
-            with suppress(PortLost):  # then nobody can say more, and the stop stands all the same
+            with suppress(PortLost):  # then no one can say more, and the stop holds all the same
                 self.servos.ask(exc.joints, self.model.joints if self.torque_on else ())
             self.stop(StopCause.MEASUREMENT, str(exc))
             raise
@@ -578,7 +564,7 @@ class FollowerController:
             raise NotRestored(wrong)
 
     def _torque_on(self, bus: MotorBus) -> None:
-        """Torque for those that have none, each where it stands."""
+        """Torque for those that have none, each where it is."""
         self.torque_on = True
         present = bus.read_all("Present_Position").tolist()
         torque = bus.read_all("Torque_Enable").tolist()

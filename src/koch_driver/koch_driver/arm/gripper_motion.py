@@ -59,7 +59,7 @@ class GripperMotion:
 
     @property
     def reached(self) -> bool:
-        """Whether the gripper stands at its goal."""
+        """Whether the gripper is at its goal."""
         return abs(self.position - self._goal) <= _REACHED_RAD
 
     def start(self, goal: float, now_s: float, max_speed: float = 0.0) -> Execution:

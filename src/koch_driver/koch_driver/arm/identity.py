@@ -3,7 +3,7 @@
 """Which arm is behind a port: its motors' identity, kept beside the calibration, and whose it is.
 
 Two arms of one model look alike on a bus. What tells them apart is what calibration left in their
-servos, and their firmware. LeRobot's JSON has no room for it, so an own file stands beside it.
+servos, and their firmware. LeRobot's JSON has no room for it, so a file of its own is beside it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FIELDS = {
 
 @dataclass(frozen=True)
 class MotorIdentity:
-    """What does not change in a motor unless somebody changes it.
+    """What does not change in a motor unless someone changes it.
 
     Attributes:
         id: Dynamixel id.

@@ -61,7 +61,7 @@ class LatchState:
     Attributes:
         stops: What holds the arm still, oldest first; one per cause and joint.
         released: Why there is no torque although the arm was not told to start without;
-            empty when nobody released it.
+            empty when no one released it.
         held: A driver held the arm under torque and has not left it as it should: killed, or ended
             while the arm did not answer. The next one that finds the arm limp knows by it that
             the arm lost its power meanwhile. Who starts that driver, and when, does not matter.
@@ -97,7 +97,7 @@ class SafetyLatch:
 
     @property
     def orphaned(self) -> bool:
-        """Whether the process that started this one has died: nobody ends it on purpose."""
+        """Whether the process that started this one has died: no one ends it on purpose."""
         return os.getppid() != self._parent
 
     def stop(self, cause: StopCause, text: str, joint: str = "") -> None:

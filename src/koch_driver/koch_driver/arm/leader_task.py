@@ -13,11 +13,10 @@ import numpy as np
 
 from koch_driver.arm.connect import configure, torque_off_quietly
 from koch_driver.arm.grip import Grip
-from koch_driver.arm.reading import Reading, ReadingConverter
-from koch_driver.arm.register_profile import RegisterProfile
-from koch_driver.arm.servo_watch import ServoWatch, by_words
+from koch_driver.arm.reading import Reading
+from koch_driver.arm.servo_watch import by_words
 from koch_driver.arm.teleop_map import LEADER_LOST_S
-from koch_driver.bus.motors import motors_for
+from koch_driver.arm.watched_arm import WatchedArm
 from koch_driver.errors import ImplausibleReading
 from koch_driver.guard import CommandSource, Guard
 from koch_rig.arm_model import Role
@@ -55,12 +54,12 @@ class LeaderConfig:
     gripper_current_a: float = GENTLE_CURRENT_A
 
 
-class LeaderController:
-    """An `ArmTask`. The arm's joints are free; the gripper servo is a spring-loaded trigger.
+class LeaderController(WatchedArm):
+    """The arm's joints are free; the gripper servo is a spring-loaded trigger.
 
     While driven back the arm's joints follow commands of the source `back_drive` through the
-    leader's own guard, so that a human takes over from a leader that already stands where the
-    follower stands. The trigger stays a spring.
+    leader's own guard, so that a human takes over from a leader that already is where the
+    follower is. The trigger stays a spring.
     """
 
     def __init__(
@@ -84,37 +83,20 @@ class LeaderController:
             publish: Receives every reading, in the loop's thread.
             hear: Hands the follower's pose to the guard; called in every cycle.
         """
-        self.guard = guard
-        self._model = model = units.model
-        self._trigger = len(model.arm_joints)
-        motors = motors_for(Role.LEADER, model)
-        self.servos = ServoWatch(
-            RegisterProfile.of(motors),
-            every_s=_HEALTH_PERIOD_S,
-            period_s=guard.period_s,
-            say=say,
+        every_s = _HEALTH_PERIOD_S
+        super().__init__(
+            Role.LEADER, units, calibration, guard, every_s=every_s, hear=hear, say=say
         )
-        self.monitor = self.servos.monitor
-        self.reading: Reading | None = None
+        self._trigger = len(self.model.arm_joints)
         self.driven_back = False
-        self._say = say
         self._recover_s = 0.0
         self._lost_s = float("-inf")
-        self._spring = Grip(config.gripper_current_a, model.gripper)
-        self._units = units
-        self._calibration = calibration
-        self._converter = ReadingConverter(units, motors, fastest_rad_s=guard.limits.fastest_rad_s)
+        self._spring = Grip(config.gripper_current_a, self.model.gripper)
         self._publish = publish
-        self._hear = hear
-        numbers = np.zeros(len(model.joints))
+        numbers = np.zeros(len(self.model.joints))
         numbers[self._trigger] = config.gripper_open
         open_rad = units.to_rad(Units.LEROBOT, numbers)
         self._open_ticks = int(units.rad_to_ticks(open_rad)[self._trigger])
-
-    @property
-    def errors(self) -> dict[str, str]:
-        """Hardware errors by joint, in words."""
-        return self.servos.errors
 
     def connected(self, bus: MotorBus) -> None:
         """Free the arm and load the trigger's spring."""
@@ -127,9 +109,9 @@ class LeaderController:
             self._recover_s = time.monotonic() + _RECOVERY_PAUSE_S
         configure(bus, self._calibration)
         self._spring.apply(bus)
-        if self._model.gripper not in self.errors:
-            bus.write("Torque_Enable", self._model.gripper, 1)
-        goals = np.zeros(len(self._model.joints), dtype=np.int64)
+        if self.model.gripper not in self.errors:
+            bus.write("Torque_Enable", self.model.gripper, 1)
+        goals = np.zeros(len(self.model.joints), dtype=np.int64)
         state = bus.sync_read_state()
         # Goals of joints without torque have no effect; their present position is a safe one.
         goals[:] = state.position_ticks
@@ -181,7 +163,7 @@ class LeaderController:
 
     def _held(self) -> tuple[str, ...]:
         """Joints that have torque: all while driven back, else the trigger's spring."""
-        return self._model.joints if self.driven_back else (self._model.gripper,)
+        return self.model.joints if self.driven_back else (self.model.gripper,)
 
     def disconnected(self, reason: str) -> None:
         """A leader that comes back is free."""
@@ -200,7 +182,7 @@ class LeaderController:
         Raises:
             BusError: A motor did not confirm.
         """
-        for joint in self._model.arm_joints:
+        for joint in self.model.arm_joints:
             bus.write("Torque_Enable", joint, int(on))
         self.guard.restart()
         self.driven_back = on

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from koch_driver.bus import handshake
-from koch_driver.bus.control_table import MULTI_TURN_TICKS, Register
-from koch_driver.bus.goal_write import GoalWriter
+from koch_driver.bus.control_table import MULTI_TURN_TICKS, XL330_M288, Register
 from koch_driver.bus.link import BusLink
 from koch_driver.bus.motor_bus import BusConfig, MotorState, PingReply
 from koch_driver.bus.packet import BROADCAST_ID, Instruction, Packet, build
@@ -33,6 +32,22 @@ if TYPE_CHECKING:
 # length were that of a newer question again.
 _QUEUE_CYCLES = 2
 _POWER_ON_S = 0.5  # a servo is deaf for about this long after a reboot
+
+
+class _GoalPacket:
+    """Writes all goal positions at once; everything but goals and CRC is constant."""
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        goal = XL330_M288.register("Goal_Position")  # at the same place in all models
+        self._head = struct.pack("<HH", goal.address, goal.length)
+        self._format = struct.Struct("<" + "Bi" * len(ids))
+        self._ids = ids
+
+    def of(self, ticks: Sequence[int]) -> bytes:
+        """Sync write of Goal_Position."""
+        values = [v for pair in zip(self._ids, ticks, strict=True) for v in pair]
+        body = self._head + self._format.pack(*values)
+        return build(BROADCAST_ID, Instruction.SYNC_WRITE, body)
 
 
 @MOTOR_BUSES.register(DEFAULT_BUS)
@@ -59,7 +74,7 @@ class DynamixelBus(BusLink):
         self._late_seen = 0
         self._turn_offsets = np.zeros(len(self.motors), dtype=np.int64)
         self._state = StateReader(self._ids)
-        self._goal = GoalWriter(self._ids)
+        self._goal = _GoalPacket(self._ids)
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -295,7 +310,7 @@ class DynamixelBus(BusLink):
 
     def _write_goals(self, ticks: Sequence[int]) -> None:
         """Send the goal positions of all motors, in joint order."""
-        self._send(self._goal.packet(ticks))
+        self._send(self._goal.of(ticks))
 
     def _ask_registers(self, reg: Register, deadline: float) -> Iterator[Packet]:
         """Ask every motor for one register; what comes until the deadline."""

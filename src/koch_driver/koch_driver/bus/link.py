@@ -163,7 +163,7 @@ class BusLink(Opening):
     def _ask_one(
         self, motor_id: int, instruction: Instruction, parameters: bytes, deadline: float
     ) -> Iterator[Packet]:
-        """Send an instruction; what comes until the deadline, as long as somebody wants it."""
+        """Send an instruction; what comes until the deadline, as long as someone wants it."""
         self._port.send(build(motor_id, instruction, parameters))
         while True:
             data = self._port.receive(deadline)

@@ -11,7 +11,6 @@ from koch_driver.bus.serial_port import DEFAULT_BAUD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from types import TracebackType
 
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
@@ -115,12 +114,7 @@ class MotorBus(Protocol):
 
     def __enter__(self) -> MotorBus: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
     def read(self, register: str, motor: str | int) -> int:
         """One register of one motor; raises where it does not answer or refuses."""

@@ -126,7 +126,7 @@ class Packet:
 
 
 class PacketParser:
-    """Finds packets in a byte stream, whatever noise stands between them.
+    """Finds packets in a byte stream, whatever noise is between them.
 
     Attributes:
         crc_errors: Packets dropped for their CRC.

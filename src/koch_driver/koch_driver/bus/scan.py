@@ -61,7 +61,7 @@ def scan(
     Args:
         port: The port.
         bauds: Rates to try, in order.
-        stop_at_first: Do not go on after a rate at which somebody answered.
+        stop_at_first: Do not go on after a rate at which someone answered.
         progress: Told each rate before it is tried.
     """
     found: list[FoundMotor] = []

@@ -50,7 +50,7 @@ class _SdkPort(PortHandler):  # type: ignore[misc]  # dynamixel_sdk has no types
         self._unread = b""
 
     def forget(self) -> None:
-        """Drop bytes that nobody has read, and what an error left behind."""
+        """Drop bytes that no one has read, and what an error left behind."""
         self._unread = b""
         self.is_using = False
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from koch_core.errors import KochError
-from koch_core.options import OptionModel, command_line, option, parsed
-from koch_core.realtime import request_realtime
+from koch_core.options import OptionModel, option
+from koch_core.realtime import request_realtime, spare_from_collection
 from koch_driver.emulator.build import build_chain
 from koch_driver.emulator.chain import EmulatedChain, WireTiming
 from koch_driver.emulator.script import FaultEvent, load_script, run_event
@@ -47,9 +47,7 @@ def parse(argv: Sequence[str]) -> EmulatorOptions:
     for token in ros:
         if token.startswith("rig:="):
             plain += ["--rig", token.removeprefix("rig:=")]
-    parser = command_line("emulator", __doc__ or "", EmulatorOptions)
-    options: EmulatorOptions = parsed(parser, plain, EmulatorOptions)
-    return options
+    return EmulatorOptions.from_command_line("emulator", __doc__ or "", plain)
 
 
 def run(chains: dict[str, EmulatedChain], events: list[FaultEvent], stop: threading.Event) -> None:
@@ -86,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         events = []
         if options.faults:
             events = load_script(options.faults, {n: c.faults for n, c in chains.items()})
+        spare_from_collection()
         run(chains, events, stop)
     except KochError as exc:
         LOG.error("%s", exc)

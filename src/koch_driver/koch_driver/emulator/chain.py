@@ -38,7 +38,7 @@ _STEP_S = 0.01  # longest step of the servos' controllers
 _SHORTEST_S = 0.0005  # a write right after a read sees the same instant
 _CATCH_UP_S = 0.5  # more silence than that is not simulated
 _IDLE_TICK_S = 0.02
-_REST_TICK_S = 0.25  # nobody speaks and no motor is on
+_REST_TICK_S = 0.25  # no one speaks and no motor is on
 
 
 @dataclass(frozen=True)

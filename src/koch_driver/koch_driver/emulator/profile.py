@@ -28,7 +28,7 @@ class Profile:
         return self.position != self.goal
 
     def rest_at(self, position: float) -> None:
-        """Forget the goal; the set point stands at `position`."""
+        """Forget the goal; the set point is at `position`."""
         self.position = self.goal = position
         self.velocity = 0.0
 

@@ -162,7 +162,7 @@ class BusProtocol:
             self._sync_write(by_id, p)
         elif instruction == Instruction.BULK_WRITE:
             self._bulk_write(by_id, p)
-        elif instruction != Instruction.READ:  # READ to everyone would collide: nobody answers
+        elif instruction != Instruction.READ:  # READ to everyone would collide: no one answers
             for servo in alive:
                 self._single(servo, instruction, p)
         return []
@@ -194,7 +194,7 @@ class BusProtocol:
     ) -> list[StatusReply]:
         """Each servo answers after its predecessor in the list; a dead one silences the rest.
 
-        So do two that share an id and have different things to say: nobody makes out an answer.
+        So do two that share an id and have different things to say: no one makes out an answer.
         """
         replies: list[StatusReply] = []
         blocks: list[tuple[int, int, bytes]] = []

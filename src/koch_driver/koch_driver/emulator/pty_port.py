@@ -94,6 +94,6 @@ class PtyPort:
             return b""
 
     def write(self, data: bytes) -> None:
-        """Bytes to the client; dropped when nobody takes them, like on a wire."""
+        """Bytes to the client; dropped when no one takes them, like on a wire."""
         with contextlib.suppress(BlockingIOError, OSError):
             os.write(self.fd, data)

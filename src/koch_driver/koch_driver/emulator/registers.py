@@ -102,7 +102,7 @@ class RegisterMemory:
             at += register.length
 
     def _inside(self, address: int) -> bool:
-        """Whether an address lies in the middle of a register."""
+        """Whether an address is in the middle of a register."""
         return any(
             a < address < a + self._at[a].length
             for a in range(max(0, address - 3), address)

@@ -102,7 +102,7 @@ class GoalProfile:
         Args:
             target: Angles in [rad], length J; changed in place where the workspace demands it.
             report: Receives what was changed.
-            commanded: Whether somebody wants this motion: only then may an arm that woke up
+            commanded: Whether someone wants this motion: only then may an arm that woke up
                 outside the workspace be moved inside.
         """
         workspace = self._workspace

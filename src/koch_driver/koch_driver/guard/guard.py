@@ -31,7 +31,7 @@ class GuardState(Enum):
     """What the goal of a cycle follows."""
 
     WAITING = "waiting"  # no measurement yet: no goal
-    HOLDING = "holding"  # nobody commands: at rest, or braking towards it
+    HOLDING = "holding"  # no one commands: at rest, or braking towards it
     BLENDING = "blending"  # soft start towards a source
     DRIVING = "driving"  # a source
     STOPPED = "stopped"  # latched stop: at rest, or braking towards it

@@ -84,7 +84,7 @@ def check_finite(positions: Mapping[str, float]) -> list[Intervention]:
 def check_age(
     source: str, age_s: float, max_age_s: float, max_future_s: float
 ) -> list[Intervention]:
-    """Refuse a command whose stamp is older than `max_age_s` or lies in the future.
+    """Refuse a command whose stamp is older than `max_age_s` or is in the future.
 
     Clocks of one machine agree; `max_future_s` only forgives rounding and scheduling.
     """

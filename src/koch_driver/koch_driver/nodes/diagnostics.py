@@ -69,7 +69,7 @@ def loop_status(
         for motor_id, count in sorted(bus.per_motor_missing.items()):
             values[f"bus_missing_id_{motor_id}"] = count
     lines = loop.reason.splitlines() or [loop.phase.value]
-    # The cause stands first; in a traceback, last.
+    # The cause is first; in a traceback, last.
     level, message = _LEVEL[loop.phase], lines[-1 if loop.phase is LoopPhase.DEAD else 0]
     if loop.phase is LoopPhase.RUNNING and loop.bad_age_s < _RECENT_S:
         motors = ", ".join(map(str, loop.missing))
@@ -102,31 +102,18 @@ def motor_statuses(
         lost: What servos lost by themselves by joint, in words.
     """
     statuses = []
-    warm = monitor.warm()
     nan = float("nan")
     for joint in monitor.joints:
         motor, silent = monitor.motors.get(joint), monitor.silent.get(joint, 0)
         if motor is None and not silent:
             continue
         level, message = DiagnosticStatus.OK, "ok"
-        if silent >= _SILENT_LOOKS:
-            level = DiagnosticStatus.WARN
-            message = f"no answer to the last {silent} questions for temperature and voltage"
-        if any(line.startswith(f"{joint} ") for line in warm):
-            level, message = DiagnosticStatus.WARN, "warm"
-        if joint in monitor.reasons:
-            level, message = DiagnosticStatus.WARN, f"backing off: {monitor.reasons[joint]}"
-        if motor is not None and motor.supply_doubt:
-            level, message = DiagnosticStatus.WARN, motor.supply_doubt
-        if joint in monitor.incidents:
-            what, when_s = monitor.incidents[joint]
-            ago_s = time.monotonic() - when_s
-            if ago_s < _INCIDENT_S:
-                level, message = DiagnosticStatus.WARN, f"{what} ({ago_s:.0f} s ago)"
-        if joint in lost:
-            level, message = DiagnosticStatus.ERROR, lost[joint]
         if joint in errors:
             level, message = DiagnosticStatus.ERROR, f"hardware error: {errors[joint]}"
+        elif joint in lost:
+            level, message = DiagnosticStatus.ERROR, lost[joint]
+        elif doubt := _doubt(monitor, joint):
+            level, message = DiagnosticStatus.WARN, doubt
         values = {
             "temperature_c": nan if motor is None else motor.temperature_c,
             "temperature_limit_c": nan if motor is None else motor.temperature_limit_c,
@@ -140,8 +127,26 @@ def motor_statuses(
     return statuses
 
 
+def _doubt(monitor: HealthMonitor, joint: str) -> str:
+    """The most telling of what is not as it should be with a motor; empty for none."""
+    what, when_s = monitor.incidents.get(joint, ("", 0.0))
+    ago_s = time.monotonic() - when_s
+    if what and ago_s < _INCIDENT_S:
+        return f"{what} ({ago_s:.0f} s ago)"
+    motor, silent = monitor.motors.get(joint), monitor.silent.get(joint, 0)
+    if motor is not None and motor.supply_doubt:
+        return motor.supply_doubt
+    if joint in monitor.reasons:
+        return f"backing off: {monitor.reasons[joint]}"
+    if any(line.startswith(f"{joint} ") for line in monitor.warm()):
+        return "warm"
+    if silent >= _SILENT_LOOKS:
+        return f"no answer to the last {silent} questions for temperature and voltage"
+    return ""
+
+
 def _refused_now(guard: Guard) -> list[Refusal]:
-    """Refusals of the last seconds that are somebody's fault, newest last."""
+    """Refusals of the last seconds that are someone's fault, newest last."""
     since_s = time.monotonic() - _RECENT_S
     recent = [
         refusal

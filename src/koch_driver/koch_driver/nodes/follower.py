@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import sys
 import time
+from array import array
+from collections.abc import Sequence
 
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.node import Node
+from diagnostic_msgs.msg import DiagnosticStatus
+from koch_interfaces.msg import NamedVector
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
-from koch_core.errors import KochError
-from koch_driver.arm.connect import connect_arm
-from koch_driver.arm.control_loop import ControlLoop, LoopConfig, LoopPhase
+from koch_driver.arm.control_loop import LoopPhase
 from koch_driver.arm.follower_task import (
     FollowerConfig,
     FollowerController,
@@ -25,47 +25,42 @@ from koch_driver.arm.latch import LatchState, SafetyLatch, StopCause, latch_path
 from koch_driver.bus.motor_bus import MotorBus
 from koch_driver.errors import MissingMotors, WrongPort
 from koch_driver.guard import Guard, workspace_from_rig
-from koch_driver.nodes.arm_setup import ArmSetup
+from koch_driver.nodes.arm_node import ArmNode
 from koch_driver.nodes.command_topics import ControlTopic, Senders
-from koch_driver.nodes.diagnostics import guard_status, loop_status, motor_statuses
+from koch_driver.nodes.diagnostics import guard_status
 from koch_driver.nodes.guard_report import LOOK_S, GuardReport
 from koch_driver.nodes.messages import joint_state
 from koch_driver.nodes.parameters import FollowerParameters
-from koch_driver.nodes.phase_log import PhaseLog
 from koch_driver.nodes.trajectory_server import TOPIC, TrajectoryServer
 from koch_driver.trajectory.moves import DRIVER_SOURCES
 from koch_rig.joints import plain_joints
 from koch_rig.rig import Role
 from koch_ros.node import run_node
-from koch_ros.parameters import declare
-from koch_ros.qos import COMMAND, DIAGNOSTICS, SERVICES, STATE
-from koch_ros.stamps import STEADY_CLOCK, ClockWatch, RosStamper
+from koch_ros.qos import COMMAND, SERVICES, STATE
+from koch_ros.stamps import STEADY_CLOCK, ClockWatch
 
 # Sources with a topic; trajectories come in through actions as well, "exit" from nowhere else.
 _TORQUE_S = 10.0  # six servos may have to reboot
 _TOPICS = ("teleop", "policy", "trajectory", "replay")
+_TRACED = (
+    "policy"  # its node tells the other half of a goal's way; teleop sends a hundred a second
+)
 
 
-class FollowerNode(Node):
+class FollowerNode(ArmNode[FollowerParameters]):
     """Publishes `joint_states` and `joint_command`; obeys `command/<source>` through the guard.
 
-    Services: `torque` (SetBool), `stop`, `resume`, `home` (Trigger). Callbacks run in the
-    executor's single thread; the bus belongs to the control loop's thread, which also takes the
-    commands, just before it needs them, and publishes the joint messages.
+    Services: `torque` (SetBool), `stop`, `resume`, `home` (Trigger). The control
+    loop's thread also takes the commands, just before it needs them, and publishes the joint
+    messages.
     """
 
+    task: FollowerController
+
     def __init__(self) -> None:
-        super().__init__("driver")
-        self._settings = declare(self, FollowerParameters)
-        self._setup = ArmSetup.load(self._settings.rig, self._settings.arm, Role.FOLLOWER)
-        self._names = self._setup.arm.topic_joints
-        self._stamper = RosStamper(self.get_clock())
-        self._clock_watch = ClockWatch()
-        self._phase_log = PhaseLog(self.get_logger(), self._setup)
-        self._bus: MotorBus | None = None
-        self._states = self.create_publisher(JointState, "joint_states", STATE)
+        super().__init__(FollowerParameters, Role.FOLLOWER)
         self._commands = self.create_publisher(JointState, "joint_command", STATE)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
+        self._traces = self.create_publisher(NamedVector, "command_trace", STATE)
         self.task = self._make_task()
         self.loop = self._make_loop()
         self._topics = {
@@ -79,7 +74,6 @@ class FollowerNode(Node):
         self.create_service(Trigger, "stop", self._on_stop, qos_profile=SERVICES)
         self.create_service(Trigger, "resume", self._on_resume, qos_profile=SERVICES)
         self.create_service(Trigger, "home", self._on_home, qos_profile=SERVICES)
-        self.create_timer(1.0, self._report, clock=STEADY_CLOCK)
         self.create_timer(LOOK_S, self._guard_report.tick, clock=STEADY_CLOCK)
         self._server = TrajectoryServer(
             self.task,
@@ -126,7 +120,7 @@ class FollowerNode(Node):
         goal_clock = ClockWatch()
         latch = SafetyLatch(latch_path(setup.arm.port))
         if setup.rig.has_simulated_table:
-            latch.leave()  # a world begins with new arms, which nobody ever held
+            latch.leave()  # a world begins with new arms, which no one ever held
         return FollowerController(
             setup.units,
             setup.calibration,
@@ -140,36 +134,16 @@ class FollowerNode(Node):
             say=self._warn,
         )
 
-    def _make_loop(self) -> ControlLoop:
-        setup = self._setup
-
-        def connect() -> MotorBus:
-            try:
-                self._bus = connect_arm(
-                    setup.arm,
-                    setup.calibration,
-                    allow_drift=self._settings.allow_drift,
-                    rig=setup.rig,
-                    thorough=self._bus is None,
-                )
-            except (WrongPort, MissingMotors):
-                self.task.silent_since_s = min(
-                    self.task.silent_since_s, time.clock_gettime(time.CLOCK_BOOTTIME)
-                )
-                raise
-            return self._bus
-
-        config = LoopConfig.at(setup.arm.rate_hz)
-        return ControlLoop(
-            setup.arm.name,
-            connect,
-            self.task,
-            config,
-            report=self._on_phase,
-            words=setup.words,
-        )
-
     # -- from the bus thread --------------------------------------------------------------------
+
+    def _connect(self) -> MotorBus:
+        try:
+            return super()._connect()
+        except (WrongPort, MissingMotors):
+            self.task.silent_since_s = min(
+                self.task.silent_since_s, time.clock_gettime(time.CLOCK_BOOTTIME)
+            )
+            raise
 
     def _take_commands(self) -> None:
         for source, topic in self._topics.items():
@@ -193,15 +167,7 @@ class FollowerNode(Node):
     def _publish(self, snapshot: FollowerSnapshot) -> None:
         reading, result = snapshot.reading, snapshot.result
         if reading is not None:
-            self._states.publish(
-                joint_state(
-                    self._stamper.stamp(reading.monotonic_ns),
-                    self._names,
-                    reading.positions,
-                    reading.velocities,
-                    reading.currents,
-                )
-            )
+            self._publish_states(reading)
         if result is not None and result.goal is not None:
             self._commands.publish(
                 joint_state(
@@ -211,28 +177,36 @@ class FollowerNode(Node):
                     result.velocity,
                 )
             )
+        if snapshot.answers and result is not None and result.source == _TRACED:
+            self._trace(snapshot)
         self._guard_report.cycle(result)
 
-    def _on_phase(self, phase: LoopPhase, reason: str) -> None:
-        self._phase_log.note(phase, reason)
-        self._guard_report.changed()
-        self._report()
+    def _trace(self, snapshot: FollowerSnapshot) -> None:
+        """Tell when a command was decided and written, after its stamp, [s]."""
+        result = snapshot.result
+        assert result is not None
+        assert result.command is not None
+        stamp_s = result.command.stamp_s
+        message = NamedVector(name=["guard", "bus"])
+        message.header.stamp = self._stamper.stamp(round(stamp_s * 1e9))
+        message.header.frame_id = result.source or ""
+        ends_ns = (snapshot.guarded_ns, snapshot.written_ns)
+        message.value = array("d", [1e-9 * ns - stamp_s for ns in ends_ns])
+        self._traces.publish(message)
 
-    def _warn(self, text: str) -> None:
-        self.get_logger().error(f"{self._setup.arm.name}: {text}")
-        self._report()
+    def _on_phase(self, phase: LoopPhase, reason: str) -> None:
+        self._guard_report.changed()
+        super()._on_phase(phase, reason)
 
     # -- callbacks ------------------------------------------------------------------------------
 
     def _on_torque(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        try:
-            response.message = self.loop.call(
+        def switch() -> str:
+            return self.loop.call(
                 lambda bus: self.task.set_torque(bus, request.data), timeout_s=_TORQUE_S
             )
-            response.success = True
-        except KochError as exc:
-            response.success, response.message = False, self._setup.words(exc)
-        return response
+
+        return self._answer(response, switch)
 
     def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self.task.stop(StopCause.REQUEST, "the stop service was called")
@@ -241,46 +215,24 @@ class FollowerNode(Node):
         return response
 
     def _on_resume(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        try:
+        def resume() -> str:
             self.task.resume()
             self._guard_report.changed()
-            response.success, response.message = True, "commands are obeyed again"
-        except KochError as exc:
-            response.success, response.message = False, self._setup.words(exc)
-        return response
+            return "commands are obeyed again"
+
+        return self._answer(response, resume)
 
     def _on_home(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        try:
+        def home() -> str:
             self.loop.call(self.task.home)
-            response.success, response.message = True, "moving to the home pose"
-        except KochError as exc:
-            response.success, response.message = False, self._setup.words(exc)
-        return response
+            return "moving to the home pose"
 
-    def _report(self) -> None:
-        self._phase_log.tick()
-        if not self._stamper.simulated and self._clock_watch.look():
-            self.get_logger().warning(f"{self._setup.arm.name}: {self._clock_watch.words()}")
-        name, port = self._setup.arm.name, self._setup.arm.port
-        task, reading, bus = self.task, self.task.reading, self._bus
-        currents = (
-            {} if reading is None else dict(zip(task.model.joints, reading.currents, strict=True))
-        )
-        message = DiagnosticArray()
-        message.header.stamp = self.get_clock().now().to_msg()
-        statistics = None if bus is None else bus.statistics.snapshot()
-        message.status = [
-            loop_status(name, port, self.loop.status(), statistics, self._clock_watch.words()),
-            guard_status(
-                name,
-                port,
-                task,
-                self._guard_report.senders,
-                connected=self.loop.phase is LoopPhase.RUNNING,
-            ),
-            *motor_statuses(name, port, task.monitor, currents, task.errors, task.servos.lost),
-        ]
-        self._diagnostics.publish(message)
+        return self._answer(response, home)
+
+    def _own_statuses(self) -> Sequence[DiagnosticStatus]:
+        arm, senders = self._setup.arm, self._guard_report.senders
+        connected = self.loop.phase is LoopPhase.RUNNING
+        return [guard_status(arm.name, arm.port, self.task, senders, connected=connected)]
 
 
 def main() -> int:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from builtin_interfaces.msg import Time
 from koch_interfaces.msg import GuardChange, GuardRefusal, GuardStatus, GuardStop
 from rclpy.node import Node
 
@@ -17,6 +16,7 @@ from koch_core.wording import fixed
 from koch_driver.arm.control_loop import LoopPhase
 from koch_driver.guard import GuardResult, GuardState, Refusal, Rule
 from koch_ros.qos import LATCHED
+from koch_ros.stamps import ros_time
 
 if TYPE_CHECKING:
     from koch_driver.arm.control_loop import ControlLoop
@@ -169,7 +169,7 @@ class GuardReport:
         elif result is not None:
             mode, source = _MODES[result.state], result.source or ""
             if source == "trajectory" and task.trajectories.holds:
-                # The end of a motion is held, for anyone who comes next: nobody drives.
+                # The end of a motion is held, for anyone who comes next: no one drives.
                 mode, source = GuardStatus.HOLDING, ""
         return mode, source, task.torque_on, task.latch.state
 
@@ -184,7 +184,7 @@ class GuardReport:
         message.header.stamp = self._node.get_clock().now().to_msg()
         message.stop_count = latch.count % 2**32
         message.stops = [
-            GuardStop(cause=int(s.cause), joint=s.joint, text=s.text, stamp=_stamp(s.time_ns))
+            GuardStop(cause=int(s.cause), joint=s.joint, text=s.text, stamp=ros_time(s.time_ns))
             for s in latch.stops
         ]
         if mode == GuardStatus.DISCONNECTED:
@@ -203,13 +203,9 @@ class GuardReport:
             count=refusal.count,
             text=refusal.text,
             senders=list(self.senders(refusal)),
-            stamp=_stamp(time.time_ns() - age_ns),
+            stamp=ros_time(time.time_ns() - age_ns),
         )
 
     def _changes(self) -> tuple[tuple[str, str, int], ...]:
         counts: Iterable[Any] = self._task.guard.counts().items()
         return tuple((r.value, joint, n) for (r, joint), n in counts if r not in REASONS)
-
-
-def _stamp(ns: int) -> Time:
-    return Time(sec=ns // 1_000_000_000, nanosec=ns % 1_000_000_000)

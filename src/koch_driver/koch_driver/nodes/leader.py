@@ -7,41 +7,30 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from functools import partial
 
-from diagnostic_msgs.msg import DiagnosticArray
 from koch_interfaces.msg import GuardStatus
-from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 
 from koch_core.errors import KochError
-from koch_driver.arm.connect import connect_arm
-from koch_driver.arm.control_loop import ControlLoop, LoopConfig, LoopPhase
+from koch_driver.arm.control_loop import LoopPhase
 from koch_driver.arm.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, LeaderController
-from koch_driver.arm.reading import Reading
 from koch_driver.arm.teleop_map import PoseMap
-from koch_driver.bus.motor_bus import MotorBus
 from koch_driver.guard import Guard
+from koch_driver.nodes.arm_node import ArmNode
 from koch_driver.nodes.arm_setup import ArmSetup
 from koch_driver.nodes.command_topics import ControlTopic
-from koch_driver.nodes.diagnostics import loop_status, motor_statuses
-from koch_driver.nodes.messages import joint_state
 from koch_driver.nodes.names import sibling
 from koch_driver.nodes.parameters import LeaderParameters
-from koch_driver.nodes.phase_log import PhaseLog
 from koch_rig.joints import plain_joints
 from koch_rig.rig import Role
 from koch_ros.node import run_node
-from koch_ros.parameters import declare
 from koch_ros.qos import (
-    DIAGNOSTICS,
     LATCHED,
     NEWEST,
     SERVICES,
-    STATE,
 )
-from koch_ros.stamps import STEADY_CLOCK, ClockWatch, RosStamper
+from koch_ros.stamps import STEADY_CLOCK
 
 _LOOK_S = 0.2
 _HUMAN = "teleop"
@@ -49,37 +38,21 @@ _HUMAN = "teleop"
 _YIELD_S = 1.0
 
 
-class LeaderNode(Node):
+class LeaderNode(ArmNode[LeaderParameters]):
     """Publishes `joint_states`; service `drive_back` (SetBool) makes it follow its follower.
 
     The leader follows its follower, or the follower its leader, never both at once: two arms under
     torque that follow each other drift off together. This node decides which. It drives back only
     while the human does not drive (the follower's `guard_status`), and says so in its own
     `guard_status`, at which teleop opens its enable switch and keeps it open.
-
-    Callbacks run in the executor's single thread, the bus belongs to the control loop's thread.
     """
 
+    task: LeaderController
+
     def __init__(self) -> None:
-        super().__init__("driver")
-        parameters = declare(self, LeaderParameters)
-        self._setup = setup = ArmSetup.load(parameters.rig, parameters.arm, Role.LEADER)
-        self._names = setup.arm.topic_joints
-        self._stamper = RosStamper(self.get_clock())
-        self._clock_watch = ClockWatch()
-        self._phase_log = PhaseLog(self.get_logger(), setup)
-        self._bus: MotorBus | None = None
-        self._states = self.create_publisher(JointState, "joint_states", STATE)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
-        self.task = self._make_controller(parameters)
-        self.loop = ControlLoop(
-            setup.arm.name,
-            partial(self._connect, allow_drift=parameters.allow_drift),
-            self.task,
-            LoopConfig.at(setup.arm.rate_hz),
-            report=self._on_phase,
-            words=setup.words,
-        )
+        super().__init__(LeaderParameters, Role.LEADER)
+        self.task = self._make_controller(self._settings)
+        self.loop = self._make_loop()
         self._guard_status = self.create_publisher(GuardStatus, "guard_status", LATCHED)
         self._said: tuple[object, ...] = ()
         self._follower_states: ControlTopic[JointState] | None = None
@@ -88,7 +61,6 @@ class LeaderNode(Node):
         self._rivals: tuple[str, ...] = ()
         self._follower_map = self._watch_follower()
         self.create_service(SetBool, "drive_back", self._on_drive_back, qos_profile=SERVICES)
-        self.create_timer(1.0, self._report, clock=STEADY_CLOCK)
         self.create_timer(_LOOK_S, self._look, clock=STEADY_CLOCK)
         self.loop.start()
 
@@ -108,21 +80,10 @@ class LeaderNode(Node):
             setup.calibration,
             guard,
             LeaderConfig(parameters.gripper_open, parameters.gripper_current),
-            publish=self._publish,
+            publish=self._publish_states,
             hear=self._follow,
             say=self._warn,
         )
-
-    def _connect(self, *, allow_drift: bool) -> MotorBus:
-        """Open the arm, in the control loop's thread; the first time everything is checked."""
-        self._bus = connect_arm(
-            self._setup.arm,
-            self._setup.calibration,
-            allow_drift=allow_drift,
-            rig=self._setup.rig,
-            thorough=self._bus is None,
-        )
-        return self._bus
 
     def _watch_follower(self) -> PoseMap | None:
         """Subscribe to the follower that this leader drives, for back-driving."""
@@ -135,25 +96,6 @@ class LeaderNode(Node):
         topic = sibling(self, other.arm.name, "guard_status")
         self.create_subscription(GuardStatus, topic, self._on_follower_guard, LATCHED)
         return PoseMap(other.units, setup.units)
-
-    def _publish(self, reading: Reading) -> None:
-        self._states.publish(
-            joint_state(
-                self._stamper.stamp(reading.monotonic_ns),
-                self._names,
-                reading.positions,
-                reading.velocities,
-                reading.currents,
-            )
-        )
-
-    def _on_phase(self, phase: LoopPhase, reason: str) -> None:
-        self._phase_log.note(phase, reason)
-        self._report()
-
-    def _warn(self, text: str) -> None:
-        self.get_logger().error(f"{self._setup.arm.name}: {text}")
-        self._report()
 
     def _follow(self) -> None:
         """Hand the follower's newest pose to the guard; called in the bus thread."""
@@ -227,33 +169,13 @@ class LeaderNode(Node):
                 f"({', '.join(self._rivals)}): stop all but one"
             )
             return response
-        try:
-            self.loop.call(lambda bus: self.task.drive_back(bus, request.data))
-            response.success = True
-            response.message = "following the follower" if request.data else "free"
-            self._say()
-        except KochError as exc:
-            response.success, response.message = False, self._setup.words(exc)
-        return response
 
-    def _report(self) -> None:
-        self._phase_log.tick()
-        if not self._stamper.simulated and self._clock_watch.look():
-            self.get_logger().warning(f"{self._setup.arm.name}: {self._clock_watch.words()}")
-        name, port = self._setup.arm.name, self._setup.arm.port
-        reading, bus = self.task.reading, self._bus
-        joints = self._setup.arm.model.joints
-        currents = {} if reading is None else dict(zip(joints, reading.currents, strict=True))
-        message = DiagnosticArray()
-        message.header.stamp = self.get_clock().now().to_msg()
-        statistics = None if bus is None else bus.statistics.snapshot()
-        message.status = [
-            loop_status(name, port, self.loop.status(), statistics, self._clock_watch.words()),
-            *motor_statuses(
-                name, port, self.task.monitor, currents, self.task.errors, self.task.servos.lost
-            ),
-        ]
-        self._diagnostics.publish(message)
+        def drive_back() -> str:
+            self.loop.call(lambda bus: self.task.drive_back(bus, request.data))
+            self._say()
+            return "following the follower" if request.data else "free"
+
+        return self._answer(response, drive_back)
 
 
 def main() -> int:

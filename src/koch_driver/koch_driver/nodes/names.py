@@ -10,7 +10,7 @@ from rclpy.node import Node
 def sibling(node: Node, arm: str, topic: str) -> str:
     """A topic of another arm of the same rig.
 
-    A node stands in its arm's namespace; the other arm's namespace is beside it, so that a
+    A node is in its arm's namespace; the other arm's namespace is beside it, so that a
     namespace around the whole rig moves both.
     """
     parent = node.get_namespace().rpartition("/")[0]

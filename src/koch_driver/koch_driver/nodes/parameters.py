@@ -6,12 +6,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from koch_core.options import same_as
+from koch_core.options import Option, same_as
 from koch_driver.arm.follower_task import GRIP_CURRENT_A
 from koch_driver.arm.leader_task import GENTLE_CURRENT_A
 from koch_rig.arm_model import KOCH_V1_1, ArmModel
 from koch_ros.parameters import ParameterError, parameter
 from koch_ros.shared_options import RIG
+
+_ALLOW_DRIFT = Option("connect although the servos differ from the calibration file")
+_GRIPPER_CURRENT = Option(
+    "greatest current with which the gripper presses [A], 0 = the servo's own limit",
+    low=0.0,
+    high=1.75,
+)
 
 
 def _pose(name: str, values: tuple[float, ...], model: ArmModel) -> tuple[float, ...]:
@@ -47,15 +54,8 @@ class FollowerParameters:
     move_speed: float = parameter(
         0.8, "mean speed of motions to home and rest [rad/s]", low=0.05, high=3.0
     )
-    gripper_current: float = parameter(
-        GRIP_CURRENT_A,
-        "greatest current with which the gripper presses [A], 0 = the servo's own limit",
-        low=0.0,
-        high=1.75,
-    )
-    allow_drift: bool = parameter(
-        False, "connect although the servos differ from the calibration file"
-    )
+    gripper_current: float = same_as(_GRIPPER_CURRENT, GRIP_CURRENT_A)
+    allow_drift: bool = same_as(_ALLOW_DRIFT, False)
     path_tolerance: float = parameter(
         0.4, "default path tolerance of trajectories [rad], 0 = none", low=0.0, high=3.2
     )
@@ -92,15 +92,12 @@ class LeaderParameters:
     gripper_open: float = parameter(
         50.0, "rest position of the gripper trigger [0..100 of its range]", low=0.0, high=100.0
     )
-    gripper_current: float = parameter(
+    gripper_current: float = same_as(
+        _GRIPPER_CURRENT,
         GENTLE_CURRENT_A,
-        "greatest current of the trigger's spring [A], 0 = the servo's own",
-        low=0.0,
-        high=1.75,
+        text="greatest current of the trigger's spring [A], 0 = the servo's own",
     )
-    allow_drift: bool = parameter(
-        False, "connect although the servos differ from the calibration file"
-    )
+    allow_drift: bool = same_as(_ALLOW_DRIFT, False)
 
 
 @dataclass(frozen=True)

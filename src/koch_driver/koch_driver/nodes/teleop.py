@@ -82,7 +82,7 @@ class TeleopNode(Node):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         self._rivals: tuple[str, ...] = ()
         self._stop_count: int | None = None
-        self._still = ""  # why the follower obeys nobody
+        self._still = ""  # why the follower obeys no one
         self._driven_back = False
         self._listen(leader.name)
         self.create_service(SetBool, "~/clutch", self._on_enable, qos_profile=SERVICES)
@@ -177,7 +177,7 @@ class TeleopNode(Node):
             self._disengage(self._still or "the arm was stopped")
 
     def _on_leader_guard(self, message: GuardStatus) -> None:
-        """A leader that is driven back follows the follower: it is nobody's hand."""
+        """A leader that is driven back follows the follower: it is no one's hand."""
         self._driven_back = message.torque
         if message.torque:
             self._disengage("the leader is driven back to the follower's pose")

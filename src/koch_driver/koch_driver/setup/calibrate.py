@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from koch_rig.rig import JointOffset
 
 _TOP = TICKS_PER_TURN - 1
-_LEAST_MOTION_TICKS = 50  # less than that is a joint that nobody moved
+_LEAST_MOTION_TICKS = 50  # less than that is a joint that no one moved
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koch_core.errors import KochError
-from koch_core.options import OptionModel, command_line, option, parsed, same_as
+from koch_core.options import OptionModel, option, same_as
 from koch_core.terminal import complain
 from koch_driver.arm.connect import align_turns, check_drift, open_bus, repair_registers
 from koch_driver.arm.identity import check_swapped, keep_identity, others_of
@@ -51,8 +51,7 @@ class CalibrateArm(OptionModel):
 
 def main(argv: Sequence[str]) -> int:
     """Entry point of 'koch calibrate'; 0 when done, 2 for a problem that the message explains."""
-    parser = command_line("koch calibrate", __doc__ or "", CalibrateArm)
-    options: CalibrateArm = parsed(parser, argv, CalibrateArm)
+    options = CalibrateArm.from_command_line("koch calibrate", __doc__ or "", argv)
     rig: Rig | None = None
     try:
         rig = load_rig(default_rig(options.rig))

@@ -11,7 +11,7 @@ from koch_driver.trajectory.runner import Execution, Tolerances, TrajectoryRunne
 from koch_driver.trajectory.trajectory import Trajectory, TrajectoryPoint
 
 EXIT_SOURCE = "exit"
-# While the driver ends nobody may interfere with the motion to the rest pose.
+# While the driver ends no one may interfere with the motion to the rest pose.
 DRIVER_SOURCES = (*DEFAULT_SOURCES, CommandSource(EXIT_SOURCE, 1000))
 _SHORTEST_S = 0.3
 _REACHED_RAD = 0.15

@@ -218,7 +218,7 @@ class TrajectoryRunner:
             pose: Angles in [rad] where the motion starts, per joint.
 
         Raises:
-            TrajectoryError: OLD_HEADER_TIMESTAMP when all of it lies in the past.
+            TrajectoryError: OLD_HEADER_TIMESTAMP when all of it is in the past.
         """
         start_s = now_s if stamp_s == 0.0 else stamp_s
         if start_s + trajectory.duration_s < now_s:

@@ -37,7 +37,7 @@ class TrajectorySource:
 
     @property
     def holds(self) -> bool:
-        """True while only the end of the last trajectory is held, until somebody else drives."""
+        """True while only the end of the last trajectory is held, until someone else drives."""
         return self._hold is not None and not self.active
 
     def note_change(self, rule: str, joint: str, asked: float, granted: float) -> None:

@@ -19,8 +19,9 @@ from koch_rig.arm_model import KOCH_V1_1
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
 
+J = len(KOCH_V1_1.joints)
 pytestmark = pytest.mark.ros
-ZERO = [0.0] * 6
+ZERO = [0.0] * J
 
 
 # A minute is what is promised; that long only on request: KOCH_LOSS_SECONDS=60.
@@ -43,8 +44,8 @@ BAD_COMMANDS = {  # what the guard counts: joints, angles, age
     "finite/shoulder_lift": (KOCH_V1_1.joints, [0.0, math.nan, 0.5, 0.5, 0.5, 0.0], 0.0),
     "finite/shoulder_pan": (KOCH_V1_1.joints, [math.inf, 0.5, 0.5, 0.5, 0.5, 0.0], 0.0),
     "names/gripper": (KOCH_V1_1.joints[:5], [0.5] * 5, 0.0),
-    "names/jaw": ((*KOCH_V1_1.joints[:5], "jaw"), [0.5] * 6, 0.0),
-    "age/policy": (KOCH_V1_1.joints, [0.5] * 6, 1.0),
+    "names/jaw": ((*KOCH_V1_1.joints[:5], "jaw"), [0.5] * J, 0.0),
+    "age/policy": (KOCH_V1_1.joints, [0.5] * J, 1.0),
 }
 
 

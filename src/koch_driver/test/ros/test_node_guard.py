@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from koch_rig.rig import Rig
 
+J = len(KOCH_V1_1.joints)
 pytestmark = [pytest.mark.ros, pytest.mark.timing]
 
 
@@ -159,8 +160,8 @@ def test_of_two_senders_neither_is_obeyed_until_one_has_gone(
 def test_a_refused_command_names_reason_and_sender(probe, said) -> None:
     for names, positions, age, reason, word in (
         (KOCH_V1_1.joints[:1], [0.1], 0.0, GuardRefusal.NAMES, "gripper"),
-        (KOCH_V1_1.joints, [math.nan] * 6, 0.0, GuardRefusal.FINITE, "shoulder_pan is nan"),
-        (KOCH_V1_1.joints, [0.0] * 6, time.time(), GuardRefusal.AGE, "no stamp"),
+        (KOCH_V1_1.joints, [math.nan] * J, 0.0, GuardRefusal.FINITE, "shoulder_pan is nan"),
+        (KOCH_V1_1.joints, [0.0] * J, time.time(), GuardRefusal.AGE, "no stamp"),
     ):
         probe.send(positions, names=names, age=age, source="teleop")
         assert probe.wait(lambda r=reason: said.refusal("teleop", r), 1.0)

@@ -11,6 +11,7 @@ import pytest
 from action_msgs.msg import GoalStatus
 from control_msgs.action import FollowJointTrajectory, GripperCommand, ParallelGripperCommand
 from control_msgs.msg import JointTolerance
+from koch_interfaces.msg import NamedVector
 from rclpy.action import ActionClient
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -20,6 +21,7 @@ from koch_rig.arm_model import KOCH_V1_1
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+J = len(KOCH_V1_1.joints)
 pytestmark = pytest.mark.ros
 ARM = KOCH_V1_1.joints[:5]
 Result = FollowJointTrajectory.Result
@@ -222,14 +224,19 @@ def test_two_publishers_of_trajectories_move_nothing(probe) -> None:
             writer.publish(JointTrajectory())
             time.sleep(0.02)
     pose = probe.pose
-    for _ in range(20):
+
+    def warned() -> bool:
+        level, text, _ = probe.diagnostics["follower: guard"]
+        return level == b"\x01" and "joint_trajectory" in text
+
+    for sent in range(60):  # diagnostics come once a second
         for writer, angle in zip(writers, (-1.0, 1.0), strict=True):
             writer.publish(goal(ARM[:1], (0.5, [angle])).trajectory)
         time.sleep(0.05)
+        if sent >= 20 and warned():
+            break
     assert probe.pose == pytest.approx(pose, abs=0.05)
-    level, text, _ = probe.diagnostics["follower: guard"]
-    assert level == b"\x01"
-    assert "joint_trajectory" in text
+    assert warned(), probe.diagnostics["follower: guard"]
     for writer in writers:
         probe.destroy_publisher(writer)
 
@@ -290,7 +297,7 @@ def test_without_torque_nothing_is_commanded(probe) -> None:
     time.sleep(0.1)
     probe.commands.clear()
     states = len(probe.states)
-    probe.send([0.3] * 6)
+    probe.send([0.3] * J)
     assert probe.wait(lambda: len(probe.states) > states + 20)
     assert not probe.commands
     assert (
@@ -300,6 +307,22 @@ def test_without_torque_nothing_is_commanded(probe) -> None:
     assert probe.ask("torque", True).success
     assert probe.wait(lambda: probe.commands)
     assert probe.commands[0].position == pytest.approx(probe.pose, abs=0.02)
+
+
+def test_a_policys_commands_tell_when_they_were_decided_and_written(probe) -> None:
+    traces: list[NamedVector] = []
+    listener = probe.create_subscription(NamedVector, "command_trace", traces.append, 100)
+    assert probe.wait(listener.get_publisher_count, 10.0)
+    probe.drive(lambda _: probe.pose, 0.5, source="teleop")
+    time.sleep(1.0)  # teleop's lease is over
+    assert not traces
+    probe.drive(lambda _: probe.pose, 1.0)
+    assert probe.wait(lambda: len(traces) > 10, 2.0)
+    probe.destroy_subscription(listener)
+    for trace in traces:
+        said = dict(zip(trace.name, trace.value, strict=True))
+        assert 0.0 < said["guard"] < said["bus"] < 0.5
+        assert trace.header.frame_id == "policy"
 
 
 def test_both_nodes_of_the_process_keep_their_names(probe) -> None:
