@@ -24,7 +24,7 @@ from koch_cameras.rig_camera import find_camera
 from koch_cameras.source import SourceConfig
 from koch_core.errors import KochError
 from koch_core.image import to_grey
-from koch_core.options import OptionModel, command_line, option, parsed, same_as
+from koch_core.options import OptionModel, option, same_as
 from koch_core.terminal import LinePart, StatusLine, complain, say
 from koch_rig.load import load_rig
 from koch_rig.model import default_rig
@@ -59,9 +59,8 @@ class CalibrateCamera(OptionModel):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the subcommand; 2 = something the person can repair, told in one message."""
-    parser = command_line("koch calibrate camera", __doc__ or "", CalibrateCamera)
     words = _without_kind(sys.argv[1:] if argv is None else argv)
-    options: CalibrateCamera = parsed(parser, words, CalibrateCamera)
+    options = CalibrateCamera.from_command_line("koch calibrate camera", __doc__ or "", words)
     try:
         return _run(options)
     except KochError as exc:
@@ -188,7 +187,7 @@ def _default_output(camera: Camera, rig: Path) -> Path:
 
 
 def _relative(path: Path, rig: Path) -> Path:
-    """The path as the rig file wants it: relative to its folder where it lies below."""
+    """The path as the rig file wants it: relative to its folder where it is below."""
     target, folder = path.resolve(), rig.resolve().parent
     return target.relative_to(folder) if target.is_relative_to(folder) else target
 

@@ -69,6 +69,6 @@ class CameraFrame:
 
 
 def read_only(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Mark an array that nobody else writes to as read-only and hand it on."""
+    """Mark an array that no one else writes to as read-only and hand it on."""
     array.setflags(write=False)
     return array

@@ -108,7 +108,7 @@ class Intrinsics:
         The principal point moves by (c + 1/2) * s - 1/2, since pixel *edges* scale.
 
         Raises:
-            IntrinsicsError: Another aspect ratio: the camera crops, and nobody knows where.
+            IntrinsicsError: Another aspect ratio: the camera crops, and no one knows where.
         """
         if (width, height) == (self.width, self.height):
             return self

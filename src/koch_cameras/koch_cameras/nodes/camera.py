@@ -136,7 +136,7 @@ class CameraNode(Node):
                 elif state.ended:
                     self.finished.set_result(0)
                     return
-        except Exception:
+        except Exception:  # top of a thread: the node ends, and says why
             if not self._closing.is_set() and rclpy.ok(context=self.context):
                 self.get_logger().fatal(traceback.format_exc())
                 self.finished.set_result(1)

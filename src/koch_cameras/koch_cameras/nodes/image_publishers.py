@@ -7,7 +7,6 @@ from __future__ import annotations
 import array
 
 import numpy as np
-from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -19,6 +18,7 @@ from koch_cameras.rig_camera import intrinsics_of
 from koch_cameras.source import SourceConfig
 from koch_rig.rig import Camera
 from koch_ros.qos import IMAGE
+from koch_ros.stamps import ros_time
 
 
 class ImagePublishers:
@@ -59,8 +59,7 @@ class ImagePublishers:
         Raises:
             CorruptFrameError: It had to be decoded and is damaged; a later topic may lack it.
         """
-        seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
-        header = Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=self._frame_id)
+        header = Header(stamp=ros_time(stamp_ns), frame_id=self._frame_id)
         rotation = self._config.rotation
         untouched = frame.jpeg is not None and not rotation
         if untouched or self._compressed.get_subscription_count():
