@@ -12,7 +12,7 @@ NAME = "koch_episodes"
 def beside(name: str) -> str:
     """Requirement of a package of this suite: the folder beside this one, where it is there.
 
-    They are on no index, and what goes by these names there would be somebody else's.
+    They are on no index, and what goes by these names there would be someone else's.
     """
     folder = Path(__file__).resolve().parent.parent / name
     return f"{name} @ {folder.as_uri()}" if (folder / "setup.py").is_file() else name

@@ -18,7 +18,7 @@ _FRAMES = {True: (40, 170, 60), False: (200, 40, 40), None: (150, 150, 150)}
 
 
 def write_contact_sheet(path: Path, images: Sequence[tuple[bytes, bool | None]]) -> None:
-    """Write the final images as one PNG, framed green, red, or grey where nobody judged.
+    """Write the final images as one PNG, framed green, red, or grey where no one judged.
 
     Args:
         path: The PNG.

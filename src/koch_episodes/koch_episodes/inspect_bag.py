@@ -26,8 +26,10 @@ from koch_episodes.convert.options import StampFrom
 from koch_episodes.convert.survey import Survey, SurveyedStream, streams_of, survey_bag
 from koch_episodes.convert.topics import Form, TopicReader, rgb_of
 from koch_episodes.decode import IMAGE_TYPES, NAMED_TYPES
+from koch_episodes.goal_trace import ARM_TOPIC, POLICY_TOPIC
 
 THUMBNAILS = 4
+_TRACES = (POLICY_TOPIC, ARM_TOPIC)
 _GAP_AMBER, _GAP_RED_S = 3.5, 0.5  # times the median distance; seconds
 
 
@@ -196,7 +198,7 @@ def inspect_bag(path: Path) -> BagFacts:
         sources = [
             FeatureSource(name)
             for name, topic in sorted(bag.topics.items())
-            if topic.type in (*IMAGE_TYPES, *NAMED_TYPES)
+            if topic.type in (*IMAGE_TYPES, *NAMED_TYPES) and not name.endswith(_TRACES)
         ]
         survey = _survey(bag, sources)
         shapes = {reading.topic: _usual(seen.counts()) for reading, seen in survey.seen.items()}

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from koch_core.errors import KochError
-from koch_core.options import OptionModel, command_line, option, parsed
-from koch_core.terminal import complain
+from koch_core.options import OptionModel, option
+from koch_core.terminal import complain, say
+from koch_episodes.dataset.selection import NUMBERS_OR_EXPRESSION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,18 @@ class InspectOptions(OptionModel):
     )
     no_png: bool = option(False, "print only")
     episode: int = option(0, "dataset episode to draw")
+    episodes: str | None = option(
+        None, f"of a dataset list these only, and draw the first: {NUMBERS_OR_EXPRESSION}",
+        metavar="EPISODES",
+    )  # fmt: skip
     validate: bool = option(False, "check every rule that LeRobot's loader relies on")
+    latency: bool = option(
+        False, "of a bag with a policy's run: the way of its goals from camera to bus, by stage"
+    )
+
+    rerun: Path | None = option(
+        None, "write the episode for the Rerun viewer as well", metavar="FILE.rrd"
+    )
 
     @property
     def default_image(self) -> Path:
@@ -36,22 +48,32 @@ class InspectOptions(OptionModel):
 def main(argv: list[str]) -> int:
     """Run `koch inspect`; 0: sound, 1: something is wrong with it, 2: cannot be read."""
     about = "Print and draw what is inside a bag or dataset."
-    parser = command_line("koch inspect", about, InspectOptions)
-    options: InspectOptions = parsed(parser, argv, InspectOptions)
+    options = InspectOptions.from_command_line("koch inspect", about, argv)
     try:
         # Here, because --help and a wrong word shall not wait for FFmpeg and pyarrow.
-        from koch_episodes.inspect_screen import inspect_path
+        from koch_episodes.inspect_screen import inspect_latency, inspect_path
 
         image = None if options.no_png else options.png or options.default_image
+        if options.rerun is not None:
+            from koch_episodes.rerun_export import export_rerun
+
+            export_rerun(options.path, options.rerun, episode=options.episode)
+            say(f"written to {options.rerun}; `rerun {options.rerun}` shows it")
+        if options.latency:
+            return inspect_latency(options.path, image)
         return inspect_path(
-            options.path, image, episode=options.episode, validate=options.validate
+            options.path,
+            image,
+            episode=options.episode,
+            episodes=options.episodes,
+            validate=options.validate,
         )
     except KochError as exc:
         complain(f"koch inspect: {exc}")
         return 2
     except OSError as exc:
-        where = options.png or "the image in the present folder"
-        complain(f"koch inspect: {where}: {exc.strerror or exc}. Name another file with -o.")
+        where = options.rerun or options.png or "the image in the present folder"
+        complain(f"koch inspect: {where}: {exc.strerror or exc}. Name another file.")
         return 1
 
 

@@ -106,6 +106,30 @@ def draw(
     figure.savefig(out, dpi=100)
 
 
+def draw_latency(out: Path, title: str, stages_s: Mapping[str, Mapping[str, Floats]]) -> None:
+    """Write an image of what each stage takes: the middle half, the median, and 5 to 95 %.
+
+    Args:
+        out: File.
+        title: Heading of the whole.
+        stages_s: Arm to stage to durations [s].
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH_IN, 3.5 * len(stages_s)), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=13, x=0.01, ha="left")
+    for place, (arm, stages) in enumerate(stages_s.items()):
+        axes = figure.add_subplot(len(stages_s), 1, place + 1)
+        values = [1e3 * durations for durations in stages.values()]
+        axes.boxplot(values[::-1], vert=False, whis=(5, 95), showfliers=False)
+        axes.set_yticks(range(1, len(stages) + 1), list(stages)[::-1])
+        axes.set_xlabel(f"{arm}: ms, the box is the middle half, the line 5 to 95 %")
+        axes.grid(axis="x", alpha=0.3)
+    figure.savefig(out, dpi=100)
+
+
 def _parts(
     stamps_ns: Mapping[str, npt.NDArray[np.int64]],
     curves: Sequence[Curve | Following],

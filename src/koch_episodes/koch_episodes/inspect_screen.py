@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 
 from koch_core.errors import KochError
+from koch_core.options import OptionError
 from koch_core.stream import NS_PER_S
 from koch_core.terminal import (
     Column,
@@ -27,8 +29,9 @@ from koch_episodes.dataset.format import Episode
 from koch_episodes.dataset.recorded import how_made
 from koch_episodes.decode import NAMED_TYPES
 from koch_episodes.errors import DatasetError
+from koch_episodes.goal_trace import POLICY_TOPIC, latency_lines, read_traces
 from koch_episodes.inspect_bag import THUMBNAILS, BagFacts, Verdict, inspect_bag
-from koch_episodes.inspect_plot import Curve, Following, Shot, draw
+from koch_episodes.inspect_plot import Curve, Following, Shot, draw, draw_latency
 
 _MOST_EPISODES = 20
 _STATE, _COMMAND = "/joint_states", "/joint_command"
@@ -138,13 +141,16 @@ def _alike(one: Curve, other: Curve) -> bool:
     return tuple(one.names) == tuple(other.names) and one.unit == other.unit
 
 
-def inspect_path(path: Path, image: Path | None, *, episode: int, validate: bool) -> int:
+def inspect_path(
+    path: Path, image: Path | None, *, episode: int, episodes: str | None = None, validate: bool
+) -> int:
     """Tell what a bag or dataset holds; 1 where something is wrong with it.
 
     Args:
         path: Of either.
         image: What is drawn; None for nothing.
         episode: Of a dataset, the one to draw.
+        episodes: Of a dataset, numbers or an expression: what to list; the first is drawn.
         validate: Check a dataset by every rule.
 
     Raises:
@@ -155,8 +161,39 @@ def inspect_path(path: Path, image: Path | None, *, episode: int, validate: bool
     if image is not None:  # before the reading, which takes its time
         image.parent.mkdir(parents=True, exist_ok=True)
     if (path / "meta" / "info.json").is_file() or not is_bag(path):
-        return _inspect_dataset(path, image, episode=episode, validate=validate)
+        shown = Shown(episode, episodes)
+        return _inspect_dataset(path, image, shown, validate=validate)
+    if episodes is not None:
+        raise OptionError("--episodes", episodes, "nothing for a bag, all of which is shown")
     return _inspect_bag(path, image)
+
+
+def inspect_latency(path: Path, image: Path | None) -> int:
+    """Tell the way of a policy's goals from camera to bus; 1 where a bag has none.
+
+    Args:
+        path: Of a bag.
+        image: What is drawn; None for nothing.
+
+    Raises:
+        KochError: It is no bag, or cannot be read.
+    """
+    if not is_bag(path):
+        _refuse(path)
+    with _working("reading"):
+        found = read_traces(path)
+    for arm, traces in found.items():
+        say(f"bag {path}: {len(traces.total_s())} goals of the policy on {arm or 'no arm'}")
+        for line in latency_lines(traces, limit()):
+            say(line)
+    if not found:
+        say(f"bag {path}: no policy told the way of its goals ({POLICY_TOPIC})")
+        return 1
+    if image is not None:
+        image.parent.mkdir(parents=True, exist_ok=True)
+        draw_latency(image, path.name, {arm: traces.stages_s() for arm, traces in found.items()})
+        say(f"drawn: {image}")
+    return 0
 
 
 def _refuse(path: Path) -> NoReturn:
@@ -167,7 +204,27 @@ def _refuse(path: Path) -> NoReturn:
     )
 
 
-def _print_dataset(reader: LeRobotDatasetReader) -> None:
+@dataclass(frozen=True)
+class Shown:
+    """Which episodes of a dataset are shown.
+
+    Attributes:
+        episode: Place of the one that is drawn.
+        selection: Numbers or an expression: those that are listed, the first of which is drawn.
+    """
+
+    episode: int = 0
+    selection: str | None = None
+
+    def of(self, reader: LeRobotDatasetReader) -> tuple[Sequence[Episode], int]:
+        """The episodes to list, and the place of the one to draw."""
+        if self.selection is None:
+            return reader.episodes, self.episode
+        chosen = reader.chosen(self.selection)
+        return chosen, reader.episodes.index(chosen[0])
+
+
+def _print_dataset(reader: LeRobotDatasetReader, episodes: Sequence[Episode]) -> None:
     info = reader.info
     seconds = len(reader) / reader.fps
     say(
@@ -185,13 +242,13 @@ def _print_dataset(reader: LeRobotDatasetReader) -> None:
         say(_clipped(f"  {key:32s} {spec.dtype:8s} {shape:12s} {codec}{names}".rstrip()))
     for task in reader.tasks:
         say(f"  task: {task!r}")
-    for episode in reader.episodes[:_MOST_EPISODES]:
+    for episode in episodes[:_MOST_EPISODES]:
         say(
             f"  episode {episode.index}: {episode.length} frames, "
             f"{episode.length / reader.fps:.2f} s"
         )
-    if len(reader.episodes) > _MOST_EPISODES:
-        say(f"  ... and {len(reader.episodes) - _MOST_EPISODES} more")
+    if len(episodes) > _MOST_EPISODES:
+        say(f"  ... and {len(episodes) - _MOST_EPISODES} more")
 
 
 def _draw_dataset(reader: LeRobotDatasetReader, number: int, out: Path) -> None:
@@ -256,15 +313,16 @@ def _print_report(report: Report) -> None:
     say("valid: LeRobot can load it" if report.ok else f"not valid: {errors} error(s)")
 
 
-def _inspect_dataset(path: Path, image: Path | None, *, episode: int, validate: bool) -> int:
+def _inspect_dataset(path: Path, image: Path | None, shown: Shown, *, validate: bool) -> int:
     with _working("reading"):
         report = validate_dataset(path, decode=True) if validate else None
     try:
         reader = LeRobotDatasetReader(path)
-        _print_dataset(reader)
+        listed, drawn = shown.of(reader)
+        _print_dataset(reader, listed)
         if image is not None:
             with _working("drawing"):
-                _draw_dataset(reader, episode, image)
+                _draw_dataset(reader, drawn, image)
             say(f"drawn: {image}")
     except KochError:
         if report is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from koch_core.options import OptionModel, command_line, option, parsed, same_as
+from koch_core.options import OptionModel, option, same_as
 from koch_core.terminal import say
 from koch_core.working import Working
 from koch_episodes.replay.motion import Motion, load_motion
@@ -31,6 +31,10 @@ class ReplayOptions(OptionModel):
 
     path: Path = option(..., "bag, or dataset folder", flags=("path",), metavar="EPISODE")
     episode: int = option(0, "of a dataset", low=0, metavar="N")
+    episodes: str | None = option(
+        None, "of a dataset, in place of --episode: an expression that selects one, like "
+        "\"source == 'blocks' and index == 3\"", metavar="EPISODES",
+    )  # fmt: skip
     arm: str | None = option(None, "follower (default: the one that was recorded)")
     rig: Path | None = same_as(
         RIG, None, text="for datasets: whose calibration applies (default: $KOCH_RIG)"
@@ -48,18 +52,17 @@ class ReplayOptions(OptionModel):
 
 def main(argv: list[str]) -> int:
     """Run the subcommand; 0 when the motion was played to its end."""
-    parser = command_line(
+    options = ReplayOptions.from_command_line(
         "koch replay",
         "Play a recorded episode on the follower. The arm first goes slowly to the episode's "
         "first pose; its guard limits all of it. Ctrl-C: the arm holds its pose.",
-        ReplayOptions,
+        argv,
     )
-    options: ReplayOptions = parsed(parser, argv, ReplayOptions)
     rig_path = named_rig(options.rig)
     arm, motion = load_motion(
         options.path,
         arm=options.arm,
-        episode=options.episode,
+        episode=options.episode if options.episodes is None else options.episodes,
         rig=load_rig(rig_path) if rig_path else None,
         units=options.units,
         from_s=options.from_s,

@@ -21,6 +21,8 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from koch_rig.arm_model import KOCH_V1_1
 
+J = len(KOCH_V1_1.joints)
+
 NS = 1_000_000_000
 START_NS = 1_760_000_000 * NS
 HEIGHT, WIDTH = 48, 64
@@ -234,7 +236,7 @@ class BagSpec:
 
 def joint_angles(elapsed_ns: int) -> np.ndarray[Any, Any]:
     """A smooth motion inside the test calibration's ranges, [rad]."""
-    phase = elapsed_ns / NS + np.arange(6)
+    phase = elapsed_ns / NS + np.arange(J)
     return 0.5 * np.sin(phase)
 
 
@@ -262,6 +264,12 @@ def recorder_data(index: int = 0, **more: str) -> dict[str, str]:
         "koch.calibration.leader": text,
         **more,
     }
+
+
+@pytest.fixture
+def recorder_custom() -> Callable[..., dict[str, str]]:
+    """Makes custom data of a bag with another number, task or outcome."""
+    return recorder_data
 
 
 @pytest.fixture

@@ -23,9 +23,12 @@ from koch_episodes.convert import ActionFrom, ConvertOptions, convert
 from koch_episodes.dataset import Codec, LeRobotDatasetReader, Version, validate_dataset
 from koch_episodes.decode import joint_vector
 from koch_episodes.errors import DatasetWriteError
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import load_calibration
 from koch_rig.load import load_rig
 from koch_rig.units import JointUnits, Units
+
+J = len(KOCH_V1_1.joints)
 
 WriteBag = Callable[..., Path]
 NS = 1_000_000_000
@@ -105,7 +108,7 @@ def test_frames_hold_newest_observation_and_next_command(
         elapsed = 2_000_000 + round(index * NS / 30)
         seen = elapsed // 10_000_000 * 10_000_000
         sent = -(-(elapsed - 2_000_000) // 10_000_000) * 10_000_000
-        phase = np.arange(6)
+        phase = np.arange(J)
         np.testing.assert_allclose(
             reader.column("observation.state")[index], 0.5 * np.sin(seen / NS + phase), atol=1e-6
         )

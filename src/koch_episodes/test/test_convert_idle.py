@@ -15,6 +15,9 @@ from koch_episodes.convert.events import Window
 from koch_episodes.convert.idle import trimmed
 from koch_episodes.convert.plan import Segment
 from koch_episodes.dataset.reader import LeRobotDatasetReader
+from koch_rig.arm_model import KOCH_V1_1
+
+J = len(KOCH_V1_1.joints)
 
 FPS = 30
 
@@ -33,7 +36,7 @@ def path(*parts: tuple[str, int], joint: int = 1, tremor: float = 0.0) -> np.nda
         end = at + (1.0 if kind == "move" else 0.0)
         pieces.append(np.linspace(at, end, frames, endpoint=False))
         at = end
-    action = np.zeros((sum(frames for _, frames in parts), 6))
+    action = np.zeros((sum(frames for _, frames in parts), J))
     action[:, joint] = np.concatenate(pieces)
     return action + tremor * np.random.default_rng(0).uniform(-1, 1, action.shape)
 
@@ -86,12 +89,12 @@ def test_a_gripper_that_closes_while_the_arm_stands_is_no_rest() -> None:
 
 
 def test_an_episode_in_which_nothing_moves_keeps_its_beginning() -> None:
-    result = trimmed(segment_of(np.zeros((90, 6))), 0.2, FPS)
+    result = trimmed(segment_of(np.zeros((90, J))), 0.2, FPS)
     assert result.length == 90 or 2 <= result.length <= 8
 
 
 def test_without_an_action_nothing_is_trimmed() -> None:
-    state = {"observation.state": np.zeros((60, 6))}
+    state = {"observation.state": np.zeros((60, J))}
     segment = Segment(Window(), 0, np.arange(60), {}, {}, state)
     assert trimmed(segment, 0.2, FPS) is segment
 

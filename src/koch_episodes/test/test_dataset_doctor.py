@@ -64,6 +64,13 @@ def jerky(made: Content) -> None:
     made["action"] = made["action"] + noise
 
 
+def with_a_gap(made: Content) -> None:
+    """The stream was silent for a second; the converter held its last value."""
+    for key in ("action", "state"):
+        made[key] = made[key].copy()
+        made[key][30:40] = made[key][29]
+
+
 def calibrated_otherwise(made: Content) -> None:
     made["action"] = made["action"] + 0.7
 
@@ -82,6 +89,7 @@ PLANTS: list[tuple[Plant, str]] = [
     (resting, "idle"),
     (jumping, "jump"),
     (jerky, "jerk"),
+    (with_a_gap, "gap"),
     (calibrated_otherwise, "calibration"),
     (written_otherwise, "label"),
     (same_as_the_first, "duplicate"),
@@ -121,7 +129,7 @@ def test_a_fault_is_found_and_mended_by_what_is_told(
     assert main(["doctor", str(root)]) in (0, 1)
 
 
-@pytest.mark.parametrize("plant", [resting, jumping, jerky, calibrated_otherwise])
+@pytest.mark.parametrize("plant", [resting, jumping, jerky, with_a_gap, calibrated_otherwise])
 def test_the_faulty_episode_comes_first_with_its_figures(tmp_path: Path, plant: Plant) -> None:
     ranked = rank(write(tmp_path / "data", plant))
     assert sorted(item.episode for item in ranked) == list(range(6))
@@ -132,6 +140,7 @@ def test_the_faulty_episode_comes_first_with_its_figures(tmp_path: Path, plant: 
     figure = {
         resting: "idle_fraction",
         jerky: "jerk",
+        with_a_gap: "gap_s",
         calibrated_otherwise: "offset_fraction",
     }.get(plant, "jerk")
     assert getattr(worst, figure) > 2 * max(getattr(item, figure) for item in others)

@@ -45,7 +45,7 @@ def test_the_folder_of_the_image_is_made_or_refused_before_the_reading(
     assert main([str(bag), "-o", str(tmp_path / "file" / "out.png")]) == 1
     said = capsys.readouterr()
     assert said.out == ""
-    assert "File exists. Name another file with -o." in said.err
+    assert "File exists. Name another file." in said.err
 
 
 @pytest.mark.parametrize("gaps_ms", [(8.0, 12.0), (2.0, 90.0), (1.0, 5000.0)])

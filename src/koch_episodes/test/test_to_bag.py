@@ -37,6 +37,8 @@ from koch_episodes.inspect_bag import inspect_bag
 from koch_episodes.replay.motion import load_motion
 from koch_rig.arm_model import KOCH_V1_1
 
+J = len(KOCH_V1_1.joints)
+
 WriteBag = Callable[..., Path]
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -129,7 +131,9 @@ def test_bag_is_the_recorders(
             "/follower/robot_description",
             "/leader/robot_description",
             "/tf_static",
+            "/tf",
         }
+        assert found["/tf"].msgcount == found["/follower/joint_states"].msgcount
         durability = found["/tf_static"].ext.offered_qos_profiles[0].durability  # type: ignore[union-attr]
         assert durability.name == "TRANSIENT_LOCAL"
         assert (
@@ -327,8 +331,8 @@ def test_what_does_not_come_back_is_counted(
     names = tuple(f"{joint}.pos" for joint in KOCH_V1_1.joints)
     size = ("height", "width", "channels")
     features = {
-        "action": FeatureSpec("float32", (6,), names),
-        "observation.state": FeatureSpec("float32", (6,), names),
+        "action": FeatureSpec("float32", (J,), names),
+        "observation.state": FeatureSpec("float32", (J,), names),
         "observation.images.above": FeatureSpec("video", (48, 64, 3), size),
         "extra": FeatureSpec("float32", (1,)),
     }

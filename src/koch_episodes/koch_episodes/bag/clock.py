@@ -50,7 +50,7 @@ class Times:
     logs: Numbers
 
 
-class _Step(NamedTuple):
+class _StepBack(NamedTuple):
     """Where one stream's stamps go back: the last place before and the first behind it."""
 
     before: int
@@ -64,7 +64,7 @@ class _Line:
     times: Times
     period_ns: int
     good: npt.NDArray[np.bool_]
-    steps: list[_Step] = field(default_factory=list)
+    steps: list[_StepBack] = field(default_factory=list)
 
 
 class Runs:
@@ -97,7 +97,7 @@ class Runs:
         steps = sorted(
             (step for line in judges for step in line.steps), key=lambda s: s.behind - s.before
         )
-        found: list[_Step] = []
+        found: list[_StepBack] = []
         for step in steps:  # the narrowest say best where it was
             if not any(self._same(step, other) for other in found):
                 found.append(step)
@@ -109,11 +109,11 @@ class Runs:
                 begins.append(min(step.behind for step in for_it if step.behind > setting.before))
         return sorted(set(begins))
 
-    def _same(self, one: _Step, other: _Step) -> bool:
+    def _same(self, one: _StepBack, other: _StepBack) -> bool:
         slack = self._slack
         return one.before - slack < other.behind and other.before - slack < one.behind
 
-    def _denies(self, line: _Line, setting: _Step) -> bool:
+    def _denies(self, line: _Line, setting: _StepBack) -> bool:
         """Tell whether a stream goes on over a setting of the clock as if there were none."""
         if any(self._same(step, setting) for step in line.steps):
             return False
@@ -231,8 +231,8 @@ def _at(places: Numbers, stamps: Numbers, wanted: Numbers) -> Numbers:
     return stamps[np.maximum(np.searchsorted(places, wanted, "right") - 1, 0)]
 
 
-def _steps(places: Numbers, back: Numbers) -> list[_Step]:
-    return [_Step(int(places[k - 1]), int(places[k])) for k in back]
+def _steps(places: Numbers, back: Numbers) -> list[_StepBack]:
+    return [_StepBack(int(places[k - 1]), int(places[k])) for k in back]
 
 
 def _mark_odd(times: Times, period: int, good: npt.NDArray[np.bool_]) -> None:

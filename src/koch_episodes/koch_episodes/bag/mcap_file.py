@@ -388,7 +388,7 @@ def _message_index(data: bytes) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
             rows = np.frombuffer(body[6 : 6 + size], np.int64).reshape(-1, 2)
             yield _U16.unpack_from(body)[0], rows[np.argsort(rows[:, 1], kind="stable"), 0]
     except (struct.error, ValueError):
-        return  # damaged; what stands in it was a help only
+        return  # damaged; what is in it was a help only
 
 
 def _decompress(method: str, packed: memoryview, size: int) -> memoryview:

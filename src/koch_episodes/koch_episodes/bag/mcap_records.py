@@ -91,7 +91,7 @@ def metadata(name: str, values: Mapping[str, str]) -> bytes:
 
 
 def metadata_index(name: str, offset: int, length: int) -> bytes:
-    """Where a metadata record stands."""
+    """Where a metadata record is."""
     return record(METADATA_INDEX, _U64.pack(offset) + _U64.pack(length) + text(name))
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,10 +58,10 @@ class MessageMaker:
         """A NamedVector of koch_interfaces."""
         return self._bytes(NAMED_VECTOR, self._header(stamp_ns), list(names), values)
 
-    def image(self, stamp_ns: int, data: bytes, form: str) -> bytes:
+    def image(self, stamp_ns: int, data: bytes, form: str, frame: str = "") -> bytes:
         """A CompressedImage; `form` is ``jpeg`` or ``png``."""
         pixels = np.frombuffer(data, np.uint8)
-        return self._bytes(COMPRESSED_IMAGE, self._header(stamp_ns), form, pixels)
+        return self._bytes(COMPRESSED_IMAGE, self._header(stamp_ns, frame), form, pixels)
 
     def text(self, text: str) -> bytes:
         """A String."""
@@ -81,7 +81,15 @@ class MessageMaker:
         ]
         return self._bytes(TRANSFORMS, [self._transform(stamp_ns, joint) for joint in joints])
 
-    def _transform(self, stamp_ns: int, joint: ElementTree.Element) -> Any:
+    def moving_frames(
+        self, stamp_ns: int, joints: Iterable[ElementTree.Element], angles: Mapping[str, float]
+    ) -> bytes:
+        """The transforms of revolute joints at some angles [rad], by the joints' names."""
+        moved = [(joint, angles[str(joint.get("name"))]) for joint in joints]
+        found = [self._transform(stamp_ns, joint, angle) for joint, angle in moved]
+        return self._bytes(TRANSFORMS, found)
+
+    def _transform(self, stamp_ns: int, joint: ElementTree.Element, angle: float = 0.0) -> Any:
         types = self._store.types
         origin, ends = joint.find("origin"), [joint.find(end) for end in ("parent", "child")]
         parent, child = ("" if end is None else str(end.get("link")) for end in ends)
@@ -95,7 +103,7 @@ class MessageMaker:
             child,
             types["geometry_msgs/msg/Transform"](
                 types["geometry_msgs/msg/Vector3"](*xyz),
-                types["geometry_msgs/msg/Quaternion"](*_quaternion(*rpy)),
+                types["geometry_msgs/msg/Quaternion"](*_turned(_quaternion(*rpy), joint, angle)),
             ),
         )
 
@@ -106,6 +114,33 @@ class MessageMaker:
 
     def _bytes(self, kind: str, *fields: Any) -> bytes:
         return bytes(self._store.serialize_cdr(self._store.types[kind](*fields), kind))
+
+
+def revolute_joints(urdf: str) -> list[ElementTree.Element]:
+    """The joints of a description that turn."""
+    kinds = ("revolute", "continuous")
+    return [j for j in ElementTree.fromstring(urdf).iter("joint") if j.get("type") in kinds]
+
+
+Quaternion = tuple[float, float, float, float]
+
+
+def _turned(fixed: Quaternion, joint: ElementTree.Element, angle: float) -> Quaternion:
+    """The rotation of a joint's origin, followed by that about its axis."""
+    if not angle:
+        return fixed
+    axis = joint.find("axis")  # URDF's default is x
+    words = "1 0 0" if axis is None else axis.get("xyz", "1 0 0")
+    x, y, z = (float(word) for word in words.split())
+    scale = math.sin(angle / 2) / math.sqrt(x * x + y * y + z * z)
+    bx, by, bz, bw = x * scale, y * scale, z * scale, math.cos(angle / 2)
+    ax, ay, az, aw = fixed
+    return (
+        aw * bx + ax * bw + ay * bz - az * by,
+        aw * by - ax * bz + ay * bw + az * bx,
+        aw * bz + ax * by - ay * bx + az * bw,
+        aw * bw - ax * bx - ay * by - az * bz,
+    )
 
 
 def _quaternion(roll: float, pitch: float, yaw: float) -> tuple[float, float, float, float]:

@@ -123,24 +123,31 @@ class Bag(Closing):
         present = sorted(
             (p for p in self.path.iterdir() if p.name.endswith(_SUFFIXES)), key=_natural
         )
-        listed = metadata.get("relative_file_paths") or []
-        if not isinstance(listed, list):
-            self.note("metadata.yaml: relative_file_paths is no list")
-            listed = []
-        named = [self.path / Path(str(n)).name for n in listed]
-        for other in (p for p in named if not p.name.endswith(_SUFFIXES)):
-            self.note(f"{other.name} is neither .mcap nor .db3")
-        named = [p for p in named if p.name.endswith(_SUFFIXES)]
-        # Metadata of a compressed bag may still name the files without their new suffix.
-        named = [p if p.exists() else p.with_name(p.name + ".zstd") for p in named]
-        for missing in (p for p in named if not p.exists()):
-            self.note(f"{missing.name.removesuffix('.zstd')} is missing")
-        named = [p for p in named if p.exists()]
+        named = self._named_files(metadata)
         if not named:
             return self._without_twins(present)
         self._is_listed = True
         for other in (p for p in present if p not in named):
             self.passed_over.append(f"{other.name}: metadata.yaml does not name it")
+        return named
+
+    def _named_files(self, metadata: dict[str, Any]) -> list[Path]:
+        """The files that the metadata name and that are there; what else they name is noted."""
+        listed = metadata.get("relative_file_paths") or []
+        if not isinstance(listed, list):
+            self.note("metadata.yaml: relative_file_paths is no list")
+            return []
+        paths = [self.path / Path(str(name)).name for name in listed]
+        for other in (p for p in paths if not p.name.endswith(_SUFFIXES)):
+            self.note(f"{other.name} is neither .mcap nor .db3")
+        named = []
+        for path in (p for p in paths if p.name.endswith(_SUFFIXES)):
+            # Metadata of a compressed bag may still name the files without their new suffix.
+            packed = path.with_name(path.name + ".zstd")
+            if path.exists() or packed.exists():
+                named.append(path if path.exists() else packed)
+            else:
+                self.note(f"{path.name} is missing")
         return named
 
     def _without_twins(self, present: list[Path]) -> list[Path]:
@@ -316,7 +323,7 @@ def find_bags(paths: Iterable[Path], passed_over: list[str] | None = None) -> li
     """List the bags at or below some paths, in natural order; each once, links followed.
 
     Below a folder hidden ones, ``trash``, ``highlights`` and ``*.partial`` (episodes that were
-    never finished) are left out, and so is all that lies inside a bag with metadata. Storage files
+    never finished) are left out, and so is all that is inside a bag with metadata. Storage files
     that lie loose in a folder are one bag, whatever other bags it holds.
 
     Args:

@@ -29,7 +29,7 @@ class Repaired:
 
     Attributes:
         source: The partial folder.
-        path: Where it stands now.
+        path: Where it is now.
         whole: A readable bag; else it was set aside.
         messages: Messages in it.
         detail: Readable line for log and screen.
@@ -45,7 +45,7 @@ class Repaired:
 def repair_all(root: Path, trash: Path) -> list[Repaired]:
     """Repair every ``*.partial`` folder in a root folder; what cannot be goes to quarantine.
 
-    What only the disk prevents (full, read-only) stays where it is, for the next time. Nobody may
+    What only the disk prevents (full, read-only) stays where it is, for the next time. No one may
     be writing into them: the caller holds the root's lock.
     """
     results = []
@@ -170,7 +170,7 @@ def _profiles(text: str) -> tuple[OfferedQos, ...]:
 
 
 def _free_name(path: Path) -> Path:
-    """The path, or the path with a number behind it where something stands there."""
+    """The path, or the path with a number behind it where something is there."""
     candidate, number = path, 1
     while candidate.exists():
         number += 1

@@ -43,7 +43,7 @@ class Rosbag2Folder:
         self._path = path
         self._note = note
         self.types = TopicTypes()
-        self.custom: dict[str, str] = {}  # stands in metadata.yaml, which the bag reads itself
+        self.custom: dict[str, str] = {}  # is in metadata.yaml, which the bag reads itself
         self.foreign: dict[str, str] = {}
         reader = self._open()
         counts = {
@@ -107,16 +107,13 @@ class Rosbag2Writer:
     A bag that was not finished stays ``*.partial``; `ros2 bag reindex` may save it.
 
     Raises:
-        BagError: Something stands there already.
+        BagError: Something is there already.
         OSError: rosbag2 cannot write there.
     """
 
     def __init__(self, folder: Path, custom: Mapping[str, str]) -> None:
         self.folder = folder
         self.partial = partial_folder(folder)
-        for path in (folder, self.partial):
-            if path.exists():
-                raise BagError(path, "exists already", "Choose another name, or move it away.")
         self.custom = dict(custom)
         self.pending = 0  # rosbag2 has a cache of its own and writes by itself
         self._names: list[str] = []

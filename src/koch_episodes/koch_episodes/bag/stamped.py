@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_core.errors import DecodeError
-from koch_core.stream import NS_PER_S
+from koch_core.stream import NS_PER_S, stamp_ns
 from koch_episodes import cdr
 from koch_episodes.bag.clock import REFUSED, Numbers, Runs, Times
 from koch_episodes.bag.reader import Bag
@@ -75,7 +75,7 @@ class StampedBag:
             places[message.topic] += 1
             if self._kept[message.topic][places[message.topic]]:
                 value = self._decoded(message)
-                yield Stamped(message.topic, _header_ns(value), value)
+                yield Stamped(message.topic, stamp_ns(value.header.stamp), value)
 
     def _span(self) -> tuple[int, int]:
         """First and last stamp that the bag's marks keep, [ns]."""
@@ -104,7 +104,7 @@ class StampedBag:
     def _stamp_ns(self, message: RawMessage) -> int:
         if cdr.is_little_endian(message.data) and len(message.data) >= 12:
             return cdr.header_stamp_ns(message.data)
-        return _header_ns(self._decoded(message))
+        return stamp_ns(self._decoded(message).header.stamp)
 
     def _decoded(self, message: RawMessage) -> Any:
         kind = self._bag.topics[message.topic].type
@@ -158,8 +158,3 @@ class StampedBag:
                 "that was reset, a clock that was set)",
                 "Convert it, which splits it there, and replay an episode of the dataset.",
             )
-
-
-def _header_ns(value: Any) -> int:
-    stamp = value.header.stamp
-    return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)

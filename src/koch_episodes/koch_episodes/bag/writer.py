@@ -28,8 +28,16 @@ _RESERVE_BYTES = 4 << 20
 
 
 def partial_folder(folder: Path) -> Path:
-    """Where a bag stands until it is whole."""
-    return folder.with_name(folder.name + PARTIAL)
+    """Where a new bag is until it is whole.
+
+    Raises:
+        BagError: Something is there already, or where the bag is to be.
+    """
+    partial = folder.with_name(folder.name + PARTIAL)
+    for path in (folder, partial):
+        if path.exists():
+            raise BagError(path, "exists already", "Choose another name, or move it away.")
+    return partial
 
 
 class EpisodeWriter(Protocol):
@@ -105,7 +113,7 @@ class BagWriter:
         reserve_bytes: Size of the reserve file.
 
     Raises:
-        BagError: Something stands there already.
+        BagError: Something is there already.
         OSError: The folder cannot be made.
     """
 
@@ -114,9 +122,6 @@ class BagWriter:
     ) -> None:
         self.folder = folder
         self.partial = partial_folder(folder)
-        for path in (folder, self.partial):
-            if path.exists():
-                raise BagError(path, "exists already", "Choose another name, or move it away.")
         self.partial.mkdir(parents=True)
         self.custom = dict(custom)
         self._topics: dict[int, tuple[Topic, str, tuple[OfferedQos, ...]]] = {}

@@ -50,7 +50,7 @@ from koch_rig.units import JointUnits, Units
 
 MAP_FILE = "map.yaml"
 _DERIVED = (TCP_POSE, INTERVENTION, REWARD, DONE, SUCCESS)
-_ALLOWED = ("rig", "map", "units")
+_ALLOWED = ("rig", "map", "units", "episodes")
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def layout_of(source: SourceDataset, options: ConvertOptions) -> BagLayout:
 
     Args:
         source: The dataset.
-        options: `rig`, `map` and `units` of it count.
+        options: `rig`, `map`, `units` and `episodes` of it count.
 
     Raises:
         KochError: A rig or map is given that does not fit, or an option that has no effect.

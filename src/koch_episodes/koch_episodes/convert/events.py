@@ -11,12 +11,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from koch_core.stream import NS_PER_S
+from koch_core.expression import Value
+from koch_core.stream import NS_PER_S, stamp_ns
 from koch_episodes.bag import RawMessage
 from koch_episodes.bag.clock import Runs
 from koch_episodes.bag.marks import Mark, Marks
 from koch_episodes.bag.storage import EVENTS_TYPE
 from koch_episodes.bag.types import TypeDecoder
+from koch_episodes.dataset.selection import WINDOW_KINDS, EpisodeField
 
 START, STOP, DISCARD, INTERVENTION_BEGIN, INTERVENTION_END, LABEL, UNDO = range(7)
 _ALWAYS_NS = 1 << 62
@@ -121,7 +123,7 @@ def read_event(types: TypeDecoder, message: RawMessage, place: int) -> Event:
         DecodeError: It is broken.
     """
     event = types.decode(EVENTS_TYPE, message.data)
-    stamp = int(event.header.stamp.sec) * NS_PER_S + int(event.header.stamp.nanosec)
+    stamp = stamp_ns(event.header.stamp)
     return Event(
         place,
         message.log_ns,
@@ -226,6 +228,33 @@ def _in_order(events: Sequence[Event], runs: Runs, *, by_log: bool) -> list[tupl
     # Of one time the order of the bag counts.
     order = sorted(range(len(events)), key=lambda number: said[number])
     return [(said[number], events[number]) for number in order]
+
+
+def window_fields(
+    windows: Sequence[Window], source: str, **more: Sequence[float]
+) -> dict[str, EpisodeField]:
+    """What an expression can ask of recorded episodes, as the bag's marks have them.
+
+    Args:
+        windows: The episodes. Their index is the recorder's number, or the place in the bag.
+        source: The bag's name.
+        more: Further fields of WINDOW_KINDS with the value of each episode.
+    """
+    columns: dict[str, Sequence[Value]] = {
+        "index": [
+            float(place if window.index is None else window.index)
+            for place, window in enumerate(windows)
+        ],
+        "task": [window.task for window in windows],
+        "outcome": [window.outcome for window in windows],
+        "source": [source] * len(windows),
+        **more,
+    }
+    return {
+        name: EpisodeField.of(kind, columns[name])
+        for name, kind in WINDOW_KINDS.items()
+        if name in columns
+    }
 
 
 class Interventions:

@@ -264,24 +264,11 @@ def map_from_yaml(path: Path, options: ConvertOptions) -> FeatureMap:
         raise MappingError(str(path), f"unreadable file ({exc})", "a YAML file") from exc
     top = read(MapFile, _object(raw, str(path)), _refusal(f"{path}: "))
     age_s = top.max_age_ms / 1e3
-    features = []
-    for key, entry in top.features.items():
-        where = f"{path}: features.{key}"
-        reserved = {*_RESERVED, TCP_POSE} if options.tcp_pose else _RESERVED
-        if not isinstance(key, str) or not _KEY.fullmatch(key) or key in reserved:
-            raise MappingError(
-                where,
-                key,
-                "a name of printable characters without '/', not beginning with a dot, none of "
-                + ", ".join(sorted(reserved)),
-            )
-        listed = entry if isinstance(entry, list) else [entry]
-        sources = tuple(_source(part, where, age_s, _rule(key)) for part in listed)
-        if not sources:
-            raise MappingError(where, entry, "a topic")
-        if len(dtypes := {source.dtype for source in sources}) > 1:
-            raise MappingError(f"{where}.dtype", sorted(dtypes), "one dtype for all sources")
-        features.append(MappedFeature(key, sources))
+    reserved = {*_RESERVED, TCP_POSE} if options.tcp_pose else set(_RESERVED)
+    features = [
+        _mapped(key, entry, f"{path}: features.{key}", age_s, reserved)
+        for key, entry in top.features.items()
+    ]
     every = [source for feature in features for source in feature.sources]
     if "max_age_ms" in raw and every and all(source.rule is SampleRule.HOLD for source in every):
         raise MappingError(
@@ -293,6 +280,24 @@ def map_from_yaml(path: Path, options: ConvertOptions) -> FeatureMap:
     if not features:
         raise MappingError(f"{path}: features", "nothing", "at least one feature")
     return FeatureMap(_ordered(features), fps, top.robot_type, top.task, str(path))
+
+
+def _mapped(key: Any, entry: Any, where: str, age_s: float, reserved: set[str]) -> MappedFeature:
+    """One entry of `features`: a topic, or a list of them."""
+    if not isinstance(key, str) or not _KEY.fullmatch(key) or key in reserved:
+        raise MappingError(
+            where,
+            key,
+            "a name of printable characters without '/', not beginning with a dot, none of "
+            + ", ".join(sorted(reserved)),
+        )
+    listed = entry if isinstance(entry, list) else [entry]
+    sources = tuple(_source(part, where, age_s, _rule(key)) for part in listed)
+    if not sources:
+        raise MappingError(where, entry, "a topic")
+    if len(dtypes := {source.dtype for source in sources}) > 1:
+        raise MappingError(f"{where}.dtype", sorted(dtypes), "one dtype for all sources")
+    return MappedFeature(key, sources)
 
 
 def _object(raw: Any, where: str) -> Mapping[str, Any]:

@@ -12,9 +12,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from koch_core.expression import Expression
 from koch_core.options import OptionError, OptionModel, option
 from koch_episodes.dataset.format import FORMATS, format_names
 from koch_episodes.dataset.layout import Codec, Version
+from koch_episodes.dataset.selection import (
+    NUMBERS_OR_EXPRESSION,
+    WINDOW_KINDS,
+    as_expression,
+)
 from koch_rig.units import Units
 
 _X264 = "ultrafast superfast veryfast faster fast medium slow slower veryslow placebo"
@@ -123,6 +129,12 @@ class ConvertOptions(OptionModel):
         flags=("--outcome",),
         metavar="LABEL",
     )
+    episodes: str | None = option(
+        None,
+        f"keep only these: {NUMBERS_OR_EXPRESSION}; index is the recorder's number, else the "
+        "place in the bag",
+        metavar="EPISODES",
+    )
     encoder_threads: int = field(default=1, compare=False)  # the content is the same
 
     def __post_init__(self) -> None:
@@ -136,6 +148,9 @@ class ConvertOptions(OptionModel):
             raise OptionError("--format", self.version, format_names())
         self._check_map()
         self._check_encoder()
+        if self.episodes is not None:
+            text = as_expression(self.episodes, "--episodes")
+            Expression(text, "--episodes").check(WINDOW_KINDS, "a bag")
 
     def _check_map(self) -> None:
         """Refuse what is said of a rig beside a --map (--units states what its values are)."""

@@ -139,7 +139,7 @@ class CameraEncoder:
         step = pixel_stride(*self._size)
         if frame is not None:
             return sampled_rgb(frame, step)
-        # Nobody wants the planes of an image that is copied: straight to RGB is half the work.
+        # No one wants the planes of an image that is copied: straight to RGB is half the work.
         assert isinstance(image, bytes)
         return decode_image(image)[::step, ::step]
 

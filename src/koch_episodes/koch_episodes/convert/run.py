@@ -36,11 +36,10 @@ from koch_episodes.dataset.layout import (
     FeatureSpec,
     read_json,
 )
+from koch_episodes.dataset.selection import NothingSelectedError
 from koch_episodes.dataset.staged import StagedEpisode
-from koch_episodes.dataset.validate import validate_dataset
 from koch_episodes.dataset.writer import DatasetWriter, bring_back
 from koch_episodes.errors import (
-    DatasetFormatError,
     DatasetWriteError,
     EpisodeError,
     OptionError,
@@ -59,7 +58,7 @@ class ConvertResult:
         reports: One per bag, in order.
         failed: Bag name to reason.
         skipped: Bags that the dataset held already (--append), and copies of others.
-        passed_over: What lies among the bags and was not taken for one, with the reason.
+        passed_over: What is among the bags and was not taken for one, with the reason.
     """
 
     info: DatasetInfo
@@ -113,7 +112,7 @@ def convert(
         OutputExistsError: `out` exists.
         OutputUnwritableError: The disk is full or the folder not writable.
         EpisodeError: Not one episode came out.
-        DatasetFormatError: The finished dataset is not valid (a bug; it is kept aside).
+        DatasetFormatError: The finished dataset is not valid (a bug; nothing is left of it).
     """
     out = Path(os.path.abspath(out))  # "." has no name to put the hidden folders beside
     try:
@@ -332,31 +331,26 @@ class _Conversion:
         failed: dict[str, str],
     ) -> DatasetInfo:
         """Join the staged episodes to a dataset, validate it, and put it in its place."""
-        writer = DatasetWriter(
+        with DatasetWriter(
             self.out,
             plan.features,
             fps=plan.feature_map.fps,
             robot_type=plan.feature_map.robot_type,
             version=self.options.version,
             append=self.append,
-        )
-        try:
+        ) as writer:
             done = [job for job in plan.jobs if results[job].parts]
             for job in done:
                 for folder in results[job].parts:
                     writer.add_part(StagedEpisode.load(folder))
+            if not done and not failed and self.options.episodes is not None:
+                raise NothingSelectedError(self.options.episodes, f"{len(plan.jobs)} bag(s)")
             if not done:
                 why = f"no episode could be converted; {_first(failed)}"
                 raise EpisodeError(str(self.out), why)
             koch = self._koch(plan, done)
             earlier = _read(self.out / REPORT, list) if self.append else []
-            stage = writer.prepare({KOCH: koch, REPORT: earlier + reports})
-            if errors := validate_dataset(stage).errors:
-                raise DatasetFormatError(self.out, str(errors[0]), "a valid dataset")
-            writer.publish()
-        except BaseException:
-            writer.abort()
-            raise
+            writer.finalize_valid({KOCH: koch, REPORT: earlier + reports})
         return writer.info
 
     def _koch(self, plan: _Plan, done: Sequence[Job]) -> dict[str, Any]:

@@ -153,7 +153,7 @@ def check_topics(bag: Bag, feature_map: FeatureMap) -> None:
 
 
 def check_numbers(bag: Bag, feature_map: FeatureMap) -> None:
-    """Raise MessageTypeError where a topic of images stands although numbers are meant.
+    """Raise MessageTypeError where a topic of images is named although numbers are meant.
 
     An arm has numbers, and so have elements of the state and the action that are called by name.
     """

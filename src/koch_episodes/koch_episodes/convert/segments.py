@@ -65,7 +65,7 @@ def _name(plan: WindowPlan) -> str:
 def unused_ends(plan: BagPlan) -> list[str]:
     """Name the streams that begin so late or end so early that much of an episode has no frames.
 
-    Gaps have frames on both sides and are reported as such; this is what lies outside.
+    Gaps have frames on both sides and are reported as such; this is what is outside.
     """
     lines = []
     for each in plan.windows:

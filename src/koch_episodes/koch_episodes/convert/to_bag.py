@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ from koch_core.errors import DecodeError, KochError
 from koch_core.image import decode_image, encode_jpeg, image_size, is_png
 from koch_core.stream import NS_PER_S, to_ns
 from koch_core.yuv import rgb_of_frame
-from koch_episodes.bag.messages import STRING, TRANSFORMS, MessageMaker
+from koch_episodes.bag.messages import STRING, TRANSFORMS, MessageMaker, revolute_joints
 from koch_episodes.bag.qos import OfferedQos
 from koch_episodes.bag.storage import EVENTS_TYPE
 from koch_episodes.bag.writer import PARTIAL, BagWriter
@@ -44,6 +45,7 @@ from koch_episodes.convert.mapping import (
 from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.plan import Segment
 from koch_episodes.dataset.edit.cut import frames_of, packets_of, plan_cut
+from koch_episodes.dataset.edit.pieces import chosen
 from koch_episodes.dataset.edit.source import SourceDataset
 from koch_episodes.dataset.format import Episode
 from koch_episodes.dataset.layout import INFO
@@ -55,7 +57,13 @@ from koch_episodes.errors import (
 )
 from koch_rig.action_layout import ActionLayout
 from koch_rig.model import published_urdf, world_camera_arm
-from koch_rig.stream import COMPRESSED_IMAGE, JOINT_STATE, NAMED_VECTOR
+from koch_rig.stream import (
+    COMPRESSED_IMAGE,
+    JOINT_STATE,
+    NAMED_VECTOR,
+    camera_stream,
+    topic_of,
+)
 from koch_rig.units import Units
 
 _BEGIN_NS = 1_700_000_000 * NS_PER_S  # a dataset does not tell when it was recorded
@@ -100,7 +108,7 @@ def to_bags(
     Args:
         root: Dataset folder.
         out: Folder of the bags; must not exist.
-        options: `rig`, `map` and `units` of it count.
+        options: `rig`, `map`, `units` and `episodes` of it count.
         resume: Keep the bags of an interrupted run.
         progress: Called after each episode with the number done and the number of all.
 
@@ -112,24 +120,25 @@ def to_bags(
     if out.exists():
         raise OutputExistsError(out)
     source = SourceDataset(root)
+    episodes = chosen(source, options.episodes)
     layout = layout_of(source, options)
     stage = out.with_name(f".{out.name}.bags")
     try:
         with _held(out, stage):
             _begin(stage, _identity(root, options), resume=resume)
             writer = _EpisodeWriter(source, layout)
-            for number, episode in enumerate(source.episodes):
+            for number, episode in enumerate(episodes):
                 writer.write(stage / f"episode_{episode.index:06d}", episode)
                 if progress is not None:
-                    progress(number + 1, len(source.episodes))
+                    progress(number + 1, len(episodes))
             if layout.map_text:
                 (stage / MAP_FILE).write_text(layout.map_text, encoding="utf-8")
             (stage / _RUN).unlink()
             stage.rename(out)
     except OSError as exc:
         raise OutputUnwritableError(out, exc) from exc
-    frames = sum(episode.length for episode in source.episodes)
-    return BagResult(len(source.episodes), frames, layout.way_back(out), writer.told())
+    frames = sum(episode.length for episode in episodes)
+    return BagResult(len(episodes), frames, layout.way_back(out), writer.told())
 
 
 @contextmanager
@@ -182,6 +191,7 @@ class _EpisodeWriter:
         self._layout = layout
         self._maker = MessageMaker()
         self._urdfs: dict[str, str] = {}
+        self._joints: dict[str, list[Element]] = {}  # of each arm, those that turn
         self._notes: list[str] = list(layout.told)
         self._differ: Counter[str] = Counter()
         self._cameras: dict[str, _Camera] = {}
@@ -315,10 +325,12 @@ class _EpisodeWriter:
                 stamp = tick - to_ns(source.offset_s)
                 data = self._numbers(source, stamp, {f: v[k] for f, v in fields.items()})
                 channels.write(topic, self._kind(source), data, stamp)
+                if topic.endswith("/joint_states") and "position" in fields:
+                    self._write_frames(channels, source, stamp, fields["position"][k])
             for source, shown in images.values():
                 stamp = tick - to_ns(source.offset_s)
                 image, form = next(shown)
-                data = self._maker.image(stamp, image, form)
+                data = self._maker.image(stamp, image, form, self._frame_id(source.topic))
                 channels.write(source.topic, COMPRESSED_IMAGE, data, stamp)
 
     def _write_descriptions(self, channels: _Channels, start_ns: int) -> None:
@@ -333,6 +345,33 @@ class _EpisodeWriter:
                 channels.write(name, STRING, self._maker.text(urdf), start_ns, _LATCHED)
         frames = self._maker.fixed_frames(start_ns, self._urdfs.values())
         channels.write("/tf_static", TRANSFORMS, frames, start_ns, _LATCHED)
+
+    def _write_frames(
+        self,
+        channels: _Channels,
+        source: FeatureSource,
+        stamp: int,
+        positions: npt.NDArray[np.float64],
+    ) -> None:
+        """Write the arm's moving frames, where its description is known, as the graph does."""
+        rig, arm = self._layout.rig, source.arm
+        if rig is None or arm not in self._urdfs or not np.isfinite(positions).all():
+            return
+        if arm not in self._joints:
+            self._joints[arm] = revolute_joints(self._urdfs[arm])
+        prefix = rig.arms[arm].joint_prefix
+        named = (f"{prefix}{name}" for name in source.names)
+        angles = dict(zip(named, positions.tolist(), strict=True))
+        known = [joint for joint in self._joints[arm] if joint.get("name") in angles]
+        data = self._maker.moving_frames(stamp, known, angles)
+        channels.write("/tf", TRANSFORMS, data, stamp)
+
+    def _frame_id(self, topic: str) -> str:
+        """The frame of a rig camera's images; of others it is not known."""
+        for name in {} if self._layout.rig is None else self._layout.rig.cameras:
+            if topic == topic_of(camera_stream(name)):
+                return f"{name}_optical_frame"
+        return ""
 
     def _write_change(
         self, channels: _Channels, episode: Episode, tick: int, human: bool, *, first: bool

@@ -16,7 +16,7 @@ from koch_core.image import (
     is_png,
     raw_image,
 )
-from koch_core.stream import NS_PER_S
+from koch_core.stream import stamp_ns
 from koch_episodes import cdr
 from koch_episodes.bag import RawMessage, Topic
 from koch_episodes.bag.types import TypeDecoder
@@ -173,10 +173,7 @@ class TopicReader:
 
 
 def _header_ns(parsed: Any) -> int:
-    if not hasattr(parsed, "header"):
-        return 0
-    stamp = parsed.header.stamp
-    return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
+    return stamp_ns(parsed.header.stamp) if hasattr(parsed, "header") else 0
 
 
 def _packing(image: bytes) -> str:

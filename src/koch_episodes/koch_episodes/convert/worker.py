@@ -28,6 +28,7 @@ from koch_episodes.convert.events import (
     Interventions,
     obey_marks,
     tells_intervention,
+    window_fields,
     windows_of,
 )
 from koch_episodes.convert.idle import trimmed
@@ -40,7 +41,7 @@ from koch_episodes.convert.mapping import (
     with_names,
 )
 from koch_episodes.convert.options import ConvertOptions, StampFrom
-from koch_episodes.convert.plan import BagPlan, Segment, part_key, plan_bag
+from koch_episodes.convert.plan import BagPlan, Segment, WindowPlan, part_key, plan_bag
 from koch_episodes.convert.render import Broken, BrokenImagesError, VectorGatherer, render
 from koch_episodes.convert.report import bag_report, segment_report
 from koch_episodes.convert.schema import (
@@ -67,6 +68,7 @@ from koch_episodes.convert.survey import (
 )
 from koch_episodes.convert.topics import Form, TopicReader
 from koch_episodes.dataset.layout import Codec
+from koch_episodes.dataset.selection import as_expression, select
 from koch_episodes.dataset.staged import StagedEpisode
 from koch_episodes.dataset.stats import Stats, column_stats
 from koch_episodes.dataset.video import VideoSettings, video_info
@@ -195,7 +197,7 @@ def survey_of(task: LookTask) -> Survey:
 
 
 def _bug(bag: Path, error: Exception) -> str:
-    """Name an error that nobody foresaw, with where it was raised."""
+    """Name an error that no one foresaw, with where it was raised."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(last.filename).name}:{last.lineno}"
     return (
@@ -281,7 +283,10 @@ class _BagConversion:
         while True:
             self.notes[:] = [f"passed over: {line}" for line in self.bag.passed_over]
             plan = self._plan(broken)
-            segments = select_segments(plan.windows, self.options, self.map.fps, self.notes)
+            wanted = self._selected(plan.windows)
+            segments = select_segments(wanted, self.options, self.map.fps, self.notes)
+            if not wanted:  # another bag's episodes are; that this one has none is no failure
+                return JobResult((), {"bag": self.bag.name, "notes": list(self.notes)})
             self.notes += unused_ends(plan)
             split = split_report(plan, self.map.fps)
             if not segments:
@@ -355,6 +360,29 @@ class _BagConversion:
             gop=settings.gop if options.gop is None else options.gop,
             preset=settings.preset if options.preset is None else options.preset,
         )
+
+    def _selected(self, plans: Sequence[WindowPlan]) -> Sequence[WindowPlan]:
+        """Leave out the episodes that --episodes does not mean."""
+        if self.options.episodes is None:
+            return plans
+        lengths = [sum(segment.length for segment in plan.segments) for plan in plans]
+        driven = [
+            any(self.interventions.at(s.run, s.ticks_ns).any() for s in plan.segments)
+            for plan in plans
+        ]
+        fields = window_fields(
+            [plan.window for plan in plans],
+            self.bag.name,
+            length=lengths,
+            duration_s=[length / self.map.fps for length in lengths],
+            intervention=driven,
+        )
+        text = as_expression(self.options.episodes, "--episodes")
+        places = select(text, "--episodes", fields, self.bag.name)
+        if len(places) < len(plans):
+            count = len(plans) - len(places)
+            self.notes.append(f"{count} episode(s) left out (--episodes does not mean them)")
+        return [plans[place] for place in places]
 
     def _without_rests(self, segments: Sequence[Segment], longest_s: float) -> list[Segment]:
         """Read the actions first: they tell where the hand rests."""

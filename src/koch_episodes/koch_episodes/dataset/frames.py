@@ -3,7 +3,7 @@
 """Random access to images: video decoders with a key frame index, and a cache of what they gave.
 
 Both are safe with several processes: decoders are opened again after a fork, and the cache is one
-memory-mapped file per camera to which everybody writes the same bytes.
+memory-mapped file per camera to which everyone writes the same bytes.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from koch_episodes.dataset.format import Episode, load_info
 from koch_episodes.dataset.frames import FrameCache, Rgb, VideoFrames
 from koch_episodes.dataset.layout import FeatureSpec
 from koch_episodes.dataset.load import MALFORMED, image_bytes, load_rows
+from koch_episodes.dataset.selection import EpisodeField, chosen_numbers, dataset_fields
 from koch_episodes.dataset.video_files import check_places, files_digest
 from koch_episodes.errors import DatasetFormatError
 
@@ -202,6 +203,20 @@ class LeRobotDatasetReader:
         whole = numbers == list(range(len(numbers)))
         known = f"0..{len(numbers) - 1}" if whole else ", ".join(map(str, numbers))
         raise DatasetFormatError(self.root, f"no episode {number}", f"one of {known}")
+
+    def chosen(self, text: str, *, option: str = "--episodes") -> list[Episode]:
+        """Return the episodes that numbers like ``0,3-5`` or an expression mean.
+
+        Raises:
+            KochError: There are none, or the text means nothing.
+        """
+        numbers = [episode.index for episode in self.episodes]
+        found = chosen_numbers(self.root, numbers, text, fields=self.fields, option=option)
+        return [self.episode_numbered(number) for number in found]
+
+    def fields(self) -> dict[str, EpisodeField]:
+        """What an expression can ask of the episodes, in their order."""
+        return dataset_fields(self.root, self.info, self.episodes, self.tasks, self.column)
 
     def column(self, key: str) -> npt.NDArray[Any]:
         """Return a numeric column over all frames, shape (N,) or (N, D); do not change it."""

@@ -7,10 +7,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -36,9 +35,10 @@ from koch_episodes.dataset.stats import (
     stats_to_json,
     without_quantiles,
 )
+from koch_episodes.dataset.validate import validate_dataset
 from koch_episodes.dataset.video import VideoSettings, VideoWriter, video_info
 from koch_episodes.dataset.video_files import probe
-from koch_episodes.errors import DatasetWriteError, OutputExistsError
+from koch_episodes.errors import DatasetFormatError, DatasetWriteError, OutputExistsError
 
 Images = Iterable[npt.NDArray[np.uint8]]
 
@@ -210,11 +210,30 @@ class DatasetWriter:
             DatasetWriteError: No episode was added.
         """
         if not self._published:
-            self.prepare(extra)
-            self.publish()
+            self._prepare(extra)
+            self._publish()
         return self.info
 
-    def prepare(self, extra: Mapping[str, Any] | None = None) -> Path:
+    def finalize_valid(
+        self, extra: Mapping[str, Any], complete: Callable[[Path], None] = lambda stage: None
+    ) -> None:
+        """Do what `finalize` does with a dataset in which every check of `validate` finds nothing.
+
+        Args:
+            extra: As `finalize` takes it.
+            complete: Puts further files into the hidden folder, before the checks.
+
+        Raises:
+            DatasetWriteError: No episode was added.
+            DatasetFormatError: The dataset is not valid (a bug).
+        """
+        stage = self._prepare(extra)
+        complete(stage)
+        if errors := validate_dataset(stage).errors:
+            raise DatasetFormatError(self.root, str(errors[0]), "a valid dataset")
+        self._publish()
+
+    def _prepare(self, extra: Mapping[str, Any] | None = None) -> Path:
         """Write the metadata and return the hidden folder, whole but not yet in its place."""
         if self._episodes == 0:
             raise DatasetWriteError(str(self.root), "no episodes", "at least one")
@@ -252,7 +271,7 @@ class DatasetWriter:
         else:
             (self._stage / layout.KOCH_LEVELS).unlink(missing_ok=True)
 
-    def publish(self) -> None:
+    def _publish(self) -> None:
         """Move the prepared folder to its place; an older dataset there is replaced."""
         old = _aside(self.root)
         shutil.rmtree(old, ignore_errors=True)
@@ -276,12 +295,7 @@ class DatasetWriter:
         """Return the writer."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Finish the dataset, or throw it away after an error."""
         if kind is None:
             self.finalize()

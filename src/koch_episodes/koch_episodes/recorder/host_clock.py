@@ -25,7 +25,7 @@ class _Timex(ctypes.Structure):
 
 
 def synchronised() -> bool | None:
-    """Tell whether the kernel's clock follows a time server; None where nobody knows."""
+    """Tell whether the kernel's clock follows a time server; None where no one knows."""
     try:
         adjtimex = ctypes.CDLL(None, use_errno=True).adjtimex
     except (OSError, AttributeError):

@@ -89,7 +89,7 @@ class Keyboard(Opening):
 
     @property
     def present(self) -> bool:
-        """Somebody can press keys."""
+        """Someone can press keys."""
         return self._file >= 0
 
     def open(self) -> None:
@@ -115,7 +115,7 @@ class Keyboard(Opening):
         return self._decoder.keys()
 
     def forget(self) -> None:
-        """Forget keys that were pressed while nobody listened: they answer another question."""
+        """Forget keys that were pressed while no one listened: they answer another question."""
         if self.present:
             forget_typed(self._file)
             self._decoder.clear()

@@ -128,7 +128,7 @@ class RecorderNode(Node):
                 saving.result(timeout=_SAVE_TIMEOUT_S)
             except LateError:
                 self.get_logger().error("the episode is not saved yet; the next start repairs it")
-            except Exception as exc:
+            except Exception as exc:  # of the bag thread; the rest must be closed all the same
                 self.get_logger().error(f"the episode could not be saved: {exc}")
             self.session.tick()
         self._highlights.close()

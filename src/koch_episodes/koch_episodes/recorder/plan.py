@@ -54,9 +54,9 @@ class PlanSettings:
     """What was asked for.
 
     Attributes:
-        episodes: How many to record; 0: until somebody quits.
+        episodes: How many to record; 0: until someone quits.
         wait: Wait for a key before each episode.
-        retry: A start that failed is tried again at once (nobody is there to press a key).
+        retry: A start that failed is tried again at once (no one is there to press a key).
         tries: So often in a row.
     """
 

@@ -120,11 +120,11 @@ class EpisodeStore:
         return self._next - 1
 
     def folder(self, index: int) -> Path:
-        """Where an episode stands when it is whole."""
+        """Where an episode is when it is whole."""
         return self.root / f"episode_{index:06d}"
 
     def highlight(self, index: int) -> Path:
-        """Where a highlight stands when it is whole."""
+        """Where a highlight is when it is whole."""
         return self.root / HIGHLIGHTS / self.folder(index).name
 
     def last(self) -> Path | None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from koch_episodes.goal_trace import ARM_TOPIC, POLICY_TOPIC
+from koch_rig.arm_model import Role
 from koch_rig.rig import Rig
 from koch_rig.stream import Stream, StreamKind, camera_stream
 
@@ -19,7 +21,7 @@ _SIMULATION = ("sim/block_pose", "sim/cup_pose", "sim/task_state", "sim/environm
 
 @dataclass(frozen=True)
 class RecordedTopic:
-    """A topic to record as soon as somebody publishes it.
+    """A topic to record as soon as someone publishes it.
 
     Attributes:
         name: Relative to the recorder's namespace, unless it begins with a slash.
@@ -49,6 +51,8 @@ def topics_to_record(rig: Rig, extra: Sequence[str] = ()) -> list[RecordedTopic]
         found.append(RecordedTopic(f"{stream}/camera_info", _IMAGE_DEPTH))
         found.append(RecordedTopic(f"{stream}/state", _SMALL_DEPTH, state_of=stream))
     names = ["robot_description", *(f"{arm}/robot_description" for arm in rig.arms), *_SHARED]
+    followers = [arm.name for arm in rig.arms.values() if arm.role is Role.FOLLOWER]
+    names += [POLICY_TOPIC, *(f"{arm}/{ARM_TOPIC}" for arm in followers)]
     if rig.simulation is not None:
         names += _SIMULATION
     names += [name for name in extra if name]

@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from koch_core.errors import DecodeError
 from koch_core.stream import NS_PER_S
+from koch_core.wording import listed
 from koch_episodes.bag import is_bag, open_bag
 from koch_episodes.bag.stamped import StampedBag
 from koch_episodes.decode import joint_vector
@@ -20,6 +23,9 @@ from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.joints import model_of
 from koch_rig.rig import Rig
 from koch_rig.units import JointUnits, Units
+
+if TYPE_CHECKING:
+    from koch_episodes.dataset.format import Episode
 
 ACTION = "action"
 _JOINT_STATE = "sensor_msgs/msg/JointState"
@@ -98,7 +104,7 @@ def load_motion(
     path: Path,
     *,
     arm: str | None = None,
-    episode: int = 0,
+    episode: int | str = 0,
     rig: Rig | None = None,
     units: Units | None = None,
     from_s: float = 0.0,
@@ -109,7 +115,7 @@ def load_motion(
     Args:
         path: Bag folder or file, or dataset folder.
         arm: Follower's name; None: the only one in the bag, or the rig's.
-        episode: Episode of a dataset.
+        episode: Episode of a dataset: its number, or an expression that selects it.
         rig: For datasets in LeRobot's units: whose calibration applies.
         units: Units of a dataset; None: what its meta/koch.json says, else LeRobot's.
         from_s: First time wanted, [s] from the beginning.
@@ -126,6 +132,8 @@ def load_motion(
             raise EpisodeError(str(path), "is a dataset", "Give --rig, whose calibration applies.")
         name = arm or rig.follower.name
         return name, _from_dataset(path, episode, rig, name, units, from_s, to_s)
+    if isinstance(episode, str):
+        raise EpisodeError(str(path), "is no dataset", "Leave --episodes out.")
     if not is_bag(path):
         raise EpisodeError(str(path), "is neither a bag nor a LeRobot dataset")
     return _from_bag(path, arm, from_s, to_s)
@@ -169,14 +177,31 @@ def _from_bag(path: Path, arm: str | None, from_s: float, to_s: float) -> tuple[
     return topic.split("/")[-2], replace(motion, notes=tuple(stamped.notes))
 
 
+def _only(chosen: Sequence[Episode], text: str, path: Path) -> Episode:
+    if len(chosen) > 1:
+        numbers = listed([str(each.index) for each in chosen])
+        why = f"has {len(chosen)} episodes that --episodes {text!r} selects ({numbers})"
+        raise EpisodeError(str(path), why, "One can be replayed: add 'and index == N'.")
+    return chosen[0]
+
+
 def _from_dataset(
-    path: Path, episode: int, rig: Rig, arm: str, units: Units | None, from_s: float, to_s: float
+    path: Path,
+    episode: int | str,
+    rig: Rig,
+    arm: str,
+    units: Units | None,
+    from_s: float,
+    to_s: float,
 ) -> Motion:
     from koch_episodes.dataset.recorded import RecordedDataset, is_unnamed, plain_name
 
     data = RecordedDataset(path)
-    row = data.reader.episode_numbered(episode)
-    name = f"{path.name}, episode {episode}"
+    if isinstance(episode, str):
+        row = _only(data.reader.chosen(episode), episode, path)
+    else:
+        row = data.reader.episode_numbered(episode)
+    name = f"{path.name}, episode {row.index}"
     _, names = data.vectors([ACTION])
     if is_unnamed(names):
         raise EpisodeError(name, "does not name its actions", "Name them in meta/info.json.")

@@ -19,6 +19,8 @@ from koch_episodes.errors import EpisodeError
 from koch_episodes.replay.motion import Motion, load_motion
 from koch_rig.arm_model import KOCH_V1_1
 
+J = len(KOCH_V1_1.joints)
+
 NS = 1_000_000_000
 START_NS = 1_760_000_000 * NS
 
@@ -51,13 +53,13 @@ def test_bag_is_read_by_name_with_exact_times(bag: Any) -> None:
     arm, motion = load_motion(path)
     assert arm == "follower"
     np.testing.assert_allclose(motion.times_s, [0.0, 0.1, 0.2], atol=1e-9)
-    np.testing.assert_allclose(motion.at(0.15), np.full(6, 0.15), atol=1e-9)
+    np.testing.assert_allclose(motion.at(0.15), np.full(J, 0.15), atol=1e-9)
 
 
 def test_pose_outside_is_the_nearest_end(bag: Any) -> None:
     _, motion = load_motion(bag([0.0, 0.1], [0.3, 0.4]))
-    np.testing.assert_allclose(motion.at(-1.0), np.full(6, 0.3))
-    np.testing.assert_allclose(motion.at(9.0), np.full(6, 0.4))
+    np.testing.assert_allclose(motion.at(-1.0), np.full(J, 0.3))
+    np.testing.assert_allclose(motion.at(9.0), np.full(J, 0.4))
 
 
 def test_stamps_that_do_not_increase_are_left_out(bag: Any) -> None:
@@ -185,7 +187,7 @@ class FakeArm:
             self.node.create_timer(0.01, self._publish_clock, clock=steady)
         self.ages_s: list[float] = []
         self.obeys = obeys
-        self.pose = [0.5] * 6
+        self.pose = [0.5] * J
         self.commands: list[list[float]] = []
         self._states = self.node.create_publisher(JointState, "joint_states", 5)
         self._guard = self.node.create_publisher(GuardStatus, "guard_status", LATCHED)
@@ -262,7 +264,7 @@ def make_player() -> Iterator[Callable[..., Any]]:
 
 def _motion() -> Motion:
     times = np.linspace(0.0, 0.5, 16)
-    return Motion("test", times, np.outer(np.linspace(0.2, 0.4, 16), np.ones(6)), KOCH_V1_1.joints)
+    return Motion("test", times, np.outer(np.linspace(0.2, 0.4, 16), np.ones(J)), KOCH_V1_1.joints)
 
 
 @pytest.mark.ros
@@ -330,7 +332,7 @@ def test_arm_that_does_not_follow_is_not_played(make_arm: Any, make_player: Any)
     settle, module._SETTLE_S = module._SETTLE_S, 0.2
     try:
         with pytest.raises(module.ReplayError, match=r"shoulder_pan stays 0.30 rad"):
-            player.approach(np.full(6, 0.2))
+            player.approach(np.full(J, 0.2))
     finally:
         module._SETTLE_S = settle
 

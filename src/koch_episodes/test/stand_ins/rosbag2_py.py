@@ -12,7 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+
+from koch_episodes.bag.definitions import Definitions
 
 ACME = b"ACME"
 
@@ -94,7 +95,6 @@ class SequentialReader:
 
 class SequentialWriter:
     def open(self, storage_options: StorageOptions, converter_options: ConverterOptions) -> None:
-        self._store = get_typestore(Stores.LATEST)
         self._connections = {}
         try:
             self._writer = Writer(
@@ -105,8 +105,10 @@ class SequentialWriter:
             raise RuntimeError(str(exc)) from exc
 
     def create_topic(self, topic: TopicMetadata) -> None:
+        # rosbag2 knows the definitions of all interface packages that are installed.
+        found, type_hash = Definitions().topic(topic.name, topic.type)
         self._connections[topic.name] = self._writer.add_connection(
-            topic.name, topic.type, typestore=self._store
+            topic.name, topic.type, msgdef=found.definition, rihs01=type_hash
         )
 
     def write(self, topic_name: str, message: bytes, time_stamp: int) -> None:

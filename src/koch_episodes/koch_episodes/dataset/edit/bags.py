@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from koch_core.options import OptionError
 from koch_core.stream import NS_PER_S
 from koch_episodes.bag import find_bags
 from koch_episodes.bag.marks import Instant, Mark, add_marks, load_marks, undo_marks
-from koch_episodes.convert.events import Window
+from koch_episodes.convert.events import Window, window_fields
 from koch_episodes.dataset.edit.edits import keep_of, moving_span
 from koch_episodes.dataset.edit.options import Delete, Relabel, Target, Trim, Undo
-from koch_episodes.dataset.edit.pieces import chosen_numbers
+from koch_episodes.dataset.selection import EpisodeField, NothingSelectedError, chosen_numbers
 from koch_episodes.errors import BagError, DatasetEditError
 from koch_episodes.inspect_bag import BagFacts, inspect_bag
 
@@ -70,14 +71,26 @@ def edit_bags(roots: Sequence[Path], options: Target) -> list[BagEdit]:
             if root not in bags:
                 what = f"delete: {root} is a folder of bags, and no episodes are named"
                 raise DatasetEditError(what, "Name bags, or give --episodes or --outcome.")
+    edits = []
+    for bag in bags:
+        try:
+            edits.append(_edit_bag(bag, options))
+        except NothingSelectedError:
+            edits.append(BagEdit(bag, "no episode is selected", ()))
+            if len(edits) == len(bags) and not any(edit.marks for edit in edits):
+                raise
+    return edits
+
+
+def _edit_bag(bag: Path, options: Target) -> BagEdit:
     if isinstance(options, Trim):
-        return [_trim(bag, options) for bag in bags]
+        return _trim(bag, options)
     if isinstance(options, Delete):
-        return [_delete(bag, options) for bag in bags]
+        return _delete(bag, options)
     if isinstance(options, Relabel):
-        return [_relabel(bag, options) for bag in bags]
+        return _relabel(bag, options)
     raise DatasetEditError(
-        f"{bags[0]} is a bag, and bags can be trimmed, deleted and relabelled only",
+        f"{bag} is a bag, and bags can be trimmed, deleted and relabelled only",
         "Convert it with 'koch convert', and edit the dataset.",
     )
 
@@ -101,11 +114,22 @@ def undo(options: Undo) -> list[tuple[Path, list[str]]]:
     return [(bag, lines if options.all else lines[:1]) for bag, lines in told]
 
 
-def describe_bag(bag: Path) -> dict[str, Any]:
-    """What `koch dataset info` tells of a bag, as plain values."""
+def describe_bag(bag: Path, selection: str | None = None) -> dict[str, Any]:
+    """What `koch dataset info` tells of a bag, as plain values.
+
+    Args:
+        bag: The bag.
+        selection: Numbers or an expression; of the episodes only those are told.
+    """
     facts = inspect_bag(bag)
+    try:
+        chosen = _chosen(facts, selection)
+    except NothingSelectedError:  # another bag's episodes may be
+        chosen = []
     episodes = []
     for number, (recorded, window) in enumerate(zip(facts.recorded, facts.windows, strict=True)):
+        if number not in chosen:
+            continue
         first, last = _span(facts, recorded)
         kept = max(first, window.keep_ns), min(last, window.end_ns)
         episodes.append(
@@ -130,6 +154,20 @@ def describe_bag(bag: Path) -> dict[str, Any]:
     }
 
 
+def _chosen(facts: BagFacts, text: str | None, *, option: str = "--episodes") -> list[int]:
+    """The places of the episodes that a text means."""
+    fields = partial(bag_fields, facts)
+    known = range(len(facts.recorded))
+    return chosen_numbers(facts.path, known, text, fields=fields, option=option)
+
+
+def bag_fields(facts: BagFacts) -> dict[str, EpisodeField]:
+    """What an expression can ask of a bag's episodes; as the marks have them."""
+    spans = [_span(facts, window) for window in facts.recorded]
+    seconds = [(last - first) / NS_PER_S for first, last in spans]
+    return window_fields(facts.windows, facts.path.name, duration_s=seconds)
+
+
 def _span(facts: BagFacts, window: Window) -> tuple[int, int]:
     """First and last stamp of an episode, [ns]."""
     first, last = facts.span_ns
@@ -143,12 +181,11 @@ def _trim(bag: Path, options: Trim) -> BagEdit:
     if not (options.start or options.end or options.keep or options.idle is not None):
         raise DatasetEditError("trim: nothing to cut", "Give --start, --end, --keep or --idle.")
     facts = inspect_bag(bag)
-    known = range(len(facts.recorded))
-    mine = chosen_numbers(bag, known, options.episodes)
+    mine = _chosen(facts, options.episodes)
     kept = {}
     for word in options.keep:
         named, begin, end = keep_of(word)
-        (episode,) = chosen_numbers(bag, known, named, option="--keep")
+        (episode,) = _chosen(facts, named, option="--keep")
         kept[episode] = begin, end
     if options.keep and options.episodes is None and not (options.start or options.end):
         mine = list(kept) if options.idle is None else mine
@@ -233,7 +270,7 @@ def _delete(bag: Path, options: Delete) -> BagEdit:
     if options.episodes is None and not options.outcome:
         return BagEdit(bag, "delete: the whole bag", (Mark(deleted=True),))
     facts = inspect_bag(bag)
-    numbers = chosen_numbers(bag, range(len(facts.windows)), options.episodes)
+    numbers = _chosen(facts, options.episodes)
     if options.outcome:
         numbers = [n for n in numbers if facts.windows[n].outcome in options.outcome]
     if not numbers:
@@ -253,8 +290,9 @@ def _relabel(bag: Path, options: Relabel) -> BagEdit:
     if options.episodes is None and not options.rename:
         mark = Mark(task=options.task, outcome=options.outcome)
         return BagEdit(bag, f"relabel: {', '.join(words)}", (mark,))
-    windows = inspect_bag(bag).windows
-    numbers = chosen_numbers(bag, range(len(windows)), options.episodes)
+    facts = inspect_bag(bag)
+    windows = facts.windows
+    numbers = _chosen(facts, options.episodes)
     renamed = _renaming(windows, options.rename)
     marks = []
     for number in numbers:

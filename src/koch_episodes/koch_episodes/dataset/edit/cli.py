@@ -209,13 +209,17 @@ def _tell(options: Info) -> int:
     from koch_episodes.bag import find_bags
     from koch_episodes.dataset.edit.bags import are_bags, describe_bag
     from koch_episodes.dataset.edit.edits import describe
+    from koch_episodes.dataset.selection import NothingSelectedError
 
     found = []
     for root in options.roots:
         if are_bags(root):
-            found += [(describe_bag(bag), _tell_bag) for bag in find_bags([root])]
+            bags = [(describe_bag(bag, options.episodes), _tell_bag) for bag in find_bags([root])]
+            if options.episodes is not None and not any(bag["episodes"] for bag, _ in bags):
+                raise NothingSelectedError(options.episodes, str(root))
+            found += bags
         else:
-            found.append((describe(root), _tell_dataset))
+            found.append((describe(root, options.episodes), _tell_dataset))
     if options.json:
         plain = [facts for facts, _ in found]
         say(json.dumps(plain if len(plain) > 1 else plain[0], ensure_ascii=False, indent=2))
@@ -256,6 +260,23 @@ def _tell_dataset(found: Mapping[str, Any]) -> None:
     say(f"  episodes of {min(lengths):.2f} to {max(lengths):.2f} s")
     for line in found["edits"]:
         say(f"  edited: {line}")
+    if "selected" in found:
+        _tell_selected(found)
+
+
+def _tell_selected(found: Mapping[str, Any]) -> None:
+    selected = found["selected"]
+    frames = sum(each["length"] for each in selected)
+    say(
+        f"  selected: {len(selected)} of {found['episodes']} episodes, {frames} frames, "
+        f"{frames / found['fps']:.1f} s"
+    )
+    for each in selected[:_TOLD]:
+        seconds = each["length"] / found["fps"]
+        words = [f"{seconds:.2f} s", each["outcome"] or "no outcome", *map(repr, each["tasks"])]
+        say(f"    episode {each['episode']}: {', '.join(words)}")
+    if len(selected) > _TOLD:
+        say(f"    and {len(selected) - _TOLD} more")
 
 
 def run() -> None:

@@ -39,6 +39,8 @@ _LOOKS = 12  # places of an episode whose images are looked at
 _SAME = 0.05  # mean difference of images in grey levels, below which they are one image
 _DARK, _FLAT = 8.0, 2.0  # mean and spread of an image without content, in grey levels
 _MUCH = 5.0  # times the usual: jerk, or the length of an episode
+_GAP_S = 0.3  # values that stand exactly still for longer, and then leap, were held over a gap
+_LEAP = 3.0  # times a fast step, behind a gap
 _JUMP = 12.0  # times the usual fast step of an action
 _SHOTS = 4  # images of an episode on a page
 _FEW = 4  # episodes that have a "usual"
@@ -93,6 +95,25 @@ class EpisodeLook:
         spread = np.ptp(self.states, axis=0)
         apart = np.abs(np.median(self.actions - self.states, axis=0))
         return float((apart[spread > 0] / spread[spread > 0]).max(initial=0.0))
+
+    @property
+    def gap_s(self) -> float:
+        """The longest gap that a stream left: its last value stands, and then leaps [s]."""
+        longest = max(map(_longest_hold, (self.actions, self.states)))
+        gap_s = longest * self.seconds / max(1, len(self.actions))
+        return gap_s if gap_s > _GAP_S else 0.0
+
+
+def _longest_hold(values: Values) -> int:
+    """Frames for which all values stand exactly still before they leap."""
+    steps = np.abs(np.diff(values, axis=0)).max(axis=1, initial=0.0)
+    moves = np.flatnonzero(steps)
+    if moves.size < 2:  # a stream that stands still all the time has no gap that could be told
+        return 0
+    fast = float(np.quantile(steps[moves], 0.9))
+    held = np.diff(moves, prepend=-1)
+    leaps = steps[moves] > _LEAP * fast
+    return int(held[leaps].max(initial=0))
 
 
 Command = Callable[..., str]
@@ -151,6 +172,7 @@ class EpisodeQuality:
         jerk: Times the usual jerk of the dataset's episodes; 1 where there is none to compare.
         idle_fraction: Part of it that rests at its ends.
         offset_fraction: Largest median difference of action and state, as part of a joint's range.
+        gap_s: Longest gap of a stream, [s]; its last value was held meanwhile.
         complaints: Texts of what `examine` says of it.
         weight: Seconds of it that suffer.
     """
@@ -160,6 +182,7 @@ class EpisodeQuality:
     jerk: float
     idle_fraction: float
     offset_fraction: float
+    gap_s: float
     complaints: tuple[str, ...]
     weight: float
 
@@ -182,6 +205,7 @@ def rank(root: Path, *, images: bool = False) -> list[EpisodeQuality]:
                 round(look.jerk / usual, 2) if usual else 1.0,
                 round(sum(look.ends) / look.seconds, 3) if look.seconds else 0.0,
                 round(look.offset, 3),
+                round(look.gap_s, 2),
                 tuple(f"{item.kind}: {item.text}" for item in mine),
                 round(sum(item.weight / len(item.episodes) for item in mine), 3),
             )
@@ -318,6 +342,20 @@ def _seconds(looks: Sequence[EpisodeLook]) -> float:
     return sum(look.seconds for look in looks)
 
 
+def _complaint(
+    command: Command,
+    kind: str,
+    looks: Sequence[EpisodeLook],
+    text: str,
+    edit: Sequence[str] = ("delete",),
+    lost_s: float | None = None,
+) -> Complaint:
+    """What is said of some episodes; their whole length is at stake where nothing else is said."""
+    remedy = command(edit[0], looks, *edit[1:])
+    lost_s = _seconds(looks) if lost_s is None else lost_s
+    return Complaint(kind, lost_s, _numbers(looks), text, remedy)
+
+
 def _duplicates(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Complaint]:
     same: dict[str, list[EpisodeLook]] = defaultdict(list)
     for look in looks:
@@ -326,10 +364,8 @@ def _duplicates(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Comp
             same[hashlib.sha256(data.tobytes()).hexdigest()].append(look)
     again = [look for group in same.values() for look in group[1:]]
     if again:
-        numbers = _numbers(again)
         text = f"{len(again)} episode(s) have the same numbers as another one"
-        remedy = command("delete", again)
-        yield Complaint("duplicate", 2 * _seconds(again), numbers, text, remedy)
+        yield _complaint(command, "duplicate", again, text, lost_s=2 * _seconds(again))
 
 
 def _rests(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Complaint]:
@@ -337,18 +373,26 @@ def _rests(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Complaint
     if mine:
         total = sum(sum(look.ends) for look in mine)
         text = f"{len(mine)} episode(s) begin or end with rests, {total:.1f} s in all"
-        numbers = _numbers(mine)
-        remedy = command("trim", mine, "--idle")
-        yield Complaint("idle", total, numbers, text, remedy)
+        yield _complaint(command, "idle", mine, text, ("trim", "--idle"), total)
+
+
+def _gaps(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Complaint]:
+    mine = [look for look in looks if look.gap_s]
+    if mine:
+        worst = max(mine, key=lambda look: look.gap_s)
+        text = (
+            f"joints of {len(mine)} episode(s) stand still and then leap, as over a gap; episode "
+            f"{worst.episode.index} for {worst.gap_s:.2f} s"
+        )
+        yield Complaint("gap", _seconds(mine), _numbers(mine), text, command("delete", mine))
 
 
 def _images_broken(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Complaint]:
     mine = [look for look in looks if look.images]
     if mine:
-        numbers = _numbers(mine)
-        text = f"images of {len(mine)} episode(s): {mine[0].images[0]} (episode {numbers[0]})"
-        remedy = command("delete", mine)
-        yield Complaint("images", 2 * _seconds(mine), numbers, text, remedy)
+        first = f"{mine[0].images[0]} (episode {mine[0].episode.index})"
+        text = f"images of {len(mine)} episode(s): {first}"
+        yield _complaint(command, "images", mine, text, lost_s=2 * _seconds(mine))
 
 
 def _jumps(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Complaint]:
@@ -361,12 +405,10 @@ def _jumps(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Complaint
         if mine.size and bool(((mine > _JUMP * usual) & (usual > 0)).any())
     ]
     if mine:
-        numbers = _numbers(mine)
         text = (
             f"actions of {len(mine)} episode(s) jump by over {_JUMP:g} times the usual fast step"
         )
-        remedy = command("delete", mine)
-        yield Complaint("jump", _seconds(mine), numbers, text, remedy)
+        yield _complaint(command, "jump", mine, text)
 
 
 def _unusual(
@@ -377,10 +419,8 @@ def _unusual(
         look for look, value in zip(looks, values, strict=True) if usual and value > _MUCH * usual
     ]
     if mine:
-        numbers = _numbers(mine)
         text = f"{len(mine)} episode(s) are over {_MUCH:g} times as {what} as usual"
-        remedy = command("delete", mine)
-        yield Complaint(kind, _seconds(mine), numbers, text, remedy)
+        yield _complaint(command, kind, mine, text)
 
 
 def _jerky(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Complaint]:
@@ -406,13 +446,11 @@ def _offsets(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Complai
     slack = _MUCH * np.maximum(np.median(off, axis=0), 0.01 * spread)
     mine = [look for look, row in zip(fit, off, strict=True) if bool((row > slack).any())]
     if mine:
-        numbers = _numbers(mine)
         text = (
             f"action and state of {len(mine)} episode(s) are apart by other amounts than in the "
             "others, as after another calibration"
         )
-        remedy = command("delete", mine)
-        yield Complaint("calibration", _seconds(mine), numbers, text, remedy)
+        yield _complaint(command, "calibration", mine, text)
 
 
 def _labels(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Complaint]:
@@ -425,14 +463,15 @@ def _labels(command: Command, looks: Sequence[EpisodeLook]) -> Iterator[Complain
         for text, mine in texts.items():
             if text != most:
                 said = f"task {text!r} of {len(mine)} episode(s) is written {most!r} elsewhere"
-                remedy = command("relabel", mine, "--rename", f"{text}={most}")
-                yield Complaint("label", _seconds(mine), _numbers(mine), said, remedy)
+                relabel = ("relabel", "--rename", f"{text}={most}")
+                yield _complaint(command, "label", mine, said, relabel)
 
 
 _CHECKS: tuple[Check, ...] = (
     _duplicates,
     _images_broken,
     _rests,
+    _gaps,
     _jumps,
     _jerky,
     _long,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,7 @@ from koch_episodes.dataset.video import VideoSettings
 from koch_episodes.errors import DatasetEditError
 
 _STILL = 0.01  # of the widest motion of an element, as in `koch convert --trim-idle`
+_SHARE = re.compile(r"-?\d*\.\d*")  # a number without a point names an episode
 _MADE_ALIKE = ("fingerprint", "units", "action_from", "delta_actions")
 
 
@@ -167,14 +169,17 @@ def delete(options: Delete) -> list[Plan]:
 def split(options: Split) -> list[Plan]:
     """Put each episode into at most one of several datasets."""
     source = SourceDataset(options.root)
+    mine = chosen(source, options.episodes)
+    numbers = {episode.index for episode in mine}
     parts: dict[str, list[Episode]] = {}
     rest, taken = 0.0, 0
     for word in options.into:
         name, _, part = word.partition("=")
         if not name or not part or name in parts or "/" in name:
             raise OptionError("--into", word, "NAME=SHARE or NAME=EPISODES, each name once")
-        if "." not in part:
-            parts[name] = chosen(source, part, option="--into")
+        if not _SHARE.fullmatch(part):
+            named = chosen(source, part, option="--into")
+            parts[name] = [episode for episode in named if episode.index in numbers]
             continue
         try:
             rest += float(part)
@@ -182,8 +187,8 @@ def split(options: Split) -> list[Plan]:
             raise OptionError("--into", word, "a share like 0.8") from exc
         if not 0 < float(part) < 1 or rest > 1 + 1e-9:
             raise OptionError("--into", word, "shares between 0 and 1, not above 1 together")
-        stop = round(rest * len(source.episodes))
-        parts[name], taken = list(source.episodes[taken:stop]), stop
+        stop = round(rest * len(mine))
+        parts[name], taken = mine[taken:stop], stop
     _check_apart(parts)
     plans = []
     for name, episodes in parts.items():
@@ -330,9 +335,15 @@ def recompute_stats(options: RecomputeStats) -> list[Plan]:
     return [replace(_plan(options, source, pieces, told), stats=StatsFrom.IMAGES)]
 
 
-def describe(root: Path) -> dict[str, Any]:
-    """What `koch dataset info` tells of a dataset, as plain values."""
+def describe(root: Path, episodes: str | None = None) -> dict[str, Any]:
+    """What `koch dataset info` tells of a dataset, as plain values.
+
+    Args:
+        root: Dataset folder.
+        episodes: Numbers or an expression; what it selects is told as well.
+    """
     source = SourceDataset(root)
+    selected = {} if episodes is None else {"selected": _selected(source, episodes)}
     outcomes: dict[str, int] = {}
     for episode in source.episodes:
         outcomes[episode.outcome or "(none)"] = outcomes.get(episode.outcome or "(none)", 0) + 1
@@ -359,4 +370,17 @@ def describe(root: Path) -> dict[str, Any]:
         "lengths": {str(episode.index): episode.length for episode in source.episodes},
         "units": source.koch.get("units"),
         "edits": source.koch.get("edits", []),
+        **selected,
     }
+
+
+def _selected(source: SourceDataset, text: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "episode": episode.index,
+            "length": episode.length,
+            "tasks": list(dict.fromkeys(source.tasks_of(episode))),
+            "outcome": episode.outcome,
+        }
+        for episode in chosen(source, text)
+    ]

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,11 @@ from koch_episodes.dataset.stats import (
     expected_shape,
     sampled_frames,
 )
-from koch_episodes.dataset.validate import validate_dataset
 from koch_episodes.dataset.video import video_info
 from koch_episodes.dataset.video_files import probe
 from koch_episodes.dataset.writer import DatasetWriter, write_json
 from koch_episodes.errors import (
     DatasetEditError,
-    DatasetFormatError,
     OutputUnwritableError,
 )
 
@@ -110,29 +109,21 @@ def make(plan: Plan, *, replaces: bool = False, progress: Progress | None = None
 
 def _make(plan: Plan, replaces: bool, progress: Progress | None) -> EditResult:
     source, made = plan.source, EditResult(None)
-    writer = DatasetWriter(
+    folder = plan.out.with_name(f".{plan.out.name}.writing-parts")
+    with DatasetWriter(
         plan.out,
         plan.features,
         fps=source.info.fps,
         robot_type=source.info.robot_type,
         version=source.info.format.name,
         replace=replaces,
-    )
-    folder = plan.out.with_name(f".{plan.out.name}.writing-parts")
-    try:
+    ) as writer:
         for number, piece in enumerate(plan.pieces):
             part = _part(plan, piece, folder / f"episode_{number:06d}", made)
             writer.add_part(part)
             if progress is not None:
                 progress(number + 1, len(plan.pieces))
-        stage = writer.prepare(_sidecars(plan))
-        _carry_along(plan, stage)
-        if errors := validate_dataset(stage).errors:
-            raise DatasetFormatError(plan.out, str(errors[0]), "a valid dataset")
-        writer.publish()
-    except BaseException:
-        writer.abort()
-        raise
+        writer.finalize_valid(_sidecars(plan), partial(_carry_along, plan))
     made.info = writer.info
     return made
 

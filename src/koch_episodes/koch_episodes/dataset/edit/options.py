@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from koch_core.options import OptionError, OptionModel, option
 from koch_core.registry import Registry
 from koch_episodes.dataset.layout import Codec
+from koch_episodes.dataset.selection import NUMBERS_OR_EXPRESSION
 
 if TYPE_CHECKING:
     from koch_episodes.dataset.edit.pieces import Plan
@@ -33,6 +34,9 @@ class Info(OptionModel):
 
     roots: tuple[Path, ...] = option(
         ..., "dataset folders, bags, folders of bags", flags=("roots",), metavar="DATASET|BAG"
+    )
+    episodes: str | None = option(
+        None, f"show what this selects: {NUMBERS_OR_EXPRESSION}", metavar="EPISODES"
     )
     json: bool = option(False, "as JSON, for programs")
 
@@ -118,7 +122,7 @@ class Undo(EditOptions):
 class Trim(Markable):
     """Leave out frames at the ends of episodes. An episode without frames is an error."""
 
-    episodes: str | None = option(None, "numbers of episodes, like 0,3-5 (default: all)")
+    episodes: str | None = option(None, f"{NUMBERS_OR_EXPRESSION} (default: all)")
     start: float = option(0.0, "seconds to cut off the begin", low=0.0, metavar="S")
     end: float = option(0.0, "seconds to cut off the end", low=0.0, metavar="S")
     keep: tuple[str, ...] = option(
@@ -137,7 +141,7 @@ class Trim(Markable):
 class Delete(Markable):
     """Leave episodes out. The others are numbered without holes."""
 
-    episodes: str | None = option(None, "numbers of episodes, like 0,3-5")
+    episodes: str | None = option(None, NUMBERS_OR_EXPRESSION)
     outcome: tuple[str, ...] = option(
         (), "episodes that ended so (repeatable); with --episodes, those of them", metavar="LABEL"
     )
@@ -149,10 +153,11 @@ class Split(EditOptions, OneDataset):
 
     into: tuple[str, ...] = option(
         ...,
-        "name and share or episodes of a part, like train=0.8 or val=0,3-5 (repeatable); "
-        "shares are taken in order",
+        "name and share or episodes of a part, like train=0.8, val=0,3-5 or "
+        "good=outcome == 'success' (repeatable); shares are taken in order",
         metavar="NAME=PART",
     )
+    episodes: str | None = option(None, f"{NUMBERS_OR_EXPRESSION} (default: all)")
     out: Path | None = option(
         None, "folder of the parts (default: DATASET_NAME beside DATASET)", metavar="DIR"
     )
@@ -172,7 +177,7 @@ class Merge(EditOptions):
 class Relabel(Markable):
     """Change task texts and outcomes. Tasks that no frame has any more are left out."""
 
-    episodes: str | None = option(None, "numbers of episodes, like 0,3-5 (default: all)")
+    episodes: str | None = option(None, f"{NUMBERS_OR_EXPRESSION} (default: all)")
     task: str | None = option(None, "task text in place of all that they have", metavar="TEXT")
     rename: tuple[str, ...] = option(
         (), "one task text in place of another, as OLD=NEW (repeatable)", metavar="OLD=NEW"

@@ -12,8 +12,8 @@ from pathlib import Path
 from koch_episodes.dataset.edit.source import SourceDataset
 from koch_episodes.dataset.format import Episode
 from koch_episodes.dataset.layout import DEFAULT_FEATURES, FeatureSpec
+from koch_episodes.dataset.selection import chosen_numbers
 from koch_episodes.dataset.video import VideoSettings
-from koch_episodes.errors import DatasetEditError
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,46 +104,7 @@ def chosen(
 ) -> list[Episode]:
     """Return the episodes of a text, see `chosen_numbers`."""
     by_number = {episode.index: episode for episode in source.episodes}
-    numbers = chosen_numbers(source.root, list(by_number), text, option=option)
+    numbers = chosen_numbers(
+        source.root, list(by_number), text, fields=source.fields, option=option
+    )
     return [by_number[number] for number in numbers]
-
-
-def chosen_numbers(
-    where: Path, known: Sequence[int], text: str | None, *, option: str = "--episodes"
-) -> list[int]:
-    """Return the episodes of a text like ``0,3-5``; None stands for all of them.
-
-    Args:
-        where: Dataset or bag, for messages.
-        known: Numbers of its episodes.
-        text: The text.
-        option: What the text was given to, for messages.
-
-    Raises:
-        DatasetEditError: It is no such text, or names an episode that is not there.
-    """
-    if text is None:
-        return list(known)
-    there, wanted = frozenset(known), dict[int, None]()
-    for word in text.replace(" ", "").split(","):
-        for number in _numbers(word, text, option):
-            if number not in there:
-                listed = ", ".join(map(str, known)) if len(known) < 20 else ""
-                usual = f"0 to {max(known, default=0)}"
-                raise DatasetEditError(
-                    f"{option} {text}: there is no episode {number}",
-                    f"{where} has {listed or usual}.",
-                )
-            wanted[number] = None
-    return list(wanted)
-
-
-def _numbers(word: str, text: str, option: str) -> range:
-    first, dash, last = word.partition("-")
-    try:
-        begin = int(first)
-        return range(begin, (int(last) if dash else begin) + 1)
-    except ValueError as exc:
-        raise DatasetEditError(
-            f"{option} {text}: {word!r} is no episode number", "Write it like 0,3-5,9."
-        ) from exc

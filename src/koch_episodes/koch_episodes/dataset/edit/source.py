@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from koch_episodes.dataset.format import DatasetInfo, Episode, load_info
 from koch_episodes.dataset.layout import INFO, KOCH, FeatureSpec, read_json
 from koch_episodes.dataset.load import MALFORMED, load_rows
+from koch_episodes.dataset.selection import EpisodeField, dataset_fields
 from koch_episodes.dataset.stats import Stats
 from koch_episodes.errors import DatasetFormatError
 
@@ -126,6 +127,16 @@ class SourceDataset:
         """Return the task text of each frame."""
         part = self._task_index[episode.from_index : episode.to_index]
         return [self.tasks[number] for number in part.tolist()]
+
+    def fields(self) -> dict[str, EpisodeField]:
+        """What an expression can ask of the episodes, in their order."""
+        return dataset_fields(self.root, self.info, self.episodes, self.tasks, self._column)
+
+    def _column(self, key: str) -> npt.NDArray[Any]:
+        """All values of a column; only the numbers of episodes, frames and tasks are in memory."""
+        if key == "task_index":
+            return self._task_index
+        return load_rows(self.root, self.info, keys=(*_INDEX_KEYS, key)).columns[key]
 
     def stats(self, episode: Episode) -> dict[str, Stats]:
         """Return the stored statistics of an episode; empty where there are none."""

@@ -118,7 +118,7 @@ class EpisodeControl:
 
 
 class RecorderClient:
-    """The recorder node of this domain for somebody who goes on while it works."""
+    """The recorder node of this domain for someone who goes on while it works."""
 
     def __init__(self) -> None:
         self._session = GraphSession("record_terminal")

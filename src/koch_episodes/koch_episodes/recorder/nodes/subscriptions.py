@@ -63,7 +63,7 @@ class Subscriptions:
         self._active: dict[str, tuple[Any, OfferedQos, Take]] = {}
         self._refused: set[str] = set()
         self._polled = PolledGroup()
-        # Streams that nobody publishes are dead, and must be named as such.
+        # Streams that no one publishes are dead, and must be named as such.
         for monitor in self._monitors.values():
             intake.add_stream(monitor)
 

@@ -82,7 +82,7 @@ class Player:
         try:
             self._measured = joint_vector(message.name, message.position, self._joints)
         except DecodeError:
-            return  # the driver's states are always complete; anybody else's do not count
+            return  # the driver's states are always complete; anyone else's do not count
         self._heard_s = time.monotonic()
 
     def _on_guard(self, message: GuardStatus) -> None:
@@ -126,7 +126,7 @@ class Player:
         """Return the measured pose.
 
         Raises:
-            ReplayError: No joint states, or nobody listens to the commands.
+            ReplayError: No joint states, or no one listens to the commands.
         """
 
         def there() -> bool:
