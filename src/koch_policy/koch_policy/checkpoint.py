@@ -118,7 +118,7 @@ def load_checkpoint(path: Path | str, *, zero_range: ZeroRange | None = None) ->
 
 
 def _trained_zero_range(folder: Path) -> ZeroRange:
-    """What training did with features that never moved: its recipe stands beside the weights."""
+    """What training did with features that never moved: its recipe is beside the weights."""
     recipe = read_json(folder / RECIPE) if (folder / RECIPE).is_file() else {}
     group = recipe.get("train")
     said = group.get("zero_range") if isinstance(group, dict) else None

@@ -157,7 +157,7 @@ class Judge:
         image, changes = onlooker.image, onlooker.changes()  # before a person reaches in
         try:
             run, failure = self._verdict(run)
-        except KeyboardInterrupt:  # the run counts as one that nobody judged
+        except KeyboardInterrupt:  # the run counts as one that no one judged
             run, failure = replace(run, quit=True), ""
         trial = ArmTrial(setup, policy, run, failure, changes)
         if image is not None:

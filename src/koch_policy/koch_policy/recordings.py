@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koch_core.frame import Missing
+from koch_core.stream import stamp_ns
 from koch_episodes.decode import sample_reader
 from koch_policy.chunks import Grid
 from koch_policy.chunks.seams import SeamStatistics, seams_of_messages
@@ -96,7 +97,7 @@ def bag_ticks(
         for message in stamped.messages():
             stamp, value = message.stamp_ns, message.value
             if message.topic in states:
-                since_ns = value.since.sec * _NS + value.since.nanosec
+                since_ns = stamp_ns(value.since)
                 reason = "" if value.usable else value.reason
                 builder.mark(states[message.topic], since_ns, reason)
                 continue
@@ -145,7 +146,7 @@ def seams_of_bag(path: Path) -> dict[str, SeamStatistics]:
             if wanted[message.topic] == "/command/policy":
                 commands.append((message.stamp_ns, tuple(map(float, value.position))))
             else:
-                first = _ns(value.first_step_time)
+                first = stamp_ns(value.first_step_time)
                 chunks.append((value.strategy, first, int(value.entry_index), float(value.step_s)))
     return _per_strategy(sorted(commands), chunks)
 
@@ -165,10 +166,6 @@ def _per_strategy(
         ]
         result[strategy] = seams_of_messages(said, [each[1:3] for each in mine], mine[0][3])
     return result
-
-
-def _ns(stamp: Any) -> int:
-    return int(stamp.sec) * _NS + int(stamp.nanosec)
 
 
 def _bag_tick(

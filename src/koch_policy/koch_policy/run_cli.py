@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from koch_core.options import command_line, parsed
 from koch_core.terminal import say
 from koch_core.working import Working
 from koch_episodes.recorder.keys import Keyboard, Lines
@@ -32,15 +31,13 @@ KEYS = "space pause, q end, s/f end with success/failure, h highlight"
 
 def parse(argv: Sequence[str]) -> RunOptions:
     """Parse the arguments."""
-    parser = command_line(
+    return RunOptions.from_command_line(
         "koch run",
         "Run a policy on the arm of a running graph (koch up). Without --policy the graph's own "
         "policy node is used.",
-        RunOptions,
+        argv,
         epilog=f"Keys: {KEYS}.",
     )
-    options: RunOptions = parsed(parser, argv, RunOptions)
-    return options
 
 
 def chosen_rig(path: Path | None) -> Path:

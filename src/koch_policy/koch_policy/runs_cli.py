@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from koch_core.options import OptionModel, command_line, option, parsed
+from koch_core.options import OptionModel, option
 from koch_core.terminal import (
     Column,
     limit,
@@ -153,7 +153,9 @@ def _evaluations(folder: Path) -> list[dict[str, Any]]:
         name = str(path.parent.relative_to(folder))
         shown = {"film": "rollouts.mp4", "sheet": "contact_sheet.png"}
         there = {key: (path.parent / file).is_file() for key, file in shown.items()}
-        found.append({"name": name, "successes": good, "trials": len(trials), **there})
+        films = sorted(film.stem for film in path.parent.glob("rollout_*.mp4"))
+        facts = {"name": name, "successes": good, "trials": len(trials), "films": films}
+        found.append({**facts, **there})
     return found
 
 
@@ -229,13 +231,12 @@ class RunsOptions(OptionModel):
 
 def main(argv: Sequence[str]) -> int:
     """Print the table; 1 where there is no run."""
-    parser = command_line(
+    options = RunsOptions.from_command_line(
         "koch runs",
         "List training runs: policy, steps, losses, open-loop error on held-out "
         "episodes (mean over joints), success in simulation where it was measured.",
-        RunsOptions,
+        argv,
     )
-    options: RunsOptions = parsed(parser, argv, RunsOptions)
     runs = list(find_runs(options.folders))
     if options.json:
         rows = [{**run.__dict__, "folder": str(run.folder)} for run in runs]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
-from koch_core.options import OptionError, OptionModel, command_line, option, parsed, same_as
+from koch_core.options import OptionError, OptionModel, option, same_as
 from koch_core.terminal import say
 from koch_core.working import Working
 from koch_policy.files import resolve_checkpoint
@@ -50,8 +50,9 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         KochError: The policy cannot be loaded, or the server would be open to strangers.
     """
-    parser = command_line("koch serve", "Run a policy for arms on other computers.", ServeOptions)
-    options: ServeOptions = parsed(parser, argv, ServeOptions)
+    options = ServeOptions.from_command_line(
+        "koch serve", "Run a policy for arms on other computers.", argv
+    )
     folder = resolve_checkpoint(Path(options.policy).expanduser())
     from koch_policy.runtime import load_policy
     from koch_policy.server.listen import Door, Listener, checkpoint_policy, token_of_environment

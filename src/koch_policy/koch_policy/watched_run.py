@@ -64,7 +64,7 @@ class RunRecord:
 
     @property
     def went_well(self) -> bool:
-        """It ended by itself, or because somebody asked for it."""
+        """It ended by itself, or because someone asked for it."""
         return self.code in (0, 1)
 
     def to_json(self) -> dict[str, Any]:

@@ -27,6 +27,8 @@ from koch_policy.train.data import ArrayFrames, Demonstrations
 from koch_policy.train.setup import make_trainer
 from koch_rig.arm_model import KOCH_V1_1
 
+J = len(KOCH_V1_1.joints)
+
 FOLDER = Path(__file__).parent / "golden"
 GOLDEN_NAMES = ("act", "act_novae", "act_prenorm_env", "diffusion_ddim", "diffusion_ddpm_sample")
 _NOT_CHECKPOINT = ("keys.json", "buffers.safetensors", "golden_io.safetensors")
@@ -108,8 +110,8 @@ def make_demonstrations(*, images: bool = False, **changes: object) -> Demonstra
     draw = np.random.default_rng(3)
     state, environment, action = [], [], []
     for _ in range(EPISODES):
-        goal = draw.uniform(-50, 50, 6)
-        path = np.linspace(np.zeros(6), goal, FRAMES + 1)
+        goal = draw.uniform(-50, 50, J)
+        path = np.linspace(np.zeros(J), goal, FRAMES + 1)
         state.append(path[:-1])
         action.append(path[1:])
         environment.append(np.tile(goal[:4] / 100, (FRAMES, 1)) + 0.001 * draw.normal(size=4))

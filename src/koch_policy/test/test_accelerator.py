@@ -19,6 +19,9 @@ from koch_policy.runtime import accelerator, load_policy
 from koch_policy.runtime.base import example_observation
 from koch_policy.train.data import ArrayFrames
 from koch_policy.train.setup import make_trainer
+from koch_rig.arm_model import KOCH_V1_1
+
+J = len(KOCH_V1_1.joints)
 
 needs_accelerator = pytest.mark.skipif(accelerator.find() is None, reason="no koch_fastconv")
 
@@ -82,7 +85,7 @@ def test_both_ways_agree_and_are_kept_side_by_side(
 ) -> None:
     path = _two_cameras(kind, options, make, tmp_path)
     ticks = [example_observation(load_checkpoint(path), seed) for seed in range(3)]
-    noise = np.random.default_rng(0).standard_normal((8, 6), np.float32)
+    noise = np.random.default_rng(0).standard_normal((8, J), np.float32)
     fast: Any = load_policy(path, "openvino")
     backbones = fast.engine._backbones
     shared = not options.get("use_separate_rgb_encoder_per_camera")
@@ -113,7 +116,7 @@ def test_both_ways_agree_and_are_kept_side_by_side(
 def test_bfloat16_features_reach_openvino(kind: str, make: Any, tmp_path: Path) -> None:
     path = _two_cameras(kind, {}, make, tmp_path)
     observation = example_observation(load_checkpoint(path))
-    noise = np.random.default_rng(0).standard_normal((8, 6), np.float32)
+    noise = np.random.default_rng(0).standard_normal((8, J), np.float32)
     half: Any = load_policy(path, "openvino", precision="bf16")
     exact = load_policy(path, "torch", device="cpu").predict(observation, noise=noise)
     error = np.abs(half.predict(observation, noise=noise) - exact).max()
@@ -128,7 +131,7 @@ def test_other_networks_are_openvinos(options: dict[str, Any], make: Any, tmp_pa
     path = make.checkpoint("diffusion", tmp_path, images=True, **options)
     policy: Any = load_policy(path, "openvino")
     assert policy.engine._backbones is None
-    observation, noise = example_observation(load_checkpoint(path)), np.zeros((8, 6), np.float32)
+    observation, noise = example_observation(load_checkpoint(path)), np.zeros((8, J), np.float32)
     exact = load_policy(path, "torch", device="cpu").predict(observation, noise=noise)
     largest = max(np.abs(exact).max(), 1.0)
     assert np.abs(policy.predict(observation, noise=noise) - exact).max() < 2e-5 * largest

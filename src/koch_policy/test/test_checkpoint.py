@@ -27,6 +27,9 @@ from koch_policy.errors import (
 )
 from koch_policy.metadata import CheckpointMetadata
 from koch_policy.policy_configs import DiffusionConfig
+from koch_rig.arm_model import KOCH_V1_1
+
+J = len(KOCH_V1_1.joints)
 
 _BASE_040 = {
     "type", "n_obs_steps", "input_features", "output_features", "device", "use_amp",
@@ -276,7 +279,7 @@ def test_network_that_no_memory_holds_is_named(folder: Path) -> None:
 
 def test_weights_of_another_kind_are_named(folder: Path) -> None:
     _rewrite(folder / "model.safetensors", lambda t: t.update(
-        {"model.action_head.bias": torch.zeros(6, dtype=torch.int64)}))  # fmt: skip
+        {"model.action_head.bias": torch.zeros(J, dtype=torch.int64)}))  # fmt: skip
     with pytest.raises(CheckpointError, match=r"action_head\.bias is torch\.int64, expected"):
         load_checkpoint(folder)
 

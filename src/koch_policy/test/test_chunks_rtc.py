@@ -25,6 +25,9 @@ from koch_policy.normalize import normalizer_for
 from koch_policy.policy_configs import ActConfig, DiffusionConfig, FlowConfig
 from koch_policy.runtime.base import EnginePolicy
 from koch_policy.runtime.torch_runtime import TorchEngine
+from koch_rig.arm_model import KOCH_V1_1
+
+J = len(KOCH_V1_1.joints)
 
 T, A = 16, 6
 
@@ -156,10 +159,10 @@ def test_inpainting_gives_exactly_the_frozen_steps(
 def tiny(kind: str) -> EnginePolicy:
     """A network with random weights: state and environment in, 16 steps out."""
     inputs = {
-        "observation.state": PolicyFeature(FeatureType.STATE, (6,)),
+        "observation.state": PolicyFeature(FeatureType.STATE, (J,)),
         "observation.environment_state": PolicyFeature(FeatureType.ENV, (2,)),
     }
-    outputs = {"action": PolicyFeature(FeatureType.ACTION, (6,))}
+    outputs = {"action": PolicyFeature(FeatureType.ACTION, (J,))}
     config: PolicyConfig
     if kind == "flow":
         config = FlowConfig(
@@ -201,7 +204,7 @@ def tiny(kind: str) -> EnginePolicy:
 
 
 OBSERVATION = {
-    "observation.state": np.zeros(6, np.float32),
+    "observation.state": np.zeros(J, np.float32),
     "observation.environment_state": np.zeros(2, np.float32),
 }
 

@@ -28,7 +28,10 @@ from koch_policy.runtime.observation import ObservationReader
 from koch_policy.train.config import Recipe
 from koch_policy.train.setup import make_trainer
 from koch_policy.train.source import open_demonstrations
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.load import load_rig
+
+J = len(KOCH_V1_1.joints)
 
 BOX = [0.25, 0.5, 0.5, 0.25]  # of 48x64: columns 16 to 48, rows 24 to 36
 CONFIG = Path(__file__).resolve().parents[3] / "config"
@@ -140,7 +143,7 @@ def test_a_camera_no_larger_than_the_box_is_refused() -> None:
     rig = load_rig(CONFIG / "rig.sim.yaml")
     key = "observation.images.above"
     policy = FunctionPolicy(
-        lambda call, observation: np.zeros((30, 6), np.float32),
+        lambda call, observation: np.zeros((30, J), np.float32),
         inputs={key: PolicyFeature(FeatureType.VISUAL, (3, 96, 128))},
         extras=CheckpointMetadata(
             fps=30.0, units="lerobot", crops={key: BOX}, runtime={"resize": True}

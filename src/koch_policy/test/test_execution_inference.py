@@ -15,10 +15,13 @@ from koch_policy.chunks import Request
 from koch_policy.execution import InferenceWorker
 from koch_policy.execution.inference import ChunkError, plain_predict
 from koch_policy.execution.synthetic import FunctionPolicy
+from koch_rig.arm_model import KOCH_V1_1
+
+J = len(KOCH_V1_1.joints)
 
 
 def still(call: int, observation: Any) -> np.ndarray:
-    return np.zeros((30, 6), np.float32)
+    return np.zeros((30, J), np.float32)
 
 
 def answer_of(worker: InferenceWorker) -> Any:
@@ -92,7 +95,7 @@ def test_the_thread_survives_exceptions() -> None:
     worker.submit(Request(1, 0, 1, None), {"x": 1}, lambda *_: function(0, {"x": 1}))
     assert "CUDA error" in str(answer_of(worker).error)
     worker.submit(Request(2, 1, 1, None), {}, plain_predict)
-    assert answer_of(worker).raw.shape == (30, 6)
+    assert answer_of(worker).raw.shape == (30, J)
     worker.close()
 
 

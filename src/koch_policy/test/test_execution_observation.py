@@ -24,13 +24,15 @@ from koch_rig.fingerprint import fingerprint
 from koch_rig.load import load_rig
 from koch_rig.units import JointUnits, Units, joint_units
 
+J = len(KOCH_V1_1.joints)
+
 CONFIG = Path(__file__).resolve().parents[3] / "config"
 RIG = load_rig(CONFIG / "rig.sim.yaml")
 UNITS = {
     name: JointUnits(arm, load_calibration(arm.calibration_path)) for name, arm in RIG.arms.items()
 }
-STATE = PolicyFeature(FeatureType.STATE, (6,))
-ENVIRONMENT = PolicyFeature(FeatureType.ENV, (6,))
+STATE = PolicyFeature(FeatureType.STATE, (J,))
+ENVIRONMENT = PolicyFeature(FeatureType.ENV, (J,))
 IMAGE = PolicyFeature(FeatureType.VISUAL, (3, 480, 640))
 INPUTS = {
     "observation.state": STATE,
@@ -42,7 +44,7 @@ T0 = 1_700_000_000_000_000_000
 
 def policy(inputs: Any = None, steps: int = 1, **extras: Any) -> FunctionPolicy:
     made = FunctionPolicy(
-        lambda call, observation: np.zeros((30, 6), np.float32),
+        lambda call, observation: np.zeros((30, J), np.float32),
         inputs=inputs or INPUTS,
         extras=CheckpointMetadata(**extras),
     )
@@ -103,12 +105,12 @@ def test_a_stream_that_holds_counts_at_any_age_from_when_it_was_sent(age_s: floa
     builder = ObservationBuilder(policy(), rig, UNITS)
     later = T0 + round(age_s * 1e9)
     fed(builder, T0)
-    builder.push("follower/joint_states", later, NamedValues(KOCH_V1_1.joints, [0.1] * 6))
+    builder.push("follower/joint_states", later, NamedValues(KOCH_V1_1.joints, [0.1] * J))
     builder.push("cameras/above", later, jpeg(100))
     assert builder.observe(0, later) is None
     assert builder.observation(0, "")["observation.environment_state"][0] == 1.0
     names = ["block_x", "block_y", "block_z", "block_yaw", "cup_x", "cup_y"]
-    builder.push(key, later + 40_000_000, NamedValues(names, [9.0] * 6))
+    builder.push(key, later + 40_000_000, NamedValues(names, [9.0] * J))
     for tick, wanted in ((1, 1.0), (2, 9.0)):
         assert builder.observe(tick, later + tick * 20_000_000) is None
         assert builder.observation(tick, "")["observation.environment_state"][0] == wanted
@@ -155,7 +157,7 @@ def test_a_stale_stream_is_named_without_decoding() -> None:
     builder = ObservationBuilder(policy(), RIG, UNITS)
     fed(builder, T0)
     builder.push(
-        "follower/joint_states", T0 + 80_000_000, NamedValues(KOCH_V1_1.joints, [0.0] * 6)
+        "follower/joint_states", T0 + 80_000_000, NamedValues(KOCH_V1_1.joints, [0.0] * J)
     )
     builder.push("sim/environment_state", T0 + 80_000_000, NamedValues(["a"], [0.0]))
     gone = builder.missing(T0 + 120_000_000)
@@ -181,7 +183,7 @@ def test_history_stands_oldest_first_and_the_first_is_repeated() -> None:
     assert builder.has_history
     for tick, value in ((0, 0.1), (1, 0.2), (2, 0.3), (4, 0.5)):
         at = T0 + tick * 33_333_333
-        builder.push("follower/joint_states", at, NamedValues(KOCH_V1_1.joints, [value] * 6))
+        builder.push("follower/joint_states", at, NamedValues(KOCH_V1_1.joints, [value] * J))
         assert builder.observe(tick, at) is None
         if tick == 0:
             first = builder.observation(0, "")["observation.state"]
@@ -276,13 +278,13 @@ def test_a_state_of_two_arms_is_joined_and_each_arm_has_its_units() -> None:
     wide = {"observation.state": PolicyFeature(FeatureType.STATE, (12,))}
     builder = ObservationBuilder(policy(wide), rig, units)
     assert set(builder.streams) == {"left/joint_states", "right/joint_states"}
-    builder.push("left/joint_states", T0, NamedValues(KOCH_V1_1.joints, [0.1] * 6))
+    builder.push("left/joint_states", T0, NamedValues(KOCH_V1_1.joints, [0.1] * J))
     assert str(builder.missing(T0)) == "right/joint_states: no sample at or before the tick"
-    builder.push("right/joint_states", T0, NamedValues(KOCH_V1_1.joints[::-1], [0.2] * 6))
+    builder.push("right/joint_states", T0, NamedValues(KOCH_V1_1.joints[::-1], [0.2] * J))
     assert builder.observe(1, T0) is None
     state = builder.observation(1, "")["observation.state"]
     for arm, angle, part in (("left", 0.1, state[:6]), ("right", 0.2, state[6:])):
-        wanted = units[arm].rad_to(Units.LEROBOT, np.full(6, angle))
+        wanted = units[arm].rad_to(Units.LEROBOT, np.full(J, angle))
         np.testing.assert_allclose(part, wanted, rtol=1e-5)
 
 

@@ -33,6 +33,8 @@ from koch_rig.calibration import load_calibration
 from koch_rig.load import load_rig
 from koch_rig.units import JointUnits
 
+J = len(KOCH_V1_1.joints)
+
 RIG = load_rig(Path(__file__).resolve().parents[3] / "config" / "rig.emulated.yaml")
 NS = 1_000_000_000
 ORIGIN = 1_700_000_000 * NS
@@ -99,7 +101,7 @@ class Recorder:
 class Stage:
     """A run with everything around it."""
 
-    def __init__(self, function: Any = None, **settings: Any) -> None:
+    def __init__(self, function: Any = None, *, prompt: bool = False, **settings: Any) -> None:
         self.now = ORIGIN
         self.states_alive = True
         self.state_age_ns = 0
@@ -126,7 +128,17 @@ class Stage:
             predict=lambda policy, observation, request: policy.predict(observation),
             takeover=self.takeover,
             sink=self.sink,
+            **({"wait": self.wait, "nap": self.nap} if prompt else {}),
         )
+
+    def nap(self, seconds: float) -> None:
+        self.now += round(seconds * NS)
+
+    def wait(self, seconds: float) -> Answer | None:
+        assert self.worker.job is not None
+        left_s = self.worker.delay_s - self.worker.busy_s
+        self.nap(max(0.0, min(seconds, left_s)) + 1e-6)
+        return self.worker.poll()
 
     def go(self, seconds: float, each: Callable[[], None] = lambda: None) -> Stage:
         """Let time pass, tick by tick, with joint states at 100 Hz."""
@@ -139,7 +151,7 @@ class Stage:
                     self.builder.push(
                         "follower/joint_states",
                         self.now - self.state_age_ns,
-                        NamedValues(KOCH_V1_1.joints, [0.1] * 6),
+                        NamedValues(KOCH_V1_1.joints, [0.1] * J),
                     )
             each()
             self.run.step(self.tick)
@@ -152,7 +164,7 @@ class Stage:
 
 def ramp(call: int, observation: Any) -> np.ndarray:
     """30 steps that begin at 0.01 per call."""
-    return np.full((30, 6), 0.01 * call, np.float32) + 0.001 * np.arange(30)[:, None].astype("f4")
+    return np.full((30, J), 0.01 * call, np.float32) + 0.001 * np.arange(30)[:, None].astype("f4")
 
 
 def test_commands_bear_the_moment_they_are_for() -> None:
@@ -164,6 +176,48 @@ def test_commands_bear_the_moment_they_are_for() -> None:
     assert stage.run.end is None
     assert 29.0 < stage.run.rate_hz() < 31.0
     assert 0.0 < stage.run.chunk_age_s < 0.5
+
+
+def test_a_quick_chunk_moves_the_arm_at_its_own_tick() -> None:
+    stage = Stage(prompt=True)
+    stage.worker.delay_s = 0.004
+    stage.run.scheduler.delay.add(0.004)
+    sent: list[int] = []
+    command = stage.sink.command
+
+    def note(time_ns: int, action: np.ndarray) -> None:
+        sent.append(stage.now - time_ns)
+        command(time_ns, action)
+
+    stage.sink.command = note  # type: ignore[method-assign]
+    stage.go(2.0)
+    assert len(stage.sink.chunks) > 4
+    assert all(entry == 0 for _, _, entry in stage.sink.chunks)
+    assert len(stage.stamps) == 60
+    assert stage.stamps[0] == stage.grid.time_ns(1), "the first tick has an action already"
+    assert max(sent) - min(sent) < 10_000, "those that ask for no chunk wait as well"
+    assert 0.004 * NS <= min(sent) <= 0.008 * NS
+
+
+def test_a_chunk_that_comes_late_once_costs_a_tick_and_no_more() -> None:
+    stage = Stage(prompt=True)
+    stage.worker.delay_s = 0.004
+    for _ in range(20):
+        stage.run.scheduler.delay.add(0.004)
+    stage.go(1.0)
+    stage.worker.delay_s = 0.05
+    before = len(stage.sink.chunks)
+    stage.go(0.4)
+    late = [entry for _, _, entry in stage.sink.chunks[before:]]
+    assert late[0] == 2
+    assert len(stage.stamps) == 42, "the old plan goes on"
+
+
+def test_a_slow_policy_is_not_waited_for() -> None:
+    stage = Stage(prompt=True)
+    stage.run.scheduler.delay.add(0.04)
+    stage.go(2.0)
+    assert all(entry >= 1 for _, _, entry in stage.sink.chunks)
 
 
 def test_a_chunk_bears_the_stamp_of_the_sample_it_came_from() -> None:
@@ -280,8 +334,8 @@ def test_nan_on_the_50th_call_is_never_commanded() -> None:
     [
         (np.zeros((30, 5), np.float32), r"shape \(30, 5\)"),
         (np.zeros((0, 6), np.float32), r"shape \(0, 6\)"),
-        (np.zeros(6, np.float32), r"shape \(6,\)"),
-        (np.zeros((30, 6), np.int64), "int64"),
+        (np.zeros(J, np.float32), r"shape \(6,\)"),
+        (np.zeros((30, J), np.int64), "int64"),
         ("zeros", "str"),
         (RuntimeError("CUDA error: device-side assert triggered"), "CUDA error"),
     ],
@@ -406,7 +460,7 @@ def test_the_first_cause_wins() -> None:
 def test_observations_are_in_the_policys_units() -> None:
     stage = Stage().go(0.5)
     observation = stage.worker.observations[0]
-    np.testing.assert_allclose(observation["observation.state"], [0.1] * 6, rtol=1e-6)
+    np.testing.assert_allclose(observation["observation.state"], [0.1] * J, rtol=1e-6)
     assert observation["task"] == "test"
 
 
@@ -415,7 +469,7 @@ def test_observations_are_in_the_policys_units() -> None:
 )
 def test_another_task_is_inferred_at_once_and_continues_nothing(strategy: Any) -> None:
     def by_task(call: int, observation: Any) -> np.ndarray:
-        return np.full((30, 6), 0.5 if observation["task"] == "right" else -0.5, np.float32)
+        return np.full((30, J), 0.5 if observation["task"] == "right" else -0.5, np.float32)
 
     stage = Stage(by_task)
     stage.run.scheduler.strategy = strategy
@@ -432,7 +486,7 @@ def test_another_task_is_inferred_at_once_and_continues_nothing(strategy: Any) -
 
 
 def test_what_is_being_inferred_for_the_old_task_does_not_count() -> None:
-    stage = Stage(lambda call, observation: np.full((30, 6), len(observation["task"]), np.float32))
+    stage = Stage(lambda call, observation: np.full((30, J), len(observation["task"]), np.float32))
     stage.worker.delay_s = 0.2
     stage.go(0.1)
     assert stage.worker.job is not None

@@ -29,6 +29,8 @@ from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.load import load_rig
 from koch_rig.units import joint_units
 
+J = len(KOCH_V1_1.joints)
+
 ONE_ARM = ActionLayout.of([("follower", KOCH_V1_1.joints)])
 SAMPLE = Path(__file__).resolve().parents[3] / "docs" / "sample"
 T0 = 1_700_000_000_000_000_000
@@ -37,7 +39,7 @@ T0 = 1_700_000_000_000_000_000
 def recording(count: int, hole: range = range(0)) -> Iterator[Tick]:
     """The action of tick k is 0.01 k in every joint, and so is the state."""
     for tick in range(count):
-        value = np.full(6, 0.01 * tick)
+        value = np.full(J, 0.01 * tick)
         yield Tick(
             lambda value=value: {"observation.state": value.astype(np.float32)},
             value,
@@ -115,7 +117,7 @@ def test_shadow_errors_are_per_joint_at_the_same_tick() -> None:
     meter = ShadowMeter(CommandedActions(ONE_ARM, {"follower": actions}))
     for tick in range(30):
         at = T0 + tick * 33_333_333
-        meter.predicted(at, np.full(6, 0.1))
+        meter.predicted(at, np.full(J, 0.1))
         actions.push(at + 5_000_000, NamedValues(KOCH_V1_1.joints, [0.1, 0.2, 0.1, 0.1, 0.1, 0.1]))
     meter.settle(T0)
     assert meter.summary().count == 0  # the human's action may still come
@@ -131,13 +133,13 @@ def test_shadow_errors_are_per_joint_at_the_same_tick() -> None:
 
 def test_shadow_skips_ticks_without_a_human_action() -> None:
     meter = ShadowMeter(CommandedActions(ONE_ARM, {"follower": StreamBuffer("a", 8, 0.1)}))
-    meter.predicted(T0, np.zeros(6))
+    meter.predicted(T0, np.zeros(J))
     meter.settle(T0 + 10**9)
     assert (meter.summary().count, meter.unmatched) == (0, 1)
 
 
 def test_summary_by_hand() -> None:
-    summary = summarize(np.array([[0.1] * 6, [-0.3] * 6]), KOCH_V1_1.joints)
+    summary = summarize(np.array([[0.1] * J, [-0.3] * J]), KOCH_V1_1.joints)
     np.testing.assert_allclose(summary.mean, 0.2)
     np.testing.assert_allclose(summary.largest, 0.3)
 
@@ -207,7 +209,7 @@ def test_what_the_camera_called_frozen_is_missing_in_a_bag_as_it_is_live(tmp_pat
             writer.write(numbers[name], bytes(data), log_ns, log_ns, order)
         path = writer.finish(bag.custom)
     above = PolicyFeature(FeatureType.VISUAL, (3, 240, 320))
-    inputs = {"observation.state": PolicyFeature(FeatureType.STATE, (6,))}
+    inputs = {"observation.state": PolicyFeature(FeatureType.STATE, (J,))}
     policy = FunctionPolicy(expert, inputs={**inputs, "observation.images.above": above})
     missing = [
         place / 15

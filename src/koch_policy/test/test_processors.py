@@ -16,6 +16,9 @@ from safetensors.torch import load_file, save_file
 from koch_policy.checkpoint import load_checkpoint
 from koch_policy.errors import CheckpointError, StatisticsError
 from koch_policy.normalize import ZeroRange
+from koch_rig.arm_model import KOCH_V1_1
+
+J = len(KOCH_V1_1.joints)
 
 _NORMALIZER = "policy_preprocessor_step_3_normalizer_processor.safetensors"
 _UNNORMALIZER = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
@@ -57,7 +60,7 @@ def test_statistics_of_other_size_or_not_finite_are_refused(folder: Path) -> Non
     _rewrite(folder / _NORMALIZER, lambda t: t.update({"observation.state.mean": torch.zeros(5)}))
     with pytest.raises(StatisticsError, match=r"have shape \(5,\)"):
         load_checkpoint(folder)
-    nan = torch.full((6,), torch.nan)
+    nan = torch.full((J,), torch.nan)
     _rewrite(folder / _NORMALIZER, lambda t: t.update({"observation.state.mean": nan}))
     with pytest.raises(StatisticsError, match="NaN or infinity in 'mean'"):
         load_checkpoint(folder)

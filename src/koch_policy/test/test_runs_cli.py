@@ -72,13 +72,21 @@ def test_a_page_gets_curves_and_evaluations_and_a_damaged_run_hides_no_other(tmp
     (run / "eval").mkdir()
     trials = [{"success": True}, {"success": False}, {"success": True}]
     (run / "eval" / "eval.json").write_text(json.dumps({"trials": trials}))
+    (run / "eval" / "rollout_7.mp4").touch()
     bad = write(tmp_path / "bad", "act", 500, "0.25", age_s=60.0)
     (bad / "checkpoints/last/pretrained_model/config.json").write_text("{")
     first, second = describe_runs(tmp_path)
     assert first["name"] == "good"
     assert first["curve"]["loss"] == [(1.0, 9.0), (500.0, 0.25)]
     assert first["evaluations"] == [
-        {"name": "eval", "successes": 2, "trials": 3, "film": False, "sheet": False}
+        {
+            "name": "eval",
+            "successes": 2,
+            "trials": 3,
+            "films": ["rollout_7"],
+            "film": False,
+            "sheet": False,
+        }
     ]
     assert first["checkpoints"] == ["last", "000500"]
     json.dumps(first)  # plain data but for nothing

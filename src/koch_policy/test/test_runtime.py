@@ -27,6 +27,9 @@ from koch_policy.runtime.base import EnginePolicy, example_observation
 from koch_policy.runtime.cache import read_choice
 from koch_policy.runtime.calibration import sample_observations
 from koch_policy.runtime.quantize import has_wide_sums
+from koch_rig.arm_model import KOCH_V1_1
+
+J = len(KOCH_V1_1.joints)
 
 _TASK = {"task_encoder": "learned", "task_dim": 2}
 
@@ -200,8 +203,8 @@ def act(make: Any, tmp_path_factory: Any) -> Any:
     ("key", "value", "message"),
     [
         ("observation.state", np.zeros(5, np.float32), r"float32 \(5,\); expected numbers of"),
-        ("observation.state", np.full(6, np.nan), "NaN or infinity"),
-        ("observation.state", np.array(["a"] * 6), "expected numbers"),
+        ("observation.state", np.full(J, np.nan), "NaN or infinity"),
+        ("observation.state", np.array(["a"] * J), "expected numbers"),
         ("observation.images.above", np.zeros((64, 48, 3), np.uint8), r"uint8 \(48, 64, 3\)"),
         ("observation.images.above", np.zeros((48, 64, 3), np.float64), "float64"),
         ("observation.images.above", np.zeros((2, 48, 64, 3), np.uint8), "2 steps"),
@@ -250,7 +253,7 @@ def test_diffusion_encodes_each_image_once(make: Any, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(path)
     policy: Any = load_policy(path, "torch", device="cpu")
     ticks = [example_observation(checkpoint, seed) for seed in range(4)]
-    noise = np.zeros((8, 6), np.float32)
+    noise = np.zeros((8, J), np.float32)
     begin = policy.encoded
     chunks = [policy.predict(tick, noise=noise) for tick in ticks]
     assert policy.encoded - begin == 4  # one per tick, though each prediction sees two
@@ -273,7 +276,7 @@ def test_one_step_with_its_dimension_is_that_step(kind: str, make: Any, tmp_path
     path = make.checkpoint(kind, tmp_path, images=True, **options)
     policy: Any = load_policy(path, "torch", device="cpu")
     frame = example_observation(load_checkpoint(path))
-    noise = np.zeros((8, 6), np.float32)
+    noise = np.zeros((8, J), np.float32)
     with_steps = {
         key: value[None] if isinstance(value, np.ndarray) else value
         for key, value in frame.items()
@@ -287,7 +290,7 @@ def test_observing_ahead_changes_no_action(make: Any, tmp_path: Path) -> None:
     path = make.checkpoint("diffusion", tmp_path, images=True)
     checkpoint = load_checkpoint(path)
     ticks = [example_observation(checkpoint, seed) for seed in range(3)]
-    noise = np.zeros((8, 6), np.float32)
+    noise = np.zeros((8, J), np.float32)
     results = []
     for _ in range(2):
         policy: Any = load_policy(path, "torch", device="cpu")
@@ -302,7 +305,7 @@ def test_task_text_chooses_what_a_language_policy_does(make: Any, tmp_path: Path
     checkpoint = load_checkpoint(path)
     policy = load_policy(path, "torch", device="cpu")
     observation = example_observation(checkpoint)
-    noise = np.zeros((8, 6), np.float32)
+    noise = np.zeros((8, J), np.float32)
     left, right = (
         policy.predict({**observation, "task": task}, noise=noise)
         for task in ("reach left", "reach right")

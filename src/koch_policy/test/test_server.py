@@ -25,9 +25,12 @@ from koch_policy.errors import PolicyUnavailableError, RuntimeChoiceError
 from koch_policy.server import client, protocol
 from koch_policy.server.client import ServedPolicy, ServedPolicyError, ServerProcess
 from koch_policy.server.protocol import Channel, LateError, LinkClosedError, ProtocolError
+from koch_rig.arm_model import KOCH_V1_1
+
+J = len(KOCH_V1_1.joints)
 
 SIDE = Path(__file__).with_name("served_side.py")
-STATE = np.arange(6, dtype=np.float32)
+STATE = np.arange(J, dtype=np.float32)
 SEEN = {"observation.state": STATE, "task": "slowly"}
 
 
@@ -184,7 +187,7 @@ def test_a_chunk_comes_through_a_server(served: ServedPolicy) -> None:
     chunk = served.predict(SEEN)
     assert chunk.dtype == np.float32
     np.testing.assert_allclose(chunk[:, 2], 2.0 + 0.1 * np.arange(30), rtol=1e-6)
-    assert (served.config.horizon_steps, served.config.action_dim) == (30, 6)
+    assert (served.config.horizon_steps, served.config.action_dim) == (30, J)
     assert (served.extras.units, served.extras.fps) == ("radians", 30.0)
 
 
@@ -192,7 +195,7 @@ def test_a_bad_observation_is_told_and_the_next_one_works(served: ServedPolicy) 
     pid = served.pid
     with pytest.raises(ServedPolicyError, match=r"KeyError.*observation.state"):
         served.predict({"task": "slowly"})
-    assert served.predict(SEEN).shape == (30, 6)
+    assert served.predict(SEEN).shape == (30, J)
     assert served.pid == pid
 
 
@@ -218,7 +221,7 @@ def test_a_server_that_dies_or_hangs_is_named_and_started_again(
     assert served.pid not in (0, pid)
     assert served.trouble == ""
     assert served.restarts == 1
-    assert served.predict(SEEN).shape == (30, 6)
+    assert served.predict(SEEN).shape == (30, J)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
@@ -240,7 +243,7 @@ def test_pauses_between_attempts_grow_and_its_words_are_told() -> None:
     pauses = np.diff(begun)[1:]
     assert pauses[0] > 0.9
     assert pauses[1] > 1.9
-    assert policy.predict(SEEN).shape == (30, 6)
+    assert policy.predict(SEEN).shape == (30, J)
     policy.close()
 
 

@@ -30,6 +30,9 @@ from koch_policy.train.degrees import degrees_per_unit
 from koch_policy.train.header import header
 from koch_policy.train.setup import make_trainer
 from koch_policy.train.source import open_demonstrations
+from koch_rig.arm_model import KOCH_V1_1
+
+J = len(KOCH_V1_1.joints)
 
 SOURCES = Path(__file__).parents[2]
 SMALL = [
@@ -92,7 +95,7 @@ def test_what_the_converter_wrote_is_taken_over(dataset: Path, tmp_path: Path) -
     assert (read.units, read.fingerprint) == ("radians", "sha256:x")
     full, degrees = degrees_per_unit(read, None, None)
     assert full.units == "radians"
-    assert degrees == pytest.approx([180 / np.pi] * 6)
+    assert degrees == pytest.approx([180 / np.pi] * J)
     with pytest.raises(DatasetError, match="is in radians, not in degrees"):
         degrees_per_unit(read, "degrees", None)
     made["delta_actions"] = True

@@ -300,6 +300,54 @@ def test_going_on_keeps_network_and_statistics_and_says_so(
     assert main([*few, "--from", str(source), *STEPS, "--resume", "--set", "train.steps=6"]) == 0
 
 
+def test_episodes_are_selected_by_expression_in_each_dataset(
+    make: Any, tmp_path: Path, capsys: Any
+) -> None:
+    """Plain numbers count over all datasets; an expression asks each of its own episodes."""
+    near, far = (Path(make.dataset(tmp_path / name)) for name in ("near", "far"))
+    lengths = open_all([str(near)], TrainConfig()).lengths
+    both = ["--dataset", str(near), "--dataset", f"{far}:2"]
+    out = tmp_path / "run"
+    text = "source == 'near' and index in (1, 2) or source == 'far' and index == 0"
+    words = [*both, "--out", str(out), *TINY]
+    assert main([*words, "--episodes", text, "--set", "train.validation_fraction=0"]) == 0
+    assert f"selected {text}" in capsys.readouterr().err
+    training = load_checkpoint(out).extras.training
+    assert training["selection"] == {
+        "episodes": text,
+        "selected": {str(near): [1, 2], str(far): [0]},
+    }
+    assert training["data"]["episodes"] == 3
+    assert training["data"]["frames"] == lengths[1] + lengths[2] + lengths[0]
+    assert main([*words, "--resume", "--episodes", "index == 0"]) == 2
+    assert "train.episodes" in capsys.readouterr().err
+    assert main([*words, "--resume", "--set", "train.steps=5"]) == 0
+    one = open_all([str(near), str(far)], TrainConfig(episodes="source == 'far' and index < 2"))
+    assert (one.name, one.lengths) == (str(far), lengths[:2])
+    counted = len(lengths) + 1
+    numbered = open_all([str(near), str(far)], TrainConfig(episodes=f"0,{counted}"))
+    assert numbered.lengths == (lengths[0], lengths[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("index > 900", "train.episodes 'index > 900' selects no episode"),
+        ("outcme == 'success'", "column 1: got the field 'outcme'"),
+        ("index = 3", "Compare with '=='"),
+        ("900", "has no episode 900 (train.episodes)"),
+        ("3-x", "'3-x' is no episode number"),
+    ],
+)
+def test_a_selection_of_nothing_is_refused(
+    make: Any, tmp_path: Path, capsys: Any, text: str, message: str
+) -> None:
+    dataset = Path(make.dataset(tmp_path / "data"))
+    words = ["--dataset", str(dataset), "--out", str(tmp_path / "run"), *TINY]
+    assert main([*words, "--episodes", text]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_units_that_a_checkpoint_does_not_name_are_said_to_be_believed(
     trained: tuple[Path, Path], make: Any
 ) -> None:

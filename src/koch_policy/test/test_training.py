@@ -35,6 +35,9 @@ from koch_policy.train.data import (
     vector_statistics,
 )
 from koch_policy.train.setup import make_trainer
+from koch_rig.arm_model import KOCH_V1_1
+
+J = len(KOCH_V1_1.joints)
 
 POLICIES = ("act", "diffusion", "diffusion_transformer", "fast", "flow")
 
@@ -202,7 +205,7 @@ def test_validation_error_by_hand(policy: str, make: Any, tmp_path: Path) -> Non
 
 
 def test_error_without_degrees_is_in_dataset_units(make: Any, tmp_path: Path) -> None:
-    unknown = np.full(6, np.nan)
+    unknown = np.full(J, np.nan)
     trainer = make_trainer(make.demonstrations(), make.recipe("act"), tmp_path, degrees=unknown)
     trainer.run()
     mean = trainer.history.rows[-1]["error"]

@@ -207,6 +207,10 @@ class ChunkScheduler:
         """Whether this is the inference that is waited for."""
         return self._pending is request
 
+    def awaits(self, tick: int) -> bool:
+        """Whether the inference with this tick's observation is under way."""
+        return self._pending is not None and self._pending.tick == tick
+
     def cancel(self, request: Request) -> None:
         """The inference failed; nothing will arrive."""
         if self._pending is request:

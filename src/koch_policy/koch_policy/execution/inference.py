@@ -45,6 +45,7 @@ class Answer:
         error: The exception.
         finished_ns: When it was there, in the clock given to the worker.
         duration_s: Time of the prediction alone [s].
+        begun_ns: When the prediction began, in the same clock; 0 where no one noted it.
     """
 
     request: Request
@@ -52,6 +53,7 @@ class Answer:
     error: Exception | None
     finished_ns: int
     duration_s: float
+    begun_ns: int = 0
 
 
 def plain_predict(policy: Policy, observation: Observation, request: Request) -> RawRows:
@@ -185,8 +187,12 @@ class InferenceWorker:
 
     def poll(self) -> Answer | None:
         """The answer, if there is one."""
+        return self.wait(0.0)
+
+    def wait(self, seconds: float) -> Answer | None:
+        """The answer, if there is one or one comes within the time."""
         try:
-            return self._answers.get_nowait()
+            return self._answers.get(block=seconds > 0.0, timeout=seconds or None)
         except queue.Empty:
             return None
 
@@ -200,7 +206,7 @@ class InferenceWorker:
         try:
             policy = self._load()
             self._warm_up(policy)
-        except Exception as exc:
+        except Exception as exc:  # whatever a checkpoint's libraries raise; `loaded` hands it on
             self._loaded.set_exception(exc)
             return
         self._loaded.set_result(policy)
@@ -220,7 +226,7 @@ class InferenceWorker:
     def _infer(
         self, policy: Policy, request: Request, observation: Observation, predict: Predict
     ) -> Answer:
-        begin = time.monotonic()
+        begin, begun_ns = time.monotonic(), self._clock()
         raw: RawRows | None = None
         error: Exception | None = None
         try:
@@ -232,7 +238,7 @@ class InferenceWorker:
             error = exc
         duration_s = time.monotonic() - begin
         self._busy_since = None
-        return Answer(request, raw, error, self._clock(), duration_s)
+        return Answer(request, raw, error, self._clock(), duration_s, begun_ns)
 
 
 def checked(policy: Policy, chunk: object) -> RawRows:

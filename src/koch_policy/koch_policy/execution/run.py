@@ -3,9 +3,10 @@
 """One run of a policy: what to do at each tick, why it ended, and waking at each tick. No ROS.
 
 A tick goes: who drives -> answer of the last inference -> streams alive? -> action of this tick
--> next inference. Whatever goes wrong, nothing is commanded from that tick on: the guard then
-brakes and holds the measured pose. The run ends with the first cause. A run has no thread and does
-not sleep: `Ticker` does both.
+-> next inference. Where inference is quick the last two change places, and the action waits for
+it. Whatever goes wrong, nothing is commanded from that tick on: the guard then brakes and holds
+the measured pose. The run ends with the first cause. A run has no thread; only `Ticker` and what
+it is given as `wait` and `nap` sleep.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import enum
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +30,9 @@ from koch_policy.execution.observation import ObservationBuilder
 from koch_policy.execution.takeover import HUMAN, Driven
 
 _NS = 1_000_000_000
+# A chunk that usually comes within this part of a tick is waited for in its own tick.
+_PROMPT = 0.6
+_SPARE_S = 0.002  # behind the usual moment of a chunk, for those that come a little later
 _HUNG, _HUNG_S = 5.0, 0.5  # a policy hangs that takes so many times as long as usual, and so long
 _LONGEST_NAP_S = 0.05
 _JUMP_S = 0.25
@@ -59,6 +63,10 @@ class RunResult:
         return self.cause not in (StopReason.FINISHED, StopReason.CANCELLED)
 
 
+Wait = Callable[[float], Answer | None]
+Trace = Callable[[int, Mapping[str, int]], None]
+
+
 class Sink(Protocol):
     """Where a run's results go."""
 
@@ -75,7 +83,7 @@ class Sink(Protocol):
         ...
 
     def intervention(self, stamp_ns: int, source: str, *, begins: bool) -> None:
-        """Somebody took the arm over, or gave it back."""
+        """Someone took the arm over, or gave it back."""
         ...
 
 
@@ -117,6 +125,11 @@ class PolicyRun:
         predict: How to call the policy.
         takeover: Who else commands.
         sink: Where results go.
+        wait: Waits some seconds for an answer of the worker; None where no time passes meanwhile,
+            so that answers are taken at the next tick.
+        nap: Lets some seconds pass.
+        trace: Told the stamp of each command and when the stages before it ended, all in [ns]; see
+            `koch_episodes.goal_trace`.
     """
 
     def __init__(
@@ -133,6 +146,9 @@ class PolicyRun:
         predict: Predict,
         takeover: Driven,
         sink: Sink,
+        wait: Wait | None = None,
+        nap: Callable[[float], None] = time.sleep,
+        trace: Trace = lambda command_ns, moments: None,
     ) -> None:
         self.settings = settings
         self.grid = grid
@@ -154,6 +170,9 @@ class PolicyRun:
         self._predict = predict
         self._takeover = takeover
         self._sink = sink
+        self._wait_for, self._nap, self._trace = wait, nap, trace
+        self._asked: dict[str, int] = {}  # moments of the inference that is under way
+        self._moments: dict[str, int] = {}  # of the one whose chunk is executed
         self._begin_ns = self._end_ns = clock()
         self._alive_ns = self._begin_ns  # newest tick at which all streams were there
         self._action_ns = self._begin_ns  # newest tick with an action, or reason to have none
@@ -196,7 +215,7 @@ class PolicyRun:
 
     @property
     def is_paused(self) -> bool:
-        """True while somebody else has the arm, or pause was called."""
+        """True while someone else has the arm, or pause was called."""
         return self._driver is not None or self._paused_by_user
 
     @property
@@ -252,8 +271,15 @@ class PolicyRun:
             self._on_empty(gone, tick_ns)
             return
         self._alive_ns, self.last_missing = tick_ns, ""
-        self._send_action(tick, tick_ns)
-        self._request_chunk(tick, tick_ns)
+        if self._is_prompt:
+            # What is seen at this tick moves the arm at this tick, not one later.
+            self._request_chunk(tick, tick_ns)
+            self._await_chunk(tick, tick_ns)
+            if self._stop is None:
+                self._send_action(tick, tick_ns)
+        else:
+            self._send_action(tick, tick_ns)
+            self._request_chunk(tick, tick_ns)
         if self._stop is not None:
             self.conclude()
 
@@ -271,7 +297,7 @@ class PolicyRun:
         self.ended.set()
 
     def _is_held(self, tick_ns: int) -> bool:
-        """Whether somebody else has the arm, or had it a moment ago."""
+        """Whether someone else has the arm, or had it a moment ago."""
         if self.settings.is_shadow:
             return False
         driving = self._takeover.driver()
@@ -300,6 +326,27 @@ class PolicyRun:
             self._sink.intervention(stamp_ns, source, begins=True)
         self._driver = source
 
+    @property
+    def _is_prompt(self) -> bool:
+        """Whether chunks usually come so soon that their own tick can wait for them."""
+        step_s = self.grid.step_s
+        return self._wait_for is not None and self.scheduler.delay.estimate_s < _PROMPT * step_s
+
+    def _await_chunk(self, tick: int, tick_ns: int) -> None:
+        """Wait for the chunk of this tick, and for the moment at which all ticks send.
+
+        That moment is the same after every tick, also after those that ask for no chunk: commands
+        keep their period. It follows the delay of chunks, slowly.
+        """
+        send_ns = tick_ns + round((self.scheduler.delay.estimate_s + _SPARE_S) * _NS)
+        last_ns = tick_ns + round(_PROMPT * self.grid.step_s * _NS)
+        left_s = (max(send_ns, last_ns) - self._clock()) / _NS
+        if self._wait_for is not None and self.scheduler.awaits(tick) and left_s > 0.0:
+            self._take_answer(self._wait_for(left_s), tick)
+        early_s = (send_ns - self._clock()) / _NS
+        if early_s > 0.0:
+            self._nap(early_s)
+
     def _on_empty(self, gone: Missing, tick_ns: int) -> None:
         """A stream is missing: command nothing, and give up after a while."""
         self.refusals += 1
@@ -322,7 +369,10 @@ class PolicyRun:
                 self.first_command_ns = tick_ns
             self.commands.append(tick_ns)
             if not self.settings.is_shadow:
+                row_ns = self._clock()
                 self._sink.command(tick_ns, action)
+                moments = {**self._moments, "row": row_ns, "command": self._clock()}
+                self._trace(tick_ns, moments)
             self._sink.predicted(tick, action, self.scheduler.strategy.preview(tick))
             return
         if self._unavailable:
@@ -356,19 +406,29 @@ class PolicyRun:
         due = self.scheduler.wants(tick) and self._worker.busy_s == 0.0
         if not due and not self._builder.has_history:
             return
+        begun_ns = self._clock()
         broken = self._builder.observe(tick, tick_ns)
         if broken is not None:
             self.refusals += 1
             self.last_missing = str(broken)
             return
         if due:
+            decoded_ns = self._clock()
             observation = self._builder.observation(tick, self.task)
             self._observed_ns = self._builder.stamp_ns(tick)
+            self._asked = {
+                "exposure": self._observed_ns,
+                "wait": begun_ns,
+                "decode": decoded_ns,
+                "assemble": self._clock(),
+            }
             self._worker.submit(self.scheduler.begin(tick), observation, self._predict)
 
     def _collect(self, tick: int) -> None:
-        """Take the answer of an inference."""
-        answer = self._worker.poll()
+        """Take the answer of an inference that has come since the last tick."""
+        self._take_answer(self._worker.poll(), tick)
+
+    def _take_answer(self, answer: Answer | None, tick: int) -> None:
         if answer is None or not self.scheduler.owns(answer.request):
             return  # nothing, or an answer to a plan that was given up in the meantime
         if answer.raw is None:
@@ -391,6 +451,8 @@ class PolicyRun:
         request = answer.request
         arrival = self.scheduler.arrive(request, rows, raw, tick, answer.finished_ns)
         if arrival.usable:
+            computed = {"queue": answer.begun_ns, "compute": answer.finished_ns}
+            self._moments = {**self._asked, **computed}
             shown = arrival.rows[: len(rows)]  # a chunk that begins late is longer
             self._sink.chunk(request, shown, arrival.entry, self._observed_ns)
 

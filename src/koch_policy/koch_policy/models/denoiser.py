@@ -228,13 +228,7 @@ class Denoiser(nn.Module):
         first = -self.config.first_action_offset
         return self.integrate(inpainted(evaluate, guidance, self.schedule, first), noise, steps)
 
-    def integrate(
-        self,
-        evaluate: Evaluate,
-        noise: Tensor,
-        steps: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def integrate(self, evaluate: Evaluate, noise: Tensor, steps: int | None = None) -> Tensor:
         """Denoise (B, T, A); `evaluate` is this network under a condition, wherever it runs."""
         count = steps or self.config.num_inference_steps or self.config.num_train_timesteps
 
@@ -242,9 +236,7 @@ class Denoiser(nn.Module):
             return evaluate(x, torch.full((len(x),), step, device=x.device))
 
         stochastic = self.config.noise_scheduler_type == "DDPM"
-        return self.schedule.sample(
-            denoiser, noise, count, stochastic=stochastic, generator=generator
-        )
+        return self.schedule.sample(denoiser, noise, count, stochastic=stochastic)
 
     def forward(self, batch: dict[str, Tensor], noise: Tensor | None = None) -> Tensor:
         """Return the denoised horizon (B, T, A)."""

@@ -117,13 +117,7 @@ class Flow(ObservationPrefix):
         velocity = guided(evaluate, guidance, self.config.chunk_size)
         return self.integrate(velocity, noise, steps)
 
-    def integrate(
-        self,
-        evaluate: Evaluate,
-        noise: Tensor,
-        steps: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def integrate(self, evaluate: Evaluate, noise: Tensor, steps: int | None = None) -> Tensor:
         """Follow the field from noise (B, T, A) to actions."""
         count = steps or self.config.num_inference_steps
         return integrate(evaluate, noise, count, self.config.solver)

@@ -32,7 +32,6 @@ from koch_policy.configs import PolicyConfig
 from koch_policy.errors import UnknownPolicyError
 
 if TYPE_CHECKING:  # a command line asks for the names, and shall not wait for torch
-    import torch
     from torch import Tensor, nn
 
     from koch_policy.chunks.rtc import Guidance
@@ -88,13 +87,7 @@ class IterativeModel(PolicyModel, Protocol):
         """Return the network's output (B, T, A) at a denoising step or flow time (B,)."""
         ...
 
-    def integrate(
-        self,
-        evaluate: Evaluate,
-        noise: Tensor,
-        steps: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def integrate(self, evaluate: Evaluate, noise: Tensor, steps: int | None = None) -> Tensor:
         """Turn noise (B, T, A) into actions by calling `evaluate` repeatedly."""
         ...
 
@@ -110,7 +103,7 @@ class PolicyKind:
     """A registered policy.
 
     Attributes:
-        config: Its configuration; what it can do stands there.
+        config: Its configuration; what it can do is there.
         network: Built from a configuration.
         presets: Folder of its presets, files TYPE-PRESET.yaml.
         runtimes: The engines that can compute it.

@@ -98,14 +98,7 @@ class NoiseSchedule:
         kept = self._kept(following)
         return math.sqrt(kept) * sample + math.sqrt(1 - kept) * noise
 
-    def ddpm_step(
-        self,
-        output: Tensor,
-        noisy: Tensor,
-        step: int,
-        following: int,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def ddpm_step(self, output: Tensor, noisy: Tensor, step: int, following: int) -> Tensor:
         """Return a draw of x at the following step (the mean alone at the last one)."""
         sample, _ = self.estimate(output, noisy, step)
         kept, kept_next = self._kept(step), self._kept(following)
@@ -117,26 +110,16 @@ class NoiseSchedule:
         if step == 0:
             return mean
         variance = max((1 - kept_next) / (1 - kept) * (1 - ratio), 1e-20)
-        draw = torch.randn(
-            noisy.shape, generator=generator, device=noisy.device, dtype=noisy.dtype
-        )
+        draw = torch.randn(noisy.shape, device=noisy.device, dtype=noisy.dtype)
         return mean + math.sqrt(variance) * draw
 
-    def sample(
-        self,
-        denoiser: Output,
-        noise: Tensor,
-        count: int,
-        *,
-        stochastic: bool,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def sample(self, denoiser: Output, noise: Tensor, count: int, *, stochastic: bool) -> Tensor:
         """Denoise (B, T, A) in `count` evaluations, by DDPM when stochastic, else by DDIM."""
         x = noise
         for step, following in self.steps(count):
             output = denoiser(x, step)
             if stochastic:
-                x = self.ddpm_step(output, x, step, following, generator)
+                x = self.ddpm_step(output, x, step, following)
             else:
                 x = self.ddim_step(output, x, step, following)
         return x

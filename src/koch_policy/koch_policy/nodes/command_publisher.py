@@ -5,12 +5,11 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point
-from koch_interfaces.msg import ActionChunk, EpisodeEvent, EpisodeStatus
+from koch_interfaces.msg import ActionChunk, EpisodeEvent, EpisodeStatus, NamedVector
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import ColorRGBA
@@ -23,6 +22,7 @@ from koch_rig.action_layout import ActionLayout
 from koch_rig.fingertips import FingertipKinematics
 from koch_rig.rig import Rig
 from koch_ros.qos import COMMAND, EVENTS, STATE
+from koch_ros.stamps import ros_time
 
 if TYPE_CHECKING:
     from koch_policy.shadow import ShadowMeter
@@ -30,16 +30,6 @@ if TYPE_CHECKING:
 _NS = 1_000_000_000
 _MARKER_EVERY = 3  # ticks
 _OLD_S = 1.0  # a plan of this age is drawn red
-
-
-def stamp(time_ns: int) -> Time:
-    """Nanoseconds as a ROS time."""
-    return Time(sec=time_ns // _NS, nanosec=time_ns % _NS)
-
-
-def stamp_ns(time: Time) -> int:
-    """A ROS time as nanoseconds."""
-    return int(time.sec) * _NS + int(time.nanosec)
 
 
 class CommandPublisher:
@@ -75,6 +65,7 @@ class CommandPublisher:
         }
         self.command_topics = [each.topic_name for each in self._commands.values()]
         self._chunks = node.create_publisher(ActionChunk, "policy/action_chunk", STATE)
+        self._traces = node.create_publisher(NamedVector, "policy/goal_trace", STATE)
         self._ghost = node.create_publisher(JointState, "policy/ghost/joint_states", STATE)
         self._path = node.create_publisher(Marker, "policy/ghost/path", STATE)
         self._events = node.create_publisher(EpisodeEvent, "episodes/events", EVENTS)
@@ -93,18 +84,25 @@ class CommandPublisher:
         for arm, positions in self._layout.split(action).items():
             self._commands[arm].publish(_joints(self._names[arm], time_ns, positions))
 
+    def trace(self, command_ns: int, moments: Mapping[str, int]) -> None:
+        """Tell a command's way until it was published; see `koch_episodes.goal_trace`."""
+        message = NamedVector(name=list(moments))
+        message.header.stamp = ros_time(command_ns)
+        message.value = array("d", [(at - command_ns) / _NS for at in moments.values()])
+        self._traces.publish(message)
+
     def chunk(self, request: Request, rows: Rows, entry: int, observed_ns: int) -> None:
         """Publish a chunk with the stamp of its observation's oldest sample."""
         first_ns = self.grid.time_ns(request.tick)
         self.chunk_ns = observed_ns
         message = ActionChunk()
-        message.header.stamp = stamp(observed_ns)
+        message.header.stamp = ros_time(observed_ns)
         message.names = list(self._layout.names)
         message.steps = len(rows)
         message.step_s = 1.0 / self._fps
         message.positions = array("d", rows.reshape(-1).tolist())
         message.entry_index = entry
-        message.first_step_time = stamp(first_ns)
+        message.first_step_time = ros_time(first_ns)
         message.strategy = self.strategy
         self._chunks.publish(message)
 
@@ -131,7 +129,7 @@ class CommandPublisher:
         if source != HUMAN:
             return
         event = EpisodeEvent()
-        event.header.stamp = stamp(stamp_ns)
+        event.header.stamp = ros_time(stamp_ns)
         event.kind = EpisodeEvent.INTERVENTION_BEGIN if begins else EpisodeEvent.INTERVENTION_END
         event.episode_index = self._episode
         event.detail = text
@@ -143,7 +141,7 @@ class CommandPublisher:
         """A tool's path to come: green when the observation is fresh, red when it is old."""
         age = min(1.0, max(0.0, (self._clock() - self.chunk_ns) / _NS / _OLD_S))
         marker = Marker()
-        marker.header.stamp = stamp(time_ns)
+        marker.header.stamp = ros_time(time_ns)
         marker.header.frame_id = "world"
         marker.ns, marker.id = "policy_path", number
         marker.type, marker.action = Marker.LINE_STRIP, Marker.ADD
@@ -160,6 +158,6 @@ class CommandPublisher:
 
 def _joints(names: Sequence[str], time_ns: int, positions: Rows) -> JointState:
     message = JointState(name=list(names))
-    message.header.stamp = stamp(time_ns)
+    message.header.stamp = ros_time(time_ns)
     message.position = array("d", positions.tolist())
     return message

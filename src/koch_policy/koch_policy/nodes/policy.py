@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,9 +41,9 @@ from koch_policy.execution import (
 )
 from koch_policy.execution.compatibility import action_layout, policy_units
 from koch_policy.execution.inference import Predict, plain_predict
+from koch_policy.execution.phase import aligned_origin
 from koch_policy.execution.takeover import Takeovers
 from koch_policy.files import CONFIG, is_address, resolve_checkpoint
-from koch_policy.memory import keep_freed_memory
 from koch_policy.metadata import read_metadata
 from koch_policy.nodes.command_publisher import CommandPublisher
 from koch_policy.nodes.parameters import PolicyParameters
@@ -247,7 +247,7 @@ class PolicyNode(Node):
         """
         settings, config = self.settings, self._policy.config
         kind, execution_steps = self._chosen(self._policy, strategy)
-        grid = Grid(self.now_ns(), self._fps)
+        grid = Grid(aligned_origin(self._inputs.images, self.now_ns(), self._fps), self._fps)
         self.outputs.grid, self.outputs.strategy, self.strategy = grid, kind.value, kind.value
         self.reason = ""
         self._note_guidance(kind)
@@ -277,10 +277,19 @@ class PolicyNode(Node):
             predict=self._predict(kind),
             takeover=self.takeover,
             sink=self.outputs,
+            trace=self._trace,
+            wait=None if self.get_clock().ros_time_is_active else self._worker.wait,
         )
         self.run = run
         self._wake.set()
         return run
+
+    def _trace(self, command_ns: int, moments: Mapping[str, int]) -> None:
+        """Add how the oldest sample came, and tell the command's way."""
+        exposed_ns = moments["exposure"]
+        came = self._inputs.passage(exposed_ns)
+        sent, heard = (came.sent_ns, came.heard_ns) if came else (exposed_ns, exposed_ns)
+        self.outputs.trace(command_ns, {**moments, "packet": sent, "topic": heard})
 
     def _predict_as_set(self, policy: Policy) -> Predict:
         """How to call a policy with the strategy that the parameters name."""
@@ -403,7 +412,6 @@ class PolicyNode(Node):
 
 def main() -> int:
     """Entry point."""
-    keep_freed_memory()  # a chunk on torch would wait for the kernel's zeros each time
     code = run_node(PolicyNode)
     if any(thread.name == "inference" for thread in threading.enumerate()):
         # A prediction that hangs would end in std::terminate while the interpreter leaves.

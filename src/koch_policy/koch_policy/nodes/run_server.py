@@ -23,8 +23,8 @@ from std_srvs.srv import SetBool, Trigger
 from koch_policy.errors import PolicyError
 from koch_policy.execution import PolicyRun, RunResult, StopReason
 from koch_policy.execution.takeover import SOURCE_TIMEOUT_S
-from koch_policy.nodes.command_publisher import stamp
 from koch_ros.qos import ACTION_SERVICES, COMMAND, DIAGNOSTICS, SERVICES, STATE
+from koch_ros.stamps import ros_time
 
 if TYPE_CHECKING:
     from koch_policy.nodes.running_policy import RunningPolicy
@@ -242,7 +242,7 @@ class PolicyStatusPublisher:
         """The present state."""
         node, run = self._node, self._node.run
         message = PolicyStatus()
-        message.header.stamp = stamp(node.now_ns())
+        message.header.stamp = ros_time(node.now_ns())
         message.state, message.reason = self._state()
         message.strategy, message.runtime = node.strategy, node.runtime
         message.delay_p50_s = node.delay.percentile(0.5)

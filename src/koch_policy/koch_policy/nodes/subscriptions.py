@@ -14,8 +14,10 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
+from koch_core.stream import stamp_ns
 from koch_episodes.decode import sample_reader
 from koch_policy.execution.observation import ObservationBuilder
+from koch_policy.execution.phase import Passage, Passages
 from koch_policy.execution.takeover import (
     HUMAN,
     OTHERS,
@@ -25,7 +27,6 @@ from koch_policy.execution.takeover import (
     Takeover,
     Takeovers,
 )
-from koch_policy.nodes.command_publisher import stamp_ns
 from koch_rig.rig import Rig
 from koch_rig.stream import StreamKind
 from koch_ros.message_types import message_class
@@ -69,7 +70,10 @@ class ObservationInputs:
     ) -> None:
         self._node = node
         self._on_end = on_guard
+        self._kinds = {name: stream.kind for name, stream in rig.streams.items()}
         self._senders: dict[str, SoleSender] = {}
+        #: How the newest samples came, by stream.
+        self.passages: dict[str, Passages] = {}
         #: Which streams have two publishers; empty when none has.
         self.rivals = ""
         self._guards = {arm: GuardWatch(arm, on_guard) for arm in takeovers.of}
@@ -78,6 +82,8 @@ class ObservationInputs:
         }
         for buffer in () if actions is None else actions.buffers.values():
             pushes.setdefault(buffer.name, []).append(buffer.push)
+        # The middleware tells the computer's time, which is that of the stamps but in simulation.
+        self._tells_passages = not node.get_clock().ros_time_is_active
         for stream, takers in pushes.items():
             self._subscribe(rig, stream, takers)
             if rig.streams[stream].kind is StreamKind.IMAGE:
@@ -98,12 +104,16 @@ class ObservationInputs:
         message_type = rig.streams[stream].content.message_type
         read = sample_reader(message_type)
         sole = SoleSender()
+        passages = self.passages[stream] = Passages()
 
         def receive(message: Any, info: Mapping[str, Any]) -> None:
             if sole.hears(sender_of(info), time.monotonic()):
-                value = read(message)
+                value, at_ns = read(message), stamp_ns(message.header.stamp)
                 for take in takers:
-                    take(stamp_ns(message.header.stamp), value)
+                    take(at_ns, value)
+                if self._tells_passages:
+                    sent, heard = info["source_timestamp"], info["received_timestamp"]
+                    passages.add(Passage(at_ns, sent, heard, time.time_ns()))
 
         subscription = self._node.create_subscription(
             message_class(message_type), stream_topic(rig, stream), receive, NEWEST
@@ -123,6 +133,17 @@ class ObservationInputs:
         self.rivals = "; ".join(found)
         if found:
             self._on_end(self.rivals)
+
+    @property
+    def images(self) -> list[Passages]:
+        """How the newest images came."""
+        kinds = self._kinds
+        return [p for name, p in self.passages.items() if kinds[name] is StreamKind.IMAGE]
+
+    def passage(self, stamp_ns: int) -> Passage | None:
+        """How the sample of this stamp came; None where it is not known any more."""
+        found = (passages.find(stamp_ns) for passages in self.passages.values())
+        return next((passage for passage in found if passage is not None), None)
 
     @property
     def blocked(self) -> str:

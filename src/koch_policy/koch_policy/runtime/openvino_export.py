@@ -71,7 +71,7 @@ class _Chunk(nn.Module):
         return policy_model(self.model)(batch)
 
 
-class _Camera(nn.Module):
+class _CameraEncoder(nn.Module):
     """One camera's encoder with its scaling."""
 
     def __init__(self, model: nn.Module, index: int, image: nn.Module) -> None:
@@ -145,7 +145,7 @@ class _Films(nn.Module):
         return self.unet.denoise(noisy, list(parts))
 
 
-class _Then(nn.Module):
+class _FilmsOfCondition(nn.Module):
     """A function of a module's output."""
 
     def __init__(self, first: nn.Module, films: _Films) -> None:
@@ -157,7 +157,7 @@ class _Then(nn.Module):
         return self.films.of_condition(self.first(*values))
 
 
-class _Step(nn.Module):
+class _FilmsOfStep(nn.Module):
     """A denoising step's share of the films."""
 
     def __init__(self, films: _Films) -> None:
@@ -217,7 +217,7 @@ def _parts(
         module = _Chunk(model, [*recorder.vector_keys, *cameras], scales)
         return {"chunk": _Part(module, calls["chunk"])}
     parts = {
-        name: _Part(_Camera(model, index, scale), calls[name])
+        name: _Part(_CameraEncoder(model, index, scale), calls[name])
         for index, scale in enumerate(scales)
         for name in [f"camera_{index}"]
     }
@@ -235,8 +235,10 @@ def _parts(
         evaluations.append([noisy, both.numpy()])
     times = [[time] for _, time, _ in calls["evaluate"]]
     return parts | {  # films are computed once, so that precision costs nothing there
-        "condition": _Part(_Then(condition, films), calls["condition"], can_be_int8=False),
-        "step": _Part(_Step(films), times, can_be_int8=False),
+        "condition": _Part(
+            _FilmsOfCondition(condition, films), calls["condition"], can_be_int8=False
+        ),
+        "step": _Part(_FilmsOfStep(films), times, can_be_int8=False),
         "evaluate": _Part(films, evaluations),
     }
 

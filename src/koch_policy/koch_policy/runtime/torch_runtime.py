@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from koch_policy.checkpoint import Checkpoint
+from koch_policy.memory import keep_freed_memory
 from koch_policy.models.registry import IterativeModel, iterative_model, policy_model
 from koch_policy.models.resnet import fold_batch_norm
 
@@ -45,6 +46,8 @@ class TorchEngine:
         precision: str = "f32",
         compiles: bool = False,
     ) -> None:
+        if device.type == "cpu":
+            keep_freed_memory()  # each chunk would wait for the kernel's zeros
         self.name = f"torch-{device.type}-{precision}" + ("-compiled" if compiles else "")
         self._device = device
         self._amp = precision == "bf16"

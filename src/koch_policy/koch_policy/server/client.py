@@ -402,7 +402,7 @@ def remote_policy(address: str) -> ServedPolicy:
 
     Raises:
         RuntimeChoiceError: That is no address.
-        PolicyError: Nobody answers there, or does not let us in.
+        PolicyError: No one answers there, or does not let us in.
     """
     where = Address.parsed(address)
     return ServedPolicy(

@@ -8,9 +8,6 @@ policy is loaded once. One that keeps a history of its own serves one client.
 
 from __future__ import annotations
 
-import contextlib
-import hmac
-import ipaddress
 import logging
 import os
 import platform
@@ -26,6 +23,7 @@ import numpy as np
 
 from koch_core.errors import KochError
 from koch_core.image import decode_image, image_size
+from koch_core.listening import SHORTEST_TOKEN, Acceptor, is_local, is_short, same_token
 from koch_policy.files import CONFIG, read_json
 from koch_policy.metadata import METADATA
 from koch_policy.policy import Policy
@@ -37,12 +35,11 @@ from koch_policy.server.serve import serve
 MOST_CLIENTS = 16
 _HELLO_S = 5.0
 _MAX_PIXELS = 40_000_000
-_SHORTEST_TOKEN = 8
 _LOGGER = logging.getLogger(__name__)
 
 
 class DoorError(KochError):
-    """The server would be open to people whom nobody let in, or cannot listen."""
+    """The server would be open to people whom no one let in, or cannot listen."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class Door:
     Attributes:
         bind: Address.
         port: TCP port, 0 for any that is free.
-        token: What a client must know; empty: everybody on this computer may come in.
+        token: What a client must know; empty: everyone on this computer may come in.
         certificate, key: PEM files for TLS; None: in clear.
     """
 
@@ -71,18 +68,15 @@ class Door:
         if not self.is_local and not self.token:
             raise DoorError(
                 f"--bind {self.bind}: other computers could ask this policy; set a token of "
-                f"{_SHORTEST_TOKEN} letters or more in {TOKEN}, here and there."
+                f"{SHORTEST_TOKEN} letters or more in {TOKEN}, here and there."
             )
-        if self.token and len(self.token) < _SHORTEST_TOKEN:
-            raise DoorError(f"{TOKEN} has {len(self.token)} letters, not {_SHORTEST_TOKEN}.")
+        if is_short(self.token):
+            raise DoorError(f"{TOKEN} has {len(self.token)} letters, not {SHORTEST_TOKEN}.")
 
     @property
     def is_local(self) -> bool:
         """Whether this computer alone reaches it."""
-        try:
-            return ipaddress.ip_address(self.bind).is_loopback
-        except ValueError:
-            return self.bind == "localhost"
+        return is_local(self.bind)
 
     def context(self) -> ssl.SSLContext | None:
         """Return what encrypts; None for nothing.
@@ -172,31 +166,19 @@ class Listener:
         self._policy = policy
         self._door = door
         self._context = door.context()
-        self._clients = threading.Semaphore(MOST_CLIENTS)
         try:
-            self._socket = socket.create_server((door.bind, door.port))
+            self._clients = Acceptor(door.bind, door.port, self._talk, most=MOST_CLIENTS)
         except OSError as exc:
             raise DoorError(f"cannot listen on {door.bind}:{door.port} ({exc.strerror}).") from exc
-        self.port: int = self._socket.getsockname()[1]
+        self.port = self._clients.port
 
     def run(self) -> None:
         """Accept until `close`."""
-        while True:
-            try:
-                connection, peer = self._socket.accept()
-            except OSError:
-                return  # closed
-            if not self._clients.acquire(blocking=False):
-                _LOGGER.warning("%s turned away: %d clients are here", peer[0], MOST_CLIENTS)
-                connection.close()
-                continue
-            threading.Thread(target=self._talk, args=(connection, peer[0]), daemon=True).start()
+        self._clients.run()
 
     def close(self) -> None:
-        """Accept nobody any more."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes `accept`
-        self._socket.close()
+        """Accept no one any more."""
+        self._clients.close()
 
     def _talk(self, connection: socket.socket, peer: str) -> None:
         try:
@@ -209,15 +191,11 @@ class Listener:
         except (OSError, LinkError) as exc:
             _LOGGER.warning("%s: %s", peer, exc)
         finally:
-            connection.close()
-            self._clients.release()
+            connection.close()  # with TLS no longer the one that was accepted
             _LOGGER.info("%s is gone", peer)
 
     def _admits(self, token: Any) -> bool:
-        if not self._door.token:
-            return True
-        given = token if isinstance(token, str) else ""
-        return hmac.compare_digest(given.encode(), self._door.token.encode())
+        return not self._door.token or same_token(token, self._door.token)
 
 
 def token_of_environment() -> str:

@@ -65,10 +65,10 @@ class Address:
 
 
 class RemoteServer:
-    """A connection to a policy server that somebody else started.
+    """A connection to a policy server that someone else started.
 
     Raises:
-        PolicyUnavailableError: Nobody answers there, or its certificate is not known.
+        PolicyUnavailableError: No one answers there, or its certificate is not known.
     """
 
     hung = "it hangs, or the way to it"
@@ -91,7 +91,7 @@ class RemoteServer:
         self.channel = Channel(connection)
 
     def fate(self) -> str:
-        """What became of the server: from here nobody can tell."""
+        """What became of the server: from here no one can tell."""
         return ""
 
     def close(self) -> None:

@@ -19,7 +19,9 @@ from typing import Any
 
 import yaml
 
+from koch_core.expression import Expression
 from koch_core.options import OptionModel, declared, option, read_some
+from koch_episodes.dataset.selection import is_expression, numbers_of
 from koch_policy.chunks.strategies import StrategyKind
 from koch_policy.errors import CheckpointError, ConfigError, UnknownKeysError, config_refusal
 from koch_policy.files import read_json
@@ -146,8 +148,10 @@ class TrainConfig(OptionModel):
     outcomes: tuple[str, ...] = option(
         (), "only episodes that ended so; empty: all", expected="a list such as [success]"
     )
-    episodes: tuple[int, ...] = option(
-        (), "only these episodes, by number; empty: all", low=0, expected="a list such as [0, 3]"
+    episodes: Any = option(
+        (),
+        "only these episodes: numbers, as a list or like 0,3-5, or an expression, like "
+        "\"outcome == 'success' and task ~ 'red'\"; empty: all",
     )
     weights: Mapping[str, float] = option(
         {},
@@ -235,6 +239,7 @@ class TrainConfig(OptionModel):
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
         super().__post_init__()
+        object.__setattr__(self, "episodes", self._episodes())
         for key, box in self.crops.items():
             if not is_crop(box):
                 expected = declared(TrainConfig)["crops"].option.expected
@@ -258,6 +263,24 @@ class TrainConfig(OptionModel):
     def refuse(cls, name: str, got: object, expected: str, hint: str = "") -> Exception:
         """The error of a wrong value."""
         return config_refusal("train")(name, got, expected, hint)
+
+    def _episodes(self) -> tuple[int, ...] | str:
+        """The episodes as numbers, or as an expression that can be read."""
+        text = self.episodes
+        if isinstance(text, int) and not isinstance(text, bool):
+            text = str(text)  # what YAML makes of one number
+        if isinstance(text, str):
+            if is_expression(text):
+                Expression(text, "train.episodes")
+                return text
+            return tuple(dict.fromkeys(numbers_of(text, "train.episodes")))
+        whole = isinstance(text, list | tuple) and all(
+            isinstance(each, int) and not isinstance(each, bool) and each >= 0 for each in text
+        )
+        if not whole:
+            expected = "numbers such as [0, 3] or 0,3-5, or an expression"
+            raise self.refuse("episodes", text, expected)
+        return tuple(text)
 
     @property
     def adapters(self) -> LoraOptions | None:

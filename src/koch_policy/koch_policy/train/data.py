@@ -82,6 +82,7 @@ class Demonstrations:
             names are those of the angles.
         weights: float32 (N,), how often a window around a row is drawn, relative to the others;
             None: all alike.
+        selected: {dataset: numbers of the episodes that `train.episodes` kept}; empty: all.
         robot_type, units, fingerprint, rig: Handed on to the checkpoint; may be empty.
     """
 
@@ -95,6 +96,7 @@ class Demonstrations:
     names: Mapping[str, list[str]] = field(default_factory=dict)
     angles: Mapping[str, Angles] = field(default_factory=dict)
     weights: FloatArray | None = None
+    selected: Mapping[str, Sequence[int]] = field(default_factory=dict)
     robot_type: str = ""
     units: str = ""
     fingerprint: str = ""

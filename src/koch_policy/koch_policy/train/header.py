@@ -39,6 +39,7 @@ def header(trainer: Trainer, step_s: float) -> list[str]:
         f"policy   {recipe.policy_type}, {_parameters(trainer)}, {_start(trainer)}",
         f"data     {len(data.lengths)} episodes ({len(trainer.training.episodes)} to learn from, "
         f"{held} held out), {sum(data.lengths)} frames at {data.fps:g} per second",
+        *([f"selected {train.episodes}"] if isinstance(train.episodes, str) else []),
         f"inputs   cameras: {', '.join(cameras) or 'none'}; vectors: {', '.join(vectors)}",
         f"device   {_device(trainer.device)}, {numbers}",
         f"run      step {trainer.step} to {train.steps}, {train.batch_size} windows each, "

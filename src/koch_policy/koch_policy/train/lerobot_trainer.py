@@ -63,6 +63,11 @@ def train(options: TrainOptions) -> None:
     if len(options.dataset) > 1 or weight != 1.0:
         raise ConfigError("--dataset", "", " ".join(options.dataset), "one with LeRobot's trainer")
     metadata = dataset_metadata(root)
+    numbers = None if options.episodes is None else _numbers(root, options.episodes)
+    if numbers is not None:
+        selection = {"episodes": options.episodes, "selected": {str(root): numbers}}
+        metadata = replace(metadata, training={**metadata.training, "selection": selection})
+        settings["lerobot"].setdefault("dataset.episodes", str(numbers))
     command = [lerobot_python(), "-m", "lerobot.scripts.lerobot_train"]
     command += trainer_arguments(options, settings, root.absolute())
     log = options.out.parent / f"{options.out.name}.log"
@@ -76,6 +81,13 @@ def train(options: TrainOptions) -> None:
             if not folder.parent.is_symlink():
                 _describe(folder, metadata)
     say(f"saved {options.out}/checkpoints/last/{MODEL_FOLDER}; koch run --runtime lerobot runs it")
+
+
+def _numbers(root: Path, text: str) -> list[int]:
+    """The episodes that --episodes means; LeRobot's trainer takes numbers only."""
+    from koch_episodes.dataset.reader import LeRobotDatasetReader
+
+    return [episode.index for episode in LeRobotDatasetReader(root).chosen(text)]
 
 
 def dataset_metadata(root: Path) -> CheckpointMetadata:

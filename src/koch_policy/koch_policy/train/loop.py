@@ -462,6 +462,9 @@ class Trainer:
             "validation_episodes": self._held_out(),
             "open_loop_error": self.history.errors,
         }
+        if train.episodes:
+            selected = {name: list(each) for name, each in self.training.data.selected.items()}
+            training["selection"] = {"episodes": train.episodes, "selected": selected}
         extras = CheckpointMetadata(**{**self.extras.__dict__, "training": training})
         inner = folder / state.MODEL_FOLDER
         save_checkpoint(inner, self.config, merged(self.model), self.statistics, extras)

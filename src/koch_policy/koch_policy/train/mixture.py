@@ -108,6 +108,7 @@ def joined(parts: Sequence[Demonstrations], weights: Sequence[float]) -> Demonst
         task_index=np.concatenate([with_tasks(part, tasks).task_index for part in parts]),
         tasks=tasks,
         weights=np.concatenate(drawn).astype(np.float32),
+        selected={name: numbers for part in parts for name, numbers in part.selected.items()},
     )
 
 
@@ -138,6 +139,7 @@ def picked(data: Demonstrations, episodes: Sequence[int]) -> Demonstrations:
         },
         task_index=data.task_index[rows] if len(data.task_index) else data.task_index,
         weights=None if data.weights is None else data.weights[rows],
+        selected={data.name: chosen},
     )
 
 

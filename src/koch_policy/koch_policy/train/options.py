@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from koch_core.options import OptionModel, command_line, declared, option, parsed, same_as
+from koch_episodes.dataset.selection import NUMBERS_OR_EXPRESSION
 from koch_policy.errors import ConfigError
 from koch_policy.models.registry import known_policies
 from koch_policy.train.config import TrainConfig, preset_names
@@ -27,6 +28,11 @@ class TrainOptions(OptionModel):
         "LeRobot dataset folder (repeatable: they are joined; of DIR:2 windows are drawn twice as "
         "often)",
         metavar="DIR[:WEIGHT]",
+    )
+    episodes: str | None = option(
+        None,
+        f"learn from these only: {NUMBERS_OR_EXPRESSION}; numbers count over all datasets",
+        metavar="EPISODES",
     )
     policy: str | None = option(
         None,
@@ -79,6 +85,7 @@ def parse(argv: Sequence[str]) -> TrainOptions:
     parser.elsewhere = {
         f"--{name.replace('_', '-')}": f"--set train.{name}=VALUE"
         for name in declared(TrainConfig)
+        if name not in declared(TrainOptions)
     }
     options: TrainOptions = parsed(parser, argv, TrainOptions)
     return options

@@ -26,7 +26,7 @@ from koch_policy.train.finetune import kept_statistics
 from koch_policy.train.lerobot_keys import WHERE, honoured
 from koch_policy.train.loop import Trainer
 from koch_policy.train.mixture import with_tasks
-from koch_policy.train.source import open_demonstrations
+from koch_policy.train.source import open_all
 from koch_policy.train.state import MODEL_FOLDER
 
 _TYPES = {STATE: "STATE", ENVIRONMENT: "ENV"}
@@ -206,7 +206,7 @@ def train_policy(
     Raises:
         KochError: Dataset and recipe do not go together.
     """
-    data, degrees = degrees_per_unit(open_demonstrations(Path(dataset), recipe.train), None, None)
+    data, degrees = degrees_per_unit(open_all([str(dataset)], recipe.train), None, None)
     trainer = make_trainer(data, recipe, Path(out), degrees=degrees, show_progress=show_progress)
     limit_threads(trainer)
     trainer.run()

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,12 @@ def open_demonstrations(
         DatasetError: A chosen feature is not there, or a value is not finite.
         DatasetFormatError: The folder is no dataset.
     """
+    return _opened(root, train, cache)[0]
+
+
+def _opened(
+    root: Path, train: TrainConfig, cache: Path | None
+) -> tuple[Demonstrations, LeRobotDatasetReader]:
     from koch_episodes.dataset.recorded import RecordedDataset
 
     recorded = RecordedDataset(
@@ -81,11 +87,9 @@ def open_demonstrations(
         values, found = recorded.vectors(parts.get(key, [key]))
         names[key] = list(found)
         vectors[key] = expand(values, found, _angles(train, key, found, str(root)))
-    frames: dict[str, Frames] = {}
-    for key in inputs:
-        if key in reader.image_keys:
-            frames[key] = ReaderFrames(reader, key, reader.image_shape(key))
-    return Demonstrations(
+    cameras = [key for key in inputs if key in reader.image_keys]
+    frames: dict[str, Frames] = {key: _frames(reader, key) for key in cameras}
+    data = Demonstrations(
         name=str(root),
         fps=recorded.fps,
         lengths=recorded.lengths,
@@ -100,6 +104,11 @@ def open_demonstrations(
         fingerprint=recorded.made.fingerprint,
         weights=_weights(reader, train, str(root)),
     )
+    return data, reader
+
+
+def _frames(reader: LeRobotDatasetReader, key: str) -> ReaderFrames:
+    return ReaderFrames(reader, key, reader.image_shape(key))
 
 
 def _require_cameras(train: TrainConfig, cameras: Sequence[str], where: str) -> None:
@@ -129,12 +138,38 @@ def open_all(
 ) -> Demonstrations:
     """Open datasets, each DIR or DIR:WEIGHT, as one; then keep `train.episodes` of it.
 
+    An expression is asked of each dataset, where `index` is the episode's number; plain numbers
+    count over all of them.
+
     Raises:
         DatasetError: They do not go together.
+        ExpressionError: `train.episodes` asks for what a dataset does not hold.
+        NothingSelectedError: It selects no episode.
     """
-    found = [named_dataset(text) for text in named]
-    parts = [open_demonstrations(path, train, cache=cache) for path, _ in found]
-    return picked(joined(parts, [weight for _, weight in found]), train.episodes)
+    parts, weights = [], []
+    for path, weight in map(named_dataset, named):
+        data, reader = _opened(path, train, cache)
+        if isinstance(train.episodes, str):
+            places = _selected(reader, train.episodes)
+            if not places:  # those of another dataset may be
+                continue
+            numbers = [reader.episodes[place].index for place in places]
+            data = replace(picked(data, places), selected={data.name: numbers})
+        parts.append(data)
+        weights.append(weight)
+    if not parts:
+        from koch_episodes.dataset.selection import NothingSelectedError
+
+        raise NothingSelectedError(str(train.episodes), " and ".join(named), "train.episodes")
+    data = joined(parts, weights)
+    return data if isinstance(train.episodes, str) else picked(data, train.episodes)
+
+
+def _selected(reader: LeRobotDatasetReader, text: str) -> list[int]:
+    from koch_episodes.dataset.selection import dataset_fields, select
+
+    fields = dataset_fields(reader.root, reader.info, reader.episodes, reader.tasks, reader.column)
+    return select(text, "train.episodes", fields, str(reader.root))
 
 
 def _weights(reader: LeRobotDatasetReader, train: TrainConfig, where: str) -> FloatArray | None:

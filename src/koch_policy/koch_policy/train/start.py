@@ -13,6 +13,7 @@ from dataclasses import asdict
 
 import torch
 
+from koch_core.options import declared
 from koch_core.terminal import say
 from koch_core.working import Working
 from koch_episodes.dataset import load_info
@@ -61,13 +62,16 @@ def _recipe(options: TrainOptions) -> Recipe:
     if options.teacher is not None:
         named = {"teacher": str(options.teacher)}
         recipe = recipe.with_overrides({"train": named}, "--teacher")
-    return honoured(_zero_range(recipe, options))
+    return honoured(_with_flags(recipe, options))
 
 
-def _zero_range(recipe: Recipe, options: TrainOptions) -> Recipe:
-    if options.zero_range is None:
-        return recipe
-    return recipe.with_overrides({"train": {"zero_range": options.zero_range}}, "--zero-range")
+def _with_flags(recipe: Recipe, options: TrainOptions) -> Recipe:
+    """Put the fields of `train` that have flags of their own into a recipe."""
+    for name in ("zero_range", "episodes"):
+        if (value := getattr(options, name)) is not None:
+            flag = declared(TrainOptions)[name].flag
+            recipe = recipe.with_overrides({"train": {name: value}}, flag)
+    return recipe
 
 
 def _resumed(options: TrainOptions) -> Recipe:
@@ -83,7 +87,7 @@ def _resumed(options: TrainOptions) -> Recipe:
     if kind != stored.policy_type:
         raise ResumeError(options.out, [f"policy.type: {stored.policy_type!r} -> {kind!r}"])
     named = load_recipe(kind, options.preset, options.config, again, stored)
-    named = _zero_range(named, options)
+    named = _with_flags(named, options)
     if lines := recipe_differences(stored, named, everything=True):
         raise ResumeError(options.out, lines)
     return honoured(load_recipe(kind, None, [], changes, stored))

@@ -35,9 +35,11 @@ from koch_policy.execution.synthetic import FunctionPolicy
 from koch_policy.nodes.policy import PolicyNode
 from koch_rig.arm_model import KOCH_V1_1
 
+J = len(KOCH_V1_1.joints)
+
 CONFIG = Path(__file__).resolve().parents[4] / "config"
 INPUTS = {
-    "observation.state": PolicyFeature(FeatureType.STATE, (6,)),
+    "observation.state": PolicyFeature(FeatureType.STATE, (J,)),
     "observation.images.above": PolicyFeature(FeatureType.VISUAL, (3, 48, 64)),
 }
 PATIENCE_S = 20.0  # for loaded machines; nothing waits so long when it works
@@ -107,7 +109,7 @@ class Probe(Node):
         )
         self.arm_alive = self.camera_alive = True
         self.human_drives = False
-        self.pose = [0.0] * 6
+        self.pose = [0.0] * J
         self.stamps: set[int] = set()  # of what was published [ns]
         self.commands: list[JointState] = []
         self.chunks: list[ActionChunk] = []

@@ -26,6 +26,8 @@ from koch_policy.nodes.policy import SecondNodeError
 from koch_policy.recordings import seams_of_bag
 from koch_rig.arm_model import KOCH_V1_1
 
+J = len(KOCH_V1_1.joints)
+
 pytestmark = [pytest.mark.ros, pytest.mark.timing]
 Result = RunPolicy.Result
 
@@ -74,7 +76,7 @@ def test_chunks_tell_from_which_observation_they_came(probe, brain, kit, node) -
     for chunk in probe.chunks:
         assert chunk.strategy == "queue"
         assert chunk.steps == 30
-        table = np.array(chunk.positions).reshape(30, 6)
+        table = np.array(chunk.positions).reshape(30, J)
         first, observed = kit.ns(chunk.first_step_time), kit.ns(chunk.header.stamp)
         assert observed in probe.stamps, "the stamp of a sample that was published"
         assert 0 <= first - observed <= 0.4e9, "not older than the rig allows"
@@ -310,7 +312,7 @@ def test_other_strategies_run(probe, brain, kit, node, strategy) -> None:
 
 def test_seams_are_recomputed_from_a_bag(probe, brain, kit, node, tmp_path) -> None:
     """Each chunk stands still 0.02 rad above the one before: third differences of 2 x 0.02."""
-    brain.behave = lambda call, _: np.full((30, 6), 0.02 * (call % 20), np.float32)
+    brain.behave = lambda call, _: np.full((30, J), 0.02 * (call % 20), np.float32)
     bag = BagWriter(tmp_path / "bag", {})
     heard: list[tuple[int, bytes]] = []
     ears = []
@@ -374,3 +376,26 @@ def test_shadow_in_a_namespace_compares_and_commands_nothing(probe, kit, rig, br
         shadow.close()
         inner.close()
         world.close()
+
+
+def test_each_command_tells_its_way(probe, brain, kit, node) -> None:
+    from koch_interfaces.msg import NamedVector
+
+    from koch_episodes.goal_trace import POLICY_STAGES, POLICY_TOPIC
+
+    traces: list[NamedVector] = []
+    listener = probe.create_subscription(NamedVector, POLICY_TOPIC, traces.append, 1000)
+    assert kit.wait_for(lambda: node.outputs._traces.get_subscription_count() > 0)
+    probe.result(probe.start(seconds=1.5))
+    kit.wait_for(lambda: len(traces) >= len(probe.commands), 2.0)
+    probe.destroy_subscription(listener)
+    stamps = [kit.ns(trace.header.stamp) for trace in traces]
+    assert stamps == [kit.ns(command.header.stamp) for command in probe.commands]
+    assert len(stamps) > 10
+    exposures = list(probe.stamps)  # at one moment: the probe goes on
+    for trace in traces:
+        said = dict(zip(trace.name, trace.value, strict=True))
+        ends = [said[stage] for stage in POLICY_STAGES]
+        assert ends == sorted(ends), "no stage ends before the one in front of it"
+        exposed_ns = kit.ns(trace.header.stamp) + round(said["exposure"] * 1e9)
+        assert min(abs(exposed_ns - stamp) for stamp in exposures) < 1000

@@ -36,6 +36,8 @@ from koch_policy.nodes.run_client import RunClient
 from koch_policy.policy_configs import ActConfig
 from koch_rig.arm_model import KOCH_V1_1
 
+J = len(KOCH_V1_1.joints)
+
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(400)]
 SOURCES = Path(__file__).resolve().parents[3]
 PATIENCE_S = 120.0  # for loaded machines
@@ -45,14 +47,14 @@ Result = RunPolicy.Result
 def save_act(folder: Path, camera: str = "", pose: float = 0.0) -> Path:
     """A tiny ACT that wants the arm near one pose [rad]: state and environment in."""
     inputs = {
-        "observation.state": PolicyFeature(FeatureType.STATE, (6,)),
-        "observation.environment_state": PolicyFeature(FeatureType.ENV, (6,)),
+        "observation.state": PolicyFeature(FeatureType.STATE, (J,)),
+        "observation.environment_state": PolicyFeature(FeatureType.ENV, (J,)),
     }
     if camera:
         inputs[f"observation.images.{camera}"] = PolicyFeature(FeatureType.VISUAL, (3, 64, 64))
     config = ActConfig(
         input_features=inputs,
-        output_features={"action": PolicyFeature(FeatureType.ACTION, (6,))},
+        output_features={"action": PolicyFeature(FeatureType.ACTION, (J,))},
         chunk_size=20, n_action_steps=10, dim_model=16, n_heads=2, dim_feedforward=32,
         use_vae=False, n_encoder_layers=1,
     )  # fmt: skip
@@ -60,9 +62,9 @@ def save_act(folder: Path, camera: str = "", pose: float = 0.0) -> Path:
     statistics = {
         key: {"mean": torch.full(shape, mean), "std": torch.full(shape, std)}
         for key, shape, mean, std in (
-            ("observation.state", (6,), 0.0, 1.0),
-            ("observation.environment_state", (6,), 0.0, 1.0),
-            ("action", (6,), pose, 0.02),
+            ("observation.state", (J,), 0.0, 1.0),
+            ("observation.environment_state", (J,), 0.0, 1.0),
+            ("action", (J,), pose, 0.02),
             (f"observation.images.{camera}", (3, 1, 1), 0.5, 0.5),
         )
         if camera or "images" not in key
