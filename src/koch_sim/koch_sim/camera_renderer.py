@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Draws the simulated cameras in a thread of its own and encodes what somebody watches."""
+"""Draws the simulated cameras in a thread of its own and encodes what someone watches."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def let_no_thread_starve() -> None:
     """Give threads of less priority than the caller's its own, where the system allows it.
 
     Mesa runs its shader cache at nice 19. A process that was killed is over, and its ports are
-    free, when its last thread is: on a busy machine that one got no time for 6 s, for which nobody
+    free, when its last thread is: on a busy machine that one got no time for 6 s, for which no one
     could say that the world had been killed, nor start it again. Without the cache
     (MESA_SHADER_CACHE_DISABLE) the first image takes three times as long.
     """

@@ -10,7 +10,7 @@ class SimulationError(KochError):
 
 
 class UnreachableError(SimulationError):
-    """A pose that the expert needs lies outside the arm's reach."""
+    """A pose that the expert needs is outside the arm's reach."""
 
     def __init__(self, what: str, xyz: tuple[float, float, float], nearest: str) -> None:
         super().__init__(

@@ -53,8 +53,8 @@ class Trial:
         reason: Why it ended.
         void: It says nothing about the policy: a stream was late or died, as on a machine that
             has too much to do.
-        milestone: The furthest that was reached, where somebody looked.
-        asked: The thing that was to be moved, where somebody looked.
+        milestone: The furthest that was reached, where someone looked.
+        asked: The thing that was to be moved, where someone looked.
         lifted: The thing that was lifted first; empty where nothing was.
     """
 
@@ -129,7 +129,7 @@ class Evaluation:
         )
 
     def failures_by_milestone(self) -> str:
-        """How far the failures came, for people; empty where nobody looked or nothing failed."""
+        """How far the failures came, for people; empty where no one looked or nothing failed."""
         ends = Counter(t.milestone for t in self.trials if t.milestone and not t.success)
         return ", ".join(f"{name} {count}" for name, count in ends.most_common())
 

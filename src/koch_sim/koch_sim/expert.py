@@ -187,7 +187,7 @@ class Expert:
         if arrived.waypoint.name == "lift":
             try:
                 path = self._replan(truth())
-            except UnreachableError:  # it slipped to where nobody would have put it
+            except UnreachableError:  # it slipped to where no one would have put it
                 self.phase, self.reason = ExpertPhase.FAILED, "the block slipped out of reach"
                 return
             if path is not None:

@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lockstep simulation: the rig in one process and in the world's own time, for experiments.
 
-World, servo chains, teleop map, guard and cameras are those of the graph; what lies between them
+World, servo chains, teleop map, guard and cameras are those of the graph; what is between them
 there (ptys, DDS, the wall clock) is left out. A run is a function of its seed: no thread, no
 sleep, no clock but the world's. Processes share nothing, so N of them run N times as many.
 
     arms:     leader -> PoseMap -> guard -> follower, at the follower's bus rate
-    cameras:  an image of every frame time, drawn only when somebody asks for its bytes
+    cameras:  an image of every frame time, drawn only when someone asks for its bytes
     streams:  the rig's names, handed to listeners: ObservationBuilder.push, a bag's writer
 """
 
@@ -194,7 +194,7 @@ class Lockstep:
         self.cameras.close()
 
     def restart(self, seed: int) -> None:
-        """Begin again on a seed's set-up: the arm at home and at rest, nobody drives."""
+        """Begin again on a seed's set-up: the arm at home and at rest, no one drives."""
         self.world.restart(seed)
         self.guard = Guard(self._limits, period_s=self._period_s, workspace=self._workspace)
         self.result: GuardResult | None = None
@@ -226,7 +226,7 @@ class Lockstep:
         return (*arms, f"{self._names[0]}/joint_command", *cameras, TRUTH)
 
     def listen(self, listener: Listener, streams: Iterable[str] | None = None) -> None:
-        """Hand some streams (all where absent) to a listener; what nobody hears costs nothing."""
+        """Hand some streams (all where absent) to a listener; what no one hears costs nothing."""
         for stream in self.streams if streams is None else streams:
             self._listeners.setdefault(stream, []).append(listener)
 

@@ -21,7 +21,7 @@ from koch_sim.rollout import PolicyRollouts, PolicySettings
 if TYPE_CHECKING:
     from koch_sim.settings import LockstepSettings
 
-#: Nobody takes over earlier than this, [s]: the hand is at home still.
+#: No one takes over earlier than this, [s]: the hand is at home still.
 EARLIEST_S = 0.5
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from koch_episodes.clip import FPS, write_clip
 from koch_policy.chunks import (
     DelayQuantile,
     Grid,
@@ -35,13 +36,16 @@ from koch_policy.execution import (
 from koch_policy.execution.compatibility import action_layout, policy_units
 from koch_policy.execution.inference import Predict
 from koch_policy.runtime import load_policy, seed_draws
+from koch_rig.stream import camera_stream
 from koch_sim.errors import UnreachableError
 from koch_sim.evaluation import Success, Trial
-from koch_sim.lockstep import Lockstep
+from koch_sim.lockstep import CameraImage, Lockstep
 from koch_sim.settings import LockstepSettings
 from koch_sim.tasks import MILESTONES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from koch_policy.chunks.chunk import RawRows, Request, Rows
     from koch_policy.policy import Observation, Policy
 
@@ -96,6 +100,48 @@ class ExpertRollouts:
         expert = lockstep.world.expert
         reason = expert.reason or f"{expert.phase.value} after {expert.attempts} grip(s)"
         return Trial(seed, success, lockstep.world.time_s - begin_s, reason)
+
+
+class FilmedRollouts:
+    """Films the rollouts of some seeds; being filmed changes nothing about them.
+
+    Args:
+        make: Makes what does the rollouts.
+        seeds: Whose rollouts are filmed.
+        camera: Of the rig.
+        folder: Gets `rollout_SEED.mp4`.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], ExpertRollouts | PolicyRollouts],
+        seeds: Collection[int],
+        camera: str,
+        folder: Path,
+    ) -> None:
+        self._rollouts, self._seeds, self._folder = make(), seeds, folder
+        self._stream = camera_stream(camera)
+
+    def __call__(self, seed: int) -> Trial:
+        """Do one rollout."""
+        if seed not in self._seeds:
+            return self._rollouts(seed)
+        images: list[bytes] = []
+        due_ns = 0
+
+        def hear(_: str, stamp_ns: int, image: CameraImage) -> None:
+            nonlocal due_ns
+            if stamp_ns >= due_ns:
+                due_ns = stamp_ns + round(1e9 / FPS) - 1
+                images.append(bytes(image))
+
+        self._rollouts.lockstep.listen(hear, [self._stream])
+        try:
+            trial = self._rollouts(seed)
+        finally:
+            self._rollouts.lockstep.hush()
+        write_clip(self._folder / f"rollout_{seed}.mp4", images)
+        return trial
 
 
 class PolicyRollouts:
@@ -226,13 +272,13 @@ class _Commands:
         self._lockstep.command("policy", action.tolist(), time_ns)
 
     def chunk(self, request: Request, rows: Rows, entry: int, observed_ns: int) -> None:
-        """Nobody looks."""
+        """No one looks."""
 
     def predicted(self, tick: int, action: Rows, preview: Rows | None) -> None:
-        """Nobody looks."""
+        """No one looks."""
 
     def intervention(self, stamp_ns: int, source: str, *, begins: bool) -> None:
-        """Nobody takes over."""
+        """No one takes over."""
 
 
 def _load(settings: PolicySettings) -> Policy:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from koch_core.options import OptionModel, command_line, option, parsed
-from koch_core.realtime import request_realtime
+from koch_core.options import OptionModel, option
+from koch_core.realtime import request_realtime, spare_from_collection
 from koch_driver.emulator import build_chain
 from koch_rig.load import load_rig
 from koch_sim.errors import SimulationError
@@ -113,8 +113,9 @@ class ServoOptions(OptionModel):
 
 def main(argv: list[str] | None = None) -> int:
     """Serve a chain until standard input ends, which it does when the world goes away."""
-    parser = command_line("servo_process", __doc__ or "", ServoOptions)
-    options: ServoOptions = parsed(parser, sys.argv[1:] if argv is None else argv, ServoOptions)
+    options = ServoOptions.from_command_line(
+        "servo_process", __doc__ or "", sys.argv[1:] if argv is None else argv
+    )
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     scheduling = request_realtime()  # servos answer at once, whatever the computer does
     if scheduling.refused:
@@ -123,6 +124,7 @@ def main(argv: list[str] | None = None) -> int:
     physics = SharedArm(options.memory, rig.arms[options.arm], create=False)
     clock = physics.time_s if options.simulated_time else time.monotonic
     with build_chain(rig, options.arm, physics=physics, clock=clock) as chain:
+        spare_from_collection()
         sys.stdout.write(f"{READY}\n")
         sys.stdout.flush()
         for line in sys.stdin:

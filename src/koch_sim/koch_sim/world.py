@@ -134,7 +134,7 @@ class World:
         """Let the hand show the task from the follower's present pose.
 
         Raises:
-            UnreachableError: Something lies out of reach.
+            UnreachableError: Something is out of reach.
         """
         goal = self.setup.goal
         path = self.task.plan(self.planner, self.truth(), goal)  # takes time: not under the lock

@@ -5,9 +5,12 @@
 import numpy as np
 import pytest
 
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.units import Units
 from koch_sim.errors import SimulationError
 from koch_sim.grasp import HOME_RAD
+
+J = len(KOCH_V1_1.joints)
 
 gymnasium = pytest.importorskip("gymnasium", reason="pip install gymnasium")
 SMALL = {"image_size": (48, 64), "crops": {"above": (0.25, 0.4, 0.4, 0.4)}}
@@ -81,13 +84,13 @@ def test_its_outermost_layer_says_what_to_do():
 
 def test_a_wild_action_is_limited_by_the_guard(table):
     table.reset(seed=1)
-    wild = np.full(6, 100.0, np.float32)
+    wild = np.full(J, 100.0, np.float32)
     before = table.lockstep.joints()
     table.step(wild)
     moved = np.abs(table.lockstep.joints() - before).max()
     assert moved < table.lockstep.rig.limits.max_speed / 30.0 * 1.5
     with pytest.raises(ValueError, match="6 finite numbers"):
-        table.step(np.full(6, np.nan, np.float32))
+        table.step(np.full(J, np.nan, np.float32))
 
 
 def test_a_camera_that_is_not_there_is_named():

@@ -11,6 +11,7 @@ from koch_episodes.dataset.reader import LeRobotDatasetReader
 from koch_policy.configs import FeatureType, PolicyFeature
 from koch_policy.execution.synthetic import FunctionPolicy
 from koch_policy.metadata import CheckpointMetadata
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.units import Units
 from koch_sim import rollout
 from koch_sim.grasp import APPROACH_HEIGHT_M, HOME_RAD
@@ -19,6 +20,8 @@ from koch_sim.record_cli import LockstepRecord
 from koch_sim.recovery import Recoverer
 from koch_sim.rollout import PolicySettings
 from koch_sim.settings import LockstepSettings
+
+J = len(KOCH_V1_1.joints)
 
 SEED = 5001
 
@@ -30,7 +33,7 @@ def recoverer(rig, monkeypatch, tmp_path):
     def make(function, longest_s):
         policy = FunctionPolicy(
             lambda call, observation: function(observation["observation.state"]),
-            inputs={"observation.state": PolicyFeature(FeatureType.STATE, (6,))},
+            inputs={"observation.state": PolicyFeature(FeatureType.STATE, (J,))},
             extras=CheckpointMetadata(fps=30.0, units="lerobot"),
         )
         monkeypatch.setattr(rollout, "_load", lambda _: policy)

@@ -8,9 +8,11 @@ import subprocess
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
+from koch_episodes.clip import FPS
 from koch_policy.chunks import Grid, Request
 from koch_policy.configs import FeatureType, PolicyFeature
 from koch_policy.execution import InferenceWorker, LockstepWorker, ObservationBuilder
@@ -27,14 +29,16 @@ from koch_rig.units import Units
 from koch_sim import rollout
 from koch_sim.lockstep import Lockstep
 from koch_sim.recording import LockstepRecorder
-from koch_sim.rollout import PolicyRollouts, PolicySettings
+from koch_sim.rollout import FilmedRollouts, PolicyRollouts, PolicySettings
 from koch_sim.settings import LockstepSettings
 from koch_sim.things import BLOCK_HALF_M, CUP_FLOOR_M
+
+J = len(KOCH_V1_1.joints)
 
 SEED = 5001
 CAMERA = "observation.images.above"
 INPUTS = {
-    "observation.state": PolicyFeature(FeatureType.STATE, (6,)),
+    "observation.state": PolicyFeature(FeatureType.STATE, (J,)),
     CAMERA: PolicyFeature(FeatureType.VISUAL, (3, 480, 640)),
 }
 
@@ -71,6 +75,24 @@ def test_a_policy_that_stays_home_runs_out_of_time(rollouts):
     assert trial.duration_s == pytest.approx(2.0, abs=0.1)
     assert seen[0][CAMERA].shape == (480, 640, 3)
     assert seen[0]["task"].startswith("Pick up the rectangular block")
+
+
+def test_a_filmed_rollout_is_the_same_and_plays(rollouts, tmp_path):
+    def drift(call, observation):
+        ahead = 0.5 * np.arange(30, dtype=np.float32)[:, None]
+        return observation["observation.state"][None] + ahead
+
+    made = rollouts(drift, 2.0)
+    plain = made(SEED)
+    filmed = FilmedRollouts(lambda: made, {SEED}, "left", tmp_path)
+    assert filmed(SEED) == plain
+    filmed(SEED + 1)
+    assert [path.name for path in tmp_path.glob("*.mp4")] == [f"rollout_{SEED}.mp4"]
+    with av.open(str(tmp_path / f"rollout_{SEED}.mp4")) as film:
+        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert len(frames) == pytest.approx(plain.duration_s * FPS, abs=7)  # and the rest behind it
+    moved = np.abs(frames[-1].astype(int) - frames[0]).mean()
+    assert moved > 0.5  # the arm, not one image again and again
 
 
 def test_a_success_that_does_not_last_ends_nothing(rollouts):
@@ -167,7 +189,7 @@ def untrained(folder, network="keypoints"):
     draw = np.random.default_rng(0)
     joints = [f"{name}.pos" for name in KOCH_V1_1.joints]
     vectors = {
-        key: draw.uniform(-50.0, 50.0, (40, 6)).astype(np.float32)
+        key: draw.uniform(-50.0, 50.0, (40, J)).astype(np.float32)
         for key in ("observation.state", "action")
     }
     data = Demonstrations(
@@ -288,10 +310,10 @@ def test_a_vla_closes_the_loop_and_hears_its_task(rig, tmp_path, lerobot_python,
     assert np.isfinite(commands).all()
     assert served.config.horizon_steps == 30
     seen = {
-        "observation.state": np.zeros(6, np.float32),
+        "observation.state": np.zeros(J, np.float32),
         CAMERA: np.full((480, 640, 3), 90, np.uint8),
     }
-    noise = np.ones((30, 6), np.float32)
+    noise = np.ones((30, J), np.float32)
     pick, again, push = (
         served.predict({**seen, "task": task}, noise=noise)
         for task in ("pick up the block", "pick up the block", "push the cup to the left")

@@ -17,6 +17,8 @@ from koch_sim.randomisation import FULL, SWITCHES, Randomisation, randomised
 from koch_sim.truth import folded_yaw
 from koch_sim.world import World
 
+J = len(KOCH_V1_1.joints)
+
 
 def test_joint_limits_are_the_urdfs(world):
     for name in KOCH_V1_1.joints:
@@ -30,7 +32,7 @@ def test_tcp_is_where_forward_kinematics_says(world):
     rng = np.random.default_rng(1)
     kinematics = Kinematics.for_arm()
     for _ in range(5):
-        q = rng.uniform(-0.5, 0.5, 6)
+        q = rng.uniform(-0.5, 0.5, J)
         follower.place(world.data, q)
         mujoco.mj_kinematics(world.model, world.data)
         expected = kinematics.tcp(q)[:3, 3]

@@ -36,6 +36,8 @@ REST_S = 0.5
 STILL_SPEED = 0.05
 HOME_STILL_S = 0.5
 HOME_TIMEOUT_S = 15.0
+#: A service that refused is asked again after this long, [s].
+ASKED_AGAIN_S = 1.0
 RELAXED = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -156,18 +158,26 @@ class Evaluator(Node):
         self.spin_until(lambda: all(there() for there in needed.values()), timeout_s)
         return ", ".join(name for name, there in needed.items() if not there())
 
-    def _call(self, client: Any, request: Any, what: str) -> Any:
-        future = client.call_async(request)
-        if not self.spin_until(future.done, CALL_TIMEOUT_S):
-            raise SimulationError(f"{what} did not answer within {CALL_TIMEOUT_S:.0f} s.")
-        response = future.result()
-        if not response.success:
-            raise SimulationError(f"{what} refused: {response.message}")
-        return response
+    def _call(self, client: Any, request: Any, what: str, patience_s: float = 0.0) -> Any:
+        end = time.monotonic() + patience_s
+        while True:
+            future = client.call_async(request)
+            if not self.spin_until(future.done, CALL_TIMEOUT_S):
+                raise SimulationError(f"{what} did not answer within {CALL_TIMEOUT_S:.0f} s.")
+            response = future.result()
+            if response.success:
+                return response
+            if time.monotonic() > end:
+                raise SimulationError(f"{what} refused: {response.message}")
+            self.spin_until(lambda: False, ASKED_AGAIN_S)
 
     def go_home(self) -> None:
-        """Bring the follower to its home pose and wait until it stands still there."""
-        self._call(self._home, Trigger.Request(), f"/{self._arm}/home")
+        """Bring the follower to its home pose and wait until it stands still there.
+
+        A follower that has just lost its servos, as happens on a busy machine, is asked again.
+        """
+        request = Trigger.Request()
+        self._call(self._home, request, f"/{self._arm}/home", patience_s=HOME_TIMEOUT_S)
         self._still_since = None
         self.spin_until(self._is_still, HOME_TIMEOUT_S)
 

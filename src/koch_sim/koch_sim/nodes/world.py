@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped
 from koch_interfaces.msg import NamedVector, TaskState
@@ -30,6 +29,7 @@ from koch_ros.node import run_node
 from koch_ros.parameters import declare, parameter
 from koch_ros.qos import SERVICES
 from koch_ros.shared_options import EXPERT, RIG, SPEED
+from koch_ros.stamps import ros_time
 from koch_sim.errors import SimulationError
 from koch_sim.expert import STYLES
 from koch_sim.randomisation import FULL, Randomisation
@@ -178,7 +178,7 @@ class WorldNode(Node):
         world = self.simulation.world
         goal, things = world.setup.goal, world.truth().things
         moved, place = things[goal.thing], things[goal.place]
-        header = Header(stamp=_time(self.simulation.stamp_ns()), frame_id="world")
+        header = Header(stamp=ros_time(self.simulation.stamp_ns()), frame_id="world")
         self._environment.publish(
             NamedVector(
                 header=header, name=list(ENVIRONMENT_NAMES), value=world.environment_state()
@@ -202,7 +202,7 @@ class WorldNode(Node):
         )
 
     def _publish_clock(self) -> None:
-        self._clock_publisher.publish(Clock(clock=_time(self.simulation.stamp_ns())))
+        self._clock_publisher.publish(Clock(clock=ros_time(self.simulation.stamp_ns())))
 
     def _publish_diagnostics(self) -> None:
         simulation = self.simulation
@@ -220,13 +220,8 @@ class WorldNode(Node):
             message="running",
             values=[KeyValue(key=key, value=value) for key, value in values.items()],
         )
-        header = Header(stamp=_time(simulation.stamp_ns()))
+        header = Header(stamp=ros_time(simulation.stamp_ns()))
         self._diagnostics.publish(DiagnosticArray(header=header, status=[status]))
-
-
-def _time(stamp_ns: int) -> Time:
-    seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
-    return Time(sec=seconds, nanosec=nanoseconds)
 
 
 def _pose(header: Header, xyz: np.ndarray, yaw_rad: float) -> PoseStamped:
@@ -247,7 +242,7 @@ def main() -> int:
         SimulationError: A part of the simulation died.
     """
     # Physics, images and ROS share the interpreter; by default a thread may hold it for 5 ms.
-    sys.setswitchinterval(0.0005)
+    sys.setswitchinterval(0.0001)
     return run_node(WorldNode, realtime=False)
 
 
