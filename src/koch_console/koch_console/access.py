@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import enum
-import hmac
 import ipaddress
 import re
 import socket
@@ -13,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from koch_core.errors import KochError
+from koch_core.listening import SHORTEST_TOKEN, is_local, is_short, same_token
 
 #: Environment variables with the tokens. ROS parameters would show them to the whole graph.
 OPERATE_TOKEN = "KOCH_CONSOLE_TOKEN"
 READ_TOKEN = "KOCH_CONSOLE_READ_TOKEN"
-_SHORTEST_TOKEN = 8
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[\w.-]+)(?::\d+)?", re.ASCII)
 # Sites that a browser says a request comes from, which are no other site's page.
@@ -25,11 +24,11 @@ _OWN_SITES = frozenset({"same-origin", "none"})
 
 
 class AccessError(KochError):
-    """The console would be open to people whom nobody let in."""
+    """The console would be open to people whom no one let in."""
 
 
 class PageRole(enum.IntEnum):
-    """What somebody may do; each role may do what is below it."""
+    """What someone may do; each role may do what is below it."""
 
     READ = 1
     OPERATE = 2
@@ -41,8 +40,8 @@ class Access:
 
     Attributes:
         bind: Address on which it listens.
-        operate_token: Lets in who may operate; empty: everybody on this computer may.
-        read_token: Lets in who may only look; empty: nobody has one.
+        operate_token: Lets in who may operate; empty: everyone on this computer may.
+        read_token: Lets in who may only look; empty: no one has one.
         names: Names of this computer besides localhost, under which a browser may ask for it.
     """
 
@@ -64,9 +63,9 @@ class Access:
                 "computer alone."
             )
         for name, token in ((OPERATE_TOKEN, self.operate_token), (READ_TOKEN, self.read_token)):
-            if token and len(token) < _SHORTEST_TOKEN:
+            if is_short(token):
                 raise AccessError(
-                    f"{name}: got {len(token)} characters, expected {_SHORTEST_TOKEN} or more. "
+                    f"{name}: got {len(token)} characters, expected {SHORTEST_TOKEN} or more. "
                     "`openssl rand -hex 16` makes one."
                 )
         if self.read_token and not self.operate_token:
@@ -93,19 +92,14 @@ class Access:
     @property
     def is_local(self) -> bool:
         """Only this computer reaches it."""
-        if self.bind == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.bind).is_loopback
-        except ValueError:
-            return False
+        return is_local(self.bind)
 
     def knows_host(self, host: str) -> bool:
         """Whether a Host header names this computer.
 
         A foreign page whose name is made to resolve to this computer (DNS rebinding) is the
         browser's "same origin"; the name in the Host header gives it away. Other computers may use
-        an address, which nobody can rebind, or this computer's own name.
+        an address, which no one can rebind, or this computer's own name.
         """
         match = _HOST.fullmatch(host.lower())
         if match is None:
@@ -140,9 +134,8 @@ class Access:
         """What a token lets its bearer do; None for nothing."""
         if not self.operate_token:
             return PageRole.OPERATE
-        given = token.encode()
-        if hmac.compare_digest(given, self.operate_token.encode()):
+        if same_token(token, self.operate_token):
             return PageRole.OPERATE
-        if self.read_token and hmac.compare_digest(given, self.read_token.encode()):
+        if self.read_token and same_token(token, self.read_token):
             return PageRole.READ
         return None

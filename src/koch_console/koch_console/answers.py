@@ -4,13 +4,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 from aiohttp import web
 
 from koch_console.access import PageRole
 
+_T = TypeVar("_T")
+BODY_S = 10.0  # 4 kB at most
 ROLE = web.RequestKey("role", PageRole)
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; "
@@ -40,17 +44,30 @@ def must_operate(request: web.Request) -> None:
         raise web.HTTPForbidden(text="You may look only.\n")
 
 
+async def in_time(body: Awaitable[_T]) -> _T:
+    """The body of a request.
+
+    Raises:
+        HTTPRequestTimeout: Its sender is slow: half a body must not hold a place for ever.
+    """
+    try:
+        return await asyncio.wait_for(body, BODY_S)
+    except asyncio.TimeoutError as exc:
+        raise web.HTTPRequestTimeout(text="The message did not come in time.\n") from exc
+
+
 async def asked_of(request: web.Request) -> dict[str, Any]:
     """The JSON object that a page of ours has sent; a form of another site cannot send that.
 
     Raises:
-        HTTPForbidden, HTTPBadRequest, HTTPUnsupportedMediaType: It may not, or did not.
+        HTTPForbidden, HTTPBadRequest, HTTPUnsupportedMediaType, HTTPRequestTimeout: It may not, or
+            did not.
     """
     must_operate(request)
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType(text="Expected application/json.\n")
     try:
-        content = json.loads(await request.text())
+        content = json.loads(await in_time(request.text()))
     except (ValueError, RecursionError) as exc:
         raise web.HTTPBadRequest(text="The message is no JSON.\n") from exc
     if not isinstance(content, dict):

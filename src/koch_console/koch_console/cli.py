@@ -10,7 +10,6 @@ from pathlib import Path
 
 from koch_console.access import OPERATE_TOKEN, READ_TOKEN
 from koch_console.options import ConsoleOptions
-from koch_core.options import command_line, parsed
 from koch_ros.shared_topics import chosen_namespace, namespace_arguments
 
 
@@ -20,8 +19,9 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         KochError: No rig is found, or address and tokens do not fit each other.
     """
-    parser = command_line("koch console", "Serve the console in the browser.", ConsoleOptions)
-    options: ConsoleOptions = parsed(parser, argv, ConsoleOptions)
+    options = ConsoleOptions.from_command_line(
+        "koch console", "Serve the console in the browser.", argv
+    )
     from koch_console.nodes.console import ConsoleNode
     from koch_rig.model import default_rig
     from koch_ros.node import run_node

@@ -12,6 +12,7 @@ from typing import Any
 from koch_rig.rig import Rig
 
 _GONE_S = 5.0  # a diagnostic comes once a second
+_LITTLE_MIN = 30  # of recording: less is a session that may end early
 _OK, _WARN, _ERROR = 0, 1, 2
 _LIGHTS = {_OK: "green", _WARN: "amber", _ERROR: "red"}
 
@@ -42,6 +43,10 @@ class StreamLights:
     ) -> None:
         """Take a diagnostic."""
         self._said[name] = _Said(level, text, values, now_s)
+
+    def hears(self, arm: str, now_s: float) -> bool:
+        """Whether an arm's node lives."""
+        return self._newest(f"{arm}: bus", now_s) is not None
 
     def temperatures(self, arm: str, now_s: float) -> Mapping[str, float]:
         """Temperature of each motor that was heard of lately, by joint [deg C]."""
@@ -93,6 +98,28 @@ class StreamLights:
         if said is None:
             return _item(what, _ERROR, _SILENT, "Start it with `koch up`.")
         return _item(what, said.level, said.text, fix)
+
+
+def checks_of_nodes(
+    episode: Mapping[str, Any] | None, policy: Mapping[str, Any] | None
+) -> list[Mapping[str, str]]:
+    """What recorder and policy say of themselves. A start without them is possible: no light."""
+    if episode is None:
+        fix = "To record, start one: `koch up --record`."
+        found: list[Mapping[str, str]] = [
+            {"what": "recorder", "light": "", "text": "none runs", "fix": fix}
+        ]
+    else:
+        minutes = episode["disk_minutes"]
+        level = _OK if minutes < 0 or minutes >= _LITTLE_MIN else _WARN if minutes > 1 else _ERROR
+        text = f"room for {minutes} min of recording" if minutes >= 0 else "not known yet"
+        found = [_item("disk", level, text, "Move or delete old episodes and datasets.")]
+    if policy is None:
+        fix = "Choose one under Policy, or start `koch up --policy DIR`."
+        return [*found, {"what": "policy", "light": "", "text": "none is loaded", "fix": fix}]
+    level = _WARN if policy["state"] in ("loading", "aborted") else _OK
+    text = ": ".join(filter(None, (policy["state"], policy["reason"])))
+    return [*found, _item("policy", level, text, "Run tries again; Log says more.")]
 
 
 def _camera(name: str) -> str:

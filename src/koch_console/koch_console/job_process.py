@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from koch_console.jobs import ENDED, JOB, LOG, PROCESS, begin_of
+from koch_console.jobs import ENDED, JOB, LOG, POLICY, PROCESS, begin_of
 from koch_core.files import write_atomically
 
 _NICE = 10  # whatever moves the arm comes first
@@ -19,15 +19,16 @@ _NICE = 10  # whatever moves the arm comes first
 
 def main(folder: Path) -> int:
     """Run the command of a job's folder until it ends."""
-    command = json.loads((folder / JOB).read_text(encoding="utf-8"))["command"]
-    os.nice(_NICE)
+    job = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    if job["kind"] != POLICY:
+        os.nice(_NICE)
     # A stop signals the command itself. This process stays, to tell how it ended.
     # A handler, since what is ignored would stay ignored in the command.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     with (folder / LOG).open("wb") as log:
         child = subprocess.Popen(
-            command,
+            job["command"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

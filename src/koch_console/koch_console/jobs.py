@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Long work that the page starts: trainings, evaluations, edits of datasets. No ROS.
+"""Long work that the page starts: trainings, evaluations, edits of datasets, policies. No ROS.
 
 Each job is a `koch` command in a process of its own, which outlives the console. What is known of
 it is in its folder, so that a console that starts again finds it again:
@@ -34,8 +34,10 @@ JOB, PROCESS, LOG, ENDED, STOPPED = (
     "job.json", "process.json", "log.txt", "ended.json", "stopped",
 )  # fmt: skip
 FOLDER = ".koch_jobs"
+POLICY = "policy"  # a policy that was loaded: it serves the robot, and is no work at a desk
 MOST_RUNNING = 2  # each keeps the cores busy that the robot needs
 _MOST_KEPT = 200
+_FILMS = 3  # of the first rollouts of an evaluation
 _LOG_BYTES = 64_000
 _START_S = 10.0
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,80}", re.ASCII)
@@ -51,7 +53,7 @@ class PageJob:
 
     Attributes:
         folder: Where its files are.
-        kind: train, eval or dataset.
+        kind: train, eval, dataset or policy.
         about: The dataset or run that it works on.
         words: What follows `koch`.
         out: Folder of the result.
@@ -77,6 +79,11 @@ class PageJob:
         if not process:
             return "starting" if time.time() - self.began_s < _START_S else "killed"
         return "running" if _is_alive(process) else "killed"
+
+    @property
+    def is_open(self) -> bool:
+        """It has not ended."""
+        return self.state in ("starting", "running")
 
     def log(self) -> str:
         """The newest lines of what it has said; of a line that was overwritten the last text."""
@@ -146,9 +153,11 @@ class Jobs:
         """
         if not self._koch:
             raise JobError("The koch command is not installed here.")
-        running = [job for job in self.jobs() if job.state in ("starting", "running")]
-        if len(running) >= MOST_RUNNING:
-            raise JobError(f"{len(running)} jobs run already; wait for one, or stop it.")
+        running = [job for job in self.jobs() if job.is_open]
+        if kind == POLICY and any(job.kind == POLICY for job in running):
+            raise JobError("A policy is loaded already; unload it first.")
+        if kind != POLICY and sum(job.kind != POLICY for job in running) >= MOST_RUNNING:
+            raise JobError(f"{MOST_RUNNING} jobs run already; wait for one, or stop it.")
         if any(job.out == str(out) for job in running):
             raise JobError(f"Another job writes to {out}.")
         began_s = time.time()
@@ -223,10 +232,7 @@ def evaluation_words(asked: Mapping[str, Any], run: Path) -> tuple[list[str], Pa
         JobError: Something is not what an evaluation takes.
     """
     _only(asked, {"run", "checkpoint", "rollouts", "seed", "scene"})
-    step = new_name(asked.get("checkpoint", "last"), "checkpoint")
-    policy = run / "checkpoints" / step / "pretrained_model"
-    if not policy.is_dir():
-        raise JobError(f"{run} has no checkpoint {step}.")
+    policy = _checkpoint(asked, run)
     seed = _whole(asked.get("seed", 100_000), "seed", 0, 2**31 - 1)
     rollouts = _whole(asked.get("rollouts", 50), "rollouts", 1, 1000)
     scene = new_name(asked["scene"], "scene") if asked.get("scene") else ""
@@ -236,7 +242,31 @@ def evaluation_words(asked: Mapping[str, Any], run: Path) -> tuple[list[str], Pa
         raise JobError(f"{out} is there already; give another seed or count.")
     words = ["eval", "--lockstep", "--policy", str(policy), "--out", str(out)]
     words += ["--rollouts", str(rollouts), "--seed", str(seed)]
+    words += ["--films", str(min(rollouts, _FILMS))]
     return words + (["--scene", scene] if scene else []), out
+
+
+def policy_words(asked: Mapping[str, Any], run: Path, rig: Sequence[str]) -> list[str]:
+    """Words of `koch up` that run the policy node of a checkpoint beside the graph.
+
+    Args:
+        asked: Checkpoint of the run.
+        run: Its folder.
+        rig: Words that name the rig and the namespace of the graph.
+
+    Raises:
+        JobError: The run has no such checkpoint.
+    """
+    _only(asked, {"run", "checkpoint"})
+    return ["up", *rig, "--policy", str(_checkpoint(asked, run)), "--only", "policy"]
+
+
+def _checkpoint(asked: Mapping[str, Any], run: Path) -> Path:
+    step = new_name(asked.get("checkpoint", "last"), "checkpoint")
+    policy = run / "checkpoints" / step / "pretrained_model"
+    if not policy.is_dir():
+        raise JobError(f"{run} has no checkpoint {step}.")
+    return policy
 
 
 def _only(asked: Mapping[str, Any], known: set[str]) -> None:

@@ -20,24 +20,25 @@ from typing import Any, Protocol
 from aiohttp import WSMsgType, web
 
 from koch_console.access import Access, PageRole
-from koch_console.answers import HEADERS, ROLE, json_answer, must_operate
+from koch_console.answers import HEADERS, ROLE, in_time, json_answer, must_operate
 from koch_console.assets import Assets
 from koch_console.commands import PageAnswer, PageRequest, WrongRequest, read_request
+from koch_console.door import PageDoor
 from koch_console.episodes import Episodes, RecordedEpisode, range_of
 from koch_console.slot import LatestImage
 from koch_console.work import Workshop
 
 LARGEST_MESSAGE = 4096
-MOST_CONNECTIONS = 200
 MOST_PAGES = 32
 MOST_STREAMS = 64
-_MOST_AT_ONCE = 8  # requests of one page; a stop is always taken
+_MOST_AT_ONCE = 8  # requests of one page; a stop is taken all the same
+_MOST_STOPS = 64  # under way at once: one more would stop nothing else
 _LOG_LINES = 300
 _PERIOD_S = 0.1
 _IDLE_PERIOD_S = 1.0
 _AFTER_FAULT_S = 1.0  # a traceback each second is enough
 _IMAGE_PERIOD_S = 0.012  # under half the time between two images
-_WRITE_S = 10.0  # a reader that takes nothing for so long is let go
+_WRITE_S = 10.0  # a reader that takes nothing for so long is disconnected
 _KEPT_BY_KERNEL = 96 * 1024  # an image or two, or a slow reader would see the past
 _BOUNDARY = "koch-image"
 _COOKIE = "koch_console"
@@ -115,11 +116,11 @@ class ConsoleServer:
         self._scene_text = ""
         self._machine, self._work = machine, work
         self._examining = asyncio.Lock()
+        self._found: Sequence[Mapping[str, str]] = ()
         self._assets = Assets()
         self._pages: set[_Page] = set()
         self._stops: set[asyncio.Task[None]] = set()
         self._streams = 0
-        self._busy: set[Any] = set()  # transports with a request in progress
         self._sections: dict[str, str] = {}
         self._lines: list[Mapping[str, Any]] = []
         self._woken = asyncio.Event()
@@ -146,8 +147,8 @@ class ConsoleServer:
         )
         runner = web.AppRunner(application, access_log=None, keepalive_timeout=30.0)
         await runner.setup()
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: self._accept(runner), sock=listener)
+        self._door = PageDoor(runner)
+        server = await asyncio.get_running_loop().create_server(self._door.arrival, sock=listener)
         watching = [asyncio.ensure_future(work()) for work in (self._watch, self._watch_images)]
         try:
             await ended.wait()
@@ -162,21 +163,11 @@ class ConsoleServer:
 
     # -- the door -------------------------------------------------------------------------------
 
-    def _accept(self, runner: web.AppRunner) -> asyncio.BaseProtocol:
-        """A protocol for a new connection. At the limit the longest idle one makes room."""
-        assert runner.server is not None
-        alive = [item for item in runner.server.connections if item.transport is not None]
-        if len(alive) >= MOST_CONNECTIONS:
-            idle = next((item for item in alive if item.transport not in self._busy), None)
-            if idle is None:
-                return _Refusal()
-            idle.force_close()
-        return runner.server()
-
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let only our own pages ask, and only known people; say as little as possible."""
         transport = request.transport
+        self._door.begin(transport)
         try:
             if not self._access.knows_host(request.headers.get("Host", "")):
                 raise web.HTTPMisdirectedRequest(text="This computer has another name.\n")
@@ -190,7 +181,7 @@ class ConsoleServer:
                 return self._ask_for_token(request)
             if role is not None:
                 request[ROLE] = role
-                self._busy.add(transport)  # strangers make room for others
+                self._door.keep(transport)  # strangers make room for others
             return await handler(request)
         except web.HTTPException as answer:
             answer.headers.update(HEADERS)
@@ -202,7 +193,7 @@ class ConsoleServer:
             _log.exception("%s %s", request.method, request.path)
             raise web.HTTPInternalServerError(headers=HEADERS, text="See the log.\n") from None
         finally:
-            self._busy.discard(transport)
+            self._door.end(transport)
 
     def _role(self, request: web.Request) -> PageRole | None:
         scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
@@ -224,7 +215,7 @@ class ConsoleServer:
         return web.Response(status=401, text=text, content_type="text/html", headers=HEADERS)
 
     async def _on_login(self, request: web.Request) -> web.StreamResponse:
-        form = await request.post()
+        form = await in_time(request.post())
         return self._welcome(request, str(form.get("token", "")))
 
     # -- page and images ------------------------------------------------------------------------
@@ -281,12 +272,18 @@ class ConsoleServer:
         return json_answer(self._scene_text)
 
     async def _on_machine(self, request: web.Request) -> web.StreamResponse:
-        """Findings about this computer. It costs seconds of its time: not for who only looks."""
+        """Findings about this computer. It costs seconds of its time: not for who only looks.
+
+        A page that opens gets what was found before; its button looks again.
+        """
         must_operate(request)
+        if self._found and "again" not in request.query:
+            return json_answer(self._found)
         if self._examining.locked():
             raise web.HTTPServiceUnavailable(text="It is being looked at already.\n")
         async with self._examining:
-            return json_answer(await asyncio.to_thread(self._machine))
+            self._found = await asyncio.to_thread(self._machine)
+            return json_answer(self._found)
 
     async def _on_episodes(self, _: web.Request) -> web.StreamResponse:
         found = await asyncio.to_thread(self._episodes.facts)
@@ -355,7 +352,7 @@ class ConsoleServer:
         return answer
 
     async def _send(self, page: _Page) -> None:
-        """Send what is newest, and let go a page that takes nothing."""
+        """Send what is newest; disconnect a page that takes nothing."""
         while True:
             await page.ready.wait()
             for text in page.take():
@@ -376,6 +373,11 @@ class ConsoleServer:
             self._answer(page, request.number, PageAnswer(False, refusal))
         elif len(page.tasks) >= _MOST_AT_ONCE and request.name != "stop":
             refusal = "Too many requests are under way."
+            self._answer(page, request.number, PageAnswer(False, refusal))
+        elif request.name == "stop" and len(self._stops) >= _MOST_STOPS:
+            refusal = (
+                f"{_MOST_STOPS} stops are under way already. Does the arm move? Cut the power."
+            )
             self._answer(page, request.number, PageAnswer(False, refusal))
         else:
             # A stop outlives its page: a browser that goes must not take it back half-way.
@@ -460,15 +462,6 @@ class ConsoleServer:
             else:
                 self._looked_at.clear()
                 await self._looked_at.wait()
-
-
-class _Refusal(asyncio.Protocol):
-    """Closes a connection for which there is no room."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Close it at once."""
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
 
 
 def _keep_little(request: web.Request) -> None:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""What of the page is done at a desk: datasets and their edits, trainings, jobs. No ROS.
+"""What of the page koch commands do: edits of datasets, trainings, policies, jobs. No ROS.
 
 Who looks only may read all of it; whatever starts a process or writes a file is for operators.
 """
@@ -18,7 +18,7 @@ from aiohttp import web
 from koch_console.answers import HEADERS, asked_of, json_answer, must_operate
 from koch_console.datasets import Datasets
 from koch_console.episodes import Episodes
-from koch_console.jobs import Jobs, evaluation_words, training_words
+from koch_console.jobs import POLICY, Jobs, PageJob, evaluation_words, policy_words, training_words
 from koch_core.errors import KochError
 
 _T = TypeVar("_T")
@@ -34,6 +34,7 @@ class Workshop:
         datasets: Datasets below the folder of runs.
         jobs: Long work in processes of its own.
         runs: Describes the training runs.
+        rig: Words that name the rig and its namespace to `koch up`.
     """
 
     def __init__(
@@ -42,9 +43,11 @@ class Workshop:
         datasets: Datasets,
         jobs: Jobs,
         runs: Callable[[], Sequence[Mapping[str, Any]]],
+        rig: Sequence[str],
     ) -> None:
         self._episodes = episodes
         self._datasets, self._jobs, self._runs = datasets, jobs, runs
+        self._rig = tuple(rig)
         self._ranking = asyncio.Lock()
         self._looked_s = -_PERIOD_S
         self._state: Mapping[str, Any] = {}
@@ -52,6 +55,7 @@ class Workshop:
     def routes(self) -> list[web.RouteDef]:
         """All of them."""
         one = "/datasets/{name}"
+        film = "{what:film|sheet|rollout_\\d{1,10}}"
         return [
             web.get("/datasets", self._on_list),
             web.get(one, self._on_dataset),
@@ -63,12 +67,13 @@ class Workshop:
             web.post(f"{one}/apply", self._on_apply),
             web.post("/episodes/{name}/{what:edit|undo}", self._on_mark),
             web.get("/runs", self._on_runs),
-            web.get("/runs/{name}/{evaluation}/{what:film|sheet}", self._on_film),
+            web.get("/runs/{name}/{evaluation}/" + film, self._on_film),
             web.get("/jobs", self._on_jobs),
             web.get("/jobs/{id}/log", self._on_log),
             web.post("/jobs/{id}/stop", self._on_stop),
             web.post("/train", self._on_train),
             web.post("/evaluate", self._on_evaluate),
+            web.post("/policy", self._on_policy),
         ]
 
     def state(self) -> Mapping[str, Any]:
@@ -76,9 +81,12 @@ class Workshop:
         now_s = time.monotonic()
         if now_s - self._looked_s >= _PERIOD_S:
             self._looked_s = now_s
-            jobs = {job.folder.name: job.state for job in self._jobs.jobs()[:20]}
-            edited = self._datasets.edited + self._episodes.edited
-            self._state = {"edited": edited, "jobs": jobs}
+            jobs = self._jobs.jobs()
+            self._state = {
+                "edited": self._datasets.edited + self._episodes.edited,
+                "jobs": {job.folder.name: job.state for job in jobs[:20]},
+                "policy": next((_loaded(job) for job in jobs if job.kind == POLICY), None),
+            }
         return self._state
 
     # -- datasets -------------------------------------------------------------------------------
@@ -158,7 +166,8 @@ class Workshop:
         words = request.match_info
         run = await self._run(words["name"])
         for evaluation in run.get("evaluations", ()):
-            path = Path(run["folder"], evaluation["name"], _FILMS[words["what"]])
+            file = _FILMS.get(words["what"], f"{words['what']}.mp4")
+            path = Path(run["folder"], evaluation["name"], file)
             if evaluation["name"] == words["evaluation"] and path.is_file():
                 return web.FileResponse(path, headers=HEADERS)
         raise web.HTTPNotFound(text="There is no such film.\n")
@@ -190,6 +199,25 @@ class Workshop:
         words, out = await _done(evaluation_words, asked, Path(run["folder"]))
         job = await _done(self._jobs.start, "eval", run["name"], words, out)
         return json_answer(job.describe())
+
+    async def _on_policy(self, request: web.Request) -> web.StreamResponse:
+        """Run the node of a policy; one at a time, since the arm obeys one."""
+        asked = await asked_of(request)
+        run = await self._run(asked.get("run"))
+        folder = Path(run["folder"])
+        words = await _done(policy_words, asked, folder, self._rig)
+        job = await _done(self._jobs.start, POLICY, run["name"], words, folder / POLICY)
+        return json_answer(job.describe())
+
+
+def _loaded(job: PageJob) -> Mapping[str, Any]:
+    """The policy that was loaded last; what was said at last where that failed."""
+    checkpoint = Path(job.words[job.words.index("--policy") + 1]).parent.name
+    facts = {"id": job.folder.name, "run": job.about, "checkpoint": checkpoint}
+    state = job.state
+    said = job.log() if state == "failed" else ""
+    text = said[max(0, said.rfind("\nkoch ")) :].strip()
+    return {**facts, "state": state, "text": text[:1000]}
 
 
 async def _found(work: Callable[..., _T], *values: Any) -> _T:

@@ -15,10 +15,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from koch_interfaces.msg import NamedVector
 
 from koch_console.jobs import Jobs
 from koch_episodes.convert.cli import main as convert
 from koch_episodes.dataset import LeRobotDatasetReader
+from koch_rig.arm_model import KOCH_V1_1
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -120,11 +122,138 @@ def test_record_redo_discard_stop_and_a_frozen_camera(bench, browser, tmp_path):
         robot.camera.freeze()
         says(page, "#episode", "cameras/above")
         page.wait_for_selector("#episode .dot.red", timeout=PATIENCE_MS)
+        page.wait_for_selector("#camera-above.stale .dot.red")  # nor does it look like the present
+        says(page, "#camera-above .none", "no image for")
 
         page.click("[data-tab=episodes]")
         says(page, "#list", "from the page")
+        page.click("[data-tab=live]")
+    # The nodes have ended: no value of theirs stays as if it were the present.
+    says(page, "#arm-follower .guard", "says nothing")
+    page.wait_for_selector("#arm-follower.stale")
+    says(page, ".joint[data-joint=gripper] .angle", "\N{EN DASH}")
+    says(page, "#checks", "arm follower its node says nothing")
+    says(page, "#episode", "No recorder runs")
+    page.close()
+    other.close()
+
+
+def test_a_recording_counts_down_and_ends_by_itself(bench, browser, tmp_path):
+    root = tmp_path / "episodes"
+    robot = bench(root=str(root))
+    robot.camera.run()
+    with robot.driver(), recorder(robot.rig_file, root):
+        page = open_page(browser, robot.url)
+        says(page, "#arm-follower .guard", "holding")
+        says(page, "#episode", "idle")
+        page.fill("#duration", "6")
+        page.click("button[data-do='record.start']")
+        says(page, "#phase", "s left")
+        page.wait_for_selector("#countdown:not([hidden])")
+        left = int(page.inner_text("#phase").split()[1])
+        page.wait_for_function(
+            "(before) => Number(document.getElementById('phase').textContent.split(' ')[1])"
+            " < before",
+            arg=left,
+        )
+        assert 0.0 < page.evaluate("document.getElementById('countdown').value") <= 1.0
+        says(page, "#phase", "1 saved")
         page.close()
-        other.close()
+
+
+def save_policy(folder: Path, fps: float) -> None:
+    """A tiny ACT of state and surroundings, which wants all joints near zero."""
+    pytest.importorskip("torch", reason="koch_policy's packages are not installed")
+    import torch
+
+    from koch_policy.checkpoint import save_checkpoint
+    from koch_policy.configs import FeatureType, PolicyFeature
+    from koch_policy.metadata import CheckpointMetadata
+    from koch_policy.models.registry import build_model
+    from koch_policy.policy_configs import ActConfig
+
+    config = ActConfig(
+        input_features={
+            "observation.state": PolicyFeature(FeatureType.STATE, (6,)),
+            "observation.environment_state": PolicyFeature(FeatureType.ENV, (6,)),
+        },
+        output_features={"action": PolicyFeature(FeatureType.ACTION, (6,))},
+        chunk_size=20, n_action_steps=10, dim_model=16, n_heads=2, dim_feedforward=32,
+        use_vae=False, n_encoder_layers=1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    statistics = {
+        key: {"mean": torch.zeros(6), "std": torch.full((6,), std)}
+        for key, std in (*((name, 1.0) for name in config.input_features), ("action", 0.02))
+    }
+    extras = CheckpointMetadata(units="radians", fps=fps, names={"action": list(KOCH_V1_1.joints)})
+    folder = folder / "checkpoints" / "last" / "pretrained_model"
+    save_checkpoint(folder, config, build_model(config), statistics, extras)
+
+
+@contextmanager
+def surroundings(robot: Any) -> Iterator[None]:
+    """Publish what the policy sees of the table."""
+    node = robot.camera.node
+    publisher = node.create_publisher(NamedVector, "/sim/environment_state", 5)
+
+    def publish() -> None:
+        message = NamedVector(name=list("abcdef"), value=[0.0] * 6)
+        message.header.stamp = node.get_clock().now().to_msg()
+        publisher.publish(message)
+
+    timer = node.create_timer(0.05, publish)
+    yield
+    timer.cancel()
+
+
+def test_a_policy_is_chosen_runs_and_is_taken_over(bench, browser, tmp_path, rig_file, runs):
+    text = rig_file.read_text(encoding="utf-8")
+    text = text.replace("200}", "800}").replace("300}", "800}")  # this machine may be busy
+    text = text.replace("streams:\n", "streams:\n  sim/environment_state: {max_age_ms: 1000}\n")
+    feature = "features:\n  observation.environment_state: {stream: sim/environment_state}\n"
+    rig_file.write_text(text.replace("features:\n", feature), encoding="utf-8")
+    save_policy(runs / "slow", fps=15.0)
+    save_policy(runs / "mine", fps=30.0)
+    robot = bench(root=str(tmp_path), runs=str(runs))
+    with robot.driver(), surroundings(robot):
+        page = open_page(browser, robot.url)
+        says(page, "#arm-follower .guard", "holding")
+        says(page, "#policy", "No policy is loaded")
+        says(page, "#checks", "policy none is loaded")
+        says(page, "#policy-pick", "mine")
+        page.select_option("#policy-pick", label="slow · last")
+        page.click("#policy-load")
+        says(page, "#policy-job", "could not be loaded", timeout_ms=120_000)
+        says(page, "#policy-job", "the policy's actions are 15 per second")
+        page.select_option("#policy-pick", label="mine · last")
+        page.click("#policy-load")
+        says(page, "#policy-job", "loaded: mine")
+        says(page, "#policy", "idle", timeout_ms=120_000)
+        page.fill("#instruction", "move")
+        page.click("button[data-do='policy.run']")
+        says(page, "#policy b", "running")
+        says(page, "#arm-follower .guard", "commanded by policy")
+        page.click("button[data-do='policy.pause']")
+        says(page, "#policy b", "paused")
+        says(page, "#arm-follower .guard", "holding")
+        page.click("#policy-unload")
+        says(page, "#toast", "end the run first")
+        page.click("button[data-do='policy.resume']")
+        says(page, "#policy b", "running")
+        page.keyboard.press("Space")
+        says(page, "#policy", "aborted")
+        says(page, "#policy", "the stop service was called")
+        page.click("button[data-do=resume]")
+        says(page, "#arm-follower .guard", "holding")
+        page.click("button[data-do='policy.run']")
+        says(page, "#policy b", "running")
+        page.click("button[data-do='policy.stop']")
+        says(page, "#policy b", "idle")
+        page.click("#policy-unload")
+        page.wait_for_selector("#policy-load:not([disabled])")
+        says(page, "#policy", "No policy is loaded")
+        page.close()
 
 
 def test_the_player_shows_an_episode_and_everything_is_served_from_here(bench, browser):

@@ -13,11 +13,13 @@ import pytest
 from koch_console.jobs import (
     JOB,
     MOST_RUNNING,
+    POLICY,
     PROCESS,
     JobError,
     Jobs,
     begin_of,
     evaluation_words,
+    policy_words,
     training_words,
 )
 
@@ -140,6 +142,7 @@ def test_an_evaluation_keeps_off_the_graph_and_writes_below_its_run(tmp_path):
     (tmp_path / "checkpoints/last").symlink_to("000400")
     words, out = evaluation_words({"run": "r", "rollouts": 20, "seed": 7}, tmp_path)
     assert "--lockstep" in words
+    assert words[words.index("--films") + 1] == "3"
     assert out == tmp_path / "eval/000400-7x20"
     for wrong in ({"checkpoint": "../.."}, {"rollouts": 0}, {"seed": -1}, {"rig": "x"},
                   {"checkpoint": "000800"}, {"scene": "-x"}):  # fmt: skip
@@ -148,3 +151,30 @@ def test_an_evaluation_keeps_off_the_graph_and_writes_below_its_run(tmp_path):
     out.mkdir(parents=True)
     with pytest.raises(JobError, match="there already"):
         evaluation_words({"run": "r", "rollouts": 20, "seed": 7}, tmp_path)
+
+
+def test_a_policy_is_run_beside_the_graph_and_counts_as_no_work(jobs, tmp_path, wait_for):
+    (tmp_path / "run/checkpoints/000400/pretrained_model").mkdir(parents=True)
+    words = policy_words(
+        {"run": "r", "checkpoint": "000400"}, tmp_path / "run", ["--rig", "rig.yaml"]
+    )
+    policy = str(tmp_path / "run/checkpoints/000400/pretrained_model")
+    assert words == ["up", "--rig", "rig.yaml", "--policy", policy, "--only", "policy"]
+    for wrong in ({"checkpoint": "../.."}, {"checkpoint": "000800"}, {"only": "follower"}):
+        with pytest.raises(JobError):
+            policy_words({"run": "r", **wrong}, tmp_path / "run", [])
+    for number in range(MOST_RUNNING):
+        start(jobs, "60", out=str(number))
+    jobs.start(POLICY, "r", ["60"], tmp_path / "policy")  # the robot's, whatever trains here
+    with pytest.raises(JobError, match="unload it first"):
+        jobs.start(POLICY, "r", ["60"], tmp_path / "other")
+    nice = {
+        job.kind: os.getpriority(os.PRIO_PROCESS, json.loads(found)["pid"])
+        for job in jobs.jobs()
+        if (found := wait_for(lambda job=job: _text(job.folder / PROCESS)))
+    }
+    assert nice["train"] > nice[POLICY]
+
+
+def _text(path):
+    return path.read_text() if path.exists() else ""

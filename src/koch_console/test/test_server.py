@@ -5,10 +5,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -19,7 +23,7 @@ from aiohttp import (
     WSServerHandshakeError,
 )
 
-from koch_console import server
+from koch_console import answers, door, server
 from koch_console.commands import PageAnswer, PageRequest
 
 pytestmark = pytest.mark.ros
@@ -140,6 +144,8 @@ def test_the_state_comes_ten_times_a_second_and_says_what_is_missing(bench):
             assert {check["what"]: check["light"] for check in checks} == {
                 "arm follower": "red",
                 "camera above": "red",
+                "recorder": "",  # a start without them is possible
+                "policy": "",
             }
             assert all("koch up" in check["fix"] for check in checks)
 
@@ -369,7 +375,7 @@ def test_huge_messages_and_bodies_end_the_connection_and_nothing_else(bench):
 
 
 def test_a_thousand_connections_leave_room_for_the_page(bench, monkeypatch):
-    monkeypatch.setattr(server, "MOST_CONNECTIONS", 50)  # this process has both ends
+    monkeypatch.setattr(door, "MOST_CONNECTIONS", 50)  # this process has both ends
     robot = bench()
     host, port = robot.url.removeprefix("http://").split(":")
 
@@ -395,7 +401,7 @@ def test_a_thousand_connections_leave_room_for_the_page(bench, monkeypatch):
 
 
 def test_half_a_login_holds_no_place(bench, monkeypatch):
-    monkeypatch.setattr(server, "MOST_CONNECTIONS", 20)
+    monkeypatch.setattr(door, "MOST_CONNECTIONS", 20)
     robot = bench(SECRET)
     host, port = robot.url.removeprefix("http://").split(":")
     head = f"POST /login HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 900\r\n"
@@ -412,6 +418,128 @@ def test_half_a_login_holds_no_place(bench, monkeypatch):
             assert answer.status == 200
         for half in halves:
             half.close()
+
+    with_session(work)
+
+
+CROWD = """
+import resource, socket, sys, time
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+held = []
+for number in range(1000):
+    held.append(socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10.0))
+    if number % 2:  # half of them begin to ask
+        held[-1].sendall(b"GET / HTTP/1.1\\r\\nHost: ")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_thousand_real_connections_shut_nobody_out(bench):
+    robot = bench()
+    words = [sys.executable, "-c", CROWD, robot.url.rpartition(":")[2]]
+
+    async def work(session: ClientSession) -> None:
+        async with session.ws_connect(f"{robot.url}/socket") as page:
+            await read(page, "hello")
+            with subprocess.Popen(words, stdin=PIPE, stdout=PIPE, text=True) as crowd:
+                assert crowd.stdout is not None
+                assert await asyncio.to_thread(crowd.stdout.readline) == "held\n"
+                began_s = time.monotonic()
+                async with session.get(robot.url) as answer:
+                    assert answer.status == 200
+                async with session.ws_connect(f"{robot.url}/socket") as other:
+                    await read(other, "hello")
+                first = await read(page, "alive")
+                assert await read(page, "alive") > first
+                assert time.monotonic() - began_s < 10.0
+                crowd.communicate("")
+
+    with_session(work)
+
+
+def test_an_address_whose_connections_are_all_in_use_hears_503(bench, monkeypatch):
+    monkeypatch.setattr(door, "MOST_OF_ADDRESS", 3)
+    robot = bench()
+
+    async def work(session: ClientSession) -> None:
+        streams = [await session.get(f"{robot.url}/cameras/above") for _ in range(3)]
+        async with session.get(robot.url) as answer:
+            assert answer.status == 503
+            assert "from your address" in await answer.text()
+        streams[0].close()
+        for _ in range(100):  # until the server has noticed
+            async with session.get(robot.url) as answer:
+                if answer.status == 200:
+                    break
+            await asyncio.sleep(0.05)
+        assert answer.status == 200
+
+    with_session(work)
+
+
+def test_one_address_cannot_shut_out_another(bench, monkeypatch):
+    monkeypatch.setattr(door, "MOST_OF_ADDRESS", 10)
+    robot = bench()
+    port = int(robot.url.rpartition(":")[2])
+
+    async def work(session: ClientSession) -> None:
+        streams = [await session.get(f"{robot.url}/cameras/above") for _ in range(10)]
+        with socket.socket() as other:
+            other.bind(("127.0.0.2", 0))  # all of 127/8 is this computer
+            other.settimeout(5.0)
+            await asyncio.to_thread(other.connect, ("127.0.0.1", port))
+            other.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            head = await asyncio.to_thread(other.recv, 100)
+            assert head.startswith(b"HTTP/1.1 200")
+        for stream in streams:
+            stream.close()
+
+    with_session(work)
+
+
+def test_slow_heads_and_slow_bodies_are_ended(bench, monkeypatch):
+    monkeypatch.setattr(door, "FIRST_S", 0.5)
+    monkeypatch.setattr(answers, "BODY_S", 0.5)
+    robot = bench()
+    host, port = robot.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5.0) as raw:
+        raw.sendall(b"GET / HTTP/1.1\r\nHost: 127")
+        with contextlib.suppress(ConnectionResetError):
+            assert raw.recv(100) == b""
+    head = f"POST /train HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 900\r\n"
+    head += "Content-Type: application/json\r\n\r\n{"
+    with socket.create_connection((host, int(port)), timeout=5.0) as raw:
+        raw.sendall(head.encode())
+        assert raw.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_a_flood_of_requests_is_answered_and_costs_others_nothing(bench, monkeypatch):
+    robot = bench()
+    begun: list[str] = []
+
+    async def do(request: PageRequest) -> PageAnswer:
+        begun.append(request.name)
+        await asyncio.sleep(2.0)
+        return PageAnswer(True, "")
+
+    monkeypatch.setattr(robot.console._robot, "do", do)
+
+    async def work(session: ClientSession) -> None:
+        async with (
+            session.ws_connect(f"{robot.url}/socket") as flood,
+            session.ws_connect(f"{robot.url}/socket") as other,
+        ):
+            for name in ("record.discard", "stop"):
+                for number in range(1000):
+                    await flood.send_str(json.dumps({"id": number, "do": name}))
+            answer = await read(flood, "answer")
+            assert "under way" in answer["text"]
+            first = await read(other, "alive")
+            assert await read(other, "alive") > first
+            assert begun.count("record.discard") <= 8
+            assert 1 <= begun.count("stop") <= 64
 
     with_session(work)
 

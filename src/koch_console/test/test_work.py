@@ -20,6 +20,7 @@ POSTS = [
     "/episodes/episode_000000/undo",
     "/train",
     "/evaluate",
+    "/policy",
     "/jobs/x/stop",
 ]
 
@@ -177,8 +178,37 @@ def test_a_wrong_request_is_told_and_starts_nothing(desk, tmp_path):
             async with session.post(robot.url + path, json=body) as answer:
                 assert answer.status == 409, path
                 assert told in await answer.text()
-        async with session.post(f"{robot.url}/evaluate", json={"run": "none"}) as answer:
-            assert answer.status == 404
+        for path in ("/evaluate", "/policy"):
+            async with session.post(robot.url + path, json={"run": "none"}) as answer:
+                assert answer.status == 404
 
     with_session(work)
     assert files(tmp_path / "runs") == before
+
+
+def test_the_films_of_an_evaluation_are_served_in_ranges(desk, tmp_path):
+    pytest.importorskip("koch_policy", reason="koch_policy is not installed")
+    robot = desk()
+    found = tmp_path / "runs" / "mine" / "eval" / "first"
+    found.mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "loss.csv").write_text("step,loss\n1,0.5\n")
+    (found / "eval.json").write_text('{"trials": [{"success": true}]}')
+    (found / "rollout_7.mp4").write_bytes(b"0123456789")
+    (found / "rollout_x.mp4").write_bytes(b"secret")
+
+    async def work(session):
+        async with session.get(f"{robot.url}/runs") as answer:
+            (run,) = await answer.json()
+        (evaluation,) = run["evaluations"]
+        assert "rollout_7" in evaluation["films"]
+        path = f"{robot.url}/runs/mine/{evaluation['name'].replace('/', '%2F')}"
+        part = {"Range": "bytes=2-4"}
+        async with session.get(f"{path}/rollout_7", headers=part) as answer:
+            assert (answer.status, await answer.read()) == (206, b"234")
+        for wrong in ("rollout_8", "rollout_x", "rollout_..%2F7", "eval.json"):
+            async with session.get(f"{path}/{wrong}") as answer:
+                assert answer.status == 404, wrong
+        async with session.get(f"{path}/rollout_7", headers={"Range": "bytes=90-"}) as answer:
+            assert answer.status == 416
+
+    with_session(work)

@@ -71,6 +71,9 @@ class ConsoleNode(Node):
         folder = Path(root).expanduser().resolve()
         self._episodes = Episodes(folder)
         nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        self._rig_words = ["--rig", str(Path(settings.rig).resolve())]
+        if namespace := self.get_namespace().strip("/"):
+            self._rig_words += ["--namespace", namespace]
         self._machine = partial(examine_machine, nearest, Path(settings.rig))
         self._loop = asyncio.new_event_loop()
         self._ended: asyncio.Event | None = None
@@ -107,6 +110,7 @@ class ConsoleNode(Node):
                 Datasets(self._runs),
                 Jobs(self._runs, koch_command()),
                 partial(training_runs, self._runs),
+                self._rig_words,
             ),
         )
         await server.run(self._listener, self._ended)

@@ -19,7 +19,7 @@ from rcl_interfaces.msg import Log
 from sensor_msgs.msg import CompressedImage, JointState
 
 from koch_console.commands import PageAnswer, PageRequest
-from koch_console.health import StreamLights
+from koch_console.health import StreamLights, checks_of_nodes
 from koch_console.nodes.requests import Requests
 from koch_console.slot import LatestImage
 from koch_core.errors import DecodeError
@@ -192,19 +192,26 @@ class RobotView:
     def state(self) -> Mapping[str, Any]:
         """See `Robot`."""
         now_s = time.monotonic()
+        episode, policy = _episode(self._episodes.fresh), _policy(self._policy.fresh)
         return {
             "joints": {name: self._arm_joints(arm) for name, arm in self._rig.arms.items()},
             "guards": {
-                name: None if heard.fresh is None else _guard(heard.message)
+                name: self._guard_of(self._rig.arms[name], heard, now_s)
                 for name, heard in self._arms.items()
             },
             "ghost": self._ghost_joints(),
             "cameras": {name: self._camera(name) for name in self.images},
-            "episode": _episode(self._episodes.fresh),
-            "policy": _policy(self._policy.fresh),
-            "checks": self._health.checks(now_s),
+            "episode": episode,
+            "policy": policy,
+            "checks": [*self._health.checks(now_s), *checks_of_nodes(episode, policy)],
             "running": self.requests.running,
         }
+
+    def _guard_of(self, arm: Arm, heard: _Heard, now_s: float) -> Mapping[str, Any] | None:
+        """What an arm's guard says, None where it is gone. A leader says it when it changes."""
+        lives = arm.role is Role.LEADER and self._health.hears(arm.name, now_s)
+        message = heard.message if lives else heard.fresh
+        return None if message is None else _guard(message)
 
     def _arm_joints(self, arm: Arm) -> Mapping[str, Any]:
         celsius = self._health.temperatures(arm.name, time.monotonic())

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page: one WebSocket brings the state and takes the requests; panels draw what has changed.
 
-import { draw as drawLive, build as buildLive, examine } from "./live.js";
+import { draw as drawLive, build as buildLive, drawLoaded, examine, fillPicks } from "./live.js";
 import { beginHere, endHere, heardOfEdits, heardOfJobs, hideEpisodes, showEpisodes } from "./episodes.js";
 import { byId, role, toast } from "./page.js";
 import { drawJobs, showRuns } from "./training.js";
@@ -46,11 +46,13 @@ function receive(message) {
 let jobs = "";
 function drawWork(work) {
   heardOfEdits(work.edited);
+  drawLoaded(work.policy);
   const now = JSON.stringify(work.jobs);
   if (now === jobs) return;
   jobs = now;
   if (!byId("training").hidden) drawJobs();
   heardOfJobs();
+  fillPicks(); // a training may have saved
 }
 
 function revive() {
@@ -82,6 +84,9 @@ function greet(hello) {
   if (!known) buildLive(hello);
   if (!byId("live").hidden) openTab("live");
   setTimeout(openView, 200);
+  fillPicks();
+  // What the doctor finds costs seconds of the computer: not while an episode is being recorded.
+  if (!known && role.operates) setTimeout(() => { if (state.episode?.phase !== "recording") examine(false); }, 3000);
   for (const button of document.querySelectorAll("[data-do], [data-operate], #stop")) button.disabled = !role.operates;
 }
 
@@ -183,7 +188,7 @@ document.addEventListener("click", (event) => {
   if (button && !button.disabled) press(button);
 });
 byId("stop").addEventListener("click", () => ask("stop"));
-byId("examine").addEventListener("click", examine);
+byId("examine").addEventListener("click", () => examine());
 
 // -- keys ----------------------------------------------------------------------------------------
 

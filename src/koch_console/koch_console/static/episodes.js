@@ -296,11 +296,11 @@ byId("rank").addEventListener("click", async (event) => {
 
 function drawRanking(rows) {
   const percent = (value) => `${(100 * value).toFixed(0)} %`;
-  const head = ["episode", "jerk", "idle", "offset", "complaints"];
+  const head = ["episode", "jerk", "idle", "offset", "gap", "complaints"];
   const table = element("table", { className: "figures" },
     element("thead", {}, element("tr", {}, ...head.map((name) => element("th", { textContent: name })))),
     element("tbody", {}, ...rows.map((row) => {
-      const cells = [`${row.episode}`, `×${row.jerk.toFixed(1)}`, percent(row.idle_fraction), percent(row.offset_fraction), row.complaints.map((text) => text.split(":")[0]).join(", ") || "–"];
+      const cells = [`${row.episode}`, `×${row.jerk.toFixed(1)}`, percent(row.idle_fraction), percent(row.offset_fraction), row.gap_s ? `${row.gap_s.toFixed(1)} s` : "–", row.complaints.map((text) => text.split(":")[0]).join(", ") || "–"];
       const line = element("tr", { title: row.complaints.join("\n"), className: row.complaints.length ? "doubtful" : "" }, ...cells.map((text) => element("td", { textContent: text })));
       line.addEventListener("click", () => openEpisode(row.episode));
       return line;

@@ -2,9 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The live page: cameras, checks, arms, episode, policy, log.
 
-import { byId, element } from "./page.js";
+import { byId, element, post, role, toast } from "./page.js";
 
 const degrees = (radians) => (radians * 180) / Math.PI;
+const OLD_S = 1; // an image that is older is greyed
 const HOT_C = 60; // an XL330 shuts down at 70
 
 export function build(hello) {
@@ -21,7 +22,7 @@ function cameraTile(camera) {
   const image = element("img", { alt: `camera ${camera.name}`, "data-src": `/cameras/${encodeURIComponent(camera.name)}` });
   const caption = element("figcaption", {}, element("span", { className: "dot" }), element("b", { textContent: camera.name }),
     element("span", { className: "rate" }), element("span", { className: "why" }));
-  return element("figure", { id: `camera-${camera.name}` }, image, caption);
+  return element("figure", { id: `camera-${camera.name}`, className: "stale" }, image, element("span", { className: "none", textContent: "no image" }), caption);
 }
 
 function armCard(arm, _, arms) {
@@ -68,6 +69,10 @@ function drawCameras(cameras) {
     const tile = byId(`camera-${name}`);
     if (!tile) continue;
     tile.querySelector(".dot").className = `dot ${camera.light}`;
+    // A browser keeps the last image of a stream that has ended: it must not look like the present.
+    const isOld = camera.age_s === undefined ? camera.light === "red" : camera.age_s > OLD_S;
+    tile.classList.toggle("stale", isOld);
+    tile.querySelector(".none").textContent = camera.age_s === undefined ? "no image" : `no image for ${camera.age_s.toFixed(0)} s`;
     const rate = camera.rate_hz === undefined ? "" : `${camera.rate_hz.toFixed(0)}/s`;
     const age = camera.age_s > 0.5 ? ` · ${camera.age_s.toFixed(1)} s old` : "";
     tile.querySelector(".rate").textContent = rate + age;
@@ -78,6 +83,7 @@ function drawCameras(cameras) {
 }
 
 function drawJoints(arm, joints) {
+  byId(`arm-${arm}`)?.classList.toggle("stale", !joints.measured);
   for (const row of document.querySelectorAll(`#arm-${CSS.escape(arm)} .joint`)) {
     const name = row.dataset.joint;
     const [measured, goal] = row.querySelectorAll(".track i");
@@ -99,7 +105,7 @@ function drawJoints(arm, joints) {
 function drawGuard(arm, guard) {
   const place = document.querySelector(`#arm-${CSS.escape(arm)} .guard`);
   if (!place) return;
-  if (!guard) { place.textContent = "says nothing"; return; }
+  if (!guard) { place.replaceChildren(element("span", { className: "dot red" }), " says nothing"); return; }
   const light = { driving: "green", holding: "green", blending: "green", stopped: "red", disconnected: "red" }[guard.mode] ?? "amber";
   const parts = [element("span", { className: `dot ${light}` }), " ", element("b", { textContent: guard.mode })];
   if (guard.source) parts.push(` · commanded by ${guard.source}`);
@@ -120,20 +126,26 @@ function drawGuard(arm, guard) {
 function checkLine(check) {
   const line = element("li", {}, element("span", { className: `dot ${check.light}` }),
     element("span", {}, element("b", { textContent: check.what }), ` ${check.text}`));
-  if (check.fix) line.append(element("span", { className: "fix", textContent: `→ ${check.fix}` }));
+  if (check.fix) line.append(element("span", { className: check.light ? "fix" : "fix calm", textContent: `→ ${check.fix}` }));
   return line;
 }
 
-/** What `koch doctor` says of the computer that serves this page; what is not well comes first. */
-export async function examine() {
+/** What `koch doctor` says of the computer that serves this page; what is not well is listed. */
+export async function examine(again = true) {
   const button = byId("examine");
   button.disabled = true;
   button.textContent = "Looking …";
   try {
-    const answer = await fetch("/machine");
+    const answer = await fetch(`/machine${again ? "?again" : ""}`);
     const found = answer.ok ? await answer.json() : [{ what: "machine", light: "amber", text: await answer.text() }];
-    const rank = { red: 0, amber: 1, green: 2 };
-    byId("machine").replaceChildren(...found.sort((a, b) => rank[a.light] - rank[b.light]).map(checkLine));
+    const [red, amber, green] = ["red", "amber", "green"].map((light) => found.filter((item) => item.light === light));
+    byId("machine").replaceChildren(...[...red, ...amber, ...green].map(checkLine));
+    const card = byId("machine-card");
+    card.hidden = false;
+    card.querySelector("summary").replaceChildren(
+      element("span", { className: `dot ${red.length ? "red" : amber.length ? "amber" : "green"}` }), " ",
+      `this computer: ${red.length + amber.length} of ${found.length} need a look${red.length ? `, ${red[0].what} first` : ""}`);
+    if (again) card.open = true; // somebody asked
   } finally {
     button.disabled = false;
     button.textContent = "Check this computer";
@@ -143,7 +155,7 @@ export async function examine() {
 function drawChecks(checks) {
   byId("checks").replaceChildren(...checks.map(checkLine));
   const worst = checks.some((check) => check.light === "red") ? "red" : checks.some((check) => check.light === "amber") ? "amber" : "green";
-  const open = checks.filter((check) => check.light !== "green").length;
+  const open = checks.filter((check) => check.light === "red" || check.light === "amber").length;
   const card = byId("checks-card");
   card.querySelector(".dot").className = `dot ${worst}`;
   byId("checks-sum").textContent = open ? `${open} of ${checks.length} need a look` : "all is well";
@@ -177,13 +189,54 @@ function drawEpisode(episode) {
 
 function drawPolicy(policy, running) {
   const place = byId("policy");
-  if (!policy) { place.textContent = "No policy node runs: koch up --policy DIR."; return; }
+  byId("policy-load").dataset.busy = ["running", "paused"].includes(policy?.state) ? policy.state : "";
+  if (!policy) { place.textContent = "No policy is loaded. Choose a checkpoint, or start koch up --policy DIR."; return; }
   const parts = [element("b", { textContent: policy.state }), ` · ${policy.runtime} · ${policy.strategy}`];
   if (policy.state === "running") parts.push(` · ${policy.rate_hz}/s · ${policy.delay_ms} ms · ${policy.steps} actions`);
   if (policy.reason) parts.push(element("div", { textContent: policy.reason }));
   if (running) parts.push(element("div", { textContent: running }));
   place.replaceChildren(...parts);
 }
+
+// -- which policy --------------------------------------------------------------------------------
+
+let picks = "";
+/** Fill the choice of checkpoints, the newest run first. */
+export async function fillPicks() {
+  const answer = await fetch("/runs");
+  if (!answer.ok) return;
+  const found = (await answer.json()).filter((run) => !run.problem)
+    .flatMap((run) => run.checkpoints.map((checkpoint) => ({ run: run.name, checkpoint })));
+  const now = JSON.stringify(found);
+  if (now === picks) return;
+  picks = now;
+  const pick = byId("policy-pick");
+  const before = pick.value;
+  pick.replaceChildren(...(found.length ? found : [null]).map((item) => element("option", {
+    value: item ? JSON.stringify(item) : "", textContent: item ? `${item.run} · ${item.checkpoint}` : "none trained yet" })));
+  if ([...pick.options].some((item) => item.value === before)) pick.value = before;
+}
+
+let loaded = null;
+/** The policy that was loaded here, as its job stands. */
+export function drawLoaded(job) {
+  loaded = job && (job.state === "running" || job.state === "starting") ? job : null;
+  byId("policy-unload").disabled = !loaded || !role.operates;
+  byId("policy-load").disabled = Boolean(loaded) || !role.operates;
+  const name = job ? `${job.run} · ${job.checkpoint}` : "";
+  byId("policy-job").textContent = loaded ? `loaded: ${name}` : job?.state === "failed" ? `${name} could not be loaded: ${job.text}` : "";
+}
+
+byId("policy-load").addEventListener("click", async () => {
+  const pick = byId("policy-pick").value;
+  if (!pick) { toast("No run below --runs has a checkpoint; train one first.", false); return; }
+  if (await post("/policy", JSON.parse(pick))) toast("The policy is being loaded; that takes some seconds.", true);
+});
+byId("policy-unload").addEventListener("click", async () => {
+  const busy = byId("policy-load").dataset.busy;
+  if (busy) { toast(`The policy is ${busy}; end the run first.`, false); return; }
+  if (loaded && await post(`/jobs/${encodeURIComponent(loaded.id)}/stop`, {})) toast("The policy is being unloaded.", true);
+});
 
 function drawLog(lines) {
   const log = byId("log");

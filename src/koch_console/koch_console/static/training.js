@@ -23,6 +23,7 @@ export async function showRuns() {
   byId("runs-title").textContent = runs.length ? "Training runs" : "No training runs: koch train makes them, koch console --runs DIR finds them";
   byId("runs").replaceChildren(...runs.map((run) => line(run)));
   byId("losses").hidden = !runs.length;
+  byId("no-runs").hidden = runs.length > 0;
   fillForms();
   drawComparison();
   drawJobs();
@@ -61,8 +62,9 @@ function open(run) {
 function drawFilms(run) {
   const place = byId("films-of-run");
   const shown = run.evaluations.flatMap((item) => [
-    item.film ? element("figure", {}, element("video", { src: url("runs", run.name, item.name, "film"), controls: true, muted: true, preload: "none" }), caption(item)) : "",
-    item.sheet && !item.film ? element("figure", {}, element("img", { src: url("runs", run.name, item.name, "sheet"), alt: `last images of ${item.name}`, loading: "lazy" }), caption(item)) : "",
+    ...[...(item.film ? ["film"] : []), ...(item.films ?? [])].map((film) =>
+      element("figure", {}, element("video", { src: url("runs", run.name, item.name, film), controls: true, muted: true, preload: "metadata" }), caption(item, film))),
+    item.sheet && !item.film && !item.films?.length ? element("figure", {}, element("img", { src: url("runs", run.name, item.name, "sheet"), alt: `last images of ${item.name}`, loading: "lazy" }), caption(item)) : "",
   ]).filter(Boolean);
   const names = shown.map((figure) => figure.textContent).join();
   if (place.dataset.names === run.name + names) return; // a film that plays goes on
@@ -70,7 +72,8 @@ function drawFilms(run) {
   place.replaceChildren(...shown);
 }
 
-const caption = (item) => element("figcaption", { textContent: `${item.name}: ${rate(item)}` });
+const caption = (item, film = "") =>
+  element("figcaption", { title: rate(item), textContent: film.startsWith("rollout_") ? `seed ${film.slice(8)} of ${item.name}` : `${item.name}: ${rate(item)}` });
 
 /** Rate, low and high of successes with the 95 % interval of Wilson's score. */
 function interval({ successes, trials }) {
@@ -95,7 +98,7 @@ function drawComparison() {
     .sort((a, b) => b.rate[0] - a.rate[0] || b.trials - a.trials);
   byId("comparison").hidden = !rows.length;
   const [head, body] = byId("comparison").querySelectorAll("thead, tbody");
-  head.replaceChildren(element("tr", {}, ...["run", "evaluation", "success", "0 to 100 %", "95 %"].map((text) => element("th", { textContent: text }))));
+  head.replaceChildren(element("tr", {}, ...["run", "evaluation", "success", "0 to 100 %", "95 %", "films"].map((text) => element("th", { textContent: text }))));
   body.replaceChildren(...rows.map((row) => {
     const bar = element("i", {});
     const dot = element("b", {});
@@ -103,8 +106,20 @@ function drawComparison() {
     dot.style.left = percent(row.rate[0]).replace(" ", "");
     return element("tr", {}, element("td", { textContent: row.run }), element("td", { textContent: row.name }),
       element("td", { textContent: `${row.successes}/${row.trials}` }), element("td", {}, element("div", { className: "scale" }, bar, dot)),
-      element("td", { textContent: `${percent(row.rate[1])} to ${percent(row.rate[2])}` }));
+      element("td", { textContent: `${percent(row.rate[1])} to ${percent(row.rate[2])}` }), element("td", {}, filmsButton(row)));
   }));
+}
+
+/** Opens the run of a row of the table at its films. */
+function filmsButton(row) {
+  const count = (row.films?.length ?? 0) + (row.film ? 1 : 0);
+  if (!count) return "–";
+  const button = element("button", { className: "films", textContent: `▶ ${count}`, title: `Show the films of ${row.run}` });
+  button.addEventListener("click", () => {
+    open(runs.find((run) => run.name === row.run));
+    byId("films-of-run").scrollIntoView({ behavior: "smooth", block: "center" });
+  });
+  return button;
 }
 
 /** Loss (amber) and validation loss (blue) over steps, the loss on a logarithmic axis. */
@@ -135,7 +150,7 @@ function drawLosses(curve) {
 // -- jobs ----------------------------------------------------------------------------------------
 
 const LIGHTS = { starting: "amber", running: "amber", finished: "green", failed: "red", killed: "red", stopped: "" };
-const KINDS = { train: "training on", eval: "evaluation of", dataset: "edits of" };
+const KINDS = { train: "training on", eval: "evaluation of", dataset: "edits of", policy: "policy of" };
 
 export async function drawJobs() {
   const answer = await fetch("/jobs");
