@@ -2,6 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sets the workspace up on a bare machine; standard library only, since nothing else exists yet.
 
-It stands beside koch_vla and not in it, because importing koch_vla needs the packages that are
+It is beside koch_vla and not in it, because importing koch_vla needs the packages that are
 about to be installed. `./koch setup` runs it as `python3 -m bare_home`.
 """

@@ -134,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="extras",
         metavar="EXTRAS",
         default="",
-        help="add lerobot, in an environment of its own; hub, tensorboard, wandb",
+        help="add lerobot, in an environment of its own; hub, rerun, tensorboard, wandb",
     )
     parser.add_argument(
         "--gpu", action="store_true", help="install the torch for NVIDIA GPUs (CUDA)"

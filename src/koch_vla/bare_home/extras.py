@@ -18,6 +18,7 @@ EXTRAS = {"lerobot": ".venv-lerobot"}
 # What --with adds to .venv, and the module by which it is known to work; requirements/extras.txt.
 PACKAGES = {
     "hub": ("huggingface-hub", "huggingface_hub"),
+    "rerun": ("rerun-sdk", "rerun"),
     "tensorboard": ("tensorboard", "tensorboard"),
     "wandb": ("wandb", "wandb"),
 }

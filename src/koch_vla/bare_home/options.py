@@ -80,7 +80,7 @@ def choose(
 
 
 def record_path(root: Path) -> Path:
-    """The record lies in the virtual environment, so that deleting that resets everything."""
+    """The record is in the virtual environment, so that deleting that resets everything."""
     return root / ".venv" / "koch_setup.json"
 
 

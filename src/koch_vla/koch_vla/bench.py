@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from koch_core.options import Option, OptionModel, command_line, option, parsed, same_as
+from koch_core.options import Option, OptionModel, option, same_as
 from koch_core.terminal import complain, say
 from koch_ros.shared_topics import NAMESPACE_VARIABLE
 from koch_vla.errors import BenchmarksNotFoundError
@@ -139,13 +139,12 @@ def main(argv: list[str]) -> int:
     if argv and argv[0] in ROUNDS:
         module = importlib.import_module(ROUNDS[argv[0]])
         return int(module.main(argv[1:]))
-    parser = command_line(
+    options = BenchOptions.from_command_line(
         "koch bench",
         "Run all benchmarks into one JSON and one Markdown file. `koch bench faults` "
         "and `koch bench soak` are rounds of their own; each has --help.",
-        BenchOptions,
+        argv,
     )
-    options: BenchOptions = parsed(parser, argv, BenchOptions)
     scripts = find_benchmarks(options.folder, options.only)
     report: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),

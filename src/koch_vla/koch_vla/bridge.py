@@ -18,9 +18,6 @@ guard then holds the arm. One client commands at a time.
 
 from __future__ import annotations
 
-import contextlib
-import hmac
-import ipaddress
 import logging
 import socket
 import threading
@@ -30,27 +27,27 @@ import numpy as np
 
 from koch_core.closing import Opening
 from koch_core.errors import KochError
+from koch_core.listening import SHORTEST_TOKEN, Acceptor, is_local, same_token
 from koch_policy.server.protocol import PROTOCOL, Channel, LinkError, ProtocolError
 
 TOKEN = "KOCH_BRIDGE_TOKEN"
-_SHORTEST_TOKEN = 8
 _HELLO_S, _HELLO_BYTES = 5.0, 4096  # a stranger gets no more time and memory than that
 _MOST_CLIENTS = 4  # robot, leader, a viewer, and one that is just leaving
 _LOGGER = logging.getLogger(__name__)
 
 
 class BridgeAccessError(KochError):
-    """The bridge would be open to people whom nobody let in."""
+    """The bridge would be open to people whom no one let in."""
 
     def __init__(self, host: str) -> None:
         super().__init__(
             f"--host {host}: other computers could drive the arm. Set {TOKEN} to a secret of at "
-            f"least {_SHORTEST_TOKEN} characters, here and for the client, or leave --host out."
+            f"least {SHORTEST_TOKEN} characters, here and for the client, or leave --host out."
         )
 
 
 class BridgePortError(KochError):
-    """Nobody can listen there."""
+    """No one can listen there."""
 
     def __init__(self, host: str, port: int, why: object) -> None:
         super().__init__(f"{host}:{port}: {why}. Is another bridge running? Choose a --port.")
@@ -68,7 +65,7 @@ class BridgedRobot(Protocol):
         ...
 
     def take(self) -> None:
-        """Somebody is going to command: open the human's enable switch.
+        """Someone is going to command: open the human's enable switch.
 
         Raises:
             Refused: It may still be closed.
@@ -102,11 +99,7 @@ def check_access(host: str, token: str) -> None:
     Raises:
         BridgeAccessError: There is none, or a short one.
     """
-    try:
-        is_local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_local = False
-    if not is_local and len(token) < _SHORTEST_TOKEN:
+    if not is_local(host) and len(token) < SHORTEST_TOKEN:
         raise BridgeAccessError(host)
 
 
@@ -128,14 +121,13 @@ class BridgeServer(Opening):
         check_access(host, token)
         self._robot, self._token = robot, token
         try:
-            self._listener = socket.create_server((host, port))
+            self._clients = Acceptor(host, port, self._serve, most=_MOST_CLIENTS)
         except OSError as error:
             raise BridgePortError(host, port, error.strerror or error) from error
-        self.port = int(self._listener.getsockname()[1])
+        self.port = self._clients.port
         self._commands = threading.Lock()  # held by the client that commands
         self._has_taken = False  # whether that client drives in the human's place
-        self._open: set[socket.socket] = set()
-        self._thread = threading.Thread(target=self._accept, name="bridge", daemon=True)
+        self._thread = threading.Thread(target=self._clients.run, name="bridge", daemon=True)
 
     def open(self) -> None:
         """Let clients in."""
@@ -143,45 +135,27 @@ class BridgeServer(Opening):
 
     def close(self) -> None:
         """Send all clients away; idempotent."""
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept
-        self._listener.close()
-        for connection in list(self._open):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        self._clients.close()
+        self._clients.send_away()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, address = self._listener.accept()
-            except OSError:
-                return  # closed
-            if len(self._open) >= _MOST_CLIENTS:
-                connection.close()
-                continue
-            # Small frames both ways: waiting to fill a packet would cost 40 ms.
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._open.add(connection)
-            client = threading.Thread(target=self._serve, args=(connection, address), daemon=True)
-            client.start()
-
-    def _serve(self, connection: socket.socket, address: Any) -> None:
+    def _serve(self, connection: socket.socket, peer: str) -> None:
+        # Small frames both ways: waiting to fill a packet would cost 40 ms.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         channel, holds = Channel(connection), False
         try:
             self._greet(channel)
-            _LOGGER.info("client %s is there", address[0])
+            _LOGGER.info("client %s is there", peer)
             while True:
                 message = channel.receive()
                 if message["kind"] == "command" and not holds:
                     holds = self._commands.acquire(blocking=False)
                 channel.send(self._answer(message, may_command=holds))
         except LinkError as error:
-            _LOGGER.info("client %s gone: %s", address[0], error)
+            _LOGGER.info("client %s gone: %s", peer, error)
         finally:
             if holds:
                 self._has_taken = False
                 self._commands.release()
-            self._open.discard(connection)
             channel.close()
 
     def _greet(self, channel: Channel) -> None:
@@ -189,7 +163,7 @@ class BridgeServer(Opening):
         text = ""
         if hello["kind"] != "hello" or hello.get("protocol") != PROTOCOL:
             text = f"this bridge speaks protocol {PROTOCOL}, the client {hello.get('protocol')!r}"
-        elif self._token and not _same(str(hello.get("token", "")), self._token):
+        elif self._token and not same_token(hello.get("token"), self._token):
             text = f"a wrong token, or none: set {TOKEN} as it is set for the bridge"
         if text:
             channel.send({"kind": "error", "text": text})
@@ -214,10 +188,6 @@ class BridgeServer(Opening):
             return {"kind": "done", "driver": driver}
         except KochError as error:
             return {"kind": "error", "text": str(error)}
-
-
-def _same(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(), other.encode())
 
 
 def checked_action(action: Any, width: int) -> Any:

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from koch_core.options import OptionModel, command_line, option, parsed, same_as
+from koch_core.options import OptionModel, option, same_as
 from koch_core.terminal import say
 from koch_ros.shared_options import RIG
 from koch_vla.bridge import TOKEN, BridgeServer, check_access
@@ -29,8 +29,7 @@ class BridgeOptions(OptionModel):
 def main(argv: list[str]) -> int:
     """Run the subcommand until Ctrl-C."""
     about = "Let programs without ROS, such as LeRobot, read and drive the graph of koch up."
-    parser = command_line("koch bridge", about, BridgeOptions)
-    options: BridgeOptions = parsed(parser, argv, BridgeOptions)
+    options = BridgeOptions.from_command_line("koch bridge", about, argv)
     token = os.environ.get(TOKEN, "")
     check_access(options.host, token)
     from koch_rig.load import load_rig
@@ -39,10 +38,11 @@ def main(argv: list[str]) -> int:
 
     logging.getLogger("koch_vla.bridge").setLevel(logging.INFO)
     rig = load_rig(default_rig(options.rig))
-    with (
-        GraphRobot(rig) as robot,
-        BridgeServer(robot, options.host, options.port, token) as server,
-    ):
-        say(f"the bridge of {rig.name} listens on {options.host}:{server.port}; Ctrl-C ends it")
-        robot.run()
+    with GraphRobot(rig) as robot:
+        server = BridgeServer(robot, options.host, options.port, token)
+        robot.meet_graph()  # before a client asks: the graph's clock tells the age of samples
+        with server:
+            where = f"{options.host}:{server.port}"
+            say(f"the bridge of {rig.name} listens on {where}; Ctrl-C ends it")
+            robot.run()
     return 0

@@ -15,7 +15,7 @@ from typing import Any
 
 from koch_vla.node_spec import NodeSpec
 
-# Exit codes after which a node is not started again. 0: somebody asked it to end, with a signal of
+# Exit codes after which a node is not started again. 0: someone asked it to end, with a signal of
 # their own; a driver that came back would take the arm again. 2: its rig or parameters are wrong.
 STAYS_DOWN = (0, 2)
 STEADY_S = 20.0  # a process that lived longer than this failed again, not again
@@ -98,7 +98,7 @@ class Child:
         return not _catches(self.process.pid, signal.SIGTERM)
 
     def plan_restart(self, code: int, now_s: float) -> float | None:
-        """Decide on a new start after an end that nobody asked for.
+        """Decide on a new start after an end that no one asked for.
 
         Returns:
             The delay in [s], doubling with each quick failure; None when the node stays down:

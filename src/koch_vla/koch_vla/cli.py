@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from koch_core.terminal import Interjections, complain, say
 from koch_core.working import Working
-from koch_vla.lerobot.flags import lerobot_command
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,8 @@ OPTIONAL = {
 
 def usage() -> str:
     """The help text, one line for each subcommand."""
-    width = max(len(verb.name) for verb in VERBS)
-    lines = [f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS]
+    width = max(len(each.name) for each in VERBS)
+    lines = [f"  {each.name:<{width}}  {each.summary}" for each in VERBS]
     return "\n".join(
         [
             "usage: koch COMMAND [arguments]      (koch COMMAND --help tells more)",
@@ -125,8 +124,10 @@ def find_subcommand(argv: Sequence[str]) -> tuple[Subcommand, list[str]]:
     """Return the subcommand of a command line and the arguments that are left for it.
 
     Raises:
-        UnknownVerbError: There is no such subcommand.
+        UnknownSubcommandError: There is no such subcommand.
     """
+    from koch_vla.lerobot.flags import lerobot_command  # a long table, which --help does without
+
     name, *rest = argv
     if command := lerobot_command(name, rest):
         return Subcommand(command, FROM_LEROBOT, "a command line of LeRobot's"), [command, *rest]
@@ -134,47 +135,47 @@ def find_subcommand(argv: Sequence[str]) -> tuple[Subcommand, list[str]]:
         return CAMERA_CALIBRATION, rest[1:]
     if name == "record" and "--lockstep" in rest:
         return LOCKSTEP_RECORD, rest
-    for verb in VERBS:
-        if verb.name == name:
-            return verb, rest
-    from koch_vla.errors import UnknownVerbError
+    for known in VERBS:
+        if known.name == name:
+            return known, rest
+    from koch_vla.errors import UnknownSubcommandError
 
-    raise UnknownVerbError(name, [verb.name for verb in VERBS])
+    raise UnknownSubcommandError(name, [known.name for known in VERBS])
 
 
-def load(verb: Subcommand) -> Callable[[list[str]], int]:
+def load(command: Subcommand) -> Callable[[list[str]], int]:
     """Import a subcommand's module and return its main function.
 
     Raises:
-        VerbUnavailableError: Its package, or a library that it needs, is not installed.
+        SubcommandUnavailableError: Its package, or a library that it needs, is not installed.
     """
     try:
         # PyTorch alone takes seconds; what a script reads stays as it is elsewhere.
-        is_long = verb.name in _LONG
-        with Working(f"koch {verb.name}: loading", in_logs=is_long, at_once=is_long):
-            module = importlib.import_module(verb.module)
+        is_long = command.name in _LONG
+        with Working(f"koch {command.name}: loading", in_logs=is_long, at_once=is_long):
+            module = importlib.import_module(command.module)
     except ModuleNotFoundError as error:
-        raise _unavailable(verb, error) from error
+        raise _unavailable(command, error) from error
     main: Callable[[list[str]], int] = module.main
     return main
 
 
-def _unavailable(verb: Subcommand, error: ModuleNotFoundError) -> Exception:
+def _unavailable(command: Subcommand, error: ModuleNotFoundError) -> Exception:
     """Say which part of the workspace is missing; other import errors are our own bugs."""
-    from koch_vla.errors import VerbUnavailableError
+    from koch_vla.errors import SubcommandUnavailableError
 
     missing = (error.name or "").partition(".")[0]
     if missing == "rclpy" or missing.endswith("_msgs") or missing == "koch_interfaces":
         remedy = "Run `./koch setup`, or source your ROS 2 and the workspace's local_setup.bash."
-        return VerbUnavailableError(f"ROS 2 ({missing})", remedy)
-    if f"{verb.module}.".startswith(f"{error.name}."):
-        part = verb.package.removeprefix("koch_")
+        return SubcommandUnavailableError(f"ROS 2 ({missing})", remedy)
+    if f"{command.module}.".startswith(f"{error.name}."):
+        part = command.package.removeprefix("koch_")
     elif missing in OPTIONAL:
         part = OPTIONAL[missing]
     else:
         return error
     remedy = f"Add it with `{setup_with(part)}`."
-    return VerbUnavailableError(error.name or verb.package, remedy)
+    return SubcommandUnavailableError(error.name or command.package, remedy)
 
 
 def setup_with(part: str) -> str:
@@ -202,8 +203,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     logging.basicConfig(handlers=[Interjections()], format="%(levelname)s %(message)s")
     try:
-        verb, rest = find_subcommand(argv)
-        return _call(verb, rest)
+        command, rest = find_subcommand(argv)
+        return _call(command, rest)
     except KochError as error:
         complain(f"koch {argv[0]}: {error}")
         return 2
@@ -224,15 +225,15 @@ def main(argv: Sequence[str]) -> int:
         return 2
 
 
-def _call(verb: Subcommand, arguments: list[str]) -> int:
+def _call(command: Subcommand, arguments: list[str]) -> int:
     try:
-        return int(load(verb)(arguments) or 0)
+        return int(load(command)(arguments) or 0)
     except ModuleNotFoundError as error:  # imported late, inside the subcommand
-        raise _unavailable(verb, error) from error
+        raise _unavailable(command, error) from error
 
 
 def own_words() -> tuple[str, ...]:
-    """The words that start this command in a process of its own, for what lies below koch_vla."""
+    """The words that start this command in a process of its own, for what is below koch_vla."""
     return (sys.executable, "-m", "koch_vla")
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from koch_core.options import OptionModel, command_line, option, parsed
+from koch_core.options import OptionModel, option
 from koch_core.terminal import say
 
 SHELLS = ("bash", "zsh", "fish")
@@ -85,13 +85,13 @@ def all_words() -> dict[str, Words]:
 
     found = {}
     with _parsers_show_themselves():
-        for verb in VERBS:
+        for each in VERBS:
             try:
-                load(verb)([])
+                load(each)([])
             except _ParserMet as met:
-                found[verb.name] = words_of(met.parser, verb.summary)
+                found[each.name] = words_of(met.parser, each.summary)
             except Exception:  # a part that was left out, or no parser: its name is enough
-                found[verb.name] = Words(verb.summary, {}, {}, ())
+                found[each.name] = Words(each.summary, {}, {}, ())
     found |= {name: Words(text, {}, {}, ()) for name, text in OF_THE_SCRIPT.items()}
     return found
 
@@ -155,14 +155,13 @@ class CompletionOptions(OptionModel):
 
 def main(argv: list[str]) -> int:
     """Run the subcommand."""
-    parser = command_line(
+    options = CompletionOptions.from_command_line(
         "koch completion",
         "Print what a shell needs to complete koch: "
         'eval "$(koch completion bash)" in ~/.bashrc, the same with zsh in ~/.zshrc, '
         "koch completion fish | source in config.fish.",
-        CompletionOptions,
+        argv,
     )
-    options: CompletionOptions = parsed(parser, argv, CompletionOptions)
     shell = options.shell
     say({"bash": bash, "zsh": zsh, "fish": fish}[shell](all_words()).rstrip("\n"))
     return 0

@@ -42,7 +42,7 @@ class NotSimulatedError(GraphError):
 
 
 class NamesakesError(GraphError):
-    """Nodes of the graph run already, started by somebody else."""
+    """Nodes of the graph run already, started by someone else."""
 
     def __init__(self, names: Iterable[str], domain: str) -> None:
         super().__init__(
@@ -83,14 +83,14 @@ class ExecutableNotFoundError(KochError):
         )
 
 
-class VerbUnavailableError(KochError):
+class SubcommandUnavailableError(KochError):
     """A subcommand belongs to a package or library that this installation lacks."""
 
     def __init__(self, missing: str, remedy: str) -> None:
         super().__init__(f"this subcommand needs {missing}, which is not installed here. {remedy}")
 
 
-class UnknownVerbError(KochError):
+class UnknownSubcommandError(KochError):
     """The command line starts with no subcommand of ours."""
 
     def __init__(self, verb: str, choices: Iterable[str]) -> None:

@@ -17,7 +17,7 @@ from koch_core.options import OptionModel, command_line, declared, option, parse
 from koch_core.terminal import say
 from koch_core.working import Working
 from koch_rig.load import load_rig
-from koch_ros.shared_options import CHECKPOINT, RUNTIME, SPEED, STRATEGY, TASK, check_task
+from koch_ros.shared_options import CHECKPOINT, RUNTIME, STRATEGY, TASK, WORLD_SPEED, check_task
 from koch_sim.errors import SimulationError
 from koch_sim.evaluation import Evaluation, Trial
 from koch_sim.settings import LockstepSettings
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from koch_rig.rig import Rig
     from koch_sim.nodes.evaluator import Evaluator
+    from koch_sim.rollout import ExpertRollouts, PolicyRollouts
 
 READY_TIMEOUT_S = 90.0
 _TELL_S = 3.0  # discovery takes about one
@@ -34,7 +35,7 @@ LONGEST_FILM = 1200  # images: two minutes
 _CAMERA = "left"  # sees arm, block and cup
 _LOCKSTEP_ONLY = (
     "spread", "randomise", "jobs", "style", "execution-steps", "denoising-steps", "draws",
-    "delay-s", "runtime", "scene", "wording",
+    "delay-s", "runtime", "scene", "wording", "films",
 )  # fmt: skip
 
 
@@ -78,14 +79,11 @@ class EvaluateOptions(OptionModel):
     rollouts: int = option(10, "how many", low=1, flags=("--rollouts", "-n"), metavar="N")
     seed: int = option(100_000, "of the first rollout")
     timeout_s: float = option(30.0, "longest rollout [s]")
-    speed: float = same_as(
-        SPEED,
-        1.0,
-        text="simulated seconds per second: below 1 for a busy machine, above 1 for a fast one",
-        low=0.05,
-        high=20.0,
+    speed: float = same_as(WORLD_SPEED, 1.0)
+    camera: str | None = option(None, "whose images are shown (default: left, or any)")
+    films: int = option(
+        0, "in lockstep, films of the first N rollouts, one file each", low=0, metavar="N"
     )
-    camera: str | None = option(None, "whose image shows the end (default: left, or any)")
     out: Path = option(Path("outputs/eval"), "folder of the results")
     lockstep: bool = option(
         False,
@@ -149,11 +147,16 @@ def evaluate_lockstep(settings: LockstepSettings, options: EvaluateOptions) -> E
     """Run all rollouts in lockstep, in several processes."""
     with Working("koch eval: loading the simulation", at_once=True):
         from koch_sim.lockstep import over_processes
-        from koch_sim.rollout import ExpertRollouts, PolicyRollouts, PolicySettings
+        from koch_sim.rollout import (
+            ExpertRollouts,
+            FilmedRollouts,
+            PolicyRollouts,
+            PolicySettings,
+        )
 
         settings.check()
     evaluation = Evaluation(_subject(options))
-    make: Callable[[], Callable[[int], Trial]]
+    make: Callable[[], ExpertRollouts | PolicyRollouts]
     if options.policy is None:
         make = partial(ExpertRollouts, settings, options.timeout_s)
     else:
@@ -162,14 +165,23 @@ def evaluate_lockstep(settings: LockstepSettings, options: EvaluateOptions) -> E
             options.denoising_steps, options.draws, options.delay_s, options.task or "",
         )  # fmt: skip
         make = partial(PolicyRollouts, settings, policy, options.timeout_s)
-    begin = time.monotonic()
     seeds = range(options.seed, options.seed + options.rollouts)
+    camera = _chosen_camera(load_rig(settings.rig), options)
+    filmed: Callable[[], Callable[[int], Trial]] = make
+    if options.films and camera is not None:
+        filmed = partial(FilmedRollouts, make, seeds[: options.films], camera, options.out)
+    begin = time.monotonic()
     with Working(f"koch eval: {options.rollouts} rollouts in lockstep", at_once=True) as work:
-        for trial in over_processes(make, seeds, options.jobs):
+        for trial in over_processes(filmed, seeds, options.jobs):
             _add(evaluation, trial, options.rollouts, work.say)
             work.now(f"{len(evaluation.trials)} of {options.rollouts} rollouts")
     evaluation.policy = {"wall_s": time.monotonic() - begin}
     return evaluation
+
+
+def _chosen_camera(rig: Rig, options: EvaluateOptions) -> str | None:
+    any_camera = _CAMERA if _CAMERA in rig.cameras else next(iter(rig.cameras), None)
+    return options.camera or any_camera
 
 
 def _subject(options: EvaluateOptions) -> str:
@@ -190,7 +202,7 @@ def _add(
 
 
 def _nothing() -> None:
-    """Somebody else's graph is not watched."""
+    """Someone else's graph is not watched."""
 
 
 @contextlib.contextmanager
@@ -221,8 +233,7 @@ def _evaluate(rig: Rig, options: EvaluateOptions, check: Callable[[], None]) -> 
     with Working("koch eval: loading ROS", at_once=True):
         from koch_sim.nodes.evaluator import evaluator_node
 
-    any_camera = _CAMERA if _CAMERA in rig.cameras else next(iter(rig.cameras), None)
-    camera = options.camera or any_camera
+    camera = _chosen_camera(rig, options)
     evaluation = Evaluation(_subject(options))
     images: list[tuple[bytes, bool]] = []
     film: list[bytes] = []

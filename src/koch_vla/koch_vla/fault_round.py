@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from koch_core.options import OptionModel, command_line, option, parsed, same_as
+from koch_core.options import OptionModel, option, same_as
 from koch_core.terminal import say
 from koch_driver.emulator.faults import HARDWARE_ERRORS
 from koch_vla.bench import NOTE, OUTPUT
@@ -408,13 +408,12 @@ class FaultsOptions(OptionModel):
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; 1 when a fault that has a cause was not named, or the graph not well."""
-    parser = command_line(
+    options = FaultsOptions.from_command_line(
         "koch bench faults",
         "Inject every fault into the emulated rig, and into the simulated one "
         "what its world can break: what is said, done and lost.",
-        FaultsOptions,
+        argv,
     )
-    options: FaultsOptions = parsed(parser, argv, FaultsOptions)
     options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="koch_faults_") as folder:
         report = run(Path(folder), options.only, options.note)

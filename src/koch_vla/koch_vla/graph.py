@@ -441,9 +441,9 @@ def _select(nodes: list[NodeSpec], only: Iterable[str]) -> list[NodeSpec]:
 
 
 def start_order(nodes: Iterable[NodeSpec]) -> tuple[NodeSpec, ...]:
-    """Sort nodes so that each stands behind those that it needs; otherwise keep the order.
+    """Sort nodes so that each is behind those that it needs; otherwise keep the order.
 
-    Needed nodes that are not in the list are somebody else's business.
+    Needed nodes that are not in the list are someone else's business.
 
     Raises:
         GraphError: Two nodes share a full name, or nodes need each other.

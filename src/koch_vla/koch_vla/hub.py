@@ -3,7 +3,7 @@
 """`koch hub push|pull`: datasets and checkpoints to and from the Hugging Face Hub.
 
 The package `huggingface_hub` is an extra; it reads HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE.
-A push is one commit, so that nobody sees half of it. A pull fills a folder beside its aim, takes
+A push is one commit, so that no one sees half of it. A pull fills a folder beside its aim, takes
 only kinds of files that run no code, is read by the loader, and then appears whole.
 """
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from koch_core.options import OptionModel, command_line, option, parsed, same_as
+from koch_core.options import OptionModel, option, same_as
 from koch_core.terminal import say
 from koch_ros.shared_options import RIG
 from koch_vla.bench import NOTE, OUTPUT
@@ -168,8 +168,7 @@ class SoakOptions(OptionModel):
 def main(argv: Sequence[str]) -> int:
     """Run the command; 1 when a node ended."""
     about = "Run the simulated rig for a long time: intervals, losses, memory growth."
-    parser = command_line("koch bench soak", about, SoakOptions)
-    options: SoakOptions = parsed(parser, argv, SoakOptions)
+    options = SoakOptions.from_command_line("koch bench soak", about, argv)
     options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="koch_soak_") as folder:
         report = run(options.minutes, Path(folder), options.note, options.rig)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the processes of a node graph: output, new starts, and an end that leaves nobody behind.
+"""Runs the processes of a node graph: output, new starts, and an end that leaves no one behind.
 
 One thread sleeps in `select` until a process writes or ends, a signal comes, or a planned start
 or escalation is due; it costs nothing while nodes are quiet.
@@ -37,7 +37,7 @@ Report = Callable[[NodeSpec, str], None]
 
 
 def _nobody(_spec: NodeSpec, _cause: str) -> None:
-    """Nobody wants to know."""
+    """No one wants to know."""
 
 
 @dataclass(frozen=True)

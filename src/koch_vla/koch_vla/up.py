@@ -107,7 +107,7 @@ def run_graph(
 
 
 def images_hint(rig: Rig, specs: tuple[NodeSpec, ...]) -> str:
-    """Where a browser shows what the simulated cameras see; empty where nobody serves it."""
+    """Where a browser shows what the simulated cameras see; empty where no one serves it."""
     sources = [str(camera.source) for camera in rig.cameras.values()]
     served = any(spec.package == "koch_sim" for spec in specs)
     if not (served and sources and "//" in sources[0]):

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -193,7 +194,9 @@ def test_a_verb_that_fails_ends_the_step_with_its_last_lines(tmp_path):
 
 
 def test_the_demo_learns_any_policy_that_has_a_small_preset(capsys):
-    assert demo.policies() == ["act", "diffusion", "diffusion_transformer", "fast", "flow"]
+    seeing = ["act", "diffusion", "diffusion_transformer", "flow"]
+    assert demo.policies("tiny") == sorted([*seeing, "fast"])
+    assert demo.policies("vision") == seeing
     assert demo.parse(["--policy", "diffusion_transformer"]).policy == "diffusion_transformer"
     with pytest.raises(SystemExit):
         demo.parse(["--policy", "atc"])
@@ -278,12 +281,21 @@ def test_a_policy_that_has_to_look_gets_more_demonstrations():
     assert demo.parse([]) == demo.parse(["--quick"])
     with pytest.raises(OptionError, match="--quick: got '--vision beside it'"):
         demo.parse(["--quick", "--vision"])
-    assert (demo.parse([]).vision, demo.parse([]).episodes) == (False, 20)
-    assert demo.parse(["--vision"]).episodes == 50
-    assert demo.parse(["--vision", "--episodes", "7"]).episodes == 7
+    seeing, knowing = demo.parse(["--vision"]), demo.parse([])
+    assert (seeing.vision, seeing.episodes, seeing.rollouts) == (True, 50, 20)
+    assert (knowing.vision, knowing.episodes, knowing.rollouts) == (False, 20, 10)
+    assert demo.parse(["--episodes", "7", "--rollouts", "3"]).rollouts == 3
+    assert demo.parse(["--episodes", "7"]).episodes == 7
+
+
+def test_a_policy_without_a_preset_for_cameras_is_refused_before_anything_is_recorded():
+    assert demo.parse(["--policy", "fast"]).policy == "fast"
+    with pytest.raises(OptionError, match="--policy: got 'fast with --vision', expected act"):
+        demo.parse(["--policy", "fast", "--vision"])
 
 
 def test_what_cameras_need_is_recorded_in_lockstep_and_no_seed_twice(context, monkeypatch):
+    monkeypatch.setattr(record, "ON_THE_GRAPH", 0)
     made, commands = context(vision=True, episodes=4), []
     folder = made.settings.folder / "episodes"
 
@@ -301,6 +313,33 @@ def test_what_cameras_need_is_recorded_in_lockstep_and_no_seed_twice(context, mo
         (words[words.index("-n") + 1], words[words.index("--seed") + 1]) for words in commands
     ]
     assert asked == [("4", "0"), ("2", "5")]
+
+
+def test_the_first_demonstrations_pass_through_all_nodes(context, monkeypatch):
+    made, asked = context(vision=True, episodes=5), []
+    folder = made.settings.folder / "episodes"
+
+    def add(count):
+        for number in range(count):
+            episode = folder / f"episode_{len(asked)}{number}"
+            episode.mkdir(parents=True)
+            (episode / "metadata.yaml").touch()
+
+    def on_the_graph(beginning, *_):
+        asked.append(beginning.settings.episodes)
+        add(2)
+        beginning.settings = replace(beginning.settings, speed=0.5)
+
+    def in_lockstep(words, log, say):
+        asked.append(words[words.index("-n") + 1])
+        add(3)
+
+    monkeypatch.setattr(record, "_record_at_some_speed", on_the_graph)
+    monkeypatch.setattr(record, "run_verb", in_lockstep)
+    found = record.record(made)
+    assert asked == [2, "3"]
+    assert (found["speed"], found["lockstep"]) == (1.0, False), "rollouts run on the graph as well"
+    assert made.settings.episodes == 5
 
 
 def test_spoiled_recordings_end_the_demo_with_a_cause_and_a_way_out(tmp_path):
@@ -346,13 +385,13 @@ def test_a_machine_that_cannot_keep_up_records_at_half_the_speed(tmp_path, monke
     results = record.record(context)
     assert tried == [1.0, 0.5]
     assert results["speed"] == context.settings.speed == 0.5
-    assert "6 recordings in a row have gaps: going on at 0.5 x" in lines[0]
+    assert "6 recordings in a row were not to be used: going on at 0.5 x" in lines[0]
 
 
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (record.SpoiledError(3, "red"), "3 recordings in a row have gaps"),
+        (record.SpoiledError(3, "red"), "3 recordings in a row were not to be used"),
         (NoAnswerError("service sim/demonstrate", 20.0), "did not answer within 20 s"),
         (record.WorldSilentError(240.0, Path("up.log")), "did not start within 240 s"),
     ],

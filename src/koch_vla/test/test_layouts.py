@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The layouts for Foxglove and PlotJuggler name topics and joints that the graph has."""
+"""The layouts for Foxglove, RViz and PlotJuggler name topics and joints that the graph has."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.load import load_rig
@@ -54,6 +55,19 @@ def test_foxglove_labels_joints_by_their_place_in_the_message(repository):
     pairs = re.findall(r'joint_states\.position\[(\d)\]".*?"label": "(\w+)"', text, re.DOTALL)
     assert [name for _, name in pairs] == [KOCH_V1_1.joints[int(place)] for place, _ in pairs]
     assert len(pairs) == len(KOCH_V1_1.joints)
+
+
+def test_rviz_shows_topics_and_frames_of_the_shipped_rigs(repository, topics):
+    layout = yaml.safe_load((repository / "config/rviz/koch.rviz").read_text(encoding="utf-8"))
+    shown = layout["Visualization Manager"]
+    rig = load_rig(repository / "config" / "rig.sim.yaml")  # it has all cameras
+    # The raw topic is published while somebody reads it; RViz decodes no JPEG without a plug-in.
+    images = {f"/cameras/{camera}/image_raw" for camera in rig.cameras}
+    descriptions = {f"/{arm}/robot_description" for arm in rig.arms}
+    named = {text for text in texts(shown) if text.startswith("/")}
+    assert named <= topics | images | descriptions, named - topics
+    assert {"/robot_description", "/policy/ghost/path"} | images <= named
+    assert shown["Global Options"]["Fixed Frame"] == "world"
 
 
 def test_plotjuggler_plots_joints_of_the_shipped_rig(repository, topics):

@@ -7,7 +7,11 @@ from __future__ import annotations
 import math
 
 import pytest
+from rosbags.typesys import Stores, get_typestore
 
+from koch_episodes.bag.messages import TRANSFORMS, MessageMaker, revolute_joints
+from koch_rig.load import load_rig
+from koch_rig.model import published_urdf
 from koch_vla.link_tree import LinkTree
 
 URDF = """
@@ -55,3 +59,28 @@ def test_a_moving_pose_follows_its_joint(tree, angle):
 @pytest.mark.parametrize("positions", [{}, {"turn": math.nan}, {"turn": math.inf}, {"other": 1.0}])
 def test_no_pose_is_invented_for_an_unknown_angle(tree, positions):
     assert tree.moving_poses(positions) == []
+
+
+def test_bags_of_datasets_hold_the_frames_that_the_graph_publishes(repository):
+    """`koch convert --to-bag` works out /tf without Pinocchio, as pip installs it without ROS."""
+    rig = load_rig(repository / "config/rig.sim.yaml")
+    maker = MessageMaker()
+    decode = get_typestore(Stores.ROS2_JAZZY).deserialize_cdr
+    for arm in rig.arms:
+        urdf = published_urdf(rig, arm)
+        tree, joints = LinkTree(urdf), revolute_joints(urdf)
+        angles = {name: 0.3 * k - 0.9 for k, name in enumerate(tree.joint_names)}
+        message = decode(maker.moving_frames(1_500_000_000, joints, angles), TRANSFORMS)
+        found = {each.child_frame_id: each for each in message.transforms}
+        wanted = tree.moving_poses(angles)
+        assert {pose.child for pose in wanted} == set(found)
+        for pose in wanted:
+            each = found[pose.child]
+            assert each.header.frame_id == pose.parent
+            place, turn = each.transform.translation, each.transform.rotation
+            assert (place.x, place.y, place.z) == pytest.approx(pose.xyz, abs=1e-9)
+            product = sum(
+                one * two
+                for one, two in zip(pose.xyzw, (turn.x, turn.y, turn.z, turn.w), strict=True)
+            )
+            assert abs(product) == pytest.approx(1.0, abs=1e-9)

@@ -31,8 +31,11 @@ from std_srvs.srv import SetBool, Trigger
 
 from koch_core.realtime import request_realtime
 from koch_driver.emulator import build_chain
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.load import load_rig
 from koch_ros.qos import LATCHED
+
+J = len(KOCH_V1_1.joints)
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.alone]
 NODES = "follower/driver,leader/driver,follower/teleop"
@@ -233,11 +236,11 @@ def test_a_first_start_takes_up_a_limp_arm_and_a_killed_one_holds_and_goes_on(
     dark_lab: Lab,
 ) -> None:
     lab = dark_lab
-    assert lab.torques() == [0] * 6
+    assert lab.torques() == [0] * J
     lab.start()
     lab.follows()
     lab.kill(nodes_too=True)
-    assert lab.torques() == [1] * 6
+    assert lab.torques() == [1] * J
     lab.start()
     lab.follows()
 
@@ -251,7 +254,7 @@ def test_a_latched_stop_outlives_koch_up(lab: Lab, nodes_too: bool) -> None:
     assert lab.status.mode == GuardStatus.STOPPED
     assert not lab.ask("clutch", True).success
     assert lab.swing_rad() < 0.02
-    assert lab.torques() == [1] * 6
+    assert lab.torques() == [1] * J
     take_up(lab)
 
 
@@ -261,7 +264,7 @@ def test_a_stop_outlives_koch_up_and_a_power_cut_meanwhile(lab: Lab) -> None:
     lab.blink()
     lab.start()
     assert lab.swing_rad() < 0.02
-    assert lab.torques() == [0] * 6
+    assert lab.torques() == [0] * J
     assert not lab.ask("resume").success, "the servos have lost everything"
     take_up(lab)
 
@@ -273,7 +276,7 @@ def test_a_released_torque_outlives_koch_up(lab: Lab) -> None:
     assert lab.status is not None
     assert lab.status.mode == GuardStatus.OFF
     assert lab.swing_rad() < 0.02
-    assert lab.torques() == [0] * 6
+    assert lab.torques() == [0] * J
     take_up(lab)
 
 
@@ -285,7 +288,7 @@ def test_power_that_was_cut_while_koch_up_was_dead_moves_nothing(
     lab.blink()
     lab.start()
     assert lab.swing_rad() < 0.02
-    assert lab.torques() == [0] * 6
+    assert lab.torques() == [0] * J
     assert lab.status is not None
     assert "without power" in lab.status.reason
     take_up(lab)
@@ -298,7 +301,7 @@ def test_power_cut_before_koch_up_was_ended_moves_nothing_in_the_next(lab: Lab) 
     lab.chains["follower"].faults.power_return()
     lab.start()
     assert lab.swing_rad() < 0.02
-    assert lab.torques() == [0] * 6
+    assert lab.torques() == [0] * J
     take_up(lab)
 
 
@@ -313,7 +316,7 @@ def test_an_arm_that_gets_its_power_long_after_koch_up_stays_limp(lab: Lab) -> N
     lab.chains["follower"].faults.power_return()
     wait_for(lambda: lab.status and lab.status.mode in (GuardStatus.STOPPED, GuardStatus.OFF), "")
     assert lab.swing_rad() < 0.02
-    assert lab.torques() == [0] * 6
+    assert lab.torques() == [0] * J
     take_up(lab)
 
 
@@ -323,6 +326,6 @@ def test_an_arm_that_was_left_and_switched_off_is_taken_up_as_at_the_first_start
     lab.interrupt()
     lab.blink()
     lab.start()
-    assert lab.torques() == [1] * 6
+    assert lab.torques() == [1] * J
     lab.ask("clutch", True)
     lab.follows()

@@ -25,13 +25,21 @@ from koch_core.options import (
 from koch_core.terminal import complain, say
 from koch_core.working import Working
 from koch_policy.models.registry import known_policies, preset_files
-from koch_ros.shared_options import RIG, SPEED
-from koch_vla.demo.step import SMALL_PRESET, DemoContext, DemoSettings, DemoStep, run_steps
+from koch_ros.shared_options import RIG, WORLD_SPEED
+from koch_vla.demo.step import (
+    SMALL_PRESET,
+    VISION_PRESET,
+    DemoContext,
+    DemoSettings,
+    DemoStep,
+    run_steps,
+)
 from koch_vla.errors import DemoError, GraphError
 
 __all__ = ["main"]
 
-EPISODES, VISION_EPISODES = 20, 50  # what is to be seen takes more examples than what is known
+# Demonstrations and rollouts. What is to be seen takes more examples than what is known.
+USUAL_SEEING, USUAL_KNOWING = (50, 20), (20, 10)
 ENOUGH = 0.8  # share of rollouts that is called a success
 
 
@@ -57,10 +65,10 @@ def steps() -> list[DemoStep]:
     ]
 
 
-def policies() -> list[str]:
-    """The policies with a preset for so few demonstrations."""
-    presets = preset_files()
-    return [name for name in known_policies() if f"{name}-{SMALL_PRESET}" in presets]
+def policies(*presets: str) -> list[str]:
+    """The policies that have one of these presets, which suit so few demonstrations."""
+    files = preset_files()
+    return [n for n in known_policies() if any(f"{n}-{preset}" in files for preset in presets)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,24 +77,25 @@ class DemoOptions(OptionModel):
 
     episodes: int | None = option(
         None,
-        f"demonstrations to record (default: {EPISODES}, with --vision {VISION_EPISODES})",
+        f"demonstrations to record (default: {USUAL_KNOWING[0]}, with --vision {USUAL_SEEING[0]})",
         low=1,
         metavar="N",
     )
-    rollouts: int = option(10, "runs of the trained policy", low=1)
-    policy: str = option("act", "what is trained", choices=tuple(policies()))
-    vision: bool = option(False, "see the cameras only (twice as long)")
-    quick: bool = option(False, "know the true poses (the default)")
+    rollouts: int | None = option(
+        None,
+        f"runs of the policy (default: {USUAL_KNOWING[1]}, with --vision {USUAL_SEEING[1]})",
+        low=1,
+        metavar="N",
+    )
+    policy: str = option(
+        "act", "what is trained", choices=tuple(policies(SMALL_PRESET, VISION_PRESET))
+    )
+    vision: bool = option(False, "see the cameras only")
+    quick: bool = option(False, "know the true poses of block and cup (the default)")
     seed: int = option(0, "of the world and the training")
     folder: Path = option(Path("outputs/demo"), "everything goes there", metavar="DIR")
     rig: Path | None = same_as(RIG, None, text="default: config/rig.sim.yaml")
-    speed: float = same_as(
-        SPEED,
-        1.0,
-        text="simulated seconds per second: below 1 for a busy machine, above 1 for a fast one",
-        low=0.05,
-        high=20.0,
-    )
+    speed: float = same_as(WORLD_SPEED, 1.0)
     fresh: bool = option(False, "forget what an earlier demo did")
 
     def __post_init__(self) -> None:
@@ -98,6 +107,10 @@ class DemoOptions(OptionModel):
         super().__post_init__()
         if self.quick and self.vision:
             raise OptionError("--quick", "--vision beside it", "one of the two")
+        able = policies(VISION_PRESET if self.vision else SMALL_PRESET)
+        if self.policy not in able:
+            beside = "with --vision" if self.vision else "without --vision"
+            raise OptionError("--policy", f"{self.policy} {beside}", " or ".join(able))
 
 
 def parse(argv: list[str]) -> DemoOptions:
@@ -109,8 +122,13 @@ def parse(argv: list[str]) -> DemoOptions:
         DemoOptions,
     )
     options = DemoOptions.of(parser.parse_args(argv))
-    usual = VISION_EPISODES if options.vision else EPISODES
-    return replace(options, episodes=options.episodes or usual, quick=False)
+    episodes, rollouts = USUAL_SEEING if options.vision else USUAL_KNOWING
+    return replace(
+        options,
+        episodes=options.episodes or episodes,
+        rollouts=options.rollouts or rollouts,
+        quick=False,
+    )
 
 
 @contextmanager
@@ -168,8 +186,8 @@ def main(argv: list[str]) -> int:
     settings = DemoSettings(
         folder=options.folder.resolve(),
         rig=default_rig(options.rig, sim=True),
-        episodes=options.episodes or EPISODES,
-        rollouts=options.rollouts,
+        episodes=options.episodes or USUAL_KNOWING[0],
+        rollouts=options.rollouts or USUAL_KNOWING[1],
         policy=options.policy,
         vision=options.vision,
         seed=options.seed,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from koch_vla.demo.record import finished_episodes
-from koch_vla.demo.step import SMALL_PRESET, DemoContext, DemoSettings, Results
+from koch_vla.demo.step import SMALL_PRESET, VISION_PRESET, DemoContext, DemoSettings, Results
 from koch_vla.demo.verb import run_verb
 
 STATE, IMAGES = "observation.state", "observation.images."
@@ -104,10 +104,10 @@ def _preset(settings: DemoSettings) -> list[str]:
         return ["--preset", SMALL_PRESET]
     inputs = seen_by_cameras(dataset_folder(settings))
     if all(IMAGES + camera in inputs for camera in LOOKS):
-        return ["--preset", "vision"]
-    # Other cameras: nobody knows where the work is in their images.
+        return ["--preset", VISION_PRESET]
+    # Other cameras: no one knows where the work is in their images.
     whole = ["train.crops={}", "train.image_sizes={}", f"train.inputs=[{','.join(inputs)}]"]
-    return ["--preset", "vision", *(word for each in whole for word in ("--set", each))]
+    return ["--preset", VISION_PRESET, *(word for each in whole for word in ("--set", each))]
 
 
 def seen_by_cameras(dataset: Path) -> list[str]:

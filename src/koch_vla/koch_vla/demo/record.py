@@ -28,7 +28,9 @@ START_S = 240.0  # on a machine at load 33 the nodes' imports took more than a m
 STREAM_TIMEOUT_S = 60.0
 FAILURES_ALLOWED = 10
 SPOILED_ALLOWED = 2  # in a row
+REFUSED_S = 2.0  # until a node that refused is asked again
 SLOWEST = 0.5  # simulated seconds per second
+ON_THE_GRAPH = 2  # demonstrations through all nodes, where the others are recorded in lockstep
 PARTIAL = ".partial"
 
 
@@ -64,21 +66,21 @@ class Attempts:
         return seed
 
     def skip(self, seeds: int) -> None:
-        """Let nobody use the next seeds."""
+        """Let no one use the next seeds."""
         self.count += seeds
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(json.dumps({"attempts": self.count}))
 
 
 class SpoiledError(DemoError):
-    """Too many recordings in a row have gaps: this machine is too slow for the simulation.
+    """Too many recordings in a row were not to be used: this machine is too slow for the graph.
 
     Attributes:
         words: What happened, shortly.
     """
 
     def __init__(self, count: int, verdict: str) -> None:
-        self.words = f"{count} recordings in a row have gaps"
+        self.words = f"{count} recordings in a row were not to be used"
         super().__init__(
             f"{self.words}, the last one: {verdict}. "
             f"{busy_words()} Close other programs, or let the simulation take its time: "
@@ -99,8 +101,9 @@ class Tally:
     """What became of the attempts: demonstrations that failed, recordings that were spoiled.
 
     A recording is spoiled when its verdict is red, which the recorder's `discard_red` throws
-    away: gaps in a stream, nearly always because the machine had too much to do. That says
-    nothing about the demonstration, so the same seed is recorded again.
+    away, or when a node refuses to begin: gaps in a stream or bus cycles without an answer, nearly
+    always because the machine had too much to do. That says nothing about the demonstration, so
+    the same seed is recorded again.
     """
 
     def __init__(self, log: Path) -> None:
@@ -116,7 +119,7 @@ class Tally:
         self._in_a_row = 0
 
     def failed(self) -> None:
-        """The block did not get into the cup, or nothing could begin.
+        """The block did not get into the cup.
 
         Raises:
             DemoError: It happened too often.
@@ -126,7 +129,7 @@ class Tally:
             raise DemoError(f"{self.failures} demonstrations failed. Look into {self._log}.")
 
     def was_spoiled(self, verdict: str) -> None:
-        """A recording was red.
+        """A recording was red, or could not begin.
 
         Raises:
             SpoiledError: It happened too often without a good one between.
@@ -150,7 +153,7 @@ def record(context: DemoContext) -> Results:
     kept = finished_episodes(folder)
     if len(kept) < settings.episodes:
         if settings.vision:
-            _record_in_lockstep(context, folder, attempts)
+            _record_both_ways(context, folder, attempts, tally)
         else:
             _record_at_some_speed(context, folder, attempts, tally)
         kept = finished_episodes(folder)
@@ -168,8 +171,25 @@ def record(context: DemoContext) -> Results:
     }
 
 
+def _record_both_ways(
+    context: DemoContext, folder: Path, attempts: Attempts, tally: Tally
+) -> None:
+    """The first demonstrations through all nodes, the others without a clock.
+
+    All that cameras need would take eight minutes in the graph's own time.
+    """
+    first = min(ON_THE_GRAPH, context.settings.episodes)
+    beginning = replace(context, settings=replace(context.settings, episodes=first))
+    if len(finished_episodes(folder)) < first:
+        _record_at_some_speed(beginning, folder, attempts, tally)
+        # A slower pace goes no further: two recordings do not show that rollouts need it as well.
+        context.settings = replace(context.settings, lockstep=beginning.settings.lockstep)
+    if len(finished_episodes(folder)) < context.settings.episodes:
+        context.say(f"      {first} through all nodes; the others in lockstep")
+        _record_in_lockstep(context, folder, attempts)
+
+
 def _record_in_lockstep(context: DemoContext, folder: Path, attempts: Attempts) -> None:
-    """As many demonstrations as cameras need would take eight minutes in the graph's real time."""
     settings = context.settings
     missing = settings.episodes - len(finished_episodes(folder))
     words = ["record", "--lockstep", "-n", str(missing), "--seed", str(attempts.next_seed())]
@@ -254,7 +274,8 @@ def _record_the_missing(
             recorder.start(task, world.patience_s(STREAM_TIMEOUT_S))
         except RefusedError as error:
             context.say(f"      {error} {busy_words()}".rstrip())
-            tally.failed()
+            tally.was_spoiled(str(error))
+            world.wait(lambda task: False, REFUSED_S)
             continue
         verdict = _demonstrate(world, recorder)
         before, done = done, len(finished_episodes(folder))

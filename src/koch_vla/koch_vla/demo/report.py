@@ -212,7 +212,7 @@ def headline(results: Mapping[str, Results], task: str) -> str:
 
 
 def lead(settings: DemoSettings, results: Mapping[str, Results], task: str) -> str:
-    """What was done, for somebody who has not read anything else."""
+    """What was done, for someone who has not read anything else."""
     steps = results.get("train", {}).get("step", 0)
     sees = "camera images" if settings.vision else "joint angles and the places of block and cup"
     return (

@@ -15,7 +15,8 @@ from typing import Any
 from koch_core.files import write_atomically
 
 Results = dict[str, Any]
-SMALL_PRESET = "tiny"  # of a policy that learns from a few demonstrations
+SMALL_PRESET = "tiny"  # of a policy that learns from a few demonstrations, told the true poses
+VISION_PRESET = "vision"  # of a policy that learns from cameras
 
 
 @dataclass(frozen=True)

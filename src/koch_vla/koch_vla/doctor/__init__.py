@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from koch_core.options import OptionModel, command_line, option, parsed
+from koch_core.options import OptionModel, option
 from koch_core.terminal import (
     fold,
     limit,
@@ -115,9 +115,7 @@ class DoctorOptions(OptionModel):
 def main(argv: list[str]) -> int:
     """Run the subcommand; 1 when a finding is FAIL."""
     about = "Check this machine; each finding comes with its fix."
-    options: DoctorOptions = parsed(
-        command_line("koch doctor", about, DoctorOptions), argv, DoctorOptions
-    )
+    options = DoctorOptions.from_command_line("koch doctor", about, argv)
     findings = []
     for finding in examine(options.root.resolve(), options.rig):
         findings.append(finding)

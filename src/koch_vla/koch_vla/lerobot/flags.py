@@ -137,7 +137,7 @@ _CLOUD = "training runs on this computer"
 _TRAIN = (
     Flag("dataset.root", "`koch train --dataset DIR`"),
     Flag("dataset.repo_id", "folder in LeRobot's cache where no root is given"),
-    Flag("dataset.episodes", "`--set train.episodes=[...]`"),
+    Flag("dataset.episodes", "`--episodes NUMBERS`"),
     Flag("dataset.use_imagenet_stats", "`--set train.imagenet_statistics=false`"),
     Flag("dataset.image_transforms.enable", "`--set augment.brightness=0.2` and the like"),
     Flag("dataset.image_transforms.*", why="`--set augment.KEY=VALUE` sets each strength"),

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_core.image import decode_image
+from koch_core.stream import stamp_ns
 from koch_rig.geometry import matrix_from_quaternion
 from koch_rig.joints import plain_joints
 from koch_rig.rig import Arm, Rig
@@ -96,18 +97,18 @@ class SnapshotBuilder:
 
     def add(self, topic: str, message: Any) -> None:
         """Take a message of one of `topics`."""
-        stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        at_ns = stamp_ns(message.header.stamp)
         snapshot = self._snapshot
         if topic in self._arms:
             arm = self._arms[topic]
             positions = _by_name(message.name, message.position)
             snapshot.joints[arm] = positions
-            snapshot.joint_stamps_ns[arm] = stamp_ns
-            snapshot.history.setdefault(arm, []).append((stamp_ns, positions))
+            snapshot.joint_stamps_ns[arm] = at_ns
+            snapshot.history.setdefault(arm, []).append((at_ns, positions))
         elif topic in self._cameras:
             camera = self._cameras[topic]
             self._packets[camera] = bytes(message.data)
-            snapshot.image_stamps_ns[camera] = stamp_ns
+            snapshot.image_stamps_ns[camera] = at_ns
         elif topic == GHOST_TOPIC:
             snapshot.ghost = _by_name(message.name, message.position)
         elif topic in OBJECT_TOPICS:

@@ -68,7 +68,7 @@ class View:
 
 @dataclass
 class Contents:
-    """What stands in the scene: collected first, drawn when the view is known."""
+    """What is in the scene: collected first, drawn when the view is known."""
 
     faces: list[ShadedFace] = field(default_factory=list)
     marked: dict[str, Array] = field(default_factory=dict)  # label to pose, drawn as three axes

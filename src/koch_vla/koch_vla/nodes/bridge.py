@@ -16,7 +16,9 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 
 from koch_core.closing import Closing
+from koch_core.stream import NS_PER_S, stamp_ns, to_ns
 from koch_core.terminal import say
+from koch_core.wording import fixed
 from koch_episodes.decode import joint_vector, sample_reader
 from koch_rig.action_layout import ActionLayout
 from koch_rig.rig import Rig
@@ -29,8 +31,9 @@ from koch_vla.bridge import Refused, checked_action
 
 _STATE = "observation.state"
 _IMAGE = "observation.images."
-#: LeRobot's own cameras hand out no image that is older.
-_STALE_S = 0.5
+#: LeRobot's own cameras hand out images that are so old. A rig may allow more. Its shorter limits
+#: are for nodes with a clock of their own: here one late sample would end a whole recording.
+_LEROBOTS_S = 0.5
 _MEET_S = 10.0
 _SWITCH_S = 5.0
 _PERIOD_S = 0.1
@@ -60,7 +63,7 @@ class GraphRobot(Closing):
             if key.startswith(_IMAGE)
         }
         self._leaders = {arm: rig.leader_of(arm) for arm in self._action.arms}
-        self._newest: dict[str, tuple[float, Any]] = {}
+        self._newest: dict[str, tuple[int, Any]] = {}  # with the time of acquisition, [ns]
         self._guards: dict[str, GuardStatus] = {}
         self._session = GraphSession("lerobot_bridge")
         self._closing = threading.Event()
@@ -73,7 +76,10 @@ class GraphRobot(Closing):
             kind = self._rig.content_of(stream).message_type
             topic = topic_of(stream).lstrip("/")
             read = sample_reader(kind)
-            node.create_subscription(message_class(kind), topic, self._store(stream, read), NEWEST)
+            known = self._rig.streams.get(stream)
+            offset_ns = to_ns(known.offset_s) if known else 0
+            keep = self._store(stream, read, offset_ns)
+            node.create_subscription(message_class(kind), topic, keep, NEWEST)
         self._commands = {
             arm: node.create_publisher(JointState, f"{arm}/command/policy", COMMAND)
             for arm in self._action.arms
@@ -86,9 +92,12 @@ class GraphRobot(Closing):
                 GuardStatus, f"{arm}/guard_status", self._on_guard(arm), LATCHED
             )
 
-    def _store(self, stream: str, read: Callable[[Any], Any]) -> Callable[[Any], None]:
+    def _store(
+        self, stream: str, read: Callable[[Any], Any], offset_ns: int
+    ) -> Callable[[Any], None]:
         def store(message: Any) -> None:
-            self._newest[stream] = time.monotonic(), read(message)
+            acquired_ns = stamp_ns(message.header.stamp) + offset_ns
+            self._newest[stream] = acquired_ns, read(message)
 
         return store
 
@@ -98,10 +107,13 @@ class GraphRobot(Closing):
 
         return keep
 
-    def run(self) -> None:
-        """Handle what comes in until Ctrl-C."""
+    def meet_graph(self) -> None:
+        """Wait a while for other nodes, and take the time from where they take it."""
         self._session.meet_graph(_MEET_S)
         self._session.follow_graph_clock()
+
+    def run(self) -> None:
+        """Handle what comes in until Ctrl-C."""
         try:
             while not self._closing.is_set():
                 self._session.spin(_PERIOD_S)
@@ -138,7 +150,7 @@ class GraphRobot(Closing):
         """
         for arm, switch in self._switches.items():
             if not switch.service_is_ready():
-                continue  # nobody teleoperates this arm
+                continue  # no one teleoperates this arm
             done = switch.call_async(SetBool.Request(data=False))
             end = time.monotonic() + _SWITCH_S
             while not done.done() and time.monotonic() < end:
@@ -203,10 +215,23 @@ class GraphRobot(Closing):
         return np.concatenate(rows).astype(np.float32)
 
     def _sample(self, stream: str) -> Any:
-        heard: Mapping[str, tuple[float, Any]] = self._newest
-        at_s, value = heard.get(stream, (float("-inf"), None))
-        age_s = time.monotonic() - at_s
-        if age_s > _STALE_S:
-            since = f"nothing for {age_s:.1f} s" if value is not None else "nothing yet"
-            raise Refused(f"{stream}: {since}. Is `koch up` running with this rig?")
+        heard: Mapping[str, tuple[int, Any]] = self._newest
+        if stream not in heard:
+            raise Refused(f"{stream}: nothing yet. Is `koch up` running with this rig?")
+        acquired_ns, value = heard[stream]
+        known = self._rig.streams.get(stream)
+        if known is not None and known.holds:
+            return value
+        limit_s = max(_LEROBOTS_S, 0.0 if known is None else known.max_age_s)
+        age_s = self._session.now_s() - acquired_ns / NS_PER_S
+        if age_s > limit_s:
+            raise Refused(
+                f"{stream}: nothing for {fixed(age_s, 1)} s, by its stamp; {limit_s:g} s are "
+                "allowed. Is `koch up` running with this rig?"
+            )
+        if age_s < -limit_s:  # the rule of the observation builder
+            raise Refused(
+                f"{stream}: stamped {fixed(-age_s, 1)} s in the future. Do both computers' clocks "
+                "agree?"
+            )
         return value

@@ -387,7 +387,7 @@ class FaultBench(BenchOfFaults):
         getattr(self._chains[arm].faults, action)(*arguments)
 
     def hold(self, joint: str) -> None:
-        """Somebody holds a joint where it is."""
+        """Someone holds a joint where it is."""
         angle = by_name(self.graph.watcher.states[-1])[KOCH_V1_1.joints.index(joint)]
         self.arm("hold", joint, float(angle))
 
@@ -397,7 +397,7 @@ class FaultBench(BenchOfFaults):
         servo.power_up(servo.shaft_rad)
 
     def limp(self, joint: str) -> None:
-        """A servo's torque is off without anybody having asked."""
+        """A servo's torque is off without anyone having asked."""
         self._chains["follower"].servo(joint).set("Torque_Enable", 0)
 
     def blink(self, what: str, seconds: float) -> None:
@@ -412,7 +412,7 @@ class FaultBench(BenchOfFaults):
         self._mode = mode
 
     def second_sender(self) -> None:
-        """Somebody else sends on the same topic."""
+        """Someone else sends on the same topic."""
         context = rclpy.Context()
         rclpy.init(args=namespace_arguments(chosen_namespace()), context=context)
         node = Node("second_sender", context=context)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Notices nodes of the graph's own names that somebody else runs in the same domain."""
+"""Notices nodes of the graph's own names that someone else runs in the same domain."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _all_done(clients: dict[str, Any], asked: dict[str, Any]) -> bool:
 
 
 def full_names(node: Node) -> list[str]:
-    """Full names of all nodes in the domain; a name stands there as often as it is used."""
+    """Full names of all nodes in the domain; a name is there as often as it is used."""
     found = node.get_node_names_and_namespaces()
     return [f"{namespace.rstrip('/')}/{name}" for name, namespace in found]
 

@@ -161,7 +161,7 @@ class ProcessReport(Opening):
         return look
 
     def _look_for_twins(self, node: Node) -> None:
-        """Mark the nodes that somebody else runs as well; one that was killed is no twin."""
+        """Mark the nodes that someone else runs as well; one that was killed is no twin."""
         found, now_s = twins(node, self._specs), time.monotonic()
         with self._lock:
             for label, process in self._processes.items():

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The whole simulated graph under `koch up`, and somebody who watches it and pulls its plugs."""
+"""The whole simulated graph under `koch up`, and someone who watches it and pulls its plugs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody uses."""
+    """A TCP port of the loopback interface that no one uses."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -362,7 +362,7 @@ class RunningGraph:
         return connected and self.watcher.read[arm] - seen > self.rig.arm(arm).rate_hz / 2
 
     def wait_diagnosed(self, since_s: float, name: str, part: str, level: int = 1) -> None:
-        """Wait until the cause stands on /diagnostics."""
+        """Wait until the cause is on /diagnostics."""
         said = f"/diagnostics: {name} with '{part}'"
         wait_for(lambda: self.diagnosed(since_s, name, part, level), said)
 
