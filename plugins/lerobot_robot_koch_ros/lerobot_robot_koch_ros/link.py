@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import msgpack
@@ -92,6 +93,70 @@ class Link:
                 raise OSError("it closed the connection")
             parts += part
         return parts
+
+
+@dataclass
+class BridgeAddress:
+    """Where the bridge is.
+
+    Attributes:
+        address: HOST:PORT of `koch bridge`.
+        deadline_s: How long each of its answers may take [s].
+    """
+
+    address: str = DEFAULT_ADDRESS
+    deadline_s: float = 2.0
+
+
+class Linked:
+    """What LeRobot asks of the robot and of the teleoperator alike; first among their bases."""
+
+    config: BridgeAddress
+    _link: Link | None = None
+    _about: dict[str, Any] | None = None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the bridge says; LeRobot asks for features before it connects."""
+        if self._about is None:
+            link = self._link or Link(self.config.address, self.config.deadline_s)
+            if self._link is None:
+                link.close()
+            self._about = link.about
+        return self._about
+
+    @property
+    def is_connected(self) -> bool:
+        """A connection is open."""
+        return self._link is not None
+
+    @property
+    def is_calibrated(self) -> bool:
+        """The rig's arms are, or its graph would not run."""
+        return True
+
+    def connect(self, calibrate: bool = True) -> None:
+        """Connect to the bridge; the arm does not move before the first action."""
+        if self._link is None:
+            self._link = Link(self.config.address, self.config.deadline_s)
+
+    def calibrate(self) -> None:
+        """Nothing: `koch calibrate` does it."""
+
+    def configure(self) -> None:
+        """Nothing: the rig file does it."""
+
+    def ask(self, message: dict[str, Any], expected: str) -> dict[str, Any]:
+        """What `Link.ask` does, of the open connection."""
+        if self._link is None:
+            raise BridgeError("not connected: call connect() first")
+        return self._link.ask(message, expected)
+
+    def disconnect(self) -> None:
+        """Leave; the arm holds its pose."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
 
 
 def _plain(value: Any) -> Any:
