@@ -12,6 +12,8 @@ from koch_driver.guard import workspace_from_rig
 from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.rig import Rig
 
+J = len(KOCH_V1_1.joints)
+
 _EPS = 1e-6  # of what doubles lose on their way
 _PAUSE_S = 0.03  # a new sequence begins after a fault only, which takes longer than this
 
@@ -85,7 +87,7 @@ def _sequence_violations(
     period_s = 1.0 / rig.follower.rate_hz
     speeds = np.diff(positions, axis=0) / period_s
     if first_step is not None:
-        speeds = np.concatenate([np.zeros((1, 6)), first_step[np.newaxis], speeds])
+        speeds = np.concatenate([np.zeros((1, J)), first_step[np.newaxis], speeds])
     accelerations = np.diff(speeds, axis=0) / period_s
     found += _beyond("speed", np.abs(speeds), rig.limits.max_speed)
     if len(accelerations):

@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Collection
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import rclpy
@@ -72,12 +71,7 @@ class PlainBag:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._executor.shutdown()
         self._thread.join(10.0)
         self._node.destroy_node()

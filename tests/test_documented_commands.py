@@ -32,11 +32,13 @@ DOCUMENTS = ("README.md", "docs/install.md", "docs/tutorial.md", "docs/hardware.
 PATIENCE_S = 150.0  # other processes may use the machine
 # Commands that are run elsewhere, and where. What has no rig needs none of the walks below.
 ELSEWHERE = {
+    "up --record --set recorder.storage=rosbag2": "tests/test_storage_choice.py",
     "setup": "tests/test_bare_home.py",
     "setup --without policy,sim": "tests/test_bare_home.py::test_parts_are_read_and_checked",
     "setup --with lerobot": "tests/test_bare_home.py::test_extras_are_read_and_checked",
     "setup --with NAMES": "tests/test_bare_home.py::test_extras_are_read_and_checked",
     "bridge": "tests/test_lerobot_plugin.py",
+    "inspect BAG --rerun episode.rrd": "src/koch_episodes/test/test_rerun_export.py",
     "hub": "src/koch_vla/test/test_hub.py",
     "hub push DIR me/name": "src/koch_vla/test/test_hub.py",
     "hub pull me/name --out DIR": "src/koch_vla/test/test_hub.py",
@@ -49,7 +51,7 @@ ELSEWHERE = {
     # Minutes to hours long; its steps are those of the tutorial.
     "demo": "src/koch_vla/test/test_demo.py::test_the_emulated_follower_follows_the_leader",
     "demo --vision": "src/koch_vla/test/test_demo.py::"
-    "test_a_policy_from_cameras_alone_never_sees_the_true_poses",
+    "test_a_policy_that_has_to_look_gets_more_demonstrations",
     "console": "src/koch_console/test/test_server.py",
     "bench": "src/koch_vla/test/test_bench.py",
     # An hour, and hours: what they find and print is tested.

@@ -21,11 +21,13 @@ from goal_bounds import Goals, violations
 from koch_interfaces.msg import EpisodeStatus
 
 from koch_episodes.bag import open_bag
+from koch_rig.arm_model import KOCH_V1_1
 from koch_vla.nodes.running_graph import by_name, seconds_of, wait_for
 
 if TYPE_CHECKING:
     from koch_vla.nodes.running_graph import RunningGraph
 
+J = len(KOCH_V1_1.joints)
 pytestmark = [
     pytest.mark.ros,
     pytest.mark.slow,
@@ -52,8 +54,8 @@ def goals_of(graph: RunningGraph, first: int) -> Goals:
     return Goals(
         np.array([number for number, _ in heard]),
         np.array([seconds_of(message) for _, message in heard]),
-        np.array([by_name(message) for _, message in heard]).reshape(-1, 6),
-        np.array([list(message.velocity) for _, message in heard]).reshape(-1, 6),
+        np.array([by_name(message) for _, message in heard]).reshape(-1, J),
+        np.array([list(message.velocity) for _, message in heard]).reshape(-1, J),
     )
 
 

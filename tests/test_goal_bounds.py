@@ -9,8 +9,11 @@ import pytest
 from goal_bounds import Goals, violations
 from repository import ROOT
 
+from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.load import load_rig
 from koch_rig.rig import Rig
+
+J = len(KOCH_V1_1.joints)
 
 RATE_HZ, ACCELERATION, SPEED = 100.0, 20.0, 3.0
 
@@ -31,7 +34,7 @@ def goals(
         stamps[gap_at:] += 1.0
     if lost_at is not None:
         numbers[lost_at:] += 1
-    whole = np.zeros((count, 6))
+    whole = np.zeros((count, J))
     whole[:, 4] = positions
     velocities = np.diff(whole, axis=0, prepend=whole[:1]) * RATE_HZ
     if gap_at is not None:
@@ -86,8 +89,8 @@ def test_leaving_the_limits_is_found_but_coming_back_is_not(rig: Rig) -> None:
 
 
 def test_a_goal_below_the_table_is_found(rig: Rig) -> None:
-    whole = np.zeros((60, 6))
+    whole = np.zeros((60, J))
     whole[:, 1] = np.linspace(0.0, -1.2, 60)
     stamps = np.arange(60) / RATE_HZ
-    found = violations(rig, Goals(np.arange(1, 61), stamps, whole, np.zeros((60, 6))))
+    found = violations(rig, Goals(np.arange(1, 61), stamps, whole, np.zeros((60, J))))
     assert any("outside the workspace" in line for line in found)

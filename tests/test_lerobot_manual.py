@@ -163,19 +163,29 @@ def test_4_a_policy_is_trained(bench: Bench) -> None:
 
 
 def test_5_the_policy_drives_while_an_episode_is_recorded(bench: Bench) -> None:
+    actions = recorded_with_the_policy(bench, "evaluated")
+    if actions <= 60:
+        # A late stream may end a run early on a busy machine. Like all that fails it is repeated
+        # once; here, because alone it would lack the tests before it.
+        actions = recorded_with_the_policy(bench, "evaluated_again")
+    assert actions > 60  # of 150 ticks
+
+
+def recorded_with_the_policy(bench: Bench, name: str) -> int:
+    """Record an episode while the policy drives; how many actions it took."""
     checkpoint = bench.folder / "outputs/train/my_koch/checkpoints/last/pretrained_model"
     bench.run(
         "record", *bench.follower, *bench.cameras, *bench.leader, "--display_data=false",
         "--dataset.reset_time_s=1", f"--dataset.single_task={TASK}", "--dataset.push_to_hub=False",
-        f"--dataset.root={bench.folder / 'evaluated'}", "--dataset.repo_id=me/eval_act",
+        f"--dataset.root={bench.folder / name}", f"--dataset.repo_id=me/eval_{name}",
         "--dataset.num_episodes=1", "--dataset.episode_time_s=5", f"--policy.path={checkpoint}",
     )  # fmt: skip
-    info = load_info(bench.folder / "evaluated")
-    assert info.total_episodes >= 1
-    log = (bench.folder / "evaluated_bags.log").read_text()
-    actions = re.search(r"run ended after (\d+) actions", log)
-    assert actions, log
-    assert int(actions[1]) > 60  # of 150 ticks
+    assert load_info(bench.folder / name).total_episodes >= 1
+    log = (bench.folder / f"{name}_bags.log").read_text()
+    ended = re.search(r"run ended after (\d+) actions.*", log)
+    assert ended, log
+    print(ended[0])  # with the reason
+    return int(ended[1])
 
 
 def pan_ticks(bench: Bench) -> int:

@@ -39,7 +39,7 @@ WHEELS = {
     "zstandard": "base",
 }
 # Backends that are used where a person installed them, and never required.
-OPTIONAL = {"cv_bridge", "gymnasium", "lerobot", "rosbag2_py", "tokenizers"}
+OPTIONAL = {"cv_bridge", "gymnasium", "lerobot", "rerun", "rosbag2_py", "tokenizers"}
 # What LeRobot brings along, in its own Python, where the policy server runs.
 OPTIONAL |= {"PIL", "huggingface_hub", "peft"}
 # Keys beside modules and ROS packages that a package.xml may hold.

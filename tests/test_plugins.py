@@ -188,7 +188,9 @@ def test_the_guard_holds_five_joints_within_their_limits(rig: Rig) -> None:
         assert workspace.room(goal) > -1e-6
     assert result.state is GuardState.DRIVING
     assert goal[0] == pytest.approx(limits.upper[0])
-    refused = guard.submit("policy", KOCH_V1_1.joints, [0.0] * 6, age_s=0.0, now_s=now_s)
+    refused = guard.submit(
+        "policy", KOCH_V1_1.joints, [0.0] * len(KOCH_V1_1.joints), age_s=0.0, now_s=now_s
+    )
     assert [item.joint for item in refused] == ["wrist_roll"]
     assert "unknown to this arm" in guard.refusals.all()[-1].text
 

@@ -18,6 +18,9 @@ from functools import cache
 from pathlib import Path
 
 from koch_core.errors import KochError
+from koch_rig.arm_model import KOCH_V1_1
+
+J = len(KOCH_V1_1.joints)
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "docs" / "sample"
@@ -309,7 +312,7 @@ def _server_messages() -> Iterable[bytes]:
     from koch_policy.server.protocol import packed
 
     yield packed({"kind": "hello", "version": 1, "names": ["a", "b"]})
-    yield packed({"kind": "predict", "observation": {"state": np.zeros(6, np.float32)}})
+    yield packed({"kind": "predict", "observation": {"state": np.zeros(J, np.float32)}})
     yield packed({"kind": "predict", "image": next(iter(_images()))})
 
 
