@@ -21,19 +21,19 @@ from koch_cameras import CameraError, CameraFrame, CaptureLoop, Encoding, LinkSt
 PERIOD_S = 0.02
 
 
-class Ramp:
+class RampCamera:
     """A grey image that gets brighter; its cable falls out once, after five frames."""
 
     opened = 0
 
     def __init__(self) -> None:
-        Ramp.opened += 1
+        RampCamera.opened += 1
         self._sequence = 0
         self.mode = Mode(width=64, height=48, fps=1.0 / PERIOD_S, fourcc="")
 
     def read(self) -> CameraFrame:
         """Wait for the next image."""
-        if Ramp.opened == 1 and self._sequence == 5:
+        if RampCamera.opened == 1 and self._sequence == 5:
             raise CableOut("the cable is out")
         time.sleep(PERIOD_S)
         stamp_ns = time.monotonic_ns()  # when the image was taken, not when it was decoded
@@ -60,7 +60,7 @@ def tell(state: LinkState) -> None:
 
 def main() -> None:
     """Take frames until the ramp is at its end."""
-    loop = CaptureLoop(Ramp, on_change=tell)
+    loop = CaptureLoop(RampCamera, on_change=tell)
     loop.start()
     connections, levels = set(), []
     while 250 not in levels:
@@ -71,9 +71,8 @@ def main() -> None:
         levels.append(int(delivery.frame.pixels[0, 0]))
     loop.close()
     numbers = " and ".join(map(str, sorted(connections)))
-    print(
-        f"{len(levels)} frames, connections {numbers}, brightness {min(levels)} to {max(levels)}"
-    )
+    brightness = f"brightness {min(levels)} to {max(levels)}"
+    print(f"{len(levels)} frames, connections {numbers}, {brightness}")
 
 
 if __name__ == "__main__":
