@@ -29,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
+from watch import cpu_s
 
 SIZE = (640, 480)
 RATE_HZ = 30.0
@@ -131,12 +132,6 @@ def write_rig(folder: Path, port: int, rotation: int) -> Path:
         "  action: {stream: follower/joint_command}\n"
     )
     return path
-
-
-def cpu_s(pid: int) -> float:
-    """User and system time of a process [s]."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def commands(way: str, rig: Path, port: int) -> list[list[str]]:

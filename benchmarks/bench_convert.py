@@ -45,6 +45,8 @@ from koch_episodes.dataset.layout import Codec  # noqa: E402
 from koch_episodes.dataset.video import VideoSettings, VideoWriter  # noqa: E402
 from koch_rig.arm_model import KOCH_V1_1  # noqa: E402
 
+J = len(KOCH_V1_1.joints)
+
 HEIGHT, WIDTH, FPS, NS = 480, 640, 30, 1_000_000_000
 CAMERAS = ("above", "front")
 TARGETS = {Codec.H264: 12.0, Codec.AV1: 1.6, Codec.COPY: 100.0}
@@ -69,14 +71,14 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 frames = {k: np.load(p, mmap_mode="r") for k, p in json.loads(sys.argv[1]).items()}
 length, root = int(sys.argv[2]), Path(sys.argv[3])
 names = [f"{n}.pos" for n in sys.argv[4].split(",")]
-vector = {"dtype": "float32", "shape": (6,), "names": names}
+vector = {"dtype": "float32", "shape": (J,), "names": names}
 features = {"action": vector, "observation.state": vector}
 for key in frames:
     features[key] = {"dtype": "video", "shape": (480, 640, 3),
                      "names": ["height", "width", "channels"]}
 dataset = LeRobotDataset.create("local/bench", 30, features, root=root, use_videos=True,
                                 image_writer_threads=4 * len(frames))
-zeros = np.zeros(6, np.float32)
+zeros = np.zeros(J, np.float32)
 begin = time.perf_counter()
 for i in range(length):
     frame = {key: np.asarray(images[i % len(images)]) for key, images in frames.items()}

@@ -30,6 +30,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from watch import cpu_s
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -207,8 +209,7 @@ class Emulator:
 
     def cpu_s(self) -> float:
         """CPU seconds it has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_s(self.process.pid)
 
 
 def environment() -> dict[str, str]:

@@ -30,6 +30,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from watch import cpu_s
+
 REPO = Path(__file__).resolve().parent.parent
 PACKAGES = ("koch_rig", "koch_driver")
 RIG = REPO / "config" / "rig.emulated.yaml"
@@ -51,12 +53,6 @@ def spread(values: Sequence[float]) -> dict[str, float]:
         "max": ordered[last],
         "n": float(len(ordered)),
     }
-
-
-def cpu_s(pid: int) -> float:
-    """User and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager

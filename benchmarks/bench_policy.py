@@ -52,6 +52,9 @@ from koch_policy.runtime.openvino_runtime import OpenVinoEngine  # noqa: E402
 from koch_policy.runtime.torch_runtime import TorchEngine  # noqa: E402
 from koch_policy.train.config import TrainConfig  # noqa: E402
 from koch_policy.train.optim import make_optimizer, optimize  # noqa: E402
+from koch_rig.arm_model import KOCH_V1_1  # noqa: E402
+
+J = len(KOCH_V1_1.joints)
 
 THREADS = 2
 SIDE = HERE / "lerobot_policy_side.py"
@@ -157,8 +160,8 @@ def write_checkpoint(config: PolicyConfig, folder: Path) -> Path:
     """Write random weights with statistics of standard deviation one."""
     torch.manual_seed(0)
     model = build_model(config)
-    unit = {"mean": torch.zeros(6), "std": torch.ones(6), "min": -torch.ones(6),
-            "max": torch.ones(6)}  # fmt: skip
+    unit = {"mean": torch.zeros(J), "std": torch.ones(J), "min": -torch.ones(J),
+            "max": torch.ones(J)}  # fmt: skip
     statistics = {"observation.state": unit, ACTION: unit}
     statistics |= {key: dict(IMAGENET) for key in config.cameras}
     save_checkpoint(folder, config, model, statistics)

@@ -24,6 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from watch import cpu_s
+
 RATE_HZ = 100
 SEED = 0
 RIG = """
@@ -90,12 +92,6 @@ def publish() -> None:
             for image_publisher, camera_info in zip(image_publishers, infos, strict=True):
                 image_publisher.publish(message_image)
                 camera_info.publish(info)
-
-
-def cpu_s(pid: int) -> float:
-    """User and system time of a process, [s]."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Client:

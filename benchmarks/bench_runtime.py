@@ -39,6 +39,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from watch import cpu_s
+
+from koch_rig.arm_model import KOCH_V1_1
+
+J = len(KOCH_V1_1.joints)
 
 REPO = Path(__file__).resolve().parent.parent
 RIG = REPO / "config" / "rig.sim.yaml"
@@ -74,7 +79,7 @@ def path(phase: Any, side: Any) -> Any:
     """A smooth path of six joints [rad], one of two kinds, (..., 6)."""
     phase = np.asarray(phase, dtype=float)[..., None]
     side = np.asarray(side, dtype=float)[..., None]
-    joints = np.arange(6)
+    joints = np.arange(J)
     return 0.5 * np.sin(phase + 0.4 * joints) + 0.12 * side * np.cos(0.5 * phase + 0.3 * joints)
 
 
@@ -122,13 +127,13 @@ def exact_flow() -> Any:
     environment = "observation.environment_state"
     config = FlowConfig(
         input_features={environment: PolicyFeature(FeatureType.ENV, (4,))},
-        output_features={"action": PolicyFeature(FeatureType.ACTION, (6,))},
+        output_features={"action": PolicyFeature(FeatureType.ACTION, (J,))},
         chunk_size=CHUNK, n_action_steps=CHUNK, dim_model=8, dim_expert=8, n_heads=1,
         dim_head=8, n_layers=1, num_inference_steps=10,
     )  # fmt: skip
     statistics = {
         environment: {"mean": torch.zeros(4), "std": torch.ones(4)},
-        "action": {"mean": torch.zeros(6), "std": torch.full((6,), SCALE)},
+        "action": {"mean": torch.zeros(J), "std": torch.full((J,), SCALE)},
     }
     normalizer = normalizer_for(config, statistics, where="bench")
     model = build_model(config).eval()
@@ -221,24 +226,24 @@ def save_checkpoint_for_graph(folder: Path) -> None:
     camera = "observation.images.above"
     config = ActConfig(
         input_features={
-            "observation.state": PolicyFeature(FeatureType.STATE, (6,)),
+            "observation.state": PolicyFeature(FeatureType.STATE, (J,)),
             camera: PolicyFeature(FeatureType.VISUAL, (3, 96, 128)),
         },
-        output_features={"action": PolicyFeature(FeatureType.ACTION, (6,))},
+        output_features={"action": PolicyFeature(FeatureType.ACTION, (J,))},
         chunk_size=30, n_action_steps=15, dim_model=128, n_heads=4, dim_feedforward=256,
         use_vae=False, n_encoder_layers=2,
     )  # fmt: skip
     torch.manual_seed(SEED)
     statistics = {
-        "observation.state": {"mean": torch.zeros(6), "std": torch.ones(6)},
-        "action": {"mean": torch.full((6,), 0.1), "std": torch.full((6,), 0.02)},
+        "observation.state": {"mean": torch.zeros(J), "std": torch.ones(J)},
+        "action": {"mean": torch.full((J,), 0.1), "std": torch.full((J,), 0.02)},
         camera: {"mean": torch.full((3, 1, 1), 0.5), "std": torch.full((3, 1, 1), 0.25)},
     }
     extras = CheckpointMetadata(units="radians", fps=FPS, runtime={"resize": True})
     save_checkpoint(folder, config, build_model(config), statistics, extras)
 
 
-class Listener:
+class GoalListener:
     """Stamps and arrivals of what passes between camera, policy and driver."""
 
     def __init__(self, node: Any) -> None:
@@ -289,12 +294,6 @@ def ns(stamp: Any) -> int:
     return int(stamp.sec) * 10**9 + int(stamp.nanosec)
 
 
-def cpu_s(pid: int) -> float:
-    """utime + stime of a process [s]."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def graph_rows(seconds: float) -> list[dict[str, Any]]:
     """Latency, jitter and CPU on the running graph, per strategy."""
     from koch_policy.nodes.run_client import PolicyProcess, RunClient
@@ -314,7 +313,7 @@ def graph_rows(seconds: float) -> list[dict[str, Any]]:
         try:
             with RunClient() as client:
                 client.wait_for_node(180.0, process)
-                listener = Listener(client.session.node)
+                listener = GoalListener(client.session.node)
                 end = time.monotonic() + 60.0
                 while not (listener.images and listener.goals) and time.monotonic() < end:
                     client.spin(0.2)
@@ -328,7 +327,7 @@ def graph_rows(seconds: float) -> list[dict[str, Any]]:
 
 
 def measure(
-    client: Any, listener: Listener, process: Any, strategy: str, seconds: float
+    client: Any, listener: GoalListener, process: Any, strategy: str, seconds: float
 ) -> dict[str, Any]:
     """One run."""
     from koch_policy.chunks.seams import seams_of_messages

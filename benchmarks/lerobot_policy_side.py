@@ -268,28 +268,28 @@ def serve(folder: Path, size: int) -> None:
 def main(arguments: list[str]) -> None:
     """Dispatch."""
     torch.set_num_threads(THREADS)
-    verb, folder = arguments[0], Path(arguments[1])
-    if verb == "make":
+    command, folder = arguments[0], Path(arguments[1])
+    if command == "make":
         for name, spec in json.loads(folder.read_text()).items():
             make(spec, Path(arguments[2]) / name)
         return
-    if verb == "run":
+    if command == "run":
         for folder in map(Path, arguments[1:]):
             save_answer(folder, answer(*load(folder), load_file(folder / IO)))
         return
-    if verb == "again":
+    if command == "again":
         for folder in map(Path, arguments[1:]):
             for part in load(folder):
                 part.save_pretrained(folder / "again")
         return
-    if verb == "select":
+    if command == "select":
         for folder in map(Path, arguments[1:]):
             save_file(select(folder), folder / "lerobot_actions.safetensors")
         return
-    if verb == "losses":
+    if command == "losses":
         print(json.dumps(losses(folder, load_file(arguments[2]), int(arguments[3]))))
         return
-    assert verb == "serve", __doc__
+    assert command == "serve", __doc__
     serve(folder, int(arguments[2]))
 
 

@@ -35,7 +35,7 @@ class Watch(threading.Thread):
 
     def _count_cpu(self, family: list[int]) -> None:
         for pid in family:
-            now = _cpu_s(pid)
+            now = cpu_s(pid)
             first = self._cpu_s.get(pid, (now if pid == os.getpid() else 0.0, 0.0))[0]
             self._cpu_s[pid] = (first, max(now, self._cpu_s.get(pid, (0.0, 0.0))[1]))
 
@@ -58,7 +58,8 @@ def _family(pid: int) -> list[int]:
     return found
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """User and system time of a process so far [s]; 0 for one that has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
