@@ -566,6 +566,24 @@ def parsed_subcommand(
     return word, parsed(parser, argv, kinds[word])
 
 
+def command_words(model: OptionModel) -> list[str]:
+    """The words of a command line from which `of` makes this model again.
+
+    Values at their defaults need none.
+    """
+    words: list[str] = []
+    for name, item in declared(type(model)).items():
+        value = getattr(model, name)
+        if value == item.default:
+            continue
+        if isinstance(value, bool):
+            words.append(item.flag if value else f"--no-{item.flag.removeprefix('--')}")
+            continue
+        for each in value if item.is_list else (value,):
+            words += [item.flag, str(each.value if isinstance(each, enum.Enum) else each)]
+    return words
+
+
 # -- documents --------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from koch_core.options import (
     OptionModel,
     UnknownKey,
     command_line,
+    command_words,
     declared,
     markdown,
     option,
@@ -252,3 +253,17 @@ def test_an_unknown_key_is_told_from_a_value() -> None:
     with pytest.raises(FileError):
         read(Recipe, {"x": 1}, note)
     assert isinstance(found[0], UnknownKey)
+
+
+def test_a_model_says_the_words_that_make_it_again() -> None:
+    @dataclass(frozen=True)
+    class Walk(OptionModel):
+        pace: Pace = option(Pace.SLOW, "how fast", flags=("--how",))
+        far_m: float = option(1.0, "how far [m]")
+        tired: bool = option(False, "is")
+        rested: bool = option(True, "was")
+        stops: tuple[str, ...] = option((), "where")
+
+    assert command_words(Walk()) == []
+    walk = Walk(Pace.FAST, 0.1 + 0.2, True, False, ("a b", "c"))
+    assert Walk.from_command_line("walk", "Walk.", command_words(walk)) == walk

@@ -25,6 +25,7 @@ from koch_policy.errors import CheckpointError, PickleRefusedError, WeightsMisma
 from koch_policy.files import (
     CONFIG,
     PICKLE_SUFFIXES,
+    RECIPE,
     read_json,
     refuse_pickle,
     resolve_checkpoint,
@@ -48,7 +49,6 @@ from koch_policy.processors import (
 )
 
 WEIGHTS = "model.safetensors"
-RECIPE = "koch_train_config.json"  # what our training was told; beside config.json
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from koch_core.files import write_atomically
 from koch_policy.errors import CheckpointError, PickleRefusedError
 
 CONFIG = "config.json"
+RECIPE = "koch_train_config.json"  # what our training was told; beside config.json
 SCHEMES = ("tcp://", "tls://")
 PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")

@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -31,6 +34,16 @@ TINY = [
     *STEPS, "--set", "policy.dim_model=32", "--set", "policy.n_heads=2",
     "--set", "policy.chunk_size=8", "--set", "policy.n_action_steps=8",
 ]  # fmt: skip
+
+
+def with_column(root: Path, name: str, values: Any) -> None:
+    """Add a column of truths to a dataset; `values` makes it from the number of frames."""
+    (path,) = (root / "data").rglob("*.parquet")
+    table = pq.read_table(path)
+    pq.write_table(table.append_column(name, pa.array(values(len(table)))), path)
+    info = json.loads((root / "meta/info.json").read_text())
+    info["features"][name] = {"dtype": "bool", "shape": [1], "names": None}
+    (root / "meta/info.json").write_text(json.dumps(info))
 
 
 def shifted(data: Any, by: float, **changes: Any) -> Any:
@@ -393,6 +406,20 @@ def test_two_datasets_are_trained_on_as_one(trained: tuple[Path, Path], tmp_path
     data = open_all([str(dataset), f"{second}:3"], TrainConfig())
     assert data.weights is not None
     assert set(data.weights.tolist()) == {1.0, 3.0}
+
+
+def test_a_dataset_without_a_weighed_column_counts_as_where_it_is_false(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    dataset, _ = trained
+    corrected = shutil.copytree(dataset, tmp_path / "corrected")
+    with_column(corrected, "intervention", lambda count: np.arange(count) % 2 == 0)
+    named = [str(dataset), f"{corrected}:0.5"]
+    weights = open_all(named, TrainConfig(weights={"intervention": 8.0})).weights
+    assert weights is not None
+    plain, mixed = np.split(weights, 2)
+    assert set(plain.tolist()) == {1.0}
+    assert mixed[:4].tolist() == [4.0, 0.5, 4.0, 0.5]
 
 
 def test_an_unknown_column_is_named(trained: tuple[Path, Path]) -> None:

@@ -341,10 +341,18 @@ class Lockstep:
         self.world.take_hold()
         self.teleop = True
 
-    def demonstrate(self, timeout_s: float = 40.0, rest_s: float = 0.5) -> bool:
+    def demonstrate(
+        self, timeout_s: float = 40.0, rest_s: float = 0.5, *, at_once: bool = False
+    ) -> bool:
         """Let the expert show the task once, from where the hand is; the block comes to rest.
 
-        Listeners hear the motion alone, not the rest behind it.
+        Listeners hear the motion alone, not the rest before and behind it.
+
+        Args:
+            timeout_s: Longest demonstration, [s] of the world.
+            rest_s: For the block, [s].
+            at_once: The hand does not rest until the guard has let it take over. In an episode
+                that goes on, a rest would show a policy that has erred how to stay there.
 
         Returns:
             Whether the block rests in the cup.
@@ -353,8 +361,9 @@ class Lockstep:
             UnreachableError: Block or cup lie out of reach.
         """
         self.teleop = True
-        with self.unheard():
-            self.run(2.0 * self.guard.limits.blend_min_s)  # the guard takes over softly
+        if not at_once:
+            with self.unheard():
+                self.run(2.0 * self.guard.limits.blend_min_s)  # the guard takes over softly
         self.world.demonstrate()
         end_s = self.world.time_s + timeout_s
         moving = ExpertPhase.MOVING

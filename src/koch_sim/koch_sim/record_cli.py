@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 #: Seeds without a success in a row after which the expert cannot do the task.
 _HOPELESS = 20
 _RECOVER_AFTER_S = 8.0
+_CORRECT_AFTER_S = 6.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,16 @@ class LockstepRecord(OptionModel):
         above=0.5,
         metavar="S",
     )
+    correct: str | None = same_as(
+        CHECKPOINT, None, flags=("--correct",), parse=None,
+        text="corrections: whole runs of this policy, where it errs the expert goes on",
+    )  # fmt: skip
+    correct_after: float = option(
+        _CORRECT_AFTER_S,
+        "the policy errs when it lifted nothing for so long [s]; see --correct",
+        above=0.5,
+        metavar="S",
+    )
     lockstep: bool = option(False, "in one process and the world's own time")
 
     def __post_init__(self) -> None:
@@ -62,6 +73,10 @@ class LockstepRecord(OptionModel):
         super().__post_init__()
         if self.recover is None and self.recover_after != _RECOVER_AFTER_S:
             raise OptionError("--recover-after", self.recover_after, "--recover DIR beside it")
+        if self.correct is None and self.correct_after != _CORRECT_AFTER_S:
+            raise OptionError("--correct-after", self.correct_after, "--correct DIR beside it")
+        if self.correct is not None and self.recover is not None:
+            raise OptionError("--correct", self.correct, "no --recover beside it")
 
 
 def main(argv: list[str]) -> int:
@@ -93,6 +108,7 @@ def main(argv: list[str]) -> int:
                 ok = result.folder is not None
                 done, failed = done + ok, 0 if ok else failed + 1
                 end = result.folder.name if result.folder else "the expert failed, not kept"
+                end += f", {result.remark}" if result.remark else ""
                 say(f"[{done}/{options.num_episodes}] seed {result.seed}: {end}")
     finally:
         store.close()
@@ -103,13 +119,16 @@ def main(argv: list[str]) -> int:
 def _maker(
     settings: LockstepSettings, options: LockstepRecord
 ) -> Callable[[], Callable[[tuple[int, int, Path]], Recorded]]:
-    """What makes the recorder of one process; only recoveries need a policy, and torch for it."""
-    if options.recover is None:
+    """What makes the recorder of one process; only with a policy it needs torch."""
+    named = options.recover or options.correct
+    if named is None:
         from koch_sim.recording import Demonstrator
 
         return partial(Demonstrator, settings, options.task)
-    from koch_sim.recovery import Recoverer
+    from koch_sim.recovery import Corrector, Recoverer
     from koch_sim.rollout import PolicySettings
 
-    policy = PolicySettings(resolve_checkpoint(Path(options.recover).expanduser()))
+    policy = PolicySettings(resolve_checkpoint(Path(named).expanduser()))
+    if options.correct is not None:
+        return partial(Corrector, settings, policy, options.task, options.correct_after)
     return partial(Recoverer, settings, policy, options.task, options.recover_after)

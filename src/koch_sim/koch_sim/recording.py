@@ -64,7 +64,13 @@ class LockstepRecorder:
         self._heard.clear()
 
     def write(
-        self, folder: Path, task: str, index: int, outcome: str, *, intervention: bool = False
+        self,
+        folder: Path,
+        task: str,
+        index: int,
+        outcome: str,
+        *,
+        takeover_ns: int | None = None,
     ) -> Path:
         """Write what was heard since the last `forget` as an episode.
 
@@ -73,7 +79,7 @@ class LockstepRecorder:
             task: What was to be done, in words.
             index: Number of the episode.
             outcome: How it ended.
-            intervention: All of it is what a human did after taking over from a policy.
+            takeover_ns: A human took over from a policy at this stamp and drove to the end.
 
         Raises:
             BagError: Something is there already.
@@ -82,9 +88,10 @@ class LockstepRecorder:
         writer = BagWriter(folder, self._provenance.begin(task, index))
         numbers: dict[str, int] = {}
         messages = sorted(map(self._message, self._heard), key=lambda message: message[0])
-        if intervention and messages:
-            self._write_takeover(writer, messages[0][0], task, index)
         for log_ns, stream, kind, stamp_ns, value in messages:
+            if takeover_ns is not None and log_ns >= takeover_ns:
+                self._write_takeover(writer, takeover_ns, task, index)
+                takeover_ns = None
             if stream not in numbers:
                 topic, type_hash = self._definitions.topic(self._topics[stream], kind)
                 numbers[stream] = writer.add_topic(
@@ -97,7 +104,7 @@ class LockstepRecorder:
         return writer.finish(self._provenance.end(outcome, "", ()))
 
     def _write_takeover(self, writer: BagWriter, time_ns: int, task: str, index: int) -> None:
-        """Say that a human drives from the beginning, as the policy node does."""
+        """Say that a human drives from here on, as the policy node does."""
         topic, type_hash = self._definitions.topic("/episodes/events", EVENTS_TYPE)
         number = writer.add_topic(topic, type_hash=type_hash, qos=[OfferedQos(depth=10)])
         types = self._types.types
@@ -130,11 +137,19 @@ class LockstepRecorder:
 
 @dataclass(frozen=True)
 class Recorded:
-    """One try: where its episode is, None where the expert failed; and how long it lasted."""
+    """One try.
+
+    Attributes:
+        seed: Of the set-up.
+        folder: Its episode, None where nothing is kept: the expert failed.
+        duration_s: How long it lasted, [s] of the world.
+        remark: What else there is to say.
+    """
 
     seed: int
     folder: Path | None
     duration_s: float
+    remark: str = ""
 
 
 class Demonstrator:

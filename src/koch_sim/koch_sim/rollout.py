@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from koch_policy.chunks.chunk import RawRows, Request, Rows
     from koch_policy.policy import Observation, Policy
+    from koch_sim.lockstep import Listener
 
 #: Success is asked for as often as the world node tells it, in ticks of 30 Hz.
 _ASK_EVERY = 3
@@ -183,8 +184,21 @@ class PolicyRollouts:
         """Try once, from the home pose."""
         return self.attempt(seed, self._timeout_s)
 
-    def attempt(self, seed: int, timeout_s: float) -> Trial:
-        """Try once, for at most so long in the world, [s]; the arm then holds its pose."""
+    def attempt(
+        self,
+        seed: int,
+        timeout_s: float,
+        errs: Callable[[], bool] = lambda: False,
+        hear: Listener | None = None,
+    ) -> Trial:
+        """Try once; the arm then holds its pose.
+
+        Args:
+            seed: Of the set-up.
+            timeout_s: Longest try, [s] of the world.
+            errs: Asked now and then whether the policy has erred: the try ends there at once.
+            hear: Hears all streams from the beginning to the end.
+        """
         lockstep = self.lockstep
         lockstep.restart(seed)
         for buffer in self._builder.buffers.values():
@@ -192,10 +206,12 @@ class PolicyRollouts:
         self._policy.reset()
         seed_draws(seed)  # of what a policy draws beyond its first noise
         lockstep.listen(self._hear, self._builder.streams)
+        if hear is not None:
+            lockstep.listen(hear)
         run = self._begin(seed, timeout_s)
         begin_s, tick, furthest, lifted = lockstep.world.time_s, 0, 0, ""
-        success, lasts = Success(), False
-        while run.end is None and not lasts:
+        success, lasts, erred = Success(), False, False
+        while run.end is None and not lasts and not erred:
             tick += 1
             lockstep.run_until(run.grid.time_ns(tick))
             run.step(tick)
@@ -204,11 +220,14 @@ class PolicyRollouts:
                 furthest = max(furthest, reached)
                 lifted = lifted or min(lockstep.world.lifted(), default="")
                 lasts = success.lasts(reached == _DONE, lockstep.world.time_s)
+                erred = errs()
         duration_s = success.time_s(lockstep.world.time_s) - begin_s
         lockstep.hush()
-        if not lasts:
+        if not lasts and not erred:
             lockstep.run(REST_S)
-        reason = "the task is done" if run.end is None else run.end.reason
+        reason = "the task is done" if lasts else "the policy erred"
+        if run.end is not None:
+            reason = run.end.reason
         asked = lockstep.world.setup.goal.thing
         return Trial(
             seed, lasts or lockstep.world.succeeded(), duration_s, reason,

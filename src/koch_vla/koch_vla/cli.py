@@ -77,9 +77,13 @@ VERBS = (
     Subcommand(
         "compare", "koch_vla.compare_cli", "two policies in the same set-ups: which is better?"
     ),
+    Subcommand(
+        "improve", "koch_vla.improve", "rounds of running, correcting and learning, in simulation"
+    ),
     Subcommand("completion", "koch_vla.completion", "let bash, zsh or fish complete koch's words"),
 )
-_LONG = ("train", "eval", "compare", "record", "run")  # say also in a log what they are doing
+# Those that say also in a log what they are doing.
+_LONG = ("train", "eval", "compare", "improve", "record", "run")
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 CAMERA_CALIBRATION = Subcommand(
     "calibrate camera", "koch_cameras.calibrate_cli", "calibrate a camera"

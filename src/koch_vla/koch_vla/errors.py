@@ -147,7 +147,11 @@ class GraphNotReadyError(KochError):
         super().__init__(f"the nodes were not ready within {waited_s:.0f} s. Look into {log}.")
 
 
-class DemoError(KochError):
+class StepError(KochError):
+    """A step of long work, such as `koch demo`, did not reach its aim."""
+
+
+class DemoError(StepError):
     """A step of the demo did not reach its aim."""
 
 

@@ -17,13 +17,13 @@ import pytest
 from koch_core.options import OptionError
 from koch_driver.arm.latch import SafetyLatch, StopCause, latch_path
 from koch_ros.errors import NoAnswerError
-from koch_vla import cli, demo
+from koch_vla import cli, demo, learning_steps
 from koch_vla.demo import drive, learn, record, rollouts
 from koch_vla.demo.record import Tally
 from koch_vla.demo.report import Page, ReportImage, headline, rows, text_table
-from koch_vla.demo.step import DemoContext, DemoSettings, DemoStep, run_steps
-from koch_vla.demo.verb import run_verb
-from koch_vla.errors import DemoError
+from koch_vla.demo.step import DemoContext, DemoSettings, DemoStep
+from koch_vla.errors import DemoError, StepError
+from koch_vla.steps import alone, run_steps, run_subcommand
 
 
 @pytest.fixture
@@ -183,13 +183,13 @@ def test_the_page_holds_its_images_and_escapes_its_texts(tmp_path):
     assert base64.b64decode(encoded) == png.read_bytes()
 
 
-def test_a_verb_that_fails_ends_the_step_with_its_last_lines(tmp_path):
+def test_a_subcommand_that_fails_ends_the_step_with_its_last_lines(tmp_path):
     said = []
     log = tmp_path / "logs/x.log"
-    with pytest.raises(DemoError, match=r"exit code 2(.|\n)*there is no subcommand 'nonsense'"):
-        run_verb(["nonsense"], log, said.append)
+    with pytest.raises(StepError, match=r"exit code 2(.|\n)*there is no subcommand 'nonsense'"):
+        run_subcommand(["nonsense"], log, said.append)
     assert "koch nonsense" in log.read_text()
-    run_verb(["--version"], log, said.append)
+    run_subcommand(["--version"], log, said.append)
     assert "koch_vla 0." in log.read_text()
 
 
@@ -219,10 +219,10 @@ def test_a_rig_without_a_simulated_table_is_refused(name, repository, tmp_path, 
 
 
 def test_two_demos_do_not_share_a_folder(tmp_path):
-    with demo.alone(tmp_path), pytest.raises(DemoError, match="another koch demo"):  # noqa: SIM117
-        with demo.alone(tmp_path):
+    with alone(tmp_path, "koch demo"), pytest.raises(StepError, match="another koch demo"):  # noqa: SIM117
+        with alone(tmp_path, "koch demo"):
             pass
-    with demo.alone(tmp_path):
+    with alone(tmp_path, "koch demo"):
         assert (tmp_path / "lock").exists()
 
 
@@ -256,7 +256,7 @@ def test_a_policy_from_cameras_alone_never_sees_the_true_poses(context, monkeypa
         out.mkdir(parents=True)
         (out / "loss.csv").write_text("step,loss\n1,0.5\n")
 
-    monkeypatch.setattr(learn, "run_verb", note)
+    monkeypatch.setattr(learning_steps, "run_subcommand", note)
     assert learn.train(made)["loss"] == 0.5
     assert commands[0][commands[0].index("--preset") + 1] == "vision"
     assert not any("environment_state" in word for word in commands[0])
@@ -306,7 +306,7 @@ def test_what_cameras_need_is_recorded_in_lockstep_and_no_seed_twice(context, mo
             episode.mkdir(parents=True)
             (episode / "metadata.yaml").touch()
 
-    monkeypatch.setattr(record, "run_verb", interrupted)
+    monkeypatch.setattr(learning_steps, "run_subcommand", interrupted)
     assert record.record(made)["episodes"] == 2
     assert record.record(made)["episodes"] == 4
     asked = [
@@ -335,7 +335,7 @@ def test_the_first_demonstrations_pass_through_all_nodes(context, monkeypatch):
         add(3)
 
     monkeypatch.setattr(record, "_record_at_some_speed", on_the_graph)
-    monkeypatch.setattr(record, "run_verb", in_lockstep)
+    monkeypatch.setattr(learning_steps, "run_subcommand", in_lockstep)
     found = record.record(made)
     assert asked == [2, "3"]
     assert (found["speed"], found["lockstep"]) == (1.0, False), "rollouts run on the graph as well"
@@ -361,9 +361,9 @@ def test_spoiled_recordings_end_the_demo_with_a_cause_and_a_way_out(tmp_path):
 
 def test_an_episode_with_faults_is_drawn_all_the_same(tmp_path):
     log = tmp_path / "log"
-    with pytest.raises(DemoError, match="exit code 2"):
-        run_verb(["nonsense"], log, print)
-    run_verb(["nonsense"], log, print, good=(0, 2))
+    with pytest.raises(StepError, match="exit code 2"):
+        run_subcommand(["nonsense"], log, print)
+    run_subcommand(["nonsense"], log, print, good=(0, 2))
 
 
 @pytest.mark.parametrize("speed", ["0", "-1", "99", "nan"])
@@ -405,15 +405,15 @@ def test_a_machine_that_is_too_slow_for_any_clock_goes_on_in_lockstep(
         raise error
 
     monkeypatch.setattr(record, "_record_on_the_graph", never)
-    monkeypatch.setattr(record, "run_verb", lambda words, log, say: commands.append(words))
+    record_all = lambda words, log, say: commands.append(words)  # noqa: E731
+    monkeypatch.setattr(learning_steps, "run_subcommand", record_all)
     context = DemoContext(DemoSettings(tmp_path, tmp_path / "rig.yaml"), lines.append)
     results = record.record(context)
     assert (results["speed"], results["lockstep"]) == (record.SLOWEST, True)
     assert commands[0][:4] == ["record", "--lockstep", "-n", "20"]
     assert f"{words}: going on in lockstep." in lines[1]
-    monkeypatch.setattr(rollouts, "run_verb", lambda words, log, say: commands.append(words))
     context.results["record"] = results
-    with pytest.raises(DemoError, match="no readable result"):
+    with pytest.raises(StepError, match="no readable result"):
         rollouts.rollouts(context)
     assert "--lockstep" in commands[1]
     assert "--speed" not in commands[1]

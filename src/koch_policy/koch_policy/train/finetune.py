@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from koch_policy.checkpoint import RECIPE, Checkpoint
+from koch_policy.checkpoint import Checkpoint
 from koch_policy.config_json import config_to_dict, read_config
 from koch_policy.errors import ConfigError, DatasetError
-from koch_policy.files import CONFIG, resolve_checkpoint
+from koch_policy.files import CONFIG, RECIPE, resolve_checkpoint
 from koch_policy.normalize import Statistics
 from koch_policy.train.config import Recipe, TrainConfig, recipe_from_json
 from koch_policy.train.data import Demonstrations

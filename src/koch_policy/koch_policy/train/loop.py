@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from koch_policy.checkpoint import (
-    RECIPE,
     Checkpoint,
     load_checkpoint,
     load_weights,
@@ -34,7 +33,7 @@ from koch_policy.checkpoint import (
 )
 from koch_policy.configs import ACTION, PolicyConfig
 from koch_policy.errors import CheckpointError, ConfigError, NotFiniteError
-from koch_policy.files import write_json
+from koch_policy.files import RECIPE, write_json
 from koch_policy.metadata import CheckpointMetadata
 from koch_policy.models.registry import build_model, iterative_model, policy_model
 from koch_policy.normalize import Normalizer, Statistics

@@ -60,7 +60,9 @@ def open_demonstrations(
         DatasetError: A chosen feature is not there, or a value is not finite.
         DatasetFormatError: The folder is no dataset.
     """
-    return _opened(root, train, cache)[0]
+    data, reader = _opened(root, train, cache)
+    _require_weighed([reader], train, str(root))
+    return data
 
 
 def _opened(
@@ -146,9 +148,10 @@ def open_all(
         ExpressionError: `train.episodes` asks for what a dataset does not hold.
         NothingSelectedError: It selects no episode.
     """
-    parts, weights = [], []
+    parts, weights, readers = [], [], []
     for path, weight in map(named_dataset, named):
         data, reader = _opened(path, train, cache)
+        readers.append(reader)
         if isinstance(train.episodes, str):
             places = _selected(reader, train.episodes)
             if not places:  # those of another dataset may be
@@ -157,6 +160,7 @@ def open_all(
             data = replace(picked(data, places), selected={data.name: numbers})
         parts.append(data)
         weights.append(weight)
+    _require_weighed(readers, train, " and ".join(named))
     if not parts:
         from koch_episodes.dataset.selection import NothingSelectedError
 
@@ -173,17 +177,28 @@ def _selected(reader: LeRobotDatasetReader, text: str) -> list[int]:
 
 
 def _weights(reader: LeRobotDatasetReader, train: TrainConfig, where: str) -> FloatArray | None:
-    columns = {
-        key: reader.column(key)
-        for key in reader.features
-        if key in train.weights and key not in reader.image_keys
-    }
-    if missing := [key for key in train.weights if key not in columns]:
-        known = ", ".join(key for key in reader.features if key not in reader.image_keys)
+    """How often each frame is drawn; a column that the dataset has not is true of none."""
+    columns = {key: reader.column(key) for key in train.weights if key in _columns(reader)}
+    factors = {key: train.weights[key] for key in columns}
+    return column_weights(columns, factors, where)
+
+
+def _columns(reader: LeRobotDatasetReader) -> list[str]:
+    return [key for key in reader.features if key not in reader.image_keys]
+
+
+def _require_weighed(
+    readers: Sequence[LeRobotDatasetReader], train: TrainConfig, where: str
+) -> None:
+    """Refuse weights of a column that none of the datasets has.
+
+    Demonstrations have no `intervention`: no one drove in a policy's place.
+    """
+    known = list(dict.fromkeys(key for reader in readers for key in _columns(reader)))
+    if missing := [key for key in train.weights if key not in known]:
         raise DatasetError(
-            where, f"has no column {missing[0]!r} (train.weights)", f"It has {known}."
+            where, f"has no column {missing[0]!r} (train.weights)", f"It has {', '.join(known)}."
         )
-    return column_weights(columns, train.weights, where)
 
 
 def _require_effect(

@@ -17,8 +17,8 @@ from koch_core.options import declared
 from koch_core.terminal import say
 from koch_core.working import Working
 from koch_episodes.dataset import load_info
-from koch_policy.checkpoint import RECIPE
 from koch_policy.errors import CheckpointError, DatasetError
+from koch_policy.files import RECIPE
 from koch_policy.memory import keep_freed_memory
 from koch_policy.train import parallel
 from koch_policy.train.config import (

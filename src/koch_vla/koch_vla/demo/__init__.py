@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import sys
@@ -32,9 +31,9 @@ from koch_vla.demo.step import (
     DemoContext,
     DemoSettings,
     DemoStep,
-    run_steps,
 )
-from koch_vla.errors import DemoError, GraphError
+from koch_vla.errors import GraphError
+from koch_vla.steps import alone, run_steps
 
 __all__ = ["main"]
 
@@ -160,24 +159,6 @@ def check_rig(path: Path) -> None:
         )
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold a demo's folder for one process.
-
-    Raises:
-        DemoError: Another demo works in it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DemoError(
-                f"another koch demo works in {folder}. Wait for it, or choose --folder."
-            ) from error
-        yield
-
-
 def main(argv: list[str]) -> int:
     """Run the subcommand; 1 when the policy succeeds too rarely."""
     options = parse(argv)
@@ -198,7 +179,7 @@ def main(argv: list[str]) -> int:
         shutil.rmtree(settings.folder)
     try:
         with (
-            alone(settings.folder),
+            alone(settings.folder, "koch demo"),
             isolated(),
             Working("koch demo", in_logs=False) as work,
         ):

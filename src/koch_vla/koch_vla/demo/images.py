@@ -15,9 +15,9 @@ from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.clip import FPS, write_clip
 from koch_rig.load import load_rig
 from koch_rig.stream import camera_stream, topic_of
-from koch_vla.demo.record import finished_episodes
 from koch_vla.demo.step import DemoContext, Results
-from koch_vla.demo.verb import run_verb
+from koch_vla.learning_steps import finished_episodes
+from koch_vla.steps import run_subcommand
 
 PATH_S = 5.0
 CAMERA = "left"  # sees arm, block and cup
@@ -28,7 +28,7 @@ def images(context: DemoContext) -> Results:
     """Draw the scene in the midst of an episode, and the episode's streams.
 
     Raises:
-        DemoError: An image could not be drawn.
+        StepError: An image could not be drawn.
     """
     settings = context.settings
     episode = finished_episodes(settings.folder / "episodes")[0]
@@ -36,9 +36,9 @@ def images(context: DemoContext) -> Results:
     at_s = f"{LATE_FRACTION * length_s(episode):.2f}"
     log = settings.folder / "logs/images.log"
     words = ["look", str(episode), "--rig", str(settings.rig), "--at", at_s]
-    run_verb([*words, "--seconds", str(PATH_S), "-o", str(scene)], log, context.say)
+    run_subcommand([*words, "--seconds", str(PATH_S), "-o", str(scene)], log, context.say)
     # inspect ends with 1 where it finds fault with an episode: drawn it is, and worth seeing.
-    run_verb(["inspect", str(episode), "-o", str(streams)], log, context.say, good=(0, 1))
+    run_subcommand(["inspect", str(episode), "-o", str(streams)], log, context.say, good=(0, 1))
     film = settings.folder / "demonstration.mp4"
     write_clip(film, images_of(episode, settings.rig))
     context.say(f"      {scene}, {streams}, {film}")

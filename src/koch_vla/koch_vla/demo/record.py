@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +16,9 @@ from koch_ros.errors import NoAnswerError, RefusedError
 from koch_ros.session import GraphSession
 from koch_vla.background import BackgroundGraph
 from koch_vla.demo.step import DemoContext, Results
-from koch_vla.demo.verb import run_verb
 from koch_vla.errors import DemoError
 from koch_vla.graph import GraphOptions, build_graph
+from koch_vla.learning_steps import Attempts, finished_episodes, record_missing
 from koch_vla.nodes.clients import WorldClient
 from koch_vla.settings import parse_setting
 
@@ -31,45 +30,6 @@ SPOILED_ALLOWED = 2  # in a row
 REFUSED_S = 2.0  # until a node that refused is asked again
 SLOWEST = 0.5  # simulated seconds per second
 ON_THE_GRAPH = 2  # demonstrations through all nodes, where the others are recorded in lockstep
-PARTIAL = ".partial"
-
-
-def finished_episodes(folder: Path) -> list[Path]:
-    """List the whole episodes of a folder, oldest first."""
-    if not folder.is_dir():
-        return []
-    return sorted(
-        path.parent for path in folder.glob("*/metadata.yaml") if PARTIAL not in path.parent.name
-    )
-
-
-class Attempts:
-    """Counts the seeds that were tried, across interruptions.
-
-    Args:
-        path: Where the count is kept.
-        first: First seed.
-    """
-
-    def __init__(self, path: Path, first: int) -> None:
-        self._path = path
-        try:
-            self.count = int(json.loads(path.read_text())["attempts"])
-        except (OSError, ValueError, KeyError, TypeError):
-            self.count = 0
-        self._first = first
-
-    def next_seed(self) -> int:
-        """Take the next seed; it is not used again, whatever becomes of it."""
-        seed = self._first + self.count
-        self.skip(1)
-        return seed
-
-    def skip(self, seeds: int) -> None:
-        """Let no one use the next seeds."""
-        self.count += seeds
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps({"attempts": self.count}))
 
 
 class SpoiledError(DemoError):
@@ -191,18 +151,9 @@ def _record_both_ways(
 
 def _record_in_lockstep(context: DemoContext, folder: Path, attempts: Attempts) -> None:
     settings = context.settings
-    missing = settings.episodes - len(finished_episodes(folder))
-    words = ["record", "--lockstep", "-n", str(missing), "--seed", str(attempts.next_seed())]
-    words += [
-        "--root",
-        str(folder),
-        "--rig",
-        str(settings.rig),
-        "--jobs",
-        str(os.cpu_count() or 1),
-    ]
-    attempts.skip(missing)
-    run_verb(words, settings.folder / "logs/record.log", context.say)
+    words = ["--rig", str(settings.rig), "--jobs", str(os.cpu_count() or 1)]
+    log = settings.folder / "logs/record.log"
+    record_missing(folder, settings.episodes, attempts, words, log, context.say)
 
 
 def _record_at_some_speed(

@@ -4,13 +4,10 @@
 
 from __future__ import annotations
 
-import json
-
 from koch_core.busy import busy_words
-from koch_vla.demo.learn import CHECKPOINT, training_folder
+from koch_vla.demo.learn import training_folder
 from koch_vla.demo.step import DemoContext, Results
-from koch_vla.demo.verb import run_verb
-from koch_vla.errors import DemoError
+from koch_vla.learning_steps import CHECKPOINT, evaluate
 
 # Far from the seeds of the demonstrations: the policy has not seen these tables.
 SEED_OFFSET = 500_000
@@ -20,25 +17,19 @@ def rollouts(context: DemoContext) -> Results:
     """Run the rollouts and read what `koch eval` found.
 
     Raises:
-        DemoError: The evaluation failed, or wrote no result.
+        StepError: The evaluation failed, or wrote no result.
     """
     settings = context.settings
     name = f"rollouts_{settings.variant}_{settings.episodes}_{settings.rollouts}"
-    out = settings.folder / name
-    words = ["eval", "--rig", str(settings.rig)]
+    words = ["--rig", str(settings.rig)]
     words += ["--policy", str(training_folder(settings) / CHECKPOINT)]
     words += ["-n", str(settings.rollouts), "--seed", str(SEED_OFFSET + settings.seed)]
     # Not faster than this machine could record.
     recorded = context.results.get("record", {})
     speed = min(settings.speed, recorded.get("speed", settings.speed))
-    pace = ["--lockstep"] if recorded.get("lockstep") else ["--speed", f"{speed:g}"]
-    words += ["--out", str(out), *pace]
-    run_verb(words, settings.folder / "logs" / f"{name}.log", context.say)
-    try:
-        results: Results = json.loads((out / "eval.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DemoError(f"koch eval left no readable result in {out}: {error}") from error
-    results["folder"] = str(out)
+    words += ["--lockstep"] if recorded.get("lockstep") else ["--speed", f"{speed:g}"]
+    log = settings.folder / "logs" / f"{name}.log"
+    results = evaluate(settings.folder / name, words, log, context.say)
     text = "{successes} of {rollouts} rollouts put the block into the cup"
     void = len(results.get("void", []))
     apart = f"; {void} more were void, the streams were late. {busy_words()}" if void else ""
