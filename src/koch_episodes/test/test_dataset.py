@@ -245,6 +245,73 @@ def test_table_has_lerobots_types(tmp_path: Path) -> None:
     assert info["splits"] == {"train": "0:1"}
 
 
+def test_tables_and_scalars_of_any_type_are_written(tmp_path: Path) -> None:
+    """Features that LeRobot allows beside vectors of float32."""
+    rng = np.random.default_rng(3)
+    given: dict[str, tuple[tuple[int, ...], Any]] = {
+        "float64": ((2, 3), rng.normal(size=(6, 2, 3))),
+        "float32": ((1, 4), rng.normal(size=(6, 1, 4)).astype(np.float32)),
+        "uint8": ((2, 2, 2), rng.integers(0, 256, (6, 2, 2, 2)).astype(np.uint8)),
+        "int16": ((3,), rng.integers(-9, 9, (6, 3)).astype(np.int16)),
+        "int64": ((1,), np.arange(6) + (1 << 60)),
+        "bool": ((4,), rng.integers(0, 2, (6, 4)).astype(bool)),
+        "string": ((1,), np.array([f"wörd {k}" for k in range(6)], dtype=object)),
+    }
+    features = {f"a_{dtype}": FeatureSpec(dtype, shape) for dtype, (shape, _) in given.items()}
+    columns = {f"a_{dtype}": values for dtype, (_, values) in given.items()}
+    with DatasetWriter(tmp_path / "data", features, fps=10) as writer:
+        for _ in range(2):
+            writer.add_episode(columns, {}, "go")
+    assert [str(found) for found in validate_dataset(tmp_path / "data").findings] == []
+    reader = LeRobotDatasetReader(tmp_path / "data")
+    for key, values in columns.items():
+        assert reader.column(key).dtype == values.dtype
+        assert reader.column(key).tolist() == [*values.tolist(), *values.tolist()]
+    assert reader.stats is not None
+    table = np.concatenate([columns["a_float64"]] * 2).reshape(-1, 3)
+    np.testing.assert_allclose(reader.stats["a_float64"]["mean"], table.mean(axis=0))
+    np.testing.assert_allclose(reader.stats["a_float64"]["q90"], np.quantile(table, 0.9, axis=0))
+    assert reader.stats["a_float64"]["count"].tolist() == [12]
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (
+            {"pose": np.zeros((5, 3, 2))},
+            r"feature pose: got shape \(5, 3, 2\), .*\(frames, 2, 3\)",
+        ),
+        ({"pose": np.zeros((5, 6))}, r"feature pose: got shape \(5, 6\)"),
+        ({"pose": np.zeros((4, 2, 3))}, "pose of 4 frames, x of 5 frames, expected"),
+        ({"other": np.zeros(5)}, "episode 0, columns: got pose, x, other, expected those of pose"),
+        ({"x": None}, "episode 0, columns: got pose, expected those of pose, x"),
+        ({"still": np.zeros(5)}, "episode 0, columns: got pose, x, still, expected"),
+    ],
+)
+def test_columns_that_do_not_fit_are_named(
+    tmp_path: Path, change: dict[str, Any], match: str
+) -> None:
+    features = {"pose": FeatureSpec("float32", (2, 3)), "x": FeatureSpec("float32", (1,))}
+    given = {"pose": np.zeros((5, 2, 3)), "x": np.zeros(5), **change}
+    columns = {key: values for key, values in given.items() if values is not None}
+    with (
+        pytest.raises(DatasetWriteError, match=match),
+        DatasetWriter(tmp_path / "data", features, fps=10) as writer,
+    ):
+        writer.add_episode(columns, {}, "go")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_inside_the_tables_are_refused_by_name(tmp_path: Path) -> None:
+    features = {"x": FeatureSpec("float32", (1,)), "still": FeatureSpec("image", (8, 8, 3))}
+    images = {"still": [np.zeros((8, 8, 3), np.uint8)] * 3}
+    with (
+        pytest.raises(DatasetWriteError, match="feature still: got dtype image, expected video"),
+        DatasetWriter(tmp_path / "data", features, fps=10) as writer,
+    ):
+        writer.add_episode({"x": np.zeros(3)}, images, "go")
+
+
 def test_nothing_appears_when_writing_fails(tmp_path: Path) -> None:
     root = tmp_path / "data"
     with (

@@ -143,6 +143,7 @@ def test_split_shares_out_the_selected_episodes(dataset: Path) -> None:
         ("outcome = 'success'", "column 9"),
         ("7", "there is no episode 7"),
         ("a-3", "no episode number"),
+        ("2-1", "ends before it begins. Write 1-2."),
     ],
 )  # fmt: skip
 def test_what_selects_nothing_is_an_error(
@@ -203,7 +204,7 @@ def bags(write_bag: WriteBag, recorder_custom: Callable[..., Any]) -> Path:
         ("outcome == 'failure'", [45]),
         ("index == 5", [45]),
         ("4,6", [36, 60]),
-        ("5-9", [45, 60]),
+        ("5-6", [45, 60]),
         ("duration_s > 1.8", [60]),
         ("length < 50", [36, 45]),
         ("source == 'episode_000006'", [60]),
@@ -233,6 +234,28 @@ def test_convert_of_nothing_and_of_unknown_fields_is_refused(
     assert not (bags.parent / "out").exists()
     with pytest.raises(ExpressionError, match="'speed', which a bag does not hold"):
         replace(ConvertOptions(), episodes="speed > 3")
+
+
+@pytest.mark.parametrize(("text", "missing"), [("4,99", 99), ("5-9", 7), ("0", 0)])
+def test_convert_refuses_a_number_that_no_bag_has(
+    bags: Path, text: str, missing: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(bags), "--out", str(bags.parent / "out"), "--jobs", "1", "--episodes", text]
+    assert convert(words) == 2
+    told = capsys.readouterr().err
+    assert f"--episodes {text}: there is no episode {missing}. There are 4, 5, 6 in 3 bag" in told
+    assert [path.name for path in bags.parent.iterdir() if "out" in path.name] == []
+
+
+def test_convert_names_a_number_that_a_bag_that_was_not_read_may_have(
+    bags: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = bags.parent / "out"
+    words = ["--out", str(out), "--jobs", "1"]
+    assert convert([str(bags / "episode_000004"), *words]) == 0
+    assert convert([str(bags), *words, "--append", "--episodes", "4,5"]) == 0
+    assert "no bag that was read has episode 4" in capsys.readouterr().err
+    assert len(LeRobotDatasetReader(out).episodes) == 2
 
 
 def test_bags_are_made_of_the_selected(dataset: Path) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
+from rosbags.typesys import Stores, get_typestore
 
-from koch_episodes.bag.messages import MessageMaker
+from koch_episodes.bag.messages import CameraInfo, MessageMaker
 from koch_episodes.convert.cli import main
 from koch_episodes.dataset import (
     DatasetWriter,
@@ -145,6 +148,95 @@ def test_bag_is_the_recorders(
     assert facts.custom["koch.task"] == "Pick up the block."
     assert facts.custom["koch.outcome"] == "success"
     assert facts.verdict.value == "good"
+
+
+INFO = CameraInfo(
+    48, 64, "plumb_bob", (0.1, -0.2, 0.001, 0.0, 0.3), (60.0, 0.0, 31.5, 0.0, 61.0, 23.5, 0, 0, 1),
+    (1.0, 0, 0, 0, 1, 0, 0, 0, 1), (60.0, 0, 31.5, 0, 0, 61, 23.5, 0, 0, 0, 1, 0), (2, 1),
+    (1, 2, 40, 50), True,
+)  # fmt: skip
+Message = tuple[str, str, int, int, Any]
+
+
+def infos_of(bag: Path) -> list[Any]:
+    """As rosbags reads them."""
+    with AnyReader([bag], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as reader:
+        topics = [c for c in reader.connections if c.topic.endswith("/camera_info")]
+        messages = reader.messages(topics) if topics else ()  # of no topic are those of all
+        return [reader.deserialize(data, c.msgtype) for c, _, data in messages]
+
+
+def telling(info: CameraInfo) -> Callable[[list[Message]], list[Message]]:
+    """Puts a camera_info beside each image."""
+
+    def change(messages: list[Message]) -> list[Message]:
+        maker = MessageMaker()
+        found: list[Message] = []
+        for message in messages:
+            found.append(message)
+            topic, _, log_ns, stamp_ns, _ = message
+            if topic.startswith("/cameras/above"):
+                data = maker.camera_info(stamp_ns, info, "above_optical_frame")
+                kind = "sensor_msgs/msg/CameraInfo"
+                found.append(("/cameras/above/camera_info", kind, log_ns, stamp_ns, data))
+        return found
+
+    return change
+
+
+def test_intrinsics_come_back(
+    write_bag: WriteBag, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for k in range(2):
+        write_bag(f"recorded/episode_{k:06d}", seconds=1.5, change=telling(INFO))
+    dataset = tmp_path / "data"
+    words = (tmp_path / "recorded", "--out", dataset, "--vcodec", "copy", "--jobs", 1)
+    assert run(*words) == 0
+    bags, back, _ = there_and_back(dataset, capsys)
+    found = infos_of(bags / "episode_000001")
+    assert len(found) == LeRobotDatasetReader(dataset).episode(1).length
+    recorded = infos_of(tmp_path / "recorded/episode_000000")[0]
+    for message in (found[0], found[-1]):
+        assert message.header.frame_id == "above_optical_frame"
+        assert str(replace(message, header=None)) == str(replace(recorded, header=None))
+    told = [json.loads((root / "meta/koch.json").read_text()) for root in (dataset, back)]
+    assert told[0]["camera_info"] == told[1]["camera_info"]
+
+
+@pytest.mark.parametrize(
+    "infos",
+    [
+        (replace(INFO, k=(0.0,) * 9), replace(INFO, k=(0.0,) * 9)),  # not calibrated
+        (INFO, replace(INFO, width=640, height=480)),  # of images of another size
+        (INFO, replace(INFO, distortion_model="equidistant", d=(0.1, 0, 0, 0))),  # calibrated anew
+    ],
+)
+def test_no_intrinsics_are_made_up(
+    write_bag: WriteBag, tmp_path: Path, infos: tuple[CameraInfo, ...]
+) -> None:
+    for k, info in enumerate(infos):
+        write_bag(f"recorded/episode_{k:06d}", seconds=1.5, change=telling(info))
+    words = ("--out", tmp_path / "data", "--vcodec", "copy", "--jobs", 1)
+    assert run(tmp_path / "recorded", *words) == 0
+    assert run("--to-bag", tmp_path / "data", "--out", tmp_path / "bags") == 0
+    assert infos_of(tmp_path / "bags/episode_000000") == []
+
+
+@pytest.mark.parametrize("change", [{"k": [1.0]}, {"k": None}, {"width": 65}, {"d": ["x"]}])
+def test_damaged_intrinsics_are_refused(
+    write_bag: WriteBag,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, Any],
+) -> None:
+    write_bag("recorded", seconds=1.5, change=telling(INFO))
+    assert run(tmp_path / "recorded", "--out", tmp_path / "data", "--jobs", 1) == 0
+    path = tmp_path / "data/meta/koch.json"
+    told = json.loads(path.read_text())
+    told["camera_info"]["observation.images.above"].update(change)
+    path.write_text(json.dumps(told))
+    assert run("--to-bag", tmp_path / "data", "--out", tmp_path / "bags") == 2
+    assert "camera_info of observation.images.above" in capsys.readouterr().err
 
 
 def test_derived_columns_are_derived_again(

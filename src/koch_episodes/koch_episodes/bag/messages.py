@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from koch_core.stream import NS_PER_S
 from koch_episodes.bag.storage import EVENTS_TYPE, Topic
 from koch_rig.stream import COMPRESSED_IMAGE, JOINT_STATE, NAMED_VECTOR
 
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 STRING = "std_msgs/msg/String"
 TRANSFORMS = "tf2_msgs/msg/TFMessage"
 _HEADER = "std_msgs/msg/Header"
@@ -29,6 +31,46 @@ _OURS = {
         "uint8 kind\nuint32 episode_index\nstring task\nstring outcome\nstring detail\n"
     ),
 }
+
+
+@dataclass(frozen=True)
+class CameraInfo:
+    """What a CameraInfo says apart from its header; names as there.
+
+    Attributes:
+        roi: x_offset, y_offset, height, width.
+    """
+
+    height: int
+    width: int
+    distortion_model: str
+    d: tuple[float, ...]
+    k: tuple[float, ...]
+    r: tuple[float, ...]
+    p: tuple[float, ...]
+    binning: tuple[int, ...] = (0, 0)
+    roi: tuple[int, ...] = (0, 0, 0, 0)
+    do_rectify: bool = False
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether it says anything: ROS writes a zero for an unknown focal length."""
+        return all(map(math.isfinite, (*self.d, *self.k, *self.r, *self.p))) and self.k[0] > 0
+
+    @classmethod
+    def of_message(cls, message: Any) -> CameraInfo:
+        """What a message says."""
+        numbers = {key: tuple(map(float, getattr(message, key))) for key in ("d", "k", "r", "p")}
+        roi = message.roi
+        return cls(
+            int(message.height),
+            int(message.width),
+            str(message.distortion_model),
+            **numbers,
+            binning=(int(message.binning_x), int(message.binning_y)),
+            roi=(int(roi.x_offset), int(roi.y_offset), int(roi.height), int(roi.width)),
+            do_rectify=bool(roi.do_rectify),
+        )
 
 
 class MessageMaker:
@@ -62,6 +104,18 @@ class MessageMaker:
         """A CompressedImage; `form` is ``jpeg`` or ``png``."""
         pixels = np.frombuffer(data, np.uint8)
         return self._bytes(COMPRESSED_IMAGE, self._header(stamp_ns, frame), form, pixels)
+
+    def camera_info(self, stamp_ns: int, info: CameraInfo, frame: str = "") -> bytes:
+        """A CameraInfo."""
+        x, y, height, width = info.roi
+        roi = self._store.types["sensor_msgs/msg/RegionOfInterest"](
+            x, y, height, width, info.do_rectify
+        )
+        numbers = (np.array(values, np.float64) for values in (info.d, info.k, info.r, info.p))
+        return self._bytes(
+            CAMERA_INFO, self._header(stamp_ns, frame), info.height, info.width,
+            info.distortion_model, *numbers, *info.binning, roi,
+        )  # fmt: skip
 
     def text(self, text: str) -> bytes:
         """A String."""

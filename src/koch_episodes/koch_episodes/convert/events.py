@@ -230,21 +230,25 @@ def _in_order(events: Sequence[Event], runs: Runs, *, by_log: bool) -> list[tupl
     return [(said[number], events[number]) for number in order]
 
 
+def window_numbers(windows: Sequence[Window]) -> list[int]:
+    """The number of each episode of a bag: the recorder's, or the place in the bag."""
+    return [
+        place if window.index is None else window.index for place, window in enumerate(windows)
+    ]
+
+
 def window_fields(
     windows: Sequence[Window], source: str, **more: Sequence[float]
 ) -> dict[str, EpisodeField]:
     """What an expression can ask of recorded episodes, as the bag's marks have them.
 
     Args:
-        windows: The episodes. Their index is the recorder's number, or the place in the bag.
+        windows: The episodes. Their index is that of `window_numbers`.
         source: The bag's name.
         more: Further fields of WINDOW_KINDS with the value of each episode.
     """
     columns: dict[str, Sequence[Value]] = {
-        "index": [
-            float(place if window.index is None else window.index)
-            for place, window in enumerate(windows)
-        ],
+        "index": [float(number) for number in window_numbers(windows)],
         "task": [window.task for window in windows],
         "outcome": [window.outcome for window in windows],
         "source": [source] * len(windows),

@@ -19,6 +19,7 @@ from koch_core.errors import KochError
 from koch_episodes.bag import find_bags
 from koch_episodes.bag.marks import FILE_NAME as MARKS
 from koch_episodes.bag.marks import load_marks
+from koch_episodes.convert.camera_info import infos_of_bags, infos_of_dataset, to_koch
 from koch_episodes.convert.columns import calibrations_of
 from koch_episodes.convert.copies import find_copies
 from koch_episodes.convert.mapping import INTERVENTION, FeatureMap
@@ -26,7 +27,7 @@ from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.pool import Progress, look_at_bags, prepare, run_jobs
 from koch_episodes.convert.schema import Schema, dataset_features, decide_schema, find_map
 from koch_episodes.convert.survey import load_survey
-from koch_episodes.convert.worker import Job, JobResult, LookTask, survey_of
+from koch_episodes.convert.worker import NUMBERS, Job, JobResult, LookTask, survey_of
 from koch_episodes.dataset.append import append_state
 from koch_episodes.dataset.format import FORMATS, DatasetInfo, load_info
 from koch_episodes.dataset.layout import (
@@ -36,7 +37,12 @@ from koch_episodes.dataset.layout import (
     FeatureSpec,
     read_json,
 )
-from koch_episodes.dataset.selection import NothingSelectedError
+from koch_episodes.dataset.selection import (
+    NoSuchEpisodeError,
+    NothingSelectedError,
+    is_expression,
+    numbers_of,
+)
 from koch_episodes.dataset.staged import StagedEpisode
 from koch_episodes.dataset.writer import DatasetWriter, bring_back
 from koch_episodes.errors import (
@@ -233,11 +239,33 @@ class _Conversion:
         results = run_jobs(plan.jobs, self.jobs, self.progress)
         failed = {job.bag.name: results[job].error for job in plan.jobs if results[job].error}
         reports = [results[job].report for job in plan.jobs]
-        info = self._write(plan, results, reports, failed)
-        shutil.rmtree(self.work, ignore_errors=True)
         skipped = [bag.name for bag in bags if bag not in chosen]
         skipped += [task.bag.name for task in plan.copies]
-        return ConvertResult(info, reports, failed, skipped, list(plan.copies.values()))
+        passed_over = [*plan.copies.values(), *self._not_found(reports, [*failed, *skipped])]
+        info = self._write(plan, results, reports, failed)
+        shutil.rmtree(self.work, ignore_errors=True)
+        return ConvertResult(info, reports, failed, skipped, passed_over)
+
+    def _not_found(
+        self, reports: Sequence[dict[str, Any]], not_read: Sequence[str]
+    ) -> Iterator[str]:
+        """Refuse a number of --episodes that no bag has; name it, where a bag was not read.
+
+        Raises:
+            NoSuchEpisodeError: All bags were read.
+        """
+        text = self.options.episodes
+        if text is None or is_expression(text):
+            return
+        known = sorted({number for report in reports for number in report.get(NUMBERS, ())})
+        there = frozenset(known)
+        number = next((n for n in numbers_of(text, "--episodes") if n not in there), None)
+        if number is None:
+            return
+        if not not_read:
+            shutil.rmtree(self.work, ignore_errors=True)  # --resume with these words is no use
+            raise NoSuchEpisodeError(text, number, f"{len(reports)} bag(s)", known)
+        yield f"--episodes {text}: no bag that was read has episode {number}"
 
     def _choose(self) -> list[Path]:
         """Return the bags that the dataset lacks, each once, however often it was given."""
@@ -362,7 +390,11 @@ class _Conversion:
         found = calibrations_of([job.bag for job in done])
         if found and (not self.append or self._earlier.get("calibrations") == found):
             koch["calibrations"] = found
-        return koch
+        infos = infos_of_bags([job.bag for job in done], plan.feature_map, plan.features)
+        if self.append:
+            held = infos_of_dataset(self.out, self._earlier, plan.features)
+            infos = {key: info for key, info in infos.items() if held.get(key) == info}
+        return {**koch, **to_koch(infos)}
 
 
 def _copies(out: Path, tasks: Sequence[LookTask]) -> dict[LookTask, str]:

@@ -29,11 +29,18 @@ from koch_core.errors import DecodeError, KochError
 from koch_core.image import decode_image, encode_jpeg, image_size, is_png
 from koch_core.stream import NS_PER_S, to_ns
 from koch_core.yuv import rgb_of_frame
-from koch_episodes.bag.messages import STRING, TRANSFORMS, MessageMaker, revolute_joints
+from koch_episodes.bag.messages import (
+    CAMERA_INFO,
+    STRING,
+    TRANSFORMS,
+    MessageMaker,
+    revolute_joints,
+)
 from koch_episodes.bag.qos import OfferedQos
 from koch_episodes.bag.storage import EVENTS_TYPE
 from koch_episodes.bag.writer import PARTIAL, BagWriter
 from koch_episodes.convert.bag_layout import MAP_FILE, BagLayout, layout_of
+from koch_episodes.convert.camera_info import info_topics, infos_of_dataset
 from koch_episodes.convert.columns import dataset_columns, reward_columns
 from koch_episodes.convert.events import INTERVENTION_BEGIN, INTERVENTION_END, START, Window
 from koch_episodes.convert.mapping import (
@@ -197,6 +204,9 @@ class _EpisodeWriter:
         self._cameras: dict[str, _Camera] = {}
         self._next_ns = _BEGIN_NS
         self._is_reward = layout.options.rewards
+        infos = infos_of_dataset(source.root, source.koch, source.features)
+        topics = info_topics(layout.map, infos)
+        self._infos = {key: (topic, infos[key]) for key, topic in topics.items()}
         if layout.left_out:
             self._notes.append(f"left out: {', '.join(layout.left_out)}")
         if layout.nameless:
@@ -327,11 +337,16 @@ class _EpisodeWriter:
                 channels.write(topic, self._kind(source), data, stamp)
                 if topic.endswith("/joint_states") and "position" in fields:
                     self._write_frames(channels, source, stamp, fields["position"][k])
-            for source, shown in images.values():
+            for key, (source, shown) in images.items():
                 stamp = tick - to_ns(source.offset_s)
                 image, form = next(shown)
-                data = self._maker.image(stamp, image, form, self._frame_id(source.topic))
+                frame = self._frame_id(source.topic)
+                data = self._maker.image(stamp, image, form, frame)
                 channels.write(source.topic, COMPRESSED_IMAGE, data, stamp)
+                if key in self._infos:
+                    topic, info = self._infos[key]
+                    data = self._maker.camera_info(stamp, info, frame)
+                    channels.write(topic, CAMERA_INFO, data, stamp)
 
     def _write_descriptions(self, channels: _Channels, start_ns: int) -> None:
         """What latched topics hold begins each bag of the recorder."""

@@ -29,6 +29,7 @@ from koch_episodes.convert.events import (
     obey_marks,
     tells_intervention,
     window_fields,
+    window_numbers,
     windows_of,
 )
 from koch_episodes.convert.idle import trimmed
@@ -78,6 +79,7 @@ from koch_episodes.errors import EpisodeError, OutputUnwritableError
 from koch_rig.fingerprint import fingerprint
 
 RESULT = "job.json"
+NUMBERS = "numbers"  # of a bag's report: the numbers of the episodes that it holds
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,10 +285,12 @@ class _BagConversion:
         while True:
             self.notes[:] = [f"passed over: {line}" for line in self.bag.passed_over]
             plan = self._plan(broken)
+            numbers = window_numbers([each.window for each in plan.windows])
             wanted = self._selected(plan.windows)
             segments = select_segments(wanted, self.options, self.map.fps, self.notes)
             if not wanted:  # another bag's episodes are; that this one has none is no failure
-                return JobResult((), {"bag": self.bag.name, "notes": list(self.notes)})
+                report = {"bag": self.bag.name, "notes": list(self.notes), NUMBERS: numbers}
+                return JobResult((), report)
             self.notes += unused_ends(plan)
             split = split_report(plan, self.map.fps)
             if not segments:
@@ -316,7 +320,7 @@ class _BagConversion:
         report = bag_report(
             self.bag.name, plan.windows, plan.streams, self.bag.damage, self.notes, split, delays
         )
-        return JobResult(tuple(folders), {**report, "episodes": reports})
+        return JobResult(tuple(folders), {**report, NUMBERS: numbers, "episodes": reports})
 
     def _plan(self, broken: Broken) -> BagPlan:
         streams, runs = streams_of(

@@ -72,6 +72,20 @@ class NothingSelectedError(DatasetEditError):
         )
 
 
+class NoSuchEpisodeError(DatasetEditError):
+    """A number that no episode has."""
+
+    def __init__(
+        self, text: str, number: int, whose: str, known: Sequence[int], option: str = "--episodes"
+    ) -> None:
+        listed = ", ".join(map(str, known)) if len(known) < 20 else ""
+        usual = f"0 to {max(known, default=0)}"
+        super().__init__(
+            f"{option} {text}: there is no episode {number}",
+            f"There are {listed or usual} in {whose}.",
+        )
+
+
 def is_expression(text: str) -> bool:
     """Whether a text is an expression, and no list of numbers."""
     return re.search(r"[^\w\s,-]", text) is not None or not re.search(r"[\d,-]", text)
@@ -108,12 +122,7 @@ def chosen_numbers(
     there, wanted = frozenset(known), dict[int, None]()
     for number in numbers_of(text, option):
         if number not in there:
-            listed = ", ".join(map(str, known)) if len(known) < 20 else ""
-            usual = f"0 to {max(known, default=0)}"
-            raise DatasetEditError(
-                f"{option} {text}: there is no episode {number}",
-                f"{where} has {listed or usual}.",
-            )
+            raise NoSuchEpisodeError(text, number, str(where), known, option)
         wanted[number] = None
     return list(wanted)
 
@@ -226,4 +235,8 @@ def _ranges(text: str, option: str) -> Iterator[range]:
                 f"{option} {text}: {word!r} is no episode number",
                 "Write it like 0,3-5,9, or an expression like \"outcome == 'success'\".",
             ) from exc
+        if end < begin:
+            raise DatasetEditError(
+                f"{option} {text}: {word!r} ends before it begins", f"Write {end}-{begin}."
+            )
         yield range(begin, end + 1)

@@ -104,6 +104,18 @@ def column_stats(values: Array) -> Stats:
     return stats
 
 
+def feature_stats(values: Array, shape: tuple[int, ...]) -> Stats:
+    """Compute the statistics of a numeric feature over one episode, as `column_stats`.
+
+    Of a feature with several axes they are those of the last axis; the others are more samples,
+    and ``count`` counts frames, as LeRobot's do.
+    """
+    if len(shape) < 2:
+        return column_stats(values)
+    count = np.array([len(values)], dtype=np.int64)
+    return {**column_stats(np.asarray(values).reshape(-1, shape[-1])), "count": count}
+
+
 def exact_quantiles(values: Array) -> Stats:
     """Compute each of QUANTILES of a numeric feature, from all its values.
 

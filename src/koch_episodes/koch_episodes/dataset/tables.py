@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,16 +28,20 @@ def column_type(key: str, spec: FeatureSpec) -> pa.DataType:
     """Return the Arrow type of a numeric or string feature.
 
     Raises:
-        DatasetWriteError: The feature has more than one axis, which no vector column can hold.
+        DatasetWriteError: The feature has no axis; LeRobot's scalars have the shape (1,).
     """
     if spec.dtype == "string":
         return pa.string()
-    element = pa.from_numpy_dtype(np.dtype(spec.dtype))
-    if len(spec.shape) != 1:
-        raise DatasetWriteError(f"feature {key}", f"shape {spec.shape}", "one axis")
+    kind = pa.from_numpy_dtype(np.dtype(spec.dtype))
+    if not spec.shape:
+        raise DatasetWriteError(f"feature {key}", "shape ()", "(1,) for a number")
     if spec.shape == (1,):
-        return element
-    return pa.list_(pa.field("element", element), spec.shape[0])
+        return kind
+    if len(spec.shape) == 1:
+        return pa.list_(pa.field("element", kind), spec.shape[0])
+    for _ in spec.shape:  # as the storage of `datasets.Array2D`, whose lists tell no length
+        kind = pa.list_(kind)
+    return kind
 
 
 def frame_schema(features: Mapping[str, FeatureSpec]) -> pa.Schema:
@@ -51,7 +56,7 @@ def frame_table(features: Mapping[str, FeatureSpec], columns: Columns) -> pa.Tab
 
     Args:
         features: All features of the dataset.
-        columns: Feature key to values, shape (T,) or (T, N); strings as object arrays.
+        columns: Feature key to values, shape (T,) or (T, *shape); strings as object arrays.
 
     Raises:
         DatasetWriteError: A column has the wrong shape, or holds NaN or infinity.
@@ -63,19 +68,24 @@ def frame_table(features: Mapping[str, FeatureSpec], columns: Columns) -> pa.Tab
         if spec.dtype == "string":
             arrays.append(pa.array(values.tolist(), pa.string()))
             continue
-        size = spec.shape[0]
-        if values.size != len(values) * size:
-            raise DatasetWriteError(
-                f"feature {field.name}", f"shape {values.shape}", f"(frames, {size})"
-            )
+        fits = values.shape[1:] == spec.shape if len(spec.shape) > 1 else True
+        if not fits or values.size != len(values) * math.prod(spec.shape):
+            expected = f"(frames, {', '.join(map(str, spec.shape))})"
+            raise DatasetWriteError(f"feature {field.name}", f"shape {values.shape}", expected)
         flat = np.ascontiguousarray(values, dtype=spec.dtype).reshape(-1)
         if flat.dtype.kind == "f" and not np.isfinite(flat).all():
             raise DatasetWriteError(f"feature {field.name}", "NaN or infinity", "finite numbers")
-        array = pa.array(flat)
-        if size > 1:
-            array = pa.FixedSizeListArray.from_arrays(array, type=field.type)
-        arrays.append(array)
+        arrays.append(_nested(pa.array(flat), spec.shape).cast(field.type))
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _nested(flat: pa.Array, shape: tuple[int, ...]) -> pa.Array:
+    """Put the elements of all frames, one after the other, into one list for each frame."""
+    if shape == (1,):
+        return flat
+    for size in reversed(shape):
+        flat = pa.FixedSizeListArray.from_arrays(flat, size)
+    return flat
 
 
 def renumbered(rows: pa.Table, features: Mapping[str, FeatureSpec], columns: Columns) -> pa.Table:

@@ -29,6 +29,7 @@ from koch_episodes.dataset.stats import (
     aggregate,
     column_stats,
     exact_quantiles,
+    feature_stats,
     level_quantiles,
     like,
     sampled_frames,
@@ -163,21 +164,22 @@ class DatasetWriter:
         """Encode and append an episode held by the caller.
 
         Args:
-            columns: Numeric feature key to values, shape (T,) or (T, N).
+            columns: Numeric feature key to values, shape (T,) or (T, *shape of the feature).
             images: Camera key to T RGB images, uint8, shape (H, W, 3).
             task: Task text.
             outcome: ``success``, ``failure``, a word of the user's, or empty.
 
         Raises:
-            DatasetWriteError: Lengths differ, or a feature is missing.
+            DatasetWriteError: Lengths differ, or a feature is missing, unknown, or an image that
+                is not stored as video.
         """
-        length = len(next(iter(columns.values())))
+        length = self._length_of(columns, images)
         folder = self._parts / f"episode_{self._episodes:06d}"
         folder.mkdir(parents=True)
         stats = {
-            key: column_stats(np.asarray(values, dtype=self.info.features[key].dtype))
+            key: feature_stats(np.asarray(values, dtype=spec.dtype), spec.shape)
             for key, values in columns.items()
-            if self.info.features[key].is_numeric
+            if (spec := self.info.features[key]).is_numeric
         }
         videos: dict[str, Path] = {}
         facts: dict[str, dict[str, Any]] = {}
@@ -187,6 +189,30 @@ class DatasetWriter:
             found = probe(videos[key])
             facts[key] = video_info(vars(found), self._video, self.info.fps)
         self.add_part(StagedEpisode(task, columns, stats, videos, facts, length, outcome))
+
+    def _length_of(
+        self, columns: Mapping[str, npt.NDArray[Any]], images: Mapping[str, Images]
+    ) -> int:
+        """Count the frames of an episode that is given; refuse what is none of the features."""
+        where = f"episode {self._episodes}"
+        user = {k: spec for k, spec in self.info.features.items() if k not in DEFAULT_FEATURES}
+        for key, spec in user.items():
+            if spec.is_image and not spec.is_video:
+                expected = "video, since images are encoded here"
+                raise DatasetWriteError(f"{where}, feature {key}", f"dtype {spec.dtype}", expected)
+        for what, given, wanted in (
+            ("columns", columns, [key for key, spec in user.items() if not spec.is_image]),
+            ("images", images, [key for key, spec in user.items() if spec.is_image]),
+        ):
+            if set(given) != set(wanted):
+                expected = f"those of {', '.join(wanted) or 'none'}"
+                got = ", ".join(given) or "none"
+                raise DatasetWriteError(f"{where}, {what}", got, expected)
+        lengths = {key: len(values) for key, values in columns.items()}
+        if len(set(lengths.values())) != 1:
+            got = ", ".join(f"{key} of {count} frames" for key, count in lengths.items())
+            raise DatasetWriteError(where, got or "no column", "columns of one length")
+        return next(iter(lengths.values()))
 
     def _encode(self, key: str, frames: Images, length: int, path: Path) -> Stats:
         height, width = self.info.features[key].shape[:2]

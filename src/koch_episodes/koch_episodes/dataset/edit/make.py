@@ -41,8 +41,8 @@ from koch_episodes.dataset.staged import StagedEpisode
 from koch_episodes.dataset.stats import (
     ImageStats,
     Stats,
-    column_stats,
     expected_shape,
+    feature_stats,
     sampled_frames,
 )
 from koch_episodes.dataset.video import video_info
@@ -200,7 +200,7 @@ def _stats(
     stats: dict[str, Stats] = {}
     for key, spec in plan.features.items():
         if spec.is_numeric:
-            stats[key] = _number_stats(rows[key], spec)
+            stats[key] = feature_stats(column_array(rows[key], spec.shape), spec.shape)
         elif not spec.is_image:
             continue
         elif _fit(stored.get(key, {}), spec):
@@ -209,14 +209,6 @@ def _stats(
             where = f"{piece.source.root}, episode {piece.episode.index}"
             stats[key] = _image_stats(where, key, spec, rows, videos)
     return stats
-
-
-def _number_stats(column: pa.ChunkedArray, spec: FeatureSpec) -> Stats:
-    values = column_array(column, spec.shape)
-    if len(spec.shape) < 2:
-        return column_stats(values)
-    last = values.reshape(-1, spec.shape[-1])
-    return {**column_stats(last), "count": np.array([len(values)], dtype=np.int64)}
 
 
 def _fit(stats: Stats, spec: FeatureSpec) -> bool:
@@ -258,9 +250,10 @@ def _sidecars(plan: Plan) -> dict[str, Any]:
     koch["bags"] = {
         k: v for source in sources for k, v in dict(source.koch.get("bags", {})).items()
     }
-    told = [source.koch.get("calibrations") for source in sources]
-    if any(each != told[0] for each in told):  # of one of them would be wrong for the others
-        koch.pop("calibrations", None)
+    for name in ("calibrations", "camera_info"):
+        told = [source.koch.get(name) for source in sources]
+        if any(each != told[0] for each in told):  # one's would be wrong for the others
+            koch.pop(name, None)
     koch["edits"] = [*koch.get("edits", []), *plan.told]
     if plan.encode is not None:
         koch["vcodec"] = plan.encode.codec.value
