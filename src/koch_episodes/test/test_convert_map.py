@@ -180,6 +180,15 @@ def test_every_message_type_of_another_robot(tmp_path: Path, storage: StoragePlu
     )
 
 
+def test_shape_of_other_elements_is_refused(tmp_path: Path) -> None:
+    bag = write_other(tmp_path / "bag", StoragePlugin.MCAP, 3)
+    mapping = tmp_path / "map.yaml"
+    topic = "{topic: /target, shape: [4, 2]}"
+    mapping.write_text(f"fps: 10\ntask: t\nfeatures: {{observation.state: {topic}}}\n")
+    with pytest.raises(MappingError, match=r"shape: got \[4, 2\], expected a shape of the"):
+        convert([bag], tmp_path / "out", ConvertOptions(map=mapping))
+
+
 def test_unknown_type_is_named(tmp_path: Path) -> None:
     bag = write_other(tmp_path / "bag", StoragePlugin.MCAP, 3)
     mapping = tmp_path / "map.yaml"
@@ -223,6 +232,9 @@ def test_unknown_type_is_named(tmp_path: Path) -> None:
             "fps: 30\nmax_age_ms: 50\nfeatures: {action: {topic: /a, rule: hold}}",
             "all sources hold, at any age",
         ),
+        ("fps: 30\nfeatures: {action: {topic: /a, shape: [2, 0]}}", "whole numbers above 0"),
+        ("fps: 30\nfeatures: {action: {topic: /a, shape: 6}}", "whole numbers above 0"),
+        ("fps: 30\nfeatures: {action: [/b, {topic: /a, shape: [2, 3]}]}", "one source"),
         ("- 1", "an object"),
     ],
 )
@@ -243,6 +255,7 @@ def test_wrong_map_says_what_is_wrong(tmp_path: Path, text: str, match: str) -> 
         "{topic: /cam, field: position}",
         "{topic: /cam, names: [a]}",
         "{topic: /cam, names: []}",
+        "{topic: /cam, shape: [2, 2]}",
     ],
 )
 def test_key_without_effect_is_refused(tmp_path: Path, idle: str) -> None:

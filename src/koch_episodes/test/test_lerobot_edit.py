@@ -134,7 +134,7 @@ def test_lerobot_loads_what_went_through_bags(lerobot: LeRobot, tmp_path: Path) 
             row = next(rows)
             assert (row["episode"], row["frame"], row["task"]) == (episode, k, "first")
             assert row["state"] == [episode, k, 0.5]
-            assert row["pose"] == [k + number for number in range(6)]
+            assert row["pose"] == [[k, k + 1, k + 2], [k + 3, k + 4, k + 5]]
             assert row["gripped"] in (k > 7, [k > 7])
             assert row["count"] in (1000 * episode + k, [1000 * episode + k])
             shade = 30 + 60 * episode + 2 * k

@@ -302,6 +302,8 @@ def odd_dataset(root: Path, version: str, lengths: tuple[int, ...] = (12, 3)) ->
         "count.of things": FeatureSpec("int64", (1,), ("count",)),
         "is_done": FeatureSpec("bool", (1,), ("done",)),
         "2d": FeatureSpec("float32", (2,), ("a", "b")),
+        "pose": FeatureSpec("float64", (2, 3)),
+        "cube": FeatureSpec("int32", (2, 1, 3)),
     }
     rng = np.random.default_rng(1)
     with DatasetWriter(root, features, fps=7, robot_type="other", version=version) as writer:
@@ -314,6 +316,8 @@ def odd_dataset(root: Path, version: str, lengths: tuple[int, ...] = (12, 3)) ->
                     "count.of things": np.arange(length) + (1 << 40),
                     "is_done": np.arange(length) == length - 1,
                     "2d": rng.normal(size=(length, 2)),
+                    "pose": rng.normal(size=(length, 2, 3)),
+                    "cube": rng.integers(-9, 9, size=(length, 2, 1, 3)),
                 },
                 {
                     "observation.images.top": [
@@ -360,9 +364,14 @@ def test_dataset_of_another_robot_comes_back(
     assert [e.tasks[0] for e in reader.episodes] == ["Räum auf 0 片付け", "Räum auf 1 片付け"]
     assert [e.outcome for e in reader.episodes] == ["success", ""]
     assert reader.features["action"].names == ("left arm/j 1", "höhe")
-    assert {k: s.dtype for k, s in reader.features.items() if s.is_numeric} == {
-        k: s.dtype for k, s in LeRobotDatasetReader(dataset).features.items() if s.is_numeric
-    }
+    first = LeRobotDatasetReader(dataset)
+    for key, spec in first.features.items():
+        assert reader.features[key].shape == spec.shape
+        assert not spec.is_numeric or reader.features[key].dtype == spec.dtype
+    assert first.stats is not None
+    assert reader.stats is not None
+    for name, value in first.stats["pose"].items():
+        np.testing.assert_array_equal(reader.stats["pose"][name], value)
     with Reader(bags / "episode_000000") as bag:
         assert {c.topic for c in bag.connections} >= {"/action", "/count/of_things", "/_2d"}
 
@@ -382,7 +391,7 @@ def test_a_map_names_the_topics(tmp_path: Path, capsys: pytest.CaptureFixture[st
     path = tmp_path / "map.yaml"
     path.write_text(yaml.safe_dump(mapping))
     bags, back, text = there_and_back(dataset, capsys, "--map", path)
-    assert "left out: next.reward, count.of things, is_done, 2d" in text
+    assert "left out: next.reward, count.of things, is_done, 2d, pose, cube" in text
     for key in ("action", "observation.state", "timestamp"):
         assert rows(dataset)[key].to_pylist() == rows(back)[key].to_pylist()
     with Reader(bags / "episode_000001") as bag:
@@ -402,6 +411,7 @@ def test_a_map_names_the_topics(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_a_dataset_without_images_or_names(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """And with an empty task text, which LeRobot allows."""
     dataset = tmp_path / "data"
     features = {
         "action": FeatureSpec("float32", (2,)),
@@ -409,11 +419,12 @@ def test_a_dataset_without_images_or_names(
     }
     with DatasetWriter(dataset, features, fps=30, robot_type=None) as writer:
         writer.add_episode(
-            {"action": np.ones((9, 2)), "observation.state": np.zeros((9, 3))}, {}, "go"
+            {"action": np.ones((9, 2)), "observation.state": np.zeros((9, 3))}, {}, ""
         )
     _, back, text = there_and_back(dataset, capsys)
     assert "elements are called value_0 and so on: action, observation.state" in text
     assert rows(dataset)["action"].to_pylist() == rows(back)["action"].to_pylist()
+    assert LeRobotDatasetReader(back).episodes[0].tasks == ("",)
 
 
 def test_what_does_not_come_back_is_counted(

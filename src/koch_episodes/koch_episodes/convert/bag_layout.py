@@ -263,7 +263,7 @@ def _of_map(source: SourceDataset, path: Path, back: ConvertOptions) -> BagLayou
 
 
 def _of_features(source: SourceDataset, back: ConvertOptions, why: str) -> BagLayout:
-    features, nameless, left_out, flat = [], set(), [], []
+    features, nameless, left_out = [], set(), []
     topics: set[str] = set()
     entries: dict[str, Any] = {}
     for key, spec in features_of(source).items():
@@ -272,12 +272,14 @@ def _of_features(source: SourceDataset, back: ConvertOptions, why: str) -> BagLa
             continue
         topic = _topic(key, topics, "/image_raw/compressed" if spec.is_image else "")
         dtype = "float32" if spec.is_image else spec.dtype
-        made = FeatureSource(topic, names=() if spec.is_image else _names(spec), dtype=dtype)
+        names = () if spec.is_image else _names(spec)
+        shape = spec.shape if spec.is_numeric and len(spec.shape) > 1 else ()
+        made = FeatureSource(topic, names=names, dtype=dtype, shape=shape)
         features.append(MappedFeature(key, (made,)))
         entries[key] = {"topic": topic, **({"dtype": dtype} if dtype != "float32" else {})}
-        if len(spec.shape) > 1 and spec.is_numeric:
-            flat.append(key)
-        if spec.is_numeric and (spec.names is None or tuple(spec.names) != made.names):
+        if shape:
+            entries[key]["shape"] = list(shape)
+        elif spec.is_numeric and (spec.names is None or tuple(spec.names) != made.names):
             nameless.add(key)
     if not features:
         raise MappingError(f"of {source.root}", "no feature", "numbers or images")
@@ -287,10 +289,9 @@ def _of_features(source: SourceDataset, back: ConvertOptions, why: str) -> BagLa
     named = FeatureMap(tuple(features), source.info.fps, source.info.robot_type, None, MAP_FILE)
     options = replace(back, delta_actions=False, tcp_pose=False, rewards=False)
     options = replace(options, action_from=ActionFrom.COMMAND)
-    told = (why, *([f"tables come back as vectors: {', '.join(flat)}"] if flat else []))
     dump = yaml.safe_dump(text, sort_keys=False, allow_unicode=True)
     return BagLayout(
-        named, options, left_out=tuple(left_out), told=told, map_text=dump,
+        named, options, left_out=tuple(left_out), told=(why,), map_text=dump,
         nameless=frozenset(nameless),
     )  # fmt: skip
 

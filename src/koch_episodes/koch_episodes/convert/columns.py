@@ -92,7 +92,10 @@ def dataset_columns(
     rig: Rig | None,
     options: ConvertOptions,
 ) -> dict[str, npt.NDArray[Any]]:
-    """Turn a segment's recorded vectors into dataset columns, shape (T, N), in their dtypes."""
+    """Turn a segment's recorded vectors into dataset columns, in their dtypes.
+
+    Shape (T, N), and (T, *shape) where the mapping gives a feature a shape.
+    """
     columns: dict[str, Table] = {}
     for feature in feature_map.features:
         if feature.key not in segment.columns:
@@ -113,8 +116,13 @@ def dataset_columns(
         joints = segment.columns[STATE][:, : len(model.joints)]
         columns[TCP_POSE] = tool_poses(joints, model)
     with np.errstate(over="ignore"):  # the caller refuses infinity
-        dtypes = {feature.key: feature.dtype for feature in feature_map.features}
-        return {key: table.astype(dtypes.get(key, "float32")) for key, table in columns.items()}
+        mapped = {feature.key: feature for feature in feature_map.features}
+        return {
+            key: table.astype(mapped[key].dtype if key in mapped else "float32").reshape(
+                len(table), *(mapped[key].shape if key in mapped else ()) or (-1,)
+            )
+            for key, table in columns.items()
+        }
 
 
 def _turns(feature: MappedFeature) -> list[list[int]]:

@@ -21,6 +21,7 @@ from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.dataset.selection import WINDOW_KINDS, EpisodeField
 
 START, STOP, DISCARD, INTERVENTION_BEGIN, INTERVENTION_END, LABEL, UNDO = range(7)
+DATASET = "koch.dataset"  # custom data of a bag that was made of a dataset: the dataset's name
 _ALWAYS_NS = 1 << 62
 LAST_RUN = 1 << 30
 

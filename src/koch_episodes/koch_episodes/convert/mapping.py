@@ -89,6 +89,12 @@ class MapSource(OptionModel):
         choices=DTYPES,
         expected=", ".join(DTYPES[:-1]) + f" or {DTYPES[-1]}",
     )
+    shape: tuple[int, ...] | None = option(
+        None,
+        "of a value of the column, like [2, 3] (default: one axis)",
+        low=1,
+        expected="a list of whole numbers above 0",
+    )
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,7 @@ class FeatureSource:
         prefix: Put before its elements' names, where arms are joined: the follower's name.
         given: Keys that a --map file says of it.
         dtype: Of the dataset's column.
+        shape: Of a value of the column, where it has several axes; the elements in C order.
     """
 
     topic: str
@@ -122,6 +129,7 @@ class FeatureSource:
     prefix: str = ""
     given: frozenset[str] = frozenset()
     dtype: str = "float32"
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,11 @@ class MappedFeature:
     def dtype(self) -> str:
         """Type of the dataset's column, one for all sources."""
         return self.sources[0].dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a value of the dataset's column where it has several axes; else empty."""
+        return self.sources[0].shape
 
 
 @dataclass(frozen=True)
@@ -297,6 +310,8 @@ def _mapped(key: Any, entry: Any, where: str, age_s: float, reserved: set[str]) 
         raise MappingError(where, entry, "a topic")
     if len(dtypes := {source.dtype for source in sources}) > 1:
         raise MappingError(f"{where}.dtype", sorted(dtypes), "one dtype for all sources")
+    if len(sources) > 1 and any(source.shape for source in sources):
+        raise MappingError(f"{where}.shape", "several sources", "one source")
     return MappedFeature(key, sources)
 
 
@@ -339,6 +354,7 @@ def _source(raw: Any, where: str, age_s: float, rule: SampleRule) -> FeatureSour
         rule,
         given=frozenset(said),
         dtype=entry.dtype,
+        shape=entry.shape or (),
     )
 
 
@@ -412,6 +428,7 @@ def check_effect(source: FeatureSource, message_type: str, where: str) -> None:
         "scale": is_image,
         "names": is_image,
         "dtype": is_image,
+        "shape": is_image,
     }
     for key, idle in without.items():
         if idle and key in source.given:

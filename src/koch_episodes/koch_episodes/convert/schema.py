@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -259,7 +260,12 @@ def _mapped_spec(feature: MappedFeature, feature_map: FeatureMap, schema: Schema
         size = schema.sizes[images[0]]
         return FeatureSpec("video", (*size, 3), ("height", "width", "channels"))
     names = element_names(with_names(feature, schema.names), feature_map.where)
-    return FeatureSpec(feature.dtype, (len(names),), names)
+    if not feature.shape:
+        return FeatureSpec(feature.dtype, (len(names),), names)
+    if math.prod(feature.shape) != len(names):
+        elements = f"the {len(names)} elements of {feature.sources[0].topic}"
+        raise MappingError(f"{where}.shape", list(feature.shape), f"a shape of {elements}")
+    return FeatureSpec(feature.dtype, feature.shape, names if len(feature.shape) == 1 else None)
 
 
 def _check_one_arm(feature_map: FeatureMap) -> None:

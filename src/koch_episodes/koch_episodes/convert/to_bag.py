@@ -42,7 +42,13 @@ from koch_episodes.bag.writer import PARTIAL, BagWriter
 from koch_episodes.convert.bag_layout import MAP_FILE, BagLayout, layout_of
 from koch_episodes.convert.camera_info import info_topics, infos_of_dataset
 from koch_episodes.convert.columns import dataset_columns, reward_columns
-from koch_episodes.convert.events import INTERVENTION_BEGIN, INTERVENTION_END, START, Window
+from koch_episodes.convert.events import (
+    DATASET,
+    INTERVENTION_BEGIN,
+    INTERVENTION_END,
+    START,
+    Window,
+)
 from koch_episodes.convert.mapping import (
     ACTION,
     INTERVENTION,
@@ -247,7 +253,7 @@ class _EpisodeWriter:
             "koch.task": tasks[0],
             "koch.index": str(episode.index),
             "koch.outcome": episode.outcome,
-            "koch.dataset": self._source.root.resolve().name,
+            DATASET: self._source.root.resolve().name,
         }
         writer = BagWriter(folder, custom)
         try:

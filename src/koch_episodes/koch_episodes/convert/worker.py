@@ -25,6 +25,7 @@ from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert.advice import advice, split_report
 from koch_episodes.convert.columns import dataset_columns, joint_units, reward_columns
 from koch_episodes.convert.events import (
+    DATASET,
     Interventions,
     obey_marks,
     tells_intervention,
@@ -71,7 +72,7 @@ from koch_episodes.convert.topics import Form, TopicReader
 from koch_episodes.dataset.layout import Codec
 from koch_episodes.dataset.selection import as_expression, select
 from koch_episodes.dataset.staged import StagedEpisode
-from koch_episodes.dataset.stats import Stats, column_stats
+from koch_episodes.dataset.stats import Stats, feature_stats
 from koch_episodes.dataset.video import VideoSettings, video_info
 from koch_episodes.dataset.video_files import probe
 from koch_episodes.decode import given_names, named_twice
@@ -480,6 +481,8 @@ class _BagConversion:
     ) -> None:
         given = (self.options.task, segment.window.task, self.map.task)
         task = next((text for text in given if text and text.strip()), None)
+        if task is None and DATASET in self.bag.custom:
+            task = ""  # LeRobot allows it, and the dataset that the bag was made of had it
         if task is None:
             raise EpisodeError(self.bag.name, "no task text in bag or mapping", "Give --task.")
         units = joint_units(self.bag, self.rig, self.map, self.options)
@@ -495,7 +498,7 @@ class _BagConversion:
         if self.options.rewards:
             succeeds = is_last and outcome == "success"
             columns.update(reward_columns(segment.length, succeeds=succeeds))
-        stats = {key: column_stats(values) for key, values in columns.items()}
+        stats = {k: feature_stats(values, values.shape[1:]) for k, values in columns.items()}
         videos = {key: folder / f"{key}.mp4" for key in images}
         settings = self._settings()
         info = {
