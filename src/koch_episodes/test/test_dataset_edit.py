@@ -267,6 +267,29 @@ def test_statistics_are_worked_out_again(dataset: Path) -> None:
     np.testing.assert_allclose(reader.stats[CAMERA]["mean"], right[CAMERA]["mean"], atol=0.5 / 255)
 
 
+def test_episodes_without_quantiles_are_cut_and_joined(tmp_path: Path) -> None:
+    """As LeRobot's first v3.0 datasets are: a cut episode has them, the others do not."""
+    whole, older = write(tmp_path / "data", "v3.0"), write(tmp_path / "older", "v3.0")
+    for table in (older / "meta/episodes").rglob("*.parquet"):
+        found = pq.read_table(table)
+        names = [name for name in found.column_names if name.rpartition("/")[2].startswith("q")]
+        assert names
+        pq.write_table(found.drop_columns(names), table)
+    assert run("trim", older, "--out", tmp_path / "cut", "--start", 0.3, "--episodes", "0") == 0
+    assert run("merge", whole, older, "--out", tmp_path / "joined") == 0
+    assert run("merge", older, whole, "--out", tmp_path / "joined_too") == 0
+    for name in ("cut", "joined", "joined_too"):
+        report = validate_dataset(tmp_path / name, decode=True)
+        assert not report.errors
+        assert all(f"{CAMERA!r} has no q01" in str(found) for found in report.findings)
+        stats = LeRobotDatasetReader(tmp_path / name).stats
+        assert stats is not None
+        assert "q50" in stats["action"]
+        assert "q50" not in stats[CAMERA]
+        tables = list((tmp_path / name / "meta/episodes").rglob("*.parquet"))
+        assert not pq.read_table(tables[0])[f"stats/{CAMERA}/mean"].null_count
+
+
 @pytest.mark.parametrize("codec", [Codec.AV1, Codec.H264])
 def test_long_groups_of_pictures_are_cut_right(tmp_path: Path, codec: Codec) -> None:
     video = VideoSettings(

@@ -377,7 +377,20 @@ class V30Storage:
             if not self._tells_outcomes():
                 for row in self._rows:
                     del row["outcome"]
-            write_episodes(self._episodes_path(), self._rows)
+            write_episodes(self._episodes_path(), self._alike_rows())
+
+    def _alike_rows(self) -> list[dict[str, Any]]:
+        """The rows, without the statistics that another row or an older table lacks.
+
+        LeRobot reads all tables as one. Datasets of its first versions have no quantiles, and
+        episodes that are cut or added to them do.
+        """
+        shared = set(self._rows[0]).intersection(*self._rows)
+        for path in _episode_files(self._root):
+            known = set(pq.read_schema(path).names)
+            shared -= {name for name in shared - known if name.startswith("stats/")}
+        names = [name for name in self._rows[0] if name in shared]
+        return [{name: row[name] for name in names} for row in self._rows]
 
     def _episodes_path(self) -> Path:
         chunk, file = self._episodes_place
