@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from koch_core.errors import KochError
 from koch_episodes.bag.storage import Topic
 from koch_episodes.bag.writer import BagWriter
 from koch_episodes.errors import EpisodeError
@@ -148,6 +149,63 @@ def test_dry_run_says_what_would_be_played(bag: Any, capsys: pytest.CaptureFixtu
 
     assert main([str(bag([0.0, 0.1], [0.0, 0.1])), "--dry-run"]) == 0
     assert "2 poses, 0.1 s, arm follower" in capsys.readouterr().out
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Episodes 0, 1 and 2 of 10, 20 and 30 frames; the last two are successes."""
+    from koch_episodes.dataset import DatasetWriter, FeatureSpec
+
+    names = tuple(f"{joint}.pos" for joint in KOCH_V1_1.joints)
+    keys = ("action", "observation.state")
+    root = tmp_path / "data"
+    features = {key: FeatureSpec("float32", (J,), names) for key in keys}
+    with DatasetWriter(root, features, fps=10, robot_type="koch") as writer:
+        for length, outcome in ((10, "failure"), (20, "success"), (30, "success")):
+            values = np.zeros((length, J)) + length
+            writer.add_episode(dict.fromkeys(keys, values), {}, "go", outcome)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1", "data, episode 1: 20 poses, 1.9 s"),
+        ("outcome == 'failure'", "data, episode 0: 10 poses, 0.9 s"),
+        ("outcome == 'success' and length > 25", "data, episode 2: 30 poses, 2.9 s"),
+    ],
+)
+def test_an_expression_chooses_the_episode(
+    dataset: Path, rig_file: Path, text: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from koch_episodes.replay_cli import main
+
+    assert main([str(dataset), "--rig", str(rig_file), "--episodes", text, "--dry-run"]) == 0
+    assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("outcome == 'success'", r"has 2 episodes that .* selects \(1, 2\).*'and index == N'"),
+        ("0-1", "has 2 episodes"),
+        ("outcome == 'lost'", "selects no episode"),
+        ("0,99", "there is no episode 99. There are 0, 1, 2 in"),
+        ("speed > 3", "'speed', which"),
+    ],
+)
+def test_an_expression_that_chooses_none_or_several_is_refused(
+    dataset: Path, rig_file: Path, text: str, told: str
+) -> None:
+    from koch_episodes.replay_cli import main
+
+    with pytest.raises(KochError, match=told):
+        main([str(dataset), "--rig", str(rig_file), "--episodes", text, "--dry-run"])
+
+
+def test_a_bag_takes_no_expression(bag: Any) -> None:
+    with pytest.raises(EpisodeError, match="is no dataset. Leave --episodes out"):
+        load_motion(bag([0.0, 0.1], [0.0, 0.1]), episode="index == 0")
 
 
 class FakeArm:
