@@ -12,8 +12,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,7 @@ class Parcel:
         kind: dataset or model.
         folder: Where the files are.
         files: Their paths in the folder.
+        patterns: What else of a repository belongs to it: files of an earlier push.
         card: Text of README.md; that of the folder where it has one.
         tag: Git tag by which LeRobot finds the revision of a dataset; empty for a model.
     """
@@ -126,6 +128,7 @@ class Parcel:
     kind: str
     folder: Path
     files: tuple[str, ...]
+    patterns: tuple[str, ...]
     card: str
     tag: str = ""
 
@@ -143,16 +146,15 @@ def parcel(folder: Path, repo: str) -> Parcel:
         info = load_info(folder)
         files = _matching(folder, _DATASET_FILES)
         card, tag = dataset_card(folder, info), info.format.name
-        return Parcel("dataset", folder, files, _own_card(folder) or card, tag)
+        return Parcel("dataset", folder, files, _DATASET_FILES, _own_card(folder) or card, tag)
     from koch_policy.files import resolve_checkpoint
 
     checkpoint = resolve_checkpoint(folder)
     files = _matching(checkpoint, _MODEL_FILES)
     if not any(name.endswith(".safetensors") for name in files):
         raise HubFolderError(checkpoint, "no *.safetensors", "a checkpoint with its weights")
-    return Parcel(
-        "model", checkpoint, files, _own_card(checkpoint) or model_card(checkpoint, repo)
-    )
+    card = _own_card(checkpoint) or model_card(checkpoint, repo)
+    return Parcel("model", checkpoint, files, _MODEL_FILES, card)
 
 
 def _own_card(folder: Path) -> str:
@@ -192,6 +194,10 @@ def push(options: HubPush) -> None:
             hub.CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(what.folder / name))
             for name in what.files
         ]
+        gone = _left_over(api.list_repo_files(options.repo, repo_type=what.kind), what)
+        operations += [hub.CommitOperationDelete(path_in_repo=name) for name in gone]
+        if gone:
+            say(f"{options.repo}: removing {len(gone)} file(s) of what was there before")
         card = what.card.encode()
         operations.append(hub.CommitOperationAdd(path_in_repo=_CARD, path_or_fileobj=card))
         commit = api.create_commit(
@@ -203,6 +209,27 @@ def push(options: HubPush) -> None:
                 api.delete_tag(options.repo, tag=what.tag, repo_type=what.kind)
             api.create_tag(options.repo, tag=what.tag, repo_type=what.kind)
     say(f"pushed: {commit.commit_url}")
+
+
+def _left_over(there: Iterable[str], what: Parcel) -> list[str]:
+    """Files of a repository that belong to an earlier push.
+
+    LeRobot reads every table of a dataset's folder, and a policy whatever weights it finds.
+    """
+    named = {pattern for pattern in what.patterns if not pattern.endswith("/**")}
+    folders = tuple(
+        pattern.removesuffix("**") for pattern in what.patterns if pattern not in named
+    )
+    return [
+        name
+        for name in there
+        if name not in what.files
+        and name != _CARD
+        and (
+            name.startswith(folders)
+            or ("/" not in name and any(fnmatch(name, pattern) for pattern in named))
+        )
+    ]
 
 
 # -- pull -------------------------------------------------------------------------------------
@@ -248,7 +275,15 @@ def _check(folder: Path, kind: str) -> None:
     if kind == "dataset":
         from koch_episodes.dataset import load_info
 
-        load_info(folder)
+        info = load_info(folder)
+        info.format.tasks(folder)
+        episodes = info.format.episodes(folder, info)
+        wanted = [place.path for each in episodes for place in each.videos.values()]
+        wanted += info.format.frame_files(folder, info, episodes) or [folder / "data"]
+        for path in dict.fromkeys(wanted):
+            if not path.exists():
+                got = f"no {path.relative_to(folder)}"
+                raise HubFolderError(folder, got, "all files that its tables name")
         return
     from koch_policy.files import CONFIG
 

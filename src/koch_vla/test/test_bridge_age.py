@@ -58,7 +58,7 @@ def bridged(calibrated: Callable[[], Path]) -> Iterator[Callable[[str], tuple[ob
 
 def test_nothing_yet_is_said(bridged) -> None:
     robot, _ = bridged(MAX_AGE)
-    with pytest.raises(Refused, match="follower/joint_states: nothing yet. Is `koch up` running"):
+    with pytest.raises(Refused, match="follower/joint_states: nothing yet"):
         robot.observe()
 
 

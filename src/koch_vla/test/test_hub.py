@@ -134,6 +134,8 @@ def handler_of(store: Store) -> type[BaseHTTPRequestHandler]:
                         store.repos[name][value["path"]] = base64.b64decode(value["content"])
                     elif line["key"] == "lfsFile":
                         store.repos[name][value["path"]] = store.blobs[value["oid"]]
+                    elif line["key"] == "deletedFile":
+                        del store.repos[name][value["path"]]
                 store.commits += 1
                 url = f"{self.url(name)}/commit/{COMMIT}"
                 return self.answer(200, {"commitUrl": url, "commitOid": COMMIT})
@@ -218,6 +220,26 @@ def test_a_dataset_goes_up_in_one_commit_and_comes_down_the_same(store, dataset,
 
 
 @pytest.mark.slow
+def test_files_of_an_earlier_push_go_in_the_same_commit(store, dataset, checkpoint):
+    """A table of an episode that was deleted since would be read as well."""
+    others = {".gitattributes": b"x", "LICENSE": b"x", "scripts/x.json": b"{}"}
+    stale = {"data/chunk-000/file-009.parquet": b"x", "meta/episodes/chunk-001/a.parquet": b"x"}
+    store.repos["datasets/me/block_cup"] = {**others, **stale}
+    assert "removing 2 file(s)" in koch("push", str(dataset), "me/block_cup")
+    assert store.commits == 1
+    there = set(store.repos["datasets/me/block_cup"])
+    assert there >= {*others, "meta/info.json"}
+    assert not there & set(stale)
+    stale = {"adapter_model.safetensors": b"x", "policy_preprocessor.json": b"{}"}
+    store.repos["models/me/act"] = {**others, **stale}
+    koch("push", str(checkpoint), "me/act")
+    assert set(store.repos["models/me/act"]) == {
+        *others, "README.md", "config.json", "koch.json", "model.safetensors",
+    }  # fmt: skip
+    assert "removing" not in koch("push", str(checkpoint), "me/act")
+
+
+@pytest.mark.slow
 def test_a_checkpoint_goes_without_pickles(store, checkpoint, tmp_path):
     koch("push", str(checkpoint), "me/act")
     assert set(store.repos["models/me/act"]) == {
@@ -236,6 +258,17 @@ def test_what_is_no_checkpoint_is_not_handed_out(store, tmp_path):
     out = tmp_path / "odd"
     assert "safetensors" in koch("pull", "me/odd", "--out", str(out), code=2)
     assert not out.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["data/", "videos/", "meta/tasks", "meta/episodes/"])
+def test_a_dataset_that_lacks_files_is_not_handed_out(store, dataset, tmp_path, lost):
+    files = {p.relative_to(dataset).as_posix(): p for p in dataset.rglob("*") if p.is_file()}
+    kept = {name: p.read_bytes() for name, p in files.items() if not name.startswith(lost)}
+    assert len(kept) < len(files)
+    store.repos["datasets/me/odd"] = kept
+    assert lost.rstrip("/") in koch("pull", "me/odd", "--out", str(tmp_path / "x"), code=2)
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.slow
