@@ -204,7 +204,7 @@ def test_an_expression_that_chooses_none_or_several_is_refused(
 
 
 def test_a_bag_takes_no_expression(bag: Any) -> None:
-    with pytest.raises(EpisodeError, match="is no dataset. Leave --episodes out"):
+    with pytest.raises(EpisodeError, match=r"is no dataset\. Leave --episodes out"):
         load_motion(bag([0.0, 0.1], [0.0, 0.1]), episode="index == 0")
 
 
