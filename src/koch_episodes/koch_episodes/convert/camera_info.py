@@ -108,7 +108,10 @@ def infos_of_dataset(
 def _of_json(root: Path, key: str, entry: Any) -> CameraInfo:
     names = {each.name for each in fields(CameraInfo)}
     try:
-        made = {n: tuple(v) if isinstance(v, list) else v for n, v in dict(entry).items()}
+        made: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in dict(entry).items()
+        }
         info = CameraInfo(**{name: made[name] for name in names})
         sizes = {name: len(getattr(info, name)) for name in _SIZES}
         if sizes == _SIZES and isinstance(info.is_calibrated, bool):

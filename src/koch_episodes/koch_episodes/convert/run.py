@@ -392,8 +392,8 @@ class _Conversion:
             koch["calibrations"] = found
         infos = infos_of_bags([job.bag for job in done], plan.feature_map, plan.features)
         if self.append:
-            held = infos_of_dataset(self.out, self._earlier, plan.features)
-            infos = {key: info for key, info in infos.items() if held.get(key) == info}
+            before = infos_of_dataset(self.out, self._earlier, plan.features)
+            infos = {key: info for key, info in infos.items() if before.get(key) == info}
         return {**koch, **to_koch(infos)}
 
 
