@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from repository import ROOT
 
-from koch_core.options import markdown
+from koch_core.command_line import markdown
 
 _TABLE = re.compile(r"<!-- (options|parameters) ([\w.: ]+) -->\n((?:\|.*\n)*)")
 

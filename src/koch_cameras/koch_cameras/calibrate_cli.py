@@ -22,6 +22,7 @@ from koch_cameras.intrinsics import save_intrinsics
 from koch_cameras.open_source import open_source
 from koch_cameras.rig_camera import find_camera
 from koch_cameras.source import SourceConfig
+from koch_core.command_line import from_command_line
 from koch_core.errors import KochError
 from koch_core.image import to_grey
 from koch_core.options import OptionModel, option, same_as
@@ -60,7 +61,7 @@ class CalibrateCamera(OptionModel):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the subcommand; 2 = something the person can repair, told in one message."""
     words = _without_kind(sys.argv[1:] if argv is None else argv)
-    options = CalibrateCamera.from_command_line("koch calibrate camera", __doc__ or "", words)
+    options = from_command_line(CalibrateCamera, "koch calibrate camera", __doc__ or "", words)
     try:
         return _run(options)
     except KochError as exc:

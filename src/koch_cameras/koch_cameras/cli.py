@@ -20,16 +20,10 @@ from koch_cameras.source import FrameSource, SourceConfig
 from koch_cameras.v4l2.device import Device
 from koch_cameras.v4l2.kernel import Kernel, LinuxKernel
 from koch_cameras.v4l2.listing import VideoNode, list_nodes
+from koch_core.command_line import parsed_subcommand, subcommands
 from koch_core.errors import KochError
 from koch_core.image import Image, save_image
-from koch_core.options import (
-    Option,
-    OptionModel,
-    option,
-    parsed_subcommand,
-    same_as,
-    subcommands,
-)
+from koch_core.options import Option, OptionModel, option, same_as
 from koch_core.terminal import complain, say
 from koch_rig.load import load_rig
 from koch_rig.model import default_rig

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from koch_console.access import OPERATE_TOKEN, READ_TOKEN
 from koch_console.options import ConsoleOptions
+from koch_core.command_line import from_command_line
 from koch_ros.shared_topics import chosen_namespace, namespace_arguments
 
 
@@ -19,8 +20,8 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         KochError: No rig is found, or address and tokens do not fit each other.
     """
-    options = ConsoleOptions.from_command_line(
-        "koch console", "Serve the console in the browser.", argv
+    options = from_command_line(
+        ConsoleOptions, "koch console", "Serve the console in the browser.", argv
     )
     from koch_console.nodes.console import ConsoleNode
     from koch_rig.model import default_rig

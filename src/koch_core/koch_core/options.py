@@ -10,22 +10,21 @@ arguments, the checks of files, and the tables in the documents:
         times: int = option(3, "how often", low=1)
 
     Wave(times=0)  # OptionError: --times: got 0, expected 1 or more.
-    Wave.from_command_line("koch wave", "Wave.", argv)
     read(Wave, values_of_a_file, refuse)  # `refuse` makes the error: it knows file and line
 
-Dataclasses and argparse, because both are imported anyway. docs/decisions.md has the times that
-pydantic, cattrs and tyro would add to every call of `koch`.
+`koch_core.command_line` makes the command line and the tables. Dataclasses and argparse, because
+both are imported anyway: docs/decisions.md has the times that pydantic, cattrs and tyro would add
+to every call of `koch`.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import enum
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,11 +32,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from koch_core.errors import KochError
 
 if TYPE_CHECKING:
-    from koch_core.terminal import CommandLine
+    import argparse
 
 M = TypeVar("M")
 _KEY = "option"
-_CHOSEN = "subcommand"
 #: Makes the error of a wrong value from its dotted key, what was got, what is expected, a hint.
 Refuse = Callable[[str, object, str, str], Exception]
 
@@ -89,6 +87,7 @@ class Option:
         flags: Words of the command line, the first for messages; by default --the-name.
         metavar: How the help calls the value; a word for each where there are several.
         bare: Value of the flag where none follows it.
+        needs_words: Of a text: an empty one is a slip.
         parse: Turns a word of the command line or launch file into the value, or an element.
     """
 
@@ -105,6 +104,7 @@ class Option:
     flags: tuple[str, ...] = ()
     metavar: str = ""
     bare: Any = None
+    needs_words: bool = False
     parse: Callable[[str], Any] | None = None
 
     def range_text(self) -> str:
@@ -262,14 +262,6 @@ class OptionModel:
         found = {name: _from_words(item, getattr(words, item.word)) for name, item in options}
         return cls(**found, **given)
 
-    @classmethod
-    def from_command_line(
-        cls: type[M], prog: str, description: str, argv: Sequence[str], *, epilog: str = ""
-    ) -> M:
-        """Parse a command line of this model alone; it ends the process as argparse does."""
-        made: M = parsed(command_line(prog, description, cls, epilog=epilog), argv, cls)
-        return made
-
 
 def _from_words(item: Declared, value: Any) -> Any:
     """The value of an option from what argparse made of it."""
@@ -412,6 +404,8 @@ def _fitted_scalar(kind: Any, value: Any, described: Option, key: str) -> Any:
         raise WrongValue(key, value, _expected(kind, described), described.hint)
     if kind in (int, float) and not described.holds(value):
         raise WrongValue(key, value, described.range_text(), described.hint)
+    if described.needs_words and not str(value).strip():
+        raise WrongValue(key, value, "a text with words", described.hint)
     if described.choices:
         _chosen(value, described.choices, key, described)
     return float(value) if kind is float else value
@@ -438,179 +432,3 @@ def _without_none(kind: Any) -> Any:
         return kind
     rest = [part for part in typing.get_args(kind) if part is not type(None)]
     return rest[0] if len(rest) == 1 else Any
-
-
-# -- command line -----------------------------------------------------------------------------
-
-
-def command_line(prog: str, description: str, *models: type[Any], epilog: str = "") -> CommandLine:
-    """A parser with the options of some models; each model takes its own with `of`."""
-    from koch_core.terminal import CommandLine  # which a node, with its parameters, never needs
-
-    parser = CommandLine(prog=prog, description=description, epilog=epilog)
-    for model in models:
-        add_options(parser, model)
-    return parser
-
-
-def add_options(
-    parser: argparse.ArgumentParser, model: type[Any], without: tuple[str, ...] = ()
-) -> None:
-    """Add the options of a model to a parser, but for some that the caller sets."""
-    for item in declared(model).values():
-        if item.name in without:
-            continue
-        described = item.option
-        flags = described.flags or (item.flag,)
-        words: dict[str, Any] = {"help": _help(item)}
-        if flags[0].startswith("-"):
-            words |= {"dest": item.word, "default": item.default}
-            if item.default is MISSING:
-                words |= {"default": None, "required": True}
-        kind = _without_none(item.kind)
-        if kind is bool:
-            plain = item.default is False
-            words["action"] = "store_true" if plain else argparse.BooleanOptionalAction
-        else:
-            words |= _value_words(item)
-            if not flags[0].startswith("-"):
-                words |= _place_words(item)
-        parser.add_argument(*flags, **words)
-
-
-def _place_words(item: Declared) -> dict[str, Any]:
-    """What argparse is told of an option that has a place instead of a flag."""
-    if item.default is MISSING:
-        return {"nargs": "+"} if item.is_list else {}
-    return {"nargs": "*" if item.is_list else "?", "default": item.default}
-
-
-def _value_words(item: Declared) -> dict[str, Any]:
-    """What argparse is told of an option that takes a value."""
-    described, element = item.option, item.element
-    words: dict[str, Any] = {}
-    if element in (int, float, Path):
-        words["type"] = element
-    if item.choices:
-        words["choices"] = [choice for choice in item.choices if choice != ""]
-    if described.metavar or not item.choices:
-        words["metavar"] = described.metavar or item.word.upper()
-    if described.bare is not None:
-        words |= {"nargs": "?", "const": described.bare}
-    if item.count > 1:
-        words |= {"nargs": item.count, "metavar": tuple(words["metavar"].split())}
-    if item.is_list:
-        if item.flag.startswith("-"):
-            words |= {"action": "append", "default": None}
-    elif isinstance(item.default, enum.Enum):
-        words["default"] = item.default
-    return words
-
-
-def _help(item: Declared) -> str:
-    """The help of an option; it names the default where the text does not."""
-    text, default = item.option.text, item.default
-    nothing = default is MISSING or default is None or isinstance(default, bool) or not default
-    if not nothing and "default" not in text:
-        text = f"{text} (default: {plain(default)})"
-    return text.replace("%", "%%")
-
-
-def plain(value: object) -> str:
-    """A default as a person would type it."""
-    if isinstance(value, (bool, enum.Enum)):
-        return str(value.value if isinstance(value, enum.Enum) else value).lower()
-    if isinstance(value, float):
-        return f"{value:g}"
-    return " ".join(map(plain, value)) if isinstance(value, tuple) else str(value)
-
-
-def parsed(parser: argparse.ArgumentParser, argv: Sequence[str], *models: type[Any]) -> Any:
-    """Parse a command line into its models; a wrong value ends the process as argparse does."""
-    words = parser.parse_args(argv)
-    try:
-        made = [model.of(words) for model in models]
-    except OptionError as error:
-        parser.error(str(error))
-    return made[0] if len(made) == 1 else made
-
-
-def subcommands(
-    prog: str, description: str, kinds: Mapping[str, type[Any]], otherwise: str = ""
-) -> argparse.ArgumentParser:
-    """A parser whose first word chooses a model; the model's first line is its help.
-
-    Args:
-        prog: What is typed before that word.
-        description: Of all.
-        kinds: The models by word.
-        otherwise: The word that is meant where none is given, of a model without places; empty:
-            one must be given.
-    """
-    parser = command_line(prog, description, *([kinds[otherwise]] if otherwise else []))
-    places = parser.add_subparsers(
-        dest=_CHOSEN, required=not otherwise, metavar="{" + ",".join(kinds) + "}"
-    )
-    for word, model in kinds.items():
-        text = (model.__doc__ or "").partition("\n")[0].rstrip(".")
-        add_options(places.add_parser(word, help=text, description=text), model)
-    parser.set_defaults(**{_CHOSEN: otherwise})
-    return parser
-
-
-def parsed_subcommand(
-    parser: argparse.ArgumentParser, argv: Sequence[str], kinds: Mapping[str, type[Any]]
-) -> tuple[str, Any]:
-    """Parse a command line of `subcommands`: the word, and its model."""
-    word = getattr(parser.parse_args(argv), _CHOSEN)
-    return word, parsed(parser, argv, kinds[word])
-
-
-def command_words(model: OptionModel) -> list[str]:
-    """The words of a command line from which `of` makes this model again.
-
-    Values at their defaults need none.
-    """
-    words: list[str] = []
-    for name, item in declared(type(model)).items():
-        value = getattr(model, name)
-        if value == item.default:
-            continue
-        if isinstance(value, bool):
-            words.append(item.flag if value else f"--no-{item.flag.removeprefix('--')}")
-            continue
-        for each in value if item.is_list else (value,):
-            words += [item.flag, str(each.value if isinstance(each, enum.Enum) else each)]
-    return words
-
-
-# -- documents --------------------------------------------------------------------------------
-
-
-def markdown(*models: type[Any], parameters: bool = False) -> str:
-    """The options of models as a table for a document.
-
-    Args:
-        models: What is listed, in order.
-        parameters: Call them by their names, as a node's parameters are; else by their words of
-            the command line.
-    """
-    lines = ["| option | default | meaning |", "|---|---|---|"]
-    for model in models:
-        for item in declared(model).values():
-            words = item.option.flags or (item.flag,)
-            if not words[0].startswith("-"):
-                words = (item.option.metavar or words[0],)
-            name = item.name if parameters else ", ".join(words)
-            shown = item.default
-            empty = shown is MISSING or shown is False or shown in (None, "", ())
-            default = "" if empty else f"`{plain(shown)}`"
-            lines.append(f"| `{name}` | {default} | {_meaning(item)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _meaning(item: Declared) -> str:
-    listed = ", ".join(f"`{choice}`" for choice in item.choices if choice != "")
-    range_text = item.option.range_text()
-    notes = [note for note in (item.option.text, listed, range_text) if note]
-    return "; ".join(notes).replace("|", "\\|")

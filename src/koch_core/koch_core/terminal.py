@@ -8,7 +8,6 @@ drops them until the line has room. No one else asks for a width.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import re
@@ -17,10 +16,9 @@ import sys
 import textwrap
 import time
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import NoReturn, TextIO
+from typing import TextIO
 
 DEFAULT_COLUMNS = 80
 CLEAR_LINE = "\r\033[K"
@@ -67,42 +65,6 @@ class Interjections(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
         interject(self.format(record))
-
-
-class CommandLine(argparse.ArgumentParser):
-    """A parser that breaks what it says of a mistake between words, as `complain` does.
-
-    Attributes:
-        elsewhere: Flags that are no options of this command -> what says the same.
-    """
-
-    elsewhere: Mapping[str, str] = MappingProxyType({})
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong, and which flag was meant, and end with exit code 2."""
-        self.print_usage(sys.stderr)
-        head, marker, words = message.partition("unrecognized arguments: ")
-        meant = [self._meant(word) for word in words.split() if word.startswith("-")]
-        complain(" ".join([f"{self.prog}: error: {head}{marker}{words}", *filter(None, meant)]))
-        raise SystemExit(2)
-
-    def _meant(self, word: str) -> str:
-        """The sentence that names the flag for which a wrong one most likely stands."""
-        import difflib  # here, because only mistakes need it
-
-        flag = word.partition("=")[0].replace("_", "-")
-        known = {name: name for name in self._flags()} | dict(self.elsewhere)
-        found = difflib.get_close_matches(flag, known, n=1)
-        return f"Did you mean `{known[found[0]]}`?" if found else ""
-
-    def _flags(self) -> list[str]:
-        """The long flags of this parser and of its subcommands."""
-        parsers: list[argparse.ArgumentParser] = [self]
-        for action in self._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                parsers += action.choices.values()
-        flags = [flag for parser in parsers for flag in parser._option_string_actions]
-        return [flag for flag in flags if flag.startswith("--")]
 
 
 def wants_colour(stream: TextIO) -> bool:

@@ -14,20 +14,23 @@ from typing import Any
 
 import pytest
 
+from koch_core.command_line import (
+    command_line,
+    command_words,
+    from_command_line,
+    markdown,
+    parsed_subcommand,
+    subcommands,
+)
 from koch_core.options import (
     OptionError,
     OptionModel,
     UnknownKey,
-    command_line,
-    command_words,
     declared,
-    markdown,
     option,
-    parsed_subcommand,
     read,
     read_some,
     same_as,
-    subcommands,
 )
 
 
@@ -266,4 +269,4 @@ def test_a_model_says_the_words_that_make_it_again() -> None:
 
     assert command_words(Walk()) == []
     walk = Walk(Pace.FAST, 0.1 + 0.2, True, False, ("a b", "c"))
-    assert Walk.from_command_line("walk", "Walk.", command_words(walk)) == walk
+    assert from_command_line(Walk, "walk", "Walk.", command_words(walk)) == walk

@@ -15,9 +15,9 @@ import termios
 import pytest
 from narrow_terminal import Glass
 
+from koch_core.command_line import CommandLine
 from koch_core.terminal import (
     Column,
-    CommandLine,
     Interjections,
     LinePart,
     StatusLine,

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from koch_core.command_line import from_command_line
 from koch_core.errors import KochError
 from koch_core.options import OptionModel, option
 from koch_core.terminal import complain, say
@@ -48,7 +49,7 @@ class InspectOptions(OptionModel):
 def main(argv: list[str]) -> int:
     """Run `koch inspect`; 0: sound, 1: something is wrong with it, 2: cannot be read."""
     about = "Print and draw what is inside a bag or dataset."
-    options = InspectOptions.from_command_line("koch inspect", about, argv)
+    options = from_command_line(InspectOptions, "koch inspect", about, argv)
     try:
         # Here, because --help and a wrong word shall not wait for FFmpeg and pyarrow.
         from koch_episodes.inspect_screen import inspect_latency, inspect_path

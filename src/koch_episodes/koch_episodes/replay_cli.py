@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from koch_core.command_line import from_command_line
 from koch_core.options import OptionModel, option, same_as
 from koch_core.terminal import say
 from koch_core.working import Working
@@ -52,7 +53,8 @@ class ReplayOptions(OptionModel):
 
 def main(argv: list[str]) -> int:
     """Run the subcommand; 0 when the motion was played to its end."""
-    options = ReplayOptions.from_command_line(
+    options = from_command_line(
+        ReplayOptions,
         "koch replay",
         "Play a recorded episode on the follower. The arm first goes slowly to the episode's "
         "first pose; its guard limits all of it. Ctrl-C: the arm holds its pose.",

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from koch_core.command_line import from_command_line
 from koch_core.terminal import say
 from koch_core.working import Working
 from koch_episodes.recorder.keys import Keyboard, Lines
@@ -31,7 +32,8 @@ KEYS = "space pause, q end, s/f end with success/failure, h highlight"
 
 def parse(argv: Sequence[str]) -> RunOptions:
     """Parse the arguments."""
-    return RunOptions.from_command_line(
+    return from_command_line(
+        RunOptions,
         "koch run",
         "Run a policy on the arm of a running graph (koch up). Without --policy the graph's own "
         "policy node is used.",

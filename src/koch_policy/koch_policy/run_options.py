@@ -17,7 +17,6 @@ from koch_ros.shared_options import (
     SHADOW,
     STRATEGY,
     TASK,
-    check_task,
 )
 
 LINES = "another task, or q end, s/f end with success/failure"
@@ -64,7 +63,6 @@ class RunOptions(OptionModel):
             OptionError: A value means nothing.
         """
         super().__post_init__()
-        check_task(self.task)
         if not self.num_episodes:
             for flag, given in (("--reset-time-s", self.reset_time_s), ("--out", self.out)):
                 if given not in (0.0, Path("outputs/run")):

@@ -13,13 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from koch_core.command_line import from_command_line
 from koch_core.options import OptionModel, option
-from koch_core.terminal import (
-    Column,
-    limit,
-    say,
-    table,
-)
+from koch_core.terminal import Column, limit, say, table
 from koch_policy.errors import CheckpointError
 
 _LAST = "checkpoints/last/pretrained_model"
@@ -231,7 +227,8 @@ class RunsOptions(OptionModel):
 
 def main(argv: Sequence[str]) -> int:
     """Print the table; 1 where there is no run."""
-    options = RunsOptions.from_command_line(
+    options = from_command_line(
+        RunsOptions,
         "koch runs",
         "List training runs: policy, steps, losses, open-loop error on held-out "
         "episodes (mean over joints), success in simulation where it was measured.",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
+from koch_core.command_line import from_command_line
 from koch_core.options import OptionError, OptionModel, option, same_as
 from koch_core.terminal import say
 from koch_core.working import Working
@@ -50,8 +51,8 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         KochError: The policy cannot be loaded, or the server would be open to strangers.
     """
-    options = ServeOptions.from_command_line(
-        "koch serve", "Run a policy for arms on other computers.", argv
+    options = from_command_line(
+        ServeOptions, "koch serve", "Run a policy for arms on other computers.", argv
     )
     folder = resolve_checkpoint(Path(options.policy).expanduser())
     from koch_policy.runtime import load_policy

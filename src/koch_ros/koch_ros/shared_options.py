@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from koch_core.options import Option, OptionError
+from koch_core.options import Option
 
 
 def absolute(path: str) -> str:
@@ -56,21 +56,8 @@ START_TIMEOUT = Option(
 RESET_TIME = Option(
     "pause behind each episode [s]; a start ends it", low=0.0, high=3600.0, live=True, metavar="S"
 )
-TASK = Option("task text (default: the rig's)")
-
-
-def check_task(task: str | None) -> None:
-    """Refuse a task without words.
-
-    Raises:
-        EmptyTaskError: It is a slip: the rig's task is meant by leaving the option out.
-    """
-    if task is not None and not task.strip():
-        raise EmptyTaskError
-
-
-class EmptyTaskError(OptionError):
-    """`--task` is empty."""
-
-    def __init__(self) -> None:
-        Exception.__init__(self, "--task is empty; leave it out for the rig's task")
+TASK = Option(
+    "task text (default: the rig's)",
+    needs_words=True,
+    hint="Leave it out for the rig's task.",
+)

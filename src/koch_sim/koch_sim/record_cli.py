@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from koch_core.options import OptionError, OptionModel, command_line, option, parsed, same_as
+from koch_core.command_line import command_line, parsed
+from koch_core.options import OptionError, OptionModel, option, same_as
 from koch_core.terminal import say
 from koch_policy.files import resolve_checkpoint
 from koch_ros.shared_options import CHECKPOINT, EPISODE_ROOT, TASK

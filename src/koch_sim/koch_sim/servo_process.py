@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from koch_core.command_line import from_command_line
 from koch_core.options import OptionModel, option
 from koch_core.realtime import request_realtime, spare_from_collection
 from koch_driver.emulator import build_chain
@@ -113,8 +114,8 @@ class ServoOptions(OptionModel):
 
 def main(argv: list[str] | None = None) -> int:
     """Serve a chain until standard input ends, which it does when the world goes away."""
-    options = ServoOptions.from_command_line(
-        "servo_process", __doc__ or "", sys.argv[1:] if argv is None else argv
+    options = from_command_line(
+        ServoOptions, "servo_process", __doc__ or "", sys.argv[1:] if argv is None else argv
     )
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     scheduling = request_realtime()  # servos answer at once, whatever the computer does

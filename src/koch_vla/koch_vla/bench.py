@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from koch_core.command_line import from_command_line
 from koch_core.options import Option, OptionModel, option, same_as
 from koch_core.terminal import complain, say
 from koch_ros.shared_topics import NAMESPACE_VARIABLE
@@ -139,7 +140,8 @@ def main(argv: list[str]) -> int:
     if argv and argv[0] in ROUNDS:
         module = importlib.import_module(ROUNDS[argv[0]])
         return int(module.main(argv[1:]))
-    options = BenchOptions.from_command_line(
+    options = from_command_line(
+        BenchOptions,
         "koch bench",
         "Run all benchmarks into one JSON and one Markdown file. `koch bench faults` "
         "and `koch bench soak` are rounds of their own; each has --help.",

@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from koch_core.command_line import from_command_line
 from koch_core.options import OptionModel, option, same_as
 from koch_core.terminal import say
 from koch_ros.shared_options import RIG
@@ -29,7 +30,7 @@ class BridgeOptions(OptionModel):
 def main(argv: list[str]) -> int:
     """Run the subcommand until Ctrl-C."""
     about = "Let programs without ROS, such as LeRobot, read and drive the graph of koch up."
-    options = BridgeOptions.from_command_line("koch bridge", about, argv)
+    options = from_command_line(BridgeOptions, "koch bridge", about, argv)
     token = os.environ.get(TOKEN, "")
     check_access(options.host, token)
     from koch_rig.load import load_rig

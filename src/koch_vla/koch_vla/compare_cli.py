@@ -14,21 +14,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from koch_core.command_line import command_line, parsed
 from koch_core.files import write_atomically
-from koch_core.options import (
-    OptionError,
-    OptionModel,
-    command_line,
-    declared,
-    option,
-    parsed,
-    same_as,
-)
+from koch_core.options import OptionError, OptionModel, declared, option, same_as
 from koch_core.terminal import say
 from koch_core.trials import Pairs, rate_in_words
 from koch_core.working import Working
 from koch_policy.files import resolve_checkpoint
-from koch_ros.shared_options import RUNTIME, STRATEGY, TASK, check_task
+from koch_ros.shared_options import RUNTIME, STRATEGY, TASK
 from koch_sim.settings import LockstepSettings
 from koch_vla.evaluate_cli import EvaluateOptions, evaluate_lockstep
 
@@ -76,7 +69,6 @@ class CompareOptions(OptionModel):
             OptionError: A value means nothing.
         """
         super().__post_init__()
-        check_task(self.task)
         if len(set(self.policies)) < max(2, len(self.policies)):
             named = " ".join(map(str, self.policies)) or "none"
             raise OptionError("DIR", named, "two different checkpoint folders or more")

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from koch_core.command_line import from_command_line
 from koch_core.options import OptionModel, option
 from koch_core.terminal import say
 
@@ -155,7 +156,8 @@ class CompletionOptions(OptionModel):
 
 def main(argv: list[str]) -> int:
     """Run the subcommand."""
-    options = CompletionOptions.from_command_line(
+    options = from_command_line(
+        CompletionOptions,
         "koch completion",
         "Print what a shell needs to complete koch: "
         'eval "$(koch completion bash)" in ~/.bashrc, the same with zsh in ~/.zshrc, '

@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from koch_core.options import OptionModel, command_line, declared, option, parsed, same_as
+from koch_core.command_line import command_line, parsed
+from koch_core.options import OptionModel, declared, option, same_as
 from koch_core.terminal import say
 from koch_core.working import Working
 from koch_rig.load import load_rig
-from koch_ros.shared_options import CHECKPOINT, RUNTIME, STRATEGY, TASK, WORLD_SPEED, check_task
+from koch_ros.shared_options import CHECKPOINT, RUNTIME, STRATEGY, TASK, WORLD_SPEED
 from koch_sim.errors import SimulationError
 from koch_sim.evaluation import Evaluation, Trial
 from koch_sim.settings import LockstepSettings
@@ -98,15 +99,6 @@ class EvaluateOptions(OptionModel):
         RUNTIME, "torch", text="in lockstep", choices=("torch", "openvino", "auto")
     )
     attach: bool = option(False, "use the graph that runs already")
-
-    def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            OptionError: One means nothing.
-        """
-        super().__post_init__()
-        check_task(self.task)
 
 
 def _parse(argv: list[str]) -> tuple[LockstepSettings, EvaluateOptions]:

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from koch_core.command_line import from_command_line
 from koch_core.options import OptionModel, option, same_as
 from koch_core.terminal import say
 from koch_driver.emulator.faults import HARDWARE_ERRORS
@@ -408,7 +409,8 @@ class FaultsOptions(OptionModel):
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; 1 when a fault that has a cause was not named, or the graph not well."""
-    options = FaultsOptions.from_command_line(
+    options = from_command_line(
+        FaultsOptions,
         "koch bench faults",
         "Inject every fault into the emulated rig, and into the simulated one "
         "what its world can break: what is said, done and lost.",

@@ -18,8 +18,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from koch_core.command_line import parsed_subcommand, subcommands
 from koch_core.errors import KochError
-from koch_core.options import OptionModel, option, parsed_subcommand, subcommands
+from koch_core.options import OptionModel, option
 from koch_core.terminal import say
 from koch_vla.hub_cards import dataset_card, model_card
 

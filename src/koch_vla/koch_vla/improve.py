@@ -21,15 +21,9 @@ from typing import Any
 
 import yaml
 
+from koch_core.command_line import command_line, command_words, parsed
 from koch_core.files import write_atomically
-from koch_core.options import (
-    OptionError,
-    OptionModel,
-    command_line,
-    command_words,
-    option,
-    parsed,
-)
+from koch_core.options import OptionError, OptionModel, option
 from koch_core.terminal import Column, complain, limit, say, table
 from koch_core.trials import Pairs, rate_in_words
 from koch_core.working import Working

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from koch_core.options import Declared, OptionError, declared, plain
+from koch_core.command_line import plain
+from koch_core.options import Declared, OptionError, declared
 from koch_vla.child import STAYS_DOWN
 from koch_vla.graph import GraphOptions, NodeSpec, RigChoice, build_graph
 from koch_vla.paths import default_rig

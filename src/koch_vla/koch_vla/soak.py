@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from koch_core.command_line import from_command_line
 from koch_core.options import OptionModel, option, same_as
 from koch_core.terminal import say
 from koch_ros.shared_options import RIG
@@ -168,7 +169,7 @@ class SoakOptions(OptionModel):
 def main(argv: Sequence[str]) -> int:
     """Run the command; 1 when a node ended."""
     about = "Run the simulated rig for a long time: intervals, losses, memory growth."
-    options = SoakOptions.from_command_line("koch bench soak", about, argv)
+    options = from_command_line(SoakOptions, "koch bench soak", about, argv)
     options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="koch_soak_") as folder:
         report = run(options.minutes, Path(folder), options.note, options.rig)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from koch_core.options import add_options, command_line
+from koch_core.command_line import add_options, command_line
 from koch_vla.errors import GraphError
 from koch_vla.graph import GraphOptions, RigChoice, build_graph
 from koch_vla.preflight import check_files

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from koch_core.options import OptionModel, command_line, option
+from koch_core.command_line import command_line
+from koch_core.options import OptionModel, option
 from koch_core.terminal import complain, say
 from koch_ros.shared_topics import NAMESPACE_VARIABLE, chosen_namespace
 from koch_vla.errors import OutputFileError

@@ -225,7 +225,9 @@ def test_an_empty_task_is_a_slip_and_not_the_rigs(words, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(words)
     assert ended.value.code == 2
-    assert "--task is empty" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "--task: got " in said
+    assert "Leave it out for the rig's task." in said
 
 
 def test_a_policy_that_is_nowhere_is_said_once_and_at_once(tmp_path, capsys):

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from koch_core.options import OptionError
 from koch_driver.arm.latch import SafetyLatch, StopCause, latch_path
 from koch_ros.errors import NoAnswerError
 from koch_vla import cli, demo, learning_steps
@@ -277,21 +276,31 @@ def test_cameras_of_another_rig_are_all_seen(tmp_path):
     assert seen == ["observation.state", "observation.images.front"]
 
 
-def test_a_policy_that_has_to_look_gets_more_demonstrations():
-    assert demo.parse([]) == demo.parse(["--quick"])
-    with pytest.raises(OptionError, match="--quick: got '--vision beside it'"):
-        demo.parse(["--quick", "--vision"])
-    seeing, knowing = demo.parse(["--vision"]), demo.parse([])
+def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What the command line says of words that do not go together."""
+    with pytest.raises(SystemExit) as ended:
+        demo.parse(list(words))
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_a_policy_that_has_to_look_gets_more_demonstrations(capsys):
+    def settings(*words: str) -> DemoSettings:
+        return demo.settings_of(demo.parse(list(words)))
+
+    assert settings() == settings("--quick")
+    assert "--quick: got '--vision beside it'" in refusal(capsys, "--quick", "--vision")
+    seeing, knowing = settings("--vision"), settings()
     assert (seeing.vision, seeing.episodes, seeing.rollouts) == (True, 50, 20)
     assert (knowing.vision, knowing.episodes, knowing.rollouts) == (False, 20, 10)
-    assert demo.parse(["--episodes", "7", "--rollouts", "3"]).rollouts == 3
-    assert demo.parse(["--episodes", "7"]).episodes == 7
+    assert settings("--episodes", "7", "--rollouts", "3").rollouts == 3
+    assert settings("--vision", "--episodes", "7").episodes == 7
 
 
-def test_a_policy_without_a_preset_for_cameras_is_refused_before_anything_is_recorded():
+def test_a_policy_without_a_preset_for_cameras_is_refused_before_anything_is_recorded(capsys):
     assert demo.parse(["--policy", "fast"]).policy == "fast"
-    with pytest.raises(OptionError, match="--policy: got 'fast with --vision', expected act"):
-        demo.parse(["--policy", "fast", "--vision"])
+    said = refusal(capsys, "--policy", "fast", "--vision")
+    assert "--policy: got 'fast with --vision', expected act" in said
 
 
 def test_what_cameras_need_is_recorded_in_lockstep_and_no_seed_twice(context, monkeypatch):

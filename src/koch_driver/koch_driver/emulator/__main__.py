@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from koch_core.command_line import from_command_line
 from koch_core.errors import KochError
 from koch_core.options import OptionModel, option
 from koch_core.realtime import request_realtime, spare_from_collection
@@ -47,7 +48,7 @@ def parse(argv: Sequence[str]) -> EmulatorOptions:
     for token in ros:
         if token.startswith("rig:="):
             plain += ["--rig", token.removeprefix("rig:=")]
-    return EmulatorOptions.from_command_line("emulator", __doc__ or "", plain)
+    return from_command_line(EmulatorOptions, "emulator", __doc__ or "", plain)
 
 
 def run(chains: dict[str, EmulatedChain], events: list[FaultEvent], stop: threading.Event) -> None:

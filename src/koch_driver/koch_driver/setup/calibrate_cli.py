@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from koch_core.command_line import from_command_line
 from koch_core.errors import KochError
 from koch_core.options import OptionModel, option, same_as
 from koch_core.terminal import complain
@@ -51,7 +52,7 @@ class CalibrateArm(OptionModel):
 
 def main(argv: Sequence[str]) -> int:
     """Entry point of 'koch calibrate'; 0 when done, 2 for a problem that the message explains."""
-    options = CalibrateArm.from_command_line("koch calibrate", __doc__ or "", argv)
+    options = from_command_line(CalibrateArm, "koch calibrate", __doc__ or "", argv)
     rig: Rig | None = None
     try:
         rig = load_rig(default_rig(options.rig))

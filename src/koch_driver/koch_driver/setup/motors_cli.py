@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from koch_core.command_line import parsed_subcommand, subcommands
 from koch_core.errors import KochError
-from koch_core.options import OptionModel, option, parsed_subcommand, same_as, subcommands
+from koch_core.options import OptionModel, option, same_as
 from koch_core.terminal import complain, say
 from koch_driver.bus.control_table import HardwareError
 from koch_driver.bus.motors import MotorSpec, motors_for

@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from koch_core.command_line import command_line
 from koch_core.errors import KochError
-from koch_core.options import OptionError, command_line
+from koch_core.options import OptionError
 from koch_core.terminal import complain, say
 from koch_episodes.convert.options import ConvertOptions, ConvertRun
 from koch_episodes.dataset.layout import REPORT, Codec

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from koch_core.command_line import command_line, parsed
 from koch_core.errors import KochError
-from koch_core.options import OptionModel, command_line, option, parsed, same_as
+from koch_core.options import OptionModel, option, same_as
 from koch_core.terminal import say
 from koch_core.working import Working
 from koch_episodes.recorder import screen as view
@@ -35,7 +36,6 @@ from koch_ros.shared_options import (
     RIG,
     START_TIMEOUT,
     TASK,
-    check_task,
 )
 
 if TYPE_CHECKING:
@@ -75,15 +75,6 @@ class RecordOptions(OptionModel):
     root: Path | None = same_as(EPISODE_ROOT, None, parse=None)
     plain: bool = option(False, "lines instead of a screen")
     beep: bool = option(False, "beep when the phase changes")
-
-    def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            OptionError: One means nothing.
-        """
-        super().__post_init__()
-        check_task(self.task)
 
 
 def main(argv: list[str]) -> int:

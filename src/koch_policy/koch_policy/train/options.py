@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from koch_core.options import OptionModel, command_line, declared, option, parsed, same_as
+from koch_core.command_line import command_line, parsed
+from koch_core.options import OptionModel, declared, option, same_as
 from koch_episodes.dataset.selection import NUMBERS_OR_EXPRESSION
 from koch_policy.errors import ConfigError
 from koch_policy.models.registry import known_policies

@@ -9,18 +9,13 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from koch_core.options import (
-    OptionError,
-    OptionModel,
-    command_line,
-    option,
-    same_as,
-)
+from koch_core.command_line import from_command_line
+from koch_core.options import OptionError, OptionModel, option, same_as
 from koch_core.terminal import complain, say
 from koch_core.working import Working
 from koch_policy.models.registry import known_policies, preset_files
@@ -114,19 +109,29 @@ class DemoOptions(OptionModel):
 
 def parse(argv: list[str]) -> DemoOptions:
     """Parse the arguments."""
-    parser = command_line(
+    return from_command_line(
+        DemoOptions,
         "koch demo",
         "The whole loop without hardware: record, convert, train, run, report. "
         "Interrupted and started again, it goes on where it was.",
-        DemoOptions,
+        argv,
     )
-    options = DemoOptions.of(parser.parse_args(argv))
+
+
+def settings_of(options: DemoOptions) -> DemoSettings:
+    """What the steps work with."""
+    from koch_vla.paths import default_rig
+
     episodes, rollouts = USUAL_SEEING if options.vision else USUAL_KNOWING
-    return replace(
-        options,
+    return DemoSettings(
+        folder=options.folder.resolve(),
+        rig=default_rig(options.rig, sim=True),
         episodes=options.episodes or episodes,
         rollouts=options.rollouts or rollouts,
-        quick=False,
+        policy=options.policy,
+        vision=options.vision,
+        seed=options.seed,
+        speed=options.speed,
     )
 
 
@@ -162,18 +167,7 @@ def check_rig(path: Path) -> None:
 def main(argv: list[str]) -> int:
     """Run the subcommand; 1 when the policy succeeds too rarely."""
     options = parse(argv)
-    from koch_vla.paths import default_rig
-
-    settings = DemoSettings(
-        folder=options.folder.resolve(),
-        rig=default_rig(options.rig, sim=True),
-        episodes=options.episodes or USUAL_KNOWING[0],
-        rollouts=options.rollouts or USUAL_KNOWING[1],
-        policy=options.policy,
-        vision=options.vision,
-        seed=options.seed,
-        speed=options.speed,
-    )
+    settings = settings_of(options)
     check_rig(settings.rig)
     if options.fresh and (settings.folder / "steps").is_dir():  # a demo's folder, no other
         shutil.rmtree(settings.folder)

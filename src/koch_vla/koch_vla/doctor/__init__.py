@@ -10,14 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from koch_core.command_line import from_command_line
 from koch_core.options import OptionModel, option
-from koch_core.terminal import (
-    fold,
-    limit,
-    paint,
-    say,
-    wants_colour,
-)
+from koch_core.terminal import fold, limit, paint, say, wants_colour
 from koch_vla.doctor import devices, graphics, ros, system
 from koch_vla.doctor.finding import Finding, Status, fail, ok
 
@@ -115,7 +110,7 @@ class DoctorOptions(OptionModel):
 def main(argv: list[str]) -> int:
     """Run the subcommand; 1 when a finding is FAIL."""
     about = "Check this machine; each finding comes with its fix."
-    options = DoctorOptions.from_command_line("koch doctor", about, argv)
+    options = from_command_line(DoctorOptions, "koch doctor", about, argv)
     findings = []
     for finding in examine(options.root.resolve(), options.rig):
         findings.append(finding)

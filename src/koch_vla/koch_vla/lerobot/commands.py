@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from koch_core.command_line import command_line
 from koch_core.errors import KochError
 from koch_core.terminal import complain, say
 from koch_core.working import Working
@@ -206,7 +207,6 @@ def _convert_words(given: Given, folder: Path, bags: Path, *, appends: bool) -> 
 @contextlib.contextmanager
 def _graph(words: Sequence[str], log: Path) -> Iterator[BackgroundGraph]:
     """Run what `koch up` would run, its output in a log, as long as the block lasts."""
-    from koch_core.options import command_line
     from koch_vla.background import BackgroundGraph
     from koch_vla.graph import GraphOptions, RigChoice, build_graph
     from koch_vla.nodes.namesakes import refuse_namesakes

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from koch_core.command_line import from_command_line
 from koch_core.options import OptionModel, option, same_as
 from koch_core.terminal import complain, say
 from koch_core.working import Working
@@ -35,7 +36,7 @@ class LookOptions(OptionModel):
 def main(argv: list[str]) -> int:
     """Run the subcommand; 1 when an arm or a camera of the rig was not heard."""
     about = "Draw robot, frames, camera views and TCP path as one PNG."
-    options = LookOptions.from_command_line("koch look", about, argv)
+    options = from_command_line(LookOptions, "koch look", about, argv)
 
     with Working("koch look: loading", in_logs=False, at_once=True) as work:
         check_output(options.output)

@@ -11,9 +11,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from koch_core.command_line import CommandLine, add_options
 from koch_core.errors import KochError
-from koch_core.options import OptionError, add_options
-from koch_core.terminal import CommandLine, complain, say
+from koch_core.options import OptionError
+from koch_core.terminal import complain, say
 from koch_episodes.dataset.edit.options import (
     EDITS,
     Doctor,
