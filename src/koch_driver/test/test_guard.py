@@ -139,7 +139,7 @@ def test_a_command_is_matched_by_name_not_by_order() -> None:
     assert result.goal == pytest.approx((0.1, 0.2, 0.3, 0.4, 0.5, 0.6))
 
 
-def test_the_higher_priority_drives_until_its_lease_ends() -> None:
+def test_the_higher_priority_drives_until_its_source_timeout() -> None:
     bench = Bench()
     bench.drive("policy", ZERO, 3)
     bench.send("teleop", ZERO)
@@ -149,13 +149,13 @@ def test_the_higher_priority_drives_until_its_lease_ends() -> None:
     for _ in range(60):
         bench.send("policy", ZERO)
         sources.append(bench.cycle().source)
-    # teleop until its time-out of 0.3 s, nobody until the end of its lease of 0.5 s, then policy.
+    # teleop to its command timeout (0.3 s), no one to its source timeout (0.5 s), then policy.
     assert [sources.count(name) for name in ("teleop", None, "policy")] == pytest.approx(
         [29, 20, 11], abs=2
     )
 
 
-def test_release_ends_a_lease_at_once() -> None:
+def test_release_ends_a_source_timeout_at_once() -> None:
     bench = Bench()
     bench.send("teleop", ZERO)
     bench.guard.release("teleop")

@@ -96,9 +96,9 @@ class Guard:
     * A measurement that no joint can have come to since the one before, or half a turn outside
       its limits, is none: nothing follows it, and it is reported (rule MEASURED).
     * A source drives only while no source of higher priority has sent an accepted command in the
-      last `lease_s`. Without an accepted command for `command_timeout_s`, and while stopped, the
-      goal brakes at A; when the arm has come to rest as well (or half a second later) the goal
-      goes to, and stays at, the pose measured then.
+      last `source_timeout_s`. Without an accepted command for `command_timeout_s`, and while
+      stopped, the goal brakes at A; when the arm has come to rest as well (or half a second
+      later) the goal goes to, and stays at, the pose measured then.
     * A new source, and any source after holding, a stop or a restart, begins at the measured pose
       and takes over smoothly (`blend_min_s`, longer when far away).
 
@@ -189,7 +189,7 @@ class Guard:
             ordered = tuple(float(values[joint]) for joint in self._joints)
             stream = self._by_name[source]
             stream.put(ordered, now_s - age_s, now_s)
-            ruling = choose(self._streams, now_s, self.limits.lease_s)
+            ruling = choose(self._streams, now_s, self.limits.source_timeout_s)
             if self._stopped:
                 refusals.append(Intervention(Rule.STOP, source, NAN, None))
             elif ruling is not stream:
@@ -231,7 +231,7 @@ class Guard:
         self._stopped = False
 
     def release(self, source: str) -> None:
-        """End a source's lease at once, so that a lower one may take over or the arm holds."""
+        """End a source's timeout at once, so that a lower one may take over or the arm holds."""
         stream = self._by_name[source]
         stream.clear()
         if stream is self._silent:
@@ -248,9 +248,9 @@ class Guard:
         self._lead[index] = self.limits.lead_rad[index] if lead_rad is None else lead_rad
 
     def others_live(self, source: str, now_s: float) -> bool:
-        """True when any other source sent an accepted command within its lease."""
+        """True when any other source sent an accepted command within its source timeout."""
         return any(
-            stream.age_s(now_s) <= self.limits.lease_s
+            stream.age_s(now_s) <= self.limits.source_timeout_s
             for stream in self._streams
             if stream.source.name != source
         )
@@ -349,7 +349,7 @@ class Guard:
         """Who drives in this cycle, and where to; None to hold. Begins what a change begins."""
         stream, command = None, None
         if not self._stopped:
-            stream = choose(self._streams, now_s, self.limits.lease_s)
+            stream = choose(self._streams, now_s, self.limits.source_timeout_s)
         if stream is not None and stream.age_s(now_s) <= self.limits.command_timeout_s:
             command = stream.sample(now_s)
         if command is None:

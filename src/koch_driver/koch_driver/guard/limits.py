@@ -36,7 +36,7 @@ class GuardLimits:
         command_timeout_s: Without a command for so long the arm brakes and holds.
         max_command_age_s: Oldest stamp of a command that is accepted.
         max_future_s: Farthest stamp in the future that is accepted.
-        lease_s: How long a source keeps lower ones out after its last command.
+        source_timeout_s: How long a source keeps lower ones out after its last command.
         blend_speed: Mean speed of a soft start in [rad/s].
         blend_min_s: Shortest soft start.
         lead_rad: How far a target may be ahead of the measured pose, inf = no bound.
@@ -54,7 +54,7 @@ class GuardLimits:
     command_timeout_s: float = 0.3
     max_command_age_s: float = 0.2
     max_future_s: float = 0.05
-    lease_s: float = 0.5
+    source_timeout_s: float = 0.5
     blend_speed: float = 0.8
     blend_min_s: float = 0.25
     lead_rad: tuple[float, ...] = _lead(KOCH_V1_1)
@@ -80,7 +80,7 @@ class GuardLimits:
             "max_acceleration",
             "command_timeout_s",
             "max_command_age_s",
-            "lease_s",
+            "source_timeout_s",
             "blend_speed",
             "blend_min_s",
             "recover_rad",

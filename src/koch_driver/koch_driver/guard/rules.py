@@ -22,7 +22,7 @@ class Rule(Enum):
     FINITE = "finite"  # a position is not a finite number
     AGE = "age"  # the stamp is too old, in the future or not a number
     SENDER = "sender"  # more than one publisher sends for the source
-    PRIORITY = "priority"  # another source holds the lease
+    PRIORITY = "priority"  # another source drives
     POSITION = "position"  # outside the joint's limits
     LEAD = "lead"  # too far ahead of where the joint really is
     WORKSPACE = "workspace"  # the TCP would leave the room or meet the table

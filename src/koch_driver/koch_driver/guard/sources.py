@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Command sources: who may drive (priority and lease), and 30 Hz commands at the bus rate."""
+"""Command sources: who may drive (priority, timeout), and 30 Hz commands at the bus rate."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CommandSource:
 
     Attributes:
         name: Its name; commands come in on `command/<name>`.
-        priority: The greater wins while it holds its lease.
+        priority: The greater wins until its source timeout.
     """
 
     name: str
@@ -136,15 +136,17 @@ class CommandStream:
         )
 
 
-def choose(streams: Sequence[CommandStream], now_s: float, lease_s: float) -> CommandStream | None:
-    """The stream that may drive: the highest priority whose lease has not run out.
+def choose(
+    streams: Sequence[CommandStream], now_s: float, timeout_s: float
+) -> CommandStream | None:
+    """The stream that may drive: the highest priority whose source timeout has not passed.
 
     Args:
         streams: All streams, highest priority first.
         now_s: Time on the guard's clock.
-        lease_s: How long a source keeps the arm after its last accepted command.
+        timeout_s: How long a source keeps the arm after its last accepted command.
     """
     for stream in streams:
-        if stream.age_s(now_s) <= lease_s:
+        if stream.age_s(now_s) <= timeout_s:
             return stream
     return None

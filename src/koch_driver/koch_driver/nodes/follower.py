@@ -149,7 +149,7 @@ class FollowerNode(ArmNode[FollowerParameters]):
         for source, topic in self._topics.items():
             heard = topic.take()
             if heard is None or (source == "trajectory" and self.task.trajectories.active):
-                continue  # while an action is under way, the topic would share its lease
+                continue  # while an action is under way, the topic would share its source timeout
             now_s = time.monotonic()
             if not heard.obeyed:
                 self.task.guard.refuse_senders(source, topic.rivals, now_s)

@@ -292,7 +292,7 @@ def session_probe(arm: EmulatedChain, processes: Processes) -> Iterator[Probe]:
 def probe(session_probe: Probe, arm: EmulatedChain) -> Probe:
     """The follower, holding, without faults; nothing recorded yet."""
     arm.faults.clear()
-    session_probe.ask("stop")  # ends leases and what is held
+    session_probe.ask("stop")  # ends source timeouts and what is held
     assert wait_for(lambda: session_probe.ask("resume").success)
     session_probe.commands.clear()
     session_probe.states.clear()

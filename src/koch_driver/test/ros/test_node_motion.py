@@ -314,7 +314,7 @@ def test_a_policys_commands_tell_when_they_were_decided_and_written(probe) -> No
     listener = probe.create_subscription(NamedVector, "command_trace", traces.append, 100)
     assert probe.wait(listener.get_publisher_count, 10.0)
     probe.drive(lambda _: probe.pose, 0.5, source="teleop")
-    time.sleep(1.0)  # teleop's lease is over
+    time.sleep(1.0)  # teleop's source timeout is over
     assert not traces
     probe.drive(lambda _: probe.pose, 1.0)
     assert probe.wait(lambda: len(traces) > 10, 2.0)
