@@ -193,3 +193,17 @@ def test_camera_matrix_sees_the_field_of_view() -> None:
     np.testing.assert_allclose(top, [320, 0], atol=1e-9)
     with pytest.raises(GeometryError, match="between 0 and pi"):
         camera_matrix_from_fovy(0.0, 640, 480)
+
+
+def test_rotations_are_those_of_pinocchio() -> None:
+    """Same quaternions, angles and logarithms, also where they branch."""
+    pin = pytest.importorskip("pinocchio")
+    random = np.random.default_rng(0)
+    for rpy in (*random.uniform(-1.5, 1.5, (200, 3)), *np.eye(3) * 1e-9, *np.eye(3) * 3.1415):
+        matrix = rpy_to_matrix(*rpy)
+        np.testing.assert_allclose(matrix, pin.rpy.rpyToMatrix(*rpy), atol=1e-12)
+        quaternion = pin.Quaternion(matrix).coeffs()
+        sign = 1.0 if quaternion[3] >= 0.0 else -1.0
+        np.testing.assert_allclose(quaternion_from_matrix(matrix), sign * quaternion, atol=1e-9)
+        np.testing.assert_allclose(rotation_vector(matrix), pin.log3(matrix), atol=1e-9)
+        np.testing.assert_allclose(matrix_to_rpy(matrix), pin.rpy.matrixToRpy(matrix), atol=1e-9)
