@@ -9,7 +9,6 @@ settings.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,12 +18,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from koch_core.files import write_atomically
+from koch_core.files import locked, write_atomically
 from koch_vla.errors import StepError
 from koch_vla.executables import environment
 
@@ -140,9 +139,9 @@ def alone(folder: Path, command: str) -> Iterator[None]:
         StepError: Another one works in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(locked(folder / "lock", wait=False))
         except BlockingIOError as error:
             raise StepError(
                 f"another {command} works in {folder}. Wait for it, or choose --folder."

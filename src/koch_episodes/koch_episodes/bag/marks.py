@@ -13,17 +13,15 @@ receive` goes by the latter. Both are absolute, so that other topics or rates ch
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from koch_core.files import write_atomically
+from koch_core.files import locked, write_atomically
 from koch_episodes.errors import BagError
 
 FILE_NAME = "koch_marks.json"
@@ -183,18 +181,11 @@ def undo_marks(bag: Path, *, every: bool = False) -> list[str]:
 
 @contextmanager
 def _held(bag: Path) -> Iterator[None]:
-    """Let a second edit of the same bag wait, and name what the disk does not allow.
-
-    The folder itself is the lock: no file is left behind by a killed program.
-    """
+    """Let a second edit of the same bag wait, and name what the disk does not allow."""
     path = marks_file(bag)
     try:
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with locked(path.with_name(f".{path.name}.lock"), wait=True):
             yield
-        finally:
-            os.close(handle)
     except OSError as exc:
         why = f"cannot be written ({exc.strerror or exc})"
         raise BagError(path, why, "Marks need a folder that can be written, with space.") from exc

@@ -4,18 +4,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from koch_core.errors import KochError
+from koch_core.files import sole_writer
 from koch_episodes.bag import find_bags
 from koch_episodes.bag.marks import FILE_NAME as MARKS
 from koch_episodes.bag.marks import load_marks
@@ -131,7 +130,8 @@ def convert(
     passed_over: list[str] = []
     bags = _without_deleted(find_bags(inputs, passed_over), passed_over)
     try:
-        with _locked(out, work):
+        with sole_writer(out):
+            work.mkdir(exist_ok=True)
             bring_back(out)
             if out.exists() and not append:
                 raise OutputExistsError(out)
@@ -170,21 +170,6 @@ def _without_deleted(bags: Sequence[Path], passed_over: list[str]) -> list[Path]
         advice = "'koch dataset undo BAG' takes the last mark back."
         raise EpisodeError(str(bags[0]), "every bag is marked as deleted", advice)
     return left
-
-
-@contextmanager
-def _locked(out: Path, work: Path) -> Iterator[None]:
-    """Keep a second conversion from writing to the same place."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work.mkdir(exist_ok=True)
-    with (work / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            raise EpisodeError(
-                str(out), "another conversion is writing there", "Wait for it."
-            ) from exc
-        yield
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,12 @@ compared with the dataset. Frames are held one at a time, numbers one episode at
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_core.errors import DecodeError, KochError
+from koch_core.files import sole_writer
 from koch_core.image import decode_image, encode_jpeg, image_size, is_png
 from koch_core.stream import NS_PER_S, to_ns
 from koch_core.yuv import rgb_of_frame
@@ -137,7 +136,8 @@ def to_bags(
     layout = layout_of(source, options)
     stage = out.with_name(f".{out.name}.bags")
     try:
-        with _held(out, stage):
+        with sole_writer(out):
+            stage.mkdir(exist_ok=True)
             _begin(stage, _identity(root, options), resume=resume)
             writer = _EpisodeWriter(source, layout)
             for number, episode in enumerate(episodes):
@@ -152,20 +152,6 @@ def to_bags(
         raise OutputUnwritableError(out, exc) from exc
     frames = sum(episode.length for episode in episodes)
     return BagResult(len(episodes), frames, layout.way_back(out), writer.told())
-
-
-@contextmanager
-def _held(out: Path, stage: Path) -> Iterator[None]:
-    """Keep a second run from writing to the same place; the stage folder is the lock."""
-    stage.mkdir(parents=True, exist_ok=True)
-    handle = os.open(stage, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as exc:
-        raise EpisodeError(str(out), "another conversion is writing there", "Wait.") from exc
-    finally:
-        os.close(handle)
 
 
 def _identity(root: Path, options: ConvertOptions) -> str:

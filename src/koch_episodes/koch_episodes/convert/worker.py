@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import traceback
@@ -19,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_core.errors import KochError
-from koch_core.files import write_atomically
+from koch_core.files import locked, write_atomically
 from koch_episodes.bag import Bag, open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert.advice import advice, split_report
@@ -225,8 +224,7 @@ def convert_bag(job: Job) -> JobResult:
 def _alone(job: Job) -> Iterator[None]:
     """Wait until a worker left over from a killed run has let go of the job's folder."""
     job.folder.parent.mkdir(parents=True, exist_ok=True)
-    with job.folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(job.folder.with_suffix(".lock"), wait=True):
         shutil.rmtree(job.folder, ignore_errors=True)
         job.folder.mkdir()
         yield

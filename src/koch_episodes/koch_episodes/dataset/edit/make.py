@@ -9,12 +9,10 @@ same place removes.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from koch_core.files import sole_writer
 from koch_core.image import decode_image
 from koch_core.yuv import rgb_of_frame
 from koch_episodes.dataset.edit.cut import (
@@ -101,7 +100,7 @@ def make(plan: Plan, *, replaces: bool = False, progress: Progress | None = None
     if not plan.pieces:
         raise DatasetEditError(f"{plan.out}: no episode is left", "Nothing was written.")
     try:
-        with _held(plan.out):
+        with sole_writer(plan.out):
             return _make(plan, replaces, progress)
     except OSError as exc:
         raise OutputUnwritableError(plan.out, exc) from exc
@@ -126,24 +125,6 @@ def _make(plan: Plan, replaces: bool, progress: Progress | None) -> EditResult:
         writer.finalize_valid(_sidecars(plan), partial(_carry_along, plan))
     made.info = writer.info
     return made
-
-
-@contextmanager
-def _held(out: Path) -> Iterator[None]:
-    """Keep a second edit from writing to the same place."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    path = out.with_name(f".{out.name}.lock")
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            raise DatasetEditError(
-                f"{out}: another edit is writing there", "Wait for it."
-            ) from exc
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
 
 
 def _part(plan: Plan, piece: Piece, folder: Path, made: EditResult) -> StagedEpisode:
