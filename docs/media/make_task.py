@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from webp import save
 
 from koch_sim import Lockstep, LockstepSettings
 
@@ -71,19 +72,7 @@ def main() -> None:
     )
     images = draw(world.model, poses)
     durations = [1000 // FPS] * (len(images) - 1) + [1500]  # rest at the end
-    path = HERE / "task.webp"
-    images[0].save(
-        path,
-        save_all=True,
-        append_images=images[1:],
-        duration=durations,
-        loop=0,
-        quality=60,
-        method=4,
-    )
-    size = path.stat().st_size
-    assert size < MAX_BYTES, f"{path} has {size} bytes"
-    print(f"{path}: {len(images)} images, {size} bytes")
+    save(HERE / "task.webp", images, durations, quality=60, most=MAX_BYTES)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
+from webp import save
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -129,19 +130,8 @@ def main() -> None:
     printed = run([*shlex.split(options.words), *shlex.split(options.more)])
     shown = images(f"./koch {options.words}", printed, options.speed)
     drawn = [draw(lines) for lines, _ in shown]
-    path = HERE / "terminal.webp"
-    drawn[0].save(
-        path,
-        save_all=True,
-        append_images=drawn[1:],
-        duration=[round(1e3 * seconds) for _, seconds in shown],
-        loop=0,
-        quality=50,
-        method=4,
-    )
-    size = path.stat().st_size
-    assert size < MAX_BYTES, f"{path} has {size} bytes"
-    print(f"{path}: {len(drawn)} images, {size} bytes")
+    durations = [round(1e3 * seconds) for _, seconds in shown]
+    save(HERE / "terminal.webp", drawn, durations, quality=50, most=MAX_BYTES)
 
 
 if __name__ == "__main__":

@@ -36,22 +36,13 @@ class KochRos(Linked, Robot):
 
     config_class = KochRosConfig
     name = "koch_ros"
-
-    def __init__(self, config: KochRosConfig) -> None:
-        super().__init__(config)
-        self.config = config
-        self._driver = _DRIVES
+    _driver = _DRIVES  # whom the arm followed at last
 
     @property
     def observation_features(self) -> dict[str, Any]:
         """A number for each joint, an image for each camera."""
         images = {name: (*size, 3) for name, size in self.about["cameras"].items()}
         return {**dict.fromkeys(self.about["state"], float), **images}
-
-    @property
-    def action_features(self) -> dict[str, Any]:
-        """A number for each joint."""
-        return dict.fromkeys(self.about["action"], float)
 
     @property
     def cameras(self) -> dict[str, Any]:

@@ -111,9 +111,12 @@ class BridgeAddress:
 class Linked:
     """What LeRobot asks of the robot and of the teleoperator alike; first among their bases."""
 
-    config: BridgeAddress
     _link: Link | None = None
     _about: dict[str, Any] | None = None
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)  # type: ignore[call-arg]  # LeRobot's base comes next
+        self.config = config
 
     @property
     def about(self) -> dict[str, Any]:
@@ -124,6 +127,11 @@ class Linked:
                 link.close()
             self._about = link.about
         return self._about
+
+    @property
+    def action_features(self) -> dict[str, Any]:
+        """A number for each joint."""
+        return dict.fromkeys(self.about["action"], float)
 
     @property
     def is_connected(self) -> bool:

@@ -25,15 +25,6 @@ class KochRosLeader(Linked, Teleoperator):
     config_class = KochRosLeaderConfig
     name = "koch_ros"
 
-    def __init__(self, config: KochRosLeaderConfig) -> None:
-        super().__init__(config)
-        self.config = config
-
-    @property
-    def action_features(self) -> dict[str, Any]:
-        """A number for each joint."""
-        return dict.fromkeys(self.about["action"], float)
-
     @property
     def feedback_features(self) -> dict[str, Any]:
         """None: the leader gives no force back."""
