@@ -11,11 +11,11 @@ from repository import PACKAGES, ROOT, tree
 ENTRY = "koch_policy.nodes.policy"
 # What every run imports; the packages' `__init__` count. It was 92 before there was a core, and 64
 # before goals told their way (`execution.phase`) and stamps had one home (`koch_ros.stamps`).
-AT_START = 66
+AT_START = 65
 # With what only some runs import: OpenVINO, int8 and the dataset it is calibrated with, LeRobot's
 # policies in a server or on another computer, rtc, shadow mode, language. Two of them select the
 # episodes of that dataset by an expression.
-WITH_ALL_OPTIONS = 118
+WITH_ALL_OPTIONS = 116
 
 
 def file_of(module: str) -> Path | None:

@@ -36,9 +36,9 @@ from koch_cameras.source import SourceConfig
 from koch_cameras.stamp import FrameGate, ros_stamp
 from koch_cameras.watch import ImageFault, StreamWatch
 from koch_core.errors import KochError
-from koch_core.stop_signal import on_stop
 from koch_rig.load import load_rig
 from koch_rig.stream import camera_stream
+from koch_ros.node import on_stop
 from koch_ros.parameters import declare
 from koch_ros.qos import DIAGNOSTICS, LATCHED
 

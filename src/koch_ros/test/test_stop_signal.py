@@ -16,7 +16,7 @@ import koch_rig
 
 PROGRAM = """
 import sys, threading, time
-from koch_core.stop_signal import on_stop
+from koch_ros.node import on_stop
 {before}
 ended = threading.Event()
 acts = []
