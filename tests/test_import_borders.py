@@ -41,7 +41,7 @@ ONLY_IN = {"torch": "koch_policy", "openvino": "koch_policy", "mujoco": "koch_si
 # reach for its bus or nodes, which it is there to test; lockstep takes what decides.
 SIMULATION_MAY_USE = (
     "koch_driver.arm.connect",
-    "koch_driver.arm.follower_task",
+    "koch_driver.arm.follower_controller",
     "koch_driver.guard",
     "koch_driver.arm.teleop_map",
     "koch_driver.bus.control_table",

@@ -18,9 +18,13 @@ import pytest
 from koch_core.realtime import request_realtime, spare_from_collection
 from koch_driver.arm.connect import connect_arm
 from koch_driver.arm.control_loop import ControlLoop, LoopConfig, LoopPhase
-from koch_driver.arm.follower_task import FollowerConfig, FollowerController, FollowerSnapshot
+from koch_driver.arm.follower_controller import (
+    FollowerConfig,
+    FollowerController,
+    FollowerSnapshot,
+)
 from koch_driver.arm.latch import SafetyLatch
-from koch_driver.arm.leader_task import LEADER_SOURCES, LeaderConfig, LeaderController
+from koch_driver.arm.leader_controller import LEADER_SOURCES, LeaderConfig, LeaderController
 from koch_driver.bus.dynamixel import DynamixelBus
 from koch_driver.bus.motors import motors_for
 from koch_driver.emulator import EmulatedChain, build_chain
@@ -147,7 +151,7 @@ START_RAD = (0.2, -0.3, 0.4, 0.3, -0.4, -0.5)
 
 
 class ArmBench:
-    """A task in its loop, and what it said."""
+    """A controller in its loop, and what it said."""
 
     def __init__(self, rig: Rig, arm: Arm, calibration: Calibration, latch: SafetyLatch) -> None:
         self.said: list[str] = []
@@ -159,27 +163,31 @@ class ArmBench:
         follower = arm.role.value == "follower"
         sources = DRIVER_SOURCES if follower else LEADER_SOURCES
         guard = Guard(limits, period_s=1.0 / RATE_HZ, sources=sources)
-        self.task: FollowerController | LeaderController
+        self.controller: FollowerController | LeaderController
         if follower:
-            self.task = FollowerController(
+            self.controller = FollowerController(
                 units, calibration, guard, FollowerConfig(), publish=self.snapshots.append,
                 ros_now_s=time.time, say=self.said.append, latch=latch,
             )  # fmt: skip
         else:
-            self.task = LeaderController(
+            self.controller = LeaderController(
                 units, calibration, guard, LeaderConfig(),
                 publish=lambda reading: self.readings.append((time.monotonic(), reading)),
                 say=self.said.append,
             )  # fmt: skip
         self.loop = ControlLoop(
-            arm.name, lambda: connect_arm(arm, calibration), self.task, LOOP,
+            arm.name, lambda: connect_arm(arm, calibration), self.controller, LOOP,
             report=lambda phase, reason: self.phases.append((phase, reason)),
         )  # fmt: skip
 
     @property
     def ready(self) -> bool:
         """Whether a follower has its torque and publishes."""
-        return self.task.torque_on and self.task.reading is not None and bool(self.snapshots)
+        return (
+            self.controller.torque_on
+            and self.controller.reading is not None
+            and bool(self.snapshots)
+        )
 
     def drive_until(self, joint: str, rad: float) -> bool:
         """Command a joint until it is there; False when it does not come."""
@@ -187,18 +195,20 @@ class ArmBench:
         while time.monotonic() < end_s:
             self.drive(joint, rad)
             time.sleep(0.02)
-            assert self.task.reading is not None
-            if abs(self.task.reading.positions[KOCH_V1_1.joints.index(joint)] - rad) < 0.03:
+            assert self.controller.reading is not None
+            if abs(self.controller.reading.positions[KOCH_V1_1.joints.index(joint)] - rad) < 0.03:
                 return True
         return False
 
     def torque(self, on: bool) -> str:
-        return self.loop.call(lambda bus: self.task.set_torque(bus, on), timeout_s=8.0)
+        return self.loop.call(lambda bus: self.controller.set_torque(bus, on), timeout_s=8.0)
 
     def drive(self, joint: str, rad: float) -> None:
         pose = list(START_RAD)
         pose[KOCH_V1_1.joints.index(joint)] = rad
-        self.task.guard.submit("policy", KOCH_V1_1.joints, pose, age_s=0.0, now_s=time.monotonic())
+        self.controller.guard.submit(
+            "policy", KOCH_V1_1.joints, pose, age_s=0.0, now_s=time.monotonic()
+        )
 
 
 @contextmanager
@@ -218,7 +228,7 @@ def _running(
 
 @pytest.fixture
 def running() -> Callable[..., AbstractContextManager[ArmBench]]:
-    """Runs the task of an arm of a rig in its loop, while the context lasts."""
+    """Runs the controller of an arm of a rig in its loop, while the context lasts."""
     return _running
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 CONFIG = LoopConfig(rate_hz=100.0, first_retry_s=0.02, last_retry_s=0.1)
 
 
-class CountingTask:
+class CountingController:
     """Does nothing but count."""
 
     def __init__(self) -> None:
@@ -63,8 +63,8 @@ class CountingTask:
 
 
 @pytest.fixture
-def task() -> CountingTask:
-    return CountingTask()
+def controller() -> CountingController:
+    return CountingController()
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def phases() -> list[tuple[LoopPhase, str]]:
 
 @pytest.fixture
 def loop(
-    task: CountingTask,
+    controller: CountingController,
     phases: list[tuple[LoopPhase, str]],
     follower: Arm,
     calibration: Calibration,
@@ -82,7 +82,7 @@ def loop(
     made = ControlLoop(
         "follower",
         lambda: connect_arm(follower, calibration),
-        task,
+        controller,
         CONFIG,
         report=lambda phase, reason: phases.append((phase, reason)),
     )
@@ -91,20 +91,23 @@ def loop(
 
 
 def test_cycles_keep_the_rate(
-    chain: EmulatedChain, loop: ControlLoop, task: CountingTask, wait_until: Callable[..., bool]
+    chain: EmulatedChain,
+    loop: ControlLoop,
+    controller: CountingController,
+    wait_until: Callable[..., bool],
 ) -> None:
     loop.start()
-    assert wait_until(lambda: task.cycles > 0)
-    first, begin = task.cycles, time.monotonic()
+    assert wait_until(lambda: controller.cycles > 0)
+    first, begin = controller.cycles, time.monotonic()
     time.sleep(0.5)
-    rate = (task.cycles - first) / (time.monotonic() - begin)
+    rate = (controller.cycles - first) / (time.monotonic() - begin)
     assert rate == pytest.approx(100.0, rel=0.15)
     assert loop.status().phase is LoopPhase.RUNNING
 
 
 def test_an_absent_port_is_tried_again(
     loop: ControlLoop,
-    task: CountingTask,
+    controller: CountingController,
     phases: list[tuple[LoopPhase, str]],
     rig,
     wait_until: Callable[..., bool],
@@ -118,44 +121,50 @@ def test_an_absent_port_is_tried_again(
     with pytest.raises(NotConnected, match="does not exist"):
         loop.call(lambda bus: None)
     with build_chain(rig, "follower"):
-        assert wait_until(lambda: task.cycles > 0)
+        assert wait_until(lambda: controller.cycles > 0)
         loop.close()
 
 
 def test_a_silent_arm_is_a_fault_and_comes_back(
     chain: EmulatedChain,
     loop: ControlLoop,
-    task: CountingTask,
+    controller: CountingController,
     phases: list[tuple[LoopPhase, str]],
     wait_until: Callable[..., bool],
 ) -> None:
     loop.start()
-    assert wait_until(lambda: task.cycles > 5)
+    assert wait_until(lambda: controller.cycles > 5)
     chain.faults.drop(1.0)
     assert wait_until(lambda: loop.status().phase is LoopPhase.FAULT)
-    assert "5 cycles in a row" in task.lost[0]
+    assert "5 cycles in a row" in controller.lost[0]
     chain.faults.clear()
-    assert wait_until(lambda: task.connections == 2)
+    assert wait_until(lambda: controller.connections == 2)
     assert loop.status().faults == 1
     assert loop.status().bad_cycles >= 5
 
 
 def test_an_unplugged_arm_is_a_fault_and_comes_back(
-    chain: EmulatedChain, loop: ControlLoop, task: CountingTask, wait_until: Callable[..., bool]
+    chain: EmulatedChain,
+    loop: ControlLoop,
+    controller: CountingController,
+    wait_until: Callable[..., bool],
 ) -> None:
     loop.start()
-    assert wait_until(lambda: task.cycles > 5)
+    assert wait_until(lambda: controller.cycles > 5)
     chain.faults.unplug()
     assert wait_until(lambda: loop.status().phase is LoopPhase.FAULT)
     chain.faults.replug()
-    assert wait_until(lambda: task.connections == 2)
+    assert wait_until(lambda: controller.connections == 2)
 
 
 def test_requests_run_between_cycles_and_hand_their_errors_back(
-    chain: EmulatedChain, loop: ControlLoop, task: CountingTask, wait_until: Callable[..., bool]
+    chain: EmulatedChain,
+    loop: ControlLoop,
+    controller: CountingController,
+    wait_until: Callable[..., bool],
 ) -> None:
     loop.start()
-    assert wait_until(lambda: task.cycles > 0)
+    assert wait_until(lambda: controller.cycles > 0)
     assert loop.call(lambda bus: bus.read("Model_Number", "elbow_flex")) == 1200
     chain.faults.silence(3)
     with pytest.raises(BusTimeout):
@@ -163,11 +172,14 @@ def test_requests_run_between_cycles_and_hand_their_errors_back(
 
 
 def test_what_was_given_up_is_not_done_later(
-    chain: EmulatedChain, loop: ControlLoop, task: CountingTask, wait_until: Callable[..., bool]
+    chain: EmulatedChain,
+    loop: ControlLoop,
+    controller: CountingController,
+    wait_until: Callable[..., bool],
 ) -> None:
     """Torque that comes after its caller was told that it does not would surprise a hand."""
     loop.start()
-    assert wait_until(lambda: task.cycles > 0)
+    assert wait_until(lambda: controller.cycles > 0)
     done: list[str] = []
     slow = threading.Thread(target=lambda: loop.call(lambda bus: time.sleep(0.3)))
     slow.start()
@@ -183,13 +195,13 @@ def test_what_was_given_up_is_not_done_later(
 def test_a_request_of_a_lost_connection_does_not_wait_for_the_next_one(
     chain: EmulatedChain,
     loop: ControlLoop,
-    task: CountingTask,
+    controller: CountingController,
     wait_until: Callable[..., bool],
     moment: str,
 ) -> None:
     """However close to the loss it comes."""
     loop.start()
-    assert wait_until(lambda: task.cycles > 0)
+    assert wait_until(lambda: controller.cycles > 0)
     done: list[str] = []
     queue = loop._calls
 
@@ -200,7 +212,7 @@ def test_a_request_of_a_lost_connection_does_not_wait_for_the_next_one(
             if moment == "before":
                 super().append(item)
             chain.faults.unplug()
-            assert wait_until(lambda: task.lost)
+            assert wait_until(lambda: controller.lost)
             assert wait_until(lambda: loop.status().phase is LoopPhase.FAULT)
             time.sleep(0.1)
             if moment == "after":
@@ -211,28 +223,34 @@ def test_a_request_of_a_lost_connection_does_not_wait_for_the_next_one(
         loop.call(lambda bus: done.append("late"), timeout_s=1.0)
     chain.faults.replug()
     assert wait_until(lambda: loop.status().phase is LoopPhase.RUNNING)
-    cycles = task.cycles
-    assert wait_until(lambda: task.cycles > cycles + 5)
+    cycles = controller.cycles
+    assert wait_until(lambda: controller.cycles > cycles + 5)
     assert not done
 
 
-def test_closing_lets_the_task_leave_first(
-    chain: EmulatedChain, loop: ControlLoop, task: CountingTask, wait_until: Callable[..., bool]
+def test_closing_lets_the_controller_leave_first(
+    chain: EmulatedChain,
+    loop: ControlLoop,
+    controller: CountingController,
+    wait_until: Callable[..., bool],
 ) -> None:
     loop.start()
-    assert wait_until(lambda: task.cycles > 0)
+    assert wait_until(lambda: controller.cycles > 0)
     loop.close()
     loop.close()
-    assert task.left == 3
+    assert controller.left == 3
     assert loop.status().phase is LoopPhase.CLOSED
 
 
 def test_a_bug_ends_the_thread_visibly(
-    chain: EmulatedChain, loop: ControlLoop, task: CountingTask, wait_until: Callable[..., bool]
+    chain: EmulatedChain,
+    loop: ControlLoop,
+    controller: CountingController,
+    wait_until: Callable[..., bool],
 ) -> None:
     loop.start()
-    assert wait_until(lambda: task.cycles > 0)
-    task.bug = True
+    assert wait_until(lambda: controller.cycles > 0)
+    controller.bug = True
     assert wait_until(lambda: loop.status().phase is LoopPhase.DEAD)
     assert "RuntimeError: a bug" in loop.status().reason
     with pytest.raises(NotConnected):
@@ -281,7 +299,7 @@ def test_a_fault_is_judged_by_what_happened_in_it(
     chain: EmulatedChain,
     follower: Arm,
     calibration: Calibration,
-    task: CountingTask,
+    controller: CountingController,
     wait_until: Callable[..., bool],
     prompt: None,
     history: Callable[[EmulatedChain], None] | None,
@@ -292,25 +310,25 @@ def test_a_fault_is_judged_by_what_happened_in_it(
     loop = ControlLoop(
         "follower",
         lambda: connect_arm(follower, calibration),
-        task,
+        controller,
         config,
         report=lambda phase, reason: None,
     )
     loop.start()
     try:
-        assert wait_until(lambda: task.cycles > 20)
+        assert wait_until(lambda: controller.cycles > 20)
         if history is not None:
             history(chain)
             time.sleep(0.15)  # too short for a fault
             chain.faults.clear()
             chain.faults.power_return()
-            cycles = task.cycles
-            assert wait_until(lambda: task.cycles > cycles + 20)
-            assert not task.lost
+            cycles = controller.cycles
+            assert wait_until(lambda: controller.cycles > cycles + 20)
+            assert not controller.lost
         fault(chain)
-        assert wait_until(lambda: bool(task.lost))
-        assert advice in task.lost[0]
-        assert (CABLES if advice == LATENCY else LATENCY) not in task.lost[0]
+        assert wait_until(lambda: bool(controller.lost))
+        assert advice in controller.lost[0]
+        assert (CABLES if advice == LATENCY else LATENCY) not in controller.lost[0]
         # What is said once the arm answers again, until that is some seconds ago.
         assert loop.status().late is (advice == LATENCY)
     finally:

@@ -289,7 +289,7 @@ def test_answers_that_queue_up_never_pass_for_fresh_ones(servos) -> None:
 
 
 class NothingToDo:
-    """The least task."""
+    """The least controller."""
 
     def connected(self, bus: DynamixelBus) -> None: ...
     def cycle(self, bus: DynamixelBus, state: object) -> None: ...

@@ -12,7 +12,7 @@ import pytest
 
 from koch_driver.arm.connect import connect_arm
 from koch_driver.arm.control_loop import ControlLoop, LoopConfig, LoopPhase
-from koch_driver.arm.follower_task import GRIP_CURRENT_A, FollowerConfig, FollowerController
+from koch_driver.arm.follower_controller import GRIP_CURRENT_A, FollowerConfig, FollowerController
 from koch_driver.arm.grip import NM_PER_A
 from koch_driver.arm.gripper_motion import GripperMotion
 from koch_driver.emulator import EmulatedChain, FirstOrderPhysics, build_chain
@@ -39,17 +39,17 @@ def follower(rig: Rig, config: FollowerConfig) -> Iterator[tuple[FollowerControl
     arm = rig.arms["follower"]
     calibration = load_calibration(arm.calibration_path)
     guard = Guard(GuardLimits.from_rig(rig.limits), period_s=0.01, sources=DRIVER_SOURCES)
-    task = FollowerController(
+    controller = FollowerController(
         JointUnits(arm, calibration), calibration, guard, config,
         publish=lambda snapshot: None, ros_now_s=time.time,
     )  # fmt: skip
     loop = ControlLoop(
-        "follower", lambda: connect_arm(arm, calibration), task, LoopConfig(rate_hz=100.0),
+        "follower", lambda: connect_arm(arm, calibration), controller, LoopConfig(rate_hz=100.0),
         report=lambda phase, reason: None,
     )  # fmt: skip
     loop.start()
     try:
-        yield task, loop
+        yield controller, loop
     finally:
         loop.close()
 
@@ -58,13 +58,13 @@ def goal_current(chain: EmulatedChain) -> int:
     return chain.read("gripper", "Goal_Current")
 
 
-def ready(task: FollowerController) -> bool:
-    return task.torque_on and task.reading is not None
+def ready(controller: FollowerController) -> bool:
+    return controller.torque_on and controller.reading is not None
 
 
-def drive(task: FollowerController, gripper_rad: float, source: str = "teleop") -> None:
+def drive(controller: FollowerController, gripper_rad: float, source: str = "teleop") -> None:
     pose = [*(0.0,) * 5, gripper_rad]
-    task.guard.submit(source, KOCH_V1_1.joints, pose, age_s=0.0, now_s=time.monotonic())
+    controller.guard.submit(source, KOCH_V1_1.joints, pose, age_s=0.0, now_s=time.monotonic())
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_the_register_holds_the_limit_and_the_eeprom_is_left_alone(
     servo = chain.servo("gripper")
     servo.set("Current_Limit", eeprom_ma)
     servo.set("Goal_Current", eeprom_ma)
-    with follower(rig, FollowerConfig(gripper_current_a=current_a)) as (task, _):
-        assert wait_until(lambda: ready(task))
+    with follower(rig, FollowerConfig(gripper_current_a=current_a)) as (controller, _):
+        assert wait_until(lambda: ready(controller))
         assert goal_current(chain) == expected_ma
         assert servo.get("Operating_Mode") == 5  # as LeRobot has it
         assert servo.get("Current_Limit") == eeprom_ma
@@ -89,24 +89,24 @@ def test_it_comes_back_after_power_loss_reboot_and_reconnection(
     rig: Rig, chain: EmulatedChain, wait_until: Callable[..., bool]
 ) -> None:
     """Goal_Current is RAM: a servo that boots presses with all it has."""
-    with follower(rig, FollowerConfig()) as (task, loop):
-        assert wait_until(lambda: ready(task))
+    with follower(rig, FollowerConfig()) as (controller, loop):
+        assert wait_until(lambda: ready(controller))
         chain.faults.power_cut()
         assert wait_until(lambda: loop.status().phase is LoopPhase.FAULT)
         chain.faults.power_return()
         assert goal_current(chain) == 1750
         assert wait_until(lambda: loop.status().phase is LoopPhase.RUNNING, 6.0)
-        assert not task.torque_on, "power that returns is no wish to hold"
-        loop.call(lambda bus: task.set_torque(bus, True), timeout_s=5.0)
-        assert ready(task)
+        assert not controller.torque_on, "power that returns is no wish to hold"
+        loop.call(lambda bus: controller.set_torque(bus, True), timeout_s=5.0)
+        assert ready(controller)
         assert goal_current(chain) == DEFAULT_MA
         chain.faults.trip("gripper", "overload")
-        assert wait_until(lambda: "gripper" in task.errors)
-        loop.call(lambda bus: task.set_torque(bus, True), timeout_s=5.0)
+        assert wait_until(lambda: "gripper" in controller.errors)
+        loop.call(lambda bus: controller.set_torque(bus, True), timeout_s=5.0)
         assert goal_current(chain) == DEFAULT_MA
     chain.servo("gripper").set("Goal_Current", 1750)  # as LeRobot may have left it, still held
-    with follower(rig, FollowerConfig()) as (task, _):
-        assert wait_until(lambda: ready(task))
+    with follower(rig, FollowerConfig()) as (controller, _):
+        assert wait_until(lambda: ready(controller))
         assert goal_current(chain) == DEFAULT_MA
 
 
@@ -121,20 +121,20 @@ def test_on_an_object_it_presses_gently_and_for_as_long_as_it_likes(
     pose = [*(0.0,) * 5, OPEN]
     with build_chain(rig, "follower", initial_rad=pose, clock=fast_clock()) as chain:
         _put_an_object(rig, chain)
-        with follower(rig, FollowerConfig(gripper_current_a=current_a)) as (task, _):
-            assert wait_until(lambda: ready(task))
+        with follower(rig, FollowerConfig(gripper_current_a=current_a)) as (controller, _):
+            assert wait_until(lambda: ready(controller))
             end_s = time.monotonic() + 5.0 / FAST + 1.0  # the way there, and five seconds there
             currents = []
-            while time.monotonic() < end_s and not task.errors:
-                drive(task, CLOSED)
+            while time.monotonic() < end_s and not controller.errors:
+                drive(controller, CLOSED)
                 currents.append(abs(chain.read("gripper", "Present_Current")))
                 time.sleep(0.02)
-            assert bool(task.errors) is trips
+            assert bool(controller.errors) is trips
             assert max(currents) > (1300 if trips else 400)
             if not trips:
                 assert max(currents) <= DEFAULT_MA + 5
-                assert task.reading is not None
-                assert task.reading.positions[GRIPPER] == pytest.approx(OBJECT, abs=0.05)
+                assert controller.reading is not None
+                assert controller.reading.positions[GRIPPER] == pytest.approx(OBJECT, abs=0.05)
                 assert chain.servo("gripper").temperature_c < 35.0
 
 
@@ -154,9 +154,9 @@ def _put_an_object(rig: Rig, chain: EmulatedChain) -> None:
 def test_gripper_cmd_may_press_more_gently_until_somebody_else_drives(
     rig: Rig, chain: EmulatedChain, wait_until: Callable[..., bool]
 ) -> None:
-    with follower(rig, FollowerConfig()) as (task, loop):
-        assert wait_until(lambda: ready(task))
-        motion = GripperMotion(task, (-1.6, 0.03))
+    with follower(rig, FollowerConfig()) as (controller, loop):
+        assert wait_until(lambda: ready(controller))
+        motion = GripperMotion(controller, (-1.6, 0.03))
         for effort_nm, expected_ma in (
             (0.05, round(50.0 / NM_PER_A)), (5.0, DEFAULT_MA), (float("inf"), DEFAULT_MA),
             (0.0, DEFAULT_MA), (0.1, round(100.0 / NM_PER_A)),
@@ -165,5 +165,5 @@ def test_gripper_cmd_may_press_more_gently_until_somebody_else_drives(
             assert goal_current(chain) == expected_ma
         time.sleep(0.1)
         assert goal_current(chain) < DEFAULT_MA, "holding ends nothing"
-        drive(task, -0.2)
+        drive(controller, -0.2)
         assert wait_until(lambda: goal_current(chain) == DEFAULT_MA)

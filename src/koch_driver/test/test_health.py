@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 BUDGET_S = 0.004
 
 
-class WatchingTask:
+class WatchingController:
     """Looks at a motor in every cycle."""
 
     def __init__(self) -> None:
@@ -124,25 +124,25 @@ def test_the_loop_misses_no_cycle_for_a_motor_without_answers(
     mute: Callable[[int], None],
     wait_until: Callable[..., bool],
 ) -> None:
-    task = WatchingTask()
+    controller = WatchingController()
     loop = ControlLoop(
         "follower",
         lambda: connect_arm(follower, calibration),
-        task,
+        controller,
         LoopConfig(rate_hz=100.0, bad_cycles=50),
         report=lambda phase, reason: None,
     )
     loop.start()
-    assert wait_until(lambda: len(task.monitor.motors) == 6)
+    assert wait_until(lambda: len(controller.monitor.motors) == 6)
     mute(4)
-    before, cycles = loop.status().schedule.missed, task.cycles
-    assert wait_until(lambda: task.monitor.silent.get("wrist_flex", 0) >= 12)
+    before, cycles = loop.status().schedule.missed, controller.cycles
+    assert wait_until(lambda: controller.monitor.silent.get("wrist_flex", 0) >= 12)
     status = loop.status()
     assert status.phase is LoopPhase.RUNNING
     # Some sixty looks, twelve in vain: at 300 ms each they had cost 360 cycles.
-    assert task.cycles - cycles >= 60
+    assert controller.cycles - cycles >= 60
     assert status.schedule.missed - before <= 20  # none but those of a busy machine
-    others = [n for joint, n in task.monitor.unanswered.items() if joint != "wrist_flex"]
+    others = [n for joint, n in controller.monitor.unanswered.items() if joint != "wrist_flex"]
     assert sum(others) <= 4  # a busy machine
     loop.close()
 

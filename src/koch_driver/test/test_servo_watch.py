@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from koch_driver.arm.control_loop import LoopPhase
-from koch_driver.arm.follower_task import (
+from koch_driver.arm.follower_controller import (
     HardwareErrorPending,
 )
 from koch_driver.arm.latch import SafetyLatch, StopCause
@@ -45,8 +45,8 @@ BRISK_S = 0.01  # from one look at a motor to the next, where the usual 0.1 s is
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """A motor is looked at in each cycle, and none needs long to restart."""
     monkeypatch.setattr("koch_driver.arm.servo_watch._REBOOT_S", 0.15)
-    for task in ("follower", "leader"):
-        monkeypatch.setattr(f"koch_driver.arm.{task}_task._HEALTH_PERIOD_S", BRISK_S)
+    for controller in ("follower", "leader"):
+        monkeypatch.setattr(f"koch_driver.arm.{controller}_controller._HEALTH_PERIOD_S", BRISK_S)
 
 
 def dip(chain: EmulatedChain, joints: tuple[str, ...], seconds: float) -> None:
@@ -93,28 +93,28 @@ def test_a_follower_whose_servos_restart_stops_names_them_and_is_restored_on_req
         time.sleep(0.1)
         healthy = [k for k, joint in enumerate(KOCH_V1_1.joints) if joint not in joints]
         dip(chain, joints, seconds)
-        assert wait_until(lambda: set(bench.task.faults) == set(joints), 2.0), bench.phases
+        assert wait_until(lambda: set(bench.controller.faults) == set(joints), 2.0), bench.phases
         assert wait_until(lambda: bench.loop.status().phase is LoopPhase.RUNNING)
-        assert all("restarted by itself" in words for words in bench.task.faults.values())
+        assert all("restarted by itself" in words for words in bench.controller.faults.values())
         assert all(joint in bench.said[-1] for joint in joints)
         assert [torques(chain)[k] for k in healthy] == [1] * len(healthy), "dropped"
-        pose = bench.task.reading.positions
+        pose = bench.controller.reading.positions
         for _ in range(15):
             bench.drive("shoulder_pan", -0.4)
             time.sleep(0.01)
-        assert bench.task.reading.positions == pytest.approx(pose, abs=0.005), "moved"
-        causes = {stop.cause for stop in bench.task.latch.state.stops}
+        assert bench.controller.reading.positions == pytest.approx(pose, abs=0.005), "moved"
+        causes = {stop.cause for stop in bench.controller.latch.state.stops}
         assert causes == {StopCause.POWER if len(joints) == 6 else StopCause.RESTART}
         with pytest.raises(HardwareErrorPending, match=joints[0]):
-            bench.task.resume()
+            bench.controller.resume()
         answer = bench.torque(True)
         assert all(joint in answer for joint in joints), answer
         assert ("Goal_Current" in answer) is ("gripper" in joints), answer
         assert torques(chain) == [1] * J
         assert chain.read("elbow_flex", "Position_P_Gain") == 1500
         assert chain.read("gripper", "Goal_Current") == 450
-        assert bench.task.faults == {}
-        bench.task.resume()
+        assert bench.controller.faults == {}
+        bench.controller.resume()
         assert bench.drive_until("shoulder_pan", 0.3)
 
 
@@ -144,16 +144,16 @@ def test_what_was_written_is_verified_and_restored(
         assert wait_until(lambda: bench.ready)
         wanted = chain.read(joint, register)
         chain.servo(joint).set(register, value)
-        assert wait_until(lambda: joint in bench.task.faults, 2.0)
+        assert wait_until(lambda: joint in bench.controller.faults, 2.0)
         expected = "restarted" if register == "Torque_Enable" else f"{register} {value}"
-        assert expected in bench.task.faults[joint]
-        assert bench.task.guard.stopped
+        assert expected in bench.controller.faults[joint]
+        assert bench.controller.guard.stopped
         assert wait_until(lambda: bench.loop.status().phase is LoopPhase.RUNNING)
         assert joint in bench.torque(True)
         assert chain.read(joint, register) == wanted
         assert torques(chain) == [1] * J
         time.sleep(8 * BRISK_S)  # a look at each
-        assert bench.task.faults == {}
+        assert bench.controller.faults == {}
 
 
 @pytest.mark.parametrize("register", ["Position_P_Gain", "Torque_Enable"])
@@ -168,7 +168,7 @@ def test_a_change_is_noticed_within_a_second(
     with running(rig, "follower") as bench:
         assert wait_until(lambda: bench.ready)
         chain.servo(joint).set(register, value)
-        assert wait_until(lambda: joint in bench.task.faults, 1.0)
+        assert wait_until(lambda: joint in bench.controller.faults, 1.0)
 
 
 @pytest.mark.usefixtures("brisk")
@@ -179,13 +179,13 @@ def test_what_cannot_be_restored_is_said(
         assert wait_until(lambda: bench.ready)
         chain.faults.voltage(5.0)
         chain.faults.trip("elbow_flex", "overload")
-        assert wait_until(lambda: "5.0 V" in bench.task.errors.get("shoulder_lift", ""), 3.0)
+        assert wait_until(lambda: "5.0 V" in bench.controller.errors.get("shoulder_lift", ""), 3.0)
         with pytest.raises(Exception, match=r"shoulder_pan: input voltage 5.0 V, allowed 6.0 .. "):
             bench.torque(True)
-        assert bench.task.guard.stopped
+        assert bench.controller.guard.stopped
         chain.faults.voltage(None)
         bench.torque(True)
-        assert bench.task.faults == {}
+        assert bench.controller.faults == {}
 
 
 def wrapped(rig: Rig, name: str, joint: str) -> Calibration:
@@ -215,10 +215,12 @@ def test_a_turn_lost_in_a_restart_is_never_published_and_moves_nothing(
     arms = {**rig.arms, arm: dataclasses.replace(rig.arms[arm], calibration_path=path)}
     rig = dataclasses.replace(rig, arms=arms)
     k = KOCH_V1_1.joints.index(joint)
-    monkeypatch.setattr("koch_driver.arm.leader_task._SILENT_S", 0.1)  # another test's question
+    monkeypatch.setattr(
+        "koch_driver.arm.leader_controller._SILENT_S", 0.1
+    )  # another test's question
 
     def stands(target: float) -> bool:
-        reading = bench.task.reading
+        reading = bench.controller.reading
         return reading is not None and abs(reading.positions[k] - target) < 0.02
 
     with build_chain(rig, arm) as chain, running(rig, arm) as bench:
@@ -238,7 +240,7 @@ def test_a_turn_lost_in_a_restart_is_never_published_and_moves_nothing(
             if arm == "follower":
                 chain.faults.hold(joint, None)
                 bench.torque(True)
-                bench.task.resume()
+                bench.controller.resume()
             count = len(published)
             assert wait_until(lambda n=count: len(published) > n + 10)
         assert far > 4000, "the encoder did not wrap: the test shows nothing"
@@ -256,7 +258,7 @@ def test_a_leader_that_restarts_is_set_up_again_and_silent_for_so_long_that_tele
     with build_chain(rig, "leader") as chain, running(rig, "leader") as bench:
         assert wait_until(lambda: len(bench.readings) > 20, 5.0)  # the ticks are known by then
         dip(chain, ("wrist_roll", "gripper"), 0.1)
-        assert wait_until(lambda: "gripper" in bench.task.monitor.incidents, 2.0)
+        assert wait_until(lambda: "gripper" in bench.controller.monitor.incidents, 2.0)
         assert wait_until(lambda: torques(chain) == [0, 0, 0, 0, 0, 1])
         assert chain.read("gripper", "Goal_Current") == 200
         count = len(bench.readings)
@@ -277,12 +279,12 @@ def test_power_that_returns_to_a_follower_moves_nothing(
         time.sleep(seconds)
         chain.faults.hold("shoulder_pan", None)
         chain.faults.power_return()
-        assert wait_until(lambda: len(bench.task.faults) == 6, 4.0)
+        assert wait_until(lambda: len(bench.controller.faults) == 6, 4.0)
         for _ in range(20):
             bench.drive("shoulder_pan", 0.6)
             time.sleep(0.01)
         assert torques(chain) == [0] * J
-        assert [stop.cause for stop in bench.task.latch.state.stops] == [StopCause.POWER]
+        assert [stop.cause for stop in bench.controller.latch.state.stops] == [StopCause.POWER]
 
 
 @pytest.mark.parametrize("killed", [True, False])
@@ -302,7 +304,7 @@ def test_a_driver_that_is_started_again_knows_that_the_arm_lost_its_power(
         with running(rig, "follower", latch=SafetyLatch(path)) as again:
             assert wait_until(lambda: again.loop.status().phase is LoopPhase.RUNNING)
             assert torques(chain) == [0 if killed else 1] * J
-            assert again.task.guard.stopped is killed
+            assert again.controller.guard.stopped is killed
 
 
 def test_a_servo_without_torque_among_those_that_hold_stops_a_new_driver(
@@ -313,7 +315,7 @@ def test_a_servo_without_torque_among_those_that_hold_stops_a_new_driver(
     dip(chain, ("elbow_flex",), 0.05)
     with running(rig, "follower") as bench:
         assert wait_until(lambda: bench.loop.status().phase is LoopPhase.RUNNING)
-        assert "no torque" in bench.task.faults["elbow_flex"]
+        assert "no torque" in bench.controller.faults["elbow_flex"]
         assert torques(chain) == [1, 1, 0, 1, 1, 1]
 
 
@@ -323,7 +325,7 @@ def test_a_shutdown_is_said_with_joint_and_cause(
     with running(rig, "follower") as bench:
         assert wait_until(lambda: bench.ready)
         chain.faults.temperature("wrist_roll", 81.0)
-        assert wait_until(lambda: "81 °C" in bench.task.errors.get("wrist_roll", ""), 2.0)
+        assert wait_until(lambda: "81 °C" in bench.controller.errors.get("wrist_roll", ""), 2.0)
         assert "wrist_roll (id 5)" in bench.said[-1]
         assert "allowed up to 70 °C" in bench.said[-1]
 

@@ -13,7 +13,7 @@ import pytest
 
 from koch_driver.arm.connect import connect_arm
 from koch_driver.arm.control_loop import ControlLoop, LoopConfig
-from koch_driver.arm.follower_task import FollowerConfig, FollowerController
+from koch_driver.arm.follower_controller import FollowerConfig, FollowerController
 from koch_driver.arm.latch import StopCause
 from koch_driver.emulator import EmulatedChain, build_chain
 from koch_driver.guard import Guard, GuardLimits
@@ -44,14 +44,14 @@ class Bench:
         arm = rig.arms["follower"]
         calibration = load_calibration(arm.calibration_path)
         guard = Guard(GuardLimits.from_rig(rig.limits), period_s=0.01, sources=DRIVER_SOURCES)
-        self.task = FollowerController(
+        self.controller = FollowerController(
             JointUnits(arm, calibration), calibration, guard, FollowerConfig(),
             publish=lambda snapshot: None,
             ros_now_s=lambda: time.monotonic() + self.seen_s, clock_step_s=self._step,
         )  # fmt: skip
         self.loop = ControlLoop(
-            "follower", lambda: connect_arm(arm, calibration), self.task, LoopConfig.at(100.0),
-            report=lambda phase, reason: None,
+            "follower", lambda: connect_arm(arm, calibration), self.controller,
+            LoopConfig.at(100.0), report=lambda phase, reason: None,
         )  # fmt: skip
 
     def _step(self) -> float:
@@ -59,17 +59,17 @@ class Bench:
         return step_s
 
     def ready(self) -> bool:
-        return self.task.torque_on and self.task.reading is not None
+        return self.controller.torque_on and self.controller.reading is not None
 
     def start(self, target: tuple[float, ...] = AWAY, seconds: float = 1.5) -> Execution:
         rest = (0.0,) * J
-        assert self.task.reading is not None
-        return self.task.trajectories.arm.start(
+        assert self.controller.reading is not None
+        return self.controller.trajectories.arm.start(
             Trajectory(KOCH_V1_1.joints, (TrajectoryPoint(seconds, target, rest, rest),)),
             Tolerances(goal=dict.fromkeys(KOCH_V1_1.joints, 0.1), goal_time_s=1.0),
             stamp_s=0.0,
-            now_s=self.task.ros_now_s(),
-            pose=dict(zip(KOCH_V1_1.joints, self.task.reading.positions, strict=True)),
+            now_s=self.controller.ros_now_s(),
+            pose=dict(zip(KOCH_V1_1.joints, self.controller.reading.positions, strict=True)),
         )
 
 
@@ -98,11 +98,13 @@ def restart_a_turn_off(bench: Bench) -> None:
 
 
 def take_over(bench: Bench) -> None:
-    bench.task.guard.submit("teleop", KOCH_V1_1.joints, HOME, age_s=0.0, now_s=time.monotonic())
+    bench.controller.guard.submit(
+        "teleop", KOCH_V1_1.joints, HOME, age_s=0.0, now_s=time.monotonic()
+    )
 
 
 def torque_off(bench: Bench) -> None:
-    bench.loop.call(lambda bus: bench.task.set_torque(bus, False))
+    bench.loop.call(lambda bus: bench.controller.set_torque(bus, False))
 
 
 def turn_lost(bench: Bench) -> None:
@@ -111,7 +113,7 @@ def turn_lost(bench: Bench) -> None:
 
 
 ENDS: dict[str, tuple[Callable[[Bench], object], str]] = {
-    "stop": (lambda b: b.task.stop(StopCause.REQUEST, "the stop service was called"),
+    "stop": (lambda b: b.controller.stop(StopCause.REQUEST, "the stop service was called"),
              "stopped: the stop service was called"),
     "torque": (torque_off, "the torque was switched off by the torque service"),
     "unplugged": (lambda b: b.chain.faults.unplug(), "the arm was lost: .*USB cable"),

@@ -22,7 +22,7 @@ import mujoco
 import numpy as np
 
 from koch_core.image import encode_jpeg
-from koch_driver.arm.follower_task import GRIP_CURRENT_A
+from koch_driver.arm.follower_controller import GRIP_CURRENT_A
 from koch_driver.arm.teleop_map import PoseMap
 from koch_driver.bus.control_table import VELOCITY_UNIT_RPM, Area
 from koch_driver.bus.motors import motors_for

@@ -145,7 +145,7 @@ class LoopConfig:
         bad_cycles: Cycles in a row without a whole answer that make a fault.
         first_retry_s: Wait before the first reconnection; doubles up to `last_retry_s`.
         last_retry_s: Longest wait between reconnections.
-        leave_s: Time a task has to leave the arm in its final state.
+        leave_s: Time a controller has to leave the arm in its final state.
         realtime: Ask for real-time priority of the thread.
     """
 
@@ -208,7 +208,7 @@ class ControlLoop:
         self,
         name: str,
         connect: Callable[[], MotorBus],
-        task: ArmController,
+        controller: ArmController,
         config: LoopConfig,
         *,
         report: Callable[[LoopPhase, str], None],
@@ -219,7 +219,7 @@ class ControlLoop:
         Args:
             name: The arm's name, for messages.
             connect: Opens the bus; a KochError is a reason to try again.
-            task: What to do on it.
+            controller: What to do on it.
             config: Rates and times.
             report: Called on every change of phase or reason, from the loop's thread.
             words: Says an error to a person.
@@ -227,7 +227,7 @@ class ControlLoop:
         self.name = name
         self.config = config
         self._connect = connect
-        self._task = task
+        self._controller = controller
         self._report = report
         self._words = words
         self._schedule = Schedule(1.0 / config.rate_hz)
@@ -248,7 +248,7 @@ class ControlLoop:
         self._thread.start()
 
     def close(self) -> None:
-        """Let the task leave the arm in its final state and end the thread."""
+        """Let the controller leave the arm in its final state and end the thread."""
         if not self._closing.is_set():
             self._leave_deadline_s = time.monotonic() + self.config.leave_s
             self._closing.set()
@@ -316,7 +316,7 @@ class ControlLoop:
                 retry_s = min(2.0 * retry_s, self.config.last_retry_s)
             self._set(LoopPhase.CLOSED)
         except Exception:  # top of the bus thread: callers hear it, and nothing is written
-            self._task.disconnected("internal error")
+            self._controller.disconnected("internal error")
             self._set(LoopPhase.DEAD, traceback.format_exc())
             self._fail_calls()
 
@@ -329,19 +329,19 @@ class ControlLoop:
             self._set(phase, self._words(exc))
             return
         try:
-            self._task.connected(bus)
+            self._controller.connected(bus)
             self._set(LoopPhase.RUNNING)
             self._serve(bus)
         except KochError as exc:
             self._faults += 1
-            self._task.disconnected(self._words(exc))
+            self._controller.disconnected(self._words(exc))
             self._set(LoopPhase.FAULT, self._words(exc))
         finally:
             bus.close()
             self._fail_calls()
 
     def _serve(self, bus: MotorBus) -> None:
-        """Cycle until the task has left. Raises BusError when the arm is lost."""
+        """Cycle until the controller has left. Raises BusError when the arm is lost."""
         run = BadRun()
         budget_s = 0.6 * self._schedule.period_s
         self._schedule.restart()
@@ -357,10 +357,10 @@ class ControlLoop:
                 self._bad_s = time.monotonic()
             if run.cycles >= self.config.bad_cycles:
                 raise CommunicationFault(bus, run)
-            self._task.cycle(bus, state)
+            self._controller.cycle(bus, state)
             self._run_calls(bus)
             if self._closing.is_set() and (
-                self._task.leave(bus) or time.monotonic() > self._leave_deadline_s
+                self._controller.leave(bus) or time.monotonic() > self._leave_deadline_s
             ):
                 return
 

@@ -17,7 +17,7 @@ from koch_driver.trajectory.trajectory import (
 )
 
 if TYPE_CHECKING:
-    from koch_driver.arm.follower_task import FollowerController
+    from koch_driver.arm.follower_controller import FollowerController
     from koch_driver.bus.motor_bus import MotorBus
 
 _SPEED = 1.2  # rad/s, mean
@@ -35,10 +35,10 @@ class GripperMotion:
     holds the object, and its goal stays where it was asked, so that it presses.
     """
 
-    def __init__(self, task: FollowerController, limits: tuple[float, float]) -> None:
-        self._task = task
-        self._joint = task.model.gripper
-        self._index = task.model.joints.index(self._joint)
+    def __init__(self, controller: FollowerController, limits: tuple[float, float]) -> None:
+        self._controller = controller
+        self._joint = controller.model.gripper
+        self._index = controller.model.joints.index(self._joint)
         self._limits = limits
         self._goal = 0.0
         self._still = 0
@@ -48,13 +48,13 @@ class GripperMotion:
     @property
     def position(self) -> float:
         """Measured angle in [rad]."""
-        reading = self._task.reading
+        reading = self._controller.reading
         return float("nan") if reading is None else reading.positions[self._index]
 
     @property
     def effort_nm(self) -> float:
         """Torque estimated from the current in [N m]."""
-        reading = self._task.reading
+        reading = self._controller.reading
         return float("nan") if reading is None else reading.currents[self._index] * NM_PER_A
 
     @property
@@ -84,7 +84,7 @@ class GripperMotion:
         speed = min(_SPEED, max_speed) if max_speed > 0.0 else _SPEED
         duration = max(_SHORTEST_S, abs(goal - begin) / speed)
         end = TrajectoryPoint(duration, (goal,), (0.0,), (0.0,))
-        self._execution = self._task.trajectories.gripper.start(
+        self._execution = self._controller.trajectories.gripper.start(
             Trajectory((self._joint,), (end,)),
             Tolerances(goal={self._joint: _REACHED_RAD}, goal_time_s=5.0),
             stamp_s=0.0,
@@ -95,11 +95,11 @@ class GripperMotion:
 
     def limit_effort(self, bus: MotorBus, max_effort_nm: float) -> None:
         """Limit the torque in [N m] of this motion; 0: the follower's limit, which bounds all."""
-        self._task.grip.lower(bus, max(0.0, max_effort_nm) / NM_PER_A)
+        self._controller.grip.lower(bus, max(0.0, max_effort_nm) / NM_PER_A)
 
     def watch(self) -> None:
         """Notice that the gripper holds something."""
-        reading, execution = self._task.reading, self._execution
+        reading, execution = self._controller.reading, self._execution
         if reading is None or execution is None or execution.progress is None:
             return
         arrived = execution.progress.desired.time_s >= execution.trajectory.duration_s

@@ -29,7 +29,7 @@ class WatchedArm(ArmController):
         calibration: To find turn offsets again after a servo's reboot.
         guard: Its guard.
         every_s: How often one of its motors is looked at, [s].
-        hear: Hands new commands to the guard; called in every cycle before the guard decides.
+        poll_commands: Hands new commands to the guard, in every cycle before that decides.
         say: Receives faults of servos as sentences, once each, in the loop's thread.
     """
 
@@ -41,7 +41,7 @@ class WatchedArm(ArmController):
         guard: Guard,
         *,
         every_s: float,
-        hear: Callable[[], None],
+        poll_commands: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
         self.guard = guard
@@ -58,7 +58,7 @@ class WatchedArm(ArmController):
         self._units = units
         self._calibration = calibration
         self._converter = ReadingConverter(units, motors, fastest_rad_s=guard.limits.fastest_rad_s)
-        self._hear = hear
+        self._poll_commands = poll_commands
         self._say = say
 
     @property

@@ -33,12 +33,12 @@ R = TypeVar("R", SetBool.Response, Trigger.Response)
 
 
 class ArmNode(Node, Generic[P]):
-    """A driver. Its kind makes `task`, then `loop`, and starts the loop when all else is there.
+    """A driver. Its kind makes `controller`, then `loop`, and starts that when all else is there.
 
     Callbacks run in the executor's single thread; the bus belongs to the control loop's thread.
     """
 
-    task: WatchedArm
+    controller: WatchedArm
     loop: ControlLoop
 
     def __init__(self, parameters: type[P], role: Role) -> None:
@@ -58,7 +58,7 @@ class ArmNode(Node, Generic[P]):
         return ControlLoop(
             self._setup.arm.name,
             self._connect,
-            self.task,
+            self.controller,
             LoopConfig.at(self._setup.arm.rate_hz),
             report=self._on_phase,
             words=self._setup.words,
@@ -112,8 +112,8 @@ class ArmNode(Node, Generic[P]):
         if not self._stamper.simulated and self._clock_watch.look():
             self.get_logger().warning(f"{self._setup.arm.name}: {self._clock_watch.words()}")
         arm: Arm = self._setup.arm
-        task: WatchedArm = self.task
-        reading, joints = task.reading, arm.model.joints
+        controller: WatchedArm = self.controller
+        reading, joints = controller.reading, arm.model.joints
         currents: dict[str, float] = {}
         if reading is not None:
             currents = dict(zip(joints, reading.currents, strict=True))
@@ -125,7 +125,12 @@ class ArmNode(Node, Generic[P]):
             loop_status(arm.name, arm.port, self.loop.status(), statistics, clock),
             *self._own_statuses(),
             *motor_statuses(
-                arm.name, arm.port, task.monitor, currents, task.errors, task.servos.lost
+                arm.name,
+                arm.port,
+                controller.monitor,
+                currents,
+                controller.errors,
+                controller.servos.lost,
             ),
         ]
         self._diagnostics.publish(message)

@@ -11,7 +11,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from koch_driver.arm.control_loop import LATE, LATE_ADVICE, LoopPhase, LoopStatus
-from koch_driver.arm.follower_task import FollowerController
+from koch_driver.arm.follower_controller import FollowerController
 from koch_driver.arm.health_monitor import HealthMonitor
 from koch_driver.arm.servo_watch import by_words
 from koch_driver.bus.statistics import BusStatistics
@@ -159,7 +159,7 @@ def _refused_now(guard: Guard) -> list[Refusal]:
 def guard_status(
     name: str,
     port: str,
-    task: FollowerController,
+    controller: FollowerController,
     senders: Callable[[Refusal], Iterable[str]],
     *,
     connected: bool,
@@ -169,15 +169,15 @@ def guard_status(
     Args:
         name: The arm's name.
         port: Its port.
-        task: What the guard belongs to.
+        controller: What the guard belongs to.
         senders: Names the nodes behind a refusal.
         connected: Whether the arm answers; why it does not is said of its bus.
     """
-    guard = task.guard
-    values: dict[str, Any] = {"torque": "on" if task.torque_on else "off"}
+    guard = controller.guard
+    values: dict[str, Any] = {"torque": "on" if controller.torque_on else "off"}
     for (rule, joint), count in sorted(guard.counts().items(), key=lambda item: -item[1]):
         values[f"{rule.value}/{joint}"] = count
-    for source, (median, p99) in task.latency.quantiles().items():
+    for source, (median, p99) in controller.latency.quantiles().items():
         values[f"latency_{source}_p50_ms"] = 1e3 * median
         values[f"latency_{source}_p99_ms"] = 1e3 * p99
     level, message = DiagnosticStatus.OK, "ready" if connected else "waits for the arm"
@@ -190,19 +190,21 @@ def guard_status(
         level = DiagnosticStatus.WARN
         who = ", ".join(senders(refusal)) or "unknown sender"
         message = f"commands of {refusal.source} are refused (from {who}): {refusal.text}"
-    if not task.torque_on and (connected or task.latch.state.released):
+    if not controller.torque_on and (connected or controller.latch.state.released):
         level, message = DiagnosticStatus.WARN, "torque off"
-        if task.latch.state.released:
-            message = f"torque off: {task.latch.state.released}; call torque with true"
+        if controller.latch.state.released:
+            message = f"torque off: {controller.latch.state.released}; call torque with true"
     if guard.stopped:
-        reasons = "; ".join(stop.text for stop in task.latch.state.stops) or "no reason is known"
+        reasons = (
+            "; ".join(stop.text for stop in controller.latch.state.stops) or "no reason is known"
+        )
         level, message = DiagnosticStatus.WARN, f"stopped: call resume ({reasons})"
-    if task.faults:
+    if controller.faults:
         level = DiagnosticStatus.ERROR
-        errors = {joint: f"hardware error: {words}" for joint, words in task.errors.items()}
-        what = by_words({**task.servos.lost, **errors})
+        errors = {joint: f"hardware error: {words}" for joint, words in controller.errors.items()}
+        what = by_words({**controller.servos.lost, **errors})
         message = f"stopped: {what}; call torque with true, then resume"
-    if task.latch.unsaved:
+    if controller.latch.unsaved:
         level = max(level, DiagnosticStatus.WARN)
-        message += f"; a stop would not survive this process: {task.latch.unsaved}"
+        message += f"; a stop would not survive this process: {controller.latch.unsaved}"
     return diagnostic_status(f"{name}: guard", port, level, message, values)

@@ -15,7 +15,7 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
 from koch_driver.arm.control_loop import LoopPhase
-from koch_driver.arm.follower_task import (
+from koch_driver.arm.follower_controller import (
     FollowerConfig,
     FollowerController,
     FollowerSnapshot,
@@ -55,20 +55,20 @@ class FollowerNode(ArmNode[FollowerParameters]):
     messages.
     """
 
-    task: FollowerController
+    controller: FollowerController
 
     def __init__(self) -> None:
         super().__init__(FollowerParameters, Role.FOLLOWER)
         self._commands = self.create_publisher(JointState, "joint_command", STATE)
         self._traces = self.create_publisher(NamedVector, "command_trace", STATE)
-        self.task = self._make_task()
+        self.controller = self._make_controller()
         self.loop = self._make_loop()
         self._topics = {
             source: ControlTopic(self, JointState, f"command/{source}", COMMAND)
             for source in _TOPICS
         }
         self._senders: dict[str, Senders] = dict(self._topics)
-        self._guard_report = GuardReport(self, self.task, self._senders, self._report)
+        self._guard_report = GuardReport(self, self.controller, self._senders, self._report)
         self._guard_report.watch(self.loop)
         self.create_service(SetBool, "torque", self._on_torque, qos_profile=SERVICES)
         self.create_service(Trigger, "stop", self._on_stop, qos_profile=SERVICES)
@@ -76,7 +76,7 @@ class FollowerNode(ArmNode[FollowerParameters]):
         self.create_service(Trigger, "home", self._on_home, qos_profile=SERVICES)
         self.create_timer(LOOK_S, self._guard_report.tick, clock=STEADY_CLOCK)
         self._server = TrajectoryServer(
-            self.task,
+            self.controller,
             self.loop,
             self._stamper,
             self._settings,
@@ -84,7 +84,7 @@ class FollowerNode(ArmNode[FollowerParameters]):
             joint_prefix=self._setup.arm.joint_prefix,
         )
         self._senders[TOPIC] = self._server.senders
-        self._say_what_is_kept(self.task.latch.state)
+        self._say_what_is_kept(self.controller.latch.state)
         self.loop.start()
 
     def _say_what_is_kept(self, kept: LatchState) -> None:
@@ -100,7 +100,7 @@ class FollowerNode(ArmNode[FollowerParameters]):
         self.loop.close()
         self._server.close()
 
-    def _make_task(self) -> FollowerController:
+    def _make_controller(self) -> FollowerController:
         parameters, setup = self._settings, self._setup
         guard = Guard(
             setup.guard_limits(simulated_time=self._stamper.simulated),
@@ -129,7 +129,7 @@ class FollowerNode(ArmNode[FollowerParameters]):
             publish=self._publish,
             ros_now_s=self._stamper.now_s if simulated else goal_clock.now_s,
             clock_step_s=(lambda: 0.0) if simulated else goal_clock.look,
-            hear=self._take_commands,
+            poll_commands=self._take_commands,
             latch=latch,
             say=self._warn,
         )
@@ -140,22 +140,22 @@ class FollowerNode(ArmNode[FollowerParameters]):
         try:
             return super()._connect()
         except (WrongPort, MissingMotors):
-            self.task.silent_since_s = min(
-                self.task.silent_since_s, time.clock_gettime(time.CLOCK_BOOTTIME)
+            self.controller.silent_since_s = min(
+                self.controller.silent_since_s, time.clock_gettime(time.CLOCK_BOOTTIME)
             )
             raise
 
     def _take_commands(self) -> None:
         for source, topic in self._topics.items():
             heard = topic.take()
-            if heard is None or (source == "trajectory" and self.task.trajectories.active):
+            if heard is None or (source == "trajectory" and self.controller.trajectories.active):
                 continue  # while an action is under way, the topic would share its source timeout
             now_s = time.monotonic()
             if not heard.obeyed:
-                self.task.guard.refuse_senders(source, topic.rivals, now_s)
+                self.controller.guard.refuse_senders(source, topic.rivals, now_s)
                 continue
             message, arm = heard.message, self._setup.arm
-            self.task.guard.submit(
+            self.controller.guard.submit(
                 source,
                 plain_joints(message.name, arm.joint_prefix, arm.model.joints),
                 message.position,
@@ -203,20 +203,20 @@ class FollowerNode(ArmNode[FollowerParameters]):
     def _on_torque(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         def switch() -> str:
             return self.loop.call(
-                lambda bus: self.task.set_torque(bus, request.data), timeout_s=_TORQUE_S
+                lambda bus: self.controller.set_torque(bus, request.data), timeout_s=_TORQUE_S
             )
 
         return self._answer(response, switch)
 
     def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self.task.stop(StopCause.REQUEST, "the stop service was called")
+        self.controller.stop(StopCause.REQUEST, "the stop service was called")
         self._guard_report.changed()
         response.success, response.message = True, "stopped; call resume to go on"
         return response
 
     def _on_resume(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def resume() -> str:
-            self.task.resume()
+            self.controller.resume()
             self._guard_report.changed()
             return "commands are obeyed again"
 
@@ -224,7 +224,7 @@ class FollowerNode(ArmNode[FollowerParameters]):
 
     def _on_home(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def home() -> str:
-            self.loop.call(self.task.home)
+            self.loop.call(self.controller.home)
             return "moving to the home pose"
 
         return self._answer(response, home)
@@ -232,7 +232,7 @@ class FollowerNode(ArmNode[FollowerParameters]):
     def _own_statuses(self) -> Sequence[DiagnosticStatus]:
         arm, senders = self._setup.arm, self._guard_report.senders
         connected = self.loop.phase is LoopPhase.RUNNING
-        return [guard_status(arm.name, arm.port, self.task, senders, connected=connected)]
+        return [guard_status(arm.name, arm.port, self.controller, senders, connected=connected)]
 
 
 def main() -> int:

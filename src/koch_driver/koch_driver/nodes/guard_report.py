@@ -20,7 +20,7 @@ from koch_ros.stamps import ros_time
 
 if TYPE_CHECKING:
     from koch_driver.arm.control_loop import ControlLoop
-    from koch_driver.arm.follower_task import FollowerController
+    from koch_driver.arm.follower_controller import FollowerController
     from koch_driver.nodes.command_topics import Senders
 
 LOOK_S = 0.2
@@ -51,7 +51,7 @@ class GuardReport:
 
     Args:
         node: Where the publisher lives.
-        task: What the guard belongs to.
+        controller: What the guard belongs to.
         topics: Who sends on the command topics, by source.
         urgent: Called in the executor when something begins that people must know within a
             second; the diagnostics come once a second only.
@@ -60,12 +60,12 @@ class GuardReport:
     def __init__(
         self,
         node: Node,
-        task: FollowerController,
+        controller: FollowerController,
         topics: Mapping[str, Senders],
         urgent: Callable[[], None],
     ) -> None:
         self._node = node
-        self._task = task
+        self._controller = controller
         self._topics = topics
         self._urgent = urgent
         self._publisher = node.create_publisher(GuardStatus, "guard_status", LATCHED)
@@ -111,7 +111,7 @@ class GuardReport:
         if new or rivals != self._rivals:
             self._rivals = rivals
             self._urgent()
-        refusals = self._task.guard.refusals.all()
+        refusals = self._controller.guard.refusals.all()
         content = tuple((r.source, r.rule, r.count) for r in refusals), self._changes()
         if content != self._content or time.monotonic() - self._published_s >= _REPEAT_S:
             self._content = content
@@ -120,7 +120,7 @@ class GuardReport:
     def _warn(self) -> bool:
         """Log one line per source and reason, at most every ten seconds; whether one is new."""
         new, now_s = False, time.monotonic()
-        for refusal in self._task.guard.refusals.all():
+        for refusal in self._controller.guard.refusals.all():
             if refusal.rule is Rule.PRIORITY or now_s - refusal.time_s > 2.0 * LOOK_S:
                 continue
             if self._due((refusal.source, refusal.rule.value), now_s):
@@ -133,10 +133,10 @@ class GuardReport:
                     f"{who}): {refusal.text}"
                 )
         clipped, self._clipped = self._clipped, {}
-        lower, upper = self._task.guard.limits.lower, self._task.guard.limits.upper
+        lower, upper = self._controller.guard.limits.lower, self._controller.guard.limits.upper
         for (source, joint), (asked, granted) in clipped.items():
             if self._due((source, joint), now_s):
-                index = self._task.model.joints.index(joint)
+                index = self._controller.model.joints.index(joint)
                 self._node.get_logger().warning(
                     f"{source} asks {joint} for {fixed(asked)} rad, outside {lower[index]:.3f} to "
                     f"{upper[index]:.3f} rad: it goes to {granted:.3f} rad"
@@ -158,20 +158,20 @@ class GuardReport:
 
     def _state(self) -> tuple[Any, ...]:
         """What is published at once when it changes: mode, source, torque, latch."""
-        task, result = self._task, self._result
+        controller, result = self._controller, self._result
         mode, source = GuardStatus.WAITING, ""
         if self._loop is None or self._loop.phase is not LoopPhase.RUNNING:
             mode = GuardStatus.DISCONNECTED
-        elif not task.torque_on:
+        elif not controller.torque_on:
             mode = GuardStatus.OFF
-        elif task.guard.stopped:
+        elif controller.guard.stopped:
             mode = GuardStatus.STOPPED
         elif result is not None:
             mode, source = _MODES[result.state], result.source or ""
-            if source == "trajectory" and task.trajectories.holds:
+            if source == "trajectory" and controller.trajectories.holds:
                 # The end of a motion is held, for anyone who comes next: no one drives.
                 mode, source = GuardStatus.HOLDING, ""
-        return mode, source, task.torque_on, task.latch.state
+        return mode, source, controller.torque_on, controller.latch.state
 
     def _publish(self) -> None:
         with self._lock:  # in the order of the states, whichever thread comes first
@@ -190,8 +190,8 @@ class GuardReport:
         if mode == GuardStatus.DISCONNECTED:
             message.reason = "the arm is not connected"
         else:
-            message.reason = self._task.why_still
-        message.refusals = [self._refusal(r) for r in self._task.guard.refusals.all()]
+            message.reason = self._controller.why_still
+        message.refusals = [self._refusal(r) for r in self._controller.guard.refusals.all()]
         message.changes = [GuardChange(rule=r, joint=j, count=n) for r, j, n in self._changes()]
         return message
 
@@ -207,5 +207,5 @@ class GuardReport:
         )
 
     def _changes(self) -> tuple[tuple[str, str, int], ...]:
-        counts: Iterable[Any] = self._task.guard.counts().items()
+        counts: Iterable[Any] = self._controller.guard.counts().items()
         return tuple((r.value, joint, n) for (r, joint), n in counts if r not in REASONS)

@@ -14,7 +14,12 @@ from std_srvs.srv import SetBool
 
 from koch_core.errors import KochError
 from koch_driver.arm.control_loop import LoopPhase
-from koch_driver.arm.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, LeaderController
+from koch_driver.arm.leader_controller import (
+    BACK_DRIVE,
+    LEADER_SOURCES,
+    LeaderConfig,
+    LeaderController,
+)
 from koch_driver.arm.teleop_map import PoseMap
 from koch_driver.guard import Guard
 from koch_driver.nodes.arm_node import ArmNode
@@ -47,11 +52,11 @@ class LeaderNode(ArmNode[LeaderParameters]):
     `guard_status`, at which teleop opens its enable switch and keeps it open.
     """
 
-    task: LeaderController
+    controller: LeaderController
 
     def __init__(self) -> None:
         super().__init__(LeaderParameters, Role.LEADER)
-        self.task = self._make_controller(self._settings)
+        self.controller = self._make_controller(self._settings)
         self.loop = self._make_loop()
         self._guard_status = self.create_publisher(GuardStatus, "guard_status", LATCHED)
         self._said: tuple[object, ...] = ()
@@ -81,7 +86,7 @@ class LeaderNode(ArmNode[LeaderParameters]):
             guard,
             LeaderConfig(parameters.gripper_open, parameters.gripper_current),
             publish=self._publish_states,
-            hear=self._follow,
+            poll_commands=self._follow,
             say=self._warn,
         )
 
@@ -100,10 +105,10 @@ class LeaderNode(ArmNode[LeaderParameters]):
     def _follow(self) -> None:
         """Hand the follower's newest pose to the guard; called in the bus thread."""
         heard = None if self._follower_states is None else self._follower_states.take()
-        if heard is None or not self.task.driven_back or self._follower_map is None:
+        if heard is None or not self.controller.driven_back or self._follower_map is None:
             return
         if not heard.obeyed:
-            self.task.guard.release(BACK_DRIVE)
+            self.controller.guard.release(BACK_DRIVE)
             return
         message = heard.message
         joints = self._setup.arm.model.joints  # the follower has the same
@@ -112,7 +117,7 @@ class LeaderNode(ArmNode[LeaderParameters]):
         if not all(joint in known for joint in joints):
             return
         positions = self._follower_map.map([known[joint] for joint in joints])
-        self.task.guard.submit(
+        self.controller.guard.submit(
             BACK_DRIVE,
             joints,
             positions,
@@ -128,7 +133,7 @@ class LeaderNode(ArmNode[LeaderParameters]):
         """Say what the leader does, and end a drive back during which a human drives."""
         if self._follower_states is not None:
             self._rivals = self._follower_states.look()
-        if not self.task.driven_back or not self._human_drives:
+        if not self.controller.driven_back or not self._human_drives:
             self._both_since_s = float("inf")
         elif self._both_since_s == float("inf"):
             self._both_since_s = time.monotonic()
@@ -137,12 +142,12 @@ class LeaderNode(ArmNode[LeaderParameters]):
                 "the drive back ends: commands of teleop drive the follower at the same time"
             )
             with contextlib.suppress(KochError):  # the arm is lost, and free with it
-                self.loop.call(lambda bus: self.task.drive_back(bus, False))
+                self.loop.call(lambda bus: self.controller.drive_back(bus, False))
         self._say()
 
     def _say(self) -> None:
         """Publish `guard_status` when it is no longer what was published."""
-        back = self.task.driven_back
+        back = self.controller.driven_back
         running = self.loop.phase is LoopPhase.RUNNING
         mode = GuardStatus.OFF if running else GuardStatus.DISCONNECTED
         state = (GuardStatus.DRIVING if back else mode, BACK_DRIVE if back else "", back)
@@ -171,7 +176,7 @@ class LeaderNode(ArmNode[LeaderParameters]):
             return response
 
         def drive_back() -> str:
-            self.loop.call(lambda bus: self.task.drive_back(bus, request.data))
+            self.loop.call(lambda bus: self.controller.drive_back(bus, request.data))
             self._say()
             return "following the follower" if request.data else "free"
 

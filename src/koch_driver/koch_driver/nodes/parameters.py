@@ -7,8 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from koch_core.options import Option, same_as
-from koch_driver.arm.follower_task import GRIP_CURRENT_A
-from koch_driver.arm.leader_task import GENTLE_CURRENT_A
+from koch_driver.arm.follower_controller import GRIP_CURRENT_A
+from koch_driver.arm.leader_controller import GENTLE_CURRENT_A
 from koch_rig.arm_model import KOCH_V1_1, ArmModel
 from koch_ros.parameters import ParameterError, parameter
 from koch_ros.shared_options import RIG

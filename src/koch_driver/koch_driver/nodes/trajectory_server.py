@@ -43,7 +43,7 @@ from koch_ros.senders import sender_of
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Duration, Time
 
-    from koch_driver.arm.follower_task import FollowerController
+    from koch_driver.arm.follower_controller import FollowerController
     from koch_driver.nodes.parameters import FollowerParameters
     from koch_ros.stamps import RosStamper
 
@@ -80,24 +80,24 @@ class TrajectoryServer:
 
     def __init__(
         self,
-        task: FollowerController,
+        controller: FollowerController,
         loop: ControlLoop,
         stamper: RosStamper,
         parameters: FollowerParameters,
         namespace: str,
         joint_prefix: str = "",
     ) -> None:
-        self._task = task
+        self._controller = controller
         self._loop = loop
         self._stamper = stamper
         self._prefix = joint_prefix
-        self._joints, self._gripper = task.model.joints, task.model.gripper
+        self._joints, self._gripper = controller.model.joints, controller.model.gripper
         self._defaults = Tolerances(
-            path=dict.fromkeys(task.model.arm_joints, parameters.path_tolerance),
-            goal=dict.fromkeys(task.model.arm_joints, parameters.goal_tolerance),
+            path=dict.fromkeys(controller.model.arm_joints, parameters.path_tolerance),
+            goal=dict.fromkeys(controller.model.arm_joints, parameters.goal_tolerance),
             goal_time_s=parameters.goal_time,
         )
-        limits = task.guard.limits
+        limits = controller.guard.limits
         pairs = zip(limits.lower, limits.upper, strict=True)
         self._limits = dict(zip(self._joints, pairs, strict=True))
         self.node = _make_node(namespace)
@@ -144,7 +144,7 @@ class TrajectoryServer:
 
     def close(self) -> None:
         """End the actions under way and the threads; idempotent."""
-        self._task.trajectories.abort("the driver is ending")
+        self._controller.trajectories.abort("the driver is ending")
         self._executor.shutdown(timeout_sec=1.0)
         if self._thread.is_alive():
             self._thread.join(1.0)
@@ -193,28 +193,32 @@ class TrajectoryServer:
         )
         pose = self._ready_pose()
         if self._gripper in trajectory.joints:
-            self._task.trajectories.gripper.abort("preempted: a trajectory moves the gripper")
-        return self._task.trajectories.arm.start(
+            self._controller.trajectories.gripper.abort(
+                "preempted: a trajectory moves the gripper"
+            )
+        return self._controller.trajectories.arm.start(
             trajectory,
             tolerances,
             stamp_s=_seconds(message.header.stamp),
-            now_s=self._task.ros_now_s(),
+            now_s=self._controller.ros_now_s(),
             pose=pose,
         )
 
     def _ready_pose(self) -> dict[str, float]:
         """The measured pose of an arm that can move. Raises TrajectoryError."""
-        task, status = self._task, self._loop.status()
+        controller, status = self._controller, self._loop.status()
         reason = ""
-        if status.phase is not LoopPhase.RUNNING or task.reading is None:
+        if status.phase is not LoopPhase.RUNNING or controller.reading is None:
             reason = f"the arm is not connected: {status.reason or 'still connecting'}"
-        elif not task.torque_on:
-            reason = f"the torque is off ({task.why_still}); call the torque service with true"
-        elif task.guard.stopped:
-            reason = f"the arm is {task.why_still}; call the resume service"
-        if reason or task.reading is None:
+        elif not controller.torque_on:
+            reason = (
+                f"the torque is off ({controller.why_still}); call the torque service with true"
+            )
+        elif controller.guard.stopped:
+            reason = f"the arm is {controller.why_still}; call the resume service"
+        if reason or controller.reading is None:
             raise TrajectoryError(ResultCode.INVALID_GOAL, reason)
-        return dict(zip(self._joints, task.reading.positions, strict=True))
+        return dict(zip(self._joints, controller.reading.positions, strict=True))
 
     def _follow_feedback(self, handle: ServerGoalHandle, execution: Execution) -> None:
         progress = execution.progress
@@ -240,11 +244,11 @@ class TrajectoryServer:
         logged, and so is a second publisher, with which none is.
         """
         if not self.senders.hears(info):
-            self._task.trajectories.arm.abort("joint_trajectory has several publishers")
-            self._task.guard.refuse_senders(TOPIC, self.senders.rivals, time.monotonic())
+            self._controller.trajectories.arm.abort("joint_trajectory has several publishers")
+            self._controller.guard.refuse_senders(TOPIC, self.senders.rivals, time.monotonic())
             return
         if not message.points:
-            self._task.trajectories.arm.abort("an empty joint_trajectory came")
+            self._controller.trajectories.arm.abort("an empty joint_trajectory came")
             return
         try:
             self._begin(message, Tolerances())
@@ -306,10 +310,10 @@ class TrajectoryServer:
         feedback: Callable[[GripperMotion], Any],
     ) -> GripperMotion | None:
         """Move the gripper until it arrives or holds something; None when it cannot begin."""
-        motion = GripperMotion(self._task, self._limits[self._gripper])
+        motion = GripperMotion(self._controller, self._limits[self._gripper])
         try:
             self._ready_pose()
-            execution = motion.start(position, self._task.ros_now_s(), max_speed)
+            execution = motion.start(position, self._controller.ros_now_s(), max_speed)
             self._loop.call(lambda bus: motion.limit_effort(bus, max_effort_nm))
         except KochError as exc:
             self.node.get_logger().error(f"gripper_cmd: {exc}")
@@ -334,7 +338,7 @@ class TrajectoryServer:
             if outcome is not None:
                 return outcome
             if handle.is_cancel_requested:
-                self._task.trajectories.arm.cancel(execution)
+                self._controller.trajectories.arm.cancel(execution)
                 continue
             feedback(handle, execution)
 

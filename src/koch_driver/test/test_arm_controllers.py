@@ -12,13 +12,18 @@ import pytest
 
 from koch_driver.arm.connect import connect_arm
 from koch_driver.arm.control_loop import ControlLoop, LoopConfig, LoopPhase
-from koch_driver.arm.follower_task import (
+from koch_driver.arm.follower_controller import (
     FollowerConfig,
     FollowerController,
     FollowerSnapshot,
     OnExit,
 )
-from koch_driver.arm.leader_task import BACK_DRIVE, LEADER_SOURCES, LeaderConfig, LeaderController
+from koch_driver.arm.leader_controller import (
+    BACK_DRIVE,
+    LEADER_SOURCES,
+    LeaderConfig,
+    LeaderController,
+)
 from koch_driver.emulator import EmulatedChain, build_chain
 from koch_driver.guard import Guard, GuardLimits
 from koch_driver.trajectory.moves import DRIVER_SOURCES
@@ -35,15 +40,15 @@ J = len(KOCH_V1_1.joints)
 
 
 def start(rig: Rig, name: str, make: Callable) -> ControlLoop:
-    """A loop at 200 Hz around the task that `make(units, calibration, limits)` builds."""
+    """A loop at 200 Hz around the controller that `make(units, calibration, limits)` builds."""
     arm = rig.arms[name]
     calibration = load_calibration(arm.calibration_path)
     limits = GuardLimits.from_rig(rig.limits)
-    task = make(JointUnits(arm, calibration), calibration, limits)
+    controller = make(JointUnits(arm, calibration), calibration, limits)
     loop = ControlLoop(
         name,
         lambda: connect_arm(arm, calibration),
-        task,
+        controller,
         LoopConfig(rate_hz=200.0),
         report=lambda phase, reason: None,
     )
@@ -51,7 +56,7 @@ def start(rig: Rig, name: str, make: Callable) -> ControlLoop:
     return loop
 
 
-def follower_task(config: FollowerConfig, snapshots: list[FollowerSnapshot]) -> Callable:
+def follower_controller(config: FollowerConfig, snapshots: list[FollowerSnapshot]) -> Callable:
     def make(units, calibration, limits) -> FollowerController:
         guard = Guard(limits, period_s=0.005, sources=DRIVER_SOURCES)
         return FollowerController(
@@ -61,17 +66,17 @@ def follower_task(config: FollowerConfig, snapshots: list[FollowerSnapshot]) -> 
     return make
 
 
-def leader_task(
+def leader_controller(
     made: list[LeaderController], readings: list, said: list[str] | None = None
 ) -> Callable:
     def make(units, calibration, limits) -> LeaderController:
         guard = Guard(limits, period_s=0.005, sources=LEADER_SOURCES)
-        task = LeaderController(
+        controller = LeaderController(
             units, calibration, guard, LeaderConfig(), publish=readings.append,
             say=([] if said is None else said).append,
         )  # fmt: skip
-        made.append(task)
-        return task
+        made.append(controller)
+        return controller
 
     return make
 
@@ -87,7 +92,7 @@ def test_a_follower_is_left_as_configured(
     snapshots: list[FollowerSnapshot] = []
     rest = (0.2, 0.1, -0.1, 0.0, 0.0, -0.5)
     config = FollowerConfig(on_exit=on_exit, rest=rest)
-    loop = start(rig, "follower", follower_task(config, snapshots))
+    loop = start(rig, "follower", follower_controller(config, snapshots))
     assert wait_until(lambda: any(s.result is not None for s in snapshots))
     assert torques(chain) == [1] * J
     loop.close()
@@ -104,13 +109,13 @@ def test_a_follower_that_is_still_held_is_not_dropped_at_connect(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     snapshots: list[FollowerSnapshot] = []
-    make = follower_task(FollowerConfig(), snapshots)
+    make = follower_controller(FollowerConfig(), snapshots)
     loop = start(rig, "follower", make)
     assert wait_until(lambda: len(snapshots) > 5)
     loop.close()
     configured: list[object] = []
     monkeypatch.setattr(
-        "koch_driver.arm.follower_task.configure", lambda *args: configured.append(args)
+        "koch_driver.arm.follower_controller.configure", lambda *args: configured.append(args)
     )
     count = len(snapshots)
     again = start(rig, "follower", make)
@@ -131,7 +136,7 @@ def test_an_arm_that_answers_late_is_held_and_one_that_had_no_power_is_not(
     made: list[FollowerController] = []
 
     def make(units, calibration, limits) -> FollowerController:
-        made.append(follower_task(FollowerConfig(), [])(units, calibration, limits))
+        made.append(follower_controller(FollowerConfig(), [])(units, calibration, limits))
         made[0].silent_since_s = time.clock_gettime(time.CLOCK_BOOTTIME) - silent_s
         return made[0]
 
@@ -150,7 +155,7 @@ def test_hot_motors_back_off(
     made: list[FollowerController] = []
 
     def make(units, calibration, limits) -> FollowerController:
-        made.append(follower_task(FollowerConfig(), snapshots)(units, calibration, limits))
+        made.append(follower_controller(FollowerConfig(), snapshots)(units, calibration, limits))
         return made[0]
 
     loop = start(rig, "follower", make)
@@ -205,7 +210,7 @@ def test_a_trigger_held_closed_does_not_shut_its_servo_down(
         return begin_s + fast * (time.monotonic() - begin_s)
 
     with build_chain(rig, "leader", clock=clock) as leader_chain:
-        loop = start(rig, "leader", leader_task([], readings))
+        loop = start(rig, "leader", leader_controller([], readings))
         assert wait_until(lambda: len(readings) > 10)
         open_rad = readings[-1].positions[5]
         leader_chain.faults.hold("gripper", open_rad + 0.6)
@@ -221,10 +226,10 @@ def test_a_leader_reboots_a_trigger_that_has_shut_down(
     wait_until: Callable[..., bool],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("koch_driver.arm.leader_task._RECOVERY_PAUSE_S", 0.5)
+    monkeypatch.setattr("koch_driver.arm.leader_controller._RECOVERY_PAUSE_S", 0.5)
     made: list[LeaderController] = []
     said: list[str] = []
-    loop = start(rig, "leader", leader_task(made, [], said))
+    loop = start(rig, "leader", leader_controller(made, [], said))
     assert wait_until(lambda: torques(leader_chain)[5] == 1)
     leader_chain.faults.trip("gripper", "overload")
     assert wait_until(lambda: made[0].errors == {"gripper": "overload"})
@@ -241,7 +246,7 @@ def test_a_leader_connects_with_a_trigger_that_has_shut_down(
     rig: Rig, leader_chain: EmulatedChain, wait_until: Callable[..., bool]
 ) -> None:
     leader_chain.faults.trip("gripper", "overload")
-    loop = start(rig, "leader", leader_task([], []))
+    loop = start(rig, "leader", leader_controller([], []))
     assert wait_until(lambda: torques(leader_chain)[5] == 1)
     loop.close()
 
@@ -254,7 +259,7 @@ def test_a_follower_connects_with_a_servo_that_has_shut_down(
     made: list[FollowerController] = []
 
     def make(units, calibration, limits) -> FollowerController:
-        made.append(follower_task(FollowerConfig(), snapshots)(units, calibration, limits))
+        made.append(follower_controller(FollowerConfig(), snapshots)(units, calibration, limits))
         return made[-1]
 
     first = start(rig, "follower", make)

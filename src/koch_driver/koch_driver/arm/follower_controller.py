@@ -143,7 +143,7 @@ class FollowerController(WatchedArm):
         publish: Callable[[FollowerSnapshot], None],
         ros_now_s: Callable[[], float],
         clock_step_s: Callable[[], float] = lambda: 0.0,
-        hear: Callable[[], None] = lambda: None,
+        poll_commands: Callable[[], None] = lambda: None,
         latch: SafetyLatch | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -157,13 +157,19 @@ class FollowerController(WatchedArm):
             publish: Receives every cycle, in the loop's thread.
             ros_now_s: ROS time, on which trajectories run.
             clock_step_s: How far that time was set since the call before, in [s].
-            hear: Hands new commands to the guard; called in every cycle before the guard decides.
+            poll_commands: Hands new commands to the guard, in every cycle before that decides.
             latch: What earlier processes were told: stops and a released torque stay.
             say: Receives faults of servos as sentences, once each, in the loop's thread.
         """
         every_s = _HEALTH_PERIOD_S
         super().__init__(
-            Role.FOLLOWER, units, calibration, guard, every_s=every_s, hear=hear, say=say
+            Role.FOLLOWER,
+            units,
+            calibration,
+            guard,
+            every_s=every_s,
+            poll_commands=poll_commands,
+            say=say,
         )
         self.latch = latch or SafetyLatch()
         self.config = config
@@ -253,7 +259,7 @@ class FollowerController(WatchedArm):
             self._offer_trajectory(reading, now_s)
         if state.alerts:
             self._note_alerts(state.alerts)
-        self._hear()
+        self._poll_commands()
         result, written_ns, guarded_ns, answers = None, 0, 0, False
         if self.torque_on:
             result = self.guard.step(now_s, None if reading is None else self._held_pose(reading))

@@ -70,7 +70,7 @@ class LeaderController(WatchedArm):
         config: LeaderConfig,
         *,
         publish: Callable[[Reading], None],
-        hear: Callable[[], None] = lambda: None,
+        poll_commands: Callable[[], None] = lambda: None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Prepare.
@@ -81,11 +81,17 @@ class LeaderController(WatchedArm):
             guard: The leader's own guard; its source is `back_drive`.
             config: Settings.
             publish: Receives every reading, in the loop's thread.
-            hear: Hands the follower's pose to the guard; called in every cycle.
+            poll_commands: Hands the follower's pose to the guard; called in every cycle.
         """
         every_s = _HEALTH_PERIOD_S
         super().__init__(
-            Role.LEADER, units, calibration, guard, every_s=every_s, hear=hear, say=say
+            Role.LEADER,
+            units,
+            calibration,
+            guard,
+            every_s=every_s,
+            poll_commands=poll_commands,
+            say=say,
         )
         self._trigger = len(self.model.arm_joints)
         self.driven_back = False
@@ -145,7 +151,7 @@ class LeaderController(WatchedArm):
         elif self.errors and now_s >= self._recover_s:
             self.connected(bus)
             self.guard.restart()
-        self._hear()
+        self._poll_commands()
         if self.driven_back:
             result = self.guard.step(now_s, None if reading is None else reading.positions)
             if result.goal is not None:
