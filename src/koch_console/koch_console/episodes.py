@@ -28,6 +28,7 @@ from koch_rig.joints import plain_joints
 _IMAGE = "sensor_msgs/msg/CompressedImage"
 _JOINTS = "sensor_msgs/msg/JointState"
 _MOST_LISTED = 1000
+_MOST_RANKED = 200
 _KEPT_FIRST = 300
 _KEPT_EPISODES = 2  # of a minute with two cameras: some 100 MB
 _CURVE_STEP_S = 1.0 / 50.0
@@ -79,6 +80,7 @@ class Episodes:
         self._facts: dict[str, tuple[float, Mapping[str, Any]]] = {}  # by name, with their age
         self._first: OrderedDict[str, bytes] = OrderedDict()
         self._open: OrderedDict[str, RecordedEpisode] = OrderedDict()
+        self._ranked: tuple[object, list[dict[str, Any]]] = None, []
         #: Grows with each edit, so that every open page looks again.
         self.edited = 0
 
@@ -131,6 +133,26 @@ class Episodes:
                     self._open.popitem(last=False)
             self._open.move_to_end(name)
             return self._open[name]
+
+    def quality(self) -> list[dict[str, Any]]:
+        """Figures of the newest recordings, the most doubtful first. Takes 0.1 to 0.2 s for each.
+
+        Raises:
+            KochError: One cannot be read.
+        """
+        from koch_episodes.dataset.edit.bag_doctor import look_at_bags
+        from koch_episodes.dataset.edit.doctor import ranked
+
+        usable = [facts for facts in self.facts() if "problem" not in facts]
+        names = [facts["name"] for facts in usable if not facts["deleted"]][:_MOST_RANKED]
+        with self._lock:
+            state = [(name, self._facts[name][0]) for name in names if name in self._facts]
+        if self._ranked[0] != state:
+            looks, complaints = look_at_bags([self.root / name for name in names], images=False)
+            bags = {look.episode.index: look.bag.name for look in looks}
+            rows = ranked(looks, complaints) if looks else []
+            self._ranked = state, [{**vars(row), "name": bags[row.episode]} for row in rows]
+        return self._ranked[1]
 
     # -- marks: the recording itself stays as it is ---------------------------------------------
 

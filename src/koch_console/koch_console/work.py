@@ -60,6 +60,7 @@ class Workshop:
             web.get("/datasets", self._on_list),
             web.get(one, self._on_dataset),
             web.get(f"{one}/quality", self._on_quality),
+            web.get("/quality", self._on_quality),
             web.get(one + "/episodes/{number:\\d{1,9}}", self._on_episode),
             web.get(one + "/episodes/{number:\\d{1,9}}/{camera}", self._on_video),
             web.post(f"{one}/edit", self._on_edit),
@@ -100,12 +101,16 @@ class Workshop:
         return json_answer(await _found(self._datasets.describe, name))
 
     async def _on_quality(self, request: web.Request) -> web.StreamResponse:
+        """The episodes of a dataset, or the recordings, the most doubtful first."""
         must_operate(request)  # it costs seconds
         if self._ranking.locked():
-            raise web.HTTPServiceUnavailable(text="A dataset is being ranked already.\n")
+            raise web.HTTPServiceUnavailable(text="Episodes are being ranked already.\n")
         async with self._ranking:
-            name = request.match_info["name"]
-            return json_answer(await _found(self._datasets.quality, name))
+            if "name" in request.match_info:
+                rows = await _found(self._datasets.quality, request.match_info["name"])
+            else:
+                rows = await _found(self._episodes.quality)
+            return json_answer(rows)
 
     async def _on_episode(self, request: web.Request) -> web.StreamResponse:
         words = request.match_info

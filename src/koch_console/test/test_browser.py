@@ -440,3 +440,63 @@ def test_a_recording_is_marked_and_converted_as_marked(bench, browser, tmp_path)
     assert episode.tasks == ("another task",)
     assert 4.0 < episode.length / LeRobotDatasetReader(tmp_path / "made").info.fps <= 5.1
     page.close()
+
+
+@pytest.mark.parametrize(
+    ("tab", "address", "place", "text"),
+    [
+        ("training", "**/jobs", "#jobs", "None was started"),
+        ("training", "**/datasets", "#train-form", "blocks"),
+        ("training", "**/runs", "#runs-title", "No training runs"),
+        ("episodes", "**/datasets", "#source", "blocks"),
+        ("episodes", "**/episodes", "#list", "episode_000000"),
+    ],
+)
+def test_what_could_not_be_had_is_had_later(bench, browser, runs, tab, address, place, text):
+    """As a server that starts or ends answers some requests with an error."""
+    robot = bench(root=str(SAMPLE), runs=str(runs))
+    page = open_page(browser, robot.url)
+    page.route(address, lambda route: route.fulfill(status=500, body="See the log."))
+    page.click(f"[data-tab={tab}]")
+    page.wait_for_timeout(500)
+    assert text not in page.text_content(place)
+    page.unroute(address)
+    says(page, place, text)
+    page.close()
+
+
+def test_an_answer_that_was_overtaken_is_not_shown(bench, browser, runs):
+    robot = bench(root=str(SAMPLE), runs=str(runs))
+    page = open_page(browser, robot.url)
+    held: list[Any] = []
+    page.route("**/jobs", lambda route: route.continue_() if held else held.append(route))
+    page.click("[data-tab=training]")
+    page.wait_for_timeout(300)
+    page.click("[data-tab=training]")
+    says(page, "#jobs", "None was started")
+    old = {
+        "id": "a",
+        "kind": "train",
+        "about": "old",
+        "command": "",
+        "began_s": 0,
+        "state": "failed",
+    }
+    held[0].fulfill(json=[old])
+    page.wait_for_timeout(500)
+    says(page, "#jobs", "None was started")
+    page.close()
+
+
+def test_recordings_are_ranked(bench, browser, tmp_path):
+    for name in ("one", "two"):
+        shutil.copytree(SAMPLE / "episode_000000", tmp_path / "episodes" / name)
+    robot = bench(root=str(tmp_path / "episodes"), runs=str(tmp_path))
+    page = open_page(browser, robot.url)
+    page.click("[data-tab=episodes]")
+    page.click("#rank")
+    says(page, "#ranking tbody tr.doubtful", "duplicate")
+    name = page.inner_text("#ranking tbody tr td")
+    page.click("#ranking tbody tr")
+    says(page, "#edit-title", f"Mark {name}")
+    page.close()

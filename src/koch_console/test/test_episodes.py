@@ -137,3 +137,18 @@ def test_marks_are_made_undone_and_obeyed_and_the_recording_stays(tmp_path):
         episodes.undo("one")
     with pytest.raises(KochError, match="no recording"):
         episodes.edit("../one", {"delete": True})
+
+
+def test_recordings_are_ranked_by_the_doctors_figures_without_those_left_out(tmp_path):
+    for name in ("one", "two", "torn"):
+        shutil.copytree(SAMPLE / "episode_000000", tmp_path / name)
+    (tmp_path / "torn" / "metadata.yaml").write_text("{")
+    episodes = Episodes(tmp_path)
+    rows = episodes.quality()
+    assert {row["name"] for row in rows} == {"one", "two"}
+    assert "duplicate" in rows[0]["complaints"][0]
+    assert episodes.quality() is rows  # nothing has changed
+    episodes.edit("two", {"delete": True})
+    (row,) = episodes.quality()
+    assert row["name"] == "one"
+    assert not any("duplicate" in text for text in row["complaints"])

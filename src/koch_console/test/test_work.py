@@ -59,8 +59,9 @@ def test_who_only_looks_starts_and_changes_nothing(desk, tmp_path):
                 assert answer.status == 403, path
             async with session.post(robot.url + path, json={}) as answer:
                 assert answer.status == 401, path
-        async with session.get(f"{robot.url}/datasets/blocks/quality", headers=look) as answer:
-            assert answer.status == 403
+        for path in ("/datasets/blocks/quality", "/quality"):
+            async with session.get(robot.url + path, headers=look) as answer:
+                assert answer.status == 403, path
         async with session.get(f"{robot.url}/datasets/blocks", headers=look) as answer:
             assert answer.status == 200
 

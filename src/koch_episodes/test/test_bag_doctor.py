@@ -16,6 +16,7 @@ import pytest
 
 from koch_episodes.dataset.edit.bag_doctor import look_at_bags
 from koch_episodes.dataset.edit.cli import main
+from koch_episodes.dataset.edit.doctor import ranked
 
 WriteBag = Callable[..., Path]
 Messages = list[Any]
@@ -193,3 +194,19 @@ def test_report_of_a_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "<polyline" in page.read_text()
     (tmp_path / "file").touch()
     assert run("doctor", tmp_path / "d", "--report", tmp_path / "file" / "page.html") == 2
+
+
+@pytest.mark.parametrize(
+    ("plant", "figure"), [(silent, "gap_s"), (still, "idle_fraction"), (jumping, "jerk")]
+)
+def test_the_faulty_bag_comes_first_with_its_figures(
+    write_bag: WriteBag, tmp_path: Path, plant: Callable[[Messages], Messages], figure: str
+) -> None:
+    for k in range(4):
+        change = plant if k == 2 else None
+        write_bag(f"all/episode_{k:06d}", seconds=4.0 + 0.1 * k, change=change)
+    worst, *others = ranked(*look_at_bags([tmp_path / "all"], images=False))
+    assert worst.episode == 2
+    assert worst.complaints
+    assert worst.weight > 0.0 == max(item.weight for item in others)
+    assert getattr(worst, figure) > 2 * max(getattr(item, figure) for item in others)

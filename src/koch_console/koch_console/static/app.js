@@ -82,7 +82,8 @@ function greet(hello) {
   role.operates = hello.role === "operate";
   linked();
   if (!known) buildLive(hello);
-  if (!byId("live").hidden) openTab("live");
+  jobs = ""; // what came while there was no connection is new
+  openTab(document.querySelector("[data-tab][aria-current]").dataset.tab); // its lists may be old
   setTimeout(openView, 200);
   fillPicks();
   // What the doctor finds costs seconds of the computer: not while an episode is being recorded.

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Recordings and datasets: a list of episodes, the player, and edits that wait to be applied.
 
-import { byId, element, post, role, toast } from "./page.js";
+import { Place, byId, element, look, post, role, toast } from "./page.js";
 import { Film, Video, close, keep, pause, placeOf, show, time } from "./player.js";
 
 let source = ""; // a dataset's name; empty: the recordings
@@ -12,12 +12,14 @@ let episode = null; // number of the one that is shown, or name of a recording
 let root = "";
 let span = [0, 0]; // what a trim would keep
 let edited = 0;
+const places = { sources: new Place(showEpisodes), list: new Place(refresh) };
 
 const url = (...parts) => `/${parts.map((part) => encodeURIComponent(part)).join("/")}`;
 
 export async function showEpisodes() {
-  const answer = await fetch("/datasets");
-  const { datasets } = answer.ok ? await answer.json() : { datasets: [] };
+  const answer = await places.sources.look("/datasets");
+  if (!answer) return;
+  const { datasets } = answer.found ?? { datasets: [] };
   const name = (item) => `${item.name}${item.pending ? ` · ${item.pending} edits wait` : ""}${item.problem ? " · cannot be read" : ""}`;
   byId("source").replaceChildren(
     element("option", { value: "", textContent: "Recordings" }),
@@ -25,7 +27,7 @@ export async function showEpisodes() {
   );
   if (!datasets.some((item) => item.name === source && !item.problem)) source = "";
   byId("source").value = source;
-  await (source ? showDataset() : showRecordings());
+  await refresh();
 }
 
 export function hideEpisodes() { pause(); }
@@ -42,11 +44,12 @@ byId("source").addEventListener("change", (event) => {
   episode = dataset = null;
   close();
   byId("edit-card").hidden = true;
+  byId("ranking").replaceChildren();
   showEpisodes();
 });
 
-async function failed(answer) {
-  byId("root").textContent = await answer.text();
+function failed(problem) {
+  byId("root").textContent = problem;
   byId("list").replaceChildren(); // rather no list than an old one
 }
 
@@ -60,16 +63,19 @@ function mark(name) {
 // -- recordings ----------------------------------------------------------------------------------
 
 async function showRecordings() {
-  const answer = await fetch("/episodes");
-  if (!answer.ok) { await failed(answer); return; }
-  const found = await answer.json();
+  const answer = await places.list.look("/episodes");
+  if (!answer) return;
+  if (answer.problem) { failed(answer.problem); return; }
+  const { found } = answer;
   root = found.root;
   const shown = current();
   recordings = found.episodes;
   if (shown && current()) Object.assign(current(), { length_s: shown.length_s, change: { delete: current().deleted } });
   byId("root").textContent = found.episodes.length ? root : `No episodes in ${root}`;
   byId("list").replaceChildren(...found.episodes.map(recordingLine));
-  byId("rank").hidden = byId("pending-apply").hidden = true;
+  if (episode !== null) mark(String(episode));
+  byId("rank").hidden = !recordings.length;
+  byId("pending-apply").hidden = true;
   drawEdit();
 }
 
@@ -91,13 +97,13 @@ async function openRecording(name) {
   pause();
   await showRecordings();
   mark(name);
-  const answer = await fetch(url("episodes", name));
-  if (!answer.ok) {
+  const answer = await look(url("episodes", name));
+  if (answer.problem) {
     close();
     toast(`${name} cannot be read; koch inspect ${root}/${name} says why.`, false);
     return;
   }
-  const { curves, films, kept } = await answer.json();
+  const { curves, films, kept } = answer.found;
   episode = name;
   const ends = [...Object.values(curves).map((curve) => curve.times.at(-1) ?? 0), ...Object.values(films).map((images) => images.at(-1)?.[0] ?? 0)];
   show({
@@ -131,17 +137,13 @@ function anglesAt(curves, at) {
 // -- datasets ------------------------------------------------------------------------------------
 
 async function showDataset() {
-  const answer = await fetch(url("datasets", source));
-  if (!answer.ok) { await failed(answer); return; }
-  drawDataset(await answer.json());
+  const answer = await places.list.look(url("datasets", source));
+  if (answer?.problem) failed(answer.problem);
+  else if (answer) drawDataset(answer.found);
 }
 
 /** Draw the list and what waits again, and leave the player as it is. */
-async function refresh() {
-  if (!source) { await showRecordings(); return; }
-  const answer = await fetch(url("datasets", source));
-  if (answer.ok) drawDataset(await answer.json());
-}
+function refresh() { return source ? showDataset() : showRecordings(); }
 
 function drawDataset(found) {
   dataset = found;
@@ -172,9 +174,9 @@ function episodeLine(item) {
 
 async function openEpisode(number) {
   pause();
-  const answer = await fetch(url("datasets", source, "episodes", number));
-  if (!answer.ok) { toast(await answer.text(), false); return; }
-  const { curves, videos, length_s: length } = await answer.json();
+  const answer = await look(url("datasets", source, "episodes", number));
+  if (answer.problem) { toast(answer.problem, false); return; }
+  const { curves, videos, length_s: length } = answer.found;
   episode = number;
   mark(String(number));
   show({
@@ -226,7 +228,6 @@ function drawMarks(item) {
   byId("pending-commands").textContent = [
     `koch dataset trim ${bag} --keep 0:${span[0]}-${span[1]}`, `koch dataset relabel ${bag} --outcome success`, `koch dataset delete ${bag}`, `koch dataset undo ${bag}`,
   ].join("\n");
-  byId("ranking").replaceChildren();
 }
 
 function told({ episode: number, trim, outcome, task, delete: isGone }) {
@@ -285,9 +286,10 @@ byId("rank").addEventListener("click", async (event) => {
   event.target.disabled = true;
   event.target.textContent = "Ranking …";
   try {
-    const answer = await fetch(`${url("datasets", source)}/quality`);
-    if (!answer.ok) { toast(await answer.text(), false); return; }
-    drawRanking(await answer.json());
+    const of = source;
+    const { found, problem } = await look(of ? `${url("datasets", of)}/quality` : "/quality");
+    if (problem) toast(problem, false);
+    else if (of === source) drawRanking(found);
   } finally {
     event.target.disabled = false;
     event.target.textContent = "Rank by quality";
@@ -300,11 +302,11 @@ function drawRanking(rows) {
   const table = element("table", { className: "figures" },
     element("thead", {}, element("tr", {}, ...head.map((name) => element("th", { textContent: name })))),
     element("tbody", {}, ...rows.map((row) => {
-      const cells = [`${row.episode}`, `×${row.jerk.toFixed(1)}`, percent(row.idle_fraction), percent(row.offset_fraction), row.gap_s ? `${row.gap_s.toFixed(1)} s` : "–", row.complaints.map((text) => text.split(":")[0]).join(", ") || "–"];
+      const cells = [row.name ?? `${row.episode}`, `×${row.jerk.toFixed(1)}`, percent(row.idle_fraction), percent(row.offset_fraction), row.gap_s ? `${row.gap_s.toFixed(1)} s` : "–", row.complaints.map((text) => text.split(":")[0]).join(", ") || "–"];
       const line = element("tr", { title: row.complaints.join("\n"), className: row.complaints.length ? "doubtful" : "" }, ...cells.map((text) => element("td", { textContent: text })));
-      line.addEventListener("click", () => openEpisode(row.episode));
+      line.addEventListener("click", () => (source ? openEpisode(row.episode) : openRecording(row.name)));
       return line;
     })));
   byId("ranking").replaceChildren(
-    element("div", { className: "scroll" }, table), element("small", { textContent: `With images too: koch dataset doctor ${dataset.root}` }));
+    element("div", { className: "scroll" }, table), element("small", { textContent: `With images too: koch dataset doctor ${source ? dataset.root : root}` }));
 }

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The live page: cameras, checks, arms, episode, policy, log.
 
-import { byId, element, post, role, toast } from "./page.js";
+import { Place, byId, element, look, post, role, toast } from "./page.js";
 
 const degrees = (radians) => (radians * 180) / Math.PI;
 const OLD_S = 1; // an image that is older is greyed
@@ -136,8 +136,8 @@ export async function examine(again = true) {
   button.disabled = true;
   button.textContent = "Looking …";
   try {
-    const answer = await fetch(`/machine${again ? "?again" : ""}`);
-    const found = answer.ok ? await answer.json() : [{ what: "machine", light: "amber", text: await answer.text() }];
+    const answer = await look(`/machine${again ? "?again" : ""}`);
+    const found = answer.found ?? [{ what: "machine", light: "amber", text: answer.problem }];
     const [red, amber, green] = ["red", "amber", "green"].map((light) => found.filter((item) => item.light === light));
     byId("machine").replaceChildren(...[...red, ...amber, ...green].map(checkLine));
     const card = byId("machine-card");
@@ -201,11 +201,12 @@ function drawPolicy(policy, running) {
 // -- which policy --------------------------------------------------------------------------------
 
 let picks = "";
+const pickPlace = new Place(fillPicks);
 /** Fill the choice of checkpoints, the newest run first. */
 export async function fillPicks() {
-  const answer = await fetch("/runs");
-  if (!answer.ok) return;
-  const found = (await answer.json()).filter((run) => !run.problem)
+  const answer = await pickPlace.look("/runs");
+  if (!answer?.found) return;
+  const found = answer.found.filter((run) => !run.problem)
     .flatMap((run) => run.checkpoints.map((checkpoint) => ({ run: run.name, checkpoint })));
   const now = JSON.stringify(found);
   if (now === picks) return;

@@ -28,6 +28,36 @@ export function toast(text, ok) {
   fading = setTimeout(() => { place.hidden = true; }, ok ? 3000 : 8000);
 }
 
+/** What the server has at an address: `found`, or `problem`, the reason why there is nothing. */
+export async function look(url) {
+  try {
+    const answer = await fetch(url);
+    return answer.ok ? { found: await answer.json() } : { problem: (await answer.text()).trim() || "It failed." };
+  } catch {
+    return { problem: "There is no connection." };
+  }
+}
+
+const AGAIN_MS = 3000;
+
+/** A place of the page that is filled from the server, each time that `fill` is called. */
+export class Place {
+  #looks = 0;
+  #again = 0;
+
+  constructor(fill) { this.fill = fill; }
+
+  /** As `look`, but null where a later look has begun meanwhile: answers overtake each other. */
+  async look(url) {
+    const mine = ++this.#looks;
+    clearTimeout(this.#again);
+    const answer = await look(url);
+    if (mine !== this.#looks) return null;
+    if (answer.problem) this.#again = setTimeout(this.fill, AGAIN_MS); // or it would stay empty
+    return answer;
+  }
+}
+
 /** Ask for something with JSON; what is answered, or null after saying why there is nothing. */
 export async function post(url, body) {
   try {

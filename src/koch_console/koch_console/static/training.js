@@ -2,38 +2,39 @@
 // SPDX-License-Identifier: Apache-2.0
 // Trainings and evaluations: curves, comparison with intervals, films, and jobs that run.
 
-import { byId, element, post, role, toast } from "./page.js";
+import { Place, byId, element, look, post, role, toast } from "./page.js";
 
 const Z95 = 1.96;
 const PERIOD_MS = 3000; // curves and logs of what runs are looked at so often
 let runs = [];
 let chosen = ""; // name of the run that is shown
 let job = null; // id of the job whose log is shown
+const places = { runs: new Place(showRuns), jobs: new Place(drawJobs), datasets: new Place(fillForms) };
 const isSeen = () => !byId("training").hidden;
 const url = (...parts) => `/${parts.map((part) => encodeURIComponent(part)).join("/")}`;
 
 export async function showRuns() {
-  const answer = await fetch("/runs");
-  if (!answer.ok) { // rather no list than an old one
-    byId("runs-title").textContent = await answer.text();
+  drawJobs();
+  const answer = await places.runs.look("/runs");
+  if (!answer) return;
+  if (answer.problem) { // rather no list than an old one
+    byId("runs-title").textContent = answer.problem;
     byId("runs").replaceChildren();
     return;
   }
-  runs = await answer.json();
+  runs = answer.found;
   byId("runs-title").textContent = runs.length ? "Training runs" : "No training runs: koch train makes them, koch console --runs DIR finds them";
   byId("runs").replaceChildren(...runs.map((run) => line(run)));
   byId("losses").hidden = !runs.length;
   byId("no-runs").hidden = runs.length > 0;
   fillForms();
   drawComparison();
-  drawJobs();
   const first = runs.find((run) => run.name === chosen && !run.problem) ?? runs.find((run) => !run.problem);
   if (first) open(first);
 }
 
 setInterval(() => {
-  if (!isSeen() || document.hidden || !byId("jobs").querySelector(".running")) return;
-  showRuns();
+  if (isSeen() && !document.hidden && byId("jobs").querySelector(".running")) showRuns();
 }, PERIOD_MS);
 
 function line(run) {
@@ -153,9 +154,10 @@ const LIGHTS = { starting: "amber", running: "amber", finished: "green", failed:
 const KINDS = { train: "training on", eval: "evaluation of", dataset: "edits of", policy: "policy of" };
 
 export async function drawJobs() {
-  const answer = await fetch("/jobs");
-  if (!answer.ok) { byId("jobs").replaceChildren(); return; }
-  const found = await answer.json();
+  const answer = await places.jobs.look("/jobs");
+  if (!answer) return;
+  if (answer.problem) { byId("jobs").replaceChildren(element("li", { className: "empty", textContent: answer.problem })); return; }
+  const { found } = answer;
   byId("jobs").replaceChildren(...(found.length ? found.slice(0, 12).map(jobLine) : [element("li", { className: "empty", textContent: "None was started here." })]));
   const shown = found.find((item) => item.id === job);
   if (shown) showLog(shown);
@@ -182,10 +184,11 @@ function jobLine(item) {
 async function showLog(item) {
   byId("job-card").hidden = false;
   byId("job-title").textContent = `${item.command} — ${item.state}`;
-  const answer = await fetch(`${url("jobs", item.id)}/log`);
+  const { found, problem } = await look(`${url("jobs", item.id)}/log`);
+  if (item.id !== job) return; // another one was chosen meanwhile
   const log = byId("job-log");
   const atEnd = log.scrollTop + log.clientHeight > log.scrollHeight - 30;
-  log.textContent = answer.ok ? (await answer.json()).log || "It has said nothing yet." : await answer.text();
+  log.textContent = found ? found.log || "It has said nothing yet." : problem;
   if (atEnd) log.scrollTop = log.scrollHeight;
 }
 
@@ -196,8 +199,8 @@ async function fillForms() {
   const names = runs.filter((run) => !run.problem && run.checkpoints.length).map((run) => run.name);
   options(evaluate.run, names);
   fillCheckpoints();
-  const answer = await fetch("/datasets");
-  if (answer.ok) options(byId("train-form").elements.dataset, (await answer.json()).datasets.filter((item) => !item.problem).map((item) => item.name));
+  const answer = await places.datasets.look("/datasets");
+  if (answer?.found) options(byId("train-form").elements.dataset, answer.found.datasets.filter((item) => !item.problem).map((item) => item.name));
 }
 
 /** Fill a choice where it has changed: an open one would close. */

@@ -61,6 +61,11 @@ class BagLook(EpisodeLook):
     apart_rad: Mapping[str, float] = field(default_factory=dict)
 
     @property
+    def silent_s(self) -> float:
+        """See EpisodeLook: a bag has the stamps of all its streams."""
+        return max([self.gap_s, *(end - begin for begin, end in self.gaps.values())])
+
+    @property
     def name(self) -> str:
         """The bag, and the number of the episode in it where there are several."""
         return str(self.bag) if self.place is None else f"{self.bag}, episode {self.place}"

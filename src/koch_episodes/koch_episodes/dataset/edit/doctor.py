@@ -103,6 +103,11 @@ class EpisodeLook:
         gap_s = longest * self.seconds / max(1, len(self.actions))
         return gap_s if gap_s > _GAP_S else 0.0
 
+    @property
+    def silent_s(self) -> float:
+        """The longest time in which a stream said nothing, where that can be told [s]."""
+        return self.gap_s
+
 
 def _longest_hold(values: Values) -> int:
     """Frames for which all values stand exactly still before they leap."""
@@ -167,12 +172,12 @@ class EpisodeQuality:
     """Figures of one episode, to be compared with those of the others.
 
     Attributes:
-        episode: Its number.
+        episode: Its number; of bags their place in the order in which they were given.
         seconds: Length [s].
         jerk: Times the usual jerk of the dataset's episodes; 1 where there is none to compare.
         idle_fraction: Part of it that rests at its ends.
         offset_fraction: Largest median difference of action and state, as part of a joint's range.
-        gap_s: Longest gap of a stream, [s]; its last value was held meanwhile.
+        gap_s: Longest gap of a stream, [s]; in a dataset its last value was held meanwhile.
         complaints: Texts of what `examine` says of it.
         weight: Seconds of it that suffer.
     """
@@ -193,7 +198,11 @@ def rank(root: Path, *, images: bool = False) -> list[EpisodeQuality]:
     Raises:
         DatasetFormatError: It is no readable dataset.
     """
-    looks, complaints = look_at(root, images=images)
+    return ranked(*look_at(root, images=images))
+
+
+def ranked(looks: Sequence[EpisodeLook], complaints: Sequence[Complaint]) -> list[EpisodeQuality]:
+    """The same of episodes that were looked at, and of what was said of them."""
     usual = float(np.median([look.jerk for look in looks])) if looks else 0.0
     found = []
     for look in looks:
@@ -205,7 +214,7 @@ def rank(root: Path, *, images: bool = False) -> list[EpisodeQuality]:
                 round(look.jerk / usual, 2) if usual else 1.0,
                 round(sum(look.ends) / look.seconds, 3) if look.seconds else 0.0,
                 round(look.offset, 3),
-                round(look.gap_s, 2),
+                round(look.silent_s, 2),
                 tuple(f"{item.kind}: {item.text}" for item in mine),
                 round(sum(item.weight / len(item.episodes) for item in mine), 3),
             )
