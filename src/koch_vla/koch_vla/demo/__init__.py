@@ -8,14 +8,13 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from koch_core.command_line import from_command_line
-from koch_core.files import locked
 from koch_core.options import OptionError, OptionModel, option, same_as
 from koch_core.terminal import complain, say
 from koch_core.working import Working
