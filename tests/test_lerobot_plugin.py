@@ -125,45 +125,119 @@ def lerobot(python: str, script: str, bench: Bench, plugins: Path, *words: str) 
     ]  # fmt: skip
 
 
-def test_lerobot_records_replays_and_may_be_killed(
-    bench: Bench, plugins: Path, lerobot_python: str
-) -> None:
-    root = bench.folder / f"data_{Path(lerobot_python).parents[1].name}"
-    leader = ["--teleop.type=koch_ros", f"--teleop.address=127.0.0.1:{bench.port}"]
-    record = [
-        *leader, "--dataset.repo_id=me/data", f"--dataset.root={root}",
+def records(bench: Bench, name: str) -> list[str]:
+    """Flags of LeRobot's commands for one episode of five seconds."""
+    return [
+        f"--dataset.repo_id=me/{name}", f"--dataset.root={bench.folder / name}",
         "--dataset.num_episodes=1", "--dataset.episode_time_s=5", "--dataset.reset_time_s=0",
         "--dataset.single_task=Swing.", "--dataset.push_to_hub=false", "--play_sounds=false",
     ]  # fmt: skip
-    with swinging(bench.arms):
-        done = subprocess.run(
-            lerobot(lerobot_python, "record", bench, plugins, *record),
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240, check=False,
+
+
+def ends_well(command: list[str], seconds: float = 240.0) -> None:
+    """Run a command to its end."""
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, timeout=seconds, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:]
+
+
+def watched(bench: Bench, command: list[str], seconds: float = 240.0) -> list[int]:
+    """Run a command of LeRobot to its end, and look where the arm is all the while."""
+    log = bench.folder / "watched.log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
+            start_new_session=True,
         )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    info = load_info(root)
+    pans, end = [], time.monotonic() + seconds
+    try:
+        while process.poll() is None:
+            assert time.monotonic() < end, log.read_text()[-3000:]
+            pans.append(bench.pan())
+            time.sleep(0.1)
+    finally:
+        process.kill()
+    assert process.returncode == 0, log.read_text()[-6000:]
+    return pans
+
+
+def leads(bench: Bench) -> list[str]:
+    return ["--teleop.type=koch_ros", f"--teleop.address=127.0.0.1:{bench.port}"]
+
+
+@pytest.fixture(scope="module")
+def recorded(bench: Bench, plugins: Path, lerobot_python: str) -> Path:
+    """A dataset that `lerobot-record` made while the leader swung."""
+    name = f"data_{Path(lerobot_python).parents[1].name}"
+    words = [*leads(bench), *records(bench, name)]
+    with swinging(bench.arms):
+        ends_well(lerobot(lerobot_python, "record", bench, plugins, *words))
+    return bench.folder / name
+
+
+def test_lerobot_records(recorded: Path) -> None:
+    info = load_info(recorded)
     assert (info.total_episodes, info.robot_type, info.fps) == (1, "koch_ros", 30)
     assert (info.features["action"].names or ())[0] == "shoulder_pan.pos"
     assert tuple(info.features["observation.images.above"].shape) == (64, 96, 3)
-    with contextlib.closing(LeRobotDatasetReader(root)) as dataset:
+    with contextlib.closing(LeRobotDatasetReader(recorded)) as dataset:
         actions, states = dataset.column("action"), dataset.column("observation.state")
     assert np.ptp(actions[:, 0]) > 5.0
     settled = slice(len(actions) // 2, None)  # behind the guard's soft start
     assert np.abs(actions[settled] - states[settled]).mean() < 0.5 * np.ptp(actions[:, 0])
     assert np.ptp(states[settled, 0]) > 0.5 * np.ptp(actions[settled, 0])
 
-    replay = ["--dataset.repo_id=me/data", f"--dataset.root={root}", "--dataset.episode=0",
-              "--play_sounds=false"]  # fmt: skip
-    done = subprocess.run(
-        lerobot(lerobot_python, "replay", bench, plugins, *replay),
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
 
+def test_lerobot_replays(bench: Bench, plugins: Path, lerobot_python: str, recorded: Path) -> None:
+    words = [
+        f"--dataset.repo_id=me/{recorded.name}", f"--dataset.root={recorded}",
+        "--dataset.episode=0", "--play_sounds=false",
+    ]  # fmt: skip
+    rest = bench.pan()
+    pans = watched(bench, lerobot(lerobot_python, "replay", bench, plugins, *words))
+    assert max(abs(pan - rest) for pan in pans) > 60
+
+
+TINY = {
+    "policy": "dim_model=32 n_heads=2 dim_feedforward=64 n_encoder_layers=1 chunk_size=10 "
+    "n_action_steps=10 use_vae=false",
+    "train": "steps=2 batch_size=2 validation_fraction=0",
+}
+
+
+def test_a_policy_of_ours_drives_in_lerobot(
+    bench: Bench, plugins: Path, lerobot_python: str, recorded: Path
+) -> None:
+    """Trained here on what LeRobot recorded, run there: `lerobot-rollout`, in 0.4.4 `record`."""
+    out = recorded.with_name(f"{recorded.name}_policy")
+    sets = [f"{group}.{word}" for group, words in TINY.items() for word in words.split()]
+    ends_well([
+        "env", f"PYTHONPATH={os.pathsep.join(sys.path)}", sys.executable, "-m", "koch_vla",
+        "train", "--dataset", str(recorded), "--policy", "act", "--zero-range", "constant",
+        "--out", str(out), *(word for each in sets for word in ("--set", each)),
+    ])  # fmt: skip
+    policy = f"--policy.path={out / 'checkpoints/last/pretrained_model'}"
+    has = [lerobot_python, "-c", "import lerobot.scripts.lerobot_rollout"]
+    if subprocess.run(has, capture_output=True, check=False).returncode == 0:
+        words = [policy, "--duration=5", "--task=Swing.", "--play_sounds=false", "--device=cpu"]
+        command = lerobot(lerobot_python, "rollout", bench, plugins, *words)
+    else:
+        name = f"eval_{recorded.name}"
+        command = lerobot(lerobot_python, "record", bench, plugins, policy, *records(bench, name))
+    pans = watched(bench, command)
+    assert "the arm follows policy" in (bench.folder / "watched.log").read_text()
+    assert np.ptp(pans) > 20  # it learned two steps, but what its numbers mean
+
+
+def test_lerobot_teleoperates_and_may_be_killed(
+    bench: Bench, plugins: Path, lerobot_python: str
+) -> None:
     with swinging(bench.arms):
         with (bench.folder / "teleoperate.log").open("w") as log:
             process = subprocess.Popen(
-                lerobot(lerobot_python, "teleoperate", bench, plugins, *leader),
+                lerobot(lerobot_python, "teleoperate", bench, plugins, *leads(bench)),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip

@@ -267,6 +267,38 @@ def test_statistics_are_worked_out_again(dataset: Path) -> None:
     np.testing.assert_allclose(reader.stats[CAMERA]["mean"], right[CAMERA]["mean"], atol=0.5 / 255)
 
 
+def test_a_link_to_a_dataset_stays_one(tmp_path: Path) -> None:
+    """What it leads to is edited, and the link is none the wiser."""
+    dataset, link = write(tmp_path / "store/data", "v3.0"), tmp_path / "link"
+    link.symlink_to(dataset)
+    assert run("delete", link, "--episodes", "1", "--in-place") == 0
+    assert link.is_symlink()
+    check(dataset, [ALL[0], ALL[2], ALL[3]])
+    with DatasetWriter(link, FEATURES, fps=FPS, robot_type="r", append=True) as writer:
+        columns = {
+            "action": np.zeros((5, 2)), "observation.state": np.zeros((5, 3)),
+            "next.reward": np.zeros(5),
+        }  # fmt: skip
+        writer.add_episode(columns, {CAMERA: [np.zeros((32, 48, 3), np.uint8)] * 5}, "more")
+    assert link.is_symlink()
+    assert len(LeRobotDatasetReader(dataset).episodes) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "store"]
+    assert [path.name for path in dataset.parent.iterdir()] == ["data"]
+
+
+def test_the_folder_that_one_is_in_is_edited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = write(tmp_path / "data", "v3.0")
+    monkeypatch.chdir(dataset)
+    assert run("split", ".", "--into", "a=0", "--into", "b=1-3") == 0
+    check(tmp_path / "data_a", ALL[:1])
+    check(tmp_path / "data_b", ALL[1:])
+    assert run("delete", ".", "--episodes", "1", "--in-place") == 0
+    monkeypatch.chdir(tmp_path)
+    check(dataset, [ALL[0], ALL[2], ALL[3]])
+
+
 def test_episodes_without_quantiles_are_cut_and_joined(tmp_path: Path) -> None:
     """As LeRobot's first v3.0 datasets are: a cut episode has them, the others do not."""
     whole, older = write(tmp_path / "data", "v3.0"), write(tmp_path / "older", "v3.0")
@@ -319,6 +351,8 @@ def test_dry_run_says_what_would_be_done_and_writes_nothing(
     ("words", "said"),
     [
         (("delete", "--out", "x", "--episodes", "9"), "there is no episode 9"),
+        (("trim", "--out", "x", "--keep", "0:0-1", "--keep", "0:0-0.5"), "one part of episode 0"),
+        (("split", "--out", "x", "--into", "..=0.5"), "NAME=SHARE"),
         (("delete", "--out", "x", "--episodes", "a-3"), "no episode number"),
         (("delete", "--out", "x"), "Give --episodes or --outcome"),
         (("delete", "--out", "x", "--episodes", "0-3"), "no episode would be left"),

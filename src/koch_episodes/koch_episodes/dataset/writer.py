@@ -78,6 +78,7 @@ class DatasetWriter:
         made_as = FORMATS.find(version)
         if made_as is None:
             raise DatasetWriteError(f"{root}, format", version, format_names())
+        root = root.resolve() if root.is_symlink() else root  # else the link would be replaced
         bring_back(root)
         if root.exists() and not (append or replace):
             raise OutputExistsError(root)

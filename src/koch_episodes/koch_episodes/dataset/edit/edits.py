@@ -25,6 +25,7 @@ from koch_episodes.dataset.edit.options import (
     Split,
     Target,
     Trim,
+    real_folder,
 )
 from koch_episodes.dataset.edit.pieces import (
     Piece,
@@ -64,7 +65,11 @@ def trim(options: Trim) -> list[Plan]:
     if not (options.start or options.end or options.keep or options.idle is not None):
         raise DatasetEditError("trim: nothing to cut", "Give --start, --end, --keep or --idle.")
     mine = {episode.index for episode in chosen(source, options.episodes)}
-    kept = dict(_kept(source, word) for word in options.keep)
+    kept: dict[int, tuple[int, int]] = {}
+    for word in options.keep:
+        number, span = _kept(source, word)
+        if kept.setdefault(number, span) != span:
+            raise OptionError("--keep", word, f"one part of episode {number}")
     if options.keep and options.episodes is None and not (options.start or options.end):
         mine = set(kept) if options.idle is None else mine
     pieces, told = [], []
@@ -175,7 +180,7 @@ def split(options: Split) -> list[Plan]:
     rest, taken = 0.0, 0
     for word in options.into:
         name, _, part = word.partition("=")
-        if not name or not part or name in parts or "/" in name:
+        if name in ("", ".", "..") or not part or name in parts or "/" in name:
             raise OptionError("--into", word, "NAME=SHARE or NAME=EPISODES, each name once")
         if not _SHARE.fullmatch(part):
             named = chosen(source, part, option="--into")
@@ -190,11 +195,9 @@ def split(options: Split) -> list[Plan]:
         stop = round(rest * len(mine))
         parts[name], taken = mine[taken:stop], stop
     _check_apart(parts)
-    plans = []
+    root, plans = real_folder(options.root), []
     for name, episodes in parts.items():
-        out = (options.out or options.root.parent) / (
-            name if options.out else f"{options.root.name}_{name}"
-        )
+        out = options.out / name if options.out else root.with_name(f"{root.name}_{name}")
         pieces = [whole(source, episode) for episode in episodes]
         plans.append(
             Plan(out, features_of(source), pieces, [f"{name}: episodes {_list(episodes)}"])

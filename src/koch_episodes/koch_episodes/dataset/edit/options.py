@@ -70,6 +70,11 @@ class EditOptions(OptionModel):
         return False
 
 
+def real_folder(root: Path) -> Path:
+    """Return a dataset's folder by its own name: where a link leads, and what `.` is called."""
+    return root.resolve() if root.is_symlink() or root.name in ("", "..") else root
+
+
 @dataclass(frozen=True, kw_only=True)
 class Target(EditOptions, OneDataset):
     """Where the result of an edit of one dataset goes."""
@@ -92,7 +97,7 @@ class Target(EditOptions, OneDataset):
         if self.in_place and self.out is not None:
             raise OptionError("--out", str(self.out), "nothing beside --in-place")
         if self.in_place:
-            return self.root
+            return real_folder(self.root)
         if self.out is None:
             raise OptionError("--out", None, "a folder for the new dataset, or --in-place")
         return self.out

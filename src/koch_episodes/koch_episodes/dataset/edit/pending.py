@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koch_core.files import write_atomically
-from koch_episodes.dataset.edit.options import Apply, Delete, Relabel, Trim
+from koch_episodes.dataset.edit.options import Apply, Delete, Relabel, Trim, real_folder
 from koch_episodes.errors import DatasetEditError
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ class EpisodeChange:
 
 def pending_file(root: Path) -> Path:
     """Where the pending edits of a dataset are: beside it, so that they are no part of it."""
-    return root.with_name(f"{root.name}.edits.json")
+    folder = real_folder(root)
+    return folder.with_name(f"{folder.name}.edits.json")
 
 
 def read_pending(path: Path) -> list[PendingEdit]:
