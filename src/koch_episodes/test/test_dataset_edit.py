@@ -362,6 +362,8 @@ def test_dry_run_says_what_would_be_done_and_writes_nothing(
         (("drop-feature", "--out", "x", "--feature", "index"), "LeRobot does not need"),
         (("drop-feature", "--out", "x", "--feature", "nothing"), "one of action"),
         (("relabel", "--out", "x", "--rename", "no=x"), "OLD is one of"),
+        (("reencode", "--out", "x", "--preset", "nonsense"), "--preset: got 'nonsense', expected"),
+        (("reencode", "--out", "x", "--crf", "60"), "--crf: got 60, expected 0 to 51 for h264"),
         (("split", "--into", "a=0,1", "--into", "b=1"), "episode 1 is in a and in b"),
         (("split", "--into", "a=0.9", "--into", "b=0.2"), "not above 1 together"),
     ],

@@ -5,14 +5,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from koch_core.image import PacketDecoder
 from koch_episodes.dataset.layout import Codec
 from koch_episodes.dataset.video import VideoSettings, VideoWriter
+from koch_episodes.errors import VideoError
 
 
 def test_a_png_shows_itself_whatever_was_decoded_before() -> None:
@@ -34,3 +37,12 @@ def test_av1_leaves_no_thread_with_real_time_priority(tmp_path: Path) -> None:
     policies = {os.sched_getscheduler(thread) for thread in threads}
     writer.close()
     assert os.SCHED_FIFO not in policies
+
+
+@pytest.mark.parametrize(("codec", "preset"), [(Codec.H264, "nonsense"), (Codec.AV1, "99")])
+def test_a_preset_that_no_encoder_knows_is_named(
+    tmp_path: Path, codec: Codec, preset: str
+) -> None:
+    settings = replace(VideoSettings.for_codec(codec), preset=preset)
+    with pytest.raises(VideoError, match=f"and preset '{preset}'"):
+        VideoWriter(tmp_path / "video.mp4", settings, 30, 64, 96)

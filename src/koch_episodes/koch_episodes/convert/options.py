@@ -69,6 +69,24 @@ class ConvertRun(OptionModel):
     allow_overlap: bool = option(False, "also convert bags that share messages with another one")
 
 
+def check_encoder(codec: Codec, crf: int | None, gop: int | None, preset: str | None) -> None:
+    """Refuse what a codec does not know.
+
+    Raises:
+        OptionError: Naming the option.
+    """
+    if codec is Codec.COPY:
+        for flag, value in {"--crf": crf, "--gop": gop, "--preset": preset}.items():
+            if value is not None:
+                raise OptionError(flag, value, "nothing: --vcodec copy encodes nothing")
+        return
+    presets, worst = _ENCODERS[codec]
+    if crf is not None and not 0 <= crf <= worst:
+        raise OptionError("--crf", crf, f"0 to {worst} for {codec.value}")
+    if preset is not None and preset not in presets:
+        raise OptionError("--preset", preset, "one of " + ", ".join(presets))
+
+
 @dataclass(frozen=True)
 class ConvertOptions(OptionModel):
     """Everything that decides what a dataset will contain; travels to the worker processes.
@@ -147,7 +165,7 @@ class ConvertOptions(OptionModel):
         if self.version not in FORMATS:
             raise OptionError("--format", self.version, format_names())
         self._check_map()
-        self._check_encoder()
+        check_encoder(self.codec, self.crf, self.gop, self.preset)
         if self.episodes is not None:
             text = as_expression(self.episodes, "--episodes")
             Expression(text, "--episodes").check(WINDOW_KINDS, "a bag")
@@ -161,19 +179,6 @@ class ConvertOptions(OptionModel):
         if self.action_from is not ActionFrom.COMMAND:
             got = self.action_from.value
             raise OptionError("--action-from", got, "nothing beside --map, which names topics")
-
-    def _check_encoder(self) -> None:
-        given = {"--crf": self.crf, "--gop": self.gop, "--preset": self.preset}
-        if self.codec is Codec.COPY:
-            for option, value in given.items():
-                if value is not None:
-                    raise OptionError(option, value, "nothing: --vcodec copy encodes nothing")
-            return
-        presets, worst = _ENCODERS[self.codec]
-        if self.crf is not None and not 0 <= self.crf <= worst:
-            raise OptionError("--crf", self.crf, f"0 to {worst} for {self.codec.value}")
-        if self.preset is not None and self.preset not in presets:
-            raise OptionError("--preset", self.preset, "one of " + ", ".join(presets))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, without what does not change the content."""

@@ -84,7 +84,8 @@ class VideoWriter(Closing):
         width: Image width in [px].
 
     Raises:
-        VideoError: The encoder cannot be opened (odd sizes do not fit yuv420p).
+        VideoError: The encoder cannot be opened: odd sizes do not fit yuv420p, or it knows no
+            such preset.
     """
 
     def __init__(
@@ -105,7 +106,8 @@ class VideoWriter(Closing):
             self._stream = self._open_stream(fps)
         except (av.FFmpegError, ValueError) as exc:
             self._container.close()
-            raise VideoError(path, f"encoder cannot be opened: {exc}") from exc
+            asked = f"crf {settings.crf} and preset {settings.preset!r}"
+            raise VideoError(path, f"no encoder opens with {asked}: {exc}") from exc
 
     def _open_stream(self, fps: int) -> Any:
         settings = self.settings
@@ -126,6 +128,8 @@ class VideoWriter(Closing):
         stream.height, stream.width = self._size
         stream.time_base = Fraction(1, fps * TICKS_PER_FRAME)
         stream.codec_context.time_base = Fraction(1, fps)
+        if settings.codec is not Codec.COPY:
+            stream.codec_context.open()  # here, not at the first image: what it refuses is known
         return stream
 
     def _options(self) -> dict[str, str]:

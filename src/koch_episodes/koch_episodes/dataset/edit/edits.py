@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_core.options import OptionError
+from koch_episodes.convert.options import check_encoder
 from koch_episodes.dataset.edit.options import (
     Delete,
     DropFeature,
@@ -316,6 +317,7 @@ def reencode(options: Reencode) -> list[Plan]:
     source = SourceDataset(options.root)
     if options.vcodec is Codec.COPY:
         raise OptionError("--vcodec", "copy", "h264 or av1, which encode")
+    check_encoder(options.vcodec, options.crf, options.gop, options.preset)
     if not source.info.video_keys:
         raise DatasetEditError("reencode: the dataset has no videos", "Nothing is to be done.")
     usual = VideoSettings.for_codec(options.vcodec)
