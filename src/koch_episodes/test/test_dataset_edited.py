@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from koch_episodes.convert.cli import main as convert
 from koch_episodes.dataset import (
     DatasetWriter,
     FeatureSpec,
@@ -23,6 +24,7 @@ from koch_episodes.dataset import (
     Version,
     validate_dataset,
 )
+from koch_episodes.dataset.edit.cli import main as edit
 from koch_episodes.dataset.edit.doctor import examine
 from koch_episodes.dataset.reader import StoredImages
 from koch_episodes.errors import DatasetFormatError
@@ -356,6 +358,45 @@ def test_image_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert reader.image(CAMERA, 8).mean() == 40
     with pytest.raises(DatasetFormatError, match=r"no bytes in .* of row 9"):
         reader.image(CAMERA, 9)
+
+
+def odd_png(kind: str) -> bytes:
+    import cv2
+
+    if kind == "garbage":
+        return b"garbage"
+    if kind == "cut off":
+        return png(40)[:-30]
+    image = np.zeros((32, 48), np.uint16) if kind == "16 bits" else np.zeros((8, 8, 3), np.uint8)
+    return bytes(cv2.imencode(".png", image)[1])
+
+
+@pytest.mark.parametrize("kind", ["garbage", "cut off", "16 bits", "another size"])
+def test_damaged_image_in_the_table_is_named_and_repaired(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Frame 9 of the data is the second or a later frame of an episode."""
+    root, out = write(tmp_path / "data", Version.V30), tmp_path / "out"
+    into_table(root, lambda r: {"bytes": odd_png(kind) if r == 9 else png(40 + r)}, 25)
+    reader = LeRobotDatasetReader(root)
+    number = int(reader.column("episode_index")[9])
+    frame, length = int(reader.column("frame_index")[9]), reader.episode(number).length
+    assert 0 < frame < length - 1
+    if kind != "another size":
+        with pytest.raises(DatasetFormatError, match=f"in '{CAMERA}' of frame 9"):
+            reader.image(CAMERA, 9)
+        words = ["recompute-stats", str(root), "--out", str(out)]
+        assert edit(words) == 2
+        told = capsys.readouterr().err
+        assert f"episode {number}: got in '{CAMERA}' of frame {frame}" in told
+        if kind != "cut off":  # a bag's reader finds that
+            assert convert(["--to-bag", str(root), "--out", str(out)]) == 2
+            assert f"of frame {frame}" in capsys.readouterr().err
+    assert edit(["repair", str(root), "--out", str(out)]) == 0
+    assert f"episode {number}: {CAMERA} has 1 damaged images" in capsys.readouterr().out
+    left = LeRobotDatasetReader(out)
+    assert left.episode(number).length == max(frame, length - frame - 1)
+    assert [left.image(CAMERA, k).shape for k in range(len(left))] == [(32, 48, 3)] * len(left)
 
 
 def test_doctor_names_an_episode_without_its_images(tmp_path: Path) -> None:

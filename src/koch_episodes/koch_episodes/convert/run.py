@@ -119,7 +119,8 @@ def convert(
         EpisodeError: Not one episode came out.
         DatasetFormatError: The finished dataset is not valid (a bug; nothing is left of it).
     """
-    out = Path(os.path.abspath(out))  # "." has no name to put the hidden folders beside
+    # "." has no name to put the hidden folders beside, and what a link leads to is appended to.
+    out = Path(os.path.realpath(out) if out.is_symlink() else os.path.abspath(out))
     try:
         str(out).encode()
     except UnicodeEncodeError as exc:

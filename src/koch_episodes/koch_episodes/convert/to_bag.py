@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from koch_core.errors import DecodeError, KochError
 from koch_core.files import sole_writer
-from koch_core.image import decode_image, encode_jpeg, image_size, is_png
+from koch_core.image import encode_jpeg, image_size, is_png
 from koch_core.stream import NS_PER_S, to_ns
 from koch_core.yuv import rgb_of_frame
 from koch_episodes.bag.messages import (
@@ -63,6 +63,7 @@ from koch_episodes.dataset.format import Episode
 from koch_episodes.dataset.layout import INFO
 from koch_episodes.dataset.load import column_array, image_bytes
 from koch_episodes.errors import (
+    DatasetFormatError,
     EpisodeError,
     OutputExistsError,
     OutputUnwritableError,
@@ -299,7 +300,8 @@ class _EpisodeWriter:
         for key, values in back.items():
             if key in self._stored:
                 stored = self._stored[key]
-                same = (values.reshape(stored.shape) == stored).all(axis=1)
+                # What is not finite is taken for no sample on the way back.
+                same = ((values.reshape(stored.shape) == stored) & np.isfinite(stored)).all(axis=1)
                 self._differ[key] += int((~same).sum())
 
     # -- messages -------------------------------------------------------------------------------
@@ -459,9 +461,9 @@ class _EpisodeWriter:
             try:
                 image_size(data)
                 camera.copied += 1
-            except DecodeError:  # neither JPEG nor PNG
-                data = encode_jpeg(decode_image(data), _QUALITY)
-                camera.encoded += 1
+            except DecodeError as exc:
+                got = f"in {key!r} of frame {k} {exc.why}"
+                raise DatasetFormatError(where, got, "a PNG or JPEG") from exc
             yield data, "png" if is_png(data) else "jpeg"
 
     def told(self) -> list[str]:

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from koch_core.errors import DecodeError
+from koch_core.image import decode_image
 from koch_episodes.dataset.format import DatasetInfo, Episode
 from koch_episodes.dataset.layout import INFO, data_files
 from koch_episodes.dataset.stats import Stats, stats_from_json
@@ -90,6 +92,23 @@ def image_bytes(cell: Any, where: object, what: str) -> bytes:
     if not isinstance(data, bytes):
         raise DatasetFormatError(str(where), f"no bytes in {what}", "a PNG or JPEG")
     return data
+
+
+def stored_image(cell: Any, where: object, what: str) -> npt.NDArray[np.uint8]:
+    """Decode what a cell of an image column holds: RGB, uint8, shape (H, W, 3).
+
+    Args:
+        cell: As `image_bytes`.
+        where: As `image_bytes`.
+        what: As `image_bytes`.
+
+    Raises:
+        DatasetFormatError: It holds no image, a damaged one, or one of another kind.
+    """
+    try:
+        return decode_image(image_bytes(cell, where, what))
+    except DecodeError as exc:
+        raise DatasetFormatError(str(where), f"in {what} {exc.why}", "a PNG or JPEG") from exc
 
 
 def column_array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> npt.NDArray[Any]:

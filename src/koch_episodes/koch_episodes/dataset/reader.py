@@ -21,11 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from koch_core.files import write_atomically
-from koch_core.image import Crop, crop_rgb, crop_slices, decode_image, resize_rgb
+from koch_core.image import Crop, crop_rgb, crop_slices, resize_rgb
 from koch_episodes.dataset.format import Episode, load_info
 from koch_episodes.dataset.frames import FrameCache, Rgb, VideoFrames
 from koch_episodes.dataset.layout import FeatureSpec
-from koch_episodes.dataset.load import MALFORMED, image_bytes, load_rows
+from koch_episodes.dataset.load import MALFORMED, image_bytes, load_rows, stored_image
 from koch_episodes.dataset.selection import EpisodeField, chosen_numbers, dataset_fields
 from koch_episodes.dataset.video_files import check_places, files_digest
 from koch_episodes.errors import DatasetFormatError
@@ -361,7 +361,8 @@ class LeRobotDatasetReader:
 
     def _decode(self, key: str, index: int) -> Rgb:
         if not self.features[key].is_video:
-            return decode_image(self._stored.encoded(key, int(self._rows.places[index])))
+            data = self._stored.encoded(key, int(self._rows.places[index]))
+            return stored_image(data, self.root, f"{key!r} of frame {index}")
         if key not in self._placed:
             check_places(key, self.episodes, self.fps)
             self._placed.add(key)

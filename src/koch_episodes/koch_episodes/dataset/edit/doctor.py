@@ -22,13 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_core.errors import DecodeError
-from koch_core.image import decode_image
 from koch_core.yuv import rgb_of_frame
 from koch_episodes.dataset.edit.cut import frames_of, plan_cut
 from koch_episodes.dataset.edit.edits import moving_frames
 from koch_episodes.dataset.edit.source import SourceDataset
 from koch_episodes.dataset.format import Episode
-from koch_episodes.dataset.load import column_array, image_bytes
+from koch_episodes.dataset.load import column_array, stored_image
 from koch_episodes.dataset.validate import validate_dataset
 from koch_episodes.errors import DatasetFormatError, VideoError
 
@@ -311,10 +310,7 @@ def _images(
     if not spec.is_video:
         cells = source.rows(episode, [key])[key]
         where = f"{source.root}, episode {episode.index}"
-        return {
-            k: decode_image(image_bytes(cells[k].as_py(), where, f"{key!r} of frame {k}"))
-            for k in wanted
-        }
+        return {k: stored_image(cells[k].as_py(), where, f"{key!r} of frame {k}") for k in wanted}
     numbers = plan_cut(episode.videos[key], 0, episode.length, source.info.fps, spec.info).numbers
     frames = frames_of(episode.videos[key].path, tuple(numbers[k] for k in wanted))
     return {k: rgb_of_frame(frame) for k, (frame, _) in zip(wanted, frames, strict=True)}

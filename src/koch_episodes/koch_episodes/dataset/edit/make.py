@@ -22,7 +22,6 @@ import numpy as np
 import pyarrow as pa
 
 from koch_core.files import sole_writer
-from koch_core.image import decode_image
 from koch_core.yuv import rgb_of_frame
 from koch_episodes.dataset.edit.cut import (
     Cut,
@@ -35,7 +34,7 @@ from koch_episodes.dataset.edit.cut import (
 from koch_episodes.dataset.edit.pieces import Piece, Plan, StatsFrom
 from koch_episodes.dataset.format import DatasetInfo
 from koch_episodes.dataset.layout import INFO, KOCH, FeatureSpec
-from koch_episodes.dataset.load import column_array, image_bytes
+from koch_episodes.dataset.load import column_array, stored_image
 from koch_episodes.dataset.staged import StagedEpisode
 from koch_episodes.dataset.stats import (
     ImageStats,
@@ -214,7 +213,7 @@ def _image_stats(
     else:
         for number in sampled:
             cell = rows[key][number].as_py()
-            counted.add(decode_image(image_bytes(cell, where, f"{key!r} of row {number}")))
+            counted.add(stored_image(cell, where, f"{key!r} of frame {number}"))
     found = counted.result()
     channels = spec.shape[-1]
     if channels == 3:

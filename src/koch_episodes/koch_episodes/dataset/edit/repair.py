@@ -26,7 +26,7 @@ from koch_episodes.dataset.edit.pieces import Piece, Plan, StatsFrom, features_o
 from koch_episodes.dataset.edit.source import SourceDataset, StoredRows, read_koch
 from koch_episodes.dataset.format import Episode, load_info
 from koch_episodes.dataset.layout import KOCH, data_files
-from koch_episodes.dataset.load import MALFORMED, column_array, load_columns
+from koch_episodes.dataset.load import MALFORMED, column_array, load_columns, stored_image
 from koch_episodes.errors import DatasetFormatError, VideoError
 
 _LEAST = 2  # frames of an episode
@@ -186,11 +186,31 @@ def _sound_piece(source: DamagedDataset, episode: Episode) -> Piece | None:
                 f"episode {episode.index}: {key} lacks {int((~shown).sum())} images"
             )
         good &= shown
+    for key in (key for key, spec in source.features.items() if spec.dtype == "image"):
+        shown = _whole_images(source, episode, key)
+        if not shown.all():
+            source.told.append(
+                f"episode {episode.index}: {key} has {int((~shown).sum())} damaged images"
+            )
+        good &= shown
     start, stop = _longest(good)
     if stop - start < _LEAST:
         source.told.append(f"episode {episode.index}: nothing is left of it")
         return None
     return Piece(source, episode, start, stop)
+
+
+def _whole_images(source: DamagedDataset, episode: Episode, key: str) -> npt.NDArray[np.bool_]:
+    """Tell for each frame whether its cell holds an image of the declared size."""
+    cells = source.rows(episode, [key])[key]
+    whole = np.zeros(episode.length, dtype=np.bool_)
+    for k in range(episode.length):
+        try:
+            image = stored_image(cells[k].as_py(), source.root, key)
+        except DatasetFormatError:
+            continue
+        whole[k] = image.shape[:2] == source.features[key].shape[:2]
+    return whole
 
 
 def _longest_run(
