@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from koch_core.files import OutputBusyError
 from koch_core.frame import Frame, FrameAssembler, FrameFeature
 from koch_core.image import decode_image
 from koch_core.stream import StreamBuffer
@@ -21,6 +22,8 @@ from koch_episodes.bag import open_bag
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert import ActionFrom, ConvertOptions, convert
 from koch_episodes.dataset import Codec, LeRobotDatasetReader, Version, validate_dataset
+from koch_episodes.dataset.edit.make import make
+from koch_episodes.dataset.edit.options import EDITS, Relabel
 from koch_episodes.decode import joint_vector
 from koch_episodes.errors import DatasetWriteError
 from koch_rig.arm_model import KOCH_V1_1
@@ -347,3 +350,25 @@ def test_images_their_camera_calls_unusable_are_in_no_episode(
         assert any("frozen" in gap["why"] for gap in report["gaps"])
         # No other rate would have closed that gap.
         assert min(report["split"]["pieces_at_fps"].values()) == 2
+
+
+def test_nothing_is_appended_while_an_edit_writes_the_dataset(
+    write_bag: WriteBag, tmp_path: Path
+) -> None:
+    bags = [write_bag(f"episode_{k}", seconds=1.0) for k in range(2)]
+    out = tmp_path / "out"
+    convert(bags[:1], out, ConvertOptions())
+    refused = []
+
+    def append(done: int, _: int) -> None:
+        with pytest.raises(OutputBusyError, match=r"out: another program is writing there"):
+            convert(bags, out, ConvertOptions(), append=True)
+        refused.append(done)
+
+    options = Relabel(root=out, task="another task", in_place=True)
+    (plan,) = EDITS["relabel"].plans(options)
+    make(plan, replaces=True, progress=append)
+    assert refused == [1]
+    assert LeRobotDatasetReader(out).tasks == ("another task",)
+    convert(bags, out, ConvertOptions(), append=True)
+    assert len(LeRobotDatasetReader(out).episodes) == 2
