@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from koch_core.errors import KochError
+from koch_core.wording import is_whole
 
 _LONGEST_TEXT = 500
 _LONGEST_TIME_S = 86400.0
@@ -120,6 +121,8 @@ def _value(key: str, field: Field, got: Any) -> Any:
         raise WrongRequest(f"with: {key}: got {got!r:.60}, expected 0 to {_LONGEST_TIME_S:.0f}")
     if not isinstance(got, field.kind):
         raise WrongRequest(f"with: {key}: got {got!r:.60}, expected {field.kind.__name__}")
+    if isinstance(got, str) and not is_whole(got):
+        raise WrongRequest(f"with: {key}: got {got!r:.60}, expected whole characters")
     if isinstance(got, str) and len(got) > _LONGEST_TEXT:
         raise WrongRequest(f"with: {key}: {len(got)} characters, expected {_LONGEST_TEXT} or less")
     return got

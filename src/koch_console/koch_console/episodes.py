@@ -145,6 +145,7 @@ class Episodes:
 
         usable = [facts for facts in self.facts() if "problem" not in facts]
         names = [facts["name"] for facts in usable if not facts["deleted"]][:_MOST_RANKED]
+        names.sort()  # of two that are the same the later one is the duplicate
         with self._lock:
             state = [(name, self._facts[name][0]) for name in names if name in self._facts]
         if self._ranked[0] != state:

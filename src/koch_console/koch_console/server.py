@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any, Protocol
 
 from aiohttp import WSMsgType, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from koch_console.access import Access, PageRole
 from koch_console.answers import HEADERS, ROLE, in_time, json_answer, must_operate
@@ -145,7 +146,9 @@ class ConsoleServer:
                 *self._work.routes(),
             ]
         )
-        runner = web.AppRunner(application, access_log=None, keepalive_timeout=30.0)
+        runner = web.AppRunner(
+            application, access_log=None, logger=_http_log(), keepalive_timeout=30.0
+        )
         await runner.setup()
         self._door = PageDoor(runner)
         server = await asyncio.get_running_loop().create_server(self._door.arrival, sock=listener)
@@ -462,6 +465,20 @@ class ConsoleServer:
             else:
                 self._looked_at.clear()
                 await self._looked_at.wait()
+
+
+def _http_log() -> logging.Logger:
+    """A log for aiohttp in which bytes that are no HTTP get no traceback.
+
+    They are their sender's mistake, who is told; a thousand of them would bury the robot's log.
+    """
+    log = logging.getLogger(f"{__name__}.http")
+    log.filters = [lambda record: not _is_no_http(record)]
+    return log
+
+
+def _is_no_http(record: logging.LogRecord) -> bool:
+    return record.exc_info is not None and isinstance(record.exc_info[1], HttpProcessingError)
 
 
 def _keep_little(request: web.Request) -> None:

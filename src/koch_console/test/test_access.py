@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may ask for what."""
 
+import socket
+
 import pytest
 
 from koch_console.access import OPERATE_TOKEN, READ_TOKEN, Access, AccessError, PageRole
@@ -75,3 +77,14 @@ def test_only_our_own_names_are_known(host, local, anywhere):
 )
 def test_only_our_own_pages_may_ask(headers, known):
     assert Access.knows_origin({"Host": "127.0.0.1:8765", **headers}) is known
+
+
+@pytest.mark.ros
+def test_bytes_that_are_no_http_are_answered_and_leave_no_traceback(bench, caplog):
+    _, _, port = bench().url.rpartition(":")
+    for sent in (b"\x00\xff\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 5000 + b"\r\n"):
+        with socket.create_connection(("127.0.0.1", int(port)), 5.0) as connection:
+            connection.settimeout(5.0)
+            connection.sendall(sent)
+            assert b" 400 Bad Request" in connection.recv(1000)
+    assert not [record for record in caplog.records if record.exc_info]

@@ -116,8 +116,10 @@ def test_record_redo_discard_stop_and_a_frozen_camera(bench, browser, tmp_path):
         page.keyboard.press("Space")
         says(page, "#arm-follower .guard", "the stop service was called")
         says(other, "#arm-follower .guard", "stopped")
+        says(other, "#stopped:not([hidden])", "follower stopped")
         other.click("button[data-do='resume']")
         says(page, "#arm-follower .guard", "holding")
+        page.wait_for_selector("#stopped", state="hidden")
 
         robot.camera.freeze()
         says(page, "#episode", "cameras/above")

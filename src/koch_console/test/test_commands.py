@@ -37,6 +37,10 @@ def test_a_request_is_read_with_its_defaults():
         ('{"id": 1, "do": "record.start", "with": {"duration_s": -1}}', "expected 0 to"),
         ('{"id": 1, "do": "record.start", "with": {"duration_s": true}}', "expected float"),
         (json.dumps({"id": 1, "do": "policy.run", "with": {"task": "x" * 501}}), "501 characters"),
+        (
+            '{"id": 1, "do": "policy.run", "with": {"task": "\\ud800"}}',
+            "expected whole characters",
+        ),
         ('{"id": 1, "do": "record.start", "with": {"duration_s": 1' + 400 * "0" + "}}", "0 to"),
     ],
 )

@@ -92,6 +92,7 @@ def test_wrong_edits_are_refused_and_change_nothing(datasets):
         {"episode": 0, "trim": [99.0, 100.0]},
         {"episode": 0, "trim": [1.0, 1.001]},
         {"episode": 0, "shell": "rm"},
+        {"episode": 0, "task": "half \ud800"},
         {},
     ]
     for edit in wrong:

@@ -130,7 +130,7 @@ def test_marks_are_made_undone_and_obeyed_and_the_recording_stays(tmp_path):
         episodes.undo("one")
     assert episodes.facts()[0]["marked"] == []
     assert {p.name: p.read_bytes() for p in (tmp_path / "one").iterdir()} == before
-    for wrong in ({"trim": [90.0, 91.0]}, {"shell": "x"}, {}):
+    for wrong in ({"trim": [90.0, 91.0]}, {"shell": "x"}, {"task": "half \ud800"}, {}):
         with pytest.raises(KochError):
             episodes.edit("one", wrong)
     with pytest.raises(KochError, match="nothing to undo"):

@@ -24,6 +24,15 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
+def is_whole(text: str) -> bool:
+    """Whether a text can be written; JSON may bring halves of characters, which UTF-8 lacks."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def fixed(value: float, digits: int = 3) -> str:
     """A number from outside with so many decimals, or in short where it has many digits."""
     return f"{value:.{digits}f}" if abs(value) < 1e6 else f"{value:.3g}"

@@ -210,3 +210,21 @@ def test_the_faulty_bag_comes_first_with_its_figures(
     assert worst.complaints
     assert worst.weight > 0.0 == max(item.weight for item in others)
     assert getattr(worst, figure) > 2 * max(getattr(item, figure) for item in others)
+
+
+def test_an_arm_that_stands_still_is_not_far_from_its_commands(
+    write_bag: WriteBag, tmp_path: Path
+) -> None:
+    """By its own range, which is noise, it would be hundreds of ranges away."""
+
+    def standing(messages: Messages) -> Messages:
+        for topic, by in ((COMMAND, 0.02), ("/follower/joint_states", 0.0)):
+            for number, message in enumerate(of(messages, topic)):
+                message[4].position[:] = by + 1e-5 * (number % 2)
+        return messages
+
+    for k in range(4):
+        change = standing if k == 2 else None
+        write_bag(f"all/episode_{k:06d}", seconds=4.0 + 0.1 * k, change=change)
+    rows = ranked(*look_at_bags([tmp_path / "all"], images=False))
+    assert 0.0 < next(row.offset_fraction for row in rows if row.episode == 2) < 0.5

@@ -93,6 +93,11 @@ function recordingLine(item) {
   return element("li", {}, button);
 }
 
+/** On a narrow screen the list is below the player, which would not be seen to change. */
+function toPlayer() {
+  if (byId("player").getBoundingClientRect().bottom < 0) window.scrollTo({ top: 0 });
+}
+
 async function openRecording(name) {
   pause();
   await showRecordings();
@@ -122,6 +127,7 @@ async function openRecording(name) {
   span = [kept[0] ?? 0, kept[1] ?? item.length_s];
   byId("edit-task").value = item.task;
   drawEdit();
+  toPlayer();
 }
 
 function anglesAt(curves, at) {
@@ -189,6 +195,7 @@ async function openEpisode(number) {
   byId("edit-task").value = item.change?.task ?? item.task;
   byId("commands").textContent = `koch inspect ${dataset.root}\nkoch replay ${dataset.root} --episode ${number}`;
   drawEdit();
+  toPlayer();
 }
 
 // -- edits ---------------------------------------------------------------------------------------
@@ -208,7 +215,7 @@ function drawEdit() {
 
 function drawPending() {
   const { pending, commands, new: next } = dataset;
-  byId("pending-title").textContent = pending.length ? `${pending.length} edits wait` : "No edits wait";
+  byId("pending-title").textContent = pending.length ? `${pending.length} ${pending.length > 1 ? "edits wait" : "edit waits"}` : "No edits wait";
   byId("pending").replaceChildren(...pending.map((edit) => element("li", { textContent: told(edit) })));
   byId("pending-undo").disabled = byId("pending-apply").disabled = !pending.length || !role.operates;
   byId("pending-apply").textContent = `Apply as ${next}`;
@@ -220,7 +227,7 @@ function drawPending() {
 function drawMarks(item) {
   const marked = item?.marked ?? [];
   byId("pending-card").hidden = !item?.change;
-  byId("pending-title").textContent = marked.length ? `${marked.length} marks, which koch convert obeys` : "No marks";
+  byId("pending-title").textContent = marked.length ? `${marked.length} mark${marked.length > 1 ? "s" : ""}, which koch convert obeys` : "No marks";
   byId("pending").replaceChildren(...marked.map((text) => element("li", { textContent: text })));
   byId("pending-undo").disabled = !marked.length || !role.operates;
   byId("pending-commands").hidden = !item?.change;

@@ -57,7 +57,7 @@ export function draw(state, changed, lines) {
   if (!state.hello) return;
   if (changed.cameras) drawCameras(changed.cameras);
   if (changed.joints) for (const [arm, joints] of Object.entries(changed.joints)) drawJoints(arm, joints);
-  if (changed.guards) for (const [arm, guard] of Object.entries(changed.guards)) drawGuard(arm, guard);
+  if (changed.guards) drawGuards(changed.guards);
   if (changed.checks) drawChecks(changed.checks);
   if ("episode" in changed) drawEpisode(changed.episode);
   if ("policy" in changed || "running" in changed) drawPolicy(state.policy, state.running);
@@ -101,6 +101,17 @@ function drawJoints(arm, joints) {
     shown.className = heat > HOT_C ? "heat hot" : "heat";
   }
 }
+
+function drawGuards(guards) {
+  for (const [arm, guard] of Object.entries(guards)) drawGuard(arm, guard);
+  const stopped = Object.keys(guards).filter((arm) => guards[arm]?.mode === "stopped");
+  byId("stopped").hidden = !stopped.length;
+  byId("stopped").textContent = `${stopped.join(", ")} stopped`;
+}
+byId("stopped").addEventListener("click", () => {
+  document.querySelector("[data-tab=live]").click();
+  byId(`arm-${byId("stopped").textContent.split(/,| /)[0]}`)?.scrollIntoView({ block: "center" });
+});
 
 function drawGuard(arm, guard) {
   const place = document.querySelector(`#arm-${CSS.escape(arm)} .guard`);

@@ -22,10 +22,12 @@ let fading = 0;
 export function toast(text, ok) {
   const place = byId("toast");
   place.textContent = text;
-  place.className = ok ? "" : "bad";
+  // The recorder answers with the light of what it has saved: "red: cameras/above: 2 gap(s) ..."
+  const light = ok ? /^(amber|red):/.exec(text)?.[1] : "bad";
+  place.className = light ?? "";
   place.hidden = false;
   clearTimeout(fading);
-  fading = setTimeout(() => { place.hidden = true; }, ok ? 3000 : 8000);
+  fading = setTimeout(() => { place.hidden = true; }, light ? 8000 : 3000);
 }
 
 /** What the server has at an address: `found`, or `problem`, the reason why there is nothing. */

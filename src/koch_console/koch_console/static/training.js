@@ -40,7 +40,7 @@ setInterval(() => {
 function line(run) {
   const facts = run.problem ? [run.problem]
     : [run.policy, `step ${run.step}${run.steps ? ` of ${run.steps}` : ""}`, run.figures.loss === undefined ? "" : `loss ${run.figures.loss.toPrecision(3)}`,
-      run.episodes ? `${run.episodes} episodes` : "", run.dataset];
+      run.episodes ? `${run.episodes} episode${run.episodes > 1 ? "s" : ""}` : "", run.dataset];
   const words = element("span", {}, element("b", { textContent: run.name }), element("small", { textContent: facts.filter(Boolean).join(" · ") }),
     ...(run.evaluations ?? []).map((item) => element("small", { textContent: `${item.name}: ${rate(item)}` })));
   const button = element("button", { className: "plain", "data-run": run.name }, words);
@@ -141,6 +141,7 @@ function drawLosses(curve) {
     paint.beginPath();
     for (const [step, value] of list) if (value > 0) paint.lineTo(x(step), y(value));
     paint.stroke();
+    for (const [step, value] of list.length < 3 ? list : []) paint.fillRect(x(step) - 2, y(value) - 2, 5, 5); // no line yet
   }
   paint.fillStyle = "#9aa7b4";
   paint.fillText(`${(10 ** high).toPrecision(2)}`, 10, 30);

@@ -86,14 +86,12 @@ class EpisodeLook:
         spread = np.ptp(self.actions, axis=0).max(initial=0.0)
         return float(np.abs(np.diff(self.actions, 3, axis=0)).mean() / spread) if spread else 0.0
 
-    @property
-    def offset(self) -> float:
+    def offset(self, ranges: Values) -> float:
         """Largest median difference of action and state, as a share of a state's range."""
         if self.actions.shape != self.states.shape or not self.actions.size:
             return 0.0
-        spread = np.ptp(self.states, axis=0)
         apart = np.abs(np.median(self.actions - self.states, axis=0))
-        return float((apart[spread > 0] / spread[spread > 0]).max(initial=0.0))
+        return float((apart[ranges > 0] / ranges[ranges > 0]).max(initial=0.0))
 
     @property
     def gap_s(self) -> float:
@@ -203,6 +201,11 @@ def rank(root: Path, *, images: bool = False) -> list[EpisodeQuality]:
 def ranked(looks: Sequence[EpisodeLook], complaints: Sequence[Complaint]) -> list[EpisodeQuality]:
     """The same of episodes that were looked at, and of what was said of them."""
     usual = float(np.median([look.jerk for look in looks])) if looks else 0.0
+    # Ranges over all episodes: one in which the arm stands still has none of its own.
+    ranges: dict[int, Values] = {}
+    for look in looks:
+        mine, width = np.ptp(look.states, axis=0), look.states.shape[1]
+        ranges[width] = np.maximum(mine, ranges.get(width, mine))
     found = []
     for look in looks:
         mine = [item for item in complaints if look.episode.index in item.episodes]
@@ -212,7 +215,7 @@ def ranked(looks: Sequence[EpisodeLook], complaints: Sequence[Complaint]) -> lis
                 round(look.seconds, 2),
                 round(look.jerk / usual, 2) if usual else 1.0,
                 round(sum(look.ends) / look.seconds, 3) if look.seconds else 0.0,
-                round(look.offset, 3),
+                round(look.offset(ranges[look.states.shape[1]]), 3),
                 round(look.silent_s, 2),
                 tuple(f"{item.kind}: {item.text}" for item in mine),
                 round(sum(item.weight / len(item.episodes) for item in mine), 3),

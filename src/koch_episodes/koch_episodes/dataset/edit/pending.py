@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koch_core.files import write_atomically
+from koch_core.wording import is_whole
 from koch_episodes.dataset.edit.options import Apply, Delete, Relabel, Trim, real_folder
 from koch_episodes.errors import DatasetEditError
 
@@ -86,7 +87,7 @@ def _is_span(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+    return isinstance(value, str) and is_whole(value)
 
 
 def _is_switch(value: object) -> bool:
