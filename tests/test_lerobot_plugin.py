@@ -231,6 +231,13 @@ def test_a_policy_of_ours_drives_in_lerobot(
     assert np.ptp(pans) > 20  # it learned two steps, but what its numbers mean
 
 
+def test_lerobot_teleoperates_to_its_end(bench: Bench, plugins: Path, lerobot_python: str) -> None:
+    with swinging(bench.arms):
+        words = [*leads(bench), "--teleop_time_s=4"]
+        pans = watched(bench, lerobot(lerobot_python, "teleoperate", bench, plugins, *words))
+    assert np.ptp(pans) > 60
+
+
 def test_lerobot_teleoperates_and_may_be_killed(
     bench: Bench, plugins: Path, lerobot_python: str
 ) -> None:

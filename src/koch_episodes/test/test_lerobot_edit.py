@@ -143,6 +143,84 @@ def test_lerobot_loads_what_went_through_bags(lerobot: LeRobot, tmp_path: Path) 
     assert next(rows, None) is None
 
 
+DEPTH = """
+import inspect, json, sys
+import numpy as np
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+if "depth_encoder" not in inspect.signature(LeRobotDataset.create).parameters:
+    print(json.dumps({"knows": False}))
+    sys.exit()
+root, kind = sys.argv[1:]
+names = ["height", "width", "channels"]
+features = {
+    "action": {"dtype": "float32", "shape": (2,), "names": ["a", "b"]},
+    "observation.images.film": {"dtype": "video", "shape": (48, 64, 3), "names": names},
+    "observation.images.depth": {"dtype": kind, "shape": (48, 64, 1), "names": names,
+                                 "info": {"is_depth_map": True, "depth_unit": "mm"}},
+}
+data = LeRobotDataset.create("local/deep", 10, features, root=root, robot_type="deep")
+for episode, length in enumerate((8, 5)):
+    for k in range(length):
+        data.add_frame({
+            "action": np.array([episode, k], np.float32),
+            "observation.images.film": np.full((48, 64, 3), 30 + k, np.uint8),
+            "observation.images.depth": np.full((48, 64, 1), 700 + 50 * k, np.uint16),
+            "task": "Look.",
+        })
+    data.save_episode()
+data.finalize()
+print(json.dumps({"knows": True}))
+"""
+
+LOAD_DEPTH = """
+import json, sys
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+found = {}
+for root in sys.argv[1:]:
+    data = LeRobotDataset("local/deep", root=root, video_backend="pyav")
+    rows = [data[i] for i in range(len(data))]
+    found[root] = {
+        "rows": [[*row["action"].tolist(), float(row["observation.images.depth"].mean())]
+                 for row in rows],
+        "high": float(data.meta.stats["observation.images.depth"]["max"].max()),
+    }
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("kind", ["video", "image"])
+def test_depth_maps_are_kept_or_refused(
+    lerobot: LeRobot, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """LeRobot 0.6 stores them in millimetres, as videos of 12 bits or as TIFF in the tables."""
+    deep, key = tmp_path / "deep", "observation.images.depth"
+    if not lerobot(DEPTH, str(deep), kind)["knows"]:
+        pytest.skip("this LeRobot knows no depth maps")
+    assert not [str(found) for found in validate_dataset(deep, decode=True).errors]
+    names = ("deep", "delete", "merge", "label", "h264", "stats")
+    made = {name: tmp_path / name for name in names}
+    run("delete", deep, "--out", made["delete"], "--episodes", "0")
+    run("merge", deep, made["delete"], "--out", made["merge"])
+    run("relabel", deep, "--out", made["label"], "--task", "Said again.")
+    run("reencode", deep, "--out", made["h264"])
+    run("recompute-stats", deep, "--out", made["stats"])
+    found = lerobot(LOAD_DEPTH, *map(str, made.values()))
+    whole = [(0, k) for k in range(8)] + [(1, k) for k in range(5)]
+    wanted = dict.fromkeys(names, whole) | {"delete": whole[8:], "merge": whole + whole[8:]}
+    for name, frames in wanted.items():
+        told = found[str(made[name])]
+        for (episode, k), row in zip(frames, told["rows"], strict=True):
+            assert row[:2] == [episode, k]
+            assert abs(row[2] - (700 + 50 * k)) < 5
+        assert told["high"] == (900 if name == "delete" else 1050)
+    out = str(tmp_path / "out")
+    for words in (["trim", "--start", "0.2"], ["repair"]):
+        assert main([words[0], str(deep), *words[1:], "--out", out]) == 2
+        assert f"{key} is a depth map" in capsys.readouterr().err
+    assert convert(["--to-bag", str(deep), "--out", out]) == 0
+    assert f"left out: {key}" in capsys.readouterr().out
+
+
 def check(row: dict[str, Any], place: int, episode: int, k: int, frame: int, name: str) -> None:
     """A row that LeRobot hands out is that of frame k of the original episode."""
     assert (row["episode"], row["frame"]) == (place, frame)

@@ -143,7 +143,7 @@ def _way_back(source: SourceDataset, options: ConvertOptions) -> ConvertOptions:
     copies = [
         (spec.info or {}).get("video.codec") == "mjpeg"
         for spec in source.features.values()
-        if spec.is_image
+        if spec.is_image and not spec.is_depth
     ]
     told = koch.get("units")
     if told and options.units is not ConvertOptions().units and options.units.value != told:
@@ -216,6 +216,10 @@ def _fitted(source: SourceDataset, feature: MappedFeature, where: str) -> Mapped
     if spec is None:
         got = f"no feature {feature.key}"
         raise MappingError(f"{where}: {source.root}", got, ", ".join(features_of(source)))
+    if spec.is_depth:
+        raise MappingError(
+            f"{where}: {feature.key}", "a depth map", "numbers or images of colours"
+        )
     if spec.is_image:
         return feature
     if not spec.is_numeric:
@@ -267,7 +271,7 @@ def _of_features(source: SourceDataset, back: ConvertOptions, why: str) -> BagLa
     topics: set[str] = set()
     entries: dict[str, Any] = {}
     for key, spec in features_of(source).items():
-        if not spec.is_image and spec.dtype not in DTYPES:
+        if spec.is_depth or (not spec.is_image and spec.dtype not in DTYPES):
             left_out.append(key)
             continue
         topic = _topic(key, topics, "/image_raw/compressed" if spec.is_image else "")

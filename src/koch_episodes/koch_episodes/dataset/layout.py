@@ -61,6 +61,12 @@ class FeatureSpec:
         return self.dtype in ("video", "image")
 
     @property
+    def is_depth(self) -> bool:
+        """Whether the images are depth maps, as LeRobot 0.6 stores them; none is decoded here."""
+        told = self.info or {}
+        return self.is_image and bool(told.get("is_depth_map") or told.get("video.is_depth_map"))
+
+    @property
     def is_numeric(self) -> bool:
         """Whether the feature is a column of numbers."""
         return self.dtype not in ("video", "image", "string", "language")

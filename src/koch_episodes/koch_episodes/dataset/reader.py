@@ -183,8 +183,10 @@ class LeRobotDatasetReader:
 
     @property
     def image_keys(self) -> tuple[str, ...]:
-        """Camera features."""
-        return tuple(key for key, spec in self.features.items() if spec.is_image)
+        """Camera features; depth maps are none."""
+        return tuple(
+            key for key, spec in self.features.items() if spec.is_image and not spec.is_depth
+        )
 
     def episode(self, index: int) -> Episode:
         """Return an episode by its place among those that are there; see `episode_numbered`."""
@@ -360,6 +362,8 @@ class LeRobotDatasetReader:
         return self.tasks[int(self._columns["task_index"][index])]
 
     def _decode(self, key: str, index: int) -> Rgb:
+        if self.features[key].is_depth:
+            raise DatasetFormatError(self.root, f"{key}, a depth map", "a camera of colours")
         if not self.features[key].is_video:
             data = self._stored.encoded(key, int(self._rows.places[index]))
             return stored_image(data, self.root, f"{key!r} of frame {index}")

@@ -274,6 +274,7 @@ def _check_stats(
         low, high = stats[key].get("min"), stats[key].get("max")
         if (
             spec.is_image
+            and not spec.is_depth  # in their own unit
             and high is not None
             and low is not None
             and (high.max() > 1.0 + 1e-6 or low.min() < -1e-6)

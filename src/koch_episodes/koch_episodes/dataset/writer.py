@@ -198,9 +198,10 @@ class DatasetWriter:
         where = f"episode {self._episodes}"
         user = {k: spec for k, spec in self.info.features.items() if k not in DEFAULT_FEATURES}
         for key, spec in user.items():
-            if spec.is_image and not spec.is_video:
-                expected = "video, since images are encoded here"
-                raise DatasetWriteError(f"{where}, feature {key}", f"dtype {spec.dtype}", expected)
+            if spec.is_image and (spec.is_depth or not spec.is_video):
+                got = "a depth map" if spec.is_depth else f"dtype {spec.dtype}"
+                expected = "video of colours, since images are encoded here"
+                raise DatasetWriteError(f"{where}, feature {key}", got, expected)
         for what, given, wanted in (
             ("columns", columns, [key for key, spec in user.items() if not spec.is_image]),
             ("images", images, [key for key, spec in user.items() if spec.is_image]),

@@ -245,7 +245,7 @@ def _look(source: SourceDataset, episode: Episode, *, images: bool) -> EpisodeLo
     )
     if images:
         for key, spec in source.features.items():
-            if spec.is_image:
+            if spec.is_image and not spec.is_depth:
                 look.images += _image_faults(source, episode, key, look)
     return look
 
@@ -327,7 +327,7 @@ def dataset_shots(root: Path) -> Callable[[EpisodeLook], list[npt.NDArray[np.uin
         found: list[npt.NDArray[np.uint8]] = []
         places = np.unique(np.linspace(0, look.episode.length - 1, _SHOTS).astype(int)).tolist()
         for key, spec in source.features.items():
-            if spec.is_image:
+            if spec.is_image and not spec.is_depth:
                 with contextlib.suppress(VideoError, DecodeError, DatasetFormatError):
                     found += _images(source, look.episode, key, places).values()
         return found

@@ -38,13 +38,16 @@ from koch_episodes.dataset.edit.pieces import (
 )
 from koch_episodes.dataset.edit.source import SourceDataset
 from koch_episodes.dataset.format import Episode
-from koch_episodes.dataset.layout import DEFAULT_FEATURES, KOCH, Codec
+from koch_episodes.dataset.layout import DEFAULT_FEATURES, KOCH, Codec, FeatureSpec
 from koch_episodes.dataset.load import column_array
 from koch_episodes.dataset.video import VideoSettings
 from koch_episodes.errors import DatasetEditError
 
 _STILL = 0.01  # of the widest motion of an element, as in `koch convert --trim-idle`
 _SHARE = re.compile(r"-?\d*\.\d*")  # a number without a point names an episode
+_DEPTH_FACTS = (
+    "depth_unit", "video.depth_min", "video.depth_max", "video.shift", "video.use_log",
+)  # fmt: skip
 _MADE_ALIKE = ("fingerprint", "units", "action_from", "delta_actions")
 
 
@@ -252,6 +255,9 @@ def _check_alike(first: SourceDataset, other: SourceDataset) -> None:
         one, two = ((f.features[key].info or {}).get("video.codec") for f in (first, other))
         if one is not None and two is not None:
             facts.append((f"codec of {key}", one, two))
+    for key in (k for k, spec in features_of(first).items() if spec.is_depth):
+        one, two = (_depth_facts(source.features.get(key)) for source in (first, other))
+        facts.append((f"depth of {key}", one, two))
     if first.koch and other.koch:
         facts += [(key, first.koch.get(key), other.koch.get(key)) for key in _MADE_ALIKE]
     for name, got, expected in ((name, b, a) for name, a, b in facts if a != b):
@@ -260,6 +266,12 @@ def _check_alike(first: SourceDataset, other: SourceDataset) -> None:
             "Bring one to the other with 'koch dataset reencode' or 'drop-feature', or convert "
             "the bags again.",
         )
+
+
+def _depth_facts(spec: FeatureSpec | None) -> dict[str, Any]:
+    """What a value of a depth map means: its unit, and how it is quantised."""
+    info = dict((spec.info if spec else None) or {})
+    return {name: info.get(name) for name in _DEPTH_FACTS}
 
 
 # -- relabel, drop-feature ----------------------------------------------------------------------
@@ -328,16 +340,21 @@ def reencode(options: Reencode) -> list[Plan]:
         preset=usual.preset if options.preset is None else options.preset,
     )
     pieces = [whole(source, episode) for episode in source.episodes]
-    told = f"{', '.join(source.info.video_keys)} as {options.vcodec.value}, crf {settings.crf}"
-    return [replace(_plan(options, source, pieces, told), encode=settings)]
+    depth = [key for key in source.info.video_keys if source.features[key].is_depth]
+    coloured = [key for key in source.info.video_keys if key not in depth]
+    told = [f"{', '.join(coloured) or 'none'} as {options.vcodec.value}, crf {settings.crf}"]
+    told += [f"{', '.join(depth)}: stays as it is, depth"] * bool(depth)
+    return [replace(_plan(options, source, pieces, *told), encode=settings)]
 
 
 def recompute_stats(options: RecomputeStats) -> list[Plan]:
     """Work out all statistics again from what the dataset holds."""
     source = SourceDataset(options.root)
     pieces = [whole(source, episode) for episode in source.episodes]
-    told = "statistics of all features from all values and of sampled images"
-    return [replace(_plan(options, source, pieces, told), stats=StatsFrom.IMAGES)]
+    told = ["statistics of all features from all values and of sampled images"]
+    depth = [key for key, spec in source.features.items() if spec.is_depth]
+    told += [f"{', '.join(depth)}: those of depth maps are kept"] * bool(depth)
+    return [replace(_plan(options, source, pieces, *told), stats=StatsFrom.IMAGES)]
 
 
 def describe(root: Path, episodes: str | None = None) -> dict[str, Any]:

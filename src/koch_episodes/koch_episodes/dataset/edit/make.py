@@ -133,7 +133,7 @@ def _part(plan: Plan, piece: Piece, folder: Path, made: EditResult) -> StagedEpi
     videos: dict[str, Path] = {}
     for key, cut in _cuts(plan, piece).items():
         videos[key] = folder / f"{key}.mp4"
-        if plan.encode is not None:
+        if plan.encode is not None and not plan.features[key].is_depth:
             encode(cut.path, cut.numbers, plan.encode, plan.source.info.fps, videos[key])
         else:
             make_cut(cut, plan.source.info.fps, videos[key])
@@ -158,31 +158,43 @@ def _cuts(plan: Plan, piece: Piece) -> dict[str, Cut]:
     for key, spec in plan.features.items():
         if not spec.is_video:
             continue
+        if spec.is_depth and not piece.is_whole:
+            raise DatasetEditError(
+                f"episode {piece.episode.index}: {key} is a depth map, of which no part is cut",
+                f"Leave it out with 'koch dataset drop-feature --feature {key}'.",
+            )
         place = piece.episode.videos[key]
         declared = piece.source.features[key].info
         cut = plan_cut(place, piece.start, piece.stop, plan.source.info.fps, declared)
-        cuts[key] = cut if plan.encode is None else replace(cut, way=Way.ENCODE)
+        copied = plan.encode is None or spec.is_depth
+        cuts[key] = cut if copied else replace(cut, way=Way.ENCODE)
     return cuts
 
 
 def _video_facts(plan: Plan, videos: Mapping[str, Path]) -> dict[str, Mapping[str, Any]]:
-    if plan.encode is None:
-        return {key: plan.features[key].info or {} for key in videos}
     fps = plan.source.info.fps
-    return {key: video_info(vars(probe(path)), plan.encode, fps) for key, path in videos.items()}
+    return {
+        key: plan.features[key].info or {}
+        if plan.encode is None or plan.features[key].is_depth
+        else video_info(vars(probe(path)), plan.encode, fps)
+        for key, path in videos.items()
+    }
 
 
 def _stats(
     plan: Plan, piece: Piece, rows: pa.Table, videos: Mapping[str, Path]
 ) -> dict[str, Stats]:
     keep = piece.is_whole and plan.stats is StatsFrom.STORED and plan.encode is None
-    stored = piece.source.stats(piece.episode) if keep else {}
+    known = piece.source.stats(piece.episode) if piece.is_whole else {}
+    stored = known if keep else {}
     stats: dict[str, Stats] = {}
     for key, spec in plan.features.items():
         if spec.is_numeric:
             stats[key] = feature_stats(column_array(rows[key], spec.shape), spec.shape)
         elif not spec.is_image:
             continue
+        elif spec.is_depth:
+            stats[key] = _depth_stats(known.get(key, {}), key, spec, piece)
         elif _fit(stored.get(key, {}), spec):
             stats[key] = stored[key]
         else:
@@ -198,6 +210,20 @@ def _fit(stats: Stats, spec: FeatureSpec) -> bool:
         and stats[name].shape == expected_shape(spec, name)
         and bool(np.isfinite(stats[name].astype(np.float64)).all())
         for name in ("min", "max", "mean", "std", "count")
+    )
+
+
+def _depth_stats(stored: Stats, key: str, spec: FeatureSpec, piece: Piece) -> Stats:
+    """Keep the statistics of a depth map, which cannot be worked out here.
+
+    Raises:
+        DatasetEditError: There are none.
+    """
+    if _fit(stored, spec):
+        return stored
+    raise DatasetEditError(
+        f"episode {piece.episode.index}: {key} is a depth map, whose statistics are unknown",
+        f"Leave it out with 'koch dataset drop-feature --feature {key}'.",
     )
 
 

@@ -25,7 +25,7 @@ from koch_episodes.dataset.edit.options import Repair
 from koch_episodes.dataset.edit.pieces import Piece, Plan, StatsFrom, features_of
 from koch_episodes.dataset.edit.source import SourceDataset, StoredRows, read_koch
 from koch_episodes.dataset.format import Episode, load_info
-from koch_episodes.dataset.layout import KOCH, data_files
+from koch_episodes.dataset.layout import KOCH, FeatureSpec, data_files
 from koch_episodes.dataset.load import MALFORMED, column_array, load_columns, stored_image
 from koch_episodes.errors import DatasetFormatError, VideoError
 
@@ -186,7 +186,7 @@ def _sound_piece(source: DamagedDataset, episode: Episode) -> Piece | None:
                 f"episode {episode.index}: {key} lacks {int((~shown).sum())} images"
             )
         good &= shown
-    for key in (key for key, spec in source.features.items() if spec.dtype == "image"):
+    for key in (key for key, spec in source.features.items() if _in_table(spec)):
         shown = _whole_images(source, episode, key)
         if not shown.all():
             source.told.append(
@@ -198,6 +198,10 @@ def _sound_piece(source: DamagedDataset, episode: Episode) -> Piece | None:
         source.told.append(f"episode {episode.index}: nothing is left of it")
         return None
     return Piece(source, episode, start, stop)
+
+
+def _in_table(spec: FeatureSpec) -> bool:
+    return spec.is_image and not spec.is_video and not spec.is_depth
 
 
 def _whole_images(source: DamagedDataset, episode: Episode, key: str) -> npt.NDArray[np.bool_]:
