@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from koch_sim.randomisation import Randomisation
 
 Rgb = tuple[float, float, float]
+
+# Bases of Halton's sequence. Beyond these its numbers follow each other too closely to be even.
+_BASES = (2, 3, 5, 7, 11, 13)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,35 @@ class WorldSetup:
     servo_delay_s: float = 0.0
 
 
+class EvenGenerator(np.random.Generator):
+    """Draws single numbers so that those of consecutive seeds cover their ranges evenly.
+
+    The first six of a seed are its point of Halton's sequence. All other draws are random.
+
+    Source: J. H. Halton, On the efficiency of certain quasi-random sequences of points, 1960.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(np.random.PCG64([seed, 0]))
+        self._fractions = [_reversed_digits(seed + 1, base) for base in reversed(_BASES)]
+
+    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
+        """Draw from low to high."""
+        if size is not None or not self._fractions:
+            return super().uniform(low, high, size)
+        return low + (high - low) * self._fractions.pop()
+
+
+def _reversed_digits(number: int, base: int) -> float:
+    """Write a number in a base and read it backwards, behind the point: 0..1."""
+    fraction, unit = 0.0, 1.0
+    while number:
+        unit /= base
+        fraction += unit * (number % base)
+        number //= base
+    return fraction
+
+
 def draw(
     randomisation: Randomisation,
     seed: int,
@@ -69,7 +101,8 @@ def draw(
     looks = np.random.default_rng([seed, 1])
     r = randomisation
     goal = task.goal(seed, wording)
-    places = task.lay(np.random.default_rng([seed, 0]), goal, r)
+    random = EvenGenerator(seed) if r.even_places else np.random.default_rng([seed, 0])
+    places = task.lay(random, goal, r)
     jitter = looks.normal(0.0, 1.0, (cameras, 3)) * r.camera_jitter_m
     scale = looks.uniform(-1.0, 1.0, 2)
     shift = looks.uniform(-0.25, 0.25, (1 + len(task.things), 3)) * float(r.colours)

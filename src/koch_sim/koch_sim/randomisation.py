@@ -23,6 +23,7 @@ class Randomisation:
         block_yaw_rad: Turn of the block's long side about the vertical, [rad].
         cup_radius_m: Distance of the cup from the base axis, [m].
         cup_bearing_rad: Direction of the cup seen from the base, [rad].
+        even_places: Places of consecutive seeds cover these ranges evenly, see `EvenGenerator`.
         colours: Vary the hues of table, block and cup.
         light: Vary position and strength of the light.
         camera_jitter_m: Standard deviation of each camera's position, [m]; 0 = off.
@@ -39,6 +40,7 @@ class Randomisation:
     block_yaw_rad: Range = (-0.6, 0.6)
     cup_radius_m: Range = (0.15, 0.18)
     cup_bearing_rad: Range = (0.85, 1.1)
+    even_places: bool = False
     colours: bool = False
     light: bool = False
     camera_jitter_m: float = 0.0

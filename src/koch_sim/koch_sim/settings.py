@@ -48,6 +48,10 @@ class LockstepSettings(OptionModel):
     wording: Wording = option(
         Wording.FIRST, "in which words the task is given; first: the rig's, for the rig's task"
     )
+    even: bool = option(
+        False,
+        "places of consecutive seeds cover the area evenly, for demonstrations to learn from",
+    )
 
     def check(self) -> Rig:
         """Load the rig.
@@ -71,11 +75,13 @@ class LockstepSettings(OptionModel):
         return replace(rig, simulation=replace(rig.simulation, spread_fraction=self.spread))
 
     def randomisation(self) -> Randomisation:
-        """What varies besides poses.
+        """What varies.
 
         Raises:
             SimulationError: There is no such switch.
         """
         if self.randomise == "all":
-            return FULL
-        return randomised(name for name in self.randomise.split(",") if name)
+            found = FULL
+        else:
+            found = randomised(name for name in self.randomise.split(",") if name)
+        return replace(found, even_places=self.even)

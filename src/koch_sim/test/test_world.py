@@ -9,7 +9,7 @@ import pytest
 from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.kinematics import Kinematics
 from koch_rig.model import JOINT_LIMITS
-from koch_sim.draw import draw
+from koch_sim.draw import EvenGenerator, draw
 from koch_sim.errors import SimulationError
 from koch_sim.grasp import HOME_RAD
 from koch_sim.lockstep import Lockstep
@@ -48,6 +48,44 @@ def test_looks_do_not_move_the_block():
     plain, varied = draw(Randomisation(), 3, 3), draw(FULL, 3, 3)
     assert plain.places == varied.places
     assert plain.rgb != varied.rgb
+
+
+def places_of_block_and_cup(ranges, seeds):
+    """Radius and bearing of the block, its turn, radius and bearing of the cup, (seeds, 5)."""
+    found = []
+    for seed in seeds:
+        block, cup = (draw(ranges, seed, 0).places[name] for name in ("block", "cup"))
+        polar = [(np.hypot(p.x_m, p.y_m), np.arctan2(p.y_m, p.x_m)) for p in (block, cup)]
+        found.append([*polar[0], block.yaw_rad, *polar[1]])
+    return np.array(found)
+
+
+@pytest.mark.parametrize("first", [0, 2, 5000])
+def test_even_places_leave_no_part_of_the_area_without_demonstrations(first):
+    even, seeds = Randomisation(even_places=True), range(first, first + 50)
+    limits = [
+        even.block_radius_m, even.block_bearing_rad, even.block_yaw_rad,
+        even.cup_radius_m, even.cup_bearing_rad,
+    ]  # fmt: skip
+
+    def in_fifths(ranges):
+        places = places_of_block_and_cup(ranges, seeds)
+        return [np.histogram(p, 5, edge)[0] for p, edge in zip(places.T, limits, strict=True)]
+
+    counts, random = in_fifths(even), in_fifths(Randomisation())
+    assert np.min(counts) >= 8
+    assert np.sum(counts) == 5 * 50, "nothing lies outside its range"
+    assert np.min(random) <= 6, "random places do"
+    assert draw(even, first, 0) == draw(even, first, 0)
+
+
+def test_what_is_drawn_beyond_the_even_numbers_is_random():
+    generator = EvenGenerator(3)
+    assert generator.uniform(0.0, 1.0, 2).tolist() != [0.0, 0.0]
+    assert [generator.uniform() for _ in range(3)] == pytest.approx([1 / 8, 4 / 9, 4 / 5])
+    assert generator.uniform(-1.0, 1.0) == pytest.approx(2 * 4 / 7 - 1)
+    rest = {generator.uniform() for _ in range(50)}
+    assert len(rest) == 50
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
