@@ -13,6 +13,7 @@ Shapes: B batch, K key points, C features picked up at each.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -24,6 +25,9 @@ _COUNT, _PICKED = 32, 8
 #: Coordinates span -3..3, so that they weigh as much as the features beside them.
 _REACH = 3.0
 _SMALL = 1e-3
+#: Heat maps begin so much steeper than their convolution makes them. Flat ones put all key points
+#: into the middle of the image, and some trainings never leave there: docs/learning.md.
+_STEEPNESS = 7.0
 
 
 class KeypointEncoder(nn.Module):
@@ -41,7 +45,7 @@ class KeypointEncoder(nn.Module):
         self.stack = nn.Sequential(*layers)
         self.maps = nn.Conv2d(channels, _COUNT, 1)
         self.picked = nn.Conv2d(channels, _PICKED, 1)
-        self.sharpness = nn.Parameter(torch.zeros(()))
+        self.sharpness = nn.Parameter(torch.tensor(math.log(_STEEPNESS)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return x, y of each key point, then the features picked up at each, (B, K * (2 + C))."""
