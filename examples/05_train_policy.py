@@ -3,7 +3,7 @@
 """Train a policy: a small ACT that sees the joints and where block and cup are.
 
 One demonstration and 150 steps make no robot that can do anything; they show the calls.
-`./koch demo` records 20 demonstrations and trains 2500 steps.
+`./koch demo --quick` records 20 demonstrations and trains 2500 steps.
 
 Output:
     wrote .../checkpoints/last/pretrained_model

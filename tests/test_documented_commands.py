@@ -50,7 +50,7 @@ ELSEWHERE = {
     "env": "tests/test_koch_script.py::test_environment_can_be_taken_over",
     # Minutes to hours long; its steps are those of the tutorial.
     "demo": "src/koch_vla/test/test_demo.py::test_the_emulated_follower_follows_the_leader",
-    "demo --vision": "src/koch_vla/test/test_demo.py::"
+    "demo --quick": "src/koch_vla/test/test_demo.py::"
     "test_a_policy_that_has_to_look_gets_more_demonstrations",
     "console": "src/koch_console/test/test_server.py",
     "bench": "src/koch_vla/test/test_bench.py",

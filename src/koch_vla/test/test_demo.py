@@ -287,19 +287,19 @@ def test_a_policy_that_has_to_look_gets_more_demonstrations(capsys):
     def settings(*words: str) -> DemoSettings:
         return demo.settings_of(demo.parse(list(words)))
 
-    assert settings() == settings("--quick")
+    assert settings() == settings("--vision")
     assert "--quick: got '--vision beside it'" in refusal(capsys, "--quick", "--vision")
-    seeing, knowing = settings("--vision"), settings()
-    assert (seeing.vision, seeing.episodes, seeing.rollouts) == (True, 50, 20)
+    seeing, knowing = settings(), settings("--quick")
+    assert (seeing.vision, seeing.episodes, seeing.rollouts) == (True, 100, 20)
     assert (knowing.vision, knowing.episodes, knowing.rollouts) == (False, 20, 10)
     assert settings("--episodes", "7", "--rollouts", "3").rollouts == 3
     assert settings("--vision", "--episodes", "7").episodes == 7
 
 
 def test_a_policy_without_a_preset_for_cameras_is_refused_before_anything_is_recorded(capsys):
-    assert demo.parse(["--policy", "fast"]).policy == "fast"
-    said = refusal(capsys, "--policy", "fast", "--vision")
-    assert "--policy: got 'fast with --vision', expected act" in said
+    assert demo.parse(["--policy", "fast", "--quick"]).policy == "fast"
+    said = refusal(capsys, "--policy", "fast")
+    assert "--policy: got 'fast without --quick', expected act" in said
 
 
 def test_what_cameras_need_is_recorded_in_lockstep_and_no_seed_twice(context, monkeypatch):
@@ -321,6 +321,7 @@ def test_what_cameras_need_is_recorded_in_lockstep_and_no_seed_twice(context, mo
         (words[words.index("-n") + 1], words[words.index("--seed") + 1]) for words in commands
     ]
     assert asked == [("4", "0"), ("2", "5")]
+    assert all("--even" in words for words in commands)
 
 
 def test_the_first_demonstrations_pass_through_all_nodes(context, monkeypatch):
@@ -350,8 +351,8 @@ def test_the_first_demonstrations_pass_through_all_nodes(context, monkeypatch):
     assert made.settings.episodes == 5
 
 
-def test_spoiled_recordings_end_the_demo_with_a_cause_and_a_way_out(tmp_path):
-    tally = Tally(tmp_path / "record.log")
+def test_spoiled_recordings_end_the_demo_with_a_cause_and_a_way_out():
+    tally = Tally()
     for _ in range(3):
         for _ in range(2):
             tally.was_spoiled("red: cameras/above: 1 gap(s)")
@@ -361,10 +362,19 @@ def test_spoiled_recordings_end_the_demo_with_a_cause_and_a_way_out(tmp_path):
     with pytest.raises(DemoError, match=r"cameras/above.*--speed 0\.5"):
         tally.was_spoiled("red: cameras/above: 1 gap(s)")
     assert tally.spoiled == 9
-    for _ in range(10):
+
+
+def test_demonstrations_that_fail_in_a_row_slow_the_recording_down():
+    tally = Tally()
+    for _ in range(9):
         tally.failed()
-    with pytest.raises(DemoError, match=r"11 demonstrations failed\. Look into .*record\.log"):
         tally.failed()
+        tally.kept()
+    tally.failed()
+    tally.was_spoiled("red: cameras/above: 1 gap(s)")
+    with pytest.raises(record.SpoiledError, match=r"3 recordings in a row.*did not get into"):
+        tally.failed()
+    assert tally.spoiled == 1
 
 
 def test_an_episode_with_faults_is_drawn_all_the_same(tmp_path):

@@ -33,7 +33,7 @@ from koch_vla.steps import alone, run_steps
 __all__ = ["main"]
 
 # Demonstrations and rollouts. What is to be seen takes more examples than what is known.
-USUAL_SEEING, USUAL_KNOWING = (50, 20), (20, 10)
+USUAL_SEEING, USUAL_KNOWING = (100, 20), (20, 10)
 ENOUGH = 0.8  # share of rollouts that is called a success
 
 
@@ -71,21 +71,21 @@ class DemoOptions(OptionModel):
 
     episodes: int | None = option(
         None,
-        f"demonstrations to record (default: {USUAL_KNOWING[0]}, with --vision {USUAL_SEEING[0]})",
+        f"demonstrations to record (default: {USUAL_SEEING[0]}, with --quick {USUAL_KNOWING[0]})",
         low=1,
         metavar="N",
     )
     rollouts: int | None = option(
         None,
-        f"runs of the policy (default: {USUAL_KNOWING[1]}, with --vision {USUAL_SEEING[1]})",
+        f"runs of the policy (default: {USUAL_SEEING[1]}, with --quick {USUAL_KNOWING[1]})",
         low=1,
         metavar="N",
     )
     policy: str = option(
         "act", "what is trained", choices=tuple(policies(SMALL_PRESET, VISION_PRESET))
     )
-    vision: bool = option(False, "see the cameras only")
-    quick: bool = option(False, "know the true poses of block and cup (the default)")
+    vision: bool = option(False, "see the cameras only (the default)")
+    quick: bool = option(False, "know the true poses of block and cup instead: half the time")
     seed: int = option(0, "of the world and the training")
     folder: Path = option(Path("outputs/demo"), "everything goes there", metavar="DIR")
     rig: Path | None = same_as(RIG, None, text="default: config/rig.sim.yaml")
@@ -101,9 +101,9 @@ class DemoOptions(OptionModel):
         super().__post_init__()
         if self.quick and self.vision:
             raise OptionError("--quick", "--vision beside it", "one of the two")
-        able = policies(VISION_PRESET if self.vision else SMALL_PRESET)
+        able = policies(SMALL_PRESET if self.quick else VISION_PRESET)
         if self.policy not in able:
-            beside = "with --vision" if self.vision else "without --vision"
+            beside = "with --quick" if self.quick else "without --quick"
             raise OptionError("--policy", f"{self.policy} {beside}", " or ".join(able))
 
 
@@ -122,14 +122,14 @@ def settings_of(options: DemoOptions) -> DemoSettings:
     """What the steps work with."""
     from koch_vla.paths import default_rig
 
-    episodes, rollouts = USUAL_SEEING if options.vision else USUAL_KNOWING
+    episodes, rollouts = USUAL_KNOWING if options.quick else USUAL_SEEING
     return DemoSettings(
         folder=options.folder.resolve(),
         rig=default_rig(options.rig, sim=True),
         episodes=options.episodes or episodes,
         rollouts=options.rollouts or rollouts,
         policy=options.policy,
-        vision=options.vision,
+        vision=not options.quick,
         seed=options.seed,
         speed=options.speed,
     )

@@ -34,7 +34,7 @@ def convert(context: DemoContext) -> Results:
     """
     settings = context.settings
     episodes = finished_episodes(settings.folder / "episodes")[: settings.episodes]
-    # Encoding 50 demonstrations again would take minutes.
+    # Encoding so many demonstrations again would take minutes.
     words = ["--vcodec", "copy"] if settings.vision else []
     log = settings.folder / "logs/convert.log"
     return convert_episodes(episodes, dataset_folder(settings), words, log, context.say)

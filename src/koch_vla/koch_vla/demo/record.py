@@ -25,7 +25,6 @@ from koch_vla.settings import parse_setting
 DEMONSTRATION_S = 60.0
 START_S = 240.0  # on a machine at load 33 the nodes' imports took more than a minute
 STREAM_TIMEOUT_S = 60.0
-FAILURES_ALLOWED = 10
 SPOILED_ALLOWED = 2  # in a row
 REFUSED_S = 2.0  # until a node that refused is asked again
 SLOWEST = 0.5  # simulated seconds per second
@@ -63,12 +62,12 @@ class Tally:
     A recording is spoiled when its verdict is red, which the recorder's `discard_red` throws
     away, or when a node refuses to begin: gaps in a stream or bus cycles without an answer, nearly
     always because the machine had too much to do. That says nothing about the demonstration, so
-    the same seed is recorded again.
+    the same seed is recorded again. The scripted expert fails rarely; several failures in a row
+    come from drivers that lost their servos, on a machine that is busier still.
     """
 
-    def __init__(self, log: Path) -> None:
-        self._log = log
-        self.failures = self.spoiled = self._in_a_row = 0
+    def __init__(self) -> None:
+        self.spoiled = self._in_a_row = 0
 
     def kept(self) -> None:
         """A recording was kept."""
@@ -82,11 +81,9 @@ class Tally:
         """The block did not get into the cup.
 
         Raises:
-            DemoError: It happened too often.
+            SpoiledError: As for `was_spoiled`.
         """
-        self.failures += 1
-        if self.failures > FAILURES_ALLOWED:
-            raise DemoError(f"{self.failures} demonstrations failed. Look into {self._log}.")
+        self._count("the block did not get into the cup")
 
     def was_spoiled(self, verdict: str) -> None:
         """A recording was red, or could not begin.
@@ -95,6 +92,9 @@ class Tally:
             SpoiledError: It happened too often without a good one between.
         """
         self.spoiled += 1
+        self._count(verdict)
+
+    def _count(self, verdict: str) -> None:
         self._in_a_row += 1
         if self._in_a_row > SPOILED_ALLOWED:
             raise SpoiledError(self._in_a_row, verdict)
@@ -104,12 +104,12 @@ def record(context: DemoContext) -> Results:
     """Record as many successful demonstrations as were asked for.
 
     Raises:
-        DemoError: The scripted expert failed too often, or too many recordings were spoiled.
+        StepError: The lockstep simulation failed as well.
     """
     settings = context.settings
     folder = settings.folder / "episodes"
     attempts = Attempts(settings.folder / "attempts.json", 1000 * settings.seed)
-    tally = Tally(settings.folder / "logs/record.log")
+    tally = Tally()
     kept = finished_episodes(folder)
     if len(kept) < settings.episodes:
         if settings.vision:
@@ -136,7 +136,7 @@ def _record_both_ways(
 ) -> None:
     """The first demonstrations through all nodes, the others without a clock.
 
-    All that cameras need would take eight minutes in the graph's own time.
+    All that cameras need would take a quarter of an hour in the graph's own time.
     """
     first = min(ON_THE_GRAPH, context.settings.episodes)
     beginning = replace(context, settings=replace(context.settings, episodes=first))
@@ -152,6 +152,7 @@ def _record_both_ways(
 def _record_in_lockstep(context: DemoContext, folder: Path, attempts: Attempts) -> None:
     settings = context.settings
     words = ["--rig", str(settings.rig), "--jobs", str(os.cpu_count() or 1)]
+    words += ["--even"]  # a policy fails where few demonstrations begin: docs/learning.md
     log = settings.folder / "logs/record.log"
     record_missing(folder, settings.episodes, attempts, words, log, context.say)
 

@@ -253,7 +253,7 @@ def report(context: DemoContext) -> Results:
             "run the policy on more tables": f"./koch eval --policy {checkpoint} -n 50",
             "look into the dataset": f"./koch inspect {files['dataset']}",
             "another policy": "./koch demo --policy flow",
-            "from cameras alone": "./koch demo --vision",
+            "told the true poses": "./koch demo --quick",
         },
     )
     path = settings.folder / f"report_{settings.variant}.html"
