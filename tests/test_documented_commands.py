@@ -52,7 +52,11 @@ ELSEWHERE = {
     "demo": "src/koch_vla/test/test_demo.py::test_the_emulated_follower_follows_the_leader",
     "demo --quick": "src/koch_vla/test/test_demo.py::"
     "test_a_policy_that_has_to_look_gets_more_demonstrations",
+    "improve": "src/koch_vla/test/test_improve.py::"
+    "test_rounds_of_a_policy_that_cannot_do_the_task",
     "console": "src/koch_console/test/test_server.py",
+    "record --lockstep --even": "src/koch_sim/test/test_recording.py::"
+    "test_recorded_demonstrations_convert_to_a_dataset",
     "bench": "src/koch_vla/test/test_bench.py",
     # An hour, and hours: what they find and print is tested.
     "bench faults": "src/koch_vla/test/test_rounds.py::"

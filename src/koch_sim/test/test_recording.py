@@ -41,7 +41,7 @@ def test_a_bag_holds_what_was_heard_in_order(rig, tmp_path):
 @pytest.mark.slow
 def test_recorded_demonstrations_convert_to_a_dataset(tmp_path, rig):
     root = tmp_path / "episodes"
-    assert record_cli.main(["-n", "1", "--seed", "21", "--root", str(root)]) == 0
+    assert record_cli.main(["-n", "1", "--even", "--seed", "21", "--root", str(root)]) == 0
     out = tmp_path / "dataset"
     words = [str(root), "--out", str(out), "--vcodec", "copy", "--jobs", "1"]
     assert convert_cli.main(words) == 0
