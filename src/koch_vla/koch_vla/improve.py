@@ -99,10 +99,6 @@ class ImproveOptions(OptionModel):
     fresh: bool = option(False, "forget what an earlier call did in this folder")
     simulation: tuple[str, ...] = ()
 
-    def round_folder(self, number: int) -> Path:
-        """Where a round puts what it makes."""
-        return self.folder / f"round_{number}"
-
     def log(self, number: int, what: str) -> Path:
         """Where a part of a round puts its output."""
         return self.folder / "logs" / f"round_{number}_{what}.log"
@@ -131,6 +127,11 @@ def steps(options: ImproveOptions) -> list[Step[ImproveOptions]]:
     return found
 
 
+def _place(number: int, what: str, context: ImproveContext) -> Path:
+    """Where a part of a round puts what it makes; other settings have another place."""
+    return context.settings.folder / f"round_{number}" / f"{what}_{context.digest}"
+
+
 def _policy_after(number: int, context: ImproveContext) -> str:
     """The checkpoint that a round made; round 0 has what was there to begin with."""
     if not number:
@@ -141,17 +142,15 @@ def _policy_after(number: int, context: ImproveContext) -> str:
 def _record(number: int, context: ImproveContext) -> Results:
     """Run the policy on fresh seeds, and let the expert correct it; or the expert alone."""
     options = context.settings
-    folder = options.round_folder(number)
+    folder = _place(number, "episodes", context)
     words = [*options.simulation, "--jobs", str(options.jobs)]
     if not options.demonstrate:
         words += ["--correct", _policy_after(number - 1, context)]
         words += ["--correct-after", str(options.correct_after)]
-    attempts = Attempts(folder / "attempts.json", options.seed + _ROUND_SEEDS * number)
+    attempts = Attempts(folder.with_suffix(".json"), options.seed + _ROUND_SEEDS * number)
     log = options.log(number, "record")
-    episodes = record_missing(
-        folder / "episodes", options.num_episodes, attempts, words, log, context.say
-    )
-    results = counts(episodes)
+    episodes = record_missing(folder, options.num_episodes, attempts, words, log, context.say)
+    results = {"folder": str(folder), **counts(episodes)}
     if not options.demonstrate:
         text = "{own} of {runs} by itself, {interventions} corrected, {failures} failed"
         context.say("      " + text.format(**results))
@@ -184,11 +183,11 @@ def _says_intervention(message: RawMessage) -> bool:
 def _convert(number: int, context: ImproveContext) -> Results:
     """Convert the runs that ended well: what ended otherwise is no example."""
     options = context.settings
-    folder = options.round_folder(number)
-    episodes = finished_episodes(folder / "episodes")[: options.num_episodes]
+    folder = Path(context.results[f"record_{number}"]["folder"])
+    episodes = finished_episodes(folder)[: options.num_episodes]
     return convert_episodes(
         episodes,
-        folder / "dataset",
+        _place(number, "dataset", context),
         ["--episodes", "outcome == 'success'"],
         options.log(number, "convert"),
         context.say,
@@ -198,20 +197,20 @@ def _convert(number: int, context: ImproveContext) -> Results:
 def _train(number: int, context: ImproveContext) -> Results:
     """Go on from the policy before, on the first datasets and those of all rounds so far."""
     options = context.settings
-    folder = options.round_folder(number)
+    folder = _place(number, "train", context)
     words = [word for named in options.dataset for word in ("--dataset", named)]
     corrected = sum(context.results[f"record_{k}"]["interventions"] for k in _until(number))
     for k in _until(number):
         weight = 1.0 if options.demonstrate else _OWN_FRAMES
         words += ["--dataset", f"{context.results[f'convert_{k}']['dataset']}:{weight}"]
     words += ["--threads", str(options.threads)]
-    recipe = folder / "recipe.yaml"
+    recipe = folder.with_suffix(".yaml")
     overrides = round_recipe(options, with_interventions=corrected > 0)
     write_atomically(recipe, yaml.safe_dump(overrides, sort_keys=False))
     begin = ["--from", _policy_after(number - 1, context), "--config", str(recipe)]
     begin += [word for each in options.settings for word in ("--set", each)]
     log = options.log(number, "train")
-    return train_or_resume(folder / "train", words, begin, log, context.say)
+    return train_or_resume(folder, words, begin, log, context.say)
 
 
 def _until(number: int) -> range:
@@ -253,7 +252,7 @@ def _evaluate(number: int, context: ImproveContext) -> Results:
     words = ["--lockstep", *options.simulation, "--policy", _policy_after(number, context)]
     words += ["-n", str(options.rollouts), "--seed", str(options.evaluation_seed)]
     words += ["--timeout-s", str(options.timeout_s), "--jobs", str(options.jobs)]
-    out, log = options.round_folder(number) / "evaluation", options.log(number, "evaluate")
+    out, log = _place(number, "evaluation", context), options.log(number, "evaluate")
     results = evaluate(out, words, log, context.say)
     rate = rate_in_words(results["successes"], results["rollouts"])
     context.say(f"      {rate} succeeded")

@@ -55,12 +55,15 @@ class StepContext(Generic[S]):
         say: Writes a line for the user.
         now: Is told the step that begins, for a sign of life.
         results: By step name.
+        digest: Names the settings that the present step depends on: what it may find in a folder
+            of this name, and go on with, was made with the same ones.
     """
 
     settings: S
     say: Callable[[str], None]
     now: Callable[[str], None] = lambda _: None
     results: dict[str, Results] = field(default_factory=dict)
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ def run_steps(steps: Sequence[Step[S]], context: StepContext[S]) -> None:
     for number, step in enumerate(steps, start=1):
         settings = context.settings
         inputs |= {name: str(getattr(settings, name)) for name in step.depends}
-        marker = settings.folder / "steps" / f"{step.name}.{digest(inputs)}.json"
+        context.digest = digest(inputs)
+        marker = settings.folder / "steps" / f"{step.name}.{context.digest}.json"
         heading = f"[{number}/{len(steps)}] {step.title}"
         known = read_marker(marker)
         if known is not None:

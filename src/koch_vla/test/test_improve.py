@@ -117,6 +117,12 @@ def test_rounds_of_a_policy_that_cannot_do_the_task(
     assert [row["interventions"] for row in first["rounds"]] == [0, 1]
     assert [row["rollouts"] for row in first["rounds"]] == [1, 1]
     capsys.readouterr()
+    # Other settings do not go on with these runs.
+    other = [*words, "--rounds", "1"]
+    other[other.index("--correct-after") + 1] = "1.2"
+    assert main(other) == 0
+    assert len(list((folder / "round_1").glob("episodes_*/episode_*"))) == 2
+    capsys.readouterr()
     # Another round goes on from there: what is done is not done again.
     assert main([*words, "--rounds", "2"]) == 0
     said = capsys.readouterr().out
