@@ -5,7 +5,7 @@
 from setuptools import find_packages, setup
 
 NAME = "koch_driver"
-NODES = ("follower", "leader", "teleop")
+NODES = ("follower", "jog", "leader", "teleop")
 
 setup(
     name=NAME,

@@ -77,6 +77,7 @@ class Kinematics:
         *,
         orientation: Orientation = Orientation.APPROACH,
         settings: IkSettings | None = None,
+        bounds: tuple[ArrayLike, ArrayLike] | None = None,
     ) -> IkResult:
         """Joint angles that bring the TCP to a pose.
 
@@ -89,15 +90,17 @@ class Kinematics:
             q_seed: Joint angles to start at, (J,) [rad]; the result is near where it can be.
             orientation: NONE, APPROACH (direction of the TCP's z axis only) or FULL.
             settings: Tolerances and effort; the defaults where None.
+            bounds: Least and greatest joint angles [rad], each (J,); the URDF's where None.
         """
         target = np.array(T_base_tcp, dtype=np.float64)
         if target.shape != (4, 4):
             raise ShapeError("T_base_tcp", got=target.shape, expected="(4, 4)")
+        lower, upper = map(self._vector, bounds or (self.lower, self.upper))
         search = Search(
             self._model.tcp_and_jacobian,
             target,
-            self.lower,
-            self.upper,
+            lower,
+            upper,
             orientation,
             settings or IkSettings(),
         )

@@ -147,6 +147,17 @@ class GraphNotReadyError(KochError):
         super().__init__(f"the nodes were not ready within {waited_s:.0f} s. Look into {log}.")
 
 
+class InputDeviceError(KochError):
+    """A gamepad cannot be read."""
+
+    def __init__(self, path: object, why: str) -> None:
+        super().__init__(
+            f"--gamepad {path}: {why}. Expected an event device such as "
+            "/dev/input/by-id/usb-...-event-joystick that you may read (group `input`). Plug one "
+            "in, name another, or take --keyboard."
+        )
+
+
 class StepError(KochError):
     """A step of long work, such as `koch demo`, did not reach its aim."""
 

@@ -64,6 +64,9 @@ class GraphOptions(OptionModel):
         None, "use config/rig.sim.yaml; --no-sim: a simulated rig whose world runs elsewhere"
     )
     teleop: bool = option(True, "let each leader drive its follower")
+    jog: bool = option(
+        False, "move each follower's hand by speeds, of keys or a gamepad, in place of its leader"
+    )
     record: bool = option(False, "run the episode recorder")
     record_root: str = same_as(EPISODE_ROOT, "")
     policy: str = same_as(CHECKPOINT, "", text="run the policy of a checkpoint or training output")
@@ -146,7 +149,7 @@ def build_graph(rig: Rig, options: GraphOptions | None = None) -> tuple[NodeSpec
     nodes = [
         *world,
         *_drivers(rig, needs),
-        *(_teleop(rig) if options.teleop else []),
+        *(_jog(rig) if options.jog else _teleop(rig) if options.teleop else []),
         *_cameras(rig, needs),
         *_state_publishers(rig, options),
         *(_ros2_control(rig) if options.ros2_control else []),
@@ -248,6 +251,21 @@ def _teleop(rig: Rig) -> list[NodeSpec]:
         )
         for arm in rig.arms.values()
         if arm.role is Role.LEADER and arm.drives
+    ]
+
+
+def _jog(rig: Rig) -> list[NodeSpec]:
+    return [
+        NodeSpec(
+            package="koch_driver",
+            executable="jog",
+            name="teleop",
+            namespace=f"/{arm.name}",
+            parameters={"rig": str(rig.path), "arm": arm.name},
+            needs=(f"/{arm.name}/driver",),
+        )
+        for arm in rig.arms.values()
+        if arm.role is Role.FOLLOWER
     ]
 
 

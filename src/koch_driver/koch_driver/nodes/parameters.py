@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from koch_core.options import Option, same_as
 from koch_driver.arm.follower_controller import GRIP_CURRENT_A
+from koch_driver.arm.jog import JogLimits
 from koch_driver.arm.leader_controller import GENTLE_CURRENT_A
 from koch_rig.arm_model import KOCH_V1_1, ArmModel
 from koch_ros.parameters import ParameterError, parameter
@@ -117,4 +118,25 @@ class TeleopParameters:
         "blend",
         "beyond the threshold: let the guard blend slowly, or refuse to engage",
         choices=("blend", "refuse"),
+    )
+
+
+@dataclass(frozen=True)
+class JogParameters:
+    """Parameters of the jog node."""
+
+    rig: str = same_as(RIG, "")
+    arm: str = parameter("", "name of the follower in the rig", required=True)
+    engaged: bool = parameter(True, "the hand may be moved from the start")
+    linear_speed: float = parameter(
+        JogLimits.linear, "greatest speed of the TCP [m/s]", low=0.001, high=0.5
+    )
+    angular_speed: float = parameter(
+        JogLimits.angular,
+        "greatest speed of the hand's turns [rad/s]",
+        low=0.01,
+        high=3.0,
+    )
+    gripper_speed: float = parameter(
+        JogLimits.gripper, "greatest speed of the gripper's joint [rad/s]", low=0.01, high=3.0
     )
