@@ -31,7 +31,7 @@ from koch_episodes.dataset.edit.edits import describe
 from koch_episodes.dataset.edit.make import look, make
 from koch_episodes.dataset.edit.options import EDITS
 from koch_episodes.dataset.stats import column_stats, exact_quantiles
-from koch_episodes.errors import DatasetFormatError, OutputExistsError
+from koch_episodes.errors import OutputExistsError
 
 CAMERA = "observation.images.front"
 FPS = 10
@@ -267,51 +267,26 @@ def test_statistics_are_worked_out_again(dataset: Path) -> None:
     np.testing.assert_allclose(reader.stats[CAMERA]["mean"], right[CAMERA]["mean"], atol=0.5 / 255)
 
 
-def deep(root: Path, unit: str = "mm") -> Path:
-    """A dataset whose camera is told to be a depth map, with statistics in its unit."""
-    write(root, "v3.0")
-    info = json.loads((root / "meta/info.json").read_text())
-    info["features"][CAMERA]["info"] |= {"is_depth_map": True, "depth_unit": unit}
-    (root / "meta/info.json").write_text(json.dumps(info))
-    for table in (root / "meta/episodes").rglob("*.parquet"):
-        found = pq.read_table(table)
-        name = f"stats/{CAMERA}/max"
-        high = pa.array([[[[2500.0]]] * 3] * len(found), found.schema.field(name).type)
-        place = found.column_names.index(name)
-        pq.write_table(found.set_column(place, name, high), table)
-    return root
-
-
-def test_depth_maps_are_copied_with_their_statistics(tmp_path: Path) -> None:
-    root = deep(tmp_path / "data")
-    edits = (("recompute-stats",), ("reencode",), ("delete", "--episodes", "1"))
-    for words in edits:
-        out = tmp_path / words[0]
-        assert run(words[0], root, *words[1:], "--out", out) == 0
-        reader = LeRobotDatasetReader(out)
-        assert reader.stats is not None
-        assert reader.stats[CAMERA]["max"].ravel().tolist() == [2500.0] * 3
-        assert reader.features[CAMERA].is_depth
-        assert reader.image_keys == ()
-        assert CAMERA not in reader[0]
-        with pytest.raises(DatasetFormatError, match="a depth map"):
-            reader.image(CAMERA, 0)
-    (plan,) = EDITS["reencode"].plans(EDITS["reencode"].options(root=root, out=tmp_path / "x"))
-    assert look(plan).ways == {Way.COPY: 4}
-
-
-def test_what_would_decode_a_depth_map_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root, other = deep(tmp_path / "data"), deep(tmp_path / "other", "m")
-    for words in (("trim", "--start", 0.2), ("repair",)):
-        assert run(words[0], root, *words[1:], "--out", tmp_path / "out") == 2
-        told = capsys.readouterr().err
-        assert f"{CAMERA} is a depth map" in told
-        assert f"drop-feature --feature {CAMERA}" in told
-    assert run("merge", root, other, "--out", tmp_path / "out") == 2
-    assert f"depth of {CAMERA}" in capsys.readouterr().err
-    assert run("drop-feature", root, "--feature", CAMERA, "--out", tmp_path / "out") == 0
+def test_lost_task_texts_are_told_apart_by_the_episodes(tmp_path: Path) -> None:
+    """Episode 2 has both tasks; what the others have leaves one text for each number."""
+    root = write(tmp_path / "data", "v3.0")
+    (frames,) = (root / "data").rglob("*.parquet")
+    rows = pq.read_table(frames)
+    numbers = rows["task_index"].to_numpy().copy()
+    begin = sum(LENGTHS[:2])
+    numbers[begin + 10 : begin + LENGTHS[2]] = 1
+    place = rows.column_names.index("task_index")
+    pq.write_table(rows.set_column(place, "task_index", pa.array(numbers)), frames)
+    (episodes,) = (root / "meta/episodes").rglob("*.parquet")
+    told = pq.read_table(episodes)
+    tasks = pa.array([["task 0"], ["task 1"], ["task 1", "task 0"], ["task 1"]])
+    place = told.column_names.index("tasks")
+    pq.write_table(told.set_column(place, "tasks", tasks), episodes)
+    (root / "meta/tasks.parquet").unlink()
+    assert run("repair", root, "--out", tmp_path / "out") == 0
+    reader = LeRobotDatasetReader(tmp_path / "out")
+    found = [reader.tasks[number] for number in reader.column("task_index")]
+    assert found == [f"task {number}" for number in numbers]
 
 
 def test_a_link_to_a_dataset_stays_one(tmp_path: Path) -> None:

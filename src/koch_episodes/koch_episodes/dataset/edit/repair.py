@@ -9,7 +9,7 @@ has its image. Of an episode the longest such run stays.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,23 +126,59 @@ class DamagedDataset(SourceDataset):
         self._places = np.concatenate(parts)
 
     def _find_tasks(self, columns: dict[str, npt.NDArray[Any]]) -> None:
-        """Read the task texts; a number that stands for none becomes the episode's own text."""
+        """Read the task texts; a number that stands for none gets the one that is left for it."""
         try:
             tasks = list(self.info.format.tasks(self.root))
         except (*MALFORMED, KochError) as exc:
             self.told.append(f"the task table cannot be read ({exc})")
             tasks = []
-        index = columns["task_index"][self._places].astype(np.int64)
+        before = columns["task_index"][self._places].astype(np.int64)
+        index = before.copy()
+        named = {
+            episode.index: (
+                set(np.unique(index[episode.from_index : episode.to_index]).tolist()),
+                set(episode.tasks),
+            )
+            for episode in self.episodes
+        }
+        known = dict(enumerate(tasks))
+        left = _left_texts(named.values(), known)
         for episode in self.episodes:
             part = index[episode.from_index : episode.to_index]
-            lost = (part < 0) | (part >= len(tasks))
-            if lost.any():
-                text = episode.tasks[0] if episode.tasks else ""
-                self.told.append(f"episode {episode.index}: task number {part[lost][0]}: {text!r}")
+            for number in sorted(named[episode.index][0] - set(known)):
+                text = left.get(number)
+                if text is None:
+                    text = episode.tasks[0] if episode.tasks else ""
+                    if len(set(episode.tasks)) > 1:
+                        self.told.append(
+                            f"episode {episode.index}: its tasks cannot be told apart"
+                        )
+                self.told.append(f"episode {episode.index}: task number {number}: {text!r}")
                 tasks.append(text)
-                part[lost] = len(tasks) - 1
+                part[before[episode.from_index : episode.to_index] == number] = len(tasks) - 1
         self.tasks = tuple(tasks)
         self._task_index = index
+
+
+def _left_texts(
+    named: Iterable[tuple[set[int], set[str]]], known: Mapping[int, str]
+) -> dict[int, str]:
+    """Find the text of each lost task number, where the episodes leave one only.
+
+    Args:
+        named: Numbers in the frames of each episode, and the texts that its row names.
+        known: Texts of the numbers that are not lost.
+    """
+    could: dict[int, set[str]] = {}
+    for numbers, texts in named:
+        free = texts - {known[number] for number in numbers & set(known)}
+        for number in numbers - set(known):
+            could[number] = could[number] & free if number in could else set(free)
+    found: dict[int, str] = {}
+    while sure := {number: next(iter(t)) for number, t in could.items() if len(t) == 1}:
+        found |= sure
+        could = {n: t - set(sure.values()) for n, t in could.items() if n not in sure}
+    return found
 
 
 def repair(options: Repair) -> list[Plan]:
