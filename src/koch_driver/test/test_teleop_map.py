@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from koch_driver.arm.teleop_map import PoseMap, engage
+from koch_driver.arm.teleop_map import SQUEEZED_S, PoseMap, Squeeze, engage
 from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import load_calibration
 from koch_rig.units import JointUnits, Units
@@ -64,3 +64,18 @@ def test_arms_apart_name_the_joints(refuse: bool) -> None:
 def test_a_silent_arm_does_not_engage() -> None:
     assert "of the leader" in engage(None, ZERO, threshold_rad=0.2, refuse=False).message
     assert not engage(ZERO, None, threshold_rad=0.2, refuse=False).engaged
+
+
+def test_a_trigger_is_squeezed_once_it_was_let_go() -> None:
+    squeeze = Squeeze()
+    assert not squeeze.take(5.0, 0.0)
+    assert not squeeze.take(5.0, 1.0), "it was squeezed all the time"
+    assert not squeeze.take(50.0, 1.1)
+    assert not squeeze.take(5.0, 1.2)
+    assert not squeeze.take(5.0, 1.2 + 0.9 * SQUEEZED_S)
+    assert not squeeze.take(50.0, 1.4), "too short"
+    assert not squeeze.take(5.0, 1.5)
+    assert squeeze.take(5.0, 1.5 + 1.1 * SQUEEZED_S)
+    squeeze.forget()
+    assert not squeeze.take(5.0, 2.0)
+    assert not squeeze.take(5.0, 3.0)

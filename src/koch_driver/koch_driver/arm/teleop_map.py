@@ -20,6 +20,31 @@ if TYPE_CHECKING:
 LEADER_LOST_S = 1.0
 
 
+#: A trigger is squeezed below this part of its way [0..100], for so long [s].
+SQUEEZED, SQUEEZED_S = 20.0, 0.15
+
+
+class Squeeze:
+    """Notices that a trigger is squeezed which had been let go before."""
+
+    def __init__(self) -> None:
+        self._was_free = False
+        self._since_s: float | None = None
+
+    def take(self, opening: float, now_s: float) -> bool:
+        """Take in how far the trigger is open [0..100]; whether it is squeezed."""
+        if opening >= SQUEEZED:
+            self._was_free, self._since_s = True, None
+            return False
+        if self._since_s is None:
+            self._since_s = now_s
+        return self._was_free and now_s - self._since_s >= SQUEEZED_S
+
+    def forget(self) -> None:
+        """Begin again: the next squeeze counts once the trigger was let go."""
+        self._was_free, self._since_s = False, None
+
+
 class PoseMap:
     """Maps joint angles of one arm to those of another as LeRobot does.
 

@@ -119,6 +119,10 @@ class TeleopParameters:
         "beyond the threshold: let the guard blend slowly, or refuse to engage",
         choices=("blend", "refuse"),
     )
+    follow_policy: bool = parameter(
+        False,
+        "the leader follows while a policy drives; its trigger, squeezed, takes over",
+    )
 
 
 @dataclass(frozen=True)

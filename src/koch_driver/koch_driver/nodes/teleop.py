@@ -18,7 +18,7 @@ from std_srvs.srv import SetBool
 
 from koch_driver.arm.latch import SafetyLatch, StopCause, latch_path
 from koch_driver.arm.schedule import quantile
-from koch_driver.arm.teleop_map import LEADER_LOST_S, Engagement, PoseMap, engage
+from koch_driver.arm.teleop_map import LEADER_LOST_S, Engagement, PoseMap, Squeeze, engage
 from koch_driver.nodes.arm_setup import ArmSetup
 from koch_driver.nodes.command_topics import ControlTopic, Senders
 from koch_driver.nodes.messages import joint_state
@@ -27,6 +27,7 @@ from koch_driver.nodes.parameters import TeleopParameters
 from koch_rig.joints import plain_joints
 from koch_rig.load import load_rig
 from koch_rig.rig import Role
+from koch_rig.units import Units
 from koch_ros.diagnostics import diagnostic_status
 from koch_ros.node import run_node
 from koch_ros.parameters import ParameterError, declare
@@ -41,6 +42,8 @@ from koch_ros.stamps import STEADY_CLOCK, RosStamper
 
 _SILENT_S = 0.5
 _LOOK_S = 0.2
+_POLICY = "policy"
+_ASKED_AGAIN_S = 0.5
 
 
 class TeleopNode(Node):
@@ -84,7 +87,12 @@ class TeleopNode(Node):
         self._stop_count: int | None = None
         self._still = ""  # why the follower obeys no one
         self._driven_back = False
+        self._leader_units = ends[0].units
+        self._squeeze, self._takes_over = Squeeze(), False
+        self._asked_s = float("-inf")  # when the leader was asked to be driven back, or let go
         self._listen(leader.name)
+        back = sibling(self, leader.name, "drive_back")
+        self._drive_back = self.create_client(SetBool, back, qos_profile=SERVICES)
         self.create_service(SetBool, "~/clutch", self._on_enable, qos_profile=SERVICES)
         self.create_timer(1.0, self._report, clock=STEADY_CLOCK)
         self.create_timer(_LOOK_S, self._look, clock=STEADY_CLOCK)
@@ -125,6 +133,11 @@ class TeleopNode(Node):
         if self._engaged and silent_s > LEADER_LOST_S:
             self._disengage(f"{self._ends[0]} was lost for {silent_s:.1f} s")
         self._leader = self._map.map(positions)
+        if self._driven_back:
+            opening = float(self._leader_units.rad_to(Units.LEROBOT, positions)[-1])
+            if self._squeeze.take(opening, time.monotonic()):
+                self._takes_over = True
+                self._ask_leader(follow=False)
         if self._wanted and not self._engaged:
             self._look_at_follower()
             if self._follower is not None:
@@ -165,6 +178,13 @@ class TeleopNode(Node):
         who = ", ".join(dict.fromkeys(self._rivals))
         return f"joint states come from several publishers ({who}): stop all but one"
 
+    def _ask_leader(self, *, follow: bool) -> None:
+        """Ask the leader to follow the follower, or to be free; again only after a while."""
+        now_s = time.monotonic()
+        if now_s - self._asked_s > _ASKED_AGAIN_S and self._drive_back.service_is_ready():
+            self._asked_s = now_s
+            self._drive_back.call_async(SetBool.Request(data=follow))
+
     # -- who decides the hand-over: the guard of the follower, and the leader's driver ----------
 
     def _on_guard(self, message: GuardStatus) -> None:
@@ -175,12 +195,21 @@ class TeleopNode(Node):
         self._still = message.reason or "the arm is stopped" if still else ""
         if self._still or stopped:
             self._disengage(self._still or "the arm was stopped")
+        drives = message.mode in (GuardStatus.BLENDING, GuardStatus.DRIVING)
+        by_policy = drives and message.source == _POLICY
+        is_free = not (self._driven_back or self._engaged or self._wanted or self._takes_over)
+        if self._settings.follow_policy and by_policy and is_free:
+            self._ask_leader(follow=True)
 
     def _on_leader_guard(self, message: GuardStatus) -> None:
         """A leader that is driven back follows the follower: it is no one's hand."""
         self._driven_back = message.torque
         if message.torque:
+            self._squeeze.forget()
             self._disengage("the leader is driven back to the follower's pose")
+        elif self._takes_over:
+            # It was where the follower is until this moment: nothing jumps.
+            self._takes_over, self._wanted = False, True
 
     def _disengage(self, why: str) -> None:
         if self._engaged or self._wanted:

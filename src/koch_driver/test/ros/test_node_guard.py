@@ -9,6 +9,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import rclpy
 from koch_interfaces.msg import GuardRefusal, GuardStatus, GuardStop
@@ -16,7 +17,9 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 
 from koch_driver.emulator import EmulatedChain, build_chain
-from koch_rig.arm_model import KOCH_V1_1
+from koch_driver.nodes.arm_setup import ArmSetup
+from koch_rig.arm_model import KOCH_V1_1, Role
+from koch_rig.units import Units
 from koch_ros.qos import COMMAND, LATCHED
 
 if TYPE_CHECKING:
@@ -264,6 +267,45 @@ def test_one_decides_the_hand_over_between_leader_and_follower(
         assert probe.wait(lambda: probe.ask("clutch", True).success, 2.0)
         assert probe.wait(lambda: said.last.source == "teleop", 3.0)
         assert probe.ask("clutch", False).success
+        for process in processes.running[-2:]:
+            process.terminate()
+            assert process.wait(8.0) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "pose",
+    # Far from where a leader lies: it has a way to go before it is where the follower is.
+    [[0.8, -0.6, -0.4, -1.0, 0.9, -0.6], [-1.4, -0.9, 0.9, 0.5, -1.8, -0.1]],
+)
+def test_a_squeezed_trigger_takes_over_from_a_policy_without_a_jump(
+    probe, said, processes, bounds, rig_ros: Rig, pose: list[float]
+) -> None:
+    units = ArmSetup.load(str(rig_ros.path), "leader", Role.LEADER).units
+    squeezed = float(units.to_rad(Units.LEROBOT, [0.0] * (J - 1) + [3.0])[-1])
+    with build_chain(rig_ros, "leader", initial_rad=[-0.6, 0.1, 0.2, 0.0, 0.0, -0.7]) as leader:
+        processes.start("leader", "leader", arm="leader")
+        words = {"leader": "leader", "engaged": "false", "follow_policy": "true"}
+        processes.start("teleop", "follower", **words)
+        follows = lambda: leader.servo(1).get("Torque_Enable") == 1  # noqa: E731
+        probe.drive(lambda _: pose, 30.0, until=follows)
+        assert follows()
+        probe.drive(lambda _: pose, 4.0)
+        first = len(probe.commands)
+        probe.drive(lambda _: pose, 0.5)
+        leader.hold("gripper", squeezed)
+        probe.drive(lambda _: pose, 6.0, until=lambda: said.last.source == "teleop")
+        assert said.last.source == "teleop"
+        assert not follows()
+        probe.drive(lambda _: pose, 1.5)  # a policy that does not notice has no say
+        assert said.last.source == "teleop"
+        goals = np.array([message.position for message in probe.commands[first:]])
+        assert np.ptp(goals[:, :-1], axis=0).max() < 0.05
+        assert bounds.check(probe.commands[first:]) > 100
+        leader.hold("gripper", None)
+        assert probe.ask("clutch", False).success
+        probe.drive(lambda _: pose, 6.0, until=follows)
+        assert follows(), "the policy goes on, and the leader follows again"
         for process in processes.running[-2:]:
             process.terminate()
             assert process.wait(8.0) == 0
