@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 CONFIG = LoopConfig(rate_hz=100.0, first_retry_s=0.02, last_retry_s=0.1)
 
+Wait = Callable[..., bool]
+
 
 class CountingController:
     """Does nothing but count."""
@@ -91,10 +93,7 @@ def loop(
 
 
 def test_cycles_keep_the_rate(
-    chain: EmulatedChain,
-    loop: ControlLoop,
-    controller: CountingController,
-    wait_until: Callable[..., bool],
+    chain: EmulatedChain, loop: ControlLoop, controller: CountingController, wait_until: Wait
 ) -> None:
     loop.start()
     assert wait_until(lambda: controller.cycles > 0)
@@ -110,7 +109,7 @@ def test_an_absent_port_is_tried_again(
     controller: CountingController,
     phases: list[tuple[LoopPhase, str]],
     rig,
-    wait_until: Callable[..., bool],
+    wait_until: Wait,
 ) -> None:
     from koch_driver.emulator import build_chain
 
@@ -130,7 +129,7 @@ def test_a_silent_arm_is_a_fault_and_comes_back(
     loop: ControlLoop,
     controller: CountingController,
     phases: list[tuple[LoopPhase, str]],
-    wait_until: Callable[..., bool],
+    wait_until: Wait,
 ) -> None:
     loop.start()
     assert wait_until(lambda: controller.cycles > 5)
@@ -144,10 +143,7 @@ def test_a_silent_arm_is_a_fault_and_comes_back(
 
 
 def test_an_unplugged_arm_is_a_fault_and_comes_back(
-    chain: EmulatedChain,
-    loop: ControlLoop,
-    controller: CountingController,
-    wait_until: Callable[..., bool],
+    chain: EmulatedChain, loop: ControlLoop, controller: CountingController, wait_until: Wait
 ) -> None:
     loop.start()
     assert wait_until(lambda: controller.cycles > 5)
@@ -158,10 +154,7 @@ def test_an_unplugged_arm_is_a_fault_and_comes_back(
 
 
 def test_requests_run_between_cycles_and_hand_their_errors_back(
-    chain: EmulatedChain,
-    loop: ControlLoop,
-    controller: CountingController,
-    wait_until: Callable[..., bool],
+    chain: EmulatedChain, loop: ControlLoop, controller: CountingController, wait_until: Wait
 ) -> None:
     loop.start()
     assert wait_until(lambda: controller.cycles > 0)
@@ -172,10 +165,7 @@ def test_requests_run_between_cycles_and_hand_their_errors_back(
 
 
 def test_what_was_given_up_is_not_done_later(
-    chain: EmulatedChain,
-    loop: ControlLoop,
-    controller: CountingController,
-    wait_until: Callable[..., bool],
+    chain: EmulatedChain, loop: ControlLoop, controller: CountingController, wait_until: Wait
 ) -> None:
     """Torque that comes after its caller was told that it does not would surprise a hand."""
     loop.start()
@@ -196,7 +186,7 @@ def test_a_request_of_a_lost_connection_does_not_wait_for_the_next_one(
     chain: EmulatedChain,
     loop: ControlLoop,
     controller: CountingController,
-    wait_until: Callable[..., bool],
+    wait_until: Wait,
     moment: str,
 ) -> None:
     """However close to the loss it comes."""
@@ -229,10 +219,7 @@ def test_a_request_of_a_lost_connection_does_not_wait_for_the_next_one(
 
 
 def test_closing_lets_the_controller_leave_first(
-    chain: EmulatedChain,
-    loop: ControlLoop,
-    controller: CountingController,
-    wait_until: Callable[..., bool],
+    chain: EmulatedChain, loop: ControlLoop, controller: CountingController, wait_until: Wait
 ) -> None:
     loop.start()
     assert wait_until(lambda: controller.cycles > 0)
@@ -243,10 +230,7 @@ def test_closing_lets_the_controller_leave_first(
 
 
 def test_a_bug_ends_the_thread_visibly(
-    chain: EmulatedChain,
-    loop: ControlLoop,
-    controller: CountingController,
-    wait_until: Callable[..., bool],
+    chain: EmulatedChain, loop: ControlLoop, controller: CountingController, wait_until: Wait
 ) -> None:
     loop.start()
     assert wait_until(lambda: controller.cycles > 0)
@@ -300,7 +284,7 @@ def test_a_fault_is_judged_by_what_happened_in_it(
     follower: Arm,
     calibration: Calibration,
     controller: CountingController,
-    wait_until: Callable[..., bool],
+    wait_until: Wait,
     prompt: None,
     history: Callable[[EmulatedChain], None] | None,
     fault: Callable[[EmulatedChain], None],
