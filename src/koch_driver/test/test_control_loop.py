@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from koch_rig.calibration import Calibration
     from koch_rig.rig import Arm
 
-CONFIG = LoopConfig(rate_hz=100.0, first_retry_s=0.02, last_retry_s=0.1)
+    Wait = Callable[..., bool]
 
-Wait = Callable[..., bool]
+CONFIG = LoopConfig(rate_hz=100.0, first_retry_s=0.02, last_retry_s=0.1)
 
 
 class CountingController:
