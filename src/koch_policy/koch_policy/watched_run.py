@@ -147,11 +147,13 @@ def tell_highlight(
 def status_parts(status: Any) -> list[LinePart]:
     """What a run's status line says, and what of it a narrow terminal keeps."""
     p50_ms, p95_ms = 1e3 * status.delay_p50_s, 1e3 * status.delay_p95_s
+    way = f"camera to {status.way_stages[-2]} " if status.way_stages else ""
     return [
         LinePart(f"{_STATES[status.state]:8}", 0, _STATES[status.state]),
         LinePart(f"{status.rate_hz:5.1f} Hz", 2),
         LinePart(f"{status.steps_executed:5} actions", 3),
         LinePart(f"delay {p50_ms:.0f}/{p95_ms:.0f} ms", 4, f"{p50_ms:.0f}/{p95_ms:.0f} ms"),
+        *([LinePart(f"{way}{1e3 * status.way_p95_s[-1]:.0f} ms", 6)] if way else []),
         LinePart(f"{status.strategy} {status.runtime}", 5, str(status.strategy)),
         *([LinePart(str(status.reason), 1, str(status.reason)[:40])] if status.reason else []),
     ]

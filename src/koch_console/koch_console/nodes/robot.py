@@ -325,6 +325,12 @@ def _policy(message: Any) -> Mapping[str, Any] | None:
         "runtime": message.runtime,
         "rate_hz": round(message.rate_hz, 1),
         "delay_ms": round(1e3 * message.delay_p50_s),
+        "way": [
+            {"stage": stage, "p50_ms": round(1e3 * p50_s, 1), "p95_ms": round(1e3 * p95_s, 1)}
+            for stage, p50_s, p95_s in zip(
+                message.way_stages, message.way_p50_s, message.way_p95_s, strict=False
+            )
+        ],
         "steps": message.steps_executed,
         "refusals": message.refusals,
         "reason": message.reason,

@@ -204,6 +204,13 @@ function drawPolicy(policy, running) {
   if (!policy) { place.textContent = "No policy is loaded. Choose a checkpoint, or start koch up --policy DIR."; return; }
   const parts = [element("b", { textContent: policy.state }), ` · ${policy.runtime} · ${policy.strategy}`];
   if (policy.state === "running") parts.push(` · ${policy.rate_hz}/s · ${policy.delay_ms} ms · ${policy.steps} actions`);
+  if (policy.way.length) {
+    const [last, total] = policy.way.slice(-2);
+    parts.push(element("div", {
+      textContent: `camera to ${last.stage} ${total.p50_ms} ms, 95 % within ${total.p95_ms} ms`,
+      title: policy.way.map((way) => `${way.stage} ${way.p50_ms} / ${way.p95_ms} ms`).join("\n"),
+    }));
+  }
   if (policy.reason) parts.push(element("div", { textContent: policy.reason }));
   if (running) parts.push(element("div", { textContent: running }));
   place.replaceChildren(...parts);

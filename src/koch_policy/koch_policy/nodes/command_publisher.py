@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import threading
 from array import array
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from geometry_msgs.msg import Point
 from koch_interfaces.msg import ActionChunk, EpisodeEvent, EpisodeStatus, NamedVector
 from rclpy.node import Node
@@ -15,6 +18,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker
 
+from koch_core.stream import stamp_ns
 from koch_policy.chunks import Grid, Request
 from koch_policy.chunks.chunk import Rows
 from koch_policy.execution.takeover import HUMAN
@@ -30,6 +34,51 @@ if TYPE_CHECKING:
 _NS = 1_000_000_000
 _MARKER_EVERY = 3  # ticks
 _OLD_S = 1.0  # a plan of this age is drawn red
+_WAYS_S = 5.0  # the status tells of the goals of this long
+_SAME_NS = 1_000_000  # the driver keeps a command's stamp as seconds
+
+
+class RecentWays:
+    """When the stages of the last commands' ways ended; see `koch_episodes.goal_trace`.
+
+    Args:
+        most: How many commands it remembers.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._ways: OrderedDict[int, dict[str, int]] = OrderedDict()
+        self._lock = threading.Lock()  # the run adds, the executor hears the driver, both ask
+
+    def add(self, command_ns: int, ends_ns: Mapping[str, int]) -> None:
+        """Remember what the policy node knows of a command: stages in their order."""
+        with self._lock:
+            self._ways[command_ns] = dict(ends_ns)
+            while len(self._ways) > self._most:
+                self._ways.popitem(last=False)
+
+    def reached(self, command_ns: int, ends_ns: Mapping[str, int]) -> None:
+        """Add what the driver says of it; of several arms the last one to be written counts."""
+        with self._lock:
+            near = (s for s in reversed(self._ways) if abs(s - command_ns) < _SAME_NS)
+            way = self._ways.get(next(near, 0), {})
+            for stage, end_ns in ends_ns.items():
+                way[stage] = max(end_ns, way.get(stage, end_ns))
+
+    def quantiles_s(self, *fractions: float) -> dict[str, list[float]]:
+        """What each stage took [s], one value per fraction, and `total`; empty without commands.
+
+        Once a driver tells of commands, those of which it has not told yet are left out.
+        """
+        with self._lock:
+            stages = max(self._ways.values(), key=len, default={})
+            ends_ns = [[*way.values()] for way in self._ways.values() if len(way) == len(stages)]
+        if not stages:
+            return {}
+        ends_s = np.array(ends_ns) / _NS
+        took_s = np.column_stack([np.diff(ends_s), ends_s[:, -1] - ends_s[:, 0]])
+        found = np.quantile(took_s, fractions, axis=0).T.tolist()
+        return dict(zip([*list(stages)[1:], "total"], found, strict=True))
 
 
 class CommandPublisher:
@@ -66,6 +115,9 @@ class CommandPublisher:
         self.command_topics = [each.topic_name for each in self._commands.values()]
         self._chunks = node.create_publisher(ActionChunk, "policy/action_chunk", STATE)
         self._traces = node.create_publisher(NamedVector, "policy/goal_trace", STATE)
+        self.ways = RecentWays(round(_WAYS_S * fps))
+        for arm in arms:
+            node.create_subscription(NamedVector, f"{arm.name}/command_trace", self._on_arm, STATE)
         self._ghost = node.create_publisher(JointState, "policy/ghost/joint_states", STATE)
         self._path = node.create_publisher(Marker, "policy/ghost/path", STATE)
         self._events = node.create_publisher(EpisodeEvent, "episodes/events", EVENTS)
@@ -84,8 +136,16 @@ class CommandPublisher:
         for arm, positions in self._layout.split(action).items():
             self._commands[arm].publish(_joints(self._names[arm], time_ns, positions))
 
+    def _on_arm(self, message: NamedVector) -> None:
+        if message.header.frame_id == "policy":
+            command_ns = stamp_ns(message.header.stamp)
+            ends = zip(message.name, message.value, strict=True)
+            ends_ns = {name: command_ns + round(end * _NS) for name, end in ends}
+            self.ways.reached(command_ns, ends_ns)
+
     def trace(self, command_ns: int, moments: Mapping[str, int]) -> None:
         """Tell a command's way until it was published; see `koch_episodes.goal_trace`."""
+        self.ways.add(command_ns, moments)
         message = NamedVector(name=list(moments))
         message.header.stamp = ros_time(command_ns)
         message.value = array("d", [(at - command_ns) / _NS for at in moments.values()])

@@ -289,7 +289,8 @@ class PolicyNode(Node):
         exposed_ns = moments["exposure"]
         came = self._inputs.passage(exposed_ns)
         sent, heard = (came.sent_ns, came.heard_ns) if came else (exposed_ns, exposed_ns)
-        self.outputs.trace(command_ns, {**moments, "packet": sent, "topic": heard})
+        first = {"exposure": exposed_ns, "packet": sent, "topic": heard}
+        self.outputs.trace(command_ns, {**first, **moments})
 
     def _predict_as_set(self, policy: Policy) -> Predict:
         """How to call a policy with the strategy that the parameters name."""

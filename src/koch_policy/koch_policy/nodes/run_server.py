@@ -256,6 +256,9 @@ class PolicyStatusPublisher:
             message.task = run.settings.task
             message.rate_hz = run.rate_hz()
             message.chunk_age_s = run.chunk_age_s
+        ways = node.outputs.ways.quantiles_s(0.5, 0.95)
+        message.way_stages = list(ways)
+        message.way_p50_s, message.way_p95_s = ([v[k] for v in ways.values()] for k in (0, 1))
         return message
 
     def publish(self) -> PolicyStatus:

@@ -399,3 +399,26 @@ def test_each_command_tells_its_way(probe, brain, kit, node) -> None:
         assert ends == sorted(ends), "no stage ends before the one in front of it"
         exposed_ns = kit.ns(trace.header.stamp) + round(said["exposure"] * 1e9)
         assert min(abs(exposed_ns - stamp) for stamp in exposures) < 1000
+    status = node.status.message()
+    assert status.way_stages == [*list(POLICY_STAGES)[1:], "total"]
+    assert 0.0 < status.way_p50_s[-1] <= status.way_p95_s[-1] < 1.0
+    assert sum(status.way_p50_s[:-1]) == pytest.approx(status.way_p50_s[-1], abs=0.03)
+
+
+def test_the_status_adds_what_the_driver_says_of_a_goal() -> None:
+    from koch_policy.nodes.command_publisher import RecentWays
+
+    ways = RecentWays(3)
+    assert ways.quantiles_s(0.5) == {}
+    for k in range(5):
+        begin_ns = k * 33_000_000
+        ways.add(begin_ns, {"exposure": begin_ns - 20_000_000, "command": begin_ns + 1_000_000})
+    assert ways.quantiles_s(0.5) == {"command": [0.021], "total": [0.021]}
+    ways.reached(0, {"bus": 9_000_000})  # forgotten: no more than three are kept
+    assert list(ways.quantiles_s(0.5)) == ["command", "total"]
+    late_ns = 4 * 33_000_000 + 400_000  # the driver's stamp differs by what seconds lose
+    ways.reached(late_ns, {"bus": late_ns + 3_600_000})
+    ways.reached(late_ns, {"bus": late_ns + 2_600_000})  # the other arm was written earlier
+    found = ways.quantiles_s(0.0, 1.0)
+    assert found["bus"] == pytest.approx([0.003, 0.003])
+    assert found["total"] == pytest.approx([0.024, 0.024])
