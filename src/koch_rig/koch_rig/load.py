@@ -292,12 +292,13 @@ def _camera(section: Section, name: str, folder: Path, arms: Mapping[str, Arm]) 
         rotation=_ROTATIONS[rotation],
         fourcc=fourcc,
         color_mode=section.choice("color_mode", ColorMode, default=ColorMode.RGB),
-        mount=_mount(section, "mount"),
+        mount=_mount(section, "mount") if "mount" in section.names() else None,
         intrinsics_path=None if intrinsics is None else folder / Path(intrinsics).expanduser(),
         fovy_deg=section.number("fovy_deg", unit="deg", low=1, high=170, default=None),
     )
     section.refuse_unknown()
-    _check_parent(section, camera.mount.parent, arms)
+    if camera.mount is not None:
+        _check_parent(section, camera.mount.parent, arms)
     return camera
 
 

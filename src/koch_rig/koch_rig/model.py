@@ -178,7 +178,9 @@ def robot_urdf(rig: Rig, arm: str | None = None, *, joint_prefix: str = "") -> s
             for item in rig.arms.values()
         },
         "cameras": {
-            camera.name: {"mount": _mount_yaml(camera.mount)} for camera in rig.cameras.values()
+            camera.name: {"mount": _mount_yaml(camera.mount)}
+            for camera in rig.cameras.values()
+            if camera.mount is not None
         },
     }
     with tempfile.TemporaryDirectory(prefix="koch_urdf_") as folder:

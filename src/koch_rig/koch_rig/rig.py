@@ -117,7 +117,8 @@ class Camera:
         rotation: Clockwise rotation of the image [deg]: 0, 90, 180 or -90, as LeRobot's.
         fourcc: Pixel format to ask the device for, or None.
         color_mode: Channel order of decoded images.
-        mount: Pose of the camera's optical frame (z forward, x right, y down).
+        mount: Pose of the camera's optical frame (z forward, x right, y down); None where nobody
+            measured it: then the camera has no frame, and nothing that needs one can use it.
         intrinsics_path: Camera calibration YAML, or None.
         fovy_deg: Vertical field of view [deg]; only simulated cameras have it.
     """
@@ -127,7 +128,7 @@ class Camera:
     width: int
     height: int
     fps: float
-    mount: Mount
+    mount: Mount | None = None
     rotation: int = 0
     fourcc: str | None = None
     color_mode: ColorMode = ColorMode.RGB

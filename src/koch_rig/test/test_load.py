@@ -18,6 +18,7 @@ from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.errors import RigError
 from koch_rig.fingerprint import canonical
 from koch_rig.load import load_rig
+from koch_rig.model import robot_urdf
 from koch_rig.rig import ArmChoiceError, PhysicsKind, Role
 
 WriteRig = Callable[..., Path]
@@ -81,6 +82,15 @@ def test_leader_and_follower_are_found(write_rig: WriteRig) -> None:
     assert rig.leader_of("leader") is None
     with pytest.raises(ArmChoiceError, match=r"no arm named 'left'.*follower \(follower\)"):
         rig.arm("left")
+
+
+def test_a_camera_whose_pose_nobody_measured_has_none(write_rig: WriteRig) -> None:
+    rig = load_rig(write_rig(("    mount: {parent", "    # mount: {parent")))
+    assert rig.cameras["above"].mount is None
+    assert "above_optical_frame" not in robot_urdf(rig, "follower")
+    empty = load_rig(write_rig(("    mount: {parent: world,", "    mount: {")))
+    assert empty.cameras["above"].mount is not None
+    assert "above_optical_frame" in robot_urdf(empty, "follower")
 
 
 def test_two_followers_have_no_only_one(write_rig: WriteRig) -> None:
@@ -197,7 +207,6 @@ FAULTS = [
     # missing things
     ("rig: bench\n", "", r"rig: got nothing, expected a text. This key is required"),
     (", calibration: follower.json", "", r"arms.follower.calibration: got nothing"),
-    ("    mount: {parent", "    # mount: {parent", r"cameras.above.mount: got nothing"),
     # streams and features
     (
         "  follower/joint_states:",

@@ -9,6 +9,17 @@ class SimulationError(KochError):
     """The simulated world cannot do what was asked."""
 
 
+class NoMountError(SimulationError):
+    """A simulated camera stands nowhere."""
+
+    def __init__(self, camera: str) -> None:
+        super().__init__(
+            f"camera {camera!r} of the rig has no mount, so its image cannot be simulated. Add "
+            f"cameras.{camera}.mount: {{parent: ..., xyz: [m], rpy_deg: [...]}}, or leave the "
+            "camera out of the simulated rig."
+        )
+
+
 class UnreachableError(SimulationError):
     """A pose that the expert needs is outside the arm's reach."""
 

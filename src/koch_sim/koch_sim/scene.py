@@ -12,6 +12,7 @@ import numpy as np
 
 from koch_rig.model import robot_urdf
 from koch_rig.rig import Role
+from koch_sim.errors import NoMountError
 from koch_sim.things import (
     BLOCK_HALF_M,
     CUP_FLOOR_M,
@@ -220,6 +221,8 @@ def _add_camera(spec: mujoco.MjSpec, camera: Camera) -> None:
     The optical frame looks along +z with y down, MuJoCo's camera along -z with y up: half a turn
     about x.
     """
+    if camera.mount is None:
+        raise NoMountError(camera.name)
     spec.body(f"{camera.name}_optical_frame").add_camera(
         name=camera.name,
         quat=[0.0, 1.0, 0.0, 0.0],

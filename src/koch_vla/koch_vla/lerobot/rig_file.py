@@ -130,7 +130,7 @@ def _cameras(given: Given, base: dict[str, Any]) -> dict[str, Any]:
 
 
 def _camera(where: str, settings: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
-    """One camera of LeRobot's dictionary as a rig writes it; its mount is the known rig's."""
+    """One camera of LeRobot's dictionary as a rig writes it; its mount is the known rig's, if any."""
     if settings.get("type") != "opencv":
         expected = "opencv; `koch cameras list` shows what else a rig can name"
         raise FlagValueError(f"{where}.type", settings.get("type"), expected)
@@ -151,7 +151,7 @@ def _camera(where: str, settings: dict[str, Any], known: dict[str, Any]) -> dict
         "fps": settings["fps"],
         "rotation": _ROTATIONS.get(str(rotation), rotation),
         "color_mode": str(settings.get("color_mode", "rgb")).lower(),
-        "mount": known.get("mount", {"parent": "world"}),
+        **({"mount": known["mount"]} if "mount" in known else {}),
     }
     if settings.get("fourcc"):
         camera["fourcc"] = settings["fourcc"]
