@@ -28,7 +28,7 @@ from koch_policy.server.protocol import PROTOCOL, Channel
 
 CAMERA = """
 cameras:
-  above: {{source: {file}, width: 96, height: 64, fps: 30, mount: {{parent: world}}}}
+  above: {{source: {file}, width: 96, height: 64, fps: 30}}
 """
 PLUGINS = ("lerobot_robot_koch_ros", "lerobot_teleoperator_koch_ros")
 

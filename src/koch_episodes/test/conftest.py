@@ -35,7 +35,7 @@ arms:
   follower: {role: follower, port: /dev/null, calibration: follower.json}
   leader: {role: leader, drives: follower, port: /dev/null, calibration: leader.json}
 cameras:
-  above: {source: 0, width: 64, height: 48, fps: 30, mount: {parent: world}}
+  above: {source: 0, width: 64, height: 48, fps: 30}
 streams:
   follower/joint_states: {max_age_ms: 50}
   cameras/above: {max_age_ms: 80}

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The simulated table obeys physics and seeds."""
 
+from dataclasses import replace
+
 import mujoco
 import numpy as np
 import pytest
@@ -10,10 +12,11 @@ from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.kinematics import Kinematics
 from koch_rig.model import JOINT_LIMITS
 from koch_sim.draw import EvenGenerator, draw
-from koch_sim.errors import SimulationError
+from koch_sim.errors import NoMountError, SimulationError
 from koch_sim.grasp import HOME_RAD
 from koch_sim.lockstep import Lockstep
 from koch_sim.randomisation import FULL, SWITCHES, Randomisation, randomised
+from koch_sim.scene import build_spec
 from koch_sim.truth import folded_yaw
 from koch_sim.world import World
 
@@ -37,6 +40,12 @@ def test_tcp_is_where_forward_kinematics_says(world):
         mujoco.mj_kinematics(world.model, world.data)
         expected = kinematics.tcp(q)[:3, 3]
         np.testing.assert_allclose(world.data.body("follower/tcp").xpos, expected, atol=1e-6)
+
+
+def test_a_camera_that_stands_nowhere_is_not_simulated(rig):
+    above = replace(rig.cameras["above"], mount=None)
+    with pytest.raises(NoMountError, match="camera 'above' of the rig has no mount"):
+        build_spec(replace(rig, cameras={**rig.cameras, "above": above}), [])
 
 
 def test_same_seed_same_table_other_seed_other_table():

@@ -33,7 +33,7 @@ robot_type: koch_follower
 arms:
   follower: {{role: follower, port: /dev/null, calibration: {calibration}, rate_hz: 100}}
 cameras:
-  above: {{source: 0, width: 64, height: 48, fps: 30, mount: {{parent: world, xyz: [0, 0, 1]}}}}
+  above: {{source: 0, width: 64, height: 48, fps: 30}}
 streams:
   follower/joint_states: {{max_age_ms: 500}}
   follower/joint_command: {{max_age_ms: 500}}

@@ -51,8 +51,7 @@ def rig_file(folder: Path, width: int = 64) -> Path:
     text = text.replace("calibration: calibration/", f"calibration: {CONFIG}/calibration/")
     text = text.replace("max_age_ms: 50", "max_age_ms: 400").replace(
         "streams:\n",
-        f"cameras:\n  above: {{source: 0, width: {width}, height: 48, fps: 30, "
-        "mount: {parent: world, xyz: [0, 0, 1], rpy_deg: [180, 0, 0]}}\n"
+        f"cameras:\n  above: {{source: 0, width: {width}, height: 48, fps: 30}}\n"
         "streams:\n  cameras/above: {max_age_ms: 400}\n",
     )
     text = text.replace(
