@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""``koch calibrate camera NAME``: intrinsics from a printed ChArUco board."""
+"""``koch calibrate camera NAME``: intrinsics from a printed ChArUco board.
+
+With ``--pose EPISODE`` it finds where the camera is mounted instead, and has other options.
+"""
 
 from __future__ import annotations
 

@@ -88,6 +88,9 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 CAMERA_CALIBRATION = Subcommand(
     "calibrate camera", "koch_cameras.calibrate_cli", "calibrate a camera"
 )
+CAMERA_POSE = Subcommand(
+    "calibrate camera --pose", "koch_vla.camera_pose_cli", "find where a camera is mounted"
+)
 FROM_LEROBOT = "koch_vla.lerobot.commands"
 LOCKSTEP_RECORD = Subcommand(
     "record --lockstep", "koch_sim.record_cli", "record the scripted expert"
@@ -136,7 +139,8 @@ def find_subcommand(argv: Sequence[str]) -> tuple[Subcommand, list[str]]:
     if command := lerobot_command(name, rest):
         return Subcommand(command, FROM_LEROBOT, "a command line of LeRobot's"), [command, *rest]
     if name == "calibrate" and rest[:1] == ["camera"]:
-        return CAMERA_CALIBRATION, rest[1:]
+        pose = any(word.partition("=")[0] == "--pose" for word in rest)
+        return CAMERA_POSE if pose else CAMERA_CALIBRATION, rest[1:]
     if name == "record" and "--lockstep" in rest:
         return LOCKSTEP_RECORD, rest
     for known in VERBS:

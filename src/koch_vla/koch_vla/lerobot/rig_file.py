@@ -130,7 +130,7 @@ def _cameras(given: Given, base: dict[str, Any]) -> dict[str, Any]:
 
 
 def _camera(where: str, settings: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
-    """One camera of LeRobot's dictionary as a rig writes it; its mount is the known rig's, if any."""
+    """One camera of LeRobot's dictionary as a rig writes it (no mount if the rig knows none)."""
     if settings.get("type") != "opencv":
         expected = "opencv; `koch cameras list` shows what else a rig can name"
         raise FlagValueError(f"{where}.type", settings.get("type"), expected)
