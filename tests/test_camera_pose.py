@@ -107,9 +107,7 @@ def rig_with(camera: str, mount: Mount | None) -> Rig:
     return replace(rig, cameras={camera: seen})
 
 
-def poses(
-    rng: np.random.Generator, count: int, around: np.ndarray
-) -> Iterator[dict[str, float]]:
+def poses(rng: np.random.Generator, count: int, around: np.ndarray) -> Iterator[dict[str, float]]:
     """Poses with the wrist turned every way."""
     names = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll")
     reach = np.array([0.35, 0.25, 0.25, 0.5, 0.6])
