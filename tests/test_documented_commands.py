@@ -69,7 +69,6 @@ ELSEWHERE = {
     "compare DIR DIR": "src/koch_vla/test/test_compare_cli.py",
     "run --policy outputs/act --num-episodes 20 --episode-time-s 30":
     "src/koch_policy/test/ros/test_policy_process.py::test_runs_are_judged_one_by_one",
-    "improve": "src/koch_vla/test/test_improve.py",
     "runs": "src/koch_policy/test/test_runs_cli.py",
     "completion": "src/koch_vla/test/test_completion.py::test_bash_completes",
     "completion bash": "src/koch_vla/test/test_completion.py::test_bash_completes",
