@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from koch_cameras.errors import CalibrationDataError
 from koch_cameras.rig_camera import find_camera, intrinsics_of
+from koch_core.command_line import from_command_line
 from koch_core.errors import KochError
 from koch_core.files import write_atomically
 from koch_core.options import OptionModel, option, same_as
@@ -69,7 +70,7 @@ class CalibratePose(OptionModel):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the subcommand; 2 = something the person can repair, told in one message."""
     words = list(sys.argv[1:] if argv is None else argv)
-    options = CalibratePose.from_command_line("koch calibrate camera", __doc__ or "", words)
+    options = from_command_line(CalibratePose, "koch calibrate camera", __doc__ or "", words)
     try:
         return _run(options)
     except KochError as exc:
