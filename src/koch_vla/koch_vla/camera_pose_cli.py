@@ -227,19 +227,14 @@ def _report(camera: Camera, mount: Mount, found: CameraPose) -> list[str]:
 
 
 def _draw(path: Path, views: Sequence[tuple[_Shot, PoseView]], found: CameraPose) -> None:
-    """The worst view: corners as seen in green, as they should be in red."""
-    import cv2
+    """The worst view."""
+    from koch_cameras.calibration.pose import corners_image
 
-    ends = np.cumsum([len(view.detection.ids) for _, view in views])
-    worst = int(np.argmax([part.mean() for part in np.split(found.errors_px, ends[:-1])]))
+    ends = np.cumsum([len(view.detection.ids) for _, view in views])[:-1]
+    worst = int(np.argmax([part.mean() for part in np.split(found.errors_px, ends)]))
     shot, view = views[worst]
-    places = np.split(found.projected_px, ends[:-1])[worst]
-    picture = cv2.cvtColor(shot.grey, cv2.COLOR_GRAY2BGR)
-    for seen, wanted in zip(view.detection.image_px, places, strict=True):
-        cv2.circle(picture, tuple(np.rint(seen).astype(int).tolist()), 4, (0, 160, 0), 1)
-        cv2.drawMarker(picture, tuple(np.rint(wanted).astype(int).tolist()), (0, 0, 220))
-    if not cv2.imwrite(str(path), picture):
-        raise CalibrationDataError(f"{path} cannot be written; expected a name such as view.png")
+    wanted = np.split(found.projected_px, ends)[worst]
+    path.write_bytes(corners_image(shot.grey, view.detection.image_px, wanted))
     say(f"{path}: the worst view; circles are corners seen, crosses where they should be")
 
 

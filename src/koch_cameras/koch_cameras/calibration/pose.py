@@ -109,6 +109,15 @@ def solve_pose(views: Sequence[PoseView], intrinsics: Intrinsics) -> CameraPose:
     )
 
 
+def corners_image(grey: npt.NDArray[np.uint8], seen_px: Floats, projected_px: Floats) -> bytes:
+    """A view as PNG: corners as seen (green circles), and where they should be (red crosses)."""
+    image = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
+    for seen, wanted in zip(seen_px, projected_px, strict=True):
+        cv2.circle(image, np.rint(seen).astype(int).tolist(), 4, (0, 160, 0), 1)
+        cv2.drawMarker(image, np.rint(wanted).astype(int).tolist(), (0, 0, 220))
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
 def _check_turns(poses: Sequence[Floats]) -> None:
     """Two turns about one axis leave open where along it the camera is."""
     turns = np.array(
