@@ -36,7 +36,7 @@ from koch_rig.rig import Camera, ColorMode
 from koch_ros.shared_options import RIG
 
 if TYPE_CHECKING:
-    from koch_cameras.calibration import IntrinsicSession, ViewVerdict
+    from koch_cameras.calibration import Board, IntrinsicSession, ViewVerdict
 
 _LOOK_INTERVAL_S = 0.2
 _SHADES = " .:*#"
@@ -44,7 +44,23 @@ _GOOD_ERROR_PX = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrateCamera(OptionModel):
+class BoardOptions(OptionModel):
+    """Which board was printed."""
+
+    columns: int = option(8, "squares along the long side")
+    rows: int = option(5, "squares along the short side")
+    square: float = option(32.0, "square as measured [mm]")
+    marker: float = option(24.0, "marker as measured [mm]")
+
+    def as_board(self) -> Board:
+        """The board; CalibrationDataError where there can be none."""
+        from koch_cameras.calibration import Board
+
+        return Board(self.columns, self.rows, self.square / 1e3, self.marker / 1e3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateCamera(BoardOptions):
     """What `koch calibrate camera` is asked for."""
 
     name: str | None = option(None, "name of the camera in the rig file", flags=("name",))
@@ -54,10 +70,6 @@ class CalibrateCamera(OptionModel):
     views: int = option(20, "views to take", low=1)
     seconds: float = option(180.0, "longest time to collect [s]", above=0.0)
     timeout: float = option(5.0, "give up after silence [s]", above=0.0)
-    columns: int = option(8, "squares along the long side")
-    rows: int = option(5, "squares along the short side")
-    square: float = option(32.0, "square as measured [mm]")
-    marker: float = option(24.0, "marker as measured [mm]")
     every_image: bool = option(False, "look at each image; for recorded files")
 
 
@@ -76,9 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: CalibrateCamera) -> int:
-    from koch_cameras.calibration import Board, IntrinsicSession, board_pdf
+    from koch_cameras.calibration import IntrinsicSession, board_pdf
 
-    board = Board(options.columns, options.rows, options.square / 1e3, options.marker / 1e3)
+    board = options.as_board()
     if options.board is not None:
         options.board.write_bytes(board_pdf(board))
         say(f"{options.board}: print at 100 %, check the line of 100 mm, glue it flat")

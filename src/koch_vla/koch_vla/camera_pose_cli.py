@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from koch_cameras.calibrate_cli import BoardOptions
 from koch_cameras.errors import CalibrationDataError
 from koch_cameras.rig_camera import find_camera, intrinsics_of
 from koch_core.command_line import from_command_line
 from koch_core.errors import KochError
 from koch_core.files import write_atomically
-from koch_core.options import OptionModel, option, same_as
+from koch_core.options import option, same_as
 from koch_core.terminal import complain, say
 from koch_rig.geometry import matrix_to_rpy
 from koch_rig.load import WORLD, load_rig
@@ -46,7 +47,7 @@ _BOARD_LINK = "gripper_link"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibratePose(OptionModel):
+class CalibratePose(BoardOptions):
     """What `koch calibrate camera --pose` is asked for."""
 
     name: str = option(..., "name of the camera in the rig file", flags=("name",))
@@ -61,10 +62,6 @@ class CalibratePose(OptionModel):
     )
     image: Path | None = option(None, "write an image of the corners where they should be")
     dry_run: bool = option(False, "leave the rig file as it is")
-    columns: int = option(8, "squares along the long side")
-    rows: int = option(5, "squares along the short side")
-    square: float = option(32.0, "square as measured [mm]")
-    marker: float = option(24.0, "marker as measured [mm]")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,7 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: CalibratePose) -> int:
-    from koch_cameras.calibration import Board
     from koch_cameras.calibration.pose import solve_pose
 
     path = default_rig(options.rig)
@@ -91,7 +87,7 @@ def _run(options: CalibratePose) -> int:
             f"the intrinsics of {camera.name} are not known; run `koch calibrate camera "
             f"{camera.name}` first, and name the file in the rig"
         )
-    board = Board(options.columns, options.rows, options.square / 1e3, options.marker / 1e3)
+    board = options.as_board()
     frames = _Frames.of(rig, camera, options)
     shots = list(_shots(options.pose, camera, frames.arm))
     views = []
