@@ -71,14 +71,14 @@ class RecentWays:
         Once a driver tells of commands, those of which it has not told yet are left out.
         """
         with self._lock:
-            stages = max(self._ways.values(), key=len, default={})
+            stages = list(max(self._ways.values(), key=len, default={}))
             ends_ns = [[*way.values()] for way in self._ways.values() if len(way) == len(stages)]
         if not stages:
             return {}
         ends_s = np.array(ends_ns) / _NS
         took_s = np.column_stack([np.diff(ends_s), ends_s[:, -1] - ends_s[:, 0]])
         found = np.quantile(took_s, fractions, axis=0).T.tolist()
-        return dict(zip([*list(stages)[1:], "total"], found, strict=True))
+        return dict(zip([*stages[1:], "total"], found, strict=True))
 
 
 class CommandPublisher:
