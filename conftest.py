@@ -71,6 +71,16 @@ def own_ros_domain() -> Iterator[None]:
     os.environ["ROS_DOMAIN_ID"] = before
 
 
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """Leave the environment as it was: a namespace that one test chose deafens all after it."""
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def pytest_collection_finish() -> None:
     """Spare what collecting made from the garbage collector.
 
