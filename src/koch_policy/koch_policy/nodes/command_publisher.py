@@ -71,7 +71,7 @@ class RecentWays:
         Once a driver tells of commands, those of which it has not told yet are left out.
         """
         with self._lock:
-            stages = list(max(self._ways.values(), key=len, default={}))
+            stages = max(map(list, self._ways.values()), key=len, default=[])
             ends_ns = [[*way.values()] for way in self._ways.values() if len(way) == len(stages)]
         if not stages:
             return {}
