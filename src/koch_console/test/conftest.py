@@ -149,7 +149,9 @@ class Bench:
             return
 
     def close(self) -> None:
-        """End all of it."""
+        """End all of it; idempotent."""
+        if not self._thread.is_alive():
+            return
         self.console.close()
         self._executor.shutdown(timeout_sec=2.0)
         self._thread.join(5.0)

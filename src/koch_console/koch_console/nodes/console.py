@@ -88,6 +88,11 @@ class ConsoleNode(Node):
             self._loop.call_soon_threadsafe(self._end)
             self._thread.join(_END_S)
 
+    def destroy_node(self) -> None:
+        """Leave the graph. rclpy keeps a node in it for as long as its action client lives."""
+        self._robot.requests.close()
+        super().destroy_node()
+
     def _end(self) -> None:
         assert self._ended is not None
         self._ended.set()

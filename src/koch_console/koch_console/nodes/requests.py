@@ -70,6 +70,10 @@ class Requests:
         }
         assert set(self._doing) == set(COMMANDS)
 
+    def close(self) -> None:
+        """Destroy what a node does not destroy by itself."""
+        self._runs.destroy()
+
     def _add_clients(self) -> None:
         for arm in self._rig.arms.values():
             if arm.role is Role.FOLLOWER:
