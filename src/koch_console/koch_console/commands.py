@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the page may ask for, and how a request is read. No ROS.
 
-None of these is a joint goal: whatever moves the arm comes from a source that the guard knows.
+None of these is a joint goal: whatever moves the arm comes from a source that the guard knows. The
+pad's words go to the follower's jog node, which is one.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ COMMANDS: Mapping[str, Mapping[str, Field]] = {
     "world.reset": {},
     "world.demonstrate": {},
 }
+#: What the pad moves: x, y, z of the TCP in base_link, pitch and roll of the hand, the gripper.
+AXES = ("x", "y", "z", "pitch", "roll", "gripper")
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,23 @@ class PageAnswer:
     text: str
 
 
-def read_request(text: str) -> PageRequest:
+@dataclass(frozen=True)
+class PadWord:
+    """What the pad asks of a follower's hand, some twenty times a second while it is pressed.
+
+    Attributes:
+        arm: The follower.
+        shares: Of full speed, -1 to 1, of each axis that is pressed; none: the pad was let go.
+    """
+
+    arm: str
+    shares: Mapping[str, float]
+
+
+def read_request(text: str) -> PageRequest | PadWord:
     """Read `{"id": 1, "do": "torque", "with": {"arm": "follower", "on": true}}`.
+
+    A word of the pad is `{"pad": {"arm": "follower", "x": 0.5, "roll": -0.5}}`.
 
     Raises:
         WrongRequest: It is something else.
@@ -94,6 +112,8 @@ def read_request(text: str) -> PageRequest:
         raise WrongRequest("the message is no JSON") from exc
     if not isinstance(message, dict):
         raise WrongRequest(f"got {type(message).__name__}, expected an object with id and do")
+    if "pad" in message:
+        return _pad_word(message["pad"])
     number, name, values = message.get("id"), message.get("do"), message.get("with", {})
     if not isinstance(number, int) or isinstance(number, bool):
         raise WrongRequest(f"id: got {number!r:.60}, expected a whole number")
@@ -108,6 +128,20 @@ def read_request(text: str) -> PageRequest:
     return PageRequest(
         number, name, {key: _value(key, item, values.get(key)) for key, item in fields.items()}
     )
+
+
+def _pad_word(word: Any) -> PadWord:
+    if not isinstance(word, dict):
+        raise WrongRequest(f"pad: got {type(word).__name__}, expected an object with arm")
+    shares = dict(word)
+    arm = _value("arm", Field(str), shares.pop("arm", None))
+    for axis, share in shares.items():
+        if axis not in AXES:
+            raise WrongRequest(f"pad: got {axis!r:.60}, expected some of {', '.join(AXES)}")
+        is_number = isinstance(share, (int, float)) and not isinstance(share, bool)
+        if not is_number or not -1.0 <= share <= 1.0:  # neither NaN nor infinity is
+            raise WrongRequest(f"pad: {axis}: got {share!r:.60}, expected -1 to 1")
+    return PadWord(arm, {axis: float(share) for axis, share in shares.items()})
 
 
 def _value(key: str, field: Field, got: Any) -> Any:

@@ -48,6 +48,11 @@ class StreamLights:
         """Whether an arm's node lives."""
         return self._newest(f"{arm}: bus", now_s) is not None
 
+    def said_of(self, name: str, now_s: float) -> str:
+        """What was said of late of a thing, empty where nothing was."""
+        said = self._newest(name, now_s)
+        return "" if said is None else said.text
+
     def temperatures(self, arm: str, now_s: float) -> Mapping[str, float]:
         """Temperature of each motor that was heard of lately, by joint [deg C]."""
         start = f"{arm}: motor "

@@ -23,9 +23,16 @@ from aiohttp.http_exceptions import HttpProcessingError
 from koch_console.access import Access, PageRole
 from koch_console.answers import HEADERS, ROLE, in_time, json_answer, must_operate
 from koch_console.assets import Assets
-from koch_console.commands import PageAnswer, PageRequest, WrongRequest, read_request
+from koch_console.commands import (
+    PadWord,
+    PageAnswer,
+    PageRequest,
+    WrongRequest,
+    read_request,
+)
 from koch_console.door import PageDoor
 from koch_console.episodes import Episodes, RecordedEpisode, range_of
+from koch_console.pad import Pad
 from koch_console.slot import LatestImage
 from koch_console.work import Workshop
 
@@ -72,13 +79,20 @@ class Robot(Protocol):
     async def do(self, request: PageRequest) -> PageAnswer:
         """Call the service or action that a request stands for."""
 
+    def move(self, word: PadWord) -> str:
+        """Pass the pad's word on to the follower's jog node; why not, empty where it was done."""
+
 
 class _Page:
     """One open page: what it has not been sent yet."""
 
-    def __init__(self, socket_: web.WebSocketResponse, role: PageRole) -> None:
+    def __init__(
+        self, socket_: web.WebSocketResponse, role: PageRole, address: str | None
+    ) -> None:
         self.socket = socket_
         self.role = role
+        self.address = address or "an unknown address"
+        self.holder: str | None = None  # of the pad, as this page was told
         self.sections: dict[str, str] = {}
         self.lines: list[Mapping[str, Any]] = []
         self.answers: list[str] = []
@@ -120,6 +134,7 @@ class ConsoleServer:
         self._found: Sequence[Mapping[str, str]] = ()
         self._assets = Assets()
         self._pages: set[_Page] = set()
+        self._pad: Pad[_Page] = Pad(robot.move, self._on_pad_end)
         self._stops: set[asyncio.Task[None]] = set()
         self._streams = 0
         self._sections: dict[str, str] = {}
@@ -334,7 +349,7 @@ class ConsoleServer:
         answer = web.WebSocketResponse(max_msg_size=LARGEST_MESSAGE, heartbeat=20.0)
         answer.headers.update(HEADERS)
         _keep_little(request)
-        page = _Page(answer, request[ROLE])
+        page = _Page(answer, request[ROLE], request.remote)
         self._pages.add(page)  # before anything is awaited: the limit counts those that come in
         try:
             await answer.prepare(request)
@@ -352,6 +367,7 @@ class ConsoleServer:
             self._pages.discard(page)
             for task in page.tasks:
                 task.cancel()
+            self._pad.let_go(page)
         return answer
 
     async def _send(self, page: _Page) -> None:
@@ -369,12 +385,28 @@ class ConsoleServer:
         try:
             request = read_request(text)
         except WrongRequest as exc:
-            self._answer(page, None, PageAnswer(False, str(exc)))
+            if self._pad.holder is page:
+                self._pad.end(str(exc))  # what it asks for is not known any more
+            else:
+                self._answer(page, None, PageAnswer(False, str(exc)))
             return
         if page.role < PageRole.OPERATE:
             refusal = "You may look only; the token for operating is another one."
-            self._answer(page, request.number, PageAnswer(False, refusal))
-        elif len(page.tasks) >= _MOST_AT_ONCE and request.name != "stop":
+            number = request.number if isinstance(request, PageRequest) else None
+            self._answer(page, number, PageAnswer(False, refusal))
+        elif isinstance(request, PageRequest):
+            self._on_request(page, request)
+        elif refusal := self._pad.hear(page, request):
+            self._on_pad_end(page, refusal)
+
+    def _on_pad_end(self, page: _Page, why: str) -> None:
+        """An answer without a number: the press is over. A word that counts has no answer."""
+        self._answer(page, None, PageAnswer(False, why))
+
+    def _on_request(self, page: _Page, request: PageRequest) -> None:
+        if request.name == "stop":
+            self._pad.end("The pad was let go: somebody pressed STOP.")
+        if len(page.tasks) >= _MOST_AT_ONCE and request.name != "stop":
             refusal = "Too many requests are under way."
             self._answer(page, request.number, PageAnswer(False, refusal))
         elif request.name == "stop" and len(self._stops) >= _MOST_STOPS:
@@ -448,8 +480,17 @@ class ConsoleServer:
         for page in self._pages:
             page.sections.update(changed)
             page.lines = [*page.lines, *lines][-_LOG_LINES:]
-            if changed or lines:
+            self._tell_holder(page)
+            if page.sections or lines:
                 page.ready.set()
+
+    def _tell_holder(self, page: _Page) -> None:
+        """Who else holds the pad; empty for the page that does."""
+        holder = self._pad.holder
+        name = "" if holder is None or holder is page else holder.address
+        if name != page.holder:
+            page.holder = name
+            page.sections["holder"] = json.dumps(name)
 
     async def _watch_images(self) -> None:
         """Fetch images while a stream is open."""

@@ -136,6 +136,7 @@ class Bench:
         )
         self.camera = Camera()
         self.url = self.console.address
+        self._others: list[Node] = []
         self._executor = SingleThreadedExecutor()
         for node in (self.console, self.camera.node):
             self._executor.add_node(node)
@@ -155,18 +156,27 @@ class Bench:
         self.console.close()
         self._executor.shutdown(timeout_sec=2.0)
         self._thread.join(5.0)
-        for node in (self.console, self.camera.node):
+        for node in (self.console, self.camera.node, *self._others):
             node.destroy_node()
 
-    @contextmanager
-    def driver(self) -> Iterator[None]:
-        """The real follower driver, on emulated servos in a process of their own."""
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        words = ["--ros-args", "-r", "__node:=driver", "-r", "__ns:=/follower"]
+    def spin(self, node: Node) -> None:
+        """Spin another node as well, and destroy it in the end."""
+        self._others.append(node)
+        self._executor.add_node(node)
+
+    def _command(self, module: str, name: str) -> list[str]:
+        words = ["--ros-args", "-r", f"__node:={name}", "-r", "__ns:=/follower"]
         words += ["-p", f"rig:={self.rig_file}", "-p", "arm:=follower"]
+        return [sys.executable, "-m", module, *words]
+
+    @contextmanager
+    def driver(self, *, jog: bool = False) -> Iterator[None]:
+        """The real follower driver, on emulated servos; each in a process of its own."""
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         commands = [
             [sys.executable, "-m", "koch_driver.emulator", "--rig", str(self.rig_file)],
-            [sys.executable, "-m", "koch_driver.nodes.follower", *words],
+            self._command("koch_driver.nodes.follower", "driver"),
+            *([self._command("koch_driver.nodes.jog", "teleop")] if jog else []),
         ]
         started = [subprocess.Popen(command, env=environment) for command in commands]
         try:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from koch_console.commands import COMMANDS, WrongRequest, read_request
+from koch_console.commands import COMMANDS, PadWord, WrongRequest, read_request
 
 
 def test_a_request_is_read_with_its_defaults():
@@ -47,6 +47,34 @@ def test_a_request_is_read_with_its_defaults():
 def test_anything_else_is_refused_with_its_place(text, said):
     with pytest.raises(WrongRequest, match=re.escape(said)):
         read_request(text)
+
+
+def test_a_word_of_the_pad_is_read():
+    word = read_request('{"pad": {"arm": "follower", "x": -0.5, "gripper": 1}}')
+    assert word == PadWord("follower", {"x": -0.5, "gripper": 1.0})
+    assert read_request('{"pad": {"arm": "follower"}}') == PadWord("follower", {})
+
+
+@pytest.mark.parametrize(
+    ("pad", "said"),
+    [
+        ("null", "pad: got NoneType"),
+        ("{}", "arm is missing"),
+        ('{"x": 1}', "arm is missing"),
+        ('{"arm": 1}', "arm: got 1, expected str"),
+        ('{"arm": "a", "shoulder_pan": 1}', "got 'shoulder_pan', expected some of x, y, z"),
+        ('{"arm": "a", "x": NaN}', "x: got nan, expected -1 to 1"),
+        ('{"arm": "a", "x": -Infinity}', "x: got -inf"),
+        ('{"arm": "a", "x": 1.01}', "x: got 1.01"),
+        ('{"arm": "a", "x": 1' + 400 * "0" + "}", "expected -1 to 1"),
+        ('{"arm": "a", "x": true}', "x: got True"),
+        ('{"arm": "a", "x": null}', "x: got None"),
+        ('{"arm": "a", "x": [1]}', "x: got [1]"),
+    ],
+)
+def test_any_other_word_of_the_pad_is_refused(pad, said):
+    with pytest.raises(WrongRequest, match=re.escape(said)):
+        read_request(f'{{"pad": {pad}}}')
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a button does: the services and actions that the command line calls as well.
 
-There is no publisher here: nothing on the page commands a joint.
+There is no publisher here; the pad has its own in `koch_console.nodes.hands`.
 """
 
 from __future__ import annotations
@@ -80,8 +80,7 @@ class Requests:
                 self._add(SetBool, f"{arm.name}/torque")
                 for name in ("stop", "resume", "home"):
                     self._add(Trigger, f"{arm.name}/{name}")
-                if self._rig.leader_of(arm.name) is not None:
-                    self._add(SetBool, f"{arm.name}/teleop/clutch")
+                self._add(SetBool, f"{arm.name}/teleop/clutch")  # of a leader's node, or of jog
         self._add(StartEpisode, "episodes/start")
         self._add(StopEpisode, "episodes/stop")
         self._add(DiscardEpisode, "episodes/discard")

@@ -18,8 +18,9 @@ from koch_interfaces.msg import EpisodeStatus, GuardStatus, PolicyStatus
 from rcl_interfaces.msg import Log
 from sensor_msgs.msg import CompressedImage, JointState
 
-from koch_console.commands import PageAnswer, PageRequest
+from koch_console.commands import PadWord, PageAnswer, PageRequest
 from koch_console.health import StreamLights, checks_of_nodes
+from koch_console.nodes.hands import Hands
 from koch_console.nodes.requests import Requests
 from koch_console.slot import LatestImage
 from koch_core.errors import DecodeError
@@ -76,6 +77,7 @@ class RobotView:
         self._node, self._rig = node, rig
         self._group = PolledGroup()
         self.requests = Requests(node, rig)
+        self._hands = Hands(node, rig)
         self.images = {name: LatestImage() for name in rig.cameras}
         self._cameras: dict[str, Any] = {}  # subscriptions of cameras with a reader
         self._arms = {name: self._hear_arm(arm) for name, arm in rig.arms.items()}
@@ -205,6 +207,10 @@ class RobotView:
             "policy": policy,
             "checks": [*self._health.checks(now_s), *checks_of_nodes(episode, policy)],
             "running": self.requests.running,
+            "pads": {
+                arm: self._health.said_of(f"teleop: {arm}", now_s) if is_there else None
+                for arm, is_there in self._hands.listen().items()
+            },
         }
 
     def _guard_of(self, arm: Arm, heard: _Heard, now_s: float) -> Mapping[str, Any] | None:
@@ -242,6 +248,10 @@ class RobotView:
     async def do(self, request: PageRequest) -> PageAnswer:
         """See `Robot`."""
         return await self.requests.do(request)
+
+    def move(self, word: PadWord) -> str:
+        """See `Robot`."""
+        return self._hands.move(word)
 
 
 def _deep(profile: QoSProfile, depth: int) -> QoSProfile:

@@ -4,6 +4,7 @@
 
 import { draw as drawLive, build as buildLive, drawLoaded, examine, fillPicks } from "./live.js";
 import { beginHere, endHere, heardOfEdits, heardOfJobs, hideEpisodes, showEpisodes } from "./episodes.js";
+import { letGo, sendPadBy } from "./pad.js";
 import { byId, role, toast } from "./page.js";
 import { drawJobs, showRuns } from "./training.js";
 
@@ -151,6 +152,7 @@ export function ask(name, values = {}, button = null) {
     toast(name === "stop" ? "NOT STOPPED: no connection. Cut the power." : "There is no connection.", false);
     return;
   }
+  if (name === "stop") letGo();
   const id = ++asked;
   waiting.set(id, { name, button });
   if (button) button.setAttribute("aria-busy", "true");
@@ -158,11 +160,20 @@ export function ask(name, values = {}, button = null) {
   if (name === "stop") setTimeout(() => { if (waiting.has(id)) unanswered(id, name, "The console does not answer."); }, STOP_MS);
 }
 
+// What a dying connection would keep and send late counts no more at the server, but it fills up.
+const MOST_KEPT = 1000;
+sendPadBy((word) => {
+  if (socket.readyState !== WebSocket.OPEN || socket.bufferedAmount > MOST_KEPT) return false;
+  socket.send(JSON.stringify({ pad: word }));
+  return true;
+});
+
 function unanswered(id, name, why) {
   answered({ answer: id, ok: false, text: name === "stop" ? `PERHAPS NOT STOPPED: ${why} Cut the power.` : why });
 }
 
 function answered({ answer, ok, text }) {
+  if (answer === null) letGo(); // the server has ended the press, or takes none
   waiting.get(answer)?.button?.removeAttribute("aria-busy");
   waiting.delete(answer);
   toast(text || (ok ? "Done." : "It failed."), ok);

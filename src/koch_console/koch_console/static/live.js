@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The live page: cameras, checks, arms, episode, policy, log.
 
+import { buildPad, drawPads } from "./pad.js";
 import { Place, byId, element, look, post, role, toast } from "./page.js";
 
 const degrees = (radians) => (radians * 180) / Math.PI;
@@ -33,11 +34,18 @@ function armCard(arm, _, arms) {
     button("Resume", "resume"), button("Home", "home"),
     button("Torque on", "torque", { on: true }), button("Torque off", "torque", { on: false }),
   ] : [];
-  if (arms.some((other) => other.drives === arm.name)) {
-    buttons.push(button("Enable switch on", "teleop", { on: true }), button("Enable switch off", "teleop", { on: false }));
+  if (follows) {
+    const isLed = arms.some((other) => other.drives === arm.name);
+    for (const on of [true, false]) {
+      const made = button(`Enable switch ${on ? "on" : "off"}`, "teleop", { on });
+      if (!isLed) made.className = "of-pad"; // only a jog node has one
+      buttons.push(made);
+    }
   }
+  const pad = follows ? [buildPad(arm.name)] : [];
   return element("article", { id: `arm-${arm.name}` },
     element("h2", { textContent: `${arm.name} (${arm.role})` }),
+    ...pad, // above what changes its height
     element("div", { className: "facts guard" }),
     element("div", { className: "row buttons" }, ...buttons),
     ...arm.joints.map((joint) => jointRow(joint)));
@@ -58,6 +66,7 @@ export function draw(state, changed, lines) {
   if (changed.cameras) drawCameras(changed.cameras);
   if (changed.joints) for (const [arm, joints] of Object.entries(changed.joints)) drawJoints(arm, joints);
   if (changed.guards) drawGuards(changed.guards);
+  if (changed.pads || "holder" in changed) drawPads(state.pads ?? {}, state.holder ?? "");
   if (changed.checks) drawChecks(changed.checks);
   if ("episode" in changed) drawEpisode(changed.episode);
   if ("policy" in changed || "running" in changed) drawPolicy(state.policy, state.running);
