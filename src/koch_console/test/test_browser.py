@@ -163,6 +163,70 @@ def test_a_recording_counts_down_and_ends_by_itself(bench, browser, tmp_path):
         page.close()
 
 
+def place_of(page: Any, joint: str) -> float:
+    return float(page.inner_text(f".joint[data-joint={joint}] .angle").rstrip("°"))
+
+
+def test_the_pad_moves_the_hand_while_it_is_pressed(bench, browser):
+    robot = bench()
+    page, other = open_page(browser, robot.url), open_page(browser, robot.url, 390, 844)
+    says(page, ".pad .said", "koch up --jog")
+    assert page.locator(".pad .keys").is_hidden()
+    with robot.driver(jog=True):
+        for each in (page, other):
+            says(each, "#arm-follower .guard", "holding")
+            says(each, ".pad .said", "waits for a word")
+            assert (
+                each.evaluate("document.documentElement.scrollWidth")
+                <= each.viewport_size["width"]
+            )
+        key = page.locator(".pad button:has-text('Left')").first
+        key.scroll_into_view_if_needed()
+        begin = place_of(page, "shoulder_pan")
+        key.hover()
+        page.mouse.down()
+        says(page, "#arm-follower .guard", "commanded by teleop")
+        says(other, ".pad .said", "holds the pad")
+        page.wait_for_function(
+            "(begin) => Math.abs(parseFloat(document.querySelector("
+            "'.joint[data-joint=shoulder_pan] .angle').textContent) - begin) > 3",
+            arg=begin,
+        )
+        page.mouse.move(1, 1)  # it left the key, though the button is still down
+        page.wait_for_selector(".pad .held", state="detached")
+        says(other, ".pad .said", "waits for a word")
+        page.wait_for_timeout(1000)
+        rest = place_of(page, "shoulder_pan")
+        page.wait_for_timeout(1000)
+        assert abs(place_of(page, "shoulder_pan") - rest) < 0.5
+        page.mouse.up()
+
+        key.hover()
+        page.mouse.down()
+        page.wait_for_selector(".pad .held")
+        other.click("#stop")
+        says(page, "#arm-follower .guard", "stopped")
+        page.wait_for_selector(".pad .held", state="detached")
+        page.mouse.up()
+        says(page, ".pad .said", "enable switch was opened")
+        page.click("button[data-do=resume]")
+        says(page, "#arm-follower .guard", "holding")
+        page.click("button:has-text('Enable switch on')")
+        says(page, ".pad .said", "waits for a word")
+        for ending in (
+            "window.dispatchEvent(new Event('blur'))",
+            "document.querySelector('[data-tab=episodes]').click()",
+        ):
+            key.hover()
+            page.mouse.down()
+            page.wait_for_selector(".pad .held")
+            page.evaluate(ending)
+            page.wait_for_selector(".pad .held", state="detached")
+            page.mouse.up()
+    for each in (page, other):
+        each.close()
+
+
 def save_policy(folder: Path, fps: float) -> None:
     """A tiny ACT of state and surroundings, which wants all joints near zero."""
     pytest.importorskip("torch", reason="koch_policy's packages are not installed")
