@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from subprocess import PIPE
 from typing import Any
 
@@ -596,18 +595,3 @@ def test_stop_reaches_the_guard_and_resume_lifts_it(bench, wait_for):
 
     with robot.driver():
         with_session(work)
-
-
-def threads() -> int:
-    """Of this process, those of DDS as well."""
-    return len(list(Path("/proc/self/task").iterdir()))
-
-
-def test_a_closed_console_leaves_the_graph(bench, wait_for):
-    """Also where someone still holds it, as aiohttp's cache of handlers does."""
-    bench().close()
-    before = threads()
-    held = bench()
-    assert threads() >= before + 5
-    held.close()
-    assert wait_for(lambda: threads() <= before)
