@@ -158,7 +158,8 @@ def test_a_recording_counts_down_and_ends_by_itself(bench, browser, tmp_path):
             " < before",
             arg=left,
         )
-        assert 0.0 < page.evaluate("document.getElementById('countdown').value") <= 1.0
+        value = "document.getElementById('countdown').value"
+        page.wait_for_function(f"() => {value} > 0 && {value} <= 1")
         says(page, "#phase", "1 saved")
         page.close()
 

@@ -181,8 +181,8 @@ def test_one_page_holds_the_pad_and_the_other_sees_who(listener):
             while await read(other, "holder") != "":
                 continue
             await press(other, y=1.0)
-            await asyncio.sleep(0.1)
-            assert hand.heard[-1][1] == pytest.approx(0.1)
+            while hand.heard[-1][1] != pytest.approx(0.1):  # `run` ends what takes too long
+                await asyncio.sleep(0.01)
 
     run(work())
 

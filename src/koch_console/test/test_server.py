@@ -226,7 +226,9 @@ def test_a_state_that_cannot_be_had_is_not_said_to_be_alive(bench, monkeypatch):
 
 def test_the_node_commands_no_joint(bench):
     topics = {publisher.topic_name for publisher in bench().console.publishers}
-    assert topics == {"/parameter_events"}
+    # The pad asks the follower's jog node for speeds; its goals pass the guard as any source's.
+    asked = {"/follower/teleop/twist", "/follower/teleop/joint_speeds"}
+    assert topics == {"/parameter_events", *asked}
 
 
 def test_training_runs_of_other_packages_are_served(bench, tmp_path, monkeypatch):

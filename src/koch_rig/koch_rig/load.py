@@ -137,7 +137,7 @@ def _arm(section: Section, name: str, folder: Path) -> Arm:
         name=name,
         role=role,
         port=section.text("port"),
-        calibration_path=folder / Path(section.text("calibration")).expanduser(),
+        calibration_path=section.file("calibration", folder),
         base=_mount(section, "base", optional=True),
         rate_hz=section.number("rate_hz", unit="Hz", low=1, high=400, default=100.0),
         joints=_joint_mounts(section.section("joints", optional=True), model),
@@ -276,7 +276,7 @@ def _check_drives(root: Section, arms: Mapping[str, Arm]) -> None:
 
 def _camera(section: Section, name: str, folder: Path, arms: Mapping[str, Arm]) -> Camera:
     """One camera."""
-    intrinsics = section.text("intrinsics", default=None)
+    has_intrinsics = "intrinsics" in section.names()
     fourcc = section.text("fourcc", default=None)
     if fourcc is not None and len(fourcc) != 4:
         raise section.error(section.path_of("fourcc"), fourcc, "four characters, such as MJPG")
@@ -293,7 +293,7 @@ def _camera(section: Section, name: str, folder: Path, arms: Mapping[str, Arm]) 
         fourcc=fourcc,
         color_mode=section.choice("color_mode", ColorMode, default=ColorMode.RGB),
         mount=_mount(section, "mount") if "mount" in section.names() else None,
-        intrinsics_path=None if intrinsics is None else folder / Path(intrinsics).expanduser(),
+        intrinsics_path=section.file("intrinsics", folder) if has_intrinsics else None,
         fovy_deg=section.number("fovy_deg", unit="deg", low=1, high=170, default=None),
     )
     section.refuse_unknown()

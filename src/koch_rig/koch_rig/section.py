@@ -9,6 +9,7 @@ import enum
 import math
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from koch_core.options import Option, WrongValue, did_you_mean, fitted
@@ -101,6 +102,14 @@ class Section:
         if value is not default and not (isinstance(value, str) and value):
             raise self.error(self.path_of(name), value, "a text", "Quote it if it is one.")
         return value  # type: ignore[no-any-return]  # checked above, or the caller's default
+
+    def file(self, name: str, folder: Path) -> Path:
+        """A path; a relative one begins in the folder, ~ is somebody's home."""
+        text = self.text(name)
+        try:
+            return folder / Path(text).expanduser()
+        except RuntimeError as exc:  # ~name of nobody
+            raise self.error(self.path_of(name), text, "a path", "Nobody has that home.") from exc
 
     def number(
         self,

@@ -204,6 +204,11 @@ FAULTS = [
     ("table_z: 0.01", "joints: {gripper: [-3, 0]}", r"within the URDF's \[-1.6, 0.032\]"),
     ("table_z: 0.01", "joints: {gripper: [0, -1]}", r"joints.gripper: got \[0.0, -1.0\]"),
     ("table_z: 0.01", "workspace: {min: [0, 0, 0], max: [1, 0, 1]}", r"max: .*each above its min"),
+    (
+        "calibration: follower.json",
+        "calibration: ~nobody-at-all/f.json",
+        r"arms.follower.calibration: got '~nobody-at-all/f.json', expected a path. Nobody has",
+    ),
     # missing things
     ("rig: bench\n", "", r"rig: got nothing, expected a text. This key is required"),
     (", calibration: follower.json", "", r"arms.follower.calibration: got nothing"),

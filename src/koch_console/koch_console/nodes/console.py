@@ -90,7 +90,8 @@ class ConsoleNode(Node):
 
     def destroy_node(self) -> None:
         """Leave the graph. rclpy keeps a node in it for as long as its action client lives."""
-        self._robot.requests.close()
+        if hasattr(self, "_robot"):  # not where the rig or the port could not be used
+            self._robot.requests.close()
         super().destroy_node()
 
     def _end(self) -> None:

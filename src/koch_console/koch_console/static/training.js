@@ -154,6 +154,9 @@ function drawLosses(curve) {
 const LIGHTS = { starting: "amber", running: "amber", finished: "green", failed: "red", killed: "red", stopped: "" };
 const KINDS = { train: "training on", eval: "evaluation of", dataset: "edits of", policy: "policy of" };
 
+let underWay = new Set();
+const isUnderWay = (item) => item.state === "running" || item.state === "starting";
+
 export async function drawJobs() {
   const answer = await places.jobs.look("/jobs");
   if (!answer) return;
@@ -162,10 +165,13 @@ export async function drawJobs() {
   byId("jobs").replaceChildren(...(found.length ? found.slice(0, 12).map(jobLine) : [element("li", { className: "empty", textContent: "None was started here." })]));
   const shown = found.find((item) => item.id === job);
   if (shown) showLog(shown);
+  const before = underWay;
+  underWay = new Set(found.filter(isUnderWay).map((item) => item.id));
+  if ([...before].some((id) => !underWay.has(id))) showRuns(); // what it saved as it ended
 }
 
 function jobLine(item) {
-  const isOpen = item.state === "running" || item.state === "starting";
+  const isOpen = isUnderWay(item);
   const words = element("button", { className: "plain", title: item.command }, element("span", {}, element("span", { className: `dot ${LIGHTS[item.state]}` }), " ",
     element("b", { textContent: `${KINDS[item.kind] ?? item.kind} ${item.about}` }),
     element("small", { textContent: `${item.state} · ${new Date(1000 * item.began_s).toLocaleString()}` })));
