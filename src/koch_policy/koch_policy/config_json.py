@@ -31,6 +31,8 @@ _BASE = {
 }  # fmt: skip
 # Added by LeRobot 0.4.4, or defaulted differently there than in 0.4.0 (crop_shape is written).
 _NEW_KEYS = {"resize_shape", "crop_ratio"}
+# LeRobot's ACT reads no task: its loader refuses a file that holds these, and names them.
+_OWN_KEYS = {"task_encoder", "task_dim"}
 
 
 _ANY = Option("any value of its type: each configuration checks its own ranges")
@@ -157,7 +159,7 @@ def config_to_dict(config: PolicyConfig) -> dict[str, Any]:
         if name == "output_features":
             content.update(_BASE)
     defaults = {field.name: field.default for field in fields(config)}
-    for name in _NEW_KEYS & set(content):
+    for name in (_NEW_KEYS | _OWN_KEYS) & set(content):
         if content[name] == defaults[name] and defaults[name] is not MISSING:
             del content[name]
     if "vision_backbone" in content:

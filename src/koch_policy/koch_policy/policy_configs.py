@@ -31,8 +31,35 @@ def _modes_with_environment() -> Mapping[str, NormalizationMode]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActConfig(PolicyConfig):
-    """Action Chunking Transformer (LeRobot type `act`)."""
+class ToldConfig(PolicyConfig):
+    """What policies share that may be told their task.
+
+    Attributes:
+        task_encoder: "none"; "learned" (an embedding per task text of the dataset); "minilm"
+            (sentence embeddings, so that new wordings of a task work too); or "minilm_scaled" (the
+            same, each element scaled over the training tasks).
+        task_dim: Width of the task input: number of tasks when learned, 384 for minilm.
+    """
+
+    task_encoder: str = "none"
+    task_dim: int = 0
+
+    def __post_init__(self) -> None:
+        """Check that encoder and width go together."""
+        super().__post_init__()
+        self.require_choice("task_encoder", ("none", *TASK_ENCODERS.names()))
+        if (self.task_encoder == "none") != (self.task_dim == 0):
+            raise self.error("task_dim", self.task_dim, "zero exactly when task_encoder is none")
+
+    @property
+    def language(self) -> LanguageInput | None:
+        """The task's vector, where there is one."""
+        return LanguageInput(self.task_encoder, self.task_dim) if self.task_dim else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActConfig(ToldConfig):
+    """Action Chunking Transformer (LeRobot type `act`, which no task is told)."""
 
     type: ClassVar[str] = "act"
     is_single_shot: ClassVar[bool] = True
@@ -271,13 +298,10 @@ class DiffusionTransformerConfig(DenoisingConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrefixConfig(PolicyConfig):
+class PrefixConfig(ToldConfig):
     """What policies share that attend to a cached observation prefix.
 
     Attributes:
-        task_encoder: "none"; "learned" (an embedding per task text of the dataset); or "minilm"
-            (sentence embeddings, so that new wordings of a task work too).
-        task_dim: Width of the task input: number of tasks when learned, 384 for minilm.
         backbone_norm: "group", "frozen" or "batch".
     """
 
@@ -290,8 +314,6 @@ class PrefixConfig(PolicyConfig):
     dim_head: int = 64
     n_layers: int = 6
     dropout: float = 0.0
-    task_encoder: str = "none"
-    task_dim: int = 0
     optimizer_lr: float = 1e-4
     optimizer_lr_backbone: float = 5e-5
     optimizer_weight_decay: float = 0.01
@@ -301,7 +323,6 @@ class PrefixConfig(PolicyConfig):
         """Check the combinations that a prefix allows."""
         super().__post_init__()
         self.require_choice("backbone_norm", ("group", "frozen", "batch"))
-        self.require_choice("task_encoder", ("none", *TASK_ENCODERS.names()))
         self.require_positive("chunk_size", "n_layers", "n_heads", "dim_model", "dim_head")
         self.require_within("optimizer_lr_backbone")
         self.require_within("dropout", below=1)
@@ -312,15 +333,8 @@ class PrefixConfig(PolicyConfig):
             )
         if self.n_action_steps > self.chunk_size:
             raise self.error("n_action_steps", self.n_action_steps, f"<= {self.chunk_size}")
-        if (self.task_encoder == "none") != (self.task_dim == 0):
-            raise self.error("task_dim", self.task_dim, "zero exactly when task_encoder is none")
         if self.dim_model % 4:
             raise self.error("dim_model", self.dim_model, "a multiple of 4")
-
-    @property
-    def language(self) -> LanguageInput | None:
-        """The task's vector, where there is one."""
-        return LanguageInput(self.task_encoder, self.task_dim) if self.task_dim else None
 
     @property
     def horizon_steps(self) -> int:

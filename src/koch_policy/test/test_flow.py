@@ -225,7 +225,7 @@ def test_key_points_are_weighed_by_the_task_once_it_was_learnt() -> None:
 
     def cameras(given: dict[str, Tensor]) -> Tensor:
         found = model.camera_features(0, given["observation.images.up"])
-        return model._told(model._task_token(given["task_embedding"]), [found])[0]
+        return model._told(model.task_in(given["task_embedding"]), [found])[0]
 
     assert torch.equal(cameras(batch), cameras(other))
     model.loss(batch)[0].backward()

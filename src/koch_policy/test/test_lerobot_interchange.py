@@ -153,3 +153,16 @@ def test_checkpoints_of_lerobot_give_its_actions_here_and_back(
         answer = load_file(folder / "lerobot_answer.safetensors")["chunk"]
         expected = load_file(folder / "io.safetensors")["expected"]
         assert (answer - expected).abs().max() < 1e-5, folder.name  # LeRobot with itself
+
+
+def test_lerobot_refuses_a_policy_that_is_told_its_task_by_name(
+    lerobot: Any, make: Any, tmp_path: Path
+) -> None:
+    """Its ACT reads no sentence: it must not run one and leave the sentence out."""
+    plain = make.checkpoint("act", tmp_path / "plain")
+    told = make.checkpoint("act", tmp_path / "told", task_encoder="learned")
+    load = "from lerobot.policies.act.modeling_act import ACTPolicy; import sys; "
+    load += "ACTPolicy.from_pretrained(sys.argv[1])"
+    lerobot.run("-c", load, plain)
+    with pytest.raises(AssertionError, match="task_encoder"):
+        lerobot.run("-c", load, told)

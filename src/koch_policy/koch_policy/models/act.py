@@ -22,12 +22,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE
+from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE, TASK_EMBEDDING
 from koch_policy.models.denoiser import mean_without_padding
 from koch_policy.models.keypoints import KEYPOINTS, KeypointEncoder
 from koch_policy.models.positions import sinusoid_1d, sinusoid_2d
 from koch_policy.models.registry import register_policy
 from koch_policy.models.resnet import Norm, ResNet, each_camera
+from koch_policy.models.task import TaskFilm, TaskProjection
 from koch_policy.policy_configs import ActConfig
 
 
@@ -213,6 +214,8 @@ class Act(nn.Module):
             self.backbone: nn.Module = nn.ModuleList(KeypointEncoder() for _ in config.cameras)
             self.encoder_keypoint_input_proj = nn.Linear(KeypointEncoder.width, dim)
             self.encoder_camera_pos_embed = nn.Embedding(len(config.cameras), dim)
+            if config.task_dim:
+                self.encoder_task_film = TaskFilm(dim, KeypointEncoder.width)
         elif config.cameras:
             dilate = config.replace_final_stride_with_dilation
             resnet = ResNet(config.vision_backbone, Norm.FROZEN, dilate_last=dilate)
@@ -223,7 +226,10 @@ class Act(nn.Module):
         if config.environment_dim:
             self.encoder_env_state_input_proj = nn.Linear(config.environment_dim, dim)
         self.encoder_latent_input_proj = nn.Linear(config.latent_dim, dim)
-        vectors = 1 + bool(config.state_dim) + bool(config.environment_dim)
+        if config.language is not None:
+            self.encoder_task_input_proj = TaskProjection(config.language, dim, is_normed=True)
+        inputs = (config.state_dim, config.environment_dim, config.task_dim)
+        vectors = 1 + sum(map(bool, inputs))
         self.encoder_1d_feature_pos_embed = nn.Embedding(vectors, dim)
         self.decoder_pos_embed = nn.Embedding(config.chunk_size, dim)
         self.action_head = nn.Linear(dim, config.action_dim)
@@ -286,7 +292,7 @@ class Act(nn.Module):
     def observation_tokens(
         self, batch: dict[str, Tensor], latent: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Return tokens (B, N, D), ordered latent, state, environment, cameras, and positions."""
+        """Return tokens (B, N, D) and positions: latent, state, environment, task, cameras."""
         config = self.config
         first = batch[next(iter(config.cameras), ENVIRONMENT)]
         if latent is None:
@@ -296,11 +302,16 @@ class Act(nn.Module):
             tokens.append(self.encoder_robot_state_input_proj(batch[STATE]).unsqueeze(1))
         if config.environment_dim:
             tokens.append(self.encoder_env_state_input_proj(batch[ENVIRONMENT]).unsqueeze(1))
-        positions = [self.encoder_1d_feature_pos_embed.weight]  # (2 or 3, D)
+        if config.task_dim:
+            tokens.append(self.encoder_task_input_proj(batch[TASK_EMBEDDING]).unsqueeze(1))
+        positions = [self.encoder_1d_feature_pos_embed.weight]  # (1 to 4, D)
         if self.has_keypoints:
             assert isinstance(self.backbone, nn.ModuleList)
-            for key, encoder in zip(config.cameras, self.backbone, strict=True):
-                tokens.append(self.encoder_keypoint_input_proj(encoder(batch[key])).unsqueeze(1))
+            encoders = zip(config.cameras, self.backbone, strict=True)
+            found = [encoder(batch[key]).unsqueeze(1) for key, encoder in encoders]
+            if config.task_dim:
+                found = self.encoder_task_film.told(tokens[-1][:, 0], found)
+            tokens.extend(self.encoder_keypoint_input_proj(points) for points in found)
             positions.append(self.encoder_camera_pos_embed.weight)
             return torch.cat(tokens, dim=1), torch.cat(positions).unsqueeze(0)
         for images in self._image_groups(batch):  # (G * B, 3, H, W)

@@ -21,6 +21,7 @@ from koch_policy.configs import ENVIRONMENT, STATE, TASK_EMBEDDING
 from koch_policy.models.keypoints import KEYPOINTS, KeypointEncoder
 from koch_policy.models.positions import sinusoid_2d
 from koch_policy.models.resnet import Norm, ResNet, each_camera
+from koch_policy.models.task import TaskFilm, TaskProjection
 from koch_policy.policy_configs import PrefixConfig
 
 
@@ -74,18 +75,16 @@ class ObservationPrefix(nn.Module):
         if self.has_keypoints:  # one token per camera
             self.backbone: nn.Module = nn.ModuleList(KeypointEncoder() for _ in config.cameras)
             self.image_in = nn.Linear(KeypointEncoder.width, dim)
-            if config.task_dim:  # begins as if there were no task
-                self.task_film = nn.Linear(dim, 2 * KeypointEncoder.width)
-                nn.init.zeros_(self.task_film.weight)
-                nn.init.zeros_(self.task_film.bias)
+            if config.task_dim:
+                self.task_film = TaskFilm(dim, KeypointEncoder.width)
         elif config.cameras:
             resnet = ResNet(config.vision_backbone, Norm(config.backbone_norm))
             self.backbone = resnet
             self.image_in = nn.Linear(resnet.channels, dim)
         if config.cameras:
             self.camera_embed = nn.Parameter(0.02 * torch.randn(len(config.cameras), dim))
-        if config.task_dim:
-            self.task_in = nn.Linear(config.task_dim, dim)
+        if config.language is not None:
+            self.task_in = TaskProjection(config.language, dim, is_normed=self.has_keypoints)
             self.no_task = nn.Parameter(0.02 * torch.randn(dim))
         if config.state_dim:
             self.state_in = nn.Linear(config.state_dim, dim)
@@ -112,24 +111,10 @@ class ObservationPrefix(nn.Module):
         token: Tensor = self.image_in(found) + self.camera_embed[index]
         return token
 
-    def _task_token(self, embedding: Tensor) -> Tensor:
-        """Map a task's embedding (B, E) to its token (B, D)."""
-        if self.has_keypoints:  # a sentence's unit vector would begin as next to nothing
-            embedding = F.layer_norm(embedding, embedding.shape[-1:])
-        token: Tensor = self.task_in(embedding)
-        return token
-
     def _told(self, task: Tensor, found: list[Tensor]) -> list[Tensor]:
-        """Return the cameras' tokens: key points (B, 1, width), weighed by the task (B, D).
-
-        Which of three blocks is meant is a product of what is seen and what is said, which a few
-        layers of attention over two tokens learn slowly. Perez et al. 2017, FiLM, equation 1.
-        """
-        scale, shift = self.task_film(task).unsqueeze(1).chunk(2, dim=-1)
-        return [
-            self._camera_token(index, points * (1.0 + scale) + shift)
-            for index, points in enumerate(found)
-        ]
+        """Return the cameras' tokens: key points (B, 1, width), weighed by the task (B, D)."""
+        told = self.task_film.told(task, found)
+        return [self._camera_token(index, points) for index, points in enumerate(told)]
 
     def condition_from(
         self, batch: dict[str, Tensor], features: list[Tensor], hide_task: Tensor | None = None
@@ -145,7 +130,7 @@ class ObservationPrefix(nn.Module):
         """
         tokens = list(features)
         if self.config.task_dim:
-            task = self._task_token(batch[TASK_EMBEDDING])  # (B, D)
+            task: Tensor = self.task_in(batch[TASK_EMBEDDING])  # (B, D)
             if hide_task is not None:
                 task = torch.where(hide_task.unsqueeze(-1), self.no_task, task)
             if self._is_guided():

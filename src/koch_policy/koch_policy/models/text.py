@@ -40,6 +40,9 @@ _MAX_TOKENS = 256
 class TaskEncoder(Protocol):
     """Text in, float32 vector out; results are remembered, so that the loop never waits.
 
+    A class whose `is_scaled` is true has the network scale each element to mean 0 and deviation 1
+    over the training tasks (`models/task.py`).
+
     Args:
         tasks: The training data's.
     """
@@ -105,6 +108,13 @@ class SentenceTasks:
             vector = np.asarray(self._model(text), dtype=np.float32).reshape(-1)
             self._known[text] = vector / np.linalg.norm(vector)
         return self._known[text]
+
+
+@TASK_ENCODERS.register("minilm_scaled")
+class ScaledSentenceTasks(SentenceTasks):
+    """The same embeddings; the network scales each of their elements over the training tasks."""
+
+    is_scaled = True
 
 
 class WordPieces:

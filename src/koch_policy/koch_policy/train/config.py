@@ -57,6 +57,15 @@ class LoraOptions(OptionModel):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EarlyFrames(OptionModel):
+    """A beginning of the training that prefers the beginnings of the episodes."""
+
+    seconds: float = option(0.6, "frames of the first seconds of an episode are early", above=0.0)
+    share: float = option(1.0, "part of the windows that is early", above=0.0, high=1.0)
+    steps: int = option(250, "optimiser steps that this is so for", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AugmentConfig(OptionModel):
     """Strength of each augmentation; zero switches it off."""
 
@@ -160,6 +169,12 @@ class TrainConfig(OptionModel):
         low=0.0,
         expected="{column: factor}",
     )
+    # Only there do the words decide: later the joints and the hand's place tell what is meant.
+    early: Mapping[str, Any] = option(
+        {},
+        "in the first steps, draw this share of the windows from the first seconds of episodes",
+        expected="{seconds: 0.6, share: 1.0, steps: 250}",
+    )
     parts: Mapping[str, list[str]] = option(
         {},
         "{feature: dataset keys}: join several vectors into one, as of two arms",
@@ -251,6 +266,7 @@ class TrainConfig(OptionModel):
         read_some(
             ExecutionDefaults, self.execution, lambda key, *why: refuse(f"execution.{key}", *why)
         )
+        _ = self.early_frames
         if self.adapters is not None and self.pretrained_policy is None:
             raise self.refuse("lora", self.lora, "nothing without --from: it adapts weights")
         if self.pretrained_policy is not None and self.pretrained_backbone is not None:
@@ -281,6 +297,13 @@ class TrainConfig(OptionModel):
             expected = "numbers such as [0, 3] or 0,3-5, or an expression"
             raise self.refuse("episodes", text, expected)
         return tuple(text)
+
+    @property
+    def early_frames(self) -> EarlyFrames | None:
+        """How the training begins, None where it draws alike throughout."""
+        refuse = config_refusal("train")
+        read = read_some(EarlyFrames, self.early, lambda key, *why: refuse(f"early.{key}", *why))
+        return EarlyFrames(**read) if self.early else None
 
     @property
     def adapters(self) -> LoraOptions | None:

@@ -240,6 +240,27 @@ def drawn_rows(rows: IntArray, weights: FloatArray | None, seed: int, epoch: int
     return rows[draw.permutation(len(rows))]
 
 
+def early_weights(data: Demonstrations, rows: IntArray, steps: int, share: float) -> FloatArray:
+    """Return how often each row is drawn, (N,), so that a share of the windows begins early.
+
+    Args:
+        data: The demonstrations; their own weights count within both parts.
+        rows: Which windows there are.
+        steps: A row is early among so many first ones of its episode.
+        share: The part of all windows that is early, above 0 to 1.
+    """
+    first = np.repeat(data.starts, data.lengths)
+    is_early = np.arange(len(first)) - first < steps
+    base = np.ones(len(first), np.float32) if data.weights is None else data.weights
+    weights = np.zeros(len(first), np.float32)
+    for part, fraction in ((is_early, share), (~is_early, 1.0 - share)):
+        mine = rows[part[rows]]
+        total = float(base[mine].sum(dtype=np.float64))
+        if total > 0.0:
+            weights[mine] = base[mine] * (fraction / total)
+    return weights
+
+
 def shuffled_batches(
     rows: IntArray,
     batch_size: int,

@@ -16,6 +16,8 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +38,12 @@ from koch_policy.errors import CheckpointError, ConfigError, NotFiniteError
 from koch_policy.files import RECIPE, write_json
 from koch_policy.metadata import CheckpointMetadata
 from koch_policy.models.registry import build_model, iterative_model, policy_model
+from koch_policy.models.task import fit_tasks
 from koch_policy.normalize import Normalizer, Statistics
 from koch_policy.train import parallel, state
 from koch_policy.train.augment import add_noise, augment_images, noise_of
 from koch_policy.train.config import Recipe, recipe_from_json
-from koch_policy.train.data import Windows, shuffled_batches
+from koch_policy.train.data import Windows, early_weights, shuffled_batches
 from koch_policy.train.distill import Teacher
 from koch_policy.train.finetune import freeze, freeze_norms
 from koch_policy.train.lerobot_keys import honoured
@@ -136,6 +139,8 @@ class Trainer:
             add_adapters(self.model, train.adapters)
         if self.is_new and train.pretrained_policy is None:
             self._learn_tokens()
+            if (tasks := self.training.task_embeddings) is not None:
+                fit_tasks(self.model, torch.from_numpy(tasks).to(self.device))
         if self.is_new and train.measure_norms and train.pretrained is None:
             measure_norms(self.model, self._images())
         self.teacher = None
@@ -306,17 +311,24 @@ class Trainer:
         return taken_s
 
     def _row_batches(self) -> Iterator[NDArray[np.int64]]:
-        train = self.recipe.train
+        """Yield the rows of each step; those of the first steps may prefer early ones."""
+        train, data = self.recipe.train, self.training.data
         rows = self.training.rows()
-        return shuffled_batches(
+        draw = partial(
+            shuffled_batches,
             rows,
             train.batch_size,
             train.seed,
-            self.step,
-            self.rank,
-            self.world,
-            self.training.data.weights,
+            rank=self.rank,
+            world=self.world,
         )
+        early = train.early_frames
+        if early is None or self.step >= early.steps:
+            return draw(start=self.step, weights=data.weights)
+        first = max(round(early.seconds * data.fps), 1)
+        weights = early_weights(data, rows, first, early.share)
+        preferred = islice(draw(start=self.step, weights=weights), early.steps - self.step)
+        return chain(preferred, draw(start=early.steps, weights=data.weights))
 
     def _optimise(self, raw: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """Take one step; return the loss with its parts, and the gradient's norm."""
