@@ -40,13 +40,25 @@ def test_each_element_is_scaled_over_the_training_tasks() -> None:
     assert torch.allclose(scaled[:, 1], torch.tensor([-1.0, 1.0]))
     # deviations 0.1, 2, 0, 0: their mean is 0.525, and none counts as less than a tenth of it
     assert torch.allclose(projection.deviation, torch.tensor([0.1, 2.0, 0.0525, 0.0525]))
-    assert torch.equal(projection(vectors), torch.nn.Linear.forward(projection, scaled))
+    told = torch.nn.Linear.forward(projection, scaled)
+    assert torch.allclose(projection(vectors), told, atol=1e-5)
+
+
+def test_what_no_training_task_differs_in_is_not_heard() -> None:
+    vectors = torch.tensor([[0.1, 5.0, 0.0, 1.0], [0.3, 9.0, 0.0, 1.0]])
+    projection = _scaled()
+    projection.fit(vectors)
+    other = vectors + torch.tensor([0.0, 0.0, 0.4, -0.3])
+    assert torch.allclose(projection(other), projection(vectors), atol=1e-5)
+    projection.span.copy_(torch.eye(4))
+    assert not torch.allclose(projection(other), projection(vectors), atol=0.1)
 
 
 def test_one_task_alone_is_not_blown_up() -> None:
     projection = _scaled()
     projection.fit(torch.full((1, 4), 0.05))
     assert torch.equal(projection.deviation, torch.ones(4))
+    assert torch.equal(projection(torch.rand(1, 4))[0], projection.bias)
 
 
 def test_other_encoders_are_not_scaled() -> None:
@@ -166,6 +178,13 @@ def test_early_windows_come_first_and_end(make: Any, tmp_path: Path) -> None:
     early = np.mean([row % 40 < 6 for batch in drawn[:6] for row in batch])
     assert 0.55 < early < 0.95
     assert drawn[6:] == batches(plain, 10)[6:]
+    more = make_trainer(
+        make.demonstrations(), make.recipe("act", early={**EARLY, "later_share": 0.4}), tmp_path
+    )
+    drawn_on = batches(more, 36)
+    assert drawn_on[:6] == drawn[:6]
+    later = np.mean([row % 40 < 6 for batch in drawn_on[6:] for row in batch])
+    assert 0.3 < later < 0.5, "of all rows 15 % are early"
     for step in (4, 8):
         trainer.step = step
         assert batches(trainer, 10 - step) == drawn[step:]
@@ -174,7 +193,8 @@ def test_early_windows_come_first_and_end(make: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("early", "named"),
     [({"seconds": 0.0}, "early.seconds"), ({"share": 1.5}, "early.share"),
-     ({"steps": 0}, "early.steps"), ({"step": 3}, "early.step")],
+     ({"steps": 0}, "early.steps"), ({"step": 3}, "early.step"),
+     ({"later_share": -0.1}, "early.later_share")],
 )  # fmt: skip
 def test_a_wrong_beginning_is_named(early: dict[str, float], named: str, make: Any) -> None:
     with pytest.raises(Exception, match=named):

@@ -19,14 +19,18 @@ from koch_policy.models.text import TASK_ENCODERS
 #: An element that the training sentences hardly differ in is not blown up: its deviation counts
 #: as this part of the mean deviation, else a new wording would be heard in it above all.
 _LEAST_DEVIATION = 0.1
+#: Directions in which the training sentences differ by less than this part of the greatest are
+#: rounding.
+_LEAST_DIRECTION = 1e-3
 
 
 class TaskProjection(nn.Linear):
     """Task vectors (B, E) to tokens (B, D), scaled first where the encoder asks for it.
 
     Two sentences that differ in the colour alone have a cosine of 0.88, and a network does not
-    hear the difference (docs/learning.md). The scaling is a part of the weights: fine-tuning on
-    other sentences keeps it.
+    hear the difference (docs/learning.md). What a new wording has besides the directions in which
+    the training's differ is left out: no training could say what it means, and it may be twice as
+    long as the rest. Both are a part of the weights: fine-tuning on other sentences keeps them.
     """
 
     def __init__(self, language: LanguageInput, dim: int, *, is_normed: bool) -> None:
@@ -37,9 +41,11 @@ class TaskProjection(nn.Linear):
         if self.is_scaled:
             self.register_buffer("mean", torch.zeros(language.dim))
             self.register_buffer("deviation", torch.ones(language.dim))
+            self.register_buffer("span", torch.eye(language.dim))  # projects onto what differs
 
     mean: Tensor
     deviation: Tensor
+    span: Tensor
 
     @torch.no_grad()
     def fit(self, vectors: Tensor) -> None:
@@ -51,11 +57,15 @@ class TaskProjection(nn.Linear):
         self.mean.copy_(vectors.mean(0))
         # One sentence alone has no deviation, and nothing to tell apart.
         self.deviation.copy_(deviation.clamp_min(least) if least > 0.0 else torch.ones(()))
+        scaled = (vectors - self.mean) / self.deviation
+        _, length, directions = torch.linalg.svd(scaled, full_matrices=False)
+        kept = directions[length > _LEAST_DIRECTION * length.max().clamp_min(_LEAST_DEVIATION)]
+        self.span.copy_(kept.T @ kept)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Return the tokens."""
         if self.is_scaled:
-            vectors = (vectors - self.mean) / self.deviation
+            vectors = ((vectors - self.mean) / self.deviation) @ self.span
         if self.is_normed:  # a sentence's unit vector would begin as next to nothing
             vectors = F.layer_norm(vectors, vectors.shape[-1:])
         return super().forward(vectors)

@@ -41,7 +41,7 @@ class TaskEncoder(Protocol):
     """Text in, float32 vector out; results are remembered, so that the loop never waits.
 
     A class whose `is_scaled` is true has the network scale each element to mean 0 and deviation 1
-    over the training tasks (`models/task.py`).
+    over the training tasks, and keep the directions in which they differ (`models/task.py`).
 
     Args:
         tasks: The training data's.
@@ -112,7 +112,7 @@ class SentenceTasks:
 
 @TASK_ENCODERS.register("minilm_scaled")
 class ScaledSentenceTasks(SentenceTasks):
-    """The same embeddings; the network scales each of their elements over the training tasks."""
+    """The same embeddings; the network scales them and keeps what the training tasks differ in."""
 
     is_scaled = True
 

@@ -62,7 +62,12 @@ class EarlyFrames(OptionModel):
 
     seconds: float = option(0.6, "frames of the first seconds of an episode are early", above=0.0)
     share: float = option(1.0, "part of the windows that is early", above=0.0, high=1.0)
-    steps: int = option(250, "optimiser steps that this is so for", low=1)
+    steps: int = option(300, "optimiser steps that this is so for", low=1)
+    # A tenth of all windows is early by itself, and a policy that gets no more forgets the words.
+    later_share: float | None = option(
+        None, "part of the windows that is early afterwards; None: as many as there are",
+        low=0.0, high=1.0,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +178,7 @@ class TrainConfig(OptionModel):
     early: Mapping[str, Any] = option(
         {},
         "in the first steps, draw this share of the windows from the first seconds of episodes",
-        expected="{seconds: 0.6, share: 1.0, steps: 250}",
+        expected="{seconds: 0.6, share: 1.0, steps: 300, later_share: 0.3}",
     )
     parts: Mapping[str, list[str]] = option(
         {},

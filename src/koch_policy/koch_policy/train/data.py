@@ -247,7 +247,7 @@ def early_weights(data: Demonstrations, rows: IntArray, steps: int, share: float
         data: The demonstrations; their own weights count within both parts.
         rows: Which windows there are.
         steps: A row is early among so many first ones of its episode.
-        share: The part of all windows that is early, above 0 to 1.
+        share: The part of all windows that is early, 0 to 1.
     """
     first = np.repeat(data.starts, data.lengths)
     is_early = np.arange(len(first)) - first < steps

@@ -314,21 +314,18 @@ class Trainer:
         """Yield the rows of each step; those of the first steps may prefer early ones."""
         train, data = self.recipe.train, self.training.data
         rows = self.training.rows()
-        draw = partial(
-            shuffled_batches,
-            rows,
-            train.batch_size,
-            train.seed,
-            rank=self.rank,
-            world=self.world,
-        )
+        each = {"rank": self.rank, "world": self.world}
+        draw = partial(shuffled_batches, rows, train.batch_size, train.seed, **each)
         early = train.early_frames
-        if early is None or self.step >= early.steps:
+        if early is None:
             return draw(start=self.step, weights=data.weights)
-        first = max(round(early.seconds * data.fps), 1)
-        weights = early_weights(data, rows, first, early.share)
-        preferred = islice(draw(start=self.step, weights=weights), early.steps - self.step)
-        return chain(preferred, draw(start=early.steps, weights=data.weights))
+        share = partial(early_weights, data, rows, max(round(early.seconds * data.fps), 1))
+        later = data.weights if early.later_share is None else share(early.later_share)
+        if self.step >= early.steps:
+            return draw(start=self.step, weights=later)
+        preferred = draw(start=self.step, weights=share(early.share))
+        afterwards = draw(start=early.steps, weights=later)
+        return chain(islice(preferred, early.steps - self.step), afterwards)
 
     def _optimise(self, raw: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """Take one step; return the loss with its parts, and the gradient's norm."""
