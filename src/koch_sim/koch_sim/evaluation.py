@@ -56,6 +56,7 @@ class Trial:
         milestone: The furthest that was reached, where someone looked.
         asked: The thing that was to be moved, where someone looked.
         lifted: The thing that was lifted first; empty where nothing was.
+        sentence: What the policy was told.
     """
 
     seed: int
@@ -66,6 +67,7 @@ class Trial:
     milestone: str = ""
     asked: str = ""
     lifted: str = ""
+    sentence: str = ""
 
 
 @dataclass

@@ -231,7 +231,7 @@ class PolicyRollouts:
         asked = lockstep.world.setup.goal.thing
         return Trial(
             seed, lasts or lockstep.world.succeeded(), duration_s, reason,
-            milestone=MILESTONES[furthest], asked=asked, lifted=lifted,
+            milestone=MILESTONES[furthest], asked=asked, lifted=lifted, sentence=run.task,
         )  # fmt: skip
 
     def _begin(self, seed: int, timeout_s: float) -> PolicyRun:

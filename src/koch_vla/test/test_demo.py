@@ -302,6 +302,63 @@ def test_a_policy_without_a_preset_for_cameras_is_refused_before_anything_is_rec
     assert "--policy: got 'fast without --quick', expected act" in said
 
 
+def test_a_told_policy_learns_and_is_tried_with_other_sentences(context, monkeypatch):
+    asked = []
+
+    def hear(words, log, say, **_):
+        asked.append(words)
+        if words[0] == "record":
+            count, folder = int(words[words.index("-n") + 1]), words[words.index("--root") + 1]
+            for index in range(count):
+                episode = Path(folder) / f"episode_{index:06}"
+                episode.mkdir(parents=True)
+                (episode / "metadata.yaml").touch()
+
+    monkeypatch.setattr(learning_steps, "run_subcommand", hear)
+    made = context(episodes=2, vision=True, language=True)
+    results = record.record(made)
+    assert results["lockstep"], "the nodes' world has one block"
+    made.results["record"] = results
+    folder = learn.training_folder(made.settings)
+    monkeypatch.setattr(learn, "seen_by_cameras", lambda _: [
+        "observation.state", "observation.images.above", "observation.images.wrist"])  # fmt: skip
+    assert learn._preset(made.settings) == ["--preset", "vla-tiny"]
+    found = made.settings.folder / f"rollouts_act_language_2_{made.settings.rollouts}"
+    found.mkdir(parents=True)
+    (found / "eval.json").write_text('{"successes": 1, "rollouts": 2}')
+    rollouts.rollouts(made)
+    wording = [words[words.index("--wording") + 1] for words in asked]
+    assert wording == ["train", "held-out"]
+    assert all(words[words.index("--scene") + 1] == "colour_in_cup" for words in asked)
+    assert "--lockstep" in asked[1]
+    assert str(folder) in asked[1][asked[1].index("--policy") + 1]
+
+
+def test_the_report_tells_what_was_done_for_each_sentence():
+    red, blue = "Put the red block into the cup.", "Put the blue block into the cup."
+    trials = [
+        {"asked": "red_block", "sentence": red, "success": True, "lifted": "red_block"},
+        {"asked": "red_block", "sentence": red, "success": False, "lifted": "blue_block"},
+        {"asked": "blue_block", "sentence": blue, "success": False, "lifted": ""},
+    ]
+    evaluated = {"rollouts": 3, "successes": 1, "success_interval": [0.1, 0.8], "trials": trials}
+    table = dict(rows({"rollouts": evaluated}))
+    expected = "1 of 2 succeeded; lifted first: red block 1, blue block 1"
+    assert table[f'"{red}"'] == expected
+    assert table[f'"{blue}"'] == "0 of 1 succeeded; lifted first: nothing"
+    one = {**evaluated, "trials": trials[:2]}
+    assert f'"{red}"' not in dict(rows({"rollouts": one})), "one task is no choice"
+
+
+def test_a_language_demo_keeps_apart_and_needs_cameras(capsys, tmp_path):
+    settings = demo.settings_of(demo.parse(["--language", "--folder", str(tmp_path)]))
+    assert settings.folder == tmp_path / "language"
+    assert (settings.vision, settings.variant) == (True, "act_language")
+    assert (settings.episodes, settings.rollouts) == demo.USUAL_TOLD
+    assert "one of the two" in refusal(capsys, "--quick", "--language")
+    assert "act or flow" in refusal(capsys, "--language", "--policy", "diffusion")
+
+
 def test_what_cameras_need_is_recorded_in_lockstep_and_no_seed_twice(context, monkeypatch):
     monkeypatch.setattr(record, "ON_THE_GRAPH", 0)
     made, commands = context(vision=True, episodes=4), []

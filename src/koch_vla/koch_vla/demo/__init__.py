@@ -21,6 +21,7 @@ from koch_core.working import Working
 from koch_policy.models.registry import known_policies, preset_files
 from koch_ros.shared_options import RIG, WORLD_SPEED
 from koch_vla.demo.step import (
+    LANGUAGE_PRESET,
     SMALL_PRESET,
     VISION_PRESET,
     DemoContext,
@@ -33,7 +34,7 @@ from koch_vla.steps import alone, run_steps
 __all__ = ["main"]
 
 # Demonstrations and rollouts. What is to be seen takes more examples than what is known.
-USUAL_SEEING, USUAL_KNOWING = (100, 20), (20, 10)
+USUAL_SEEING, USUAL_KNOWING, USUAL_TOLD = (100, 20), (20, 10), (150, 30)
 ENOUGH = 0.8  # share of rollouts that is called a success
 
 
@@ -71,13 +72,15 @@ class DemoOptions(OptionModel):
 
     episodes: int | None = option(
         None,
-        f"demonstrations to record (default: {USUAL_SEEING[0]}, with --quick {USUAL_KNOWING[0]})",
+        f"demonstrations to record (default: {USUAL_SEEING[0]}, with --quick {USUAL_KNOWING[0]}, "
+        f"with --language {USUAL_TOLD[0]})",
         low=1,
         metavar="N",
     )
     rollouts: int | None = option(
         None,
-        f"runs of the policy (default: {USUAL_SEEING[1]}, with --quick {USUAL_KNOWING[1]})",
+        f"runs of the policy (default: {USUAL_SEEING[1]}, with --quick {USUAL_KNOWING[1]}, "
+        f"with --language {USUAL_TOLD[1]})",
         low=1,
         metavar="N",
     )
@@ -86,6 +89,10 @@ class DemoOptions(OptionModel):
     )
     vision: bool = option(False, "see the cameras only (the default)")
     quick: bool = option(False, "know the true poses of block and cup instead: half the time")
+    language: bool = option(
+        False,
+        "be told by a sentence which of three blocks to take; the report shows each sentence",
+    )
     seed: int = option(0, "of the world and the training")
     folder: Path = option(Path("outputs/demo"), "everything goes there", metavar="DIR")
     rig: Path | None = same_as(RIG, None, text="default: config/rig.sim.yaml")
@@ -99,11 +106,16 @@ class DemoOptions(OptionModel):
             OptionError: One means nothing, or two contradict each other.
         """
         super().__post_init__()
-        if self.quick and self.vision:
-            raise OptionError("--quick", "--vision beside it", "one of the two")
-        able = policies(SMALL_PRESET if self.quick else VISION_PRESET)
+        for name in ("vision", "language"):
+            if self.quick and getattr(self, name):
+                raise OptionError("--quick", f"--{name} beside it", "one of the two")
+        preset, beside = VISION_PRESET, "without --quick"
+        if self.quick:
+            preset, beside = SMALL_PRESET, "with --quick"
+        elif self.language:
+            preset, beside = LANGUAGE_PRESET, "with --language"
+        able = policies(preset)
         if self.policy not in able:
-            beside = "with --quick" if self.quick else "without --quick"
             raise OptionError("--policy", f"{self.policy} {beside}", " or ".join(able))
 
 
@@ -123,13 +135,18 @@ def settings_of(options: DemoOptions) -> DemoSettings:
     from koch_vla.paths import default_rig
 
     episodes, rollouts = USUAL_KNOWING if options.quick else USUAL_SEEING
+    folder = options.folder.resolve()
+    if options.language:  # other episodes: they are not to be mixed with those of one block
+        episodes, rollouts = USUAL_TOLD
+        folder = folder / "language"
     return DemoSettings(
-        folder=options.folder.resolve(),
+        folder=folder,
         rig=default_rig(options.rig, sim=True),
         episodes=options.episodes or episodes,
         rollouts=options.rollouts or rollouts,
         policy=options.policy,
         vision=not options.quick,
+        language=options.language,
         seed=options.seed,
         speed=options.speed,
     )

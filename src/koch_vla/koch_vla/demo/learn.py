@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from koch_vla.demo.step import SMALL_PRESET, VISION_PRESET, DemoContext, DemoSettings, Results
+from koch_vla.demo.step import DemoContext, DemoSettings, Results
 from koch_vla.learning_steps import convert_episodes, finished_episodes, train_or_resume
 from koch_vla.steps import run_subcommand
 
@@ -71,14 +71,15 @@ def train(context: DemoContext) -> Results:
 
 def _preset(settings: DemoSettings) -> list[str]:
     """The words that choose a preset, and what a policy from cameras sees."""
+    preset = ["--preset", settings.preset]
     if not settings.vision:
-        return ["--preset", SMALL_PRESET]
+        return preset
     inputs = seen_by_cameras(dataset_folder(settings))
     if all(IMAGES + camera in inputs for camera in LOOKS):
-        return ["--preset", VISION_PRESET]
+        return preset
     # Other cameras: no one knows where the work is in their images.
     whole = ["train.crops={}", "train.image_sizes={}", f"train.inputs=[{','.join(inputs)}]"]
-    return ["--preset", VISION_PRESET, *(word for each in whole for word in ("--set", each))]
+    return [*preset, *(word for each in whole for word in ("--set", each))]
 
 
 def seen_by_cameras(dataset: Path) -> list[str]:

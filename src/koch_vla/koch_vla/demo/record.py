@@ -112,7 +112,9 @@ def record(context: DemoContext) -> Results:
     tally = Tally()
     kept = finished_episodes(folder)
     if len(kept) < settings.episodes:
-        if settings.vision:
+        if settings.language:  # the nodes' world has one block
+            _record_in_lockstep(context, folder, attempts)
+        elif settings.vision:
             _record_both_ways(context, folder, attempts, tally)
         else:
             _record_at_some_speed(context, folder, attempts, tally)
@@ -125,7 +127,7 @@ def record(context: DemoContext) -> Results:
         "attempts": attempts.count,
         "spoiled": tally.spoiled,
         "speed": context.settings.speed,
-        "lockstep": context.settings.lockstep,
+        "lockstep": context.settings.lockstep or settings.language,
         "megabytes": round(size_mb, 1),
         "folder": str(folder),
     }
@@ -153,6 +155,7 @@ def _record_in_lockstep(context: DemoContext, folder: Path, attempts: Attempts) 
     settings = context.settings
     words = ["--rig", str(settings.rig), "--jobs", str(os.cpu_count() or 1)]
     words += ["--even"]  # a policy fails where few demonstrations begin: docs/learning.md
+    words += settings.scene("train")
     log = settings.folder / "logs/record.log"
     record_missing(folder, settings.episodes, attempts, words, log, context.say)
 

@@ -8,6 +8,7 @@ import base64
 import html
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,7 @@ def rows(results: Mapping[str, Results]) -> list[tuple[str, str]]:
         found.append(("dataset", text.format(**convert)))
     found += _training(results.get("train", {}))
     found += _rollouts(results.get("rollouts", {}))
+    found += _sentences(results.get("rollouts", {}))
     spent = {name: step["seconds"] for name, step in results.items() if "seconds" in step}
     if spent:
         parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in spent.items())
@@ -117,6 +119,23 @@ def _rollouts(rollouts: Results) -> list[tuple[str, str]]:
     named = ", ".join(f"{name} {count}" for name, count in most)
     changes = f"{sum(guard.values())} bus cycles{f' ({named}, ...)' if named else ''}"
     found.append(("changed by the guard", changes))
+    return found
+
+
+def _sentences(rollouts: Results) -> list[tuple[str, str]]:
+    """What the policy did for each sentence, where it was told several."""
+    told: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for trial in rollouts.get("trials", []):
+        told.setdefault((trial.get("asked", ""), trial.get("sentence", "")), []).append(trial)
+    if len({asked for asked, _ in told}) < 2:
+        return []
+    found = []
+    for (asked, sentence), trials in sorted(told.items()):
+        done = sum(trial["success"] for trial in trials)
+        lifted = Counter(trial["lifted"] for trial in trials if trial["lifted"])
+        named = ", ".join(f"{thing.replace('_', ' ')} {n}" for thing, n in lifted.most_common())
+        text = f"{done} of {len(trials)} succeeded; lifted first: {named or 'nothing'}"
+        found.append((f'"{sentence or asked}"', text))
     return found
 
 
@@ -215,6 +234,8 @@ def lead(settings: DemoSettings, results: Mapping[str, Results], task: str) -> s
     """What was done, for someone who has not read anything else."""
     steps = results.get("train", {}).get("step", 0)
     sees = "camera images" if settings.vision else "joint angles and the places of block and cup"
+    if settings.language:
+        sees += ", and is told which block to take in words that no demonstration used"
     return (
         f"Task: {task} A scripted expert moved the leader arm in {settings.episodes} "
         f"demonstrations; a policy ({settings.policy}) learned from them in {steps:.0f} steps and "
@@ -234,6 +255,8 @@ def report(context: DemoContext) -> Results:
     """Write the page and print the table."""
     settings, results = context.settings, context.results
     task = load_rig(settings.rig).task
+    if settings.language:
+        task = "Put the one of three blocks that a sentence names into the cup."
     files = {
         "episodes": str(results.get("record", {}).get("folder", "")),
         "dataset": str(results.get("convert", {}).get("dataset", "")),
@@ -242,6 +265,8 @@ def report(context: DemoContext) -> Results:
         "logs": str(settings.folder / "logs"),
     }
     checkpoint = files["checkpoint"]
+    more = "".join(f" {word}" for word in ["--lockstep", *settings.scene("train")])
+    more = more if settings.language else ""
     page = Page(
         title=f"koch_vla demo: {settings.variant}",
         headline=headline(results, task),
@@ -250,10 +275,11 @@ def report(context: DemoContext) -> Results:
         images=[image for image in _images(results) if image.path.is_file()],
         files=files,
         commands={
-            "run the policy on more tables": f"./koch eval --policy {checkpoint} -n 50",
+            "run the policy on more tables": f"./koch eval --policy {checkpoint} -n 50{more}",
             "look into the dataset": f"./koch inspect {files['dataset']}",
             "another policy": "./koch demo --policy flow",
             "told the true poses": "./koch demo --quick",
+            "told by a sentence what to do": "./koch demo --language",
         },
     )
     path = settings.folder / f"report_{settings.variant}.html"

@@ -27,10 +27,12 @@ def rollouts(context: DemoContext) -> Results:
     # Not faster than this machine could record.
     recorded = context.results.get("record", {})
     speed = min(settings.speed, recorded.get("speed", settings.speed))
+    words += settings.scene("held-out")  # in words that no demonstration used
     words += ["--lockstep"] if recorded.get("lockstep") else ["--speed", f"{speed:g}"]
     log = settings.folder / "logs" / f"{name}.log"
     results = evaluate(settings.folder / name, words, log, context.say)
-    text = "{successes} of {rollouts} rollouts put the block into the cup"
+    block = "named block" if settings.language else "block"
+    text = "{successes} of {rollouts} rollouts put the " + block + " into the cup"
     void = len(results.get("void", []))
     apart = f"; {void} more were void, the streams were late. {busy_words()}" if void else ""
     context.say(f"      {text.format(**results)}{apart}".rstrip())
