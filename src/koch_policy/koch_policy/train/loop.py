@@ -314,8 +314,14 @@ class Trainer:
         """Yield the rows of each step; those of the first steps may prefer early ones."""
         train, data = self.recipe.train, self.training.data
         rows = self.training.rows()
-        each = {"rank": self.rank, "world": self.world}
-        draw = partial(shuffled_batches, rows, train.batch_size, train.seed, **each)
+        draw = partial(
+            shuffled_batches,
+            rows,
+            train.batch_size,
+            train.seed,
+            rank=self.rank,
+            world=self.world,
+        )
         early = train.early_frames
         if early is None:
             return draw(start=self.step, weights=data.weights)
