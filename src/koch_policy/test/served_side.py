@@ -44,7 +44,9 @@ class Ramp:
         """A state."""
         return {"observation.state": np.zeros(JOINTS, np.float32), "task": ""}
 
-    def predict(self, observation: Mapping[str, Any], noise: Any | None) -> Any:
+    def predict(
+        self, observation: Mapping[str, Any], noise: Any | None, within_s: float = 0.0
+    ) -> Any:
         """Refuse what is not there; else move on."""
         rows = np.arange(STEPS, dtype=np.float32)[:, None]
         scale = 0.1 if observation["task"] == "slowly" else 1.0

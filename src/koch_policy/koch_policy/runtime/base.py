@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from koch_policy.checkpoint import Checkpoint
 from koch_policy.configs import ACTION, ENVIRONMENT, STATE, TASK, FeatureType, PolicyConfig
-from koch_policy.errors import NotFiniteError, ObservationError
+from koch_policy.errors import NotFiniteError, ObservationError, PolicyError
 from koch_policy.metadata import CheckpointMetadata
 from koch_policy.models.registry import IterativeModel, iterative_model
 from koch_policy.normalize import Normalizer
@@ -48,6 +48,15 @@ class Engine(Protocol):
 
     def evaluate(self, noisy: Tensor, time: Tensor, condition: Tensor) -> Tensor:
         """Evaluate an iterative policy's network."""
+        ...
+
+
+@runtime_checkable
+class BatchEngine(Protocol):
+    """An engine that computes the chunks of several observations at once."""
+
+    def chunks(self, vectors: dict[str, Tensor], images: Sequence[Sequence[Tensor]]) -> Tensor:
+        """Run a single-shot policy: vectors (B, D), B times the cameras' images; (B, T, A)."""
         ...
 
 
@@ -128,6 +137,39 @@ class EnginePolicy:
         read = self.reader.read(observation)
         if self._model is not None:
             self._encoded([(i, read[key][-1]) for i, key in enumerate(self.config.cameras)])
+
+    @property
+    def computes_batches(self) -> bool:
+        """Whether `predict_batch` can be called: single-shot policies on torch."""
+        return self._model is None and isinstance(self.engine, BatchEngine)
+
+    def predict_batch(
+        self, observations: Sequence[Observation]
+    ) -> list[NDArray[np.float32] | Exception]:
+        """Return what `predict` would for each: its chunk, or the error that it raises."""
+        assert isinstance(self.engine, BatchEngine)  # see `computes_batches`
+        results: list[NDArray[np.float32] | Exception] = []
+        read: dict[int, dict[str, Tensor]] = {}
+        for number, observation in enumerate(observations):
+            results.append(PolicyError("not computed"))
+            try:
+                read[number] = self.reader.read(observation)
+            except PolicyError as exc:
+                results[number] = exc
+        if not read:
+            return results
+        with torch.inference_mode():
+            vectors = [self._vectors(each) for each in read.values()]
+            horizons = self.engine.chunks(
+                {key: torch.cat([each[key][-1:] for each in vectors]) for key in vectors[0]},
+                [[each[key][-1] for key in self.config.cameras] for each in read.values()],
+            )
+            for row, number in enumerate(read):
+                try:
+                    results[number] = self.restore(horizons[row : row + 1])
+                except NotFiniteError as exc:
+                    results[number] = exc
+        return results
 
     def predict(
         self, observation: Observation, *, noise: NDArray[np.float32] | None = None

@@ -88,9 +88,13 @@ class TorchEngine:
 
     def chunk(self, vectors: dict[str, Tensor], images: list[Tensor]) -> Tensor:
         """Run a single-shot policy: normalised horizon (1, T, A)."""
+        return self.chunks(vectors, [images])
+
+    def chunks(self, vectors: dict[str, Tensor], images: Sequence[Sequence[Tensor]]) -> Tensor:
+        """Run a single-shot policy on B observations: normalised horizons (B, T, A)."""
         batch = self._moved(vectors)
         for index, key in enumerate(self._cameras):
-            batch[key] = self._image(index, images[index])
+            batch[key] = torch.cat([self._image(index, each[index]) for each in images])
         with self._autocast():
             return policy_model(self._model)(batch).float().cpu()
 

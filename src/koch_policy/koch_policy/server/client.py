@@ -39,11 +39,13 @@ from koch_policy.policy import Observation
 from koch_policy.server.lerobot import PLACEHOLDER
 from koch_policy.server.protocol import PROTOCOL, Channel, LateError, LinkError, ProtocolError
 from koch_policy.server.remote import TOKEN, Address, RemoteServer
+from koch_rig.fingerprint import plain_difference
 
 LOAD_S = 300.0
 _DEADLINE_S = 2.0
 _WARM_UPS_PER_DEADLINE = 5.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_MOST_LINES, _LINE = 6, 120
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -59,11 +61,13 @@ class Server(Protocol):
 
     Attributes:
         name: For messages.
+        load_s: It has so long to load the policy and to warm up [s].
         hung, again: What is said of one that does not answer, and of what is done about it.
         channel: The connection.
     """
 
     name: str
+    load_s: float
     hung: str
     again: str
     channel: Channel
@@ -85,6 +89,7 @@ class ServerProcess:
         environment: The process's environment.
     """
 
+    load_s = LOAD_S
     hung = "it hangs and is ended"
     again = "it is being started again"
 
@@ -199,7 +204,11 @@ class ServedPolicy:
             PolicyUnavailableError: The server is gone, hung or starting.
             ServedPolicyError: It cannot use this observation.
         """
-        message: dict[str, Any] = {"kind": "predict", "observation": self._prepared(observation)}
+        message: dict[str, Any] = {
+            "kind": "predict",
+            "observation": self._prepared(observation),
+            "within_s": self.deadline_s,
+        }
         if noise is not None:
             message["noise"] = noise
         actions = self._ask(message, "chunk").get("actions")
@@ -260,7 +269,7 @@ class ServedPolicy:
         finalizer = weakref.finalize(self, server.close)
         try:
             hello = {"kind": "hello", "protocol": PROTOCOL, "token": self._token}
-            about = server.channel.ask(hello, LOAD_S)
+            about = server.channel.ask(hello, server.load_s)
             _check_welcome(about)
         except LinkError as exc:
             text = _cause(server, exc)
@@ -299,9 +308,12 @@ class ServedPolicy:
             self.restarts += 1
             if self._closing.is_set():
                 self.close()
-            elif any(about[key] != self._about[key] for key in ("config", "metadata", "rename")):
+            elif lines := _changes(self._about, about):
                 self.close()
-                self.trouble = "the checkpoint has changed under the run: start the policy again"
+                self.trouble = (
+                    f"the checkpoint has changed under the run ({'; '.join(lines)}): start the "
+                    "policy again"
+                )
                 _LOGGER.error("%s", self.trouble)
             else:
                 _LOGGER.warning("the policy server is back (%s)", self._name)
@@ -316,6 +328,15 @@ def _cause(server: Server, exc: LinkError) -> str:
             f"{server.hung}"
         )
     return f"the policy server ({server.name}) {server.fate() or f'is gone: {exc}'}"
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What a server says of its policy that it did not say before, in a few lines."""
+    parts = ("config", "metadata", "rename")
+    lines = plain_difference(*({part: each[part] for part in parts} for each in (before, now)))
+    more = len(lines) - _MOST_LINES
+    short = [line if len(line) <= _LINE else line[:_LINE] + "..." for line in lines[:_MOST_LINES]]
+    return [*short, f"and {more} more"] if more > 0 else short
 
 
 def _check_welcome(about: Mapping[str, Any]) -> None:

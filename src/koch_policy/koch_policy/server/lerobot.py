@@ -15,6 +15,7 @@ import argparse
 import io
 import json
 import logging
+import math
 import platform
 import socket
 import sys
@@ -105,7 +106,12 @@ class LeRobotPolicy:
             with torch.inference_mode():
                 self._remember(self._before(self._batch(observation)))
 
-    def predict(self, observation: Mapping[str, Any], noise: Any | None = None) -> Any:
+    def predict(
+        self,
+        observation: Mapping[str, Any],
+        noise: Any | None = None,
+        within_s: float = math.inf,
+    ) -> Any:
         """Return a chunk (T, A) in dataset units.
 
         Noise decides what the policy draws, as a seed: its shape is each policy's own affair.

@@ -8,7 +8,9 @@ policy is loaded once. One that keeps a history of its own serves one client.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import os
 import platform
 import socket
@@ -31,8 +33,11 @@ from koch_policy.runtime.base import EnginePolicy
 from koch_policy.server.protocol import Channel, LinkError
 from koch_policy.server.remote import TOKEN, keep_alive
 from koch_policy.server.serve import serve
+from koch_policy.server.turns import Turns
 
 MOST_CLIENTS = 16
+#: Who has not shown the token yet; one more, and the one who has waited longest must go.
+MOST_STRANGERS = 32
 _HELLO_S = 5.0
 _MAX_PIXELS = 40_000_000
 _LOGGER = logging.getLogger(__name__)
@@ -104,7 +109,7 @@ class OwnPolicy:
 
     def __init__(self, policy: EnginePolicy, folder: Path) -> None:
         self._policy = policy
-        self._lock = threading.Lock()
+        self.turns = Turns(policy)
         metadata = folder / METADATA
         length = len(self.predict(self.example(), None))
         self._about = {
@@ -123,11 +128,12 @@ class OwnPolicy:
         """Return a made-up observation."""
         return self._policy.example()
 
-    def predict(self, observation: Mapping[str, Any], noise: Any | None) -> Any:
-        """Return a chunk; clients take turns."""
+    def predict(
+        self, observation: Mapping[str, Any], noise: Any | None, within_s: float = math.inf
+    ) -> Any:
+        """Return a chunk; those who wait at the same time are predicted together."""
         seen = {key: _decoded(key, value) for key, value in observation.items()}
-        with self._lock:
-            return self._policy.predict(seen, noise=noise)
+        return self.turns.predict(seen, noise, within_s)
 
     def observe(self, observation: Mapping[str, Any]) -> None:
         """Nothing to remember: an observation brings its history along."""
@@ -165,9 +171,13 @@ class Listener:
     def __init__(self, policy: OwnPolicy, door: Door) -> None:
         self._policy = policy
         self._door = door
+        self._lock = threading.Lock()
+        self._strangers: list[socket.socket] = []
+        self._admitted = 0
         self._context = door.context()
         try:
-            self._clients = Acceptor(door.bind, door.port, self._talk, most=MOST_CLIENTS)
+            most = MOST_CLIENTS + 2 * MOST_STRANGERS  # who must go needs a moment for it
+            self._clients = Acceptor(door.bind, door.port, self._talk, most=most)
         except OSError as exc:
             raise DoorError(f"cannot listen on {door.bind}:{door.port} ({exc.strerror}).") from exc
         self.port = self._clients.port
@@ -181,21 +191,50 @@ class Listener:
         self._clients.close()
 
     def _talk(self, connection: socket.socket, peer: str) -> None:
+        accepted, entered = connection, False
+        self._make_room(accepted)
+
+        def admits(token: Any) -> bool:
+            nonlocal entered
+            entered = self._admits(accepted, token)
+            return entered
+
         try:
             keep_alive(connection)
             connection.settimeout(_HELLO_S)
             if self._context is not None:
                 connection = self._context.wrap_socket(connection, server_side=True)
             _LOGGER.info("%s has come", peer)
-            serve(Channel(connection), lambda: self._policy, admits=self._admits)
+            serve(Channel(connection), lambda: self._policy, admits=admits)
         except (OSError, LinkError) as exc:
             _LOGGER.warning("%s: %s", peer, exc)
         finally:
             connection.close()  # with TLS no longer the one that was accepted
+            with self._lock:
+                self._admitted -= entered
+                if accepted in self._strangers:
+                    self._strangers.remove(accepted)
             _LOGGER.info("%s is gone", peer)
 
-    def _admits(self, token: Any) -> bool:
-        return not self._door.token or same_token(token, self._door.token)
+    def _make_room(self, connection: socket.socket) -> None:
+        """Let a stranger in, if need be for another: they cannot keep the arms out."""
+        with self._lock:
+            self._strangers.append(connection)
+            if len(self._strangers) > MOST_STRANGERS:
+                with contextlib.suppress(OSError):
+                    self._strangers.pop(0).shutdown(socket.SHUT_RDWR)
+
+    def _admits(self, connection: socket.socket, token: Any) -> bool:
+        if self._door.token and not same_token(token, self._door.token):
+            return False
+        with self._lock:
+            if connection not in self._strangers:  # it had to go while it spoke
+                return False
+            if self._admitted >= MOST_CLIENTS:
+                raise DoorError(f"{MOST_CLIENTS} arms are here already: there is no room.")
+            self._strangers.remove(connection)
+            self._admitted += 1
+        return True
 
 
 def token_of_environment() -> str:

@@ -7,14 +7,15 @@ speaks, the server answers each message with one:
 
     hello {protocol[, token]}         -> welcome {protocol, server, runtime, warm_up_s,
                                                   config, metadata, rename}
-    predict {observation[, noise]}    -> chunk {actions}
-    observe {observation}, reset {}   -> done {}
-    any of them                       -> error {text}
+    predict {observation[, noise, within_s]} -> chunk {actions}
+    observe {observation}, reset {}          -> done {}
+    any of them                              -> error {text}
 
 `config` is the content of the checkpoint's config.json (features, steps), `metadata` that of its
 koch.json (fingerprint, units, names, fps), `rename` tells which names of the rig the policy calls
-otherwise. An array is {dtype, shape, data}, in C order; an image may be {jpeg} instead. Nothing
-that is read can run code, and nothing is larger than the receiver has room for.
+otherwise. `within_s` is how long the client waits: what could begin only later is not computed.
+An array is {dtype, shape, data}, in C order; an image may be {jpeg} instead. Nothing that is read
+can run code, and nothing is larger than the receiver has room for.
 """
 
 from __future__ import annotations

@@ -71,6 +71,7 @@ class RemoteServer:
         PolicyUnavailableError: No one answers there, or its certificate is not known.
     """
 
+    load_s = 60.0  # it has loaded the policy already
     hung = "it hangs, or the way to it"
     again = "it is being called again"
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -30,8 +31,10 @@ class Served(Protocol):
         """Return a made-up observation, to warm up with."""
         ...
 
-    def predict(self, observation: Mapping[str, Any], noise: Any | None) -> Any:
-        """Return a chunk (T, A), float32."""
+    def predict(
+        self, observation: Mapping[str, Any], noise: Any | None, within_s: float = math.inf
+    ) -> Any:
+        """Return a chunk (T, A), float32; one that begins later than that is of no use [s]."""
         ...
 
     def observe(self, observation: Mapping[str, Any]) -> None:
@@ -64,7 +67,12 @@ def serve(
             text = f"this server speaks protocol {PROTOCOL}, the client {hello.get('protocol')!r}"
             channel.send({"kind": "error", "text": f"{text}. Take both from one release."})
             return 1
-        if not admits(hello.get("token")):
+        try:
+            is_known = admits(hello.get("token"))
+        except KochError as exc:
+            channel.send({"kind": "error", "text": str(exc)})
+            return 1
+        if not is_known:
             _LOGGER.warning("a client with a wrong token was turned away")
             channel.send({"kind": "error", "text": "the token is missing or wrong"})
             return 1
@@ -87,7 +95,9 @@ def _answer(policy: Served, message: dict[str, Any]) -> dict[str, Any]:
     kind, observation = message["kind"], message.get("observation", {})
     try:
         if kind == "predict":
-            actions = np.ascontiguousarray(policy.predict(observation, message.get("noise")))
+            within_s = float(message.get("within_s", math.inf))
+            chunk = policy.predict(observation, message.get("noise"), within_s)
+            actions = np.ascontiguousarray(chunk)
             return {"kind": "chunk", "actions": actions}
         if kind == "observe":
             policy.observe(observation)
