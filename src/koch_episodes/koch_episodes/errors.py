@@ -115,6 +115,16 @@ class OutputExistsError(KochError):
         )
 
 
+class WorkersError(KochError):
+    """Workers are converting to the output."""
+
+    def __init__(self, lease: Path) -> None:
+        super().__init__(
+            f"{lease}: a worker is at this bag, and a new conversion would remove what it makes. "
+            "End the workers, or give --resume to join what they convert."
+        )
+
+
 class OutputUnwritableError(KochError):
     """The output cannot be written (rights, full disk)."""
 

@@ -28,7 +28,7 @@ from koch_episodes.bag.marks import (
     undo_marks,
 )
 from koch_episodes.convert import ConvertOptions, StampFrom, convert
-from koch_episodes.convert.run import bag_identity
+from koch_episodes.convert.worker import bag_identity
 from koch_episodes.dataset import LeRobotDatasetReader
 from koch_episodes.dataset.edit.cli import main
 from koch_episodes.errors import BagError, EpisodeError

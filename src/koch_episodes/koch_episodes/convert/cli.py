@@ -20,6 +20,8 @@ from koch_episodes.convert.options import ConvertOptions, ConvertRun
 from koch_episodes.dataset.layout import REPORT, Codec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from koch_episodes.convert.run import ConvertResult
     from koch_episodes.convert.worker import JobResult
 
@@ -88,6 +90,7 @@ def _summary(result: ConvertResult, out: Path, seconds: float) -> str:
 def _to_bags(run: ConvertRun, options: ConvertOptions) -> None:
     for flag, given in (
         ("--append", run.append),
+        ("--worker", run.worker),
         ("--jobs", run.jobs is not None),
         ("--allow-overlap", run.allow_overlap),
     ):
@@ -112,6 +115,15 @@ def _to_bags(run: ConvertRun, options: ConvertOptions) -> None:
     say(f"back: {made.way_back}")
 
 
+def _worked(shards: Sequence[JobResult], out: Path) -> int:
+    failed = [shard.report["bag"] for shard in shards if shard.error]
+    text = f"{out}: {len(shards) - len(failed)} bag(s) are converted, --resume joins them"
+    if failed:
+        text += f"\n{len(failed)} bag(s) failed: {', '.join(failed)}"
+    say(text)
+    return 1 if failed else 0
+
+
 def main(argv: list[str]) -> int:
     """Run `koch convert`; 0: all converted, 1: some bags failed, 2: nothing was made."""
     args = _parser().parse_args(argv)
@@ -124,20 +136,24 @@ def main(argv: list[str]) -> int:
         if run.to_bag:
             _to_bags(run, options)
             return 0
+        if run.worker and run.resume:
+            raise OptionError("--resume", "given", "nothing beside --worker, which always goes on")
         # Here, because --help and a wrong word shall not wait for FFmpeg and pyarrow.
         from koch_episodes.convert.advice import advice
-        from koch_episodes.convert.run import convert
+        from koch_episodes.convert.run import convert, convert_shards
 
         most = 2 if options.codec is Codec.AV1 else 4
+        jobs = run.jobs or min(os.cpu_count() or 1, most)
+        common: dict[str, Any] = {
+            "jobs": jobs,
+            "append": run.append,
+            "allow_overlap": run.allow_overlap,
+        }
+        if run.worker:
+            shards = convert_shards(run.inputs, run.out, options, **common, progress=_Progress())
+            return _worked(shards, run.out)
         result = convert(
-            run.inputs,
-            run.out,
-            options,
-            jobs=run.jobs or min(os.cpu_count() or 1, most),
-            append=run.append,
-            resume=run.resume,
-            allow_overlap=run.allow_overlap,
-            progress=_Progress(),
+            run.inputs, run.out, options, **common, resume=run.resume, progress=_Progress()
         )
     except KochError as exc:
         complain(f"koch convert: {exc}")

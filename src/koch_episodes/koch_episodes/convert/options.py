@@ -65,7 +65,14 @@ class ConvertRun(OptionModel):
         low=1,
     )
     append: bool = option(False, "add to the dataset at --out")
-    resume: bool = option(False, "go on where a run was interrupted")
+    resume: bool = option(
+        False, "go on where a run was interrupted, or join what workers have converted"
+    )
+    worker: bool = option(
+        False,
+        "convert beside other workers with the same arguments, on any computers that share the "
+        "folder of --out; makes no dataset, which --resume does when they are done",
+    )
     allow_overlap: bool = option(False, "also convert bags that share messages with another one")
 
 

@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import forkserver
 from types import ModuleType
 from typing import TypeVar
 
+from koch_episodes.convert.lease import Watch, leased, pause
 from koch_episodes.convert.worker import (
     Job,
     JobResult,
@@ -26,6 +28,7 @@ from koch_episodes.convert.worker import (
     convert_bag,
     finished,
     look_at_bag,
+    looked,
 )
 from koch_episodes.dataset.layout import Codec
 from koch_episodes.errors import EpisodeError
@@ -34,6 +37,7 @@ Progress = Callable[[int, int, JobResult], None]
 _WATCH_S = 0.2
 _KILLED = "the worker process died on it"
 T = TypeVar("T")
+Task = TypeVar("Task", bound=LookTask)
 R = TypeVar("R")
 
 
@@ -59,13 +63,7 @@ def look_at_bags(tasks: Sequence[LookTask], jobs: int) -> dict[LookTask, Look]:
         if look.fatal:
             raise EpisodeError(task.bag.name, look.error)
 
-    if jobs <= 1 or len(tasks) == 1:
-        for task in tasks:
-            note(task, look_at_bag(task))
-        return found
-    for task in _in_pool(tasks, jobs, look_at_bag, note):
-        if _in_pool([task], 1, look_at_bag, note):
-            note(task, Look({}, error=_KILLED))
+    _run_all(tasks, jobs, looked, look_at_bag, note, lambda _: Look({}, error=_KILLED))
     return {task: found[task] for task in tasks}
 
 
@@ -92,22 +90,63 @@ def run_jobs(planned: Sequence[Job], jobs: int, progress: Progress | None) -> di
         if result.fatal:
             raise EpisodeError(job.bag.name, result.error)
 
-    todo = []
-    for job in planned:
-        earlier = finished(job)
-        if earlier is None:
-            todo.append(job)
-        else:
-            note(job, earlier)
-    if jobs <= 1 or len(todo) == 1:
-        for job in todo:
-            note(job, convert_bag(job))
-        return results
-    crashed = _in_pool(todo, jobs, convert_bag, note)
-    for job in crashed:  # one of them killed its worker; find out which
-        if _in_pool([job], 1, convert_bag, note):
-            note(job, JobResult((), {"bag": job.bag.name}, _KILLED))
+    def killed(job: Job) -> JobResult:
+        return JobResult((), {"bag": job.bag.name}, _KILLED)
+
+    _run_all(planned, jobs, finished, convert_bag, note, killed)
     return results
+
+
+def _run_all(
+    tasks: Sequence[Task],
+    jobs: int,
+    known: Callable[[Task], R | None],
+    work: Callable[[Task], R],
+    note: Callable[[Task, R], None],
+    killed: Callable[[Task], R],
+) -> None:
+    """Do all tasks that are not done, beside other workers at the same folder.
+
+    Args:
+        tasks: In order.
+        jobs: Worker processes.
+        known: Returns what a task came to, where it is done.
+        work: Does a task.
+        note: Takes what a task came to.
+        killed: Says that a task ended its worker process.
+    """
+    watch = Watch()
+    attempt = partial(_attempt, known, work)
+    todo = dict.fromkeys(tasks)
+
+    def took(task: Task, result: R | None) -> None:
+        if result is not None:
+            del todo[task]
+            note(task, result)
+
+    for task in tasks:
+        took(task, known(task))
+    in_this_process = jobs <= 1 or len(todo) == 1
+    while todo:
+        free = [task for task in todo if watch.is_free(task.lease)]
+        if in_this_process:
+            for task in free:
+                took(task, attempt(task))
+        elif free:
+            for task in _in_pool(free, jobs, attempt, took):
+                # One of them killed its worker; find out which.
+                alone = not watch.is_held(task.lease)
+                if alone and _in_pool([task], 1, attempt, took):
+                    took(task, killed(task))
+        if todo:  # others are at the rest
+            pause()
+
+
+def _attempt(known: Callable[[Task], R | None], work: Callable[[Task], R], task: Task) -> R | None:
+    """Do a task that nobody else is at; None where somebody is."""
+    task.lease.parent.mkdir(parents=True, exist_ok=True)
+    with leased(task.lease) as mine:
+        return known(task) or (work(task) if mine else None)
 
 
 def _in_pool(

@@ -16,17 +16,17 @@ from typing import Any
 from koch_core.errors import KochError
 from koch_core.files import sole_writer
 from koch_episodes.bag import find_bags
-from koch_episodes.bag.marks import FILE_NAME as MARKS
 from koch_episodes.bag.marks import load_marks
 from koch_episodes.convert.camera_info import infos_of_bags, infos_of_dataset, to_koch
 from koch_episodes.convert.columns import calibrations_of
 from koch_episodes.convert.copies import find_copies
+from koch_episodes.convert.lease import Watch
 from koch_episodes.convert.mapping import INTERVENTION, FeatureMap
 from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.pool import Progress, look_at_bags, prepare, run_jobs
 from koch_episodes.convert.schema import Schema, dataset_features, decide_schema, find_map
 from koch_episodes.convert.survey import load_survey
-from koch_episodes.convert.worker import NUMBERS, Job, JobResult, LookTask, survey_of
+from koch_episodes.convert.worker import NUMBERS, Job, JobResult, LookTask, bag_identity, survey_of
 from koch_episodes.dataset.append import append_state
 from koch_episodes.dataset.format import FORMATS, DatasetInfo, load_info
 from koch_episodes.dataset.layout import (
@@ -50,6 +50,7 @@ from koch_episodes.errors import (
     OptionError,
     OutputExistsError,
     OutputUnwritableError,
+    WorkersError,
 )
 from koch_rig.rig import Rig
 
@@ -71,21 +72,6 @@ class ConvertResult:
     failed: dict[str, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
-
-
-def bag_identity(path: Path) -> str:
-    """Return a short hash that tells one bag from another: names, sizes, and their beginnings.
-
-    A bag stays the same one whatever its marks say.
-    """
-    inside = path.iterdir() if path.is_dir() else [path]
-    files = sorted(p for p in inside if p.is_file() and MARKS not in p.name)
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
-        with file.open("rb") as opened:
-            digest.update(opened.read(65536))
-    return digest.hexdigest()[:16]
 
 
 def convert(
@@ -119,15 +105,8 @@ def convert(
         EpisodeError: Not one episode came out.
         DatasetFormatError: The finished dataset is not valid (a bug; nothing is left of it).
     """
-    # "." has no name to put the hidden folders beside, and what a link leads to is appended to.
-    out = Path(os.path.realpath(out) if out.is_symlink() else os.path.abspath(out))
-    try:
-        str(out).encode()
-    except UnicodeEncodeError as exc:
-        raise OptionError("--out", str(out), "a path in UTF-8") from exc
-    if out.exists() and not append:
-        raise OutputExistsError(out)
-    work = out.with_name(f".{out.name}.parts")
+    out = _checked_out(out, append=append)
+    work = _work_of(out)
     passed_over: list[str] = []
     bags = _without_deleted(find_bags(inputs, passed_over), passed_over)
     try:
@@ -136,6 +115,8 @@ def convert(
             bring_back(out)
             if out.exists() and not append:
                 raise OutputExistsError(out)
+            if not resume:
+                _clear(work)
             try:
                 conversion = _Conversion(
                     out=out,
@@ -146,15 +127,78 @@ def convert(
                     allow_overlap=allow_overlap,
                     progress=progress,
                 )
-                result = conversion.run(bags, resume=resume)
+                result = conversion.run(bags)
             except KochError:
-                if not any(work.glob("*/part_*")):  # nothing that --resume could go on from
+                made = [*work.glob("*/part_*"), *work.glob("*.lease")]
+                if not made:  # nothing that --resume could go on from
                     shutil.rmtree(work, ignore_errors=True)
                 raise
             result.passed_over = [*passed_over, *result.passed_over]
             return result
     except OSError as exc:
         raise OutputUnwritableError(out, exc) from exc
+
+
+def convert_shards(
+    inputs: Sequence[Path],
+    out: Path,
+    options: ConvertOptions,
+    *,
+    jobs: int = 1,
+    append: bool = False,
+    allow_overlap: bool = False,
+    progress: Progress | None = None,
+) -> list[JobResult]:
+    """Convert the bags that no other worker is at, and wait for those that others are at.
+
+    Nothing appears at `out`: `convert` with `resume` joins the episodes to the dataset that it
+    would have made alone. Workers may run on any computers that share the folder of `out`, and may
+    be killed at any time.
+
+    Args: As those of `convert`, and the same for all workers and for the joining.
+
+    Raises: As `convert`.
+    """
+    out = _checked_out(out, append=append)
+    work = _work_of(out)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        conversion = _Conversion(
+            out=out,
+            work=work,
+            options=options,
+            jobs=jobs,
+            append=append,
+            allow_overlap=allow_overlap,
+            progress=progress,
+        )
+        _, results = conversion.episodes(_without_deleted(find_bags(inputs, []), []))
+        return list(results.values())
+    except OSError as exc:
+        _checked_out(out, append=append)  # joined meanwhile
+        raise OutputUnwritableError(out, exc) from exc
+
+
+def _checked_out(out: Path, *, append: bool) -> Path:
+    """Return the place of the dataset as an absolute path.
+
+    Raises:
+        OptionError: It is no UTF-8, which Arrow cannot open.
+        OutputExistsError: It exists.
+    """
+    # "." has no name to put the hidden folders beside, and what a link leads to is appended to.
+    out = Path(os.path.realpath(out) if out.is_symlink() else os.path.abspath(out))
+    try:
+        str(out).encode()
+    except UnicodeEncodeError as exc:
+        raise OptionError("--out", str(out), "a path in UTF-8") from exc
+    if out.exists() and not append:
+        raise OutputExistsError(out)
+    return out
+
+
+def _work_of(out: Path) -> Path:
+    return out.with_name(f".{out.name}.parts")
 
 
 def _without_deleted(bags: Sequence[Path], passed_over: list[str]) -> list[Path]:
@@ -210,27 +254,29 @@ class _Conversion:
     allow_overlap: bool
     progress: Progress | None
 
-    def run(self, bags: Sequence[Path], *, resume: bool) -> ConvertResult:
+    def run(self, bags: Sequence[Path]) -> ConvertResult:
         """Take all the steps."""
-        self._identities = {bag: bag_identity(bag) for bag in bags}
-        self._earlier = _read(self.out / KOCH, dict) if self.append else {}
-        self._known = dict(self._earlier.get("bags", {}))
-        chosen = self._choose()
-        if not resume:
-            _clear(self.work)
-        if not chosen:
-            why = "every bag is in the dataset already"
-            raise EpisodeError(str(self.out), why, "Nothing to append.")
-        plan = self._plan(chosen)
-        results = run_jobs(plan.jobs, self.jobs, self.progress)
+        plan, results = self.episodes(bags)
         failed = {job.bag.name: results[job].error for job in plan.jobs if results[job].error}
         reports = [results[job].report for job in plan.jobs]
-        skipped = [bag.name for bag in bags if bag not in chosen]
+        skipped = [bag.name for bag in bags if bag not in self._chosen]
         skipped += [task.bag.name for task in plan.copies]
         passed_over = [*plan.copies.values(), *self._not_found(reports, [*failed, *skipped])]
         info = self._write(plan, results, reports, failed)
         shutil.rmtree(self.work, ignore_errors=True)
         return ConvertResult(info, reports, failed, skipped, passed_over)
+
+    def episodes(self, bags: Sequence[Path]) -> tuple[_Plan, dict[Job, JobResult]]:
+        """Convert the bags that the dataset lacks to episodes, which are not in it yet."""
+        self._identities = {bag: bag_identity(bag) for bag in bags}
+        self._earlier = _read(self.out / KOCH, dict) if self.append else {}
+        self._known = dict(self._earlier.get("bags", {}))
+        self._chosen = self._choose()
+        if not self._chosen:
+            why = "every bag is in the dataset already"
+            raise EpisodeError(str(self.out), why, "Nothing to append.")
+        plan = self._plan(self._chosen)
+        return plan, run_jobs(plan.jobs, self.jobs, self.progress)
 
     def _not_found(
         self, reports: Sequence[dict[str, Any]], not_read: Sequence[str]
@@ -408,9 +454,18 @@ def _first(failed: dict[str, str]) -> str:
 
 
 def _clear(work: Path) -> None:
+    """Remove what an earlier run left.
+
+    Raises:
+        WorkersError: One is at it now.
+    """
+    watch = Watch()
+    held = next((lease for lease in work.glob("*.lease") if watch.is_held(lease)), None)
+    if held is not None:
+        raise WorkersError(held)
     for path in work.iterdir():
         if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)  # each job clears its folder once more
+            shutil.rmtree(path, ignore_errors=True)
         elif path.suffix == ".npz":
             path.unlink(missing_ok=True)
 

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import shutil
 import traceback
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from koch_core.errors import KochError
-from koch_core.files import locked, write_atomically
+from koch_core.files import write_atomically
 from koch_episodes.bag import Bag, open_bag
+from koch_episodes.bag.marks import FILE_NAME as MARKS
 from koch_episodes.bag.types import TypeDecoder
 from koch_episodes.convert.advice import advice, split_report
 from koch_episodes.convert.columns import dataset_columns, joint_units, reward_columns
@@ -103,6 +106,16 @@ class LookTask:
         """Where the survey is kept."""
         return self.folder.with_suffix(".survey.npz")
 
+    @property
+    def identity(self) -> str:
+        """Of the bag, when it was found."""
+        return self.folder.name
+
+    @property
+    def lease(self) -> Path:
+        """Held by whoever is at the bag."""
+        return self.folder.with_suffix(".lease")
+
 
 @dataclass(frozen=True, eq=False)
 class Job(LookTask):
@@ -169,9 +182,7 @@ def look_at_bag(task: LookTask) -> Look:
     """Survey one bag and keep what was found for its conversion; errors become a result."""
     try:
         task.survey.parent.mkdir(parents=True, exist_ok=True)
-        survey = survey_of(task)
-        intervened = any(map(tells_intervention, survey.events))
-        return Look(tally_of(survey), tuple(survey.damage), intervened=intervened)
+        return _look_of(survey_of(task))
     except KochError as exc:
         return Look({}, error=str(exc))
     except OSError as exc:
@@ -179,6 +190,11 @@ def look_at_bag(task: LookTask) -> Look:
         return Look({}, error=text, fatal=True)
     except Exception as exc:  # the last resort of a worker: the other bags go on
         return Look({}, error=_bug(task.bag, exc))
+
+
+def _look_of(survey: Survey) -> Look:
+    intervened = any(map(tells_intervention, survey.events))
+    return Look(tally_of(survey), tuple(survey.damage), intervened=intervened)
 
 
 def survey_of(task: LookTask) -> Survey:
@@ -208,26 +224,64 @@ def _bug(bag: Path, error: Exception) -> str:
     )
 
 
+def bag_identity(path: Path) -> str:
+    """Return a short hash that tells one bag from another: names, sizes, and their beginnings.
+
+    A bag stays the same one whatever its marks say.
+    """
+    inside = path.iterdir() if path.is_dir() else [path]
+    files = sorted(p for p in inside if p.is_file() and MARKS not in p.name)
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+        with file.open("rb") as opened:
+            digest.update(opened.read(65536))
+    return digest.hexdigest()[:16]
+
+
+def looked(task: LookTask) -> Look | None:
+    """Return what an earlier run, or another worker, found in a bag."""
+    survey = load_survey(task.survey, task.look_digest)
+    return None if survey is None else _look_of(survey)
+
+
 def convert_bag(job: Job) -> JobResult:
     """Convert one bag; errors become a result, so that the other bags go on."""
+    # One dot, so that its survey is the job's. Another worker may be at the same bag, where it
+    # took over a lease that had run out.
+    draft = job.folder.with_name(f"{job.folder.name}.{uuid.uuid4().hex}")
     try:
-        with _alone(job):
-            return _convert_bag(job)
+        draft.mkdir(parents=True)
+        result = _convert_bag(replace(job, folder=draft))
+        now = bag_identity(job.bag)
+        if now != job.identity:
+            why = "changed while it was converted"
+            raise EpisodeError(job.bag.name, why, "Let its recording end, then use --resume.")
+        return _publish(draft, job) or result
+    except KochError as exc:
+        return JobResult((), {"bag": job.bag.name}, str(exc))
     except OSError as exc:
         text = str(OutputUnwritableError(job.folder.parent, exc))
         return JobResult((), {"bag": job.bag.name}, text, fatal=True)
     except Exception as exc:  # the last resort of a worker: the other bags go on
         return JobResult((), {"bag": job.bag.name}, _bug(job.bag, exc))
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
-@contextmanager
-def _alone(job: Job) -> Iterator[None]:
-    """Wait until a worker left over from a killed run has let go of the job's folder."""
-    job.folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(job.folder.with_suffix(".lock"), wait=True):
+def _publish(draft: Path, job: Job) -> JobResult | None:
+    """Put a finished bag's folder in its place, unless another worker has done so."""
+    while True:
+        try:
+            draft.rename(job.folder)
+        except OSError as exc:
+            if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        result = finished(job)
+        if result is not None:
+            return result
+        # Of other options, or of a worker that was killed by an older version.
         shutil.rmtree(job.folder, ignore_errors=True)
-        job.folder.mkdir()
-        yield
 
 
 def _convert_bag(job: Job) -> JobResult:
