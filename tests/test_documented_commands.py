@@ -85,6 +85,8 @@ ELSEWHERE = {
     "calibrate camera above --pose outputs/episodes/episode_000000 --square 16 --marker 12 "
     "--image worst.png": "tests/test_camera_pose.py::"
     "test_the_subcommand_writes_the_mount_into_the_rig",
+    "calibrate latency": "tests/test_latency.py::"
+    "test_hidden_delays_are_found_within_five_milliseconds",
     "cameras list": "src/koch_cameras/test/test_cli.py::"
     "test_list_without_devices_says_what_to_do",
     "serve": "src/koch_policy/test/ros/test_policy_process.py::"

@@ -25,7 +25,10 @@ _LEFT_OUT: Mapping[type, frozenset[str]] = {
     Stream: frozenset({"content"}),  # follows from names that are said already
 }
 # Said only where it is not as usual, so that the fingerprints of older rigs stay what they were.
-_LEFT_OUT_IF_UNSET: Mapping[type, frozenset[str]] = {Stream: frozenset({"holds"})}
+_LEFT_OUT_IF_UNSET: Mapping[type, frozenset[str]] = {
+    Arm: frozenset({"delay_s"}),
+    Stream: frozenset({"holds"}),
+}
 _DIGITS = 9  # decimals kept of a number; hides the rounding of degrees to radians
 
 

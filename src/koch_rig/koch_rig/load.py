@@ -145,6 +145,7 @@ def _arm(section: Section, name: str, folder: Path) -> Arm:
         joint_prefix=_joint_prefix(section),
         model=model,
         bus=_bus(section),
+        delay_s=section.number("delay_ms", unit="ms", low=0, high=500, default=0.0) / 1000,
     )
     section.refuse_unknown()
     return arm

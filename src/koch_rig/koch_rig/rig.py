@@ -84,6 +84,8 @@ class Arm:
             as "follower_"; datasets, calibrations and all code have the plain names.
         model: What kind of arm it is.
         bus: How the driver speaks to its servos, a name in `arm_model.MOTOR_BUSES`.
+        delay_s: Dead time from a command to the motion [s], as measured; a simulated follower's
+            motors are late by it.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Arm:
     joint_prefix: str = ""
     model: ArmModel = KOCH_V1_1
     bus: str = DEFAULT_BUS
+    delay_s: float = 0.0
 
     @property
     def topic_joints(self) -> tuple[str, ...]:

@@ -107,7 +107,8 @@ class World:
         with self.lock:
             self.expert.stop()
             self.setup = self._drawn(seed)
-            self._follower.delay(round(self.setup.servo_delay_s / CONTROL_PERIOD_S))
+            delay_s = self._follower.arm.delay_s + self.setup.servo_delay_s
+            self._follower.delay(round(delay_s / CONTROL_PERIOD_S))
             self._variation.apply(self.data, self.setup)
             return self.setup
 

@@ -29,8 +29,8 @@ from koch_core.terminal import complain, say
 from koch_rig.geometry import matrix_to_rpy
 from koch_rig.load import WORLD, load_rig
 from koch_rig.model import default_rig, frame_names
-from koch_rig.mount_edit import with_mount
 from koch_rig.rig import Arm, Camera, Mount, Rig
+from koch_rig.rig_edit import with_mount
 from koch_rig.stream import image_topic
 from koch_ros.shared_options import RIG
 

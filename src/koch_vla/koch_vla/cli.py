@@ -52,7 +52,9 @@ VERBS = (
         "demo", "koch_vla.demo", "the whole loop without hardware: record, train, run, report"
     ),
     Subcommand("bench", "koch_vla.bench", "run all benchmarks into one JSON and one table"),
-    Subcommand("calibrate", "koch_driver.setup.calibrate_cli", "calibrate an arm, or a camera"),
+    Subcommand(
+        "calibrate", "koch_driver.setup.calibrate_cli", "calibrate an arm, a camera, or latencies"
+    ),
     Subcommand(
         "motors",
         "koch_driver.setup.motors_cli",
@@ -90,6 +92,9 @@ CAMERA_CALIBRATION = Subcommand(
 )
 CAMERA_POSE = Subcommand(
     "calibrate camera --pose", "koch_vla.camera_pose_cli", "find where a camera is mounted"
+)
+LATENCY = Subcommand(
+    "calibrate latency", "koch_vla.latency_cli", "measure how late cameras and arm are"
 )
 FROM_LEROBOT = "koch_vla.lerobot.commands"
 LOCKSTEP_RECORD = Subcommand(
@@ -141,6 +146,8 @@ def find_subcommand(argv: Sequence[str]) -> tuple[Subcommand, list[str]]:
     if name == "calibrate" and rest[:1] == ["camera"]:
         pose = any(word.partition("=")[0] == "--pose" for word in rest)
         return CAMERA_POSE if pose else CAMERA_CALIBRATION, rest[1:]
+    if name == "calibrate" and rest[:1] == ["latency"]:
+        return LATENCY, rest[1:]
     if name == "record" and "--lockstep" in rest:
         return LOCKSTEP_RECORD, rest
     for known in VERBS:

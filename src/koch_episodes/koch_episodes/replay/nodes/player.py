@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from koch_interfaces.msg import GuardStatus
+from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 
@@ -77,6 +78,11 @@ class Player:
         self._heard_s = 0.0
         self._due = 0.0
         self._longest_s = _LONGEST_STEPS * self._period_s
+
+    @property
+    def node(self) -> Node:
+        """For what else listens while the arm moves."""
+        return self._session.node
 
     def _on_state(self, message: JointState) -> None:
         try:
