@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -43,6 +43,22 @@ class Latency:
     seconds: float
     spread_s: float
     fit_fraction: float
+
+
+@dataclass
+class WiggleSeen:
+    """What was seen of an arm and its cameras: stamps [s] and values."""
+
+    states: list[tuple[float, Array]] = field(default_factory=list)
+    goals: list[tuple[float, Array]] = field(default_factory=list)
+    images: dict[str, list[tuple[float, bytes]]] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """Begin again."""
+        self.states.clear()
+        self.goals.clear()
+        for seen in self.images.values():
+            seen.clear()
 
 
 def image_offset(

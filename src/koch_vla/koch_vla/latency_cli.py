@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,14 @@ from koch_rig.rig import Arm, Rig
 from koch_rig.rig_edit import with_arm_delay, with_stream_offset
 from koch_rig.stream import camera_stream, image_topic
 from koch_ros.shared_options import RIG
-from koch_vla.latency import Array, Latency, LatencyError, arm_delay, image_offset
+from koch_vla.latency import (
+    Array,
+    Latency,
+    LatencyError,
+    WiggleSeen,
+    arm_delay,
+    image_offset,
+)
 
 _LONGEST_SPREAD_S = 0.005
 
@@ -50,22 +57,6 @@ class CalibrateLatency(OptionModel):
     seconds: float = option(10.0, "how long it is wiggled", low=5.0, high=60.0, metavar="S")
     yes: bool = option(False, "no countdown before the arm moves", flags=("--yes", "-y"))
     dry_run: bool = option(False, "leave the rig file as it is")
-
-
-@dataclass
-class Heard:
-    """What was seen of an arm and its cameras: stamps [s] and values."""
-
-    states: list[tuple[float, Array]] = field(default_factory=list)
-    goals: list[tuple[float, Array]] = field(default_factory=list)
-    images: dict[str, list[tuple[float, bytes]]] = field(default_factory=dict)
-
-    def forget(self) -> None:
-        """Begin again."""
-        self.states.clear()
-        self.goals.clear()
-        for seen in self.images.values():
-            seen.clear()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,12 +101,12 @@ def _run(options: CalibrateLatency) -> int:
     return 1 if unknown else 0
 
 
-def _from_bag(path: Path, rig: Rig, arm: Arm) -> Heard:
+def _from_bag(path: Path, rig: Rig, arm: Arm) -> WiggleSeen:
     from koch_episodes import StampedBag, joint_vector, open_bag
 
     states, goals = f"/{arm.name}/joint_states", f"/{arm.name}/joint_command"
     cameras = {f"/{image_topic(name)}": name for name in rig.cameras}
-    heard = Heard()
+    heard = WiggleSeen()
     with open_bag(path) as bag:
         if states not in bag.topics:
             there = ", ".join(sorted(bag.topics)) or "no topic"
@@ -133,7 +124,7 @@ def _from_bag(path: Path, rig: Rig, arm: Arm) -> Heard:
     return heard
 
 
-def _found(heard: Heard, arm: Arm) -> tuple[dict[str, Latency], Latency | None, list[str]]:
+def _found(heard: WiggleSeen, arm: Arm) -> tuple[dict[str, Latency], Latency | None, list[str]]:
     """Offsets by camera, the arm's delay, and what could not be told and why."""
     offsets, unknown = {}, []
     delay = None

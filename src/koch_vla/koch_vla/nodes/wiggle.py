@@ -17,8 +17,7 @@ from koch_episodes.replay.motion import Motion
 from koch_episodes.replay.nodes.player import Player
 from koch_rig.rig import Arm, Rig
 from koch_rig.stream import image_topic
-from koch_vla.latency import LONGEST_S, Array
-from koch_vla.latency_cli import Heard
+from koch_vla.latency import LONGEST_S, Array, WiggleSeen
 
 _RATE_HZ = 100.0
 _COUNTDOWN_S = 3
@@ -40,7 +39,7 @@ def wiggle(pose: Array, index: int, amplitude_rad: float, seconds: float) -> Mot
 
 def wiggled(
     rig: Rig, arm: Arm, joint: str, amplitude_rad: float, seconds: float, *, ask: bool
-) -> Heard:
+) -> WiggleSeen:
     """Move the joint about where it is; the guard limits it as every command.
 
     Raises:
@@ -66,8 +65,8 @@ def wiggled(
     return heard
 
 
-def _listen(player: Player, rig: Rig, arm: Arm) -> Heard:
-    heard = Heard(images={name: [] for name in rig.cameras})
+def _listen(player: Player, rig: Rig, arm: Arm) -> WiggleSeen:
+    heard = WiggleSeen(images={name: [] for name in rig.cameras})
     every_one = QoSProfile(depth=50)
 
     def at_s(message: JointState | CompressedImage) -> float:
