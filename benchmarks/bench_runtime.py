@@ -178,6 +178,7 @@ def seam_rows(ticks: int = 1200) -> list[dict[str, Any]]:
     from functools import partial
 
     from koch_policy.chunks.seams import seam_statistics
+    from koch_policy.execution.actions import PlainActions
     from koch_policy.offline import Tick, replay
 
     policy = exact_flow()
@@ -187,8 +188,9 @@ def seam_rows(ticks: int = 1200) -> list[dict[str, Any]]:
     for name, kind, predict in seam_ways():
         torch.manual_seed(SEED)
         recording = [Tick(partial(phase_observation, phase), None) for phase in phases]
+        actions = PlainActions(lambda raw: raw.astype(np.float64))
         result = replay(
-            policy, recording, fps=FPS, to_rad=lambda raw: raw.astype(np.float64), kind=kind,
+            policy, recording, fps=FPS, actions=actions, kind=kind,
             predict=predict, delay_s=DELAY_S, execution_steps=CHUNK // 2,
         )  # fmt: skip
         found = seam_statistics(result.executed, result.seams[1:], 1.0 / FPS)

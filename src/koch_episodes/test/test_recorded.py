@@ -82,7 +82,7 @@ def test_without_names_only_the_count_is_compared(dataset: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ({"delta_actions": True}, "holds delta actions"),
+        ({"action_space": "polar"}, "action_space 'polar'.*joint, joint_relative, tcp"),
         ({"units": "gons"}, "units 'gons'.*lerobot, degrees, radians"),
         ([1], "no JSON object"),
     ],
@@ -97,6 +97,19 @@ def test_what_the_converter_wrote_is_checked(
     (copy / "meta/koch.json").write_text("{cut of")
     with pytest.raises(DatasetError, match="not readable as JSON"):
         RecordedDataset(copy)
+
+
+def test_differences_become_actions_again(tmp_path: Path) -> None:
+    root, spec = tmp_path / "set", FeatureSpec("float32", (3,), NAMES)
+    rows = np.arange(15, dtype=np.float32).reshape(5, 3)
+    features = {"action": spec, "observation.state": spec}
+    with DatasetWriter(root, features, fps=25, robot_type="toy") as writer:
+        writer.add_episode({"action": rows * 0.5, "observation.state": rows}, {}, "do it")
+        writer.finalize()
+    (root / "meta/koch.json").write_text(json.dumps({"delta_actions": True}))
+    actions, names = RecordedDataset(root).vectors(["action"])
+    np.testing.assert_allclose(actions, rows * 1.5)
+    assert names == NAMES
 
 
 def test_other_units_and_rates_are_refused(dataset: Path, tmp_path: Path) -> None:

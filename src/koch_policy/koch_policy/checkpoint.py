@@ -98,6 +98,13 @@ def load_checkpoint(path: Path | str, *, zero_range: ZeroRange | None = None) ->
         zero_range=zero_range or _trained_zero_range(folder),
     )
     metadata = read_metadata(folder)
+    if metadata.action_space != processors.action_space:
+        raise CheckpointError(
+            folder / METADATA,
+            f"`action_space` is {metadata.action_space!r}, in the post-processor "
+            f"{processors.action_space!r}",
+            "Copy the whole checkpoint folder.",
+        )
     for key, names in metadata.names.items():
         width = expanded_width(names, metadata.angles.get(key, {}))
         if key in features and width != features[key].shape[0]:
@@ -137,8 +144,10 @@ def save_checkpoint(
     with write_folder(Path(path)) as folder:
         write_json(folder / CONFIG, config_to_dict(config))
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-        write_processors(folder, config, Processors(config.normalization_mapping, statistics, {}))
-        write_metadata(folder, extras or CheckpointMetadata())
+        extras = extras or CheckpointMetadata()
+        modes = config.normalization_mapping
+        write_processors(folder, config, Processors(modes, statistics, {}, extras.action_space))
+        write_metadata(folder, extras)
 
 
 def policy_tensors(model: nn.Module) -> dict[str, Tensor]:

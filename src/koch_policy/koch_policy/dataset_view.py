@@ -50,7 +50,11 @@ class DatasetView:
         self._require_features()
         self.data.units(extras.units or None)
         self.data.require_rate(extras.fps, "the policy's actions have")
-        self.actions = self._ordered(ACTION, list(extras.parts.get(ACTION, [ACTION])), extras)
+        actions = list(extras.parts.get(ACTION, [ACTION]))
+        if extras.joints:  # actions of another space are compared in joints
+            self.actions = self.data.ordered(actions, extras.joints)
+        else:
+            self.actions = self._ordered(ACTION, actions, extras)
         self._inputs = {
             key: self._ordered(key, parts, extras)
             for key, parts in self._sources.items()

@@ -32,6 +32,8 @@ class CheckpointMetadata:
         crops: {camera feature: box that is cut out of its images}, before their size is changed:
             left, top, width, height as fractions of the image.
         angles: {feature: {element: period}}: elements that the network sees as sine and cosine.
+        action_space: In which space its actions are; see `koch_rig.action_space`.
+        joints: Names in the dataset of the joints that actions of another space than `joint` move.
         execution: How its chunks are best executed, where the run does not say: `strategy`,
             `execution_steps`, and `draws`, over whose mean an iterative policy decides.
         training: Step, dataset, validation figures and the like, for people.
@@ -48,6 +50,8 @@ class CheckpointMetadata:
     parts: Mapping[str, list[str]] = field(default_factory=dict)
     crops: Mapping[str, list[float]] = field(default_factory=dict)
     angles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    action_space: str = "joint"
+    joints: list[str] = field(default_factory=list)
     execution: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     runtime: Mapping[str, Any] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koch_policy.chunks import ChunkScheduler, DelayQuantile, Grid, StrategyKind, make_strategy
+from koch_policy.execution.actions import Actions
 from koch_policy.execution.inference import Predict, plain_predict
-from koch_policy.policy import Policy
+from koch_policy.policy import Observation, Policy
 from koch_policy.shadow import ErrorSummary, shown_unit, summarize
 from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.joints import joint_of
@@ -78,7 +80,7 @@ def replay(
     ticks: Iterable[Tick],
     *,
     fps: float,
-    to_rad: Callable[[NDArray[np.float32]], NDArray[np.float64]],
+    actions: Actions,
     kind: StrategyKind,
     predict: Predict = plain_predict,
     delay_s: float | None = None,
@@ -92,14 +94,14 @@ def replay(
         policy: Loaded.
         ticks: The recording.
         fps: Ticks per second.
-        to_rad: The policy's units to the replay's, usually [rad].
+        actions: What its chunks mean in the replay's unit, usually [rad].
         kind: Strategy.
         predict: How to call the policy.
         delay_s: Fixed delay of every inference [s]; None: as long as it takes here.
         execution_steps: Steps between two inferences, 0 for the policy's; the ensemble infers
             as often as it can all the same.
         names: Of the action's elements.
-        unit: What `to_rad` and the recording's actions are in.
+        unit: What `actions` and the recording's actions are in.
     """
     now = [0]
     steps = 0 if kind is StrategyKind.TEMPORAL_ENSEMBLE else execution_steps
@@ -112,6 +114,7 @@ def replay(
         lambda: now[0],
     )
     running: tuple[Any, NDArray[np.float32], int] | None = None
+    seen: Observation = {}
     recorded, executed = [], []
     seams, delays = [], []
     refusals = 0
@@ -121,21 +124,30 @@ def replay(
         if running is not None and running[2] <= now[0]:
             request, raw, done_ns = running
             running = None
-            if scheduler.arrive(request, to_rad(raw), raw, tick, done_ns).usable:
+            rows = actions.decode(raw, seen).rows
+            kept = actions.kept(raw, rows)
+            if scheduler.arrive(request, rows, kept, tick, done_ns).usable:
                 seams.append(tick)
         action = scheduler.action(tick)
         executed.append(nothing if action is None else action)
         recorded.append(nothing if each.action is None else each.action)
         refusals += bool(each.missing)
         if running is None and not each.missing and scheduler.wants(tick):
-            request = scheduler.begin(tick)
             begin = time.perf_counter()
-            raw = predict(policy, each.observe(), request)
+            seen = each.observe()
+            request = scheduler.begin(tick, partial(_continued, actions, seen))
+            raw = predict(policy, seen, request)
             delays.append(time.perf_counter() - begin)
             taken_s = delays[-1] if delay_s is None else delay_s
             running = (request, raw, now[0] + round(taken_s * _NS))
     table = [np.array(rows).reshape(-1, len(names)) for rows in (recorded, executed)]
     return Replay(table[0], table[1], seams, delays, refusals, fps, names, unit)
+
+
+def _continued(
+    actions: Actions, seen: Observation, kept: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    return actions.continued(kept, seen)
 
 
 def plot(result: Replay, path: Path, title: str) -> None:

@@ -25,13 +25,20 @@ from koch_policy.chunks.guided import predict_continuing
 from koch_policy.chunks.strategies import chosen_execution
 from koch_policy.configs import ACTION
 from koch_policy.errors import UnknownKeysError
-from koch_policy.execution.compatibility import MismatchError, action_layout, policy_units
+from koch_policy.execution.actions import Actions, PlainActions, policy_actions
+from koch_policy.execution.compatibility import (
+    MismatchError,
+    action_layout,
+    check_policy,
+    policy_units,
+)
 from koch_policy.execution.inference import plain_predict
 from koch_policy.offline import Tick, plot, replay
 from koch_policy.policy import Policy
 from koch_policy.recordings import bag_ticks, dataset_ticks
 from koch_policy.run_options import RunOptions
 from koch_policy.runtime import load_policy
+from koch_rig.action_space import ACTION_SPACES
 from koch_rig.joints import joint_of
 from koch_rig.load import load_rig
 from koch_rig.units import Units, joint_units
@@ -60,14 +67,14 @@ class _Recording:
     Attributes:
         ticks: Observations and actions.
         fps: Ticks per second.
-        convert: From the policy's units to `unit`.
+        actions: What the policy's chunks mean, in `unit`.
         names: Of the action's elements.
         unit: In which actions are compared.
     """
 
     ticks: Iterator[Tick]
     fps: float
-    convert: Callable[[NDArray[Any]], NDArray[np.float64]]
+    actions: Actions
     names: tuple[str, ...]
     unit: str
 
@@ -77,9 +84,9 @@ def _bag(path: Path, options: RunOptions, policy: Policy, rig_path: Path) -> _Re
     rig = load_rig(rig_path)
     units = joint_units(rig)
     layout = action_layout(policy, rig)
-    to_rad = partial(layout.to_rad, units, policy_units(policy))
     ticks = bag_ticks(path, rig, policy, units)
-    return _Recording(ticks, float(rig.fps), to_rad, layout.names, "rad")
+    actions = policy_actions(policy, rig, units, layout)
+    return _Recording(ticks, float(rig.fps), actions, layout.names, "rad")
 
 
 def _dataset(path: Path, options: RunOptions, policy: Policy, rig_path: Path) -> _Recording:
@@ -88,14 +95,23 @@ def _dataset(path: Path, options: RunOptions, policy: Policy, rig_path: Path) ->
     Actions are compared in [rad] where that is known, which a person can judge better.
     """
     width = policy.config.action_dim
-    named = policy.extras.names.get(ACTION) or [f"{ACTION}.{index}" for index in range(width)]
+    named = policy.extras.joints or policy.extras.names.get(ACTION)
+    named = named or [f"{ACTION}.{index}" for index in range(width)]
     names = tuple(plain_name(name) for name in named)
     to_rad = _to_rad(policy, names, rig_path, is_asked=options.rig is not None)
     unit = "rad" if to_rad is not None else "dataset units"
     convert = to_rad or (lambda values: np.asarray(values, np.float64))
     ticks = dataset_ticks(path, options.episode, policy, convert)
     fps = float(load_info(path).fps)
-    return _Recording(ticks, fps, convert, names, unit)
+    actions: Actions = PlainActions(convert)
+    if ACTION_SPACES[policy.extras.action_space].needs_state:
+        rig = load_rig(rig_path)
+        layout = action_layout(policy, rig)
+        check_policy(policy, rig, str(options.policy), allow=True)
+        actions = policy_actions(policy, rig, joint_units(rig, layout.arms), layout)
+        if to_rad is None:
+            raise MismatchError(policy.config.type, rig, ["actions: not in the rig's joints"])
+    return _Recording(ticks, fps, actions, names, unit)
 
 
 def _to_rad(
@@ -132,7 +148,7 @@ def replay_command(options: RunOptions, rig_path: Path) -> int:
     recording = (_bag if is_bag(path) else _dataset)(path, options, policy, rig_path)
     predict = predict_continuing if kind is StrategyKind.RTC else plain_predict
     result = replay(
-        policy, recording.ticks, fps=recording.fps, to_rad=recording.convert, kind=kind,
+        policy, recording.ticks, fps=recording.fps, actions=recording.actions, kind=kind,
         predict=predict, execution_steps=execution_steps, names=recording.names,
         unit=recording.unit,
     )  # fmt: skip

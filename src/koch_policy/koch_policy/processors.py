@@ -25,17 +25,23 @@ _STATE_FILES = {
     POSTPROCESSOR: "policy_postprocessor_step_0_unnormalizer_processor.safetensors",
 }
 _PASSIVE = {"to_batch_processor", "device_processor"}
+_SPACE = "koch_action_space"
 _SINGLE = {"float32", "float", None}
 _OLD_PREFIXES = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
 
 
 @dataclass(frozen=True, eq=False)
 class Processors:
-    """What the two pipelines amount to."""
+    """What the two pipelines amount to.
+
+    A space of actions other than `joint` is a last step of the post-processor that LeRobot has
+    not, so that it refuses by name what it would take for joints.
+    """
 
     modes: Mapping[str, NormalizationMode]
     statistics: Statistics
     rename_map: dict[str, str]
+    action_space: str = "joint"
 
 
 def _steps(path: Path) -> list[dict[str, Any]]:
@@ -89,8 +95,9 @@ def read_processors(folder: Path, config: PolicyConfig) -> Processors:
     path = folder / POSTPROCESSOR
     steps = _steps(path)
     for step in steps:
-        if step.get("registry_name") not in {*_PASSIVE, "unnormalizer_processor"}:
+        if step.get("registry_name") not in {*_PASSIVE, "unnormalizer_processor", _SPACE}:
             raise _foreign_step(path, step)
+    spaces = [_options(path, step) for step in steps if step.get("registry_name") == _SPACE]
     scaling = _only(path, steps, "unnormalizer_processor")
     options = _options(path, scaling)
     back = _modes(options, path).get("ACTION", NormalizationMode.IDENTITY)
@@ -100,7 +107,8 @@ def read_processors(folder: Path, config: PolicyConfig) -> Processors:
     restored = _load_state(folder, scaling).get(ACTION, {})
     _require_same_action(folder, statistics.get(ACTION, {}), restored)
     statistics[ACTION] = restored
-    return Processors(modes, statistics, rename)
+    space = str(spaces[0].get("space")) if spaces else "joint"
+    return Processors(modes, statistics, rename, space)
 
 
 def _only(path: Path, steps: list[dict[str, Any]], name: str) -> dict[str, Any]:
@@ -269,6 +277,8 @@ def write_processors(folder: Path, config: PolicyConfig, processors: Processors)
         scaling("unnormalizer_processor", config.output_features, _STATE_FILES[POSTPROCESSOR]),
         device,
     ]
+    if processors.action_space != "joint":
+        after.append({"registry_name": _SPACE, "config": {"space": processors.action_space}})
     write_json(folder / PREPROCESSOR, {"name": "policy_preprocessor", "steps": before})
     write_json(folder / POSTPROCESSOR, {"name": "policy_postprocessor", "steps": after})
     for file in _STATE_FILES.values():

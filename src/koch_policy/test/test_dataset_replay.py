@@ -96,8 +96,8 @@ def test_elements_in_another_order_are_put_right(
     )
 
 
-def delta(root: Path) -> None:
-    (root / "meta/koch.json").write_text(json.dumps({"delta_actions": True}))
+def unknown_space(root: Path) -> None:
+    (root / "meta/koch.json").write_text(json.dumps({"action_space": "polar"}))
 
 
 def degrees(root: Path) -> None:
@@ -105,7 +105,8 @@ def degrees(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "match"), [(delta, "holds delta actions"), (degrees, "is in degrees, not in")]
+    ("damage", "match"),
+    [(unknown_space, "action_space 'polar'"), (degrees, "is in degrees, not in")],
 )
 def test_what_training_refuses_is_refused_everywhere(
     damage: Any, match: str, trained: tuple[Path, Path], tmp_path: Path, capsys: Any

@@ -25,9 +25,13 @@ from koch_policy.execution import (
     StopReason,
     Takeover,
 )
+from koch_policy.execution.actions import Actions, PlainActions, SpaceActions
 from koch_policy.execution.inference import checked
 from koch_policy.execution.synthetic import FunctionPolicy
 from koch_policy.execution.takeover import Takeovers
+from koch_policy.metadata import CheckpointMetadata
+from koch_rig.action_layout import ActionLayout
+from koch_rig.action_space import ACTION_SPACES, ActionCodec
 from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import load_calibration
 from koch_rig.load import load_rig
@@ -101,11 +105,19 @@ class Recorder:
 class Stage:
     """A run with everything around it."""
 
-    def __init__(self, function: Any = None, *, prompt: bool = False, **settings: Any) -> None:
+    def __init__(
+        self,
+        function: Any = None,
+        *,
+        prompt: bool = False,
+        actions: Actions | None = None,
+        extras: CheckpointMetadata | None = None,
+        **settings: Any,
+    ) -> None:
         self.now = ORIGIN
         self.states_alive = True
         self.state_age_ns = 0
-        self.policy = FunctionPolicy(function or ramp)
+        self.policy = FunctionPolicy(function or ramp, extras=extras)
         units = {
             name: JointUnits(arm, load_calibration(arm.calibration_path))
             for name, arm in RIG.arms.items()
@@ -124,7 +136,7 @@ class Stage:
             clock=lambda: self.now,
             worker=self.worker,  # type: ignore[arg-type]  # the same three methods
             builder=self.builder,
-            to_rad=lambda raw: raw.astype(np.float64),
+            actions=actions or PlainActions(lambda raw: raw.astype(np.float64)),
             predict=lambda policy, observation, request: policy.predict(observation),
             takeover=self.takeover,
             sink=self.sink,
@@ -353,6 +365,26 @@ def test_what_is_no_chunk_ends_the_run(bad: Any, words: str) -> None:
     assert stage.run.end.cause is StopReason.POLICY_ERROR
     assert re.search(words, stage.run.end.reason)
     assert stage.stamps[-1] < stage.now - NS
+
+
+def test_a_chunk_is_commanded_as_far_as_the_hand_reaches_and_the_end_says_why() -> None:
+    codec = ActionCodec(ACTION_SPACES["tcp"], ActionLayout.of_rig(RIG))
+    pose = np.array([0.2, -0.3, 0.2, 0.8, 0.3, -0.4])
+
+    def beyond(call: int, observation: Any) -> np.ndarray:
+        rows = codec.poses(np.repeat(pose[None], 20, axis=0))
+        rows[8 if call < 3 else 0 :, 0] += 1.0  # a metre away from the 9th row on, then at once
+        return rows.astype(np.float32)
+
+    extras = CheckpointMetadata(units="radians", action_space="tcp")
+    stage = Stage(beyond, actions=SpaceActions(codec, range(J)), extras=extras)
+    stage.go(6.0)
+    assert stage.sink.commands
+    for _, action in stage.sink.commands:
+        np.testing.assert_allclose(action, pose, atol=1e-5)
+    assert stage.run.end is not None
+    assert stage.run.end.cause is StopReason.POLICY_ERROR
+    assert "row 0 of the chunk asks the hand of follower at (1." in stage.run.end.reason
 
 
 def test_a_policy_slower_than_its_chunk_is_given_up() -> None:

@@ -18,6 +18,7 @@ from koch_episodes.decode import NamedValues
 from koch_policy.chunks import StrategyKind
 from koch_policy.configs import FeatureType, PolicyFeature
 from koch_policy.errors import UnknownKeysError
+from koch_policy.execution.actions import PlainActions
 from koch_policy.execution.synthetic import FunctionPolicy
 from koch_policy.offline import Tick, plot, replay
 from koch_policy.offline_cli import replay_settings
@@ -58,7 +59,7 @@ def test_a_perfect_policy_has_no_error_whatever_its_delay() -> None:
             FunctionPolicy(expert),
             recording(120),
             fps=30.0,
-            to_rad=lambda raw: raw.astype(np.float64),
+            actions=PlainActions(lambda raw: raw.astype(np.float64)),
             kind=StrategyKind.QUEUE,
             delay_s=delay_s,
         )
@@ -80,7 +81,7 @@ def test_a_policy_without_regard_to_delay_would_lag() -> None:
         FunctionPolicy(late),
         recording(120),
         fps=30.0,
-        to_rad=lambda raw: raw.astype(np.float64),
+        actions=PlainActions(lambda raw: raw.astype(np.float64)),
         kind=StrategyKind.QUEUE,
         delay_s=0.3,
     )
@@ -92,7 +93,7 @@ def test_holes_are_refused_not_filled() -> None:
         FunctionPolicy(expert),
         recording(120, hole=range(40, 110)),
         fps=30.0,
-        to_rad=lambda raw: raw.astype(np.float64),
+        actions=PlainActions(lambda raw: raw.astype(np.float64)),
         kind=StrategyKind.QUEUE,
         delay_s=0.05,
     )
@@ -105,7 +106,7 @@ def test_the_plot_is_a_image(tmp_path: Path) -> None:
         FunctionPolicy(expert),
         recording(60),
         fps=30.0,
-        to_rad=lambda raw: raw.astype(np.float64),
+        actions=PlainActions(lambda raw: raw.astype(np.float64)),
         kind=StrategyKind.BLEND,
     )
     plot(result, tmp_path / "deep" / "replay.png", "test")

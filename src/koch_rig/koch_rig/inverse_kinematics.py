@@ -30,9 +30,9 @@ Array = NDArray[np.float64]
 PoseAndJacobian = Callable[[Array], tuple[Array, Array]]
 
 _ARM = slice(None, -1)  # the joints that move the hand; the gripper is the last one
-_WEIGHTS_M_PER_RAD = (0.1, 0.01, 0.001)  # of the rotation error, one after the other
+_WEIGHTS_M_PER_RAD = (0.1, 0.01, 0.001)
 _MAX_STEP_RAD = 0.5
-_LEAST_DAMPING, _FIRST_DAMPING, _MOST_DAMPING = 1e-9, 1e-4, 1e3
+_LEAST_DAMPING, _MOST_DAMPING = 1e-9, 1e3
 _AT_LIMIT_RAD = 1e-9
 _LENGTH_SQUARED = 0.01  # m^2; makes the damping a pure number
 _FLAT = 1e-7  # a smaller share of the cost gained by a step ends the descent
@@ -61,6 +61,9 @@ class IkSettings:
         starts: Number of starts: the seed, then postures that face the target, then the nearest
             of many random ones.
         random_seed: Of the random starts; the same seed gives the same answer.
+        rotation_weights: Of the rotation error, one after the other until the position holds
+            [m/rad].
+        first_damping: Of each descent; less goes faster from a start that is near already.
     """
 
     position_tolerance_m: float = 1e-4
@@ -68,6 +71,8 @@ class IkSettings:
     max_iterations: int = 80
     starts: int = 10
     random_seed: int = 0
+    rotation_weights: tuple[float, ...] = _WEIGHTS_M_PER_RAD
+    first_damping: float = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,8 +224,8 @@ class Search:
         low, high = self.lower[_ARM], self.upper[_ARM]
         q = start.copy()
         steps = 0
-        for weight in _WEIGHTS_M_PER_RAD:
-            damping = _FIRST_DAMPING
+        for weight in self.settings.rotation_weights:
+            damping = self.settings.first_damping
             now = self._residual(q, weight)
             for _ in range(self.settings.max_iterations):
                 if self._is_near(now) or damping > _MOST_DAMPING:

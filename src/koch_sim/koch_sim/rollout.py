@@ -10,7 +10,6 @@ here, so that a result does not depend on the machine.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,8 @@ from koch_policy.execution import (
     Takeover,
     check_policy,
 )
-from koch_policy.execution.compatibility import action_layout, policy_units
+from koch_policy.execution.actions import policy_actions
+from koch_policy.execution.compatibility import action_layout
 from koch_policy.execution.inference import Predict
 from koch_policy.runtime import load_policy, seed_draws
 from koch_rig.stream import camera_stream
@@ -172,7 +172,7 @@ class PolicyRollouts:
         units = {name: body.units for name, body in self.lockstep.world.arms.items()}
         self._builder = ObservationBuilder(self._policy, rig, units)
         self._layout = action_layout(self._policy, rig)
-        self._to_rad = partial(self._layout.to_rad, units, policy_units(self._policy))
+        self._actions = policy_actions(self._policy, rig, units, self._layout)
         self._kind, self._steps = chosen_execution(
             self.settings.strategy,
             self.settings.execution_steps,
@@ -255,7 +255,7 @@ class PolicyRollouts:
             clock=lambda: lockstep.time_ns,
             worker=LockstepWorker(self._policy, lambda: lockstep.time_ns, settings.delay_s),
             builder=self._builder,
-            to_rad=self._to_rad,
+            actions=self._actions,
             predict=self._predict(seed),
             takeover=Takeover(monotonic=lambda: lockstep.world.time_s),
             sink=_Commands(lockstep),

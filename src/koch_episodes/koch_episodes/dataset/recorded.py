@@ -3,15 +3,15 @@
 """A LeRobot dataset opened to learn from it, to measure on it, or to replay it.
 
 Training, int8 calibration, `koch run --replay` and `koch replay` open datasets here, so that all
-of them refuse the same: unreadable files, other units or rates, actions that are differences,
-values that are not finite, elements that are not there by name.
+of them refuse the same: unreadable files, other units or rates, values that are not finite,
+elements that are not there by name. What `--delta-actions` stored is handed out as actions again.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,14 @@ import numpy.typing as npt
 
 from koch_episodes.dataset.reader import LeRobotDatasetReader
 from koch_episodes.errors import DatasetError
+from koch_rig.action_space import ACTION_SPACES
 from koch_rig.units import Units
 
 if TYPE_CHECKING:
     from koch_core.image import Crop
 
 MADE = "meta/koch.json"
+ACTION, STATE = "action", "observation.state"
 Vectors = npt.NDArray[np.float32]
 
 
@@ -36,10 +38,18 @@ class Made:
     Attributes:
         units: Units of states and actions.
         fingerprint: Fingerprint of the rig.
+        rig: The rig file's text.
+        calibrations: Arm to its calibration file's text.
+        has_differences: Its action is what `--delta-actions` stores: action minus state.
+        action_space: In which the action is stored; see `koch_rig.action_space`.
     """
 
     units: str = ""
     fingerprint: str = ""
+    rig: str = ""
+    calibrations: Mapping[str, str] = field(default_factory=dict)
+    has_differences: bool = False
+    action_space: str = "joint"
 
 
 class RecordedDataset:
@@ -55,7 +65,7 @@ class RecordedDataset:
 
     Raises:
         DatasetFormatError: The folder is no readable dataset.
-        DatasetError: Its actions are differences, or its units are not known.
+        DatasetError: Its units or its action space are not known.
     """
 
     def __init__(
@@ -171,6 +181,8 @@ class RecordedDataset:
             )
         values = self.reader.column(key).astype(np.float32)
         values = values.reshape(len(values), -1)[: len(self.reader)]
+        if key == ACTION and self.made.has_differences:  # the converter made sure of one order
+            values = values + self._column(STATE)
         bad = np.argwhere(~np.isfinite(values))
         if len(bad):
             row, element = (int(number) for number in bad[0])
@@ -217,16 +229,23 @@ def how_made(root: Path) -> Made:
         ) from exc
     if not isinstance(content, dict):
         raise DatasetError(str(root), f"{MADE} is no JSON object", "Copy the dataset again.")
-    if content.get("delta_actions"):
-        raise DatasetError(
-            str(root),
-            "holds delta actions: differences to the state, which say no pose to command",
-            "Convert the bags without --delta-actions, or replay the bag.",
-        )
     units = str(content.get("units") or "")
     known = [each.value for each in Units]
     if units and units not in known:
         raise DatasetError(
             str(root), f"{MADE} says units {units!r}", f"Known are {', '.join(known)}."
         )
-    return Made(units, str(content.get("fingerprint") or ""))
+    actions = str(content.get("action_space") or "joint")
+    if actions not in ACTION_SPACES:
+        spaces = ", ".join(ACTION_SPACES)
+        raise DatasetError(
+            str(root), f"{MADE} says action_space {actions!r}", f"Known are {spaces}."
+        )
+    return Made(
+        units,
+        str(content.get("fingerprint") or ""),
+        str(content.get("rig") or ""),
+        {str(arm): str(text) for arm, text in (content.get("calibrations") or {}).items()},
+        has_differences=bool(content.get("delta_actions")),
+        action_space=actions,
+    )

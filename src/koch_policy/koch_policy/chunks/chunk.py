@@ -39,7 +39,7 @@ class Chunk:
     Attributes:
         tick: Tick of the observation they came from; row i is for tick + i.
         rows: float64 (T, A), [rad].
-        raw: The same in the policy's units, float32 (T, A).
+        raw: The same as a later inference is told to continue it, float32 (T, A).
     """
 
     tick: int

@@ -156,14 +156,22 @@ class ChunkScheduler:
             return False
         return self.strategy.wants(tick, self.delay.steps(self.grid.step_s))
 
-    def begin(self, tick: int) -> Request:
-        """An inference begins with the observation of this tick."""
+    def begin(
+        self, tick: int, continued: Callable[[RawRows], RawRows] = lambda kept: kept
+    ) -> Request:
+        """An inference begins with the observation of this tick.
+
+        Args:
+            tick: The tick.
+            continued: Says what is left of the plan in the policy's numbers of today.
+        """
         self._count += 1
+        leftover = self.strategy.leftover(tick)
         self._pending = Request(
             self._count,
             tick,
             self.delay.steps(self.grid.step_s),
-            self.strategy.leftover(tick),
+            None if leftover is None else continued(leftover),
         )
         return self._pending
 
@@ -180,7 +188,7 @@ class ChunkScheduler:
         Args:
             request: What `begin` returned.
             rows: The chunk in [rad], (T, A).
-            raw: The same in the policy's units.
+            raw: The same as `begin` hands it on.
             tick: The next tick to execute.
             finished_ns: When the chunk was there [ns], now where absent.
         """

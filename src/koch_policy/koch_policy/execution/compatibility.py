@@ -11,10 +11,11 @@ from koch_policy.configs import ACTION, ENVIRONMENT, STATE, FeatureType
 from koch_policy.errors import PolicyError
 from koch_policy.policy import Policy
 from koch_rig.action_layout import ActionLayout
+from koch_rig.action_space import ACTION_SPACES, ActionCodec
 from koch_rig.fingerprint import canonical, fingerprint, plain_difference
 from koch_rig.rig import Rig
 from koch_rig.stream import StreamKind
-from koch_rig.units import Units
+from koch_rig.units import JointUnits, Units
 
 # Keys of the rig's canonical form that may change between recording and running.
 _HARMLESS = ("limits.", "streams.", "simulation.", "features.")
@@ -57,6 +58,28 @@ def policy_units(policy: Policy) -> Units:
     return Units(policy.extras.units or Units.LEROBOT.value)
 
 
+def action_codec(
+    policy: Policy, layout: ActionLayout, units: Mapping[str, JointUnits] | None = None
+) -> ActionCodec:
+    """In which numbers a policy says its actions.
+
+    Raises:
+        UnknownKindError: Nothing registers its space.
+    """
+    space = ACTION_SPACES[policy.extras.action_space]
+    return ActionCodec(space, layout, units or {}, policy_units(policy))
+
+
+def state_columns(policy: Policy, rig: Rig, layout: ActionLayout) -> list[int]:
+    """Where a policy's `observation.state` holds the joints that it moves; empty: nowhere."""
+    if STATE not in policy.config.input_features:
+        return []
+    names = [_plain(name) for name in policy.extras.names.get(STATE, [])]
+    if not names and STATE in rig.features:
+        names = list(ActionLayout.of_streams(rig, rig.features[STATE].streams).names)
+    return [names.index(name) for name in layout.names] if {*layout.names} <= {*names} else []
+
+
 def differences(
     policy: Policy, rig: Rig, layout: ActionLayout | None = None
 ) -> tuple[list[str], list[str]]:
@@ -71,7 +94,7 @@ def differences(
         What forbids running, and what is merely worth a warning; readable lines.
     """
     layout = layout or action_layout(policy, rig)
-    wrong = [*_action(policy, layout), *_inputs(policy, rig)]
+    wrong = [*_action(policy, rig, layout), *_inputs(policy, rig)]
     notes = []
     units, fps = policy.extras.units, policy.extras.fps
     if units and units not in [each.value for each in Units]:
@@ -123,12 +146,21 @@ def check_policy(
     return notes
 
 
-def _action(policy: Policy, layout: ActionLayout) -> list[str]:
+def _action(policy: Policy, rig: Rig, layout: ActionLayout) -> list[str]:
     width = policy.config.action_dim
+    if policy.extras.action_space not in ACTION_SPACES:
+        known = ", ".join(ACTION_SPACES)
+        return [f"action space: {policy.extras.action_space!r}, known are {known}"]
+    codec = action_codec(policy, layout)
     lines = []
-    if width != layout.width:
-        lines.append(f"action: {width} values, {_owners(layout)} ({', '.join(layout.names)})")
-    return lines + _names(policy, ACTION, layout.names)
+    if codec.space.needs_state and not state_columns(policy, rig, layout):
+        lines.append(
+            f"action space {codec.space.name}: begins at the observed pose, and the policy's "
+            f"{STATE} does not hold {', '.join(layout.names)}"
+        )
+    if width != len(codec.names):
+        lines.append(f"action: {width} values, {_owners(layout)} ({', '.join(codec.names)})")
+    return lines + _names(policy, ACTION, codec.names)
 
 
 def _owners(layout: ActionLayout) -> str:
@@ -141,11 +173,15 @@ def _owners(layout: ActionLayout) -> str:
 def _names(policy: Policy, key: str, expected: tuple[str, ...]) -> list[str]:
     """Compare element names; LeRobot writes joints as `shoulder_pan.pos`."""
     given = [name.rpartition("/")[2] for name in policy.extras.names.get(key, [])]
-    plain = tuple(name.removesuffix(".pos").removeprefix("main_") for name in given)
+    plain = tuple(map(_plain, given))
     unnamed = all(name.startswith(key) for name in given)  # made up from the key: no statement
     if not given or unnamed or plain == expected:
         return []
     return [f"{key}: names are {', '.join(plain)}; the rig's are {', '.join(expected)}"]
+
+
+def _plain(name: str) -> str:
+    return name.rpartition("/")[2].removesuffix(".pos").removeprefix("main_")
 
 
 def _inputs(policy: Policy, rig: Rig) -> list[str]:

@@ -21,13 +21,16 @@ from typing import Protocol
 
 import numpy as np
 
+from koch_core.errors import KochError
 from koch_core.frame import Missing
 from koch_policy.chunks import ChunkScheduler, DelayQuantile, Grid, Request, Strategy
 from koch_policy.chunks.chunk import RawRows, Rows
 from koch_policy.errors import PolicyUnavailableError
+from koch_policy.execution.actions import Actions
 from koch_policy.execution.inference import Answer, Predict, Worker
 from koch_policy.execution.observation import ObservationBuilder
 from koch_policy.execution.takeover import HUMAN, Driven
+from koch_policy.policy import Observation
 
 _NS = 1_000_000_000
 # A chunk that usually comes within this part of a tick is waited for in its own tick.
@@ -121,7 +124,7 @@ class PolicyRun:
         clock: Time now [ns], in the clock of the grid.
         worker: The loaded policy.
         builder: Its observations.
-        to_rad: Policy units to [rad], (T, A) -> (T, A).
+        actions: What its chunks mean in joints.
         predict: How to call the policy.
         takeover: Who else commands.
         sink: Where results go.
@@ -142,7 +145,7 @@ class PolicyRun:
         clock: Callable[[], int],
         worker: Worker,
         builder: ObservationBuilder,
-        to_rad: Callable[[RawRows], Rows],
+        actions: Actions,
         predict: Predict,
         takeover: Driven,
         sink: Sink,
@@ -166,7 +169,9 @@ class PolicyRun:
         self._builder = builder
         self.task = settings.task
         self._told: str | None = None
-        self._to_rad = to_rad
+        self._actions = actions
+        self._seen: Observation = {}  # what the inference that is under way sees
+        self._trouble = ""  # why the newest chunk ends early
         self._predict = predict
         self._takeover = takeover
         self._sink = sink
@@ -386,8 +391,8 @@ class PolicyRun:
 
     def _overrun(self, idle_s: float) -> str:
         begin = f"overrun: no action for {idle_s:.1f} s"
-        if self._unavailable:
-            return f"{begin}: {self._unavailable}. The arm holds its pose"
+        if self._unavailable or self._trouble:
+            return f"{begin}: {self._unavailable or self._trouble}. The arm holds its pose"
         busy_s, usual_s = self._worker.busy_s, self.scheduler.delay.percentile(0.5)
         if busy_s > max(_HUNG * usual_s, _HUNG_S):
             return (
@@ -422,7 +427,12 @@ class PolicyRun:
                 "decode": decoded_ns,
                 "assemble": self._clock(),
             }
-            self._worker.submit(self.scheduler.begin(tick), observation, self._predict)
+            self._seen = observation
+            request = self.scheduler.begin(tick, self._continued)
+            self._worker.submit(request, observation, self._predict)
+
+    def _continued(self, kept: RawRows) -> RawRows:
+        return self._actions.continued(kept, self._seen)
 
     def _collect(self, tick: int) -> None:
         """Take the answer of an inference that has come since the last tick."""
@@ -443,13 +453,19 @@ class PolicyRun:
         self._take(answer, answer.raw, tick)
 
     def _take(self, answer: Answer, raw: RawRows, tick: int) -> None:
-        rows = self._to_rad(raw)
+        try:
+            decoded = self._actions.decode(raw, self._seen)
+        except KochError as exc:
+            self.request_end(StopReason.POLICY_ERROR, str(exc))
+            return
+        rows, self._trouble = decoded.rows, str(decoded.trouble or "")
         if not np.isfinite(rows).all():
             self.request_end(StopReason.POLICY_ERROR, "the chunk is not finite in rad")
             return
         self._unavailable = ""
         request = answer.request
-        arrival = self.scheduler.arrive(request, rows, raw, tick, answer.finished_ns)
+        kept = self._actions.kept(raw, rows)
+        arrival = self.scheduler.arrive(request, rows, kept, tick, answer.finished_ns)
         if arrival.usable:
             computed = {"queue": answer.begun_ns, "compute": answer.finished_ns}
             self._moments = {**self._asked, **computed}

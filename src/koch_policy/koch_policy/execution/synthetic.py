@@ -22,6 +22,7 @@ from koch_policy.configs import (
 )
 from koch_policy.metadata import CheckpointMetadata
 from koch_policy.policy import Observation
+from koch_rig.action_space import ACTION_SPACES
 from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.units import Units
 
@@ -69,14 +70,16 @@ class FunctionPolicy:
         self.function = function
         self.delay_s = delay_s
         self.calls = 0
+        self._extras = extras or CheckpointMetadata(units=Units.RADIANS.value, fps=0.0)
+        space = ACTION_SPACES[self._extras.action_space]
+        width = len(space.names(KOCH_V1_1.joints))
         self._config = FunctionConfig(
             input_features=dict(inputs or _STATE_ONLY),
-            output_features={ACTION: PolicyFeature(FeatureType.ACTION, (len(KOCH_V1_1.joints),))},
+            output_features={ACTION: PolicyFeature(FeatureType.ACTION, (width,))},
             normalization_mapping={kind.value: NormalizationMode.IDENTITY for kind in FeatureType},
             chunk_size=chunk_size,
             n_action_steps=n_action_steps,
         )
-        self._extras = extras or CheckpointMetadata(units=Units.RADIANS.value, fps=0.0)
 
     @property
     def config(self) -> PolicyConfig:

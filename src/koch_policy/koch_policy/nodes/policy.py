@@ -39,7 +39,8 @@ from koch_policy.execution import (
     Ticker,
     check_policy,
 )
-from koch_policy.execution.compatibility import action_layout, policy_units
+from koch_policy.execution.actions import policy_actions
+from koch_policy.execution.compatibility import action_layout
 from koch_policy.execution.inference import Predict, plain_predict
 from koch_policy.execution.phase import aligned_origin
 from koch_policy.execution.takeover import Takeovers
@@ -139,7 +140,7 @@ class PolicyNode(Node):
         self.takeover = Takeovers(self._layout.arms)
         self._fps = float(rig.fps)
         units = joint_units(rig)
-        self._to_rad = partial(self._layout.to_rad, units, policy_units(self._policy))
+        self._actions = policy_actions(self._policy, rig, units, self._layout)
         self._builder = ObservationBuilder(self._policy, rig, units)
         self._meter: ShadowMeter | None = None
         actions = self._compared(rig) if settings.shadow else None
@@ -273,7 +274,7 @@ class PolicyNode(Node):
             clock=self.now_ns,
             worker=self._worker,
             builder=self._builder,
-            to_rad=self._to_rad,
+            actions=self._actions,
             predict=self._predict(kind),
             takeover=self.takeover,
             sink=self.outputs,

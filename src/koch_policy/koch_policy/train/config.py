@@ -27,6 +27,7 @@ from koch_policy.errors import CheckpointError, ConfigError, UnknownKeysError, c
 from koch_policy.files import read_json
 from koch_policy.metadata import is_crop
 from koch_policy.models.registry import preset_files
+from koch_rig.action_space import ACTION_SPACES
 
 _GROUPS = {"about", "train", "augment", "policy"}
 
@@ -191,6 +192,13 @@ class TrainConfig(OptionModel):
         "as sine and cosine; the period is in the element's unit",
         above=0.0,
         expected="{element: period above zero}",
+    )
+    action_space: str = option(
+        "",
+        "what the policy predicts: joint, joint_relative (from the observed pose), tcp (the "
+        "hand's pose), tcp_quaternion, tcp_relative (in the observed hand's frame), "
+        "tcp_relative_base; empty: as the dataset has it",
+        choices=("", *ACTION_SPACES),
     )
     image_size: tuple[int, int] | None = option(
         None, "what images are reduced to", low=1, expected="[height, width] in pixels"

@@ -21,6 +21,7 @@ from torch import Tensor
 from koch_policy.angles import Angles
 from koch_policy.configs import ACTION, ACTION_IS_PAD, TASK_EMBEDDING, PolicyConfig
 from koch_policy.errors import DatasetError
+from koch_rig.action_space import ActionCodec
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -80,6 +81,10 @@ class Demonstrations:
         names: {vector feature: names of its D elements}.
         angles: {vector feature: {element: period}} that `vectors` holds as sine and cosine; the
             names are those of the angles.
+        codec: The space that the policy predicts in; `vectors["action"]` then holds poses, of
+            which `Windows` makes the space's vectors. None: joints as they are.
+        reference: float32 (N, P), the observed poses that such vectors are seen from.
+        joints: Names of the joints that such actions move.
         weights: float32 (N,), how often a window around a row is drawn, relative to the others;
             None: all alike.
         selected: {dataset: numbers of the episodes that `train.episodes` kept}; empty: all.
@@ -95,6 +100,9 @@ class Demonstrations:
     tasks: tuple[str, ...] = ()
     names: Mapping[str, list[str]] = field(default_factory=dict)
     angles: Mapping[str, Angles] = field(default_factory=dict)
+    codec: ActionCodec | None = None
+    reference: FloatArray | None = None
+    joints: tuple[str, ...] = ()
     weights: FloatArray | None = None
     selected: Mapping[str, Sequence[int]] = field(default_factory=dict)
     robot_type: str = ""
@@ -134,6 +142,19 @@ class Demonstrations:
     def starts(self) -> IntArray:
         """First row of each episode, int64 (E,)."""
         return np.concatenate(([0], np.cumsum(self.lengths)[:-1])).astype(np.int64)
+
+    @property
+    def action_width(self) -> int:
+        """Elements of an action as the policy predicts it."""
+        own = self.vectors[ACTION].shape[1]
+        return own if self.codec is None else len(self.codec.names)
+
+    def chunks(self, done: IntArray, seen: IntArray) -> FloatArray:
+        """Return what is done in rows (B, T), as the policy says it having seen rows (B,)."""
+        actions = self.vectors[ACTION][done]
+        if self.codec is None or self.reference is None:
+            return actions
+        return self.codec.relate(actions, self.reference[seen]).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,8 +218,9 @@ class Windows:
         """Return the chunks around rows (B, T, A), and bool (B, T), True outside the episode."""
         first, last = self._bounds(rows)
         done = rows[:, None] + np.asarray(self.config.action_offsets())  # (B, T)
+        chunks = self.data.chunks(np.clip(done, first, last), rows)
         return {
-            ACTION: torch.from_numpy(self.data.vectors[ACTION][np.clip(done, first, last)]),
+            ACTION: torch.from_numpy(chunks),
             ACTION_IS_PAD: torch.from_numpy((done < first) | (done > last)),
         }
 

@@ -42,7 +42,7 @@ def degrees_per_unit(
         raise DatasetError(data.name, f"is in {data.units}, not in {units}", "Leave --units out.")
     data = replace(data, units=units or data.units or "lerobot")
     names = [name.removesuffix(".pos") for name in data.names.get(ACTION, [])]
-    factors = np.full(data.vectors[ACTION].shape[1], np.nan)
+    factors = np.full(data.action_width, np.nan)
     plain = {"degrees": 1.0, "radians": float(np.degrees(1.0))}.get(data.units)
     if plain is not None:
         for index, name in enumerate(names):

@@ -23,7 +23,7 @@ from koch_policy.train.data import Demonstrations
 # What of a recipe says how the network sees the data; steps, rates and the like are new.
 _SEEN = (
     "inputs", "parts", "angles", "image_size", "image_sizes", "crops", "execution", "zero_range",
-    "imagenet_statistics",
+    "imagenet_statistics", "action_space",
 )  # fmt: skip
 _NOT_POLICY = (
     "input_features", "output_features", "device", "use_amp", "push_to_hub", "repo_id", "private",

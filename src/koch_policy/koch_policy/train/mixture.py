@@ -107,6 +107,9 @@ def joined(parts: Sequence[Demonstrations], weights: Sequence[float]) -> Demonst
         },
         task_index=np.concatenate([with_tasks(part, tasks).task_index for part in parts]),
         tasks=tasks,
+        reference=None
+        if first.reference is None
+        else np.concatenate([p.reference for p in parts if p.reference is not None]),
         weights=np.concatenate(drawn).astype(np.float32),
         selected={name: numbers for part in parts for name, numbers in part.selected.items()},
     )
@@ -133,6 +136,7 @@ def picked(data: Demonstrations, episodes: Sequence[int]) -> Demonstrations:
         data,
         lengths=tuple(data.lengths[n] for n in chosen),
         vectors={key: values[rows] for key, values in data.vectors.items()},
+        reference=None if data.reference is None else data.reference[rows],
         frames={
             key: PickedFrames([frames], np.zeros(len(rows), np.int64), rows)
             for key, frames in data.frames.items()

@@ -27,7 +27,7 @@ _FIXED = (
     "seed", "validation_fraction", "inputs", "outcomes", "parts", "image_size", "image_sizes",
     "crops",
     "imagenet_statistics", "zero_range", "angles", "ema_decay", "episodes", "weights", "freeze",
-    "keep_statistics", "lora", "teacher", "teacher_fraction", "teacher_decay",
+    "keep_statistics", "action_space", "lora", "teacher", "teacher_fraction", "teacher_decay",
 )  # fmt: skip
 _SHOWN = 12
 

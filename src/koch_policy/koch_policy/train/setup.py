@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from koch_policy.checkpoint import Checkpoint, load_checkpoint
 from koch_policy.config_json import config_from_dict
-from koch_policy.configs import ACTION, ENVIRONMENT, STATE, PolicyConfig
+from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE, PolicyConfig
 from koch_policy.errors import ConfigError, DatasetError
 from koch_policy.metadata import CheckpointMetadata
 from koch_policy.models.registry import policy_kind
@@ -28,7 +29,9 @@ from koch_policy.train.loop import Trainer
 from koch_policy.train.mixture import with_tasks
 from koch_policy.train.source import open_all
 from koch_policy.train.state import MODEL_FOLDER
+from koch_rig.action_space import JOINT
 
+_CHUNKS = 4000  # of which the statistics of an action space are measured
 _TYPES = {STATE: "STATE", ENVIRONMENT: "ENV"}
 
 
@@ -51,7 +54,7 @@ def policy_config(data: Demonstrations, recipe: Recipe) -> PolicyConfig:
     for key, frames in data.frames.items():
         height, width, channels = frames.shape
         inputs[key] = {"type": "VISUAL", "shape": [channels, height, width]}
-    action = {"type": "ACTION", "shape": [data.vectors[ACTION].shape[1]]}
+    action = {"type": "ACTION", "shape": [data.action_width]}
     policy = {key: value for key, value in honoured(recipe).policy.items() if key != "device"}
     kind = policy_kind(recipe.policy_type, WHERE).config
     policy = {name: getattr(kind, name) for name in kind.lerobot_ambiguous} | policy
@@ -80,6 +83,18 @@ def dataset_statistics(data: Demonstrations, recipe: Recipe) -> Statistics:
             measured = vector_statistics(pixels)
             statistics[key] = {name: value.view(3, 1, 1) for name, value in measured.items()}
     return statistics
+
+
+def chunk_statistics(data: Demonstrations, config: PolicyConfig) -> dict[str, Tensor]:
+    """Return the statistics of an action space over whole chunks, from all over the data.
+
+    What is relative has a range that grows along the chunk, so that single steps do not tell it.
+    """
+    every = range(len(data.lengths))
+    rows = np.concatenate([data.starts[n] + np.arange(data.lengths[n]) for n in every])
+    rows = rows[np.linspace(0, len(rows) - 1, min(_CHUNKS, len(rows))).astype(np.int64)]
+    chunks = Windows(data, config, every).actions(rows)
+    return vector_statistics(chunks[ACTION][~chunks[ACTION_IS_PAD]].numpy())
 
 
 def task_vectors(config: PolicyConfig, data: Demonstrations) -> NDArray[np.float32] | None:
@@ -120,6 +135,8 @@ def _metadata(data: Demonstrations, train: TrainConfig) -> CheckpointMetadata:
         angles={key: dict(value) for key, value in data.angles.items()},
         parts={key: list(value) for key, value in train.parts.items()},
         execution=dict(train.execution),
+        action_space=JOINT.name if data.codec is None else data.codec.space.name,
+        joints=list(data.joints),
         crops={key: list(box) for key, box in train.crops.items() if key in data.frames},
         runtime={"resize": True} if train.image_size or train.image_sizes else {},
     )
@@ -160,6 +177,8 @@ def make_trainer(
         data = with_tasks(data, start.extras.tasks)
     config = policy_config(data, recipe)
     statistics, notes = dataset_statistics(data, recipe), list[str]()
+    if data.codec is not None:
+        statistics = {**statistics, ACTION: chunk_statistics(data, config)}
     if start is not None:
         statistics, notes = kept_statistics(statistics, start, data)
     elif train.pretrained_policy is not None:

@@ -18,6 +18,7 @@ from koch_policy.errors import DatasetError
 from koch_policy.train.config import TrainConfig
 from koch_policy.train.data import Demonstrations, FloatArray, Frames, IntArray
 from koch_policy.train.mixture import column_weights, joined, named_dataset, picked
+from koch_policy.train.spaces import in_space
 
 if TYPE_CHECKING:
     from koch_core.image import Crop
@@ -47,7 +48,7 @@ class ReaderFrames:
 
 
 def open_demonstrations(
-    root: Path, train: TrainConfig, *, cache: Path | None = None
+    root: Path, train: TrainConfig, *, cache: Path | None = None, rig: Path | None = None
 ) -> Demonstrations:
     """Open a LeRobot dataset (v3.0 or v2.1) for training.
 
@@ -55,18 +56,19 @@ def open_demonstrations(
         root: Dataset folder.
         train: Chooses inputs, joins vectors (`parts`) and sets the image size.
         cache: Folder for decoded images; None decodes every time.
+        rig: Rig file for an action space, where the dataset does not hold its own.
 
     Raises:
         DatasetError: A chosen feature is not there, or a value is not finite.
         DatasetFormatError: The folder is no dataset.
     """
-    data, reader = _opened(root, train, cache)
+    data, reader = _opened(root, train, cache, rig)
     _require_weighed([reader], train, str(root))
     return data
 
 
 def _opened(
-    root: Path, train: TrainConfig, cache: Path | None
+    root: Path, train: TrainConfig, cache: Path | None, rig: Path | None
 ) -> tuple[Demonstrations, LeRobotDatasetReader]:
     from koch_episodes.dataset.recorded import RecordedDataset
 
@@ -106,7 +108,8 @@ def _opened(
         fingerprint=recorded.made.fingerprint,
         weights=_weights(reader, train, str(root)),
     )
-    return data, reader
+    state = parts[STATE] if STATE in inputs else []
+    return in_space(data, recorded, train.action_space, parts[ACTION], state, rig), reader
 
 
 def _frames(reader: LeRobotDatasetReader, key: str) -> ReaderFrames:
@@ -136,7 +139,11 @@ def _chosen_inputs(
 
 
 def open_all(
-    named: Sequence[str], train: TrainConfig, *, cache: Path | None = None
+    named: Sequence[str],
+    train: TrainConfig,
+    *,
+    cache: Path | None = None,
+    rig: Path | None = None,
 ) -> Demonstrations:
     """Open datasets, each DIR or DIR:WEIGHT, as one; then keep `train.episodes` of it.
 
@@ -150,7 +157,7 @@ def open_all(
     """
     parts, weights, readers = [], [], []
     for path, weight in map(named_dataset, named):
-        data, reader = _opened(path, train, cache)
+        data, reader = _opened(path, train, cache, rig)
         readers.append(reader)
         if isinstance(train.episodes, str):
             places = _selected(reader, train.episodes)

@@ -148,7 +148,7 @@ def _device(option: str, recipe: Recipe) -> str:
 def _prepared(options: TrainOptions, recipe: Recipe, work: Working) -> Trainer:
     """Open the data, build the trainer and say what it is going to do."""
     try:
-        data = open_all(options.dataset, recipe.train, cache=options.cache)
+        data = open_all(options.dataset, recipe.train, cache=options.cache, rig=options.rig)
     except DatasetError as exc:
         raise _with_hints(exc, options) from exc
     data, degrees = degrees_per_unit(data, options.units, options.rig)
