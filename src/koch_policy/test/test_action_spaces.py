@@ -150,7 +150,7 @@ def test_degrees_need_a_calibration_for_poses_and_none_for_differences(
     root = write(tmp_path / "degrees")
     (root / "meta/koch.json").write_text(json.dumps({"units": "degrees"}))
     open_demonstrations(root, TrainConfig(action_space="joint_relative"))
-    with pytest.raises(DatasetError, match="holds no rig.*--rig FILE"):
+    with pytest.raises(DatasetError, match=r"holds no rig.*--rig FILE"):
         open_demonstrations(root, TrainConfig(action_space="tcp"))
 
 
@@ -196,8 +196,8 @@ def test_a_replay_names_what_the_hand_cannot_reach() -> None:
     codec = ActionCodec(ACTION_SPACES["tcp"], ONE)
     far = codec.poses(READY[None].repeat(30, 0)).astype(np.float32)
     far[:, 2] = 2.0
-    policy = FunctionPolicy(lambda call, observation: far,
-                            extras=CheckpointMetadata(units="radians", action_space="tcp"))  # fmt: skip
+    extras = CheckpointMetadata(units="radians", action_space="tcp")
+    policy = FunctionPolicy(lambda call, observation: far, extras=extras)
     with pytest.raises(UnreachableTargetError, match=r"row 0 .* follower"):
         replay(policy, ticks(20), fps=20.0, actions=SpaceActions(codec, range(6)),
                kind=StrategyKind.QUEUE)  # fmt: skip
