@@ -178,7 +178,7 @@ def seam_rows(ticks: int = 1200) -> list[dict[str, Any]]:
     from functools import partial
 
     from koch_policy.chunks.seams import seam_statistics
-    from koch_policy.execution.actions import PlainActions
+    from koch_policy.execution.compatibility import PlainActions
     from koch_policy.offline import Tick, replay
 
     policy = exact_flow()

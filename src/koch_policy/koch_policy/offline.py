@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koch_policy.chunks import ChunkScheduler, DelayQuantile, Grid, StrategyKind, make_strategy
-from koch_policy.execution.actions import Actions
+from koch_policy.execution.compatibility import Actions
 from koch_policy.execution.inference import Predict, plain_predict
 from koch_policy.policy import Observation, Policy
 from koch_policy.shadow import ErrorSummary, shown_unit, summarize
@@ -124,7 +124,7 @@ def replay(
         if running is not None and running[2] <= now[0]:
             request, raw, done_ns = running
             running = None
-            rows = actions.decode(raw, seen).rows
+            rows, _ = actions.decode(raw, seen)
             kept = actions.kept(raw, rows)
             if scheduler.arrive(request, rows, kept, tick, done_ns).usable:
                 seams.append(tick)

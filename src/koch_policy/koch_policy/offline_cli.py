@@ -25,11 +25,13 @@ from koch_policy.chunks.guided import predict_continuing
 from koch_policy.chunks.strategies import chosen_execution
 from koch_policy.configs import ACTION
 from koch_policy.errors import UnknownKeysError
-from koch_policy.execution.actions import Actions, PlainActions, policy_actions
 from koch_policy.execution.compatibility import (
+    Actions,
     MismatchError,
+    PlainActions,
     action_layout,
     check_policy,
+    policy_actions,
     policy_units,
 )
 from koch_policy.execution.inference import plain_predict
@@ -38,7 +40,7 @@ from koch_policy.policy import Policy
 from koch_policy.recordings import bag_ticks, dataset_ticks
 from koch_policy.run_options import RunOptions
 from koch_policy.runtime import load_policy
-from koch_rig.action_space import ACTION_SPACES
+from koch_rig.action_layout import ACTION_SPACES
 from koch_rig.joints import joint_of
 from koch_rig.load import load_rig
 from koch_rig.units import Units, joint_units

@@ -18,7 +18,7 @@ from koch_episodes.decode import NamedValues
 from koch_policy.chunks import StrategyKind
 from koch_policy.configs import FeatureType, PolicyFeature
 from koch_policy.errors import UnknownKeysError
-from koch_policy.execution.actions import PlainActions
+from koch_policy.execution.compatibility import PlainActions
 from koch_policy.execution.synthetic import FunctionPolicy
 from koch_policy.offline import Tick, plot, replay
 from koch_policy.offline_cli import replay_settings

@@ -14,18 +14,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from koch_core.errors import ShapeError
+from koch_core.registry import Registry
 from koch_rig.rig import Rig, Role
 from koch_rig.stream import StreamKind
 from koch_rig.units import JointUnits, Units
 
+if TYPE_CHECKING:
+    from koch_rig.action_space import ActionSpace
+
 Array = NDArray[np.float64]
 _ACTION = "action"
+JOINT = "joint"  # the space of joints as they are
+#: In which numbers actions are said. Most are said in joints, and import no kinematics.
+ACTION_SPACES: Registry[ActionSpace] = Registry(
+    "action space",
+    "koch_vla.action_spaces",
+    dict.fromkeys(
+        (JOINT, "joint_relative", "tcp", "tcp_quaternion", "tcp_relative", "tcp_relative_base"),
+        "koch_rig.action_space",
+    ),
+)
 
 
 @dataclass(frozen=True)

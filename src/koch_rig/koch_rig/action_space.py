@@ -26,8 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koch_core.errors import KochError
-from koch_core.registry import Registry
-from koch_rig.action_layout import ActionLayout, LayoutPart
+from koch_rig.action_layout import ACTION_SPACES, ActionLayout, LayoutPart
 from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.errors import GeometryError
 from koch_rig.geometry import matrix_from_quaternion, quaternion_from_matrix
@@ -35,7 +34,6 @@ from koch_rig.inverse_kinematics import IkSettings, Orientation
 from koch_rig.joints import model_of
 from koch_rig.kinematics import Kinematics
 from koch_rig.units import JointUnits, Units
-
 Array = NDArray[np.float64]
 
 _SIXD = ("ee.x", "ee.y", "ee.z", "ee.r00", "ee.r10", "ee.r20", "ee.r01", "ee.r11", "ee.r21")
@@ -79,7 +77,7 @@ class Relation(enum.Enum):
     """In the frame of the observed hand."""
 
 
-class Rotation(enum.Enum):
+class RotationForm(enum.Enum):
     """How a hand's rotation is written."""
 
     SIXD = "6D"
@@ -102,7 +100,7 @@ class ActionSpace:
     name: str
     is_tcp: bool = False
     relation: Relation = Relation.ABSOLUTE
-    rotation: Rotation = Rotation.SIXD
+    rotation: RotationForm = RotationForm.SIXD
 
     @property
     def is_relative(self) -> bool:
@@ -114,26 +112,31 @@ class ActionSpace:
         """Whether the observed joints are needed: to measure from, or to begin a search at."""
         return self.is_tcp or self.is_relative
 
+    def codec(
+        self, layout: ActionLayout, units: Mapping[str, JointUnits], kind: Units
+    ) -> ActionCodec:
+        """What encodes and decodes the actions of some arms."""
+        return ActionCodec(self, layout, units, kind)
+
     def names(self, joints: tuple[str, ...]) -> tuple[str, ...]:
         """Names of a vector's elements for an arm of these joints, the gripper last."""
         if self.is_tcp:
-            return (*(_SIXD if self.rotation is Rotation.SIXD else _QUATERNION), joints[-1])
+            return (*(_SIXD if self.rotation is RotationForm.SIXD else _QUATERNION), joints[-1])
         if self.is_relative:
             return (*(f"{_plain(name)}.delta" for name in joints[:-1]), joints[-1])
         return joints
 
 
-ACTION_SPACES: Registry[ActionSpace] = Registry("action space", "koch_vla.action_spaces")
 for _space in (
     ActionSpace("joint"),
     ActionSpace("joint_relative", relation=Relation.IN_BASE),
     ActionSpace("tcp", is_tcp=True),
-    ActionSpace("tcp_quaternion", is_tcp=True, rotation=Rotation.QUATERNION),
+    ActionSpace("tcp_quaternion", is_tcp=True, rotation=RotationForm.QUATERNION),
     ActionSpace("tcp_relative", is_tcp=True, relation=Relation.IN_TCP),
     ActionSpace("tcp_relative_base", is_tcp=True, relation=Relation.IN_BASE),
 ):
     ACTION_SPACES.add(_space, _space.name)
-JOINT = ACTION_SPACES["joint"]
+
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,7 +310,7 @@ class ActionCodec:
     @property
     def _coded(self) -> tuple[LayoutPart, ...]:
         """Where each arm's part of a vector is."""
-        return self._resized(10 if self.space.rotation is Rotation.SIXD else 8)
+        return self._resized(10 if self.space.rotation is RotationForm.SIXD else 8)
 
     def _resized(self, width: int) -> tuple[LayoutPart, ...]:
         if not self.space.is_tcp:
@@ -366,7 +369,7 @@ def _related(poses: Array, reference: Array, space: ActionSpace) -> Array:
             turn = turn @ back
     written = (
         np.concatenate([turn[..., 0], turn[..., 1]], axis=-1)
-        if space.rotation is Rotation.SIXD
+        if space.rotation is RotationForm.SIXD
         else quaternions_along(turn)
     )
     return np.concatenate([position, written, poses[..., 9:]], axis=-1)
@@ -375,7 +378,7 @@ def _related(poses: Array, reference: Array, space: ActionSpace) -> Array:
 def _transforms(vectors: Array, reference: Array, space: ActionSpace) -> Array:
     """The hand's poses (T, 4, 4) that vectors (T, W) mean; the inverse of `_related`."""
     position = vectors[:, :3]
-    if space.rotation is Rotation.SIXD:
+    if space.rotation is RotationForm.SIXD:
         turn = rotations(vectors[:, 3:9])
     else:
         turn = np.stack([matrix_from_quaternion(each) for each in vectors[:, 3:7]])

@@ -9,13 +9,8 @@ import pytest
 
 from koch_core.registry import UnknownKindError
 from koch_rig.action_layout import ActionLayout
-from koch_rig.action_space import (
-    ACTION_SPACES,
-    ActionCodec,
-    UnreachableTargetError,
-    quaternions_along,
-    rotations,
-)
+from koch_rig.action_layout import ACTION_SPACES
+from koch_rig.action_space import ActionCodec, UnreachableTargetError, quaternions_along, rotations
 from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.errors import GeometryError
 from koch_rig.geometry import matrix_from_quaternion, matrix_from_sixd, rpy_to_matrix

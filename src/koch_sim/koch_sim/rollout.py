@@ -32,8 +32,7 @@ from koch_policy.execution import (
     Takeover,
     check_policy,
 )
-from koch_policy.execution.actions import policy_actions
-from koch_policy.execution.compatibility import action_layout
+from koch_policy.execution.compatibility import action_layout, policy_actions
 from koch_policy.execution.inference import Predict
 from koch_policy.runtime import load_policy, seed_draws
 from koch_rig.stream import camera_stream

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from koch_episodes.dataset.reader import LeRobotDatasetReader
 from koch_episodes.errors import DatasetError
-from koch_rig.action_space import ACTION_SPACES
+from koch_rig.action_layout import ACTION_SPACES
 from koch_rig.units import Units
 
 if TYPE_CHECKING:

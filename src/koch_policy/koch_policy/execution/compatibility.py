@@ -1,21 +1,33 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""Does a checkpoint fit this rig? Compared by name, size, unit and rate, with readable answers."""
+"""Does a checkpoint fit this rig, and what do its actions mean on it?
+
+Compared by name, size, unit and rate, with readable answers. Policy node, shadow mode, replay and
+lockstep evaluation bring chunks to joints by what `policy_actions` returns.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from koch_core.registry import UnknownKindError
+from koch_policy.chunks.chunk import RawRows, Rows
 from koch_policy.configs import ACTION, ENVIRONMENT, STATE, FeatureType
 from koch_policy.errors import PolicyError
-from koch_policy.policy import Policy
-from koch_rig.action_layout import ActionLayout
-from koch_rig.action_space import ACTION_SPACES, ActionCodec
+from koch_policy.policy import Observation, Policy
+from koch_rig.action_layout import ACTION_SPACES, JOINT, ActionLayout
 from koch_rig.fingerprint import canonical, fingerprint, plain_difference
 from koch_rig.rig import Rig
 from koch_rig.stream import StreamKind
 from koch_rig.units import JointUnits, Units
+
+if TYPE_CHECKING:
+    from koch_rig.action_space import ActionCodec
 
 # Keys of the rig's canonical form that may change between recording and running.
 _HARMLESS = ("limits.", "streams.", "simulation.", "features.")
@@ -67,7 +79,7 @@ def action_codec(
         UnknownKindError: Nothing registers its space.
     """
     space = ACTION_SPACES[policy.extras.action_space]
-    return ActionCodec(space, layout, units or {}, policy_units(policy))
+    return space.codec(layout, units or {}, policy_units(policy))
 
 
 def state_columns(policy: Policy, rig: Rig, layout: ActionLayout) -> list[int]:
@@ -78,6 +90,94 @@ def state_columns(policy: Policy, rig: Rig, layout: ActionLayout) -> list[int]:
     if not names and STATE in rig.features:
         names = list(ActionLayout.of_streams(rig, rig.features[STATE].streams).names)
     return [names.index(name) for name in layout.names] if {*layout.names} <= {*names} else []
+
+
+class Actions(Protocol):
+    """What a chunk means; called by one thread."""
+
+    def decode(self, raw: RawRows, observation: Observation) -> tuple[Rows, str]:
+        """Return the joints [rad] of a chunk that was predicted from an observation.
+
+        The chunk ends before the first row that cannot be done; the text says why, or is empty.
+
+        Raises:
+            UnreachableTargetError: Its first row cannot be done.
+        """
+        ...
+
+    def kept(self, raw: RawRows, rows: Rows) -> RawRows:
+        """What of a chunk a later one can be told to continue."""
+        ...
+
+    def continued(self, kept: RawRows, observation: Observation) -> RawRows:
+        """What was kept, in the policy's numbers, seen from a new observation."""
+        ...
+
+
+@dataclass(frozen=True)
+class PlainActions:
+    """Absolute joints: a chunk means the same wherever the arm is.
+
+    Attributes:
+        convert: The policy's units to [rad], or to what a replay compares in.
+    """
+
+    convert: Callable[[RawRows], Rows]
+
+    def decode(self, raw: RawRows, observation: Observation) -> tuple[Rows, str]:
+        """Convert the units."""
+        return self.convert(raw), ""
+
+    def kept(self, raw: RawRows, rows: Rows) -> RawRows:
+        """The chunk itself."""
+        return raw
+
+    def continued(self, kept: RawRows, observation: Observation) -> RawRows:
+        """The chunk itself."""
+        return kept
+
+
+@dataclass(frozen=True, eq=False)
+class SpaceActions:
+    """Chunks of a space that hangs on the observed pose.
+
+    Attributes:
+        codec: The space.
+        columns: Where its joints are in the observed state.
+    """
+
+    codec: ActionCodec
+    columns: Sequence[int]
+
+    def decode(self, raw: RawRows, observation: Observation) -> tuple[Rows, str]:
+        """Decode, beginning at the observed pose."""
+        decoded = self.codec.decode(raw, self._observed(observation))
+        return decoded.rows, str(decoded.trouble or "")
+
+    def kept(self, raw: RawRows, rows: Rows) -> RawRows:
+        """The joints [rad]: the chunk's own numbers hang on an observation that is over."""
+        return rows.astype(np.float32)
+
+    def continued(self, kept: RawRows, observation: Observation) -> RawRows:
+        """Encode the joints again."""
+        rows = kept.astype(np.float64)
+        return self.codec.encode(rows, self._observed(observation)).astype(np.float32)
+
+    def _observed(self, observation: Observation) -> NDArray[np.float64]:
+        """The newest step's joints in dataset units."""
+        state = np.asarray(observation[STATE], np.float64)
+        newest: NDArray[np.float64] = state.reshape(-1, state.shape[-1])[-1]
+        return newest[list(self.columns)]
+
+
+def policy_actions(
+    policy: Policy, rig: Rig, units: Mapping[str, JointUnits], layout: ActionLayout
+) -> Actions:
+    """What a policy's chunks mean on a rig that it fits (`check_policy`)."""
+    if policy.extras.action_space == JOINT:
+        kind = policy_units(policy)
+        return PlainActions(lambda raw: layout.to_rad(units, kind, raw))
+    return SpaceActions(action_codec(policy, layout, units), state_columns(policy, rig, layout))
 
 
 def differences(
@@ -148,19 +248,21 @@ def check_policy(
 
 def _action(policy: Policy, rig: Rig, layout: ActionLayout) -> list[str]:
     width = policy.config.action_dim
-    if policy.extras.action_space not in ACTION_SPACES:
-        known = ", ".join(ACTION_SPACES)
-        return [f"action space: {policy.extras.action_space!r}, known are {known}"]
-    codec = action_codec(policy, layout)
-    lines = []
-    if codec.space.needs_state and not state_columns(policy, rig, layout):
+    lines, space, expected = [], policy.extras.action_space, layout.names
+    if space != JOINT:
+        try:
+            codec = action_codec(policy, layout)
+        except UnknownKindError as exc:
+            return [str(exc)]
+        expected = codec.names
+    if space != JOINT and not state_columns(policy, rig, layout):
         lines.append(
-            f"action space {codec.space.name}: begins at the observed pose, and the policy's "
+            f"action space {space}: begins at the observed pose, and the policy's "
             f"{STATE} does not hold {', '.join(layout.names)}"
         )
-    if width != len(codec.names):
-        lines.append(f"action: {width} values, {_owners(layout)} ({', '.join(codec.names)})")
-    return lines + _names(policy, ACTION, codec.names)
+    if width != len(expected):
+        lines.append(f"action: {width} values, {_owners(layout)} ({', '.join(expected)})")
+    return lines + _names(policy, ACTION, expected)
 
 
 def _owners(layout: ActionLayout) -> str:

@@ -26,7 +26,7 @@ from koch_core.frame import Missing
 from koch_policy.chunks import ChunkScheduler, DelayQuantile, Grid, Request, Strategy
 from koch_policy.chunks.chunk import RawRows, Rows
 from koch_policy.errors import PolicyUnavailableError
-from koch_policy.execution.actions import Actions
+from koch_policy.execution.compatibility import Actions
 from koch_policy.execution.inference import Answer, Predict, Worker
 from koch_policy.execution.observation import ObservationBuilder
 from koch_policy.execution.takeover import HUMAN, Driven
@@ -454,11 +454,10 @@ class PolicyRun:
 
     def _take(self, answer: Answer, raw: RawRows, tick: int) -> None:
         try:
-            decoded = self._actions.decode(raw, self._seen)
+            rows, self._trouble = self._actions.decode(raw, self._seen)
         except KochError as exc:
             self.request_end(StopReason.POLICY_ERROR, str(exc))
             return
-        rows, self._trouble = decoded.rows, str(decoded.trouble or "")
         if not np.isfinite(rows).all():
             self.request_end(StopReason.POLICY_ERROR, "the chunk is not finite in rad")
             return

@@ -22,7 +22,7 @@ from koch_policy.configs import (
 )
 from koch_policy.metadata import CheckpointMetadata
 from koch_policy.policy import Observation
-from koch_rig.action_space import ACTION_SPACES
+from koch_rig.action_layout import ACTION_SPACES
 from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.units import Units
 

@@ -39,8 +39,7 @@ from koch_policy.execution import (
     Ticker,
     check_policy,
 )
-from koch_policy.execution.actions import policy_actions
-from koch_policy.execution.compatibility import action_layout
+from koch_policy.execution.compatibility import action_layout, policy_actions
 from koch_policy.execution.inference import Predict, plain_predict
 from koch_policy.execution.phase import aligned_origin
 from koch_policy.execution.takeover import Takeovers

@@ -27,7 +27,7 @@ from koch_policy.errors import CheckpointError, ConfigError, UnknownKeysError, c
 from koch_policy.files import read_json
 from koch_policy.metadata import is_crop
 from koch_policy.models.registry import preset_files
-from koch_rig.action_space import ACTION_SPACES
+from koch_rig.action_layout import ACTION_SPACES
 
 _GROUPS = {"about", "train", "augment", "policy"}
 

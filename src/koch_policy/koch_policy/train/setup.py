@@ -29,7 +29,7 @@ from koch_policy.train.loop import Trainer
 from koch_policy.train.mixture import with_tasks
 from koch_policy.train.source import open_all
 from koch_policy.train.state import MODEL_FOLDER
-from koch_rig.action_space import JOINT
+from koch_rig.action_layout import JOINT
 
 _CHUNKS = 4000  # of which the statistics of an action space are measured
 _TYPES = {STATE: "STATE", ENVIRONMENT: "ENV"}
@@ -135,7 +135,7 @@ def _metadata(data: Demonstrations, train: TrainConfig) -> CheckpointMetadata:
         angles={key: dict(value) for key, value in data.angles.items()},
         parts={key: list(value) for key, value in train.parts.items()},
         execution=dict(train.execution),
-        action_space=JOINT.name if data.codec is None else data.codec.space.name,
+        action_space=JOINT if data.codec is None else data.codec.space.name,
         joints=list(data.joints),
         crops={key: list(box) for key, box in train.crops.items() if key in data.frames},
         runtime={"resize": True} if train.image_size or train.image_sizes else {},

@@ -16,7 +16,8 @@ from koch_policy.configs import ACTION, STATE
 from koch_policy.errors import DatasetError
 from koch_policy.train.data import Demonstrations
 from koch_rig.action_layout import ActionLayout
-from koch_rig.action_space import ACTION_SPACES, JOINT, ActionCodec
+from koch_rig.action_layout import ACTION_SPACES, JOINT
+from koch_rig.action_space import ActionCodec
 from koch_rig.joints import joint_of, model_of
 from koch_rig.load import load_rig
 from koch_rig.rig import Rig
@@ -46,11 +47,11 @@ def in_space(
     Raises:
         DatasetError: The dataset cannot say its actions so.
     """
-    stored = ACTION_SPACES[recorded.made.action_space]
-    space = ACTION_SPACES[name or stored.name]
-    if space is JOINT and stored is JOINT:
+    if {recorded.made.action_space, name or JOINT} == {JOINT}:
         return data
-    if stored is not JOINT and space is not stored and not (stored.name == "tcp" and space.is_tcp):
+    stored = ACTION_SPACES[recorded.made.action_space]
+    space, has_joints = ACTION_SPACES[name or stored.name], stored.name == JOINT
+    if not has_joints and space is not stored and not (stored.name == "tcp" and space.is_tcp):
         raise DatasetError(
             data.name,
             f"holds actions of the space {stored.name}, not {space.name}",
@@ -65,12 +66,12 @@ def in_space(
         )
     values, found = recorded.vectors(actions)
     _, seen = recorded.vectors(state)
-    joints = found if stored is JOINT else _joints(seen)
+    joints = found if has_joints else _joints(seen)
     observed = recorded.ordered(state, joints).astype(np.float64)
     codec = _codec(data, recorded, space.name, actions, joints, rig)
-    poses = codec.poses(values) if stored is JOINT else values.astype(np.float64)
+    poses = codec.poses(values) if has_joints else values.astype(np.float64)
     reference = codec.poses(observed) if space.is_relative else None
-    if reference is None and stored is JOINT:
+    if reference is None and has_joints:
         ends = np.cumsum(data.lengths)[:-1]
         parts = [codec.relate(part, part[:1].reshape(-1)) for part in np.split(poses, ends)]
         poses = np.concatenate(parts)
