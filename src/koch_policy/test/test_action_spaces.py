@@ -26,8 +26,7 @@ from koch_policy.train.config import TrainConfig
 from koch_policy.train.data import Windows
 from koch_policy.train.setup import make_trainer, policy_config
 from koch_policy.train.source import open_all, open_demonstrations
-from koch_rig.action_layout import ActionLayout
-from koch_rig.action_layout import ACTION_SPACES
+from koch_rig.action_layout import ACTION_SPACES, ActionLayout
 from koch_rig.action_space import ActionCodec, UnreachableTargetError
 from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.load import load_rig

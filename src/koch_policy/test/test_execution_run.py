@@ -30,8 +30,7 @@ from koch_policy.execution.inference import checked
 from koch_policy.execution.synthetic import FunctionPolicy
 from koch_policy.execution.takeover import Takeovers
 from koch_policy.metadata import CheckpointMetadata
-from koch_rig.action_layout import ActionLayout
-from koch_rig.action_layout import ACTION_SPACES
+from koch_rig.action_layout import ACTION_SPACES, ActionLayout
 from koch_rig.action_space import ActionCodec
 from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.calibration import load_calibration

@@ -34,6 +34,7 @@ from koch_rig.inverse_kinematics import IkSettings, Orientation
 from koch_rig.joints import model_of
 from koch_rig.kinematics import Kinematics
 from koch_rig.units import JointUnits, Units
+
 Array = NDArray[np.float64]
 
 _SIXD = ("ee.x", "ee.y", "ee.z", "ee.r00", "ee.r10", "ee.r20", "ee.r01", "ee.r11", "ee.r21")
@@ -136,7 +137,6 @@ for _space in (
     ActionSpace("tcp_relative_base", is_tcp=True, relation=Relation.IN_BASE),
 ):
     ACTION_SPACES.add(_space, _space.name)
-
 
 
 @dataclass(frozen=True, eq=False)

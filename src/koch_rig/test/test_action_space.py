@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from koch_core.registry import UnknownKindError
-from koch_rig.action_layout import ActionLayout
-from koch_rig.action_layout import ACTION_SPACES
+from koch_rig.action_layout import ACTION_SPACES, ActionLayout
 from koch_rig.action_space import ActionCodec, UnreachableTargetError, quaternions_along, rotations
 from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.errors import GeometryError

@@ -15,8 +15,7 @@ from koch_core.errors import KochError
 from koch_policy.configs import ACTION, STATE
 from koch_policy.errors import DatasetError
 from koch_policy.train.data import Demonstrations
-from koch_rig.action_layout import ActionLayout
-from koch_rig.action_layout import ACTION_SPACES, JOINT
+from koch_rig.action_layout import ACTION_SPACES, JOINT, ActionLayout
 from koch_rig.action_space import ActionCodec
 from koch_rig.joints import joint_of, model_of
 from koch_rig.load import load_rig
