@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +25,12 @@ from koch_rig.rig import Rig, Role
 from koch_rig.stream import StreamKind
 from koch_rig.units import JointUnits, Units
 
-if TYPE_CHECKING:
-    from koch_rig.action_space import ActionSpace
-
 Array = NDArray[np.float64]
 _ACTION = "action"
 JOINT = "joint"  # the space of joints as they are
-#: In which numbers actions are said. Most are said in joints, and import no kinematics.
-ACTION_SPACES: Registry[ActionSpace] = Registry(
+#: In which numbers actions are said. Most are said in joints, and import no kinematics;
+#: the kinds are `koch_rig.action_space.ActionSpace`.
+ACTION_SPACES: Registry[Any] = Registry(
     "action space",
     "koch_vla.action_spaces",
     dict.fromkeys(

@@ -79,7 +79,8 @@ def action_codec(
         UnknownKindError: Nothing registers its space.
     """
     space = ACTION_SPACES[policy.extras.action_space]
-    return space.codec(layout, units or {}, policy_units(policy))
+    codec: ActionCodec = space.codec(layout, units or {}, policy_units(policy))
+    return codec
 
 
 def state_columns(policy: Policy, rig: Rig, layout: ActionLayout) -> list[int]:
