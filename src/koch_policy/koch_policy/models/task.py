@@ -29,8 +29,8 @@ class TaskProjection(nn.Linear):
 
     Two sentences that differ in the colour alone have a cosine of 0.88, and a network does not
     hear the difference (docs/learning.md). What a new wording has besides the directions in which
-    the training's differ is left out: no training could say what it means, and it may be twice as
-    long as the rest. Both are a part of the weights: fine-tuning on other sentences keeps them.
+    the training's differ is left out: no training could say what it means, and it may be longer
+    than the rest. Both are a part of the weights: fine-tuning on other sentences keeps them.
     """
 
     def __init__(self, language: LanguageInput, dim: int, *, is_normed: bool) -> None:
