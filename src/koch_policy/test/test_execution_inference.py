@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from koch_policy.chunks import Request
-from koch_policy.execution import InferenceWorker
+from koch_policy.execution import InferenceWorker, LockstepWorker
 from koch_policy.execution.inference import ChunkError, plain_predict
 from koch_policy.execution.synthetic import FunctionPolicy
 from koch_rig.arm_model import KOCH_V1_1
@@ -109,3 +109,17 @@ def test_a_policy_that_hangs_does_not_keep_the_process_from_ending() -> None:
     worker.close(timeout_s=0.1)
     assert time.monotonic() - begin < 5.0
     release.set()
+
+
+def test_in_lockstep_an_inference_may_take_as_long_as_it_took_here() -> None:
+    now_ns = [0]
+    worker = LockstepWorker(FunctionPolicy(still, delay_s=0.05), lambda: now_ns[0], None)
+    worker.submit(Request(1, 0, 1, None), {"task": "task"}, plain_predict)
+    now_ns[0] = 45_000_000
+    assert worker.poll() is None
+    assert worker.busy_s == pytest.approx(0.045)
+    now_ns[0] = 2_000_000_000
+    answer = worker.poll()
+    assert answer is not None
+    assert answer.finished_ns == round(answer.duration_s * 1e9)
+    assert worker.busy_s == 0.0

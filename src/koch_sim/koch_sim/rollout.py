@@ -54,6 +54,8 @@ _ASK_EVERY = 3
 _DONE = len(MILESTONES) - 1
 #: After the end of a run the world gets this long to come to rest, [s].
 REST_S = 0.5
+#: How long an inference takes, before one was measured, [s].
+_GUESS_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class PolicySettings:
         execution_steps: Steps of a chunk to execute before the next; 0 takes the policy's.
         denoising_steps: Of iterative policies; 0 takes the checkpoint's.
         draws: Of which an iterative policy executes the mean; 0 takes the checkpoint's.
-        delay_s: How long an inference takes in the world, [s].
+        delay_s: How long an inference takes in the world, [s]; None: as long as it takes here.
+        overrun_abort_s: The policy may leave the arm without an action for so long, [s].
         task: Task text; empty takes the goal's.
     """
 
@@ -77,7 +80,8 @@ class PolicySettings:
     execution_steps: int = 0
     denoising_steps: int = 0
     draws: int = 0
-    delay_s: float = 0.05
+    delay_s: float | None = 0.05
+    overrun_abort_s: float = 1.0
     task: str = ""
 
 
@@ -145,7 +149,11 @@ class FilmedRollouts:
 
 
 class PolicyRollouts:
-    """Lets a policy try the task, seed by seed."""
+    """Lets a policy try the task, seed by seed.
+
+    Attributes:
+        stalled_s: In the newest try, how long the policy left the arm without an action, [s].
+    """
 
     def __init__(
         self, settings: LockstepSettings, policy: PolicySettings | Policy, timeout_s: float
@@ -166,6 +174,7 @@ class PolicyRollouts:
             self.settings, self._policy = policy, _load(policy)
         else:
             self.settings, self._policy = PolicySettings(Path(type(policy).__name__)), policy
+        self.stalled_s = 0.0
         rig = self.lockstep.rig
         check_policy(self._policy, rig, str(self.settings.checkpoint))
         units = {name: body.units for name, body in self.lockstep.world.arms.items()}
@@ -209,17 +218,21 @@ class PolicyRollouts:
             lockstep.listen(hear)
         run = self._begin(seed, timeout_s)
         begin_s, tick, furthest, lifted = lockstep.world.time_s, 0, 0, ""
-        success, lasts, erred = Success(), False, False
+        success, lasts, erred, stalled = Success(), False, False, 0
         while run.end is None and not lasts and not erred:
             tick += 1
             lockstep.run_until(run.grid.time_ns(tick))
+            before = run.steps
             run.step(tick)
+            if run.first_command_ns is not None and run.steps == before:
+                stalled += 1
             if tick % _ASK_EVERY == 0:
                 reached = lockstep.world.milestone()
                 furthest = max(furthest, reached)
                 lifted = lifted or min(lockstep.world.lifted(), default="")
                 lasts = success.lasts(reached == _DONE, lockstep.world.time_s)
                 erred = errs()
+        self.stalled_s = stalled * run.grid.step_s
         duration_s = success.time_s(lockstep.world.time_s) - begin_s
         lockstep.hush()
         if not lasts and not erred:
@@ -241,6 +254,7 @@ class PolicyRollouts:
             RunSettings(
                 task=settings.task or lockstep.world.setup.goal.sentence,
                 max_duration_s=timeout_s,
+                overrun_abort_s=settings.overrun_abort_s,
                 quiet_s=lockstep.rig.limits.command_timeout_s + 0.1,
             ),
             grid=grid,
@@ -250,7 +264,9 @@ class PolicyRollouts:
                 execution_steps=self._steps,
                 grippers=self._layout.grippers,
             ),
-            delay=DelayQuantile(initial_s=settings.delay_s),
+            delay=DelayQuantile(
+                initial_s=_GUESS_S if settings.delay_s is None else settings.delay_s
+            ),
             clock=lambda: lockstep.time_ns,
             worker=LockstepWorker(self._policy, lambda: lockstep.time_ns, settings.delay_s),
             builder=self._builder,

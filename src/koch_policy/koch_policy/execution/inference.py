@@ -98,13 +98,14 @@ class LockstepWorker:
     Args:
         policy: Loaded.
         clock: Time in the world [ns].
-        delay_s: How long an inference takes in the world [s].
+        delay_s: How long an inference takes in the world [s]; None: as long as it took here.
     """
 
-    def __init__(self, policy: Policy, clock: Callable[[], int], delay_s: float) -> None:
+    def __init__(self, policy: Policy, clock: Callable[[], int], delay_s: float | None) -> None:
         self._policy = policy
         self._clock = clock
-        self._delay_ns = round(delay_s * 1e9)
+        self._delay_s = delay_s
+        self._begun_ns = 0
         self._answer: Answer | None = None
 
     @property
@@ -113,7 +114,7 @@ class LockstepWorker:
         answer = self._answer
         if answer is None:
             return 0.0
-        return max(1e-9, (self._clock() - answer.finished_ns + self._delay_ns) * 1e-9)
+        return max(1e-9, (self._clock() - self._begun_ns) * 1e-9)
 
     def submit(self, request: Request, observation: Observation, predict: Predict) -> None:
         """Compute; the answer is there after the delay."""
@@ -124,7 +125,11 @@ class LockstepWorker:
         except PolicyUnavailableError as exc:
             error = exc
         duration_s = time.monotonic() - begin
-        self._answer = Answer(request, raw, error, self._clock() + self._delay_ns, duration_s)
+        self._begun_ns = self._clock()
+        delay_s = duration_s if self._delay_s is None else self._delay_s
+        self._answer = Answer(
+            request, raw, error, self._begun_ns + round(delay_s * 1e9), duration_s
+        )
 
     def poll(self) -> Answer | None:
         """The answer, once its time has come."""
