@@ -233,9 +233,11 @@ class Paced:
         self._asked = 0
         while True:
             try:
-                return self._policy.reset()
+                self._policy.reset()
             except PolicyUnavailableError:
                 time.sleep(TICK_S)
+            else:
+                return
 
     def predict(self, observation: Any, *, noise: Any = None) -> Any:
         """Ask; where the answer is that no one is there, let a tick pass."""
