@@ -70,8 +70,8 @@ class PolicySettings:
         denoising_steps: Of iterative policies; 0 takes the checkpoint's.
         draws: Of which an iterative policy executes the mean; 0 takes the checkpoint's.
         delay_s: How long an inference takes in the world, [s]; None: as long as it takes here.
-        overrun_abort_s: The policy may leave the arm without an action for so long, [s].
         task: Task text; empty takes the goal's.
+        overrun_abort_s: The policy may leave the arm without an action for so long, [s].
     """
 
     checkpoint: Path
@@ -81,8 +81,8 @@ class PolicySettings:
     denoising_steps: int = 0
     draws: int = 0
     delay_s: float | None = 0.05
-    overrun_abort_s: float = 1.0
     task: str = ""
+    overrun_abort_s: float = 1.0
 
 
 class ExpertRollouts:
