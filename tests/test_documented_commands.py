@@ -52,6 +52,11 @@ ELSEWHERE = {
     "demo": "src/koch_vla/test/test_demo.py::test_the_emulated_follower_follows_the_leader",
     "demo --quick": "src/koch_vla/test/test_demo.py::"
     "test_a_policy_that_has_to_look_gets_more_demonstrations",
+    "identify": "src/koch_sim/test/test_identify.py",
+    "identify --excite outputs/motion": "src/koch_sim/test/test_identify.py",
+    "identify outputs/episodes/episode_000000 --rig config/rig.yaml --out arm_model.json":
+    "src/koch_sim/test/test_identify.py",
+    "replay outputs/motion": "src/koch_sim/test/test_identify.py",
     "improve": "src/koch_vla/test/test_improve.py::"
     "test_rounds_of_a_policy_that_cannot_do_the_task",
     "teleop --keyboard": "tests/test_keyboard_teleop.py",

@@ -21,7 +21,7 @@ _LEFT_OUT: Mapping[type, frozenset[str]] = {
     Rig: frozenset({"name", "task", "path", "text"}),
     Arm: frozenset({"port", "calibration_path", "joint_prefix", "model", "bus"}),
     Camera: frozenset({"source", "intrinsics_path"}),
-    SimulationSettings: frozenset({"seed", "spread_fraction"}),
+    SimulationSettings: frozenset({"seed", "spread_fraction", "arm_model_path"}),
     Stream: frozenset({"content"}),  # follows from names that are said already
 }
 # Said only where it is not as usual, so that the fingerprints of older rigs stay what they were.

@@ -56,7 +56,7 @@ def load_rig(path: Path | str, environment: Mapping[str, str] | None = None) -> 
     folder = source.path.parent
     name = root.text("rig")
     fps = root.whole("fps", low=1, high=240, unit="Hz")
-    simulation = _simulation(root)
+    simulation = _simulation(root, folder)
     arms = {
         arm: _arm(section, arm, folder)
         for arm, section in root.sections("arms", what="an arm").items()
@@ -97,7 +97,7 @@ def _frozen(mapping: Mapping[str, T]) -> Mapping[str, T]:
     return MappingProxyType(dict(mapping))
 
 
-def _simulation(root: Section) -> SimulationSettings | None:
+def _simulation(root: Section, folder: Path) -> SimulationSettings | None:
     """The simulation section, where it is in the file."""
     section = root.section("simulation", optional=True)
     if not root.has("simulation"):
@@ -108,8 +108,15 @@ def _simulation(root: Section) -> SimulationSettings | None:
         spread_fraction=section.number(
             "spread_fraction", low=0.0, high=1.0, unit="fraction", default=1.0
         ),
+        arm_model_path=section.file("arm_model", folder) if section.has("arm_model") else None,
     )
     section.refuse_unknown()
+    if simulation.arm_model_path and simulation.physics is not PhysicsKind.MUJOCO:
+        raise root.error(
+            "simulation.arm_model",
+            simulation.arm_model_path,
+            "no arm model beside physics: first_order, which has none",
+        )
     return simulation
 
 

@@ -192,11 +192,13 @@ class SimulationSettings:
         physics: What moves the servos.
         seed: Of the first set-up of the table.
         spread_fraction: Part of the reachable area over which block and cup are laid, 0..1.
+        arm_model_path: How the follower's servos move it, as `koch identify` found; None: nominal.
     """
 
     physics: PhysicsKind
     seed: int = 0
     spread_fraction: float = 1.0
+    arm_model_path: Path | None = None
 
 
 @dataclass(frozen=True)

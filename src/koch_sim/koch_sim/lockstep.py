@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from koch_rig.rig import Rig
+    from koch_driver.emulator import EmulatedChain, EmulatedServo
+    from koch_rig.rig import Arm, Rig
     from koch_sim.arm_body import ArmBody
     from koch_sim.expert import Style
 
@@ -202,13 +203,7 @@ class Lockstep:
             name: build_chain(self.rig, name, physics=body.in_process, clock=self._clock)
             for name, body in self.world.arms.items()
         }
-        for joint in self._joints:
-            self._write(joint, "Torque_Enable", 1)
-        for spec in motors_for(self._body.arm.role, self._body.arm.model):
-            for register, value in spec.registers.items():
-                if spec.model.register(register).area is Area.RAM:  # EEPROM holds them already
-                    self._write(spec.joint, register, value)
-        self._write(self._joints[-1], "Goal_Current", round(GRIP_CURRENT_A * 1e3))
+        switch_on(self._chains[self._names[0]], self._body.arm)
         self._cycle_s = self._truth_s = 0.0
         self._next_frame_s = dict.fromkeys(self._frame_s, 0.0)
         self.teleop = False
@@ -307,10 +302,11 @@ class Lockstep:
         goal = self.result.goal
         if goal is None:
             return
+        chain = self._chains[follower]
         for joint, ticks in zip(self._joints, self._body.units.rad_to_ticks(goal), strict=True):
-            self._write(joint, "Goal_Position", int(ticks))
+            write_register(chain.servo(joint), "Goal_Position", int(ticks))
         # At once, as the chain does behind a packet that changes goals.
-        self._body.in_process.advance(0.0, [s.drive(0.0) for s in self._chains[follower].servos])
+        self._body.in_process.advance(0.0, [s.drive(0.0) for s in chain.servos])
         self._tell(f"{follower}/joint_command", NamedValues(self._joints, goal))
 
     def _measured(self, arm: str, body: ArmBody) -> NamedValues:
@@ -321,12 +317,6 @@ class Lockstep:
         units = np.array([servo.get("Present_Velocity") for servo in chain.servos])
         speeds = body.units.sign * units * _SPEED_PER_UNIT
         return NamedValues(self._joints, positions.tolist(), speeds.tolist())
-
-    def _write(self, joint: str, register: str, value: int) -> None:
-        """Write a register of the follower as a packet would, with all its effects."""
-        servo = self._chains[self._names[0]].servo(joint)
-        entry = servo.model.register(register)
-        servo.write(entry.address, entry.encode(value))
 
     # -- what is seen -------------------------------------------------------------------------
 
@@ -373,6 +363,24 @@ class Lockstep:
             self.run(rest_s)
         self.teleop = False
         return self.world.succeeded()
+
+
+def switch_on(chain: EmulatedChain, arm: Arm) -> None:
+    """Give the servos of a follower their registers and torque, as its driver does."""
+    for joint in arm.model.joints:
+        write_register(chain.servo(joint), "Torque_Enable", 1)
+    for spec in motors_for(arm.role, arm.model):
+        for register, value in spec.registers.items():
+            if spec.model.register(register).area is Area.RAM:  # EEPROM holds them already
+                write_register(chain.servo(spec.joint), register, value)
+    gripper = chain.servo(arm.model.joints[-1])
+    write_register(gripper, "Goal_Current", round(GRIP_CURRENT_A * 1e3))
+
+
+def write_register(servo: EmulatedServo, register: str, value: int) -> None:
+    """Write a register of a servo as a packet would, with all its effects."""
+    entry = servo.model.register(register)
+    servo.write(entry.address, entry.encode(value))
 
 
 def _limits(rig: Rig, body: ArmBody) -> GuardLimits:

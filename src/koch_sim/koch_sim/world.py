@@ -13,13 +13,14 @@ import numpy as np
 from koch_rig.kinematics import Kinematics
 from koch_rig.rig import Role
 from koch_rig.units import Units
-from koch_sim.arm_body import ArmBody
+from koch_sim.arm_body import CONTROL_PERIOD_S, STEPS_PER_CONTROL, ArmBody
+from koch_sim.arm_dynamics import load_dynamics
 from koch_sim.draw import WorldSetup, draw
 from koch_sim.errors import SimulationError
 from koch_sim.expert import Expert, ExpertPhase, Style
 from koch_sim.grasp import HOME_RAD, GraspPlanner
 from koch_sim.randomisation import Randomisation
-from koch_sim.scene import FINGER_BODIES, TIMESTEP_S, build_spec
+from koch_sim.scene import FINGER_BODIES, build_spec
 from koch_sim.tasks import BLOCK_IN_CUP, LIFTED_HEIGHT_M, Task, Wording
 from koch_sim.things import Kind, Thing
 from koch_sim.truth import Pose, TableTruth, folded_yaw
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from koch_rig.rig import Rig
     from koch_sim.grasp import Waypoint
 
-#: Servo loops and the hand are computed once in this many physics steps.
-STEPS_PER_CONTROL = 2
-CONTROL_PERIOD_S = STEPS_PER_CONTROL * TIMESTEP_S
 #: The expert decides once in this many control steps: more often than the leader is read.
 EXPERT_EVERY = 2
 
@@ -62,7 +60,7 @@ class World:
             wording: In which words.
 
         Raises:
-            SimulationError: The rig has no follower or no leader.
+            SimulationError: The rig has no follower or no leader, or its arm model cannot be read.
         """
         self.rig = rig
         self.task = task
@@ -76,6 +74,9 @@ class World:
         self.arms = {arm.name: ArmBody(self.model, self.data, arm) for arm in rig.arms.values()}
         self._follower = self._only(Role.FOLLOWER)
         self._leader = self._only(Role.LEADER)
+        if rig.simulation is not None and rig.simulation.arm_model_path is not None:
+            path = rig.simulation.arm_model_path
+            self._follower.follow(load_dynamics(path, self._follower.arm))
         kinematics = Kinematics.for_arm()
         self.planner = GraspPlanner(kinematics, self._follower.arm.base)
         self.expert = Expert(style)
