@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from koch_sim.arm_body import CONTROL_PERIOD_S
 from koch_sim.errors import SimulationError
 from koch_sim.grasp import HOME_RAD
 from koch_sim.lockstep import Lockstep
 from koch_sim.recording import LockstepRecorder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 #: Of the motion: how far each joint swings about home, [rad], and the turns per second that its
 #: fast part reaches. Joints swing at once, at rates that are no multiples of each other.
 _SWING_RAD = (0.5, 0.2, 0.25, 0.4, 0.45, 0.25)
-_FASTEST_HZ = (1.3, 1.1, 1.5, 1.7, 1.9, 1.6)
+_FASTEST_HZ = (1.3, 1.1, 1.5, 1.7, 1.4, 1.6)
 _SLOWEST_HZ = 0.12
 MOTION_S = 40.0
 _ROUND_S = 10.0
@@ -38,7 +40,7 @@ def exciting_motion(home_rad: NDArray[np.float64], time_s: float) -> NDArray[np.
     """
     place = time_s % _ROUND_S / _ROUND_S
     rise = 0.5 - 0.5 * np.cos(2.0 * np.pi * place)  # 0, 1 in the middle, 0
-    result = home_rad.copy()
+    result: NDArray[np.float64] = home_rad.copy()
     for joint, (swing_rad, fastest_hz) in enumerate(zip(_SWING_RAD, _FASTEST_HZ, strict=True)):
         span_hz = fastest_hz - _SLOWEST_HZ
         turned = _ROUND_S * _rise_integral(place) * span_hz + _SLOWEST_HZ * time_s
@@ -73,11 +75,19 @@ def record_excitation(rig: Rig, folder: Path) -> float:
     recorder = LockstepRecorder(rig)
     arm = rig.follower.name
     lockstep.listen(recorder.hear, [f"{arm}/joint_states", f"{arm}/joint_command"])
-    period_s = 1.0 / rig.follower.rate_hz
-    for step in range(round(MOTION_S / period_s)):
-        goal = exciting_motion(HOME_RAD, step * period_s)
-        lockstep.command("policy", goal.tolist(), lockstep.time_ns)
-        lockstep.run(period_s)
+    play(lockstep, exciting_motion, MOTION_S)
     lockstep.close()
     recorder.write(folder, "move every joint", 0, "success")
     return MOTION_S
+
+
+def play(
+    lockstep: Lockstep,
+    motion: Callable[[NDArray[np.float64], float], NDArray[np.float64]],
+    seconds: float,
+) -> None:
+    """Command a motion about home, by the world's time."""
+    begin_s = lockstep.world.time_s
+    while (now_s := lockstep.world.time_s - begin_s) < seconds:
+        lockstep.command("policy", motion(HOME_RAD, now_s).tolist(), lockstep.time_ns)
+        lockstep.run(CONTROL_PERIOD_S)

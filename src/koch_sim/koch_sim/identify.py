@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from koch_driver.emulator import ServoDrive
+    from koch_driver.emulator import EmulatedChain, ServoDrive
     from koch_rig.rig import Rig
     from koch_sim.recorded_arm import ArmRecording
 
@@ -68,7 +68,7 @@ _STARTS = tuple(product((0.6, 1.0, 1.4), (0.0, 0.02, 0.04, 0.07), (0.0, 0.012)))
 
 
 @dataclass(frozen=True)
-class Piece:
+class RecordedPiece:
     """A part of a recording that a rollout imitates.
 
     Attributes:
@@ -135,22 +135,22 @@ class ArmRollouts:
         switch_on(chain, arm)
         longest_s = declared(JointDynamics)["delay_s"].option.high or 0.0
         self._history = 2 + round(longest_s / CONTROL_PERIOD_S)
-        self.pieces: list[Piece] = []
-
-        def drives_of(goal_rad: NDArray[np.float64]) -> list[ServoDrive]:
-            ticks = self._body.units.rad_to_ticks(goal_rad)
-            for servo, tick in zip(chain.servos, ticks, strict=True):
-                write_register(servo, "Goal_Position", int(tick))
-            return [servo.drive(0.0) for servo in chain.servos]
-
+        self.pieces: list[RecordedPiece] = []
         for recording in recordings:
-            self._cut(recording, [drives_of(goal) for goal in recording.command_rad])
+            self._cut(recording, [self._wanted(chain, goal) for goal in recording.command_rad])
         if len(self.pieces) < HOLD_OUT_EVERY:
             raise SimulationError(
                 f"{', '.join(r.name for r in recordings)}: {len(self.pieces)} pieces of "
                 f"{PIECE_S:g} s without a gap, expected {HOLD_OUT_EVERY} or more (one is held "
                 "out). Record at least 15 s; 'koch identify --excite DIR' makes a motion for it."
             )
+
+    def _wanted(self, chain: EmulatedChain, goal_rad: NDArray[np.float64]) -> list[ServoDrive]:
+        """What the servos want when they are given a goal."""
+        ticks = self._body.units.rad_to_ticks(goal_rad)
+        for servo, tick in zip(chain.servos, ticks, strict=True):
+            write_register(servo, "Goal_Position", int(tick))
+        return [servo.drive(0.0) for servo in chain.servos]
 
     def _cut(self, recording: ArmRecording, drives: list[list[ServoDrive]]) -> None:
         for begin_s, end_s in recording.spans_s:
@@ -168,7 +168,7 @@ class ArmRollouts:
         start_s: float,
         stop_s: float,
         held_out: bool,
-    ) -> Piece:
+    ) -> RecordedPiece:
         steps = int((stop_s - start_s) / CONTROL_PERIOD_S)
         grid = start_s + CONTROL_PERIOD_S * np.arange(-self._history, steps)
         newest = np.searchsorted(recording.command_s, grid + _SLACK_S, side="right") - 1
@@ -176,7 +176,7 @@ class ArmRollouts:
         counts = (state_s >= start_s + WARM_UP_S) & (state_s <= start_s + steps * CONTROL_PERIOD_S)
         near = np.abs(state_s - start_s) <= 0.05
         slope = np.polyfit(state_s[near] - start_s, state_rad[near], 1)
-        return Piece(
+        return RecordedPiece(
             start_s=start_s,
             steps=steps,
             state_s=state_s[counts],
@@ -193,7 +193,7 @@ class ArmRollouts:
         chosen = [piece for piece in self.pieces if piece.is_held_out is held_out]
         return np.concatenate([self._residual(piece) for piece in chosen])
 
-    def _residual(self, piece: Piece) -> NDArray[np.float64]:
+    def _residual(self, piece: RecordedPiece) -> NDArray[np.float64]:
         body, data = self._body, self._data
         mujoco.mj_resetData(self._model, data)
         body.switch_off()
@@ -210,7 +210,8 @@ class ArmRollouts:
             path[step + 1] = body.joints(data)
         grid = piece.start_s + CONTROL_PERIOD_S * np.arange(piece.steps + 1)
         simulated = [np.interp(piece.state_s, grid, column) for column in path.T]
-        return np.array(simulated).T - piece.state_rad
+        error: NDArray[np.float64] = np.array(simulated).T - piece.state_rad
+        return error
 
 
 class _Replayed(InProcessLink):
@@ -290,6 +291,7 @@ class _Fit:
         self._free = np.repeat(moved[:, None], len(PARAMETERS), axis=1)
         self._damping = np.full(len(self._joints), 1e-2)
         self.values = self._nominal.copy()
+        self._final: NDArray[np.float64] | None = None
 
     def dynamics(self, values: NDArray[np.float64] | None = None) -> ArmDynamics:
         """The parameters as the arm takes them."""
@@ -424,7 +426,7 @@ class _Fit:
 
     def told_of(self, joint: int) -> tuple[dict[str, float], tuple[str, ...], tuple[str, ...]]:
         """Deviations, names that are not told, and names at their bounds, of a joint."""
-        if not hasattr(self, "_final"):
+        if self._final is None:
             self._final = self._deviations() * self._scale
         deviation = dict(zip(PARAMETERS, map(float, self._final[joint]), strict=True))
         free, value = self._free[joint], self.values[joint]

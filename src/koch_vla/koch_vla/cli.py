@@ -71,7 +71,9 @@ VERBS = (
     ),
     Subcommand("replay", "koch_episodes.replay_cli", "play a recorded episode on the follower"),
     Subcommand("train", "koch_policy.train.cli", "train a policy on a dataset"),
-    Subcommand("identify", "koch_sim.identify_cli", "fit the simulated arm to recordings of yours"),
+    Subcommand(
+        "identify", "koch_sim.identify_cli", "fit the simulated arm to recordings of yours"
+    ),
     Subcommand("hub", "koch_vla.hub", "push datasets and checkpoints to the Hub, or pull them"),
     Subcommand("runs", "koch_policy.runs_cli", "list training runs with their losses and success"),
     Subcommand("run", "koch_policy.run_cli", "let a trained policy drive the follower"),
