@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from koch_core.closing import Closing
+from koch_sim.arm_body import CONTROL_PERIOD_S
 from koch_sim.camera_renderer import CameraRenderer
 from koch_sim.camera_server import CameraServer
 from koch_sim.errors import SimulationError
@@ -22,7 +23,7 @@ from koch_sim.expert import ExpertPhase
 from koch_sim.servo_process import ServoProcess
 from koch_sim.shared_state import SharedArm
 from koch_sim.tasks import BLOCK_IN_CUP, Task
-from koch_sim.world import CONTROL_PERIOD_S, World
+from koch_sim.world import World
 
 if TYPE_CHECKING:
     from koch_rig.rig import Rig
