@@ -287,7 +287,7 @@ def training_rows(
         optimizer = make_optimizer(model, config, TrainConfig())
 
         def step(m: Any = model, o: Any = optimizer, a: bool = amp) -> float:
-            return timed(lambda: optimize(m, o, data, amp=a, clip_norm=10.0))
+            return timed(lambda: optimize(m, o, [data], amp=a, clip_norm=10.0))
 
         rows.append(Row(kind, "train bf16" if amp else "train f32", step, samples=batch))
     if side is not None:

@@ -24,6 +24,10 @@ ACTION = "action"
 ACTION_IS_PAD = "action_is_pad"
 ACTION_WEIGHT = "action_weight"  # what each step of a chunk counts in the loss, (B, T); 1 without
 ACTION_NOISE = "action_noise"  # what a teacher made the chunk of, (B, T, A)
+# Of the windows of a step that is computed in parts: what part of all windows, and of all that the
+# loss counts, these are; scalars, missing where they are all.
+WINDOW_SHARE = "window_share"
+LOSS_SHARE = "loss_share"
 TASK = "task"
 TASK_EMBEDDING = "task_embedding"
 

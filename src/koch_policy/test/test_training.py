@@ -283,7 +283,7 @@ def test_processes_draw_noise_of_their_own(
     make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two halves of a batch under the same noise would be as good as half the batch."""
-    monkeypatch.setattr("koch_policy.train.parallel.average_gradients", lambda *_: None)
+    monkeypatch.setattr("koch_policy.train.parallel.add_gradients", lambda *_: None)
 
     def loss(rank: int) -> float:
         recipe = make.recipe("diffusion")

@@ -143,12 +143,7 @@ def main(argv: list[str]) -> int:
         from koch_episodes.convert.run import convert, convert_shards
 
         most = 2 if options.codec is Codec.AV1 else 4
-        jobs = run.jobs or min(os.cpu_count() or 1, most)
-        common: dict[str, Any] = {
-            "jobs": jobs,
-            "append": run.append,
-            "allow_overlap": run.allow_overlap,
-        }
+        common = run.common(run.jobs or min(os.cpu_count() or 1, most))
         if run.worker:
             shards = convert_shards(run.inputs, run.out, options, **common, progress=_Progress())
             return _worked(shards, run.out)

@@ -114,10 +114,9 @@ def _has_ended(holder: str) -> bool:
     number, _, rest = holder.partition(" ")
     if not rest.startswith(_machine()):
         return False
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
+    with contextlib.suppress(PermissionError):  # of another user, and alive
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            return True
     return False

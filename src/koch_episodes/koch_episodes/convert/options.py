@@ -75,6 +75,10 @@ class ConvertRun(OptionModel):
     )
     allow_overlap: bool = option(False, "also convert bags that share messages with another one")
 
+    def common(self, jobs: int) -> dict[str, Any]:
+        """Return what workers and the joining have in common, as arguments of both."""
+        return {"jobs": jobs, "append": self.append, "allow_overlap": self.allow_overlap}
+
 
 def check_encoder(codec: Codec, crf: int | None, gop: int | None, preset: str | None) -> None:
     """Refuse what a codec does not know.

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from koch_policy.configs import ACTION, ACTION_IS_PAD, ENVIRONMENT, STATE, TASK_EMBEDDING
-from koch_policy.models.denoiser import mean_without_padding
+from koch_policy.models.denoiser import mean_over_windows, mean_without_padding
 from koch_policy.models.keypoints import KEYPOINTS, KeypointEncoder
 from koch_policy.models.positions import sinusoid_1d, sinusoid_2d
 from koch_policy.models.registry import register_policy
@@ -191,6 +191,7 @@ class Act(nn.Module):
     """The network; all values in and out are normalised."""
 
     state_dict_prefix = "model."
+    heeds_shares = True
     backbones = ("backbone.",)
 
     def __init__(self, config: ActConfig) -> None:
@@ -259,7 +260,8 @@ class Act(nn.Module):
         l1 = mean_without_padding((batch[ACTION] - predicted).abs(), batch)
         if mu is None or log_var is None:
             return l1, {"l1": l1.detach()}
-        kl = (-0.5 * (1 + log_var - mu.square() - log_var.exp())).sum(-1).mean()
+        kl = (-0.5 * (1 + log_var - mu.square() - log_var.exp())).sum(-1)
+        kl = mean_over_windows(kl, batch)
         return l1 + self.kl_fraction * self.config.kl_weight * kl, {
             "l1": l1.detach(),
             "kl": kl.detach(),

@@ -17,7 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from koch_policy.chunks.rtc import Guidance, inpainted
-from koch_policy.configs import ACTION, ACTION_IS_PAD, ACTION_WEIGHT, ENVIRONMENT, STATE
+from koch_policy.configs import (
+    ACTION,
+    ACTION_IS_PAD,
+    ACTION_WEIGHT,
+    ENVIRONMENT,
+    LOSS_SHARE,
+    STATE,
+    WINDOW_SHARE,
+)
 from koch_policy.models.keypoints import KEYPOINTS, KeypointRgbEncoder
 from koch_policy.models.resnet import Norm, ResNet, each_camera, feature_size
 from koch_policy.models.schedule import Evaluate, NoiseSchedule, betas
@@ -57,16 +65,28 @@ def hold_padding(actions: Tensor, is_pad: Tensor) -> Tensor:
 def mean_without_padding(error: Tensor, batch: dict[str, Tensor], draws: int = 1) -> Tensor:
     """Return the mean of errors over the steps that are no padding, each by its weight.
 
+    Of a part of a step's windows: what the part adds to the mean over all of them.
+
     Args:
         error: float (B * draws, T, A), the draws of a window behind one another.
         batch: `action_is_pad` bool (B, T), and `action_weight` (B, T) where steps are weighed.
         draws: Noises per window.
     """
-    counts = ~batch[ACTION_IS_PAD].unsqueeze(-1)  # (B, T, 1)
-    if ACTION_WEIGHT in batch:
-        counts = counts * batch[ACTION_WEIGHT].unsqueeze(-1)
-    counts = counts.repeat_interleave(draws, dim=0)
-    return (error * counts).sum() / (counts.sum() * error.shape[-1]).clamp_min(1)
+    counts = step_weights(batch).unsqueeze(-1).repeat_interleave(draws, dim=0)  # (B * draws, T, 1)
+    mean = (error * counts).sum() / (counts.sum() * error.shape[-1]).clamp_min(1)
+    return mean * batch[LOSS_SHARE] if LOSS_SHARE in batch else mean
+
+
+def step_weights(batch: dict[str, Tensor]) -> Tensor:
+    """Return what each step of the chunks counts in a loss, (B, T); padding counts nothing."""
+    counts = ~batch[ACTION_IS_PAD]
+    return counts * batch[ACTION_WEIGHT] if ACTION_WEIGHT in batch else counts
+
+
+def mean_over_windows(values: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """Return the mean; of a part of a step's windows, what it adds to the mean over all."""
+    mean = values.mean()
+    return mean * batch[WINDOW_SHARE] if WINDOW_SHARE in batch else mean
 
 
 class SpatialSoftmax(nn.Module):
@@ -138,6 +158,7 @@ class Denoiser(nn.Module):
     """
 
     state_dict_prefix = "diffusion."
+    heeds_shares = True
     backbones = ("rgb_encoder.",)
 
     def __init__(self, config: DenoisingConfig) -> None:
@@ -216,7 +237,7 @@ class Denoiser(nn.Module):
         output = self.evaluate(self.schedule.add_noise(actions, noise, step), step, condition)
         error = (output - self.schedule.target(actions, noise)).square()
         if not self.config.do_mask_loss_for_padding and ACTION_WEIGHT not in batch:
-            mse = error.mean()
+            mse = mean_over_windows(error, batch)
         else:
             mse = mean_without_padding(error, batch, self.draws)
         return mse, {"mse": mse.detach()}

@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from koch_policy.configs import ACTION, ACTION_IS_PAD
+from koch_policy.configs import ACTION, ACTION_IS_PAD, LOSS_SHARE
 from koch_policy.models.denoiser import hold_padding
 from koch_policy.models.prefix import ExpertBlock, ObservationPrefix
 from koch_policy.models.registry import register_policy
@@ -52,6 +52,7 @@ class Fast(ObservationPrefix):
     """The network; all values in and out are normalised."""
 
     state_dict_prefix = "model."
+    heeds_shares = True
     config: FastConfig
 
     def __init__(self, config: FastConfig) -> None:
@@ -128,15 +129,25 @@ class Fast(ObservationPrefix):
         Args:
             batch: observation features, `action` (B, T, A), `action_is_pad` bool (B, T).
         """
-        actions = hold_padding(batch[ACTION], batch[ACTION_IS_PAD])
-        tokens, is_token = self.encode(actions)  # (B, S)
-        weight = (~batch[ACTION_IS_PAD]).float().mean(1, keepdim=True) * is_token
+        tokens, weight = self._weighed_tokens(batch)
         logits = self.logits(tokens, self.condition(batch))
         wrong = F.cross_entropy(logits.transpose(1, 2).float(), tokens, reduction="none")
         total = weight.sum().clamp_min(1e-6)
         loss = (wrong * weight).sum() / total
         right = ((logits.argmax(-1) == tokens) * weight).sum() / total
+        if LOSS_SHARE in batch:
+            loss, right = loss * batch[LOSS_SHARE], right * batch[LOSS_SHARE]
         return loss, {"cross_entropy": loss.detach(), "tokens_right": right.detach()}
+
+    def loss_weight(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return what all tokens of a batch count in the loss."""
+        return self._weighed_tokens(batch)[1].sum()
+
+    def _weighed_tokens(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return tokens (B, S) and what each counts."""
+        actions = hold_padding(batch[ACTION], batch[ACTION_IS_PAD])
+        tokens, is_token = self.encode(actions)
+        return tokens, (~batch[ACTION_IS_PAD]).float().mean(1, keepdim=True) * is_token
 
     def encode(self, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Return the tokens (B, S) of chunks (B, T, A), and where there are any, bool (B, S)."""

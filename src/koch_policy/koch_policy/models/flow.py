@@ -39,6 +39,7 @@ class Flow(ObservationPrefix):
     """The network; all values in and out are normalised."""
 
     state_dict_prefix = "model."
+    heeds_shares = True
     config: FlowConfig
 
     def __init__(self, config: FlowConfig) -> None:

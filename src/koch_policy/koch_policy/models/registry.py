@@ -51,6 +51,10 @@ class PolicyModel(Protocol):
             `optimizer_lr_backbone` of the configuration is for.
         camera_encoders: Optional method: each camera's encoder, for accelerators of ResNets; a
             network without it, or with other encoders, computes its images itself.
+        heeds_shares: Optional, true where `loss` weighs its means by `LOSS_SHARE` and
+            `WINDOW_SHARE` of the batch; the loss of other networks is weighed by windows.
+        loss_weight: Optional method: what a batch counts in the loss; else its steps without
+            padding.
         learn_tokens: Optional method: learns how normalised chunks (N, T, A) of the training data
             are written as tokens. A new run calls it once, before its first step.
     """

@@ -116,6 +116,10 @@ class TrainConfig(OptionModel):
 
     steps: int = option(20_000, "optimiser steps", low=1)
     batch_size: int = option(8, "windows per step, over all processes", low=1)
+    accumulate: int = option(
+        1, "parts that the windows of a step are computed in, one after another, to save memory",
+        low=1,
+    )  # fmt: skip
     # An image is encoded once for all of them, and that is most of the work.
     draws: int = option(1, "noises per window and step of flow and diffusion policies", low=1)
     seed: int = option(

@@ -72,6 +72,7 @@ from koch_policy.train.resume import (
     statistics_differences,
 )
 from koch_policy.train.rollouts import Evaluate, EvaluationError, find_evaluation
+from koch_policy.train.shares import split
 
 _PREFETCHED = 3
 _MEASURED_ROWS = 32
@@ -150,6 +151,13 @@ class Trainer:
         self.optimizer = make_optimizer(self.model, self.config, train)
         self.average = AveragedWeights(self.model, train.ema_decay) if train.ema_decay else None
         self.rank, self.world = parallel.rank_and_world()
+        windows, least = len(self.training.rows()), self.world * train.accumulate
+        if min(train.batch_size, windows) < least:
+            raise ConfigError(
+                "train", "batch_size", f"{train.batch_size} of {windows} windows",
+                f"{least} or more: each of {self.world} process(es) computes "
+                f"{train.accumulate} part(s) (train.accumulate)",
+            )  # fmt: skip
 
     @property
     def uses_bfloat16(self) -> bool:
@@ -299,11 +307,11 @@ class Trainer:
         self._learn()
         begin = time.monotonic()
         with torch.random.fork_rng(devices):
-            batch = self._augmented(self.training.batch(next(self._row_batches())))
             kind = self.device.type
-            with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.uses_bfloat16):
-                loss, _ = policy_model(self.model).loss(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            for batch in self._parts(self.training.batch(next(self._row_batches()))):
+                with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.uses_bfloat16):
+                    loss, _ = policy_model(self.model).loss(batch)
+                loss.backward()  # type: ignore[no-untyped-call]
             float(loss.detach())  # waits for the device
         taken_s = time.monotonic() - begin
         self.optimizer.zero_grad(set_to_none=True)
@@ -340,13 +348,13 @@ class Trainer:
         if train.kl_warmup_steps:
             act: Any = self.model
             act.kl_fraction = min(self.step / train.kl_warmup_steps, 1.0)
-        batch = self._augmented(raw)
+        batches = self._parts(raw)
         if self.world > 1:  # else all processes would draw the same noise, times and dropout
             torch.manual_seed(self._draws())
         parts, norm = optimize(
             self.model,
             self.optimizer,
-            batch,
+            batches,
             amp=self.uses_bfloat16,
             clip_norm=train.clip_norm,
             world=self.world,
@@ -359,10 +367,15 @@ class Trainer:
             self.average.update(self.model)
         return parts, norm
 
-    def _augmented(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Scale, normalise and augment a batch; the draws follow from seed and step."""
+    def _parts(self, raw: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Return this process's windows of a step in as many parts as they are computed in."""
+        parts = split(raw, self.recipe.train.accumulate)
+        return [self._augmented(part, number) for number, part in enumerate(parts)]
+
+    def _augmented(self, raw: Mapping[str, Tensor], part: int = 0) -> dict[str, Tensor]:
+        """Scale, normalise and augment windows; the draws follow from seed, step and part."""
         config = self.recipe.augment
-        generator = torch.Generator().manual_seed(self._draws())
+        generator = torch.Generator().manual_seed(self._draws(part))
         batch = {}
         for key, value in raw.items():
             moved = value.to(self.device, non_blocking=True)
@@ -373,9 +386,11 @@ class Trainer:
             batch[key] = add_noise(moved, noise_of(key, config), generator)
         return batch if self.teacher is None else self.teacher.teach(batch, raw, generator)
 
-    def _draws(self) -> int:
-        """Return the seed of what this process draws at this step."""
-        return (self.recipe.train.seed << 32) + self.step * self.world + self.rank
+    def _draws(self, part: int = 0) -> int:
+        """Return the seed of what this process draws at this step, for a part of its windows."""
+        train = self.recipe.train
+        place = (self.step * self.world + self.rank) * train.accumulate + part
+        return (train.seed << 32) + place
 
     def _row(
         self, sums: Mapping[str, Tensor], count: int, norm: Tensor, speed: float

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from koch_policy.configs import PolicyConfig
 from koch_policy.models.registry import policy_model
 from koch_policy.train import parallel
 from koch_policy.train.config import TrainConfig
+from koch_policy.train.shares import part_loss, with_shares
 
 
 def make_optimizer(
@@ -83,18 +85,18 @@ def set_rate(optimizer: torch.optim.Optimizer, step: int, train: TrainConfig) ->
 def optimize(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batch: dict[str, Tensor],
+    batches: Sequence[dict[str, Tensor]],
     *,
     amp: bool,
     clip_norm: float,
     world: int = 1,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Take one step on a normalised batch.
+    """Take one step on normalised windows.
 
     Args:
         model: A policy's network in training mode.
         optimizer: Of its parameters.
-        batch: What `loss` takes.
+        batches: Parts of the windows, each what `loss` takes; computed one after another.
         amp: Compute the network in bfloat16 where that is safe.
         clip_norm: Gradients are scaled down to this norm.
         world: Number of processes that share the step.
@@ -104,18 +106,26 @@ def optimize(
         finite nothing was changed.
     """
     kind = next(model.parameters()).device.type
-    with torch.autocast(kind, dtype=torch.bfloat16, enabled=amp):
-        loss, parts = policy_model(model).loss(batch)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    parallel.average_gradients(model, world)
+    is_whole = len(batches) == 1 and world == 1
+    figures: dict[str, Tensor] = {}
+    for batch in batches if is_whole else with_shares(model, batches):
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=amp):
+            loss, told = part_loss(model, *policy_model(model).loss(batch), batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for name, value in {"loss": loss.detach(), **told}.items():
+            figures[name] = figures[name] + value if name in figures else value
+    parallel.add_gradients(model, world)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
     if bool(norm > clip_norm):
         nn.utils.clip_grads_with_norm_(model.parameters(), clip_norm, norm)
     if bool(torch.isfinite(norm)):
         optimizer.step()
-    return {"loss": loss.detach(), **parts}, norm
+    if world > 1:
+        sums = parallel.total(torch.stack([value.float() for value in figures.values()]))
+        figures = dict(zip(figures, sums, strict=True))
+    return figures, norm
 
 
 class AveragedWeights:

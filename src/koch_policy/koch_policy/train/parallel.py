@@ -8,7 +8,7 @@ import os
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from koch_policy.errors import RuntimeChoiceError
 
@@ -52,19 +52,27 @@ def rank_and_world() -> tuple[int, int]:
     return 0, 1
 
 
-def average_gradients(model: nn.Module, world: int) -> None:
-    """Replace every gradient by its mean over the processes, in one message."""
+def add_gradients(model: nn.Module, world: int) -> None:
+    """Replace every gradient by its sum over the processes, in one message."""
     if world == 1:
         return
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
-    flat /= world
     offset = 0
     for gradient in gradients:
         count = gradient.numel()
         gradient.copy_(flat[offset : offset + count].view_as(gradient))
         offset += count
+
+
+def total(values: Tensor) -> Tensor:
+    """Return the sum over the processes."""
+    if rank_and_world()[1] == 1:
+        return values
+    values = values.clone()
+    dist.all_reduce(values)
+    return values
 
 
 def any_true(value: bool) -> bool:
