@@ -42,6 +42,7 @@ from koch_episodes.dataset.edit.source import SourceDataset
 from koch_episodes.dataset.layout import Codec, FeatureSpec
 from koch_episodes.decode import given_names, named_twice
 from koch_episodes.errors import MappingError
+from koch_rig.action_layout import JOINT
 from koch_rig.calibration import load_calibration
 from koch_rig.fingerprint import fingerprint
 from koch_rig.load import load_rig
@@ -92,6 +93,8 @@ class BagLayout:
             ("--format", self.options.version, usual.version),
         ):
             words += [flag, value] if value != default else []
+        if self.options.action_space != JOINT:
+            words += ["--action-space", self.options.action_space]
         words += ["--delta-actions"] * self.options.delta_actions
         words += ["--include-tcp-pose"] * self.options.tcp_pose
         words += ["--include-rewards"] * self.options.rewards
@@ -156,6 +159,7 @@ def _way_back(source: SourceDataset, options: ConvertOptions) -> ConvertOptions:
         units=Units(told) if told else options.units,
         action_from=ActionFrom(koch.get("action_from", ActionFrom.COMMAND.value)),
         delta_actions=bool(koch.get("delta_actions")),
+        action_space=str(koch.get("action_space") or JOINT),
         tcp_pose=TCP_POSE in source.features,
         rewards=SUCCESS in source.features and DONE in source.features,
         codec=codec,
@@ -262,7 +266,7 @@ def _of_map(source: SourceDataset, path: Path, back: ConvertOptions) -> BagLayou
     features = tuple(_fitted(source, feature, str(path)) for feature in named.features)
     known = {feature.key for feature in features}
     left_out = tuple(key for key in features_of(source) if key not in known)
-    options = replace(options, rewards=False, delta_actions=False)
+    options = replace(options, rewards=False, delta_actions=False, action_space=JOINT)
     return BagLayout(replace(named, features=features), options, None, {}, {}, left_out)
 
 
@@ -292,6 +296,7 @@ def _of_features(source: SourceDataset, back: ConvertOptions, why: str) -> BagLa
         text["robot_type"] = source.info.robot_type
     named = FeatureMap(tuple(features), source.info.fps, source.info.robot_type, None, MAP_FILE)
     options = replace(back, delta_actions=False, tcp_pose=False, rewards=False)
+    options = replace(options, action_space=JOINT)
     options = replace(options, action_from=ActionFrom.COMMAND)
     dump = yaml.safe_dump(text, sort_keys=False, allow_unicode=True)
     return BagLayout(

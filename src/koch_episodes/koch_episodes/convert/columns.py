@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""From recorded values to dataset columns: units, tool pose, delta actions."""
+"""From recorded values to dataset columns: units, tool poses, delta actions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from koch_episodes.convert.mapping import (
 from koch_episodes.convert.options import ConvertOptions
 from koch_episodes.convert.plan import Segment
 from koch_episodes.decode import continuous, quaternions
-from koch_rig.action_layout import ActionLayout
+from koch_rig.action_layout import ACTION_SPACES, JOINT, ActionLayout
 from koch_rig.arm_model import KOCH_V1_1, ArmModel
 from koch_rig.calibration import Calibration, load_calibration
 from koch_rig.geometry import sixd_from_matrix
@@ -105,6 +105,10 @@ def dataset_columns(
             table = continuous(table, turn)
         layout = ActionLayout.of((s.arm or "", s.names) for s in feature.sources)
         columns[feature.key] = layout.rad_to(units, options.units, table)
+        if feature.key == ACTION and options.action_space != JOINT:
+            codec = ACTION_SPACES[options.action_space].codec(layout, units, options.units)
+            poses = codec.poses(columns[ACTION])
+            columns[ACTION] = codec.relate(poses, poses[0])
     if options.delta_actions:
         action = next(feature for feature in feature_map.features if feature.key == ACTION)
         columns[ACTION] = _difference(columns[ACTION], columns[STATE], _turns(action))

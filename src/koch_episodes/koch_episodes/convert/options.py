@@ -21,6 +21,7 @@ from koch_episodes.dataset.selection import (
     WINDOW_KINDS,
     as_expression,
 )
+from koch_rig.action_layout import JOINT
 from koch_rig.units import Units
 
 _X264 = "ultrafast superfast veryfast faster fast medium slow slower veryslow placebo"
@@ -117,6 +118,11 @@ class ConvertOptions(OptionModel):
         flags=("--include-tcp-pose",),
     )
     delta_actions: bool = option(False, "store action minus observation.state")
+    action_space: str = option(
+        JOINT,
+        "what the action is stored as: joints, or the hand's pose in its arm's base frame",
+        choices=(JOINT, "tcp", "tcp_quaternion"),
+    )
     rewards: bool = option(
         False,
         "add next.reward, next.done and next.success, by the episodes' outcome",
@@ -176,6 +182,9 @@ class ConvertOptions(OptionModel):
         if self.version not in FORMATS:
             raise OptionError("--format", self.version, format_names())
         self._check_map()
+        if self.delta_actions and self.action_space != JOINT:
+            got = self.action_space
+            raise OptionError("--action-space", got, "nothing beside --delta-actions")
         check_encoder(self.codec, self.crf, self.gop, self.preset)
         if self.episodes is not None:
             text = as_expression(self.episodes, "--episodes")

@@ -52,6 +52,7 @@ from koch_episodes.errors import (
     OutputUnwritableError,
     WorkersError,
 )
+from koch_rig.action_layout import JOINT
 from koch_rig.rig import Rig
 
 
@@ -487,6 +488,9 @@ def _check_same_making(out: Path, old: dict[str, Any], new: dict[str, Any]) -> N
     for key in ("fingerprint", "units", "action_from", "delta_actions", "vcodec"):
         if key in old and old[key] != new[key]:
             raise DatasetWriteError(f"{out} (append), {key}", new[key], f"{old[key]} as it has")
+    before, got = old.get("action_space", JOINT), new["action_space"]  # older ones do not tell
+    if old and before != got:
+        raise DatasetWriteError(f"{out} (append), action_space", got, f"{before} as it has")
 
 
 def _sidecar(
@@ -498,6 +502,7 @@ def _sidecar(
         "units": plain["units"],
         "action_from": plain["action_from"],
         "delta_actions": options.delta_actions,
+        "action_space": options.action_space,
         "tcp_pose": options.tcp_pose,
         "vcodec": plain["codec"],
         "bags": bags,

@@ -44,6 +44,7 @@ from koch_episodes.errors import (
     MessageTypeError,
     MissingTopicError,
 )
+from koch_rig.action_layout import ACTION_SPACES, JOINT, ActionLayout
 from koch_rig.load import load_rig
 from koch_rig.rig import Rig
 
@@ -279,6 +280,25 @@ def _check_one_arm(feature_map: FeatureMap) -> None:
         )
 
 
+def _posed(
+    feature_map: FeatureMap, specs: Mapping[str, FeatureSpec], options: ConvertOptions
+) -> FeatureSpec:
+    """Return the action as poses of the hands that it moves.
+
+    Raises:
+        MappingError: It does not come from arms of a rig alone.
+    """
+    action = next((f for f in feature_map.features if f.key == ACTION), None)
+    if action is None or not all(source.arm for source in action.sources):
+        raise MappingError(
+            "--action-space", "an action that is no arm's", "a rig whose action is joints of arms"
+        )
+    layout = ActionLayout.of((source.arm or "", source.names) for source in action.sources)
+    codec = ACTION_SPACES[options.action_space].codec(layout, {}, options.units)
+    names = codec.names_of(tuple(specs[ACTION].names or ()))
+    return FeatureSpec("float32", (len(names),), names)
+
+
 def dataset_features(
     feature_map: FeatureMap, schema: Schema, options: ConvertOptions
 ) -> dict[str, FeatureSpec]:
@@ -300,6 +320,8 @@ def dataset_features(
             raise MappingError("--include-rewards", f"{taken[0]} in the mapping", "one of the two")
         specs[REWARD] = FeatureSpec("float32", (1,))
         specs.update({key: FeatureSpec("bool", (1,)) for key in (DONE, SUCCESS)})
+    if options.action_space != JOINT:
+        specs[ACTION] = _posed(feature_map, specs, options)
     if options.delta_actions:
         shapes = {specs[key].shape if key in specs else None for key in (ACTION, STATE)}
         if len(shapes) > 1 or None in shapes:

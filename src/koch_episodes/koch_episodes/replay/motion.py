@@ -19,6 +19,7 @@ from koch_episodes.bag import is_bag, open_bag
 from koch_episodes.bag.stamped import StampedBag
 from koch_episodes.decode import joint_vector
 from koch_episodes.errors import EpisodeError
+from koch_rig.action_layout import ACTION_SPACES, ActionLayout
 from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.joints import model_of
 from koch_rig.rig import Rig
@@ -194,7 +195,7 @@ def _from_dataset(
     from_s: float,
     to_s: float,
 ) -> Motion:
-    from koch_episodes.dataset.recorded import RecordedDataset, is_unnamed, plain_name
+    from koch_episodes.dataset.recorded import STATE, RecordedDataset, is_unnamed
 
     data = RecordedDataset(path)
     if isinstance(episode, str):
@@ -208,11 +209,18 @@ def _from_dataset(
     # A dataset of two arms carries the arm in front of its joints' names, as LeRobot's do.
     known = rig.arm(arm)
     joints = known.model.joints
-    of_arm = [f"{arm}_{joint}" for joint in joints]
-    has_arms = {plain_name(each) for each in names} >= set(of_arm)
-    actions = data.ordered([ACTION], of_arm if has_arms else joints)
-    values = actions[row.from_index : row.to_index].astype(np.float64)
     chosen = Units(data.units(None if units is None else units.value) or Units.LEROBOT.value)
-    converter = JointUnits.for_arm(known)
-    times = np.arange(len(values), dtype=np.float64) / data.fps
-    return _motion(name, times, converter.to_rad(chosen, values), joints, from_s, to_s)
+    layout, converter = ActionLayout.of([(arm, joints)]), JointUnits.for_arm(known)
+    codec = ACTION_SPACES[data.made.action_space].codec(layout, {arm: converter}, chosen)
+    prefix = f"{arm}_" if any(each.startswith(f"{arm}_") for each in names) else ""
+
+    def rows(key: str, wanted: Sequence[str]) -> Array:
+        values = data.ordered([key], [f"{prefix}{each}" for each in wanted])
+        return values[row.from_index : row.to_index].astype(np.float64)
+
+    start = rows(STATE, joints)[0] if codec.space.needs_state else None
+    decoded = codec.decode(rows(ACTION, codec.names), start)
+    if decoded.trouble is not None:
+        raise EpisodeError(name, str(decoded.trouble), "Replay the bag it was converted from.")
+    times = np.arange(len(decoded.rows), dtype=np.float64) / data.fps
+    return _motion(name, times, decoded.rows, joints, from_s, to_s)

@@ -42,6 +42,7 @@ from koch_episodes.dataset.layout import DEFAULT_FEATURES, KOCH, Codec, FeatureS
 from koch_episodes.dataset.load import column_array
 from koch_episodes.dataset.video import VideoSettings
 from koch_episodes.errors import DatasetEditError
+from koch_rig.action_layout import JOINT
 
 _STILL = 0.01  # of the widest motion of an element, as in `koch convert --trim-idle`
 _SHARE = re.compile(r"-?\d*\.\d*")  # a number without a point names an episode
@@ -260,6 +261,8 @@ def _check_alike(first: SourceDataset, other: SourceDataset) -> None:
         facts.append((f"depth of {key}", one, two))
     if first.koch and other.koch:
         facts += [(key, first.koch.get(key), other.koch.get(key)) for key in _MADE_ALIKE]
+        spaces = [each.koch.get("action_space", JOINT) for each in (first, other)]
+        facts.append(("action_space", *spaces))
     for name, got, expected in ((name, b, a) for name, a, b in facts if a != b):
         raise DatasetEditError(
             f"merge: {name} of {other.root} is {got}, of {first.root} {expected}",
