@@ -60,6 +60,7 @@ ELSEWHERE = {
     "improve": "src/koch_vla/test/test_improve.py::"
     "test_rounds_of_a_policy_that_cannot_do_the_task",
     "teleop --keyboard": "tests/test_keyboard_teleop.py",
+    "security": "tests/test_security_graph.py",
     "console": "src/koch_console/test/test_server.py",
     "record --lockstep --even": "src/koch_sim/test/test_recording.py::"
     "test_recorded_demonstrations_convert_to_a_dataset",

@@ -78,6 +78,9 @@ VERBS = (
     Subcommand("runs", "koch_policy.runs_cli", "list training runs with their losses and success"),
     Subcommand("run", "koch_policy.run_cli", "let a trained policy drive the follower"),
     Subcommand("serve", "koch_policy.serve_cli", "run a policy for arms on other computers"),
+    Subcommand(
+        "security", "koch_vla.security_cli", "make SROS 2 keys and permissions for the graph"
+    ),
     Subcommand("eval", "koch_vla.evaluate_cli", "measure the success of a policy in simulation"),
     Subcommand(
         "compare", "koch_vla.compare_cli", "two policies in the same set-ups: which is better?"

@@ -40,8 +40,13 @@ def _importable(module: str) -> bool:
 
 
 def ros_arguments(spec: NodeSpec, parameter_file: Path | None) -> list[str]:
-    """Write a node's name, namespace, remappings, parameters and log level as ROS arguments."""
+    """Write a node's name, namespace, remappings, parameters and log level as ROS arguments.
+
+    Where SROS 2 is switched on, each has the enclave of its name; `koch security` makes those.
+    """
     arguments = ["--ros-args", "-r", f"__node:={spec.name}", "-r", f"__ns:={spec.namespace}"]
+    if os.environ.get("ROS_SECURITY_ENABLE") == "true":
+        arguments += ["--enclave", spec.full_name]
     for source, target in spec.remappings:
         arguments += ["-r", f"{source}:={target}"]
     if parameter_file is not None:
