@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from koch_core.trials import Pairs, rate_in_words, wilson_interval
+from koch_core.trials import Pairs, auroc, rate_in_words, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,22 @@ def test_nothing_tried_tells_nothing():
     assert Pairs().interval() == (-1.0, 1.0)
     assert Pairs().p_value() == 1.0
     assert Pairs().difference == 0.0
+
+
+def test_auroc_by_hand_and_what_its_interval_promises():
+    area, low, high = auroc([1.0, 2.0, 2.0, 3.0], [False, False, True, True])
+    assert area == (1 + 0.5 + 1 + 1) / 4
+    assert low <= area <= high
+    assert auroc([1.0, 5.0], [True, False]) == (0.0, 0.0, 0.0)
+    with pytest.raises(ValueError, match="0 of 2 are labelled True"):
+        auroc([1.0, 2.0], [False, False])
+    draw = np.random.default_rng(5)
+    held = 0
+    for _ in range(60):  # normal scores a standard deviation apart: the area is 0.760
+        scores = np.concatenate([draw.normal(1.0, 1.0, 40), draw.normal(0.0, 1.0, 40)])
+        _, low, high = auroc(scores.tolist(), [True] * 40 + [False] * 40)
+        held += low <= 0.7602 <= high
+    assert held >= 51  # 57 expected
 
 
 def test_a_rate_is_told_with_its_interval():

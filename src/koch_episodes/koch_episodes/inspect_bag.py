@@ -27,6 +27,7 @@ from koch_episodes.convert.survey import Survey, SurveyedStream, streams_of, sur
 from koch_episodes.convert.topics import Form, TopicReader, rgb_of
 from koch_episodes.decode import IMAGE_TYPES, NAMED_TYPES
 from koch_episodes.goal_trace import ARM_TOPIC, POLICY_TOPIC
+from koch_episodes.recorder.topics import ENERGY_TOPIC
 
 THUMBNAILS = 4
 _TRACES = (POLICY_TOPIC, ARM_TOPIC)
@@ -297,8 +298,8 @@ def judge(topics: Mapping[str, TopicFacts], damage: list[str]) -> tuple[Verdict,
         if facts.broken:
             why = max(facts.broken, key=lambda reason: facts.broken[reason])
             bad.append(f"{name}: {sum(facts.broken.values())} unreadable message(s) ({why})")
-        if not facts.is_measured:
-            continue  # events and parameters have no rate
+        if not facts.is_measured or name.endswith(ENERGY_TOPIC):
+            continue  # events and parameters have no rate, and chunks come as it suits a policy
         if stream.count < 2:
             bad.append(f"{name}: {stream.count} message(s)")
         elif stream.max_gap_s > _GAP_RED_S:

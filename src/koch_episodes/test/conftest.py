@@ -148,6 +148,18 @@ def jpeg_of(number: int, height: int = HEIGHT, width: int = WIDTH) -> bytes:
 Message = tuple[str, str, int, int, Any]  # topic, type, log time, stamp, message
 
 
+@pytest.fixture
+def named_vector() -> Callable[..., Message]:
+    """A message of a bag: topic, stamp [ns], names and values."""
+
+    def make(topic: str, stamp_ns: int, names: list[str], values: list[float]) -> Message:
+        kind = "koch_interfaces/msg/NamedVector"
+        message = STORE.types[kind](header(stamp_ns), names, np.array(values))
+        return topic, kind, stamp_ns + 1_000_000, stamp_ns, message
+
+    return make
+
+
 @dataclass
 class BagSpec:
     """A recorded episode to be written; change it before `write`."""

@@ -82,6 +82,23 @@ def test_gap_makes_a_bad_verdict(write_bag: WriteBag, tmp_path: Path) -> None:
     assert len(facts.topics["/cameras/above/image_raw/compressed"].images) == 4
 
 
+def test_a_policys_energy_may_come_when_it_suits(
+    write_bag: WriteBag, named_vector: Callable[..., Any]
+) -> None:
+    def add(messages: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        first = messages[0][3]
+        told = [
+            named_vector("/policy/energy", first + at_ns, ["energy"], [value])
+            for at_ns, value in ((200_000_000, 0.25), (1_900_000_000, 4.0))
+        ]
+        return sorted([*messages, *told], key=lambda message: message[2])
+
+    facts = inspect_bag(write_bag(seconds=2.0, change=add))
+    assert facts.verdict is Verdict.GOOD, facts.reasons
+    assert facts.topics["/policy/energy"].names == ("energy",)
+    assert facts.topics["/policy/energy"].values[:, 0].tolist() == [0.25, 4.0]
+
+
 def test_images_that_nobody_can_show_are_bad_with_the_reason(
     write_bag: WriteBag, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from koch_core.busy import busy_words
-from koch_core.trials import wilson_interval
+from koch_core.trials import auroc, wilson_interval
 
 REPEATS = 3  # of a rollout that was void
 #: A success counts when it has lasted so long, [s] of the world.
@@ -57,6 +57,8 @@ class Trial:
         asked: The thing that was to be moved, where someone looked.
         lifted: The thing that was lifted first; empty where nothing was.
         sentence: What the policy was told.
+        energy: Pairs of a time since the start [s] and the energy of what was executed until
+            then; empty where it was not asked for.
     """
 
     seed: int
@@ -68,6 +70,7 @@ class Trial:
     asked: str = ""
     lifted: str = ""
     sentence: str = ""
+    energy: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass
@@ -126,9 +129,27 @@ class Evaluation:
                 "void": [asdict(trial) for trial in self.void],
                 "guard": self.guard,
                 "policy": self.policy,
+                "energy_auroc": self.energy_auroc(),
             },
             indent=2,
         )
+
+    def energy_auroc(self) -> dict[str, float]:
+        """How well the mean energy at the beginning tells failures from successes.
+
+        The beginning ends where the first success ended: until then all rollouts are alike in
+        length. Empty where no energies were noted, or all rollouts ended alike.
+        """
+        until_s = min((t.duration_s for t in self.trials if t.success), default=0.0)
+        early = [
+            (float(np.mean(known)), not t.success)
+            for t in self.trials
+            if (known := [energy for time_s, energy in t.energy if time_s <= until_s])
+        ]
+        if len({failed for _, failed in early}) < 2:
+            return {}
+        area, low, high = auroc(*zip(*early, strict=True))
+        return {"until_s": until_s, "auroc": area, "low": low, "high": high}
 
     def failures_by_milestone(self) -> str:
         """How far the failures came, for people; empty where no one looked or nothing failed."""
@@ -159,6 +180,11 @@ class Evaluation:
             lines.append(
                 f"lifted first what was named: {sum(lifted)} of the {len(lifted)} that lifted "
                 f"something (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
+            )
+        if told := self.energy_auroc():
+            lines.append(
+                f"energy of the first {told['until_s']:.1f} s tells failures: AUROC "
+                f"{told['auroc']:.2f} (95 % interval {told['low']:.2f} to {told['high']:.2f})"
             )
         if self.guard:
             total = sum(self.guard.values())

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from koch_policy.chunks import (
     chosen_execution,
     make_strategy,
 )
-from koch_policy.chunks.guided import predict_continuing
+from koch_policy.chunks.guided import EnergyMeter, predict_continuing
 from koch_policy.execution import (
     LockstepWorker,
     ObservationBuilder,
@@ -32,11 +32,15 @@ from koch_policy.execution import (
     Takeover,
     check_policy,
 )
-from koch_policy.execution.compatibility import action_layout, policy_actions
+from koch_policy.execution.compatibility import (
+    action_layout,
+    executed_actions,
+    policy_actions,
+)
 from koch_policy.execution.inference import Predict
 from koch_policy.runtime import load_policy, seed_draws
 from koch_rig.stream import camera_stream
-from koch_sim.errors import UnreachableError
+from koch_sim.errors import SimulationError, UnreachableError
 from koch_sim.evaluation import Success, Trial
 from koch_sim.lockstep import CameraImage, Lockstep
 from koch_sim.settings import LockstepSettings
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
 
     from koch_policy.chunks.chunk import RawRows, Request, Rows
     from koch_policy.policy import Observation, Policy
+    from koch_policy.runtime.base import EnginePolicy
     from koch_sim.lockstep import Listener
 
 #: Success is asked for as often as the world node tells it, in ticks of 30 Hz.
@@ -72,6 +77,8 @@ class PolicySettings:
         delay_s: How long an inference takes in the world, [s]; None: as long as it takes here.
         task: Task text; empty takes the goal's.
         overrun_abort_s: The policy may leave the arm without an action for so long, [s].
+        energy: Trials tell how well the policy knew what was executed; see
+            `koch_policy.chunks.guided`.
     """
 
     checkpoint: Path
@@ -83,6 +90,7 @@ class PolicySettings:
     delay_s: float | None = 0.05
     task: str = ""
     overrun_abort_s: float = 1.0
+    energy: bool = False
 
 
 class ExpertRollouts:
@@ -175,12 +183,20 @@ class PolicyRollouts:
         else:
             self.settings, self._policy = PolicySettings(Path(type(policy).__name__)), policy
         self.stalled_s = 0.0
+        if self.settings.energy and not EnergyMeter.can_measure(self._policy):
+            raise SimulationError(
+                f"--energy: {self.settings.checkpoint} is {self._policy.config.type!r} on "
+                f"{self._policy.runtime}, which finds no noise in actions; expected flow or "
+                "diffusion."
+            )
         rig = self.lockstep.rig
         check_policy(self._policy, rig, str(self.settings.checkpoint))
         units = {name: body.units for name, body in self.lockstep.world.arms.items()}
         self._builder = ObservationBuilder(self._policy, rig, units)
         self._layout = action_layout(self._policy, rig)
         self._actions = policy_actions(self._policy, rig, units, self._layout)
+        self._encode = executed_actions(self._policy, units, self._layout, self._actions)
+        self._energies: list[tuple[float, float]] = []
         self._kind, self._steps = chosen_execution(
             self.settings.strategy,
             self.settings.execution_steps,
@@ -244,12 +260,14 @@ class PolicyRollouts:
         return Trial(
             seed, lasts or lockstep.world.succeeded(), duration_s, reason,
             milestone=MILESTONES[furthest], asked=asked, lifted=lifted, sentence=run.task,
+            energy=tuple(self._energies),
         )  # fmt: skip
 
     def _begin(self, seed: int, timeout_s: float) -> PolicyRun:
         """Begin a run as the policy node does."""
         settings, lockstep = self.settings, self.lockstep
         grid = Grid(lockstep.time_ns, float(lockstep.rig.fps))
+        meter = self._meter_of(grid)
         return PolicyRun(
             RunSettings(
                 task=settings.task or lockstep.world.setup.goal.sentence,
@@ -271,12 +289,24 @@ class PolicyRollouts:
             worker=LockstepWorker(self._policy, lambda: lockstep.time_ns, settings.delay_s),
             builder=self._builder,
             actions=self._actions,
-            predict=self._predict(seed),
+            predict=self._predict(seed, meter),
             takeover=Takeover(monotonic=lambda: lockstep.world.time_s),
             sink=_Commands(lockstep),
+            energy=meter,
         )
 
-    def _predict(self, seed: int) -> Predict:
+    def _meter_of(self, grid: Grid) -> EnergyMeter | None:
+        """What tells of each executed chunk's time when it ended [s] and its energy."""
+        self._energies.clear()
+        if not self.settings.energy:
+            return None
+
+        def tell(tick: int, energy: float) -> None:
+            self._energies.append(((tick + 1) * grid.step_s, energy))
+
+        return EnergyMeter(cast("EnginePolicy", self._policy), self._encode, tell)
+
+    def _predict(self, seed: int, meter: EnergyMeter | None) -> Predict:
         """How to call the policy; what it draws follows from the seed."""
         rng = np.random.default_rng([seed, 3])
         config = self._policy.config
@@ -285,6 +315,8 @@ class PolicyRollouts:
         def predict(policy: Policy, observation: Observation, request: Request) -> RawRows:
             shape = (config.horizon_steps, config.action_dim)
             noise = rng.standard_normal(shape, dtype=np.float32)
+            if meter is not None:
+                meter.measure()
             if self._kind is StrategyKind.RTC:
                 return predict_continuing(policy, observation, request, steps=steps, noise=noise)
             return policy.predict(observation, noise=noise)

@@ -28,6 +28,23 @@ def test_what_was_lifted_is_compared_with_what_was_named():
     assert "named" not in Evaluation("p", alone).table(), "there was nothing to choose"
 
 
+def test_energies_are_compared_over_the_same_time():
+    """Failures last longer: what they do after the first success has ended counts for nothing."""
+    trials = [
+        Trial(0, True, 4.0, "", energy=((2.0, 0.3), (4.0, 0.1))),
+        Trial(1, True, 5.0, "", energy=((2.0, 0.1), (4.0, 0.1), (5.0, 9.0))),
+        Trial(2, False, 12.0, "", energy=((2.0, 0.2), (4.0, 0.3), (9.0, 0.0))),
+        Trial(3, False, 12.0, "", energy=((2.0, 0.1), (4.0, 0.2), (9.0, 50.0))),
+    ]
+    told = Evaluation("p", trials).energy_auroc()
+    assert (told["until_s"], told["auroc"]) == (4.0, 0.75)  # means 0.2, 0.1 and 0.25, 0.15
+    assert (
+        "energy of the first 4.0 s tells failures: AUROC 0.75" in Evaluation("p", trials).table()
+    )
+    assert Evaluation("p", trials[:2]).energy_auroc() == {}
+    assert Evaluation("p", [Trial(0, True, 4.0, "")]).energy_auroc() == {}
+
+
 @pytest.mark.parametrize("void", [0, 1, 3, 4, 9])
 def test_a_void_rollout_is_repeated_and_counted_apart(void):
     evaluation, said, runs = Evaluation("policy x"), [], iter(range(100))

@@ -27,6 +27,7 @@ from koch_policy.train.setup import make_trainer
 from koch_rig.arm_model import KOCH_V1_1
 from koch_rig.units import Units
 from koch_sim import rollout
+from koch_sim.errors import SimulationError
 from koch_sim.lockstep import Lockstep
 from koch_sim.recording import LockstepRecorder
 from koch_sim.rollout import FilmedRollouts, PolicyRollouts, PolicySettings
@@ -204,6 +205,25 @@ def untrained(folder, network="keypoints"):
     }  # fmt: skip
     make_trainer(data, Recipe().with_overrides(groups, "test"), folder).save()
     return folder
+
+
+@pytest.mark.slow
+def test_a_trial_tells_the_energy_of_what_was_executed(rig, tmp_path):
+    asked = LockstepSettings(rig.path)
+    checkpoint = untrained(tmp_path / "diffusion", "diffusion")
+    options = PolicySettings(checkpoint, strategy="queue", execution_steps=8, energy=True)
+    made = PolicyRollouts(asked, options, 2.5)
+    first, again = made(SEED), made(SEED)
+    times, energies = np.array(first.energy).T
+    assert len(times) >= 3
+    assert (np.diff(times) > 0.0).all()
+    assert times[0] >= 15 / 30.0  # a horizon of 16 steps must be over
+    assert times[-1] <= 2.6
+    assert (energies > 0.0).all()
+    assert first == again
+    act = PolicySettings(untrained(tmp_path / "act"), energy=True)
+    with pytest.raises(SimulationError, match=r"--energy: .*'act'.*expected flow or diffusion"):
+        PolicyRollouts(asked, act, 1.0)
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ LONGEST_FILM = 1200  # images: two minutes
 _CAMERA = "left"  # sees arm, block and cup
 _LOCKSTEP_ONLY = (
     "spread", "randomise", "jobs", "style", "execution-steps", "denoising-steps", "draws",
-    "delay-s", "runtime", "scene", "wording", "films",
+    "delay-s", "runtime", "scene", "wording", "films", "energy",
 )  # fmt: skip
 
 
@@ -98,6 +98,9 @@ class EvaluateOptions(OptionModel):
     runtime: str = same_as(
         RUNTIME, "torch", text="in lockstep", choices=("torch", "openvino", "auto")
     )
+    energy: bool = option(
+        False, "in lockstep, also note how well a flow or diffusion policy knows what it does"
+    )
     attach: bool = option(False, "use the graph that runs already")
 
 
@@ -155,6 +158,7 @@ def evaluate_lockstep(settings: LockstepSettings, options: EvaluateOptions) -> E
         policy = PolicySettings(
             options.policy, options.runtime, options.strategy, options.execution_steps,
             options.denoising_steps, options.draws, options.delay_s, options.task or "",
+            energy=options.energy,
         )  # fmt: skip
         make = partial(PolicyRollouts, settings, policy, options.timeout_s)
     seeds = range(options.seed, options.seed + options.rollouts)

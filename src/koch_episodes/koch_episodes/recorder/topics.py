@@ -12,6 +12,8 @@ from koch_rig.arm_model import Role
 from koch_rig.rig import Rig
 from koch_rig.stream import Stream, StreamKind, camera_stream
 
+#: How well a policy knew what was executed; once per chunk.
+ENERGY_TOPIC = "policy/energy"
 _STATE_DEPTH = 1000  # ten seconds of an arm
 _IMAGE_DEPTH = 150  # five seconds of a camera
 _SMALL_DEPTH = 300
@@ -52,7 +54,7 @@ def topics_to_record(rig: Rig, extra: Sequence[str] = ()) -> list[RecordedTopic]
         found.append(RecordedTopic(f"{stream}/state", _SMALL_DEPTH, state_of=stream))
     names = ["robot_description", *(f"{arm}/robot_description" for arm in rig.arms), *_SHARED]
     followers = [arm.name for arm in rig.arms.values() if arm.role is Role.FOLLOWER]
-    names += [POLICY_TOPIC, *(f"{arm}/{ARM_TOPIC}" for arm in followers)]
+    names += [POLICY_TOPIC, ENERGY_TOPIC, *(f"{arm}/{ARM_TOPIC}" for arm in followers)]
     if rig.simulation is not None:
         names += _SIMULATION
     names += [name for name in extra if name]

@@ -181,6 +181,16 @@ def policy_actions(
     return SpaceActions(action_codec(policy, layout, units), state_columns(policy, rig, layout))
 
 
+def executed_actions(
+    policy: Policy, units: Mapping[str, JointUnits], layout: ActionLayout, actions: Actions
+) -> Callable[[Rows, Observation], RawRows]:
+    """How joints (T, J) in [rad] are said in a policy's numbers, seen from an observation."""
+    if isinstance(actions, SpaceActions):
+        return lambda rows, seen: actions.continued(rows.astype(np.float32), seen)
+    kind = policy_units(policy)
+    return lambda rows, _: layout.rad_to(units, kind, rows).astype(np.float32)
+
+
 def differences(
     policy: Policy, rig: Rig, layout: ActionLayout | None = None
 ) -> tuple[list[str], list[str]]:

@@ -148,6 +148,7 @@ class InferenceWorker:
         clock: Time now [ns], in the clock of the observation stamps.
         task: A task text for the warm-up.
         choose: How the policy will be called, so that the warm-up does the same.
+        after: Called in the thread when an answer is out.
     """
 
     def __init__(
@@ -156,11 +157,13 @@ class InferenceWorker:
         clock: Callable[[], int],
         task: str,
         choose: Callable[[Policy], Predict] = lambda policy: plain_predict,
+        after: Callable[[], None] = lambda: None,
     ) -> None:
         self._load = load
         self._clock = clock
         self._task = task
         self._choose = choose
+        self._after = after
         self._jobs: queue.SimpleQueue[tuple[Request, Observation, Predict] | None] = (
             queue.SimpleQueue()
         )
@@ -217,6 +220,10 @@ class InferenceWorker:
         self._loaded.set_result(policy)
         while (job := self._jobs.get()) is not None:
             self._answers.put(self._infer(policy, *job))
+            try:
+                self._after()
+            except Exception:  # of what is beside the run: the arm goes on
+                _LOGGER.exception("what follows an inference failed")
 
     def _warm_up(self, policy: Policy) -> None:
         """Predict a few times, each chunk continuing the one before."""

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from koch_policy.execution.inference import Answer, Predict, Worker
 from koch_policy.execution.observation import ObservationBuilder
 from koch_policy.execution.takeover import HUMAN, Driven
 from koch_policy.policy import Observation
+
+if TYPE_CHECKING:
+    from koch_policy.chunks.guided import EnergyMeter
 
 _NS = 1_000_000_000
 # A chunk that usually comes within this part of a tick is waited for in its own tick.
@@ -131,6 +134,7 @@ class PolicyRun:
         wait: Waits some seconds for an answer of the worker; None where no time passes meanwhile,
             so that answers are taken at the next tick.
         nap: Lets some seconds pass.
+        energy: Told what is executed, where the policy can say how well it knows it.
         trace: Told the stamp of each command and when the stages before it ended, all in [ns]; see
             `koch_episodes.goal_trace`.
     """
@@ -151,6 +155,7 @@ class PolicyRun:
         sink: Sink,
         wait: Wait | None = None,
         nap: Callable[[float], None] = time.sleep,
+        energy: EnergyMeter | None = None,
         trace: Trace = lambda command_ns, moments: None,
     ) -> None:
         self.settings = settings
@@ -172,7 +177,8 @@ class PolicyRun:
         self._actions = actions
         self._seen: Observation = {}  # what the inference that is under way sees
         self._trouble = ""  # why the newest chunk ends early
-        self._predict = predict
+        self._energy = energy
+        self._predict = predict if energy is None else energy.watching(predict)
         self._takeover = takeover
         self._sink = sink
         self._wait_for, self._nap, self._trace = wait, nap, trace
@@ -376,6 +382,8 @@ class PolicyRun:
             if not self.settings.is_shadow:
                 row_ns = self._clock()
                 self._sink.command(tick_ns, action)
+                if self._energy is not None:
+                    self._energy.executed(tick, action)
                 moments = {**self._moments, "row": row_ns, "command": self._clock()}
                 self._trace(tick_ns, moments)
             self._sink.predicted(tick, action, self.scheduler.strategy.preview(tick))

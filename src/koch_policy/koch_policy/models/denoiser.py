@@ -259,6 +259,21 @@ class Denoiser(nn.Module):
         stochastic = self.config.noise_scheduler_type == "DDPM"
         return self.schedule.sample(denoiser, noise, count, stochastic=stochastic)
 
+    def noise_error(self, evaluate: Evaluate, actions: Tensor, noise: Tensor) -> float:
+        """Return the mean square of eps_theta - eps for actions (1, T, A) and noise (K, T, A)."""
+        config = self.config
+        passed = self.schedule.steps(config.num_inference_steps or config.num_train_timesteps)
+        errors = []
+        for level in range(len(noise)):
+            eps = noise[level : level + 1]
+            # The steps that sampling passes: an exported U-Net keeps what it computes of each.
+            step = passed[::-1][int((level + 0.5) * len(passed) / len(noise))][0]
+            at = torch.full((1,), step)
+            noisy = self.schedule.add_noise(actions, eps, at)
+            _, found = self.schedule.estimate(evaluate(noisy, at), noisy, step)
+            errors.append(found - eps)
+        return float(torch.cat(errors).square().mean())
+
     def forward(self, batch: dict[str, Tensor], noise: Tensor | None = None) -> Tensor:
         """Return the denoised horizon (B, T, A)."""
         condition = self.condition(batch)

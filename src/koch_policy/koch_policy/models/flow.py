@@ -123,6 +123,17 @@ class Flow(ObservationPrefix):
         count = steps or self.config.num_inference_steps
         return integrate(evaluate, noise, count, self.config.solver)
 
+    def noise_error(self, evaluate: Evaluate, actions: Tensor, noise: Tensor) -> float:
+        """Return the mean square of eps_theta - eps for actions (1, T, A) and noise (K, T, A)."""
+        errors = []
+        for level in range(len(noise)):
+            eps = noise[level : level + 1]
+            t = (level + 0.5) / len(noise)
+            velocity = evaluate(t * eps + (1 - t) * actions, torch.full((1,), t))
+            # eps_theta = x_t + (1 - t) v, so its error is that of the velocity times 1 - t.
+            errors.append((1 - t) * (velocity - (eps - actions)))
+        return float(torch.cat(errors).square().mean())
+
     def forward(self, batch: dict[str, Tensor], noise: Tensor | None = None) -> Tensor:
         """Return a chunk (B, T, A)."""
         first = batch[next(iter(self.config.cameras), ENVIRONMENT)]

@@ -101,6 +101,13 @@ class IterativeModel(PolicyModel, Protocol):
         """The same, so that the actions continue the chunk under execution."""
         ...
 
+    def noise_error(self, evaluate: Evaluate, actions: Tensor, noise: Tensor) -> float:
+        """Return the mean square of eps_theta - eps for actions (1, T, A) and noise (K, T, A).
+
+        The K noises are added at K levels, spread over those that sampling passes.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class PolicyKind:

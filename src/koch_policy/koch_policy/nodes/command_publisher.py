@@ -115,6 +115,7 @@ class CommandPublisher:
         self.command_topics = [each.topic_name for each in self._commands.values()]
         self._chunks = node.create_publisher(ActionChunk, "policy/action_chunk", STATE)
         self._traces = node.create_publisher(NamedVector, "policy/goal_trace", STATE)
+        self._energies = node.create_publisher(NamedVector, "policy/energy", STATE)
         self.ways = RecentWays(round(_WAYS_S * fps))
         for arm in arms:
             node.create_subscription(NamedVector, f"{arm.name}/command_trace", self._on_arm, STATE)
@@ -150,6 +151,12 @@ class CommandPublisher:
         message.header.stamp = ros_time(command_ns)
         message.value = array("d", [(at - command_ns) / _NS for at in moments.values()])
         self._traces.publish(message)
+
+    def energy(self, time_ns: int, energy: float) -> None:
+        """Tell the energy of what was executed until a moment."""
+        message = NamedVector(name=["energy"], value=array("d", [energy]))
+        message.header.stamp = ros_time(time_ns)
+        self._energies.publish(message)
 
     def chunk(self, request: Request, rows: Rows, entry: int, observed_ns: int) -> None:
         """Publish a chunk with the stamp of its observation's oldest sample."""

@@ -51,6 +51,9 @@ class PolicyParameters:
         choices=("gradient", "pull"),
     )
     max_guidance: float = parameter(5.0, "bound on rtc's guidance weight", low=0.0, high=100.0)
+    energy: bool = parameter(
+        True, "publish how well a flow or diffusion policy knows what it executed"
+    )
     allow_mismatch: bool = same_as(ALLOW_MISMATCH, False)
     open_clutch: bool = parameter(True, "release the leader's enable switch when a run begins")
     stale_abort: float = parameter(

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from koch_interfaces.msg import PolicyStatus
 from rclpy.executors import SingleThreadedExecutor
@@ -39,7 +39,11 @@ from koch_policy.execution import (
     Ticker,
     check_policy,
 )
-from koch_policy.execution.compatibility import action_layout, policy_actions
+from koch_policy.execution.compatibility import (
+    action_layout,
+    executed_actions,
+    policy_actions,
+)
 from koch_policy.execution.inference import Predict, plain_predict
 from koch_policy.execution.phase import aligned_origin
 from koch_policy.execution.takeover import Takeovers
@@ -59,6 +63,8 @@ from koch_ros.parameters import declare
 from koch_ros.qos import STATE
 
 if TYPE_CHECKING:
+    from koch_policy.chunks.guided import EnergyMeter
+    from koch_policy.runtime.base import EnginePolicy
     from koch_policy.shadow import CommandedActions, ShadowMeter
 
 _LISTEN_S = 1.0  # a second policy node would be heard twice in this time
@@ -125,6 +131,7 @@ class PolicyNode(Node):
         rig = load_rig(settings.rig)
         self.task = rig.task
         self.run: PolicyRun | None = None
+        self._energy: EnergyMeter | None = None  # of the newest run
         self.reason = ""
         self.state = PolicyStatus.LOADING
         self.runtime = ""
@@ -133,13 +140,18 @@ class PolicyNode(Node):
         self._closing = threading.Event()
         self._wake = threading.Event()
         self._worker = InferenceWorker(
-            partial(load, settings), self.now_ns, rig.task, self._predict_as_set
+            partial(load, settings),
+            self.now_ns,
+            rig.task,
+            self._predict_as_set,
+            after=self._measure_energy,
         )
         self._load_and_listen()
         self.takeover = Takeovers(self._layout.arms)
         self._fps = float(rig.fps)
         units = joint_units(rig)
         self._actions = policy_actions(self._policy, rig, units, self._layout)
+        self._encode = executed_actions(self._policy, units, self._layout, self._actions)
         self._builder = ObservationBuilder(self._policy, rig, units)
         self._meter: ShadowMeter | None = None
         actions = self._compared(rig) if settings.shadow else None
@@ -251,6 +263,7 @@ class PolicyNode(Node):
         self.outputs.grid, self.outputs.strategy, self.strategy = grid, kind.value, kind.value
         self.reason = ""
         self._note_guidance(kind)
+        self._energy = self._meter_of(grid)
         run = PolicyRun(
             RunSettings(
                 task=task or self.task,
@@ -277,12 +290,31 @@ class PolicyNode(Node):
             predict=self._predict(kind),
             takeover=self.takeover,
             sink=self.outputs,
+            energy=self._energy,
             trace=self._trace,
             wait=None if self.get_clock().ros_time_is_active else self._worker.wait,
         )
         self.run = run
         self._wake.set()
         return run
+
+    def _meter_of(self, grid: Grid) -> EnergyMeter | None:
+        if not self.settings.energy:
+            return None
+        from koch_policy.chunks.guided import EnergyMeter
+
+        policy = self._policy
+        if not EnergyMeter.can_measure(policy):
+            return None
+        return EnergyMeter(
+            cast("EnginePolicy", policy),
+            self._encode,
+            lambda tick, energy: self.outputs.energy(grid.time_ns(tick), energy),
+        )
+
+    def _measure_energy(self) -> None:
+        if self._energy is not None:
+            self._energy.measure()
 
     def _trace(self, command_ns: int, moments: Mapping[str, int]) -> None:
         """Add how the oldest sample came, and tell the command's way."""

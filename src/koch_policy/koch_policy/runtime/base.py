@@ -73,6 +73,7 @@ class EnginePolicy:
         self._model = iterative_model(checkpoint.model)
         self._full_horizon = full_horizon
         self._steps: int | None = None
+        self.condition: Tensor | None = None  # of an iterative policy's newest observation
         self.draws = int(checkpoint.extras.execution.get("draws", 1))
         room = 2 * checkpoint.config.n_obs_steps * max(len(checkpoint.config.cameras), 1)
         self._features: OrderedDict[tuple[int, bytes], Tensor] = OrderedDict()
@@ -208,6 +209,23 @@ class EnginePolicy:
         with torch.no_grad():
             return self._condition(read)
 
+    def noise_error(
+        self, condition: Tensor, actions: NDArray[np.floating[Any]], noise: Tensor
+    ) -> float:
+        """Return how far an iterative policy is from the noise that is in noisy actions.
+
+        Args:
+            condition: Under which observation.
+            actions: Of a whole horizon (T, A), in dataset units.
+            noise: (levels, T, A); from little noise to much.
+        """
+        whole = torch.from_numpy(np.asarray(actions, dtype=np.float32))
+        normal = self._normalizer.normalize(ACTION, whole).unsqueeze(0)
+        with torch.inference_mode():
+            return self.network.noise_error(
+                lambda x, time: self.engine.evaluate(x, time, condition), normal, noise
+            )
+
     def restore(self, horizon: Tensor) -> NDArray[np.float32]:
         """Cut a normalised horizon (1, T, A) to the chunk and bring it into dataset units.
 
@@ -241,12 +259,14 @@ class EnginePolicy:
         if not self.config.has_step_axis:
             vectors = {key: value[-1:] for key, value in vectors.items()}  # (1, D)
             encoded = self._encoded([(index, read[key][-1]) for index, key in cameras])
-            return self.engine.condition(vectors, encoded)
+            self.condition = self.engine.condition(vectors, encoded)
+            return self.condition
         vectors = {key: value.unsqueeze(0) for key, value in vectors.items()}  # (1, O, D)
         encoded = self._encoded([(i, image) for i, key in cameras for image in read[key]])
         count = self.config.n_obs_steps
         steps = [encoded[i : i + count] for i in range(0, len(encoded), count)]
-        return self.engine.condition(vectors, [torch.stack(each, 1) for each in steps])
+        self.condition = self.engine.condition(vectors, [torch.stack(each, 1) for each in steps])
+        return self.condition
 
     def _encoded(self, images: Sequence[tuple[int, Tensor]]) -> list[Tensor]:
         """Return the features of (camera, image) pairs, computed once per content."""
