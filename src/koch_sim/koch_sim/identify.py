@@ -42,6 +42,7 @@ WARM_UP_S = 0.5
 PIECE_S = 3.0
 #: One piece of so many is held out.
 HOLD_OUT_EVERY = 4
+_NEAR = 4  # so many states before and behind the start tell pose and speed there
 _SLACK_S = 1e-6  # stamps of a simulation are on the grid, but for rounding
 #: A joint that moved less tells nothing, [rad].
 LEAST_MOTION_RAD = np.radians(3.0)
@@ -174,7 +175,8 @@ class ArmRollouts:
         newest = np.searchsorted(recording.command_s, grid + _SLACK_S, side="right") - 1
         state_s, state_rad = recording.state_s, recording.state_rad
         counts = (state_s >= start_s + WARM_UP_S) & (state_s <= start_s + steps * CONTROL_PERIOD_S)
-        near = np.abs(state_s - start_s) <= 0.05
+        place = int(np.searchsorted(state_s, start_s))
+        near = slice(max(0, place - _NEAR), place + _NEAR)
         slope = np.polyfit(state_s[near] - start_s, state_rad[near], 1)
         return RecordedPiece(
             start_s=start_s,

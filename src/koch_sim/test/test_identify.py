@@ -123,6 +123,15 @@ def test_gaps_are_cut_out(bare):
     assert (first, second) == pytest.approx((1.5, 2.0), abs=0.03)
 
 
+def test_rare_states_are_enough_for_a_rollout(bare):
+    recording = simulated(bare, 16.0)
+    rare = replace(recording, state_s=recording.state_s[::10], state_rad=recording.state_rad[::10])
+    rollouts = ArmRollouts(bare, [rare])
+    error = rollouts.residuals(nominal_dynamics(bare.follower), held_out=True)
+    assert len(error) > 20
+    assert np.sqrt(np.mean(error**2)) < np.radians(0.1)
+
+
 def test_a_recording_without_motion_is_refused(bare):
     resting = simulated(bare, 16.0, motion=lambda home, time_s: home)
     with pytest.raises(SimulationError, match=r"no joint moved by 3 degrees .*--excite"):
