@@ -10,6 +10,7 @@ Checkpoints of LeRobot 0.3, whose statistics are among the weights, are read too
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from koch_policy.angles import expanded_width
 from koch_policy.config_json import config_to_dict, read_config
-from koch_policy.configs import PolicyConfig
+from koch_policy.configs import PolicyConfig, PolicyFeature
 from koch_policy.errors import CheckpointError, PickleRefusedError, WeightsMismatchError
 from koch_policy.files import (
     CONFIG,
@@ -98,6 +99,25 @@ def load_checkpoint(path: Path | str, *, zero_range: ZeroRange | None = None) ->
         zero_range=zero_range or _trained_zero_range(folder),
     )
     metadata = read_metadata(folder)
+    _require_same_meaning(folder, metadata, processors, features)
+    return Checkpoint(
+        path=folder,
+        config=config,
+        model=model,
+        normalizer=normalizer,
+        statistics=processors.statistics,
+        rename_map=processors.rename_map,
+        extras=metadata,
+    )
+
+
+def _require_same_meaning(
+    folder: Path,
+    metadata: CheckpointMetadata,
+    processors: Processors,
+    features: Mapping[str, PolicyFeature],
+) -> None:
+    """Raise CheckpointError where koch.json says another thing than the files beside it."""
     if metadata.action_space != processors.action_space:
         raise CheckpointError(
             folder / METADATA,
@@ -113,15 +133,6 @@ def load_checkpoint(path: Path | str, *, zero_range: ZeroRange | None = None) ->
                 f"`names.{key}` has {len(names)} names, the feature has {features[key].shape}",
                 "Copy the whole checkpoint folder.",
             )
-    return Checkpoint(
-        path=folder,
-        config=config,
-        model=model,
-        normalizer=normalizer,
-        statistics=processors.statistics,
-        rename_map=processors.rename_map,
-        extras=metadata,
-    )
 
 
 def _trained_zero_range(folder: Path) -> ZeroRange:

@@ -200,14 +200,7 @@ class Act(nn.Module):
         self.kl_fraction = 1.0  # training lets it grow, where train.kl_warmup_steps says so
         dim = config.dim_model
         if config.use_vae:
-            self.vae_encoder = Encoder(config, config.n_vae_encoder_layers)
-            self.vae_encoder_cls_embed = nn.Embedding(1, dim)
-            if config.state_dim:
-                self.vae_encoder_robot_state_input_proj = nn.Linear(config.state_dim, dim)
-            self.vae_encoder_action_input_proj = nn.Linear(config.action_dim, dim)
-            self.vae_encoder_latent_output_proj = nn.Linear(dim, 2 * config.latent_dim)
-            tokens = config.chunk_size + (2 if config.state_dim else 1)
-            self.register_buffer("vae_encoder_pos_enc", sinusoid_1d(tokens, dim).unsqueeze(0))
+            self._add_vae_encoder(config)
         self.encoder = Encoder(config, config.n_encoder_layers)
         self.decoder = Decoder(config)
         self.has_keypoints = bool(config.cameras) and config.vision_backbone == KEYPOINTS
@@ -240,6 +233,17 @@ class Act(nn.Module):
         self._position_cache: dict[tuple[int, int], Tensor] = {}
 
     vae_encoder_pos_enc: Tensor
+
+    def _add_vae_encoder(self, config: ActConfig) -> None:
+        dim = config.dim_model
+        self.vae_encoder = Encoder(config, config.n_vae_encoder_layers)
+        self.vae_encoder_cls_embed = nn.Embedding(1, dim)
+        if config.state_dim:
+            self.vae_encoder_robot_state_input_proj = nn.Linear(config.state_dim, dim)
+        self.vae_encoder_action_input_proj = nn.Linear(config.action_dim, dim)
+        self.vae_encoder_latent_output_proj = nn.Linear(dim, 2 * config.latent_dim)
+        tokens = config.chunk_size + (2 if config.state_dim else 1)
+        self.register_buffer("vae_encoder_pos_enc", sinusoid_1d(tokens, dim).unsqueeze(0))
 
     def camera_encoders(self) -> list[nn.Module]:
         """Return what encodes each camera: one ResNet for all, or key points of its own."""
