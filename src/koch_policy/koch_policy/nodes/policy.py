@@ -137,8 +137,7 @@ class PolicyNode(Node):
         self.runtime = ""
         self.strategy = ""
         self._rig = rig
-        self._closing = threading.Event()
-        self._wake = threading.Event()
+        self._closing, self._wake = threading.Event(), threading.Event()
         self._worker = InferenceWorker(
             partial(load, settings),
             self.now_ns,
@@ -166,13 +165,16 @@ class PolicyNode(Node):
         self._thread = threading.Thread(target=self._work, name="run", daemon=True)
         self._thread.start()
         self.server = RunServer(self, [f"{arm}/teleop/clutch" for arm in self._layout.arms])
-        self.get_logger().info(
-            f"{self.runtime} ready: {self._policy.config.type} of {settings.checkpoint}, warm-up "
-            f"{self._worker.warm_up_s:.2f} s, strategy {self.strategy}"
-            + (", shadow mode" if settings.shadow else "")
-        )
+        self._say_ready()
 
     # -- start ----------------------------------------------------------------------------------
+
+    def _say_ready(self) -> None:
+        self.get_logger().info(
+            f"{self.runtime} ready: {self._policy.config.type} of {self.settings.checkpoint}, "
+            f"warm-up {self._worker.warm_up_s:.2f} s, strategy {self.strategy}"
+            + (", shadow mode" if self.settings.shadow else "")
+        )
 
     def _load_and_listen(self) -> None:
         """Load in the inference thread; meanwhile watch for another policy node."""
