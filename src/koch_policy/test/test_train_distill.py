@@ -110,6 +110,52 @@ def test_a_flow_that_shares_its_teachers_noise_learns_it_in_one_step(
     assert ends[1] < 0.8 * ends[0]
 
 
+ONE_STEP = {
+    "num_train_timesteps": 1, "num_inference_steps": 1, "beta_schedule": "linear",
+    "beta_start": 0.9999, "prediction_type": "sample", "do_mask_loss_for_padding": True,
+}  # fmt: skip
+
+
+def test_a_diffusion_of_one_step_learns_what_its_teacher_makes_of_a_noise(
+    make: Any, tmp_path: Path
+) -> None:
+    """The teacher is untrained, so that its chunks follow from the noise and nothing else."""
+    teacher, data = make.checkpoint("diffusion", tmp_path / "teacher"), make.demonstrations()
+    few = {"log_every": 700, "validate_every": 700, "save_every": 700, "batch_size": 16}
+    recipe = make.recipe(
+        "diffusion", teacher=str(teacher), teacher_fraction=1.0, steps=700, learning_rate=3e-3,
+        **few,
+    ).with_overrides({"policy": ONE_STEP}, "test")  # fmt: skip
+    trainer = make_trainer(data, recipe, tmp_path / "o", show_progress=False)
+    trainer.save()
+    first = load_policy(tmp_path / "o", "torch")
+    trainer.run()
+    draw, policy = np.random.default_rng(3), load_policy(teacher, "torch")
+    made = load_policy(tmp_path / "o", "torch")
+    ends = {"first": 0.0, "made": 0.0, "other noise": 0.0}
+    for row in trainer.training.rows()[::15]:
+        noise = draw.standard_normal((8, 6), dtype=np.float32)
+        seen = observation(data, row)
+        for each in (policy, made, first):
+            each.reset()
+        goal = policy.predict(seen, noise=noise)
+        ends["first"] += float(np.abs(first.predict(seen, noise=noise) - goal).mean())
+        ends["made"] += float(np.abs(made.predict(seen, noise=noise) - goal).mean())
+        made.reset()
+        other = made.predict(seen, noise=draw.standard_normal((8, 6), dtype=np.float32))
+        ends["other noise"] += float(np.abs(other - goal).mean())
+    assert ends["made"] < 0.6 * ends["first"]
+    assert ends["made"] < 0.6 * ends["other noise"]
+
+
+def test_a_teacher_that_draws_at_each_step_gives_no_pairs(make: Any, tmp_path: Path) -> None:
+    for sampler in ("DDIM", "DDPM"):
+        teacher = make.checkpoint("diffusion", tmp_path / sampler, noise_scheduler_type=sampler)
+        trainer = student(make, "diffusion", teacher, tmp_path / f"{sampler}_student")
+        batch = trainer._augmented(trainer.training.batch(trainer.training.rows()[:4]))
+        assert (ACTION_NOISE in batch) == (sampler == "DDIM")
+
+
 def test_a_run_with_a_teacher_resumes_to_the_bit(make: Any, tmp_path: Path) -> None:
     teacher = make.checkpoint("flow", tmp_path / "teacher")
     more = {"save_every": 2, "final_rate_fraction": 1.0}

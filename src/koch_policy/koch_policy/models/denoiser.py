@@ -20,6 +20,7 @@ from koch_policy.chunks.rtc import Guidance, inpainted
 from koch_policy.configs import (
     ACTION,
     ACTION_IS_PAD,
+    ACTION_NOISE,
     ACTION_WEIGHT,
     ENVIRONMENT,
     LOSS_SHARE,
@@ -231,6 +232,8 @@ class Denoiser(nn.Module):
         actions = hold_padding(batch[ACTION], batch[ACTION_IS_PAD])
         actions = actions.repeat_interleave(self.draws, dim=0)
         noise = torch.randn_like(actions)
+        if ACTION_NOISE in batch:  # of a teacher: what one step is to make of this noise
+            noise = batch[ACTION_NOISE].repeat_interleave(self.draws, dim=0)
         step = torch.randint(
             self.config.num_train_timesteps, actions.shape[:1], device=actions.device
         )

@@ -10,6 +10,10 @@ References:
 In a part of the windows the teacher's chunk takes the place of the demonstration's. Its step t
 weighs exp(-decay t): what is far ahead will be predicted again before it is executed. The other
 windows stay demonstrations, so that the student also learns what its teacher does wrong.
+
+A diffusion student with a single, last training step (`num_train_timesteps: 1`, where all but
+1e-4 of the signal is gone) that predicts the sample is the map from noise to chunk of a DDIM
+teacher: the same pairs, one evaluation.
 """
 
 from __future__ import annotations
@@ -78,7 +82,9 @@ class Teacher:
         self._model: Any = start.model.to(device).requires_grad_(requires_grad=False).eval()
         self._theirs, self._ours = start.normalizer.to(device), normalizer
         self._fraction, self._device = train.teacher_fraction, device
-        self._keeps_noise = iterative_model(self._model) is not None
+        # DDPM draws at each step, so that its first noise does not decide its chunk.
+        draws = getattr(start.config, "noise_scheduler_type", "") == "DDPM"
+        self._keeps_noise = iterative_model(self._model) is not None and not draws
         steps = torch.arange(config.horizon_steps, dtype=torch.float32, device=device)
         # Time runs from the observation: steps before it count as it does.
         ahead = (steps + config.first_action_offset).clamp(min=0)
