@@ -11,6 +11,7 @@ Run alone: python benchmarks/bench_latency.py [--seconds S] [--rig RIG]
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -84,6 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the way from camera to bus.")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rig", type=Path, default=RIG)
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--node", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.node:
@@ -107,9 +109,21 @@ def main() -> None:
                 process.send_signal(signal.SIGINT)
             for process in processes:
                 process.wait(30.0)
+        rows = []
         for traces in read_traces(Path(bag)).values():
             print("\n".join(latency_lines(traces, None)))
             print(f"N = {len(traces.total_s())}, load {os.getloadavg()[0]:.1f}")
+            rows += [
+                {"way": "camera to bus", **_figures(traces.total_s())},
+                {"way": "period, bus", **_figures(traces.period_errors_s())},
+            ]
+    if options.json is not None:
+        options.json.write_text(json.dumps({"rows": rows}, indent=2))
+
+
+def _figures(values_s: np.ndarray[Any, Any]) -> dict[str, float]:
+    p50, p95, p99 = (1e3 * np.quantile(values_s, [0.5, 0.95, 0.99])).tolist()
+    return {"p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "n": len(values_s)}
 
 
 if __name__ == "__main__":

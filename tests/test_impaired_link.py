@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The koch_vla authors
 # SPDX-License-Identifier: Apache-2.0
-"""The relay of `benchmarks/bench_remote.py` is as bad as it says, and loses no byte."""
+"""The relay of `benchmarks/measure_remote.py` is as bad as it says, and loses no byte."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ pytest.importorskip("torch")
 
 
 def module() -> Any:
-    path = ROOT / "benchmarks" / "bench_remote.py"
-    spec = importlib.util.spec_from_file_location("bench_remote", path)
+    path = ROOT / "benchmarks" / "measure_remote.py"
+    spec = importlib.util.spec_from_file_location("measure_remote", path)
     assert spec is not None
     assert spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)
-    sys.modules["bench_remote"] = loaded
+    sys.modules["measure_remote"] = loaded
     spec.loader.exec_module(loaded)
     return loaded
 

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
-from koch_vla.bench import find_benchmarks, main, to_markdown
+from koch_vla.bench import find_benchmarks, main, name_of, to_markdown
 from koch_vla.errors import BenchmarksNotFoundError
 
 GOOD = """
@@ -52,6 +53,15 @@ def test_one_script_can_be_named(scripts, tmp_path):
     assert "| ours | 1.235 |  |" in text
     assert "| theirs\\|x | 20000 | 3 |" in text
     assert "- clip: noise" in text
+
+
+@pytest.mark.parametrize("script", find_benchmarks(None, []), ids=name_of)
+def test_ours_want_no_argument(script):
+    """What wants one, such as a checkpoint, is called measure_ and run by hand."""
+    source = script.read_text()
+    assert "--json" in source
+    assert "required=True" not in source
+    assert not re.search(r'add_argument\("[a-z]', source)
 
 
 def test_a_name_that_is_not_there_lists_those_that_are(scripts):

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which thing a policy's first chunk goes to, for each of the things that a sentence may name.
 
-    python benchmarks/bench_words.py outputs/act -n 20 --scene colour_in_cup
+    python benchmarks/measure_words.py outputs/act -n 20 --scene colour_in_cup
 
 One observation from home per scene, and one chunk for each thing and wording. A chunk goes to the
 thing over which the first joint (the pan) has to turn the least further at the chunk's end. It

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tokens cost: their number per chunk and the error of what comes back, on a dataset.
 
-    python benchmarks/bench_tokens.py DATASET --rig config/rig.sim.yaml
+    python benchmarks/measure_tokens.py DATASET --rig config/rig.sim.yaml
 
 Tokenizers are learned from nine tenths of the episodes and measured on the others.
 """

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a bad network costs a policy on another computer: success and stalls, beside a local one.
 
-    python benchmarks/bench_remote.py --policy DIR [--rollouts 50] [--links cable,...] [--json F]
+    python benchmarks/measure_remote.py --policy DIR [--rollouts 50] [--links cable,...] [--json F]
 
 A real `koch serve` in a process of its own, real sockets, the table in lockstep: an inference
 takes as long in the world as the question and its answer took on the clock. Between the two is a
