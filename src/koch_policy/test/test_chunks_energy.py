@@ -90,6 +90,20 @@ def test_windows_end_with_their_last_action_and_gaps_are_left_out(
     assert told[0][1] != policy.noise_error(conditions[6], rows, meter._noise)
 
 
+def test_predictions_of_which_nothing_is_executed_are_forgotten(make: Any, tmp_path: Path) -> None:
+    policy: Any = load_policy(make.checkpoint("flow", tmp_path), "torch", full_horizon=True)
+    meter = EnergyMeter(policy, lambda rad, seen: rad, lambda *what: None)
+    predict = meter.watching(plain_predict)
+    seen = {
+        "observation.state": np.zeros(6, np.float32),
+        "observation.environment_state": np.zeros(4, np.float32),
+    }
+    for tick in range(30):
+        predict(policy, seen, Request(tick, tick, 0, None))
+        meter.measure()
+    assert list(meter._seen) == list(range(22, 30))
+
+
 def test_only_what_denoises_can_be_measured(make: Any, tmp_path: Path) -> None:
     for kind in (*KINDS, "act", "fast"):
         policy = load_policy(make.checkpoint(kind, tmp_path / kind), "torch")

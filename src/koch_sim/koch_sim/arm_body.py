@@ -117,7 +117,7 @@ class ArmBody:
         self.sense(data)
 
     def follow(self, dynamics: ArmDynamics) -> None:
-        """Move as an arm of these dynamics does; delays and play begin anew."""
+        """Move as an arm of these dynamics does; delays and play start again."""
         joints = [dynamics[name] for name in self.arm.model.joints]
         self._model.dof_armature[self._dof] = [joint.armature_kg_m2 for joint in joints]
         self._model.dof_frictionloss[self._dof] = [joint.friction_nm for joint in joints]

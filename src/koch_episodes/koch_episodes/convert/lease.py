@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Leases: which of several workers, here or on other computers, is at a bag.
 
-A lease saves work that would be done twice, and no more: what a worker makes takes its place
-whole, and is the same whoever makes it. So a worker that was paused until its lease had run out
-does no harm. A lease is a file that is made anew or not at all, which every file system can.
+A lease saves work that would be done twice, and no more: a worker's result appears complete or not
+at all, and every worker makes the same one. So a worker that was paused until its lease ran out
+does no harm. A lease is a file that must not exist before: every file system can refuse that.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class LookTask:
 
     @property
     def lease(self) -> Path:
-        """Held by whoever is at the bag."""
+        """Held by the worker that is at the bag."""
         return self.folder.with_suffix(".lease")
 
 

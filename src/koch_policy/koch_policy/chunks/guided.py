@@ -137,6 +137,8 @@ class EnergyMeter:
             raw = predict(policy, observation, request)
             assert self._policy.condition is not None  # predicted just now
             self._seen[request.tick] = (self._policy.condition, observation)
+            while len(self._seen) > self._length:  # nothing is executed while a person drives
+                self._seen.popitem(last=False)
             return raw
 
         return watched
